@@ -1,0 +1,1 @@
+"""The methods of the suite, one a file, written as any plugin would be."""

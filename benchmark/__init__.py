@@ -1,0 +1,43 @@
+"""What the author of a method imports, and nothing else; every name is resolved on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmark.manifest import load_manifest as load_manifest
+    from benchmark.method import Method as Method
+    from benchmark.method import Run as Run
+    from benchmark.method import SourceModel as SourceModel
+    from benchmark.method import TargetData as TargetData
+    from benchmark.models import Classifier as Classifier
+    from benchmark.training import Batch as Batch
+    from benchmark.training import cosine as cosine
+    from benchmark.training import fit as fit
+    from benchmark.training import predict as predict
+
+# name -> module: PEP 562, so that `import benchmark` (and `htbench --help`) loads no torch.
+_HOMES = {
+    "Batch": "benchmark.training",
+    "Classifier": "benchmark.models",
+    "Method": "benchmark.method",
+    "Run": "benchmark.method",
+    "SourceModel": "benchmark.method",
+    "TargetData": "benchmark.method",
+    "cosine": "benchmark.training",
+    "fit": "benchmark.training",
+    "load_manifest": "benchmark.manifest",
+    "predict": "benchmark.training",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'benchmark' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

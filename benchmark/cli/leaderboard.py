@@ -1,0 +1,76 @@
+"""`htbench leaderboard`: the board of a workspace, from its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from benchmark.manifest import Suite
+    from benchmark.runs.workspace import Workspace
+
+BOARD_FILE = "leaderboard.md"
+
+
+@click.command("leaderboard")
+@click.option("--suite", "suite_name", default="icons", show_default=True, metavar="SUITE",
+              help="Name of a suite, or a .toml file.")  # fmt: skip
+@click.option("--format", "kind", type=click.Choice(["markdown", "csv", "json"]),
+              default="markdown", show_default=True, help="How to print it.")  # fmt: skip
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write to a file instead.")  # fmt: skip
+@click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
+              type=click.Path(file_okay=False, path_type=Path), help="Where runs are.")  # fmt: skip
+def command(suite_name: str, kind: str, out: Path | None, root: Path) -> None:
+    """Score what is not scored yet and print the leaderboard of a suite.
+
+    \b
+    Examples:
+      htbench leaderboard
+      htbench leaderboard --suite icons --format csv --out icons.csv
+    """
+    from benchmark.manifest import load_suite
+    from benchmark.runs.workspace import Workspace
+
+    print_board(load_suite(suite_name), Workspace(root), kind, out=out)
+
+
+def print_board(
+    suite: Suite, workspace: Workspace, kind: str, *, out: Path | None = None, write: bool = False
+) -> None:
+    """Bring the results up to date and print the boards of a suite.
+
+    Args:
+        suite: the suite.
+        workspace: where its runs are.
+        kind: one of the formats of ``leaderboard.render``.
+        out: a file to write instead of printing.
+        write: also leave ``leaderboard.md`` in the workspace.
+
+    Raises:
+        UsageError: there is no run to show.
+    """
+    from benchmark.errors import UsageError
+    from benchmark.files import write_file
+    from benchmark.manifest import load_manifest
+    from leaderboard.board import build_boards
+    from leaderboard.render import FORMATS
+    from leaderboard.results import update_results
+
+    manifest = load_manifest(suite.manifest)
+    boards = build_boards(suite, manifest.digest, update_results(workspace.root))
+    if not boards:
+        raise UsageError(
+            f"{workspace.root} has no run of suite {suite.name}; "
+            f"`htbench run --suite {suite.name}` makes them, --workspace names another folder"
+        )
+    if write:
+        write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
+    text = FORMATS[kind](boards)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_file(out, text.encode())
+        click.echo(f"wrote {out}", err=True)

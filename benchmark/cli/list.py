@@ -1,0 +1,156 @@
+"""`htbench list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from benchmark.cli.main import print_json, print_table
+
+
+@click.group("list")
+def command() -> None:
+    """List methods, tasks, suites or data sets.
+
+    \b
+    Examples:
+      htbench list methods
+      htbench list tasks --suite icons --json
+    """
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@command.command()
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE[:CLASS]",
+              help="A file with a method of your own.")  # fmt: skip
+@_as_json
+def methods(plugins: tuple[str, ...], as_json: bool) -> None:
+    """List methods with their hyper-parameters.
+
+    \b
+    Examples:
+      htbench list methods
+      htbench list methods --plugin my_method.py --json
+    """
+    from benchmark.cli.session import Session
+    from benchmark.registry import entry_point_sources, resolve
+
+    with Session() as session:
+        found = resolve(entry_point_sources(), plugins, session.describe)
+    entries: list[dict[str, Any]] = [
+        {
+            "method": m.name,
+            "fields": {f.name: f.default for f in m.fields},
+            "base": m.base,
+            "track": m.track,
+            "from": m.source.origin,
+            "summary": m.summary,
+        }
+        for m in sorted(found, key=lambda m: m.name)
+    ]
+    if as_json:
+        print_json(entries)
+        return
+    rows: list[list[object]] = []
+    for e in entries:
+        settings = " ".join(f"{name}={value}" for name, value in e["fields"].items())
+        rows.append([e["method"], settings or "-", e["base"] or "-", e["track"], e["summary"]])
+    print_table(rows, ["method", "fields", "starts from", "track", "what it does"])
+
+
+@command.command()
+@click.option("--suite", "suite_name", metavar="SUITE", help="Only the tasks of this suite.")
+@_as_json
+def tasks(suite_name: str | None, as_json: bool) -> None:
+    """List the tasks of every data set, or of one suite.
+
+    \b
+    Examples:
+      htbench list tasks
+      htbench list tasks --suite icons --json
+    """
+    from benchmark.manifest import load_manifest, load_suite, published_manifests
+
+    suite = load_suite(suite_name) if suite_name else None
+    references = [suite.manifest] if suite else published_manifests()
+    entries = []
+    for manifest in map(load_manifest, references):
+        for task in manifest.tasks:
+            if suite is None or task.id in suite.tasks:
+                seen = len(task.seen)
+                entries.append(
+                    {
+                        "task": task.id,
+                        "manifest": manifest.reference,
+                        "sources": list(task.sources),
+                        "target": task.target,
+                        "seen": seen,
+                        "missing": len(manifest.classes) - seen,
+                    }
+                )
+    if as_json:
+        print_json(entries)
+        return
+    rows = [[*list(e.values())[:2], "+".join(e["sources"]), e["target"], e["seen"], e["missing"]]  # type: ignore[arg-type]
+            for e in entries]  # fmt: skip
+    print_table(rows, ["task", "manifest", "source", "target", "seen classes", "missing classes"])
+
+
+@command.command()
+@_as_json
+def suites(as_json: bool) -> None:
+    """List the suites: grids that are run by name.
+
+    \b
+    Examples:
+      htbench list suites
+      htbench list suites --json
+    """
+    from benchmark.manifest import known_suites, load_suite
+
+    found = [load_suite(name) for name in known_suites()]
+    if as_json:
+        print_json([{**vars(s), "tasks": list(s.tasks), "methods": list(s.methods),
+                     "seeds": list(s.seeds)} for s in found])  # fmt: skip
+        return
+    rows: list[list[object]] = [
+        [s.name, s.manifest, len(s.tasks), len(s.methods), len(s.seeds), s.title] for s in found
+    ]
+    print_table(rows, ["suite", "manifest", "tasks", "methods", "seeds", "title"])
+
+
+@command.command()
+@_as_json
+def datasets(as_json: bool) -> None:
+    """List the data sets and their versions.
+
+    \b
+    Examples:
+      htbench list datasets
+      htbench list datasets --json
+    """
+    from benchmark.manifest import load_manifest, published_manifests
+
+    entries = []
+    for manifest in map(load_manifest, published_manifests()):
+        entries.append(
+            {
+                "manifest": manifest.reference,
+                "images": manifest.table.num_rows,
+                "classes": len(manifest.classes),
+                "domains": [d.name for d in manifest.domains],
+                "tasks": len(manifest.tasks),
+                "title": manifest.document["title"],
+            }
+        )
+    if as_json:
+        print_json(entries)
+        return
+    rows: list[list[object]] = [
+        [e["manifest"], e["images"], e["classes"], " ".join(e["domains"]), e["tasks"], e["title"]]
+        for e in entries
+    ]
+    print_table(rows, ["data set", "images", "classes", "domains", "tasks", "title"])

@@ -1,0 +1,217 @@
+"""`htbench run`: carry out the runs of a suite that are not done yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmark.cli.main import print_json, print_table
+
+if TYPE_CHECKING:
+    from benchmark.cli.session import Session
+    from benchmark.images.store import DomainStore
+    from benchmark.manifest import Suite
+    from benchmark.runs.plan import Cell, RunSpec
+    from benchmark.runs.workspace import Workspace
+
+
+@click.command("run")
+@click.option("--suite", "suite_name", required=True, metavar="SUITE",
+              help="Name of a suite, or a .toml file.")  # fmt: skip
+@click.option("--task", "tasks", multiple=True, metavar="TASK", help="Only this task; repeatable.")
+@click.option("--method", "methods", multiple=True, metavar="METHOD",
+              help="Only this method; repeatable. Default: those of the suite.")  # fmt: skip
+@click.option("--seed", "seeds", multiple=True, type=int, metavar="SEED",
+              help="Only this seed; repeatable.")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
+              help="A hyper-parameter, for every chosen method that has it; repeatable.")  # fmt: skip
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE[:CLASS]",
+              help="A file with a method of your own; alone, only it is run.")  # fmt: skip
+@click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
+              type=click.Path(file_okay=False, path_type=Path), help="Where runs go.")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
+              show_default=True, help="Where to compute.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
+              help="Runs side by side on CPU. Default: one per core.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(
+    context: click.Context,
+    suite_name: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    settings: tuple[str, ...],
+    plugins: tuple[str, ...],
+    root: Path,
+    device: str,
+    jobs: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Run methods on the tasks of a suite, then score them and print the board.
+
+    A run that is done already is not done again: the same command carries on where it stopped.
+    Exit status 1 if a run failed; its row says why.
+
+    \b
+    Examples:
+      htbench run --suite icons
+      htbench run --suite icons --plugin my_method.py --task outline-solid --set alpha=0.3
+    """
+    from benchmark.cli.leaderboard import print_board
+    from benchmark.cli.session import Session
+    from benchmark.manifest import load_suite
+    from benchmark.runs.workspace import Workspace
+
+    suite = load_suite(suite_name)
+    workspace = Workspace(root)
+    with Session() as session:
+        cells = _cells(session, suite, tasks, methods, seeds, _parse(settings), plugins, device)
+        if dry_run:
+            _show_plan(cells, workspace, as_json)
+            return
+        failed = _carry_out(session, cells, workspace, jobs)
+    print_board(suite, workspace, "json" if as_json else "markdown", write=True)
+    if failed:
+        click.echo(f"{failed} of {len(cells)} runs failed; the board names them", err=True)
+        context.exit(1)
+
+
+def _parse(settings: tuple[str, ...]) -> dict[str, str]:
+    from benchmark.errors import UsageError
+
+    parsed = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {setting}: write it as field=value")
+        if name in parsed:
+            raise UsageError(f"--set {name} is given twice")
+        parsed[name] = value
+    return parsed
+
+
+def _cells(
+    session: Session,
+    suite: Suite,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    settings: dict[str, str],
+    plugins: tuple[str, ...],
+    device: str,
+) -> list[Cell]:
+    from benchmark.manifest import load_manifest
+    from benchmark.registry import resolve
+    from benchmark.runs.plan import grid, resolve_device, select
+
+    manifest = load_manifest(suite.manifest)
+    task_ids, seed_list = select(suite, tasks, seeds)
+    names = methods or (() if plugins else suite.methods)
+    described = resolve(names, plugins, session.describe)
+    return grid(manifest, task_ids, described, seed_list, resolve_device(device), settings)
+
+
+def _carry_out(session: Session, cells: list[Cell], workspace: Workspace, jobs: int | None) -> int:
+    """Do all that is not done; return how many runs failed."""
+    from benchmark.cli.session import progress
+    from benchmark.executors.local import LocalExecutor, slots
+    from benchmark.source import find_source
+
+    width = jobs or slots(cells[0].device)
+    specs = list(dict.fromkeys(cell.source for cell in cells))
+    sources = {spec: found for spec in specs if (found := find_source(spec)) is not None}
+    lacking = [spec for spec in specs if spec not in sources]
+    if lacking:
+        stores = _stores(cells[0], {d for spec in lacking for d in spec.domains})
+        with progress(len(lacking)) as reporter:
+            executor = LocalExecutor(session.server, workspace, width, reporter)
+            sources |= executor.train_sources(lacking, stores)
+    runs = _to_do(cells, sources, workspace)
+    if not runs:
+        return 0
+    stores = _stores(cells[0], {run.cell.task.target for run in runs})
+    with progress(len(runs)) as reporter:
+        executor = LocalExecutor(session.server, workspace, width, reporter)
+        records = executor.execute(runs, stores)
+    return sum(record.status == "failed" for record in records)
+
+
+def _stores(cell: Cell, domains: set[str]) -> dict[str, DomainStore]:
+    from benchmark.cli.session import Ticker
+    from benchmark.images.store import open_store
+
+    return {
+        domain: open_store(cell.manifest, domain, Ticker(f"decoding images of {domain}"))
+        for domain in sorted(domains)
+    }
+
+
+def _to_do(cells: list[Cell], sources: Any, workspace: Workspace) -> list[RunSpec]:
+    """The runs that are not done; a base whose weights are wanted and gone is done again."""
+    from benchmark.runs.plan import with_sources
+
+    specs = list(with_sources(cells, sources))
+    open_runs = {s.key for s in specs if workspace.finished(s.key) is None}
+    bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}
+    open_runs |= {key for key in bases if workspace.finished(key, weights=True) is None}
+    return [spec for spec in specs if spec.key in open_runs]
+
+
+def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
+    from benchmark.runs.plan import with_sources
+    from benchmark.source import find_source
+
+    rows: list[dict[str, Any]] = []
+    seconds = _past_seconds(workspace)
+    for cell in cells:
+        source = find_source(cell.source)
+        key, state = None, "to run, after its source model"
+        if source is not None:
+            *_, spec = with_sources(_chain(cell), {cell.source: source})
+            key = spec.key
+            state = "done" if workspace.finished(key) else "to run"
+        rows.append(
+            {
+                "task": cell.task.id,
+                "method": cell.label,
+                "seed": cell.seed,
+                "state": state,
+                "key": key,
+                "estimated_seconds": 0.0 if state == "done" else seconds.get(cell.method.name),
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        [[r["task"], r["method"], r["seed"], r["state"], (r["key"] or "-")[:12]] for r in rows],
+        ["task", "method", "seed", "state", "key"],
+    )
+    to_do = [r for r in rows if r["state"] != "done"]
+    click.echo(f"\n{len(rows)} runs: {len(rows) - len(to_do)} done, {len(to_do)} to run")
+    known = [r["estimated_seconds"] for r in to_do if r["estimated_seconds"] is not None]
+    if to_do:
+        unknown = len(to_do) - len(known)
+        rest = f"; no figure yet for {unknown}" if unknown else ""
+        click.echo(f"cost, by earlier runs of the same methods here: {sum(known):.0f} s{rest}")
+
+
+def _chain(cell: Cell) -> list[Cell]:
+    """A cell after the cells that it starts from."""
+    return [*_chain(cell.base), cell] if cell.base else [cell]
+
+
+def _past_seconds(workspace: Workspace) -> dict[str, float]:
+    """Median wall seconds of each method's finished runs in the workspace."""
+    from statistics import median
+
+    times: dict[str, list[float]] = {}
+    for record in workspace.records():
+        if record.status == "ok":
+            times.setdefault(record.method, []).append(record.cost["wall_seconds"])
+    return {method: median(values) for method, values in times.items()}

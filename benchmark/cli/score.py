@@ -1,0 +1,88 @@
+"""`htbench score`: the metrics of one run, from its predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmark.cli.main import print_json
+
+
+@click.command("score")
+@click.argument("run", metavar="RUN_OR_PREDICTIONS")
+@click.option("--task", "task_id", metavar="TASK", help="The task of a bare predictions file.")
+@click.option("--suite", "suite_name", default="icons", show_default=True, metavar="SUITE",
+              help="Whose manifest the task is of, for a bare file.")  # fmt: skip
+@click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
+              type=click.Path(file_okay=False, path_type=Path), help="Where runs are.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run: str, task_id: str | None, suite_name: str, root: Path, as_json: bool) -> None:
+    """Score one run of the workspace (its key or the beginning of it), or a predictions file.
+
+    A predictions file is Parquet with columns sample_id (string) and logits (fixed-size list of
+    float32, one for each class in the manifest's order).
+
+    \b
+    Examples:
+      htbench score 3f9a --json
+      htbench score predictions.parquet --task outline-solid
+    """
+    from benchmark.errors import UsageError
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.records import PREDICTIONS_FILE, RunRecord
+    from leaderboard.results import score_predictions
+
+    path = Path(run)
+    if path.is_file():
+        if task_id is None:
+            raise UsageError(f"{run} is a predictions file: name its task with --task")
+        manifest = load_manifest(load_suite(suite_name).manifest)
+        scores = score_predictions(path, manifest, task_id).as_dict()
+        about = {"predictions": run, "manifest": manifest.reference, "task": task_id}
+    else:
+        folder = find_run(run, root)
+        record = RunRecord.read(folder)
+        if record.status != "ok":
+            message = (record.error or {}).get("message", "")
+            raise UsageError(f"run {record.key[:12]} failed and has no predictions: {message}")
+        if task_id not in (None, record.task):
+            raise UsageError(f"run {record.key[:12]} is of task {record.task}, not {task_id}")
+        manifest = load_manifest(record.manifest)
+        scores = score_predictions(folder / PREDICTIONS_FILE, manifest, record.task).as_dict()
+        about = {"run": record.key, "manifest": record.manifest, "task": record.task,
+                 "method": record.label, "seed": str(record.seed)}  # fmt: skip
+    if as_json:
+        print_json({**about, **scores})
+        return
+    width = max(map(len, [*about, *scores]))
+    for name, text in about.items():
+        click.echo(f"{name:<{width}}  {text}")
+    click.echo()
+    for name, value in scores.items():
+        shown = str(value) if isinstance(value, int) else f"{value:.{4 if name == 'ausuc' else 2}f}"
+        click.echo(f"{name:<{width}}  {shown:>7}")
+
+
+def find_run(name: str, root: Path) -> Path:
+    """The folder of a run, by its path, its key or the beginning of its key.
+
+    Raises:
+        UsageError: none or several runs are meant.
+    """
+    from benchmark.errors import UsageError, first
+    from benchmark.runs.workspace import Workspace
+
+    if (Path(name) / "run.json").is_file():
+        return Path(name)
+    if not name or not set(name) <= set("0123456789abcdef"):
+        raise UsageError(f"{name!r} is neither a file, nor a run's folder, nor (part of) its key")
+    workspace = Workspace(root)
+    found = sorted(workspace.runs.glob(f"{name}*/run.json"))
+    if len(found) != 1:
+        keys = first(p.parent.name[:12] for p in found)
+        what = f"{len(found)} runs begin with {name!r}: {keys}" if found else (
+            f"no run in {workspace.runs} begins with {name!r}; --workspace names another folder"
+        )  # fmt: skip
+        raise UsageError(what)
+    return found[0].parent

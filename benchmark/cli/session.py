@@ -1,0 +1,141 @@
+"""What commands that start children share: one lazily started fork server and progress."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+if TYPE_CHECKING:
+    from benchmark.registry import MethodSource
+    from benchmark.runs.isolate import ForkServer
+
+
+class Session:
+    """Starts the fork server when it is first needed (importing torch takes seconds)."""
+
+    def __init__(self) -> None:
+        self._server: ForkServer | None = None
+
+    @property
+    def server(self) -> ForkServer:
+        """The fork server."""
+        if self._server is None:
+            from benchmark.runs.isolate import ForkServer
+
+            self._server = ForkServer()
+        return self._server
+
+    def describe(self, source: MethodSource) -> Any:
+        """Ask a child to describe a method."""
+        from benchmark.runs.execute import describe
+
+        with tempfile.TemporaryDirectory() as folder:
+            return describe(self.server, source, Path(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+
+
+class Lines:
+    """Progress for logs and pipes: a line when a job ends."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._lock = threading.Lock()
+
+    def begin(self, name: str) -> None:
+        """Nothing: its end is told."""
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Nothing: its end is told."""
+
+    def end(self, name: str, note: str) -> None:
+        """Print a line."""
+        with self._lock:
+            self._done += 1
+            click.echo(f"[{self._done}/{self._total}] {name}: {note}", err=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to put back."""
+
+
+class Bars:
+    """Progress on a terminal: one bar for all jobs, one for each in hand."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._all = self._bars.add_task("runs", total=total)
+        self._jobs: dict[str, Any] = {}
+
+    def begin(self, name: str) -> None:
+        """Add the job's bar."""
+        self._jobs[name] = self._bars.add_task(f"  {name}", total=None)
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Move the job's bar."""
+        self._bars.update(self._jobs[name], completed=done, total=total)
+
+    def end(self, name: str, note: str) -> None:
+        """Take the job's bar away; a failure stays to be read."""
+        self._bars.remove_task(self._jobs.pop(name))
+        self._bars.advance(self._all)
+        if note.startswith("failed"):
+            self._bars.console.print(f"{name}: {note}", markup=False, highlight=False)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+
+def progress(total: int) -> Bars | Lines:
+    """Bars on a terminal, lines elsewhere."""
+    return Bars(total) if sys.stderr.isatty() else Lines(total)
+
+
+class Ticker:
+    """Progress of one long step: bounded lines on standard error, at most one a second."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._last = what, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell how far it is, if the last word was a while ago."""
+        now = time.monotonic()
+        if now - self._last >= 1:
+            self._last = now
+            click.echo(f"{self._what}: {done} of {total}", err=True)

@@ -1,0 +1,158 @@
+"""Runs on this machine: several one-thread children side by side on CPU, one at a time on a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from benchmark.images.store import DomainStore
+from benchmark.records import RunRecord
+from benchmark.runs.execute import execute_run, fail_run, train_source
+from benchmark.runs.isolate import ForkServer
+from benchmark.runs.plan import RunSpec
+from benchmark.runs.workspace import Workspace
+from benchmark.source import SourceCheckpoint, SourceSpec
+
+T = TypeVar("T")
+
+
+class Reporter(Protocol):
+    """Who tells the user how far the work is. Called from several threads."""
+
+    def begin(self, name: str) -> None:
+        """A job has started."""
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """A job has done some of its steps."""
+
+    def end(self, name: str, note: str) -> None:
+        """A job has ended; ``note`` says how."""
+
+
+def slots(device: str) -> int:
+    """How many jobs go side by side: one per core on CPU, one on a GPU."""
+    return len(os.sched_getaffinity(0)) if device == "cpu" else 1
+
+
+@dataclass
+class LocalExecutor:
+    """Carries out jobs in children of one fork server.
+
+    Attributes:
+        server: forks the children.
+        workspace: where runs are left.
+        width: jobs side by side.
+        reporter: told of every job.
+    """
+
+    server: ForkServer
+    workspace: Workspace
+    width: int
+    reporter: Reporter
+
+    def train_sources(
+        self, specs: Sequence[SourceSpec], stores: Mapping[str, DomainStore]
+    ) -> dict[SourceSpec, SourceCheckpoint]:
+        """Train source models that are not there yet.
+
+        Raises:
+            RunError: training failed.
+        """
+
+        def train(spec: SourceSpec) -> SourceCheckpoint:
+            name = f"source model {spec.name}"
+            self.reporter.begin(name)
+            with self.workspace.temporary() as folder:
+                made = train_source(self.server, spec, stores, folder, self._steps(name))
+            self.reporter.end(name, f"source accuracy {made.record['test_accuracy']:.1f} %")
+            return made
+
+        done = self._all(specs, train, lambda spec: None)
+        return {spec: done[i] for i, spec in enumerate(specs)}
+
+    def execute(
+        self, specs: Sequence[RunSpec], stores: Mapping[str, DomainStore]
+    ) -> list[RunRecord]:
+        """Carry out runs; one that starts from another waits for it.
+
+        Args:
+            specs: runs to do, in the order to start them, bases before what starts from them.
+            stores: image stores by domain.
+
+        Returns:
+            Their records, in the same order.
+        """
+        bases = {spec.base.key for spec in specs if spec.base}
+
+        def run(spec: RunSpec) -> RunRecord:
+            self.reporter.begin(spec.name)
+            if (problem := self._base_problem(spec)) is not None:
+                record = fail_run(spec, self.workspace, problem)
+            else:
+                record = execute_run(
+                    self.server,
+                    spec,
+                    stores[spec.cell.task.target],
+                    self.workspace,
+                    self._steps(spec.name),
+                    keep_weights=spec.key in bases,
+                )
+            failure = record.error["message"].partition("\n")[0] if record.error else ""
+            seconds = f"{record.cost.get('wall_seconds', 0):.1f} s"
+            self.reporter.end(spec.name, f"failed: {failure}" if failure else seconds)
+            return record
+
+        index = {spec.key: i for i, spec in enumerate(specs)}
+        done = self._all(specs, run, lambda s: index.get(s.base.key) if s.base else None)
+        return [done[i] for i in range(len(specs))]
+
+    def _base_problem(self, spec: RunSpec) -> str | None:
+        if spec.base and self.workspace.finished(spec.base.key, weights=True) is None:
+            return f"its base run ({spec.base.name}) failed or gave no weights to start from"
+        return None
+
+    def _steps(self, name: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.reporter.step(name, done, total)
+
+    def _all(
+        self,
+        items: Sequence[object],
+        work: Callable[..., T],
+        after: Callable[..., int | None],
+    ) -> dict[int, T]:
+        """Results by index; an item starts once the one that it comes ``after`` is done."""
+        results: dict[int, T] = {}
+        waiting = dict(enumerate(items))
+        going: dict[Future[T], int] = {}
+        with ThreadPoolExecutor(self.width) as pool:
+            try:
+                while waiting or going:
+                    for i in _ready(waiting, results, after, self.width - len(going)):
+                        going[pool.submit(work, waiting.pop(i))] = i
+                    ended, _ = wait(going, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        results[going.pop(future)] = future.result()
+            except BaseException:
+                self.server.close()  # ends every child, and with it the threads that wait for one
+                raise
+        return results
+
+
+def _ready(
+    waiting: Mapping[int, object],
+    results: Mapping[int, object],
+    after: Callable[..., int | None],
+    count: int,
+) -> Iterable[int]:
+    """The first items whose predecessor is done, as many as there are free slots."""
+    found: list[int] = []
+    for i, item in waiting.items():
+        if len(found) >= count:
+            break
+        previous = after(item)
+        if previous is None or previous in results:
+            found.append(i)
+    return found

@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all, and the digests that name them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import HTBenchError
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces: equal values have equal bytes. NaN is refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest_json(value: object) -> str:
+    """SHA-256 (hex) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file by temporary file and rename: a reader sees the old bytes or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A folder that appears under its final name when the block ends without an error.
+
+    The block writes into a temporary folder beside it. An older folder of that name is replaced.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=final.parent))
+    try:
+        building.chmod(0o755)  # mkdtemp's 0700 is for secrets
+        yield building
+        if final.exists():
+            shutil.rmtree(final)
+        building.rename(final)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
+    """Read a JSON file of bounded size.
+
+    Raises:
+        error: the file is missing, too large or not JSON; the message names it.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise error(f"{path} is larger than {limit} bytes")
+        return json.loads(path.read_text("utf-8"))
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror}") from None
+    except ValueError as problem:
+        raise error(f"{path} is not valid JSON: {problem}") from None

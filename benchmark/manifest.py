@@ -1,0 +1,552 @@
+"""Manifests and suites: which images, classes, splits, tasks and recipes a benchmark is made of.
+
+A manifest is a folder with ``manifest.toml`` (for people) and ``images.parquet`` (for machines).
+Reading one checks every rule, so that the rest of the suite can trust what it holds. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.errors import ManifestError, first
+from benchmark.folders import data_folder, packaged_manifests
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+FORMAT = 1
+MAX_TOML_BYTES = 4 << 20
+MAX_IMAGES = 5_000_000  # far above any benchmark here; a bound on what a stranger's file may cost
+SPLITS = ("train", "test")
+IMAGE_SOURCES = ("embedded",)  # where the pixels are: in images.parquet itself
+REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
+OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain, and the folder names that copies of the data set use for it."""
+
+    name: str
+    folders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One partial-target task: sources, target and the names of the seen classes."""
+
+    id: str
+    sources: tuple[str, ...]
+    target: str
+    seen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images of a manifest, sorted by id: ids and class indices of the same length."""
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A checked manifest. Build one with :func:`read_manifest` or :func:`load_manifest`."""
+
+    root: Path
+    document: Mapping[str, Any]
+    table: pa.Table  # REQUIRED_COLUMNS and those of OPTIONAL_COLUMNS that exist, sorted by image_id
+
+    @property
+    def name(self) -> str:
+        """Name without version, such as ``icons``."""
+        return str(self.document["name"])
+
+    @property
+    def version(self) -> str:
+        """Version, such as ``1.0``."""
+        return str(self.document["version"])
+
+    @property
+    def reference(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def image_size(self) -> int:
+        """Side of a stored image in pixels."""
+        return int(self.document["image_size"])
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; their order is the order of the columns of all logits."""
+        return tuple(self.document["classes"])
+
+    @cached_property
+    def domains(self) -> tuple[Domain, ...]:
+        """The domains in the order of the manifest."""
+        return tuple(Domain(d["name"], tuple(d["folders"])) for d in self.document["domains"])
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks in the order of the manifest."""
+        return tuple(
+            Task(t["id"], tuple(t["sources"]), t["target"], tuple(t["seen"]))
+            for t in self.document["tasks"]
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical form of both files; see :func:`canonical_digest`."""
+        return canonical_digest(self.document, self.table)
+
+    def task(self, task_id: str) -> Task:
+        """The task of that id.
+
+        Raises:
+            ManifestError: there is none; the message lists those that exist.
+        """
+        for task in self.tasks:
+            if task.id == task_id:
+                return task
+        known = ", ".join(task.id for task in self.tasks)
+        raise ManifestError(f"{self.reference} has no task {task_id!r}; it has: {known}")
+
+    def seen_mask(self, task: Task) -> NDArray[np.bool_]:
+        """Which classes are seen in a task: bool array of shape (C,)."""
+        seen = set(task.seen)
+        return np.array([name in seen for name in self.classes], dtype=np.bool_)
+
+    def samples(self, domains: str | Iterable[str], split: str) -> Samples:
+        """Ids and class indices of the images of some domains in one split, sorted by id."""
+        wanted = {domains} if isinstance(domains, str) else set(domains)
+        codes = self._codes
+        keep = np.isin(codes["domain"], [i for i, d in enumerate(self.domains) if d.name in wanted])
+        keep &= codes["split"] == SPLITS.index(split)
+        rows = np.flatnonzero(keep)
+        return Samples(tuple(self._ids[rows].tolist()), codes["class"][rows])
+
+    @cached_property
+    def _ids(self) -> NDArray[np.object_]:
+        return np.asarray(self.table["image_id"].to_numpy(zero_copy_only=False), dtype=object)
+
+    @cached_property
+    def _codes(self) -> dict[str, NDArray[np.int64]]:
+        """Domain, class and split of every row as indices into their lists."""
+        orders = {
+            "domain": [d.name for d in self.domains],
+            "class": list(self.classes),
+            "split": list(SPLITS),
+        }
+        return {name: _encode(self.table[name], order) for name, order in orders.items()}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A grid that people run by name: tasks of one manifest, methods and seeds."""
+
+    name: str
+    title: str
+    manifest: str
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+def manifest_folders() -> list[Path]:
+    """Where manifests are looked for: those shipped, then those expanded into the data folder."""
+    return [packaged_manifests(), data_folder() / "manifests"]
+
+
+def published_manifests() -> list[str]:
+    """References (``name@version``) of every manifest that can be found, sorted."""
+    found = {
+        f"{path.parent.parent.name}@{path.parent.name}"
+        for folder in manifest_folders()
+        for path in folder.glob("*/*/manifest.toml")
+    }
+    return sorted(found)
+
+
+def load_manifest(reference: str | Path) -> Manifest:
+    """Read a manifest by reference (``icons@1.0``) or from the folder that holds it.
+
+    Args:
+        reference: ``name@version``, or the path of a folder with ``manifest.toml``.
+
+    Raises:
+        ManifestError: it is not found or breaks a rule.
+    """
+    name, at, version = str(reference).partition("@")
+    if at and _NAME.fullmatch(name) and _VERSION.fullmatch(version):
+        for folder in manifest_folders():
+            if (folder / name / version / "manifest.toml").is_file():
+                manifest = read_manifest(folder / name / version)
+                if manifest.reference != f"{name}@{version}":
+                    raise ManifestError(
+                        f"{manifest.root} holds {manifest.reference}, not {reference}; "
+                        "the folder must be named after the manifest"
+                    )
+                return manifest
+    elif (Path(reference) / "manifest.toml").is_file():
+        return read_manifest(Path(reference))
+    known = ", ".join(published_manifests()) or "none"
+    raise ManifestError(
+        f"no manifest {str(reference)!r}; known: {known}. "
+        "Give name@version, or a folder that holds manifest.toml and images.parquet"
+    )
+
+
+def load_suite(name: str) -> Suite:
+    """Read a suite by name (``icons``) or from a ``.toml`` file.
+
+    Raises:
+        ManifestError: it is not found or breaks a rule.
+    """
+    shipped = packaged_manifests() / "suites"
+    path = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
+    if not path.is_file() or not (name.endswith(".toml") or _NAME.fullmatch(name)):
+        known = ", ".join(known_suites())
+        raise ManifestError(f"no suite {name!r}; known: {known}. Or give the path of a .toml file")
+    return _check_suite(_read_toml(path), path)
+
+
+def known_suites() -> list[str]:
+    """Names of the suites that ship, sorted."""
+    return sorted(path.stem for path in (packaged_manifests() / "suites").glob("*.toml"))
+
+
+def pinned_digests() -> dict[str, str]:
+    """The digest of every published manifest, from ``data_manifests/digests.toml``."""
+    pins = _read_toml(packaged_manifests() / "digests.toml")
+    return {str(reference): str(digest) for reference, digest in pins.items()}
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check the manifest in a folder.
+
+    Raises:
+        ManifestError: a rule is broken; the message names the file and the first offenders.
+    """
+    document = _read_toml(root / "manifest.toml")
+    where = str(root / "manifest.toml")
+    _check_document(document, where)
+    table = _read_images(root / "images.parquet")
+    manifest = Manifest(root.resolve(), document, table)
+    _check_images(manifest, str(root / "images.parquet"))
+    _check_tasks(manifest, where)
+    return manifest
+
+
+def canonical_digest(document: Mapping[str, Any], table: pa.Table) -> str:
+    """SHA-256 (hex) of a manifest's content, whatever wrote its files.
+
+    The form: the parsed TOML as JSON with sorted keys and no spaces, then, for each column of
+    ``REQUIRED_COLUMNS + OPTIONAL_COLUMNS`` that exists, its name and its values in the order of
+    ``image_id``, one a line (no value holds a line break, see :func:`read_manifest`). Comments,
+    key order, row order, Parquet encoding and embedded pixels (they have their ``sha256``) are out.
+    """
+    state = hashlib.sha256(b"htbench manifest 1\n")
+    state.update(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+    table = table.sort_by("image_id")
+    for column in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS):
+        if column in table.column_names:
+            values = table[column].to_pylist()
+            state.update(f"\n\n{column}\n".encode())
+            state.update("\n".join("\0" if v is None else v for v in values).encode())
+    return state.hexdigest()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ManifestError(f"{path} does not exist")
+    if path.stat().st_size > MAX_TOML_BYTES:
+        raise ManifestError(f"{path} is larger than {MAX_TOML_BYTES} bytes")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path} is not valid TOML: {error}") from None
+
+
+def _read_images(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise ManifestError(
+            f"{path} does not exist; a manifest is manifest.toml and images.parquet"
+        )
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > MAX_IMAGES:
+            raise ManifestError(f"{path} has more than {MAX_IMAGES} rows")
+        names = set(file.schema_arrow.names)
+        if lacking := [c for c in REQUIRED_COLUMNS if c not in names]:
+            raise ManifestError(f"{path} lacks the columns {', '.join(lacking)}")
+        columns = [c for c in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if c in names]
+        table = file.read(columns=columns)
+    except pa.ArrowException as error:
+        raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None
+    plain = []
+    for name in columns:
+        kind = table.schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise ManifestError(f"{path}: column {name} holds {kind}, not strings")
+        plain.append(table[name].cast(pa.string()))
+    return pa.table(dict(zip(columns, plain, strict=True))).sort_by("image_id")
+
+
+def _encode(column: pa.ChunkedArray, order: Sequence[str]) -> NDArray[np.int64]:
+    """Index of every value in a list of names; -1 where it is not in the list."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    codes = pc.index_in(column, value_set=pa.array(order, pa.string()))
+    return np.asarray(pc.fill_null(codes, -1).to_numpy(), dtype=np.int64)
+
+
+# --- checking manifest.toml ------------------------------------------------------------------
+
+
+class _Reader:
+    """Typed access to a TOML document that says where a value is wrong."""
+
+    def __init__(self, document: Mapping[str, Any], where: str) -> None:
+        self.document, self.where = document, where
+
+    def fail(self, problem: str) -> ManifestError:
+        return ManifestError(f"{self.where}: {problem}")
+
+    def get(self, key: str, kind: type, what: str) -> Any:
+        value = self.document.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            given = "is missing" if value is None else f"is {value!r}"
+            raise self.fail(f"{key} {given}; it must be {what}")
+        return value
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
+        value: str = self.get(key, str, "a string")
+        if not value.strip() or (pattern and not pattern.fullmatch(value)):
+            raise self.fail(f"{key} is {value!r}; it must be a name such as 'icons' or '1.0'")
+        return value
+
+    def names(self, key: str) -> list[str]:
+        values = self.get(key, list, "a list of names")
+        bad = [v for v in values if not isinstance(v, str) or not v or _CONTROL.search(v)]
+        if not values or bad:
+            raise self.fail(f"{key} must be a list of names; it holds {first(bad) or 'nothing'}")
+        if repeated := _repeated(values):
+            raise self.fail(f"{key} names {first(repeated)} more than once")
+        return list(values)
+
+
+def _repeated(values: Iterable[str]) -> list[str]:
+    once: set[str] = set()
+    twice: dict[str, None] = {}
+    for value in values:
+        if value in once:
+            twice[value] = None
+        once.add(value)
+    return list(twice)
+
+
+def _check_document(document: Mapping[str, Any], where: str) -> None:
+    reader = _Reader(document, where)
+    if document.get("format") != FORMAT:
+        raise reader.fail(
+            f"format is {document.get('format')!r}; this version of the suite reads format {FORMAT}"
+        )
+    reader.text("name", _NAME)
+    reader.text("version", _VERSION)
+    for key in ("title", "terms", "citation"):
+        reader.text(key)
+    if not 1 <= reader.get("image_size", int, "a number of pixels") <= 4096:
+        raise reader.fail("image_size must be from 1 to 4096 pixels")
+    if document.get("images") not in IMAGE_SOURCES:
+        raise reader.fail(
+            f"images is {document.get('images')!r}; known: {', '.join(IMAGE_SOURCES)}"
+        )
+    reader.names("classes")
+    for key in ("model", "transforms", "source", "recipe"):
+        reader.get(key, dict, "a table")
+    _check_named(reader, "domains", "name", _NAME)
+    for domain in document["domains"]:
+        _Reader(domain, f"{where}: domain {domain['name']}").names("folders")
+    _check_named(reader, "tasks", "id", _TASK_ID)
+    _check_plain(document, where)
+
+
+def _check_named(reader: _Reader, key: str, name: str, pattern: re.Pattern[str]) -> None:
+    """A non-empty array of tables, each with a valid and unique name."""
+    entries = reader.get(key, list, f"an array of tables [[{key}]]")
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise reader.fail(f"{key} must be a non-empty array of tables [[{key}]]")
+    names = [
+        _Reader(e, f"{reader.where}: {key}[{i}]").text(name, pattern) for i, e in enumerate(entries)
+    ]
+    if repeated := _repeated(names):
+        raise reader.fail(f"{key} names {first(repeated)} more than once")
+
+
+def _check_plain(value: object, where: str) -> None:
+    """Dates, infinities and NaN have no canonical JSON form, so a manifest may not hold them."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _check_plain(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            _check_plain(item, where)
+    elif not isinstance(value, str | int | float) or value != value or value in (np.inf, -np.inf):
+        raise ManifestError(
+            f"{where}: the value {value!r} is not allowed; use a string or a number"
+        )
+
+
+# --- checking images.parquet and the tasks ----------------------------------------------------
+
+
+def _check_images(manifest: Manifest, where: str) -> None:
+    table, codes = manifest.table, manifest._codes
+    if table.num_rows == 0:
+        raise ManifestError(f"{where}: there is no image")
+    for name in table.column_names:
+        _check_strings(table[name], name, where)
+    if repeated := _repeated(manifest._ids.tolist()):
+        raise ManifestError(f"{where}: image_id is not unique: {first(repeated)}")
+    for name, what in (("class", "classes"), ("domain", "domains"), ("split", "splits")):
+        if (bad := np.flatnonzero(codes[name] < 0)).size:
+            values = sorted({table[name][int(i)].as_py() for i in bad})
+            example = manifest._ids[int(bad[0])]
+            raise ManifestError(
+                f"{where}: unknown {name} {first(values)} (image {example!r}); "
+                f"it must be one of the {what} of the manifest"
+            )
+    _check_one_split(manifest, "path", np.zeros_like(codes["domain"]), where)
+    _check_paths(table["path"].to_pylist(), where)
+    if "sha256" in table.column_names:
+        if bad_sums := [s for s in table["sha256"].to_pylist() if s and not _SHA256.fullmatch(s)]:
+            raise ManifestError(f"{where}: sha256 must be 64 hex digits: {first(bad_sums)}")
+        _check_one_split(manifest, "sha256", codes["domain"], where)
+
+
+def _check_strings(column: pa.ChunkedArray, name: str, where: str) -> None:
+    import pyarrow.compute as pc
+
+    if name in REQUIRED_COLUMNS and column.null_count:
+        raise ManifestError(f"{where}: column {name} has {column.null_count} empty values")
+    broken = pc.match_substring_regex(column, r"[\x00-\x1f\x7f]|^$")
+    if pc.any(broken).as_py():
+        bad = column.filter(pc.fill_null(broken, False)).to_pylist()
+        raise ManifestError(f"{where}: column {name} has empty or control characters: {first(bad)}")
+
+
+def _check_paths(paths: Sequence[str], where: str) -> None:
+    """A path must stay below the data set's root on every system."""
+    bad = [
+        path
+        for path in paths
+        if "\\" in path
+        or ":" in path
+        or path.startswith("/")
+        or path != str(PurePosixPath(path))
+        or ".." in PurePosixPath(path).parts
+        or path == "."
+    ]
+    if bad:
+        raise ManifestError(
+            f"{where}: path leaves the data set's root or is not a plain relative path: {first(bad)}"
+        )
+    if repeated := _repeated(paths):
+        raise ManifestError(f"{where}: two images have the same path: {first(repeated)}")
+
+
+def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], where: str) -> None:
+    """No image of one scope may be both in train and in test, as told by path or checksum."""
+    split = manifest._codes["split"]
+    home: dict[tuple[int, str], int] = {}
+    for row, value in enumerate(manifest.table[column].to_pylist()):
+        if value is None:
+            continue
+        other = home.setdefault((int(scope[row]), value), row)
+        if split[other] != split[row]:
+            raise ManifestError(
+                f"{where}: an image is in two splits: {manifest._ids[other]!r} and "
+                f"{manifest._ids[row]!r} have the same {column} {value!r}"
+            )
+
+
+def _check_tasks(manifest: Manifest, where: str) -> None:
+    known_domains = {domain.name for domain in manifest.domains}
+    for entry in manifest.document["tasks"]:
+        reader = _Reader(entry, f"{where}: task {entry['id']}")
+        sources, seen = reader.names("sources"), reader.names("seen")
+        target = reader.text("target")
+        if unknown := [d for d in (*sources, target) if d not in known_domains]:
+            raise reader.fail(f"unknown domain {first(unknown)}; known: {sorted(known_domains)}")
+        if target in sources:
+            raise reader.fail(f"the target {target!r} is one of its sources")
+        if unknown := [c for c in seen if c not in set(manifest.classes)]:
+            raise reader.fail(f"unknown class {first(unknown)} in seen; check the list of classes")
+        _check_groups(manifest, manifest.task(entry["id"]), reader)
+
+
+def _check_groups(manifest: Manifest, task: Task, reader: _Reader) -> None:
+    count = len(manifest.classes)
+    mask = manifest.seen_mask(task)
+    train = np.bincount(manifest.samples(task.target, "train").labels, minlength=count)
+    test = np.bincount(manifest.samples(task.target, "test").labels, minlength=count)
+    if (bare := np.flatnonzero(mask & (train == 0))).size:
+        names = [manifest.classes[i] for i in bare]
+        raise reader.fail(f"seen class without a training image in {task.target}: {first(names)}")
+    if mask.all():
+        raise reader.fail("every class is seen; a partial-target task needs missing classes")
+    for group, members in (("seen", mask), ("missing", ~mask)):
+        if test[members].sum() == 0:
+            raise reader.fail(f"empty group: no test image of a {group} class in {task.target}")
+    source = np.bincount(manifest.samples(task.sources, "train").labels, minlength=count)
+    if source.sum() == 0:
+        raise reader.fail(f"the source {'+'.join(task.sources)} has no training image")
+
+
+def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
+    reader = _Reader(document, str(path))
+    reference = reader.text("manifest")
+    if "@" not in reference and not Path(reference).is_absolute():
+        reference = str((path.parent / reference).resolve())
+    seeds = reader.get("seeds", list, "a list of whole numbers")
+    if not seeds or any(type(s) is not int or not 0 <= s < 2**32 for s in seeds):
+        raise reader.fail("seeds must be a list of whole numbers from 0 to 2^32 - 1")
+    if len(set(seeds)) != len(seeds):
+        raise reader.fail("seeds names a seed more than once")
+    return Suite(
+        name=path.stem,
+        title=reader.text("title"),
+        manifest=reference,
+        tasks=tuple(reader.names("tasks")),
+        methods=tuple(reader.names("methods")),
+        seeds=tuple(seeds),
+    )

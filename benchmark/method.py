@@ -1,0 +1,170 @@
+"""The contract between the suite and a method: what a method is, is given and gives back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from benchmark.images.augment import Transforms
+    from benchmark.models import Classifier
+    from benchmark.numerics import Streams
+
+Track = Literal["standard", "oracle"]
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A way to adapt the source model. Subclass it as a frozen dataclass.
+
+    Fields of the dataclass are the hyper-parameters: ``bool``, ``int``, ``float`` or ``str`` with
+    defaults. They are listed by ``htbench list methods``, set by ``--set field=value`` and part of
+    the run's key.
+
+    Attributes:
+        name: unique; lower case letters, digits and dashes.
+        base: name of the method whose adapted model this one starts from, given as ``run.base``.
+        track: ``oracle`` for upper bounds that look at missing-class data (built-in methods only).
+    """
+
+    name: ClassVar[str]
+    base: ClassVar[str | None] = None
+    track: ClassVar[Track] = "standard"
+
+    @abstractmethod
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+        """Return a module that maps prepared images (N, 3, H, W) to finite logits (N, C).
+
+        Columns are in the manifest's class order. A prediction must not depend on its batch
+        mates. The suite predicts: no test image is in reach of this call.
+        """
+
+
+class SourceModel:
+    """The source model as it is: evaluation mode, no gradients. ``copy()`` gives one to train.
+
+    Attributes:
+        backbone: frozen module, prepared images (N, 3, H, W) to features (N, d).
+        head: frozen ``nn.Linear(d, C)``.
+        digest: SHA-256 of the checkpoint.
+    """
+
+    def __init__(self, model: Classifier, digest: str) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self.backbone = model.backbone
+        self.head = model.head
+        self.digest = digest
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (N, d) of prepared images (N, 3, H, W)."""
+        return self._model.features(images)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of prepared images (N, 3, H, W)."""
+        out: Tensor = self._model(images)
+        return out
+
+    def copy(self) -> Classifier:
+        """A trainable copy."""
+        return self._model.copy()
+
+
+@dataclass(frozen=True)
+class TargetData:
+    """Training data of the target domain: the seen classes', and nothing else.
+
+    Attributes:
+        images: uint8 (N, 3, H, W), on the run's device.
+        labels: int64 (N,), indices into ``classes``, on the run's device.
+        classes: the C class names in the manifest's order.
+        seen: bool (C,), which classes are seen in the task, on the run's device.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    seen: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def only(self, classes: Tensor | Sequence[int]) -> TargetData:
+        """The samples of some classes (indices); ``seen`` stays the task's."""
+        import torch
+
+        wanted = torch.as_tensor(classes, device=self.labels.device)
+        keep = torch.isin(self.labels, wanted).nonzero().squeeze(1)
+        return TargetData(self.images[keep], self.labels[keep], self.classes, self.seen)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every gradient method trains: fixed by the manifest, the same for all of them.
+
+    Attributes:
+        steps: gradient steps in total.
+        batch_size: images a step.
+        head_lr, backbone_lr: initial learning rates, brought to 0 by a cosine.
+        momentum, nesterov, weight_decay: of SGD.
+    """
+
+    steps: int
+    batch_size: int
+    head_lr: float
+    backbone_lr: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
+
+    @classmethod
+    def of(cls, table: Mapping[str, object]) -> Recipe:
+        """Read a manifest's ``[recipe]`` or ``[source]`` table (``lr`` stands for both rates)."""
+        from benchmark.errors import ManifestError
+
+        values = dict(table)
+        if "lr" in values:
+            values["head_lr"] = values["backbone_lr"] = values.pop("lr")
+        names = ("steps", "batch_size", "head_lr", "backbone_lr", "momentum", "nesterov",
+                 "weight_decay")  # fmt: skip
+        if lacking := [name for name in names if name not in values]:
+            raise ManifestError(f"the recipe of the manifest lacks {', '.join(lacking)}")
+        return cls(**{name: values[name] for name in names})  # type: ignore[arg-type]
+
+
+@dataclass
+class Run:
+    """One run: what a method may use besides the source model and the target data.
+
+    Attributes:
+        device: where images are and where the model belongs.
+        recipe: steps, batch size, learning rates.
+        transforms: ``augment(images, generator)`` and ``evaluate(images)`` prepare uint8 images.
+        stream: ``stream("order" | "augmentation" | "method")`` gives that ``torch.Generator``.
+        scratch: an empty folder for the method's own files; gone after the run.
+        base: the adapted model of the base run, for methods that declare ``base``.
+    """
+
+    device: torch.device
+    recipe: Recipe
+    transforms: Transforms
+    stream: Streams
+    scratch: Path
+    base: Classifier | None = None
+    report: Callable[[int, int], None] = field(default=lambda done, total: None)
+    history: list[dict[str, float]] = field(default_factory=list)
+    total_steps: int = 0
+    sequential_steps: int = 0
+
+    def log(self, **metrics: float) -> None:
+        """Append one row of numbers to the run's training log."""
+        self.history.append({name: float(value) for name, value in metrics.items()})
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell the user how far the run is."""
+        self.report(done, total)

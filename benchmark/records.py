@@ -1,0 +1,150 @@
+"""Schemas of what a run leaves behind: ``run.json`` and ``predictions.parquet``. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from benchmark.errors import RecordError
+from benchmark.files import canonical_json, digest_json, read_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT = 1
+PROTOCOL = "1.0"  # the version of the rules of measurement; part of every run's key
+MAX_RECORD_BYTES = 16 << 20
+MAX_PREDICTIONS = 20_000_000_000  # logits in one file: far above 52,041 x 345
+RECORD_FILE = "run.json"
+PREDICTIONS_FILE = "predictions.parquet"
+WEIGHTS_FILE = "weights.safetensors"
+
+Status = Literal["ok", "failed"]
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The whole record of one run.
+
+    Attributes:
+        key: SHA-256 over ``made_from``; the name of the run's folder.
+        made_from: everything that the bytes of the predictions depend on.
+        manifest: ``name@version``; ``task``, ``method``, ``label`` (the method with the settings
+            that are not its defaults), ``config`` (all settings), ``track``, ``seed``.
+        status: ``ok`` or ``failed``; then ``error`` has ``kind``, ``message``, ``traceback``.
+        predictions_sha256, weights_sha256: of the files beside the record, where there are any.
+        cost: measured: seconds, bytes, and counted gradient steps.
+        environment: versions and device.
+        isolation: what kept the method from the labels, as a list of facts.
+        log: rows of the training curve.
+    """
+
+    key: str
+    made_from: Mapping[str, Any]
+    manifest: str
+    task: str
+    method: str
+    label: str
+    config: Mapping[str, Any]
+    track: str
+    seed: int
+    status: Status
+    error: Mapping[str, str] | None = None
+    predictions_sha256: str | None = None
+    weights_sha256: str | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    isolation: Sequence[str] = ()
+    log: Sequence[Mapping[str, float]] = ()
+    format: int = FORMAT
+
+    def to_bytes(self) -> bytes:
+        """The content of ``run.json``."""
+        return canonical_json(dataclasses.asdict(self)) + b"\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """Read and check the record of a run's folder.
+
+        Raises:
+            RecordError: it is missing, too large, not of this format, or its key is not the
+                digest of what it says it was made from.
+        """
+        path = folder / RECORD_FILE
+        data = read_json(path, MAX_RECORD_BYTES, RecordError)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise RecordError(f"{path} is not a run record of format {FORMAT}")
+        names = {f.name for f in dataclasses.fields(cls)}
+        if set(data) != names:
+            odd = sorted(set(data) ^ names)
+            raise RecordError(f"{path} has the wrong fields: {', '.join(odd)}")
+        record = cls(**data)
+        if not isinstance(record.key, str) or not _KEY.fullmatch(record.key):
+            raise RecordError(f"{path}: key is not a SHA-256")
+        if digest_json(record.made_from) != record.key:
+            raise RecordError(f"{path}: key is not the digest of made_from; the file was changed")
+        if record.status not in ("ok", "failed"):
+            raise RecordError(f"{path}: status is {record.status!r}")
+        return record
+
+
+def write_predictions(path: Path, ids: Sequence[str], logits: NDArray[np.float32]) -> None:
+    """Write sample ids and logits (N, C) float32 as Parquet; equal input gives equal bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = pa.array(np.ascontiguousarray(logits, dtype=np.float32).reshape(-1))
+    column = pa.FixedSizeListArray.from_arrays(values, logits.shape[1])
+    table = pa.table({"sample_id": pa.array(ids, pa.string()), "logits": column})
+    # Random mantissas do not compress: plain encoding is faster and no larger.
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+
+
+def read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Read sample ids (N) and logits (N, C) float32.
+
+    Raises:
+        RecordError: not a Parquet file of that schema, or absurdly large.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        kind = _logits_type(file.schema_arrow, path)
+        rows = file.metadata.num_rows
+        if rows * kind.list_size > MAX_PREDICTIONS:
+            raise RecordError(f"{path} claims {rows} x {kind.list_size} logits; that is too many")
+        table = file.read(columns=["sample_id", "logits"])
+    except FileNotFoundError:
+        raise RecordError(f"{path} does not exist") from None
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(f"{path} is not a readable Parquet file: {error}") from None
+    logits = table["logits"].combine_chunks()
+    if table["sample_id"].null_count or logits.null_count:
+        raise RecordError(f"{path} has empty values")
+    flat = logits.flatten() if isinstance(logits, pa.Array) else logits.chunk(0).flatten()
+    if flat.null_count or len(flat) != rows * kind.list_size:
+        raise RecordError(f"{path} has empty values")
+    values = np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32)
+    return tuple(table["sample_id"].to_pylist()), values.reshape(rows, kind.list_size)
+
+
+def _logits_type(schema: Any, path: Path) -> Any:
+    import pyarrow as pa
+
+    if not {"sample_id", "logits"} <= set(schema.names):
+        raise RecordError(f"{path} must have the columns sample_id and logits")
+    kind = schema.field("logits").type
+    if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):
+        raise RecordError(f"{path}: logits is {kind}, not a fixed-size list of float32")
+    if not pa.types.is_string(schema.field("sample_id").type):
+        raise RecordError(f"{path}: sample_id is {schema.field('sample_id').type}, not string")
+    return kind

@@ -1,0 +1,367 @@
+"""Names of methods: where each one's code is, and what it says of itself. Nothing is imported.
+
+A method is found by entry point (group ``holistic_transfer.methods``) or by file. What it is (its
+fields, base and track) only its code can tell, and code of strangers is never imported here: a
+child process describes it as JSON, and the answer is kept until a byte of that code changes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import HTBenchError, MethodError, first
+from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
+from benchmark.folders import data_folder
+
+GROUP = "holistic_transfer.methods"
+MAX_DESCRIPTION_BYTES = 1 << 20
+MAX_CODE_BYTES = 64 << 20
+MAX_CODE_FILES = 2000
+FIELD_TYPES = ("bool", "int", "float", "str")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+
+# The part of this package that computes predictions: a change of one of these changes every key.
+COMPUTES = (
+    "images/augment.py",
+    "images/raw.py",
+    "images/store.py",
+    "method.py",
+    "models.py",
+    "numerics.py",
+    "runs/child.py",
+    "training.py",
+)
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class MethodSource:
+    """Where the code of a method is.
+
+    Attributes:
+        name: name of the entry point; None for a file until it is described.
+        module: module to import, or None for a file.
+        attribute: the class in it; None for a file with one method.
+        file: path of a plugin file, or None.
+        origin: for messages, such as ``holistic-transfer-bench 0.1.0`` or a path.
+    """
+
+    name: str | None
+    module: str | None
+    attribute: str | None
+    file: Path | None
+    origin: str
+
+    def to_json(self) -> dict[str, str | None]:
+        """What a child needs to load it."""
+        return {
+            "module": self.module,
+            "attribute": self.attribute,
+            "file": str(self.file) if self.file else None,
+        }
+
+
+@dataclass(frozen=True)
+class Field:
+    """A hyper-parameter: name, type (one of ``FIELD_TYPES``) and default."""
+
+    name: str
+    type: str
+    default: Value
+
+    def parse(self, text: str, method: str) -> Value:
+        """The value that ``--set name=text`` means.
+
+        Raises:
+            MethodError: the text is not of the field's type.
+        """
+        try:
+            if self.type == "bool":
+                return {"true": True, "false": False}[text.lower()]
+            if self.type == "int":
+                return int(text)
+            if self.type == "float":
+                return float(text)
+        except (KeyError, ValueError):
+            wanted = "true or false" if self.type == "bool" else f"of type {self.type}"
+            raise MethodError(
+                f"--set {self.name}={text}: {method}.{self.name} must be {wanted} "
+                f"(default {self.default})"
+            ) from None
+        return text
+
+
+@dataclass(frozen=True)
+class MethodDescription:
+    """What a method says of itself, and the code it was read from.
+
+    Attributes:
+        code: what stands for the code in a run's key: SHA-256 of every file from outside
+            installed distributions, and name, version and RECORD digest of the distributions.
+    """
+
+    source: MethodSource
+    name: str
+    summary: str
+    fields: tuple[Field, ...]
+    base: str | None
+    track: str
+    code: Mapping[str, Any]
+
+    def configure(self, settings: Mapping[str, str]) -> dict[str, Value]:
+        """All settings of the method: its defaults with some replaced (given as text)."""
+        config = {f.name: f.default for f in self.fields}
+        for f in self.fields:
+            if f.name in settings:
+                config[f.name] = f.parse(settings[f.name], self.name)
+        return config
+
+    def label(self, config: Mapping[str, Value]) -> str:
+        """The method's name with the settings that are not its defaults."""
+        changed = [f"{f.name}={config[f.name]}" for f in self.fields if config[f.name] != f.default]
+        return self.name + (f"({', '.join(changed)})" if changed else "")
+
+
+def entry_point_sources() -> dict[str, MethodSource]:
+    """Every method that an installed distribution registers, by name.
+
+    Raises:
+        MethodError: two distributions register different things under one name.
+    """
+    found: dict[str, MethodSource] = {}
+    for point in metadata.entry_points(group=GROUP):
+        origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+        source = MethodSource(point.name, point.module, point.attr, None, origin)
+        other = found.setdefault(point.name, source)
+        if (other.module, other.attribute) != (source.module, source.attribute):
+            raise MethodError(
+                f"two methods are named {point.name!r}: {other.module}:{other.attribute} of "
+                f"{other.origin} and {source.module}:{source.attribute} of {source.origin}; "
+                "uninstall one of them"
+            )
+    return dict(sorted(found.items()))
+
+
+def file_source(argument: str) -> MethodSource:
+    """The method of ``--plugin path/to/file.py[:Class]``.
+
+    Raises:
+        MethodError: there is no such file, or the class is no identifier.
+    """
+    path, colon, attribute = argument, "", ""
+    if not Path(argument).is_file():
+        path, colon, attribute = argument.rpartition(":")
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise MethodError(f"--plugin {argument}: there is no file {path or argument!r}")
+    if file.suffix != ".py":
+        raise MethodError(f"--plugin {argument}: {file.name} is not a Python file (.py)")
+    if colon and not _ATTRIBUTE.fullmatch(attribute):
+        raise MethodError(f"--plugin {argument}: {attribute!r} is not the name of a class")
+    return MethodSource(None, None, attribute or None, file.resolve(), str(file.resolve()))
+
+
+def choose(names: Iterable[str], known: Iterable[str]) -> None:
+    """Check that every name is known.
+
+    Raises:
+        MethodError: one is not; the message suggests the nearest names.
+    """
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+            raise MethodError(
+                f"no method {name!r}; {hint} (`htbench list methods` shows all; "
+                "--plugin FILE adds your own)"
+            )
+
+
+def compute_digest() -> str:
+    """Digest of the files in ``COMPUTES``."""
+    package = Path(__file__).resolve().parent
+    return digest_json({name: digest_file(package / name) for name in COMPUTES})
+
+
+# --- descriptions ----------------------------------------------------------------------------
+
+Describe = Callable[[MethodSource], Any]
+
+
+def described(source: MethodSource, ask: Describe) -> MethodDescription:
+    """The description of a method: from the cache, or from a child by ``ask``.
+
+    Args:
+        source: where the method is.
+        ask: gives the JSON answer of a child that imported it (see ``runs/child.py``).
+
+    Raises:
+        MethodError: the code cannot be imported or does not keep to the contract.
+    """
+    cache = data_folder() / "methods" / f"{digest_json(_cache_key(source))}.json"
+    if cache.is_file():
+        try:
+            answer = read_json(cache, MAX_DESCRIPTION_BYTES, MethodError)
+            if answer["code"] == _code(answer["answer"]):
+                return _checked(source, answer["answer"], answer["code"])
+        except (HTBenchError, KeyError, TypeError):
+            pass  # a damaged or stale entry is written anew
+    answer = ask(source)
+    code = _code(answer)
+    description = _checked(source, answer, code)
+    write_file(cache, canonical_json({"answer": answer, "code": code}))
+    return description
+
+
+def _cache_key(source: MethodSource) -> dict[str, Any]:
+    return {"source": source.to_json(), "name": source.name, "contract": compute_digest()}
+
+
+def _code(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Digests of the files and distributions that a description says it was loaded from."""
+    files, names = answer.get("files"), answer.get("distributions")
+    if not _is_strings(files) or not _is_strings(names):
+        raise MethodError("a method's description has no lists of files and distributions")
+    assert isinstance(files, list)
+    assert isinstance(names, list)
+    total, sums = 0, []
+    for name in files:
+        path = Path(name)
+        if not path.is_file():
+            raise MethodError(f"the file {name} of a method is gone")
+        total += path.stat().st_size
+        if total > MAX_CODE_BYTES or len(files) > MAX_CODE_FILES:
+            raise MethodError(f"a method loads more than {MAX_CODE_BYTES} bytes of code: {name}")
+        sums.append([path.name, digest_file(path)])
+    return {"files": sorted(sums), "distributions": sorted(_distribution(n) for n in names)}
+
+
+def _distribution(name: str) -> list[str]:
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise MethodError(f"the distribution {name} of a method is not installed") from None
+    record = found.read_text("RECORD") or ""
+    return [name, found.version, digest_json(record)]
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _checked(
+    source: MethodSource, answer: Mapping[str, Any], code: Mapping[str, Any]
+) -> MethodDescription:
+    """A child's answer, checked field by field: it comes from a process that ran strangers' code."""
+    name = answer.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise MethodError(
+            f"{source.origin}: the method's name is {name!r}; use lower case letters, digits, dashes"
+        )
+    if source.name is not None and name != source.name:
+        raise MethodError(f"{source.origin}: entry point {source.name!r} leads to method {name!r}")
+    base, track, summary = answer.get("base"), answer.get("track"), answer.get("summary")
+    if not (base is None or (isinstance(base, str) and _NAME.fullmatch(base))):
+        raise MethodError(f"{source.origin}: base of {name} is {base!r}, not a method's name")
+    if track not in ("standard", "oracle"):
+        raise MethodError(f"{source.origin}: track of {name} is {track!r}")
+    if track == "oracle" and not is_builtin(source):
+        raise MethodError(
+            f"{source.origin}: {name} asks for the oracle track, which only the suite's own "
+            "methods may have; leave track as 'standard'"
+        )
+    if not isinstance(summary, str):
+        raise MethodError(f"{source.origin}: {name} has no summary")
+    fields = tuple(_field(entry, name, source) for entry in _entries(answer.get("fields")))
+    return MethodDescription(source, name, summary[:200], fields, base, track, code)
+
+
+def _entries(value: object) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise MethodError("a method's description has no list of fields")
+    return value
+
+
+def _field(entry: Mapping[str, Any], method: str, source: MethodSource) -> Field:
+    name, kind, default = entry.get("name"), entry.get("type"), entry.get("default")
+    fits = {"bool": bool, "int": int, "float": (int, float), "str": str}
+    if not isinstance(name, str) or kind not in FIELD_TYPES:
+        raise MethodError(
+            f"{source.origin}: field {name!r} of {method} has type {kind!r}; "
+            f"a hyper-parameter is one of {', '.join(FIELD_TYPES)}"
+        )
+    if not isinstance(default, fits[kind]) or (kind != "bool" and isinstance(default, bool)):
+        raise MethodError(
+            f"{source.origin}: field {name!r} of {method} needs a default of type {kind}, "
+            f"not {default!r}"
+        )
+    return Field(name, kind, float(default) if kind == "float" else default)
+
+
+def is_builtin(source: MethodSource) -> bool:
+    """Whether the method is one of the suite's own: a module of the package ``baselines``."""
+    return source.module is not None and source.module.partition(".")[0] == "baselines"
+
+
+def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list[MethodDescription]:
+    """Describe the named methods, the plugins and every base that they start from.
+
+    Args:
+        names: names to look up; unknown ones are an error.
+        plugins: arguments of ``--plugin``; these are always included.
+        ask: asks a child to describe a method.
+
+    Returns:
+        Descriptions, bases before those that need them, otherwise in the order given.
+
+    Raises:
+        MethodError: unknown name, clash, or circle of bases.
+    """
+    from_files = [described(file_source(argument), ask) for argument in plugins]
+    sources = entry_point_sources()
+    added: dict[str, MethodDescription] = {}
+    for description in from_files:
+        clash = sources.get(description.name) or (
+            added[description.name].source if description.name in added else None
+        )
+        if clash is not None:
+            raise MethodError(
+                f"two methods are named {description.name!r}: {clash.module or ''} of "
+                f"{clash.origin} and {description.source.origin}; rename the plugin's"
+            )
+        added[description.name] = description
+    wanted = list(dict.fromkeys([*names, *added]))
+    choose(wanted, [*sources, *added])
+    done: dict[str, MethodDescription] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise MethodError(f"methods are based on each other in a circle: {first(path)}")
+        if name in done:
+            return
+        choose([name], [*sources, *added])
+        description = added.get(name) or described(sources[name], ask)
+        if description.base is not None:
+            visit(description.base, (*path, name))
+        done[name] = description
+
+    for name in wanted:
+        visit(name, ())
+    return list(done.values())
+
+
+def installed_folders() -> tuple[Path, ...]:
+    """Folders of installed distributions and of the standard library."""
+    paths = sysconfig.get_paths()
+    names = ("purelib", "platlib", "stdlib", "platstdlib")
+    return tuple({Path(paths[name]).resolve() for name in names})

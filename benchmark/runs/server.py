@@ -1,0 +1,126 @@
+"""The fork server: imports torch once, computes nothing, and forks one child per job.
+
+Started by exec as ``python -P -m benchmark.runs.server DESCRIPTOR``, so that it inherits nothing
+of the driver. A fork costs about 10 ms where a fresh interpreter with torch takes seconds. It
+must never compute: a child forked from a process whose OpenMP pool has been used hangs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+from benchmark.runs import wire
+
+
+class Server:
+    """Forks children on request, kills them on request, and tells when one has ended."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.children: dict[int, int] = {}  # process id -> job number
+        self.wake_read, self.wake_write = os.pipe()
+        os.set_blocking(self.wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.wake_write)
+
+    def serve(self) -> None:
+        """Until the driver closes its end; then every child is killed."""
+        wire.send(self.control, {"ready": os.getpid()})
+        while True:
+            ready, _, _ = select.select([self.control, self.wake_read], [], [])
+            if self.wake_read in ready:
+                os.read(self.wake_read, 4096)
+                self.reap()
+            if self.control in ready and not self.handle():
+                break
+        for pid in self.children:
+            _kill(pid)
+
+    def handle(self) -> bool:
+        """Carry out one request of the driver; False when there is none to come."""
+        received = wire.receive(self.control)
+        if received is None:
+            return False
+        message, fds = received
+        if "fork" in message:
+            self.fork(int(message["fork"]), fds)
+        elif "kill" in message:
+            for pid in [p for p, job in self.children.items() if job == message["kill"]]:
+                _kill(pid)
+        return True
+
+    def fork(self, job: int, fds: list[int]) -> None:
+        """Fork the child of a job; ``fds`` are its channel and its output file."""
+        pid = os.fork()
+        if pid == 0:
+            self.become_child(*fds)
+        self.children[pid] = job
+        for fd in fds:
+            os.close(fd)
+
+    def become_child(self, channel: int, output: int) -> None:
+        """In the child: let go of everything of the server's, do the job, never return."""
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.control.close()
+            os.close(self.wake_read)
+            os.close(self.wake_write)
+            os.setsid()  # one process group per run, to be killed as a whole
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(output)
+            from benchmark.runs import child
+
+            child.main(socket.socket(fileno=channel))
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+    def reap(self) -> None:
+        """Tell the driver about every child that has ended."""
+        for pid in list(self.children):
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            if not done:
+                continue
+            job = self.children.pop(pid)
+            peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            note: dict[str, Any] = {"exited": job, "status": status, "peak_memory": peak}
+            with contextlib.suppress(OSError):
+                wire.send(self.control, note)
+
+
+def _kill(pid: int) -> None:
+    """Kill a child and the rest of its process group."""
+    for send in (os.killpg, os.kill):  # it may not have made its group yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            send(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Import what children need, then serve."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(control.fileno(), False)
+    # Imported for their modules, before the first fork. The first optimizer that is made imports
+    # torch._dynamo, which takes a second: not once a run.
+    for name in ("torch._dynamo", "torch.optim", "benchmark.runs.child"):
+        importlib.import_module(name)
+    Server(control).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Source models: trained once per source domains and recipe, shared by everything that needs one."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import DataError
+from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
+from benchmark.folders import data_folder
+from benchmark.images.store import store_key
+from benchmark.manifest import Manifest
+from benchmark.numerics import ENVIRONMENT, SWITCHES
+from benchmark.records import PROTOCOL
+from benchmark.registry import compute_digest
+
+MODEL_FILE = "model.safetensors"
+RECORD_FILE = "source.json"
+MAX_RECORD_BYTES = 1 << 20
+SEED = 0  # of the source model, whatever the seeds of the runs
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Which source model: the manifest, its domains (in the manifest's order) and the device."""
+
+    manifest: Manifest
+    domains: tuple[str, ...]
+    device: str
+
+    @classmethod
+    def of(cls, manifest: Manifest, domains: Sequence[str], device: str) -> SourceSpec:
+        """The spec of a task's sources, in whatever order the task names them."""
+        order = [domain.name for domain in manifest.domains]
+        return cls(manifest, tuple(sorted(domains, key=order.index)), device)
+
+    @property
+    def name(self) -> str:
+        """For people, such as ``icons@1.0 outline+solid``."""
+        return f"{self.manifest.reference} {'+'.join(self.domains)}"
+
+    @cached_property
+    def made_from(self) -> dict[str, Any]:
+        """Everything that the checkpoint's bytes depend on."""
+        document = self.manifest.document
+        return {
+            "manifest": self.manifest.digest,
+            "domains": list(self.domains),
+            "stores": [store_key(self.manifest, domain) for domain in self.domains],
+            "model": document["model"],
+            "recipe": document["source"],
+            "transforms": document["transforms"],
+            "seed": SEED,
+            **computation(self.device),
+        }
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over ``made_from``."""
+        return digest_json(self.made_from)
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint is, or would be."""
+        name = f"{self.manifest.name}-{'+'.join(self.domains)}-{self.key[:16]}"
+        return data_folder() / "sources" / name
+
+
+@dataclass(frozen=True)
+class SourceCheckpoint:
+    """A trained source model on disk.
+
+    Attributes:
+        path: safetensors file; ``digest``: its SHA-256.
+        record: how it was made, and its accuracy on the source domains' test lists in per cent.
+    """
+
+    path: Path
+    digest: str
+    record: Mapping[str, Any]
+
+
+def computation(device: str) -> dict[str, Any]:
+    """What any computed bytes depend on besides data and settings."""
+    return {
+        "protocol": PROTOCOL,
+        "numerics": {**SWITCHES, **ENVIRONMENT},
+        "device": device,
+        "machine": platform.machine(),
+        "torch": version("torch"),
+        "compute": compute_digest(),
+    }
+
+
+def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
+    """The checkpoint of a spec, or None if it is yet to be trained.
+
+    Raises:
+        DataError: it is there but damaged.
+    """
+    if not (spec.folder / RECORD_FILE).is_file():
+        return None
+    record = read_json(spec.folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
+    path = spec.folder / MODEL_FILE
+    if not path.is_file() or digest_file(path) != record.get("digest"):
+        raise DataError(
+            f"the source model {path} is not the one that was trained; delete its folder "
+            "and it is trained anew"
+        )
+    return SourceCheckpoint(path, record["digest"], record)
+
+
+def save_source(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) -> SourceCheckpoint:
+    """Write a checkpoint's folder, whole or not at all."""
+    import hashlib
+
+    record = {
+        "digest": hashlib.sha256(weights).hexdigest(),
+        "made_from": spec.made_from,
+        **facts,
+    }
+    with new_folder(spec.folder) as building:
+        (building / MODEL_FILE).write_bytes(weights)
+        (building / RECORD_FILE).write_bytes(canonical_json(record) + b"\n")
+    return SourceCheckpoint(spec.folder / MODEL_FILE, record["digest"], record)

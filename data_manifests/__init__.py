@@ -1,0 +1,1 @@
+"""The published manifests: which images, classes, splits and tasks each data set has."""

@@ -1,0 +1,30 @@
+"""From predictions to a table: metrics, results, statistics and the board. Imports no torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from leaderboard.scoring import (
+        CalibrationCurve,
+        Scores,
+        calibration_curve,
+        match_samples,
+        score,
+    )
+
+__all__ = ["CalibrationCurve", "Scores", "calibration_curve", "match_samples", "score"]
+
+# Resolved on first use (PEP 562), so that `import leaderboard` costs a command line nothing.
+_HOME = dict.fromkeys(__all__, "leaderboard.scoring")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,50 @@
+"""The board as CSV and JSON, unrounded, for machines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from leaderboard.board import Board
+
+
+def to_csv(boards: Sequence[Board]) -> str:
+    """One line per table, method and task; the task ``mean`` is the mean over tasks."""
+    parts = [_ordered(board).assign(table=board.name) for board in boards]
+    frame = pd.concat(parts) if parts else pd.DataFrame()
+    columns = ["table", *(c for c in frame.columns if c != "table")]
+    return frame[columns].to_csv(index=False, lineterminator="\n") if parts else ""
+
+
+def to_json(boards: Sequence[Board]) -> str:
+    """A list of tables with their context, counts, cells and problems; absent values are null."""
+    found = [
+        {
+            "table": board.name,
+            "suite": board.suite.name,
+            "tasks": list(board.suite.tasks),
+            "seeds": list(board.suite.seeds),
+            **board.context,
+            "counts": {task: {"n_seen": s, "n_missing": m} for task, s, m in board.counts},
+            "cells": [
+                {name: _plain(value) for name, value in row.items()}
+                for row in _ordered(board).to_dict("records")
+            ],
+            "problems": list(board.problems),
+        }
+        for board in boards
+    ]
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _ordered(board: Board) -> pd.DataFrame:
+    order = {label: i for i, label in enumerate(board.labels)}
+    return board.cells.sort_values("label", key=lambda s: s.map(order), kind="stable")
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,63 @@
+"""The board as Markdown that reads well in a terminal too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from leaderboard.board import COLUMNS, MEAN, Board, Column
+
+
+def to_markdown(boards: Sequence[Board]) -> str:
+    """All tables of a suite, with captions, one after the other."""
+    return "\n".join(_board(board) for board in boards)
+
+
+def _board(board: Board) -> str:
+    lines = [f"# Leaderboard: {board.name}", "", board.suite.title, ""]
+    lines += [f"- {name}: {value}" for name, value in board.context.items()]
+    seeds = ", ".join(map(str, board.suite.seeds))
+    lines += [
+        f"- seeds: {seeds}; mean ± sample standard deviation over seeds, given the source models",
+        "- accuracies in per cent over all classes; disruption: missing accuracy of the source "
+        "model less the method's",
+        "",
+    ]
+    if len(board.suite.tasks) > 1:
+        lines += [f"## Mean over {len(board.suite.tasks)} tasks", "", _table(board, MEAN), ""]
+    counts = {task: (seen, missing) for task, seen, missing in board.counts}
+    for task in board.suite.tasks:
+        seen, missing = counts.get(task, (0, 0))
+        heading = f"## {task} (n_seen = {seen}, n_missing = {missing})"
+        lines += [heading if task in counts else f"## {task}", "", _table(board, task), ""]
+    if board.problems:
+        lines += ["## Not in the table", "", *(f"- {p}" for p in board.problems), ""]
+    return "\n".join(lines)
+
+
+def _table(board: Board, task: str) -> str:
+    cells = board.cells[board.cells["task"] == task].set_index("label")
+    rows = []
+    for label in board.labels:
+        cell = cells.loc[label]
+        note = {"ok": "", "partial": "", "failed": " (failed)"}[str(cell["state"])]
+        if cell["state"] == "partial" and cell["seeds"]:
+            note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
+        if cell["track"] == "oracle":
+            note += " (oracle)"
+        values = [_value(c, float(cell[c.name]), float(cell[f"{c.name}_std"])) for c in COLUMNS]
+        rows.append([label + note, *values])
+    headers = ["method", *(c.title for c in COLUMNS)]
+    align = ("left", *("right" for _ in COLUMNS))
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def _value(column: Column, mean: float, spread: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    text = f"{mean + 0.0:.{column.digits}f}"
+    if column.spread and not math.isnan(spread):
+        text += f" ± {spread:.{column.digits}f}"
+    return text

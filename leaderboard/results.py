@@ -1,0 +1,201 @@
+"""The results store: one row per run, computed from stored predictions, in ``results.parquet``.
+
+The file is a function of the runs in the workspace. It is rebuilt under a lock and replaced by
+rename; rows whose predictions and scorer have not changed are taken over from the file before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmark.errors import RecordError, ScoringError
+from benchmark.manifest import Manifest, load_manifest
+from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, read_predictions
+from leaderboard import scoring
+from leaderboard.scoring import Scores, match_samples, score
+
+RESULTS_FILE = "results.parquet"
+COUNTS = ("n_seen", "n_missing")
+METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
+# Seconds and bytes differ between two runs of one key; they stand apart from what is reproducible.
+MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", "finished")
+STEPS = ("total_steps", "sequential_steps")
+
+_TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
+         "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "track",
+         "base", "predictions_sha256", "scorer_digest", "error_kind", "error_message",
+         "error_traceback", "environment", "isolation")  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXT),
+        ("seed", pa.int64()),
+        *((name, pa.float64()) for name in METRICS),
+        *((name, pa.int64()) for name in COUNTS),
+        *((name, pa.int64()) for name in STEPS),
+        *((f"measured_{name}", pa.float64()) for name in MEASURED),
+    ]
+)
+
+
+def update_results(workspace: Path) -> pa.Table:
+    """Bring ``results.parquet`` of a workspace up to date with its runs.
+
+    Args:
+        workspace: folder with ``runs/<key>/``.
+
+    Returns:
+        One row per run with the columns of ``SCHEMA``, in the order of the keys.
+
+    Raises:
+        RecordError: a record or predictions file cannot be trusted.
+        ScoringError: predictions cannot be scored.
+    """
+    from filelock import FileLock
+
+    if not (workspace / "runs").is_dir():
+        return SCHEMA.empty_table()
+    with FileLock(workspace / f".{RESULTS_FILE}.lock"):
+        before = _read_rows(workspace / RESULTS_FILE)
+        rows = [_row(folder, record, before.get(record.key)) for folder, record in _runs(workspace)]
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        if rows != list(before.values()):
+            _replace(workspace / RESULTS_FILE, table)
+    return table
+
+
+def score_predictions(path: Path, manifest: Manifest, task_id: str) -> Scores:
+    """Score a predictions file against the labels of a task.
+
+    Raises:
+        RecordError: the file cannot be read as predictions.
+        ScoringError: unknown, duplicate or missing sample ids, wrong width, bad logits.
+    """
+    task = manifest.task(task_id)
+    ids, logits = read_predictions(path)
+    test = manifest.samples(task.target, "test")
+    try:
+        order = match_samples(ids, test.ids)
+        return score(logits[order], test.labels, manifest.seen_mask(task))
+    except ScoringError as error:
+        raise ScoringError(f"{path}: {error}") from None
+
+
+def scorer_digest() -> str:
+    """SHA-256 of the code that computes the metrics: another scorer, another row."""
+    return hashlib.sha256(Path(scoring.__file__).read_bytes()).hexdigest()
+
+
+def _runs(workspace: Path) -> Iterator[tuple[Path, RunRecord]]:
+    for path in sorted((workspace / "runs").glob(f"[0-9a-f]*/{RECORD_FILE}")):
+        record = RunRecord.read(path.parent)
+        if path.parent.name != record.key:
+            raise RecordError(f"{path} has key {record.key}, which is not its folder's name")
+        yield path.parent, record
+
+
+def _row(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+    made = record.made_from
+    error = record.error or {}
+    row |= {
+        "key": record.key,
+        "provenance": "local",
+        "status": record.status,
+        "manifest": record.manifest,
+        "manifest_digest": made["manifest"],
+        "protocol": made["protocol"],
+        "model": _json(made["model"]),
+        "recipe_digest": hashlib.sha256(_json(made["recipe"]).encode()).hexdigest(),
+        "source_digest": made["source"],
+        "device": made["device"],
+        "task": record.task,
+        "method": record.method,
+        "label": record.label,
+        "config": _json(record.config),
+        "track": record.track,
+        "base": made["base"],
+        "seed": record.seed,
+        "predictions_sha256": record.predictions_sha256,
+        "error_kind": error.get("kind"),
+        "error_message": error.get("message"),
+        "error_traceback": error.get("traceback"),
+        "environment": _json(record.environment),
+        "isolation": _json(list(record.isolation)),
+        **{name: record.cost.get(name) for name in STEPS},
+        **{f"measured_{name}": record.cost.get(name) for name in MEASURED},
+    }
+    if record.status == "ok":
+        row |= _scored(folder, record, before)
+    return row
+
+
+def _scored(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict[str, Any]:
+    """The metrics of a run: from the row before if nothing they depend on has changed."""
+    scorer = scorer_digest()
+    if (
+        before is not None
+        and before["predictions_sha256"] == record.predictions_sha256
+        and before["scorer_digest"] == scorer
+    ):
+        return {name: before[name] for name in ("scorer_digest", *METRICS, *COUNTS)}
+    path = folder / PREDICTIONS_FILE
+    if not path.is_file() or _sha256(path) != record.predictions_sha256:
+        raise RecordError(
+            f"{path} is not the file that the run wrote (its SHA-256 differs); "
+            "delete the run's folder and run it again"
+        )
+    manifest = _manifest(record.manifest, record.made_from["manifest"])
+    return {"scorer_digest": scorer, **score_predictions(path, manifest, record.task).as_dict()}
+
+
+@cache
+def _manifest(reference: str, digest: str) -> Manifest:
+    manifest = load_manifest(reference)
+    if manifest.digest != digest:
+        raise RecordError(
+            f"a run was made with {reference} of digest {digest[:12]}, but the manifest here has "
+            f"{manifest.digest[:12]}; its labels may differ, so the run cannot be scored"
+        )
+    return manifest
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a results file by key; none if it is absent, damaged or of another schema."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        return {}
+    if table.schema.names != SCHEMA.names:
+        return {}
+    return {row["key"]: row for row in table.to_pylist()}
+
+
+def _replace(path: Path, table: pa.Table) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    try:
+        pq.write_table(table, name)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,397 @@
+"""Predictions and labels to metrics: accuracies of the two groups, and the curve between them.
+
+Notation: S are the seen classes, U the missing ones, z the logits, and Acc_{A/B} the accuracy over
+the test samples of the classes A with the argmax taken over the columns B (Y is S and U together).
+
+Everything follows from three numbers a sample: its best seen column, its best missing column, and
+the margin between their logits. They are taken once; no metric goes back to the (N, C) logits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmark.errors import ScoringError, first
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+IntArray: TypeAlias = npt.NDArray[np.intp]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The metrics of one run: accuracies in per cent, ``ausuc`` in [0, 1].
+
+    Without a prefix an accuracy is micro (every test sample counts the same). ``macro_`` is the
+    unweighted mean over the classes that have test samples. ``_within`` masks out the columns of
+    the other group. ``harmonic`` is the harmonic mean of seen and missing, 0 when either is 0.
+    The invariant ``overall = (n_seen * seen + n_missing * missing) / (n_seen + n_missing)`` holds
+    up to floating-point rounding.
+    """
+
+    overall: float  # Acc_{Y/Y}
+    seen: float  # Acc_{S/Y}
+    missing: float  # Acc_{U/Y}
+    seen_within: float  # Acc_{S/S}
+    missing_within: float  # Acc_{U/U}
+    harmonic: float
+    macro_overall: float
+    macro_seen: float
+    macro_missing: float
+    macro_seen_within: float
+    macro_missing_within: float
+    macro_harmonic: float
+    ausuc: float
+    n_seen: int  # test samples of seen classes
+    n_missing: int  # test samples of missing classes
+
+    def as_dict(self) -> dict[str, float | int]:
+        """The metrics by name, in the order of the fields, as plain Python numbers."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationCurve:
+    """Seen against missing accuracy as a constant gamma is added to the missing-class logits.
+
+    The prediction is ``argmax_c z_c + gamma * [c in U]``. It changes for a sample only where gamma
+    passes its margin ``m = max_S z - max_U z``, so the accuracies are constant on the open
+    intervals between neighbouring distinct margins. The curve has one point for each interval. If
+    margins of exactly 0 exist, the point of the plain argmax lies between the two intervals that
+    meet at 0. No point is repeated, and gamma = 0 is always one of them.
+
+    ``gamma`` is a value inside the point's interval: 0 where the interval holds 0, else the
+    midpoint, else (an interval without end) the outermost margin less or plus 1. All are finite,
+    so adding one to the missing-class logits in float64 gives the point's accuracies, as long as
+    neighbouring margins lie further apart than rounding does.
+
+    Attributes:
+        gamma: (P,) float64, ascending, in logits.
+        seen: (P,) float64 in [0, 1], Acc_{S/Y} at each gamma: falls from Acc_{S/S} to 0.
+        missing: (P,) float64 in [0, 1], Acc_{U/Y} at each gamma: rises from 0 to Acc_{U/U}.
+    """
+
+    gamma: FloatArray
+    seen: FloatArray
+    missing: FloatArray
+
+
+def score(
+    logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
+) -> Scores:
+    """Compute every metric of one run.
+
+    An exact tie goes to the lowest class index. Time is O(N log N + N C).
+
+    Args:
+        logits: (N, C) float16, float32 or float64, finite.
+        labels: (N,) integers in [0, C).
+        seen: (C,) bool, true for the seen classes; every other class is missing.
+
+    Returns:
+        The scores: accuracies in per cent, ``ausuc`` in [0, 1].
+
+    Raises:
+        ScoringError: The input has the wrong type, shape or range, holds NaN or infinite logits, or
+            one of the two groups has no class or no test sample.
+
+    ``ausuc`` is the area under the seen-unseen accuracy curve (Chao et al., "An Empirical Study and
+    Analysis of Generalized Zero-Shot Learning for Object Recognition in the Wild", ECCV 2016), as
+    used for fine-tuning by Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024
+    (arXiv 2409.16223).
+    """
+    labels = _validate(logits, labels, seen)
+    picks = _pick(logits, seen)
+    totals = np.bincount(labels, minlength=seen.size)
+    full = _hits_by_class(picks.plain(), labels, seen.size)
+    within = _hits_by_class(np.where(seen[labels], picks.seen, picks.missing), labels, seen.size)
+    everything = np.ones_like(seen)
+    seen_micro, seen_macro = _accuracy(full, totals, seen)
+    missing_micro, missing_macro = _accuracy(full, totals, ~seen)
+    return Scores(
+        overall=_accuracy(full, totals, everything).micro,
+        seen=seen_micro,
+        missing=missing_micro,
+        seen_within=_accuracy(within, totals, seen).micro,
+        missing_within=_accuracy(within, totals, ~seen).micro,
+        harmonic=_harmonic_mean(seen_micro, missing_micro),
+        macro_overall=_accuracy(full, totals, everything).macro,
+        macro_seen=seen_macro,
+        macro_missing=missing_macro,
+        macro_seen_within=_accuracy(within, totals, seen).macro,
+        macro_missing_within=_accuracy(within, totals, ~seen).macro,
+        macro_harmonic=_harmonic_mean(seen_macro, missing_macro),
+        ausuc=_area(_sweep(picks, labels, seen), labels, seen),
+        n_seen=int(totals[seen].sum()),
+        n_missing=int(totals[~seen].sum()),
+    )
+
+
+def calibration_curve(
+    logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
+) -> CalibrationCurve:
+    """Compute the exact curve whose area is ``Scores.ausuc``.
+
+    Args:
+        logits: (N, C) float16, float32 or float64, finite.
+        labels: (N,) integers in [0, C).
+        seen: (C,) bool, true for the seen classes; every other class is missing.
+
+    Returns:
+        The curve, at most N + 2 points, ordered by gamma; accuracies in [0, 1].
+
+    Raises:
+        ScoringError: As for ``score``.
+    """
+    labels = _validate(logits, labels, seen)
+    sweep = _sweep(_pick(logits, seen), labels, seen)
+    n_seen = np.count_nonzero(seen[labels])
+    return CalibrationCurve(
+        gamma=sweep.gamma,
+        seen=sweep.seen_hits / n_seen,
+        missing=sweep.missing_hits / (labels.size - n_seen),
+    )
+
+
+def match_samples(
+    sample_ids: Sequence[Hashable] | npt.NDArray[Any],
+    expected_ids: Sequence[Hashable] | npt.NDArray[Any],
+) -> IntArray:
+    """Find the order that puts predictions into the manifest's order.
+
+    Args:
+        sample_ids: N ids in the order of the predictions.
+        expected_ids: N ids in the order of the manifest.
+
+    Returns:
+        (N,) integers such that ``sample_ids[order]`` equals ``expected_ids``.
+
+    Raises:
+        ScoringError: An id is unknown (not expected), missing, or there more than once.
+    """
+    given = _unique_ids(sample_ids, "the predictions")
+    expected = _unique_ids(expected_ids, "the expected samples")
+    problems = []
+    if unknown := [i for i in given if i not in expected]:
+        problems.append(f"{len(unknown)} unknown sample id(s): {first(unknown)}")
+    if missing := [i for i in expected if i not in given]:
+        problems.append(f"{len(missing)} missing sample id(s): {first(missing)}")
+    if problems:
+        raise ScoringError(
+            f"the predictions hold {' and '.join(problems)}; "
+            "predict each test sample of the task's manifest exactly once"
+        )
+    return np.fromiter((given[i] for i in expected), dtype=np.intp, count=len(expected))
+
+
+def _unique_ids(ids: Sequence[Hashable] | npt.NDArray[Any], where: str) -> dict[Hashable, int]:
+    """Map each id to its position, or name those that occur more than once."""
+    listed = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    position = {sample_id: index for index, sample_id in enumerate(listed)}
+    if len(position) < len(listed):
+        repeated = [sample_id for sample_id, times in Counter(listed).items() if times > 1]
+        raise ScoringError(
+            f"{where} hold {len(repeated)} sample id(s) more than once: {first(repeated)}; "
+            "keep one row for each sample"
+        )
+    return position
+
+
+def _validate(logits: object, labels: object, seen: object) -> IntArray:
+    """Refuse whatever cannot be scored; return the labels as an index type."""
+    logits = _array("logits", logits, ndim=2, shape="(N, C)")
+    labels = _array("labels", labels, ndim=1, shape="(N,)")
+    seen = _array("seen", seen, ndim=1, shape="(C,)")
+    _check_dtypes(logits, labels, seen)
+    _check_shapes(logits, labels, seen)
+    _check_values(logits, labels)
+    checked = labels.astype(np.intp)  # in [0, C) by now, so exact for every integer type
+    _check_groups(checked, seen)
+    return checked
+
+
+def _array(name: str, value: object, ndim: int, shape: str) -> npt.NDArray[Any]:
+    if not isinstance(value, np.ndarray):
+        raise ScoringError(f"{name} must be a numpy array {shape}, not {type(value).__name__}")
+    if value.ndim != ndim:
+        raise ScoringError(f"{name} must have shape {shape}, not {value.shape}")
+    return value
+
+
+def _check_dtypes(
+    logits: npt.NDArray[Any], labels: npt.NDArray[Any], seen: npt.NDArray[Any]
+) -> None:
+    if logits.dtype.kind != "f" or logits.dtype.itemsize > 8:
+        raise ScoringError(
+            f"logits must be float16, float32 or float64, not {logits.dtype}; "
+            "give the model's outputs as they are, not predicted classes"
+        )
+    if labels.dtype.kind not in "iu":
+        raise ScoringError(
+            f"labels must be integers (class indices), not {labels.dtype}; convert them yourself"
+        )
+    if seen.dtype.kind != "b":
+        raise ScoringError(
+            f"seen must be a bool mask over the classes, not {seen.dtype}; "
+            "for class indices set mask[indices] = True"
+        )
+
+
+def _check_shapes(
+    logits: npt.NDArray[Any], labels: npt.NDArray[Any], seen: npt.NDArray[Any]
+) -> None:
+    n_samples, n_classes = logits.shape
+    if n_samples == 0:
+        raise ScoringError("there is no sample to score (logits have 0 rows); predict the test set")
+    if n_classes != seen.size:
+        raise ScoringError(
+            f"logits have {n_classes} columns but seen names {seen.size} classes; "
+            "give one column for each class, in the manifest's order"
+        )
+    if n_samples != labels.size:
+        raise ScoringError(
+            f"logits have {n_samples} rows but there are {labels.size} labels; "
+            "give one row for each labelled sample, in the same order"
+        )
+
+
+def _check_values(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
+    n_classes = logits.shape[1]
+    finite = np.isfinite(logits)
+    if not finite.all():
+        _refuse_rows("NaN or infinite logits", ~finite.all(axis=1), "fix the model's outputs")
+    outside = (labels < 0) | (labels >= n_classes)
+    if outside.any():
+        _refuse_rows(
+            f"labels outside 0..{n_classes - 1} (such as {labels[outside][0]})",
+            outside,
+            "use class indices in the manifest's order",
+        )
+
+
+def _refuse_rows(what: str, bad: BoolArray, remedy: str) -> None:
+    rows = np.flatnonzero(bad).tolist()
+    raise ScoringError(
+        f"{what} in {len(rows)} of {bad.size} samples, at rows {first(rows)}; {remedy}"
+    )
+
+
+def _check_groups(labels: IntArray, seen: BoolArray) -> None:
+    is_seen = seen[labels]
+    for name, columns, samples in (("seen", seen, is_seen), ("missing", ~seen, ~is_seen)):
+        if not columns.any():
+            raise ScoringError(
+                f"no class is {name} (the seen mask is the same for all {seen.size} classes); "
+                "a task needs seen and missing classes"
+            )
+        if not samples.any():
+            raise ScoringError(
+                f"no test sample belongs to a {name} class, so {name} accuracy is undefined; "
+                "check the labels and the seen mask, or leave this task out"
+            )
+
+
+class _Picks(NamedTuple):
+    """All that the metrics need of the logits; each (N,)."""
+
+    seen: IntArray  # best column of S
+    missing: IntArray  # best column of U
+    margin: FloatArray  # max_S z - max_U z: the gamma at which the sample flips
+
+    def plain(self) -> IntArray:
+        """The argmax over all columns; an exact tie of the two groups goes to the lower index."""
+        winner = np.where(self.margin > 0, self.seen, self.missing)
+        return np.where(self.margin == 0, np.minimum(self.seen, self.missing), winner)
+
+
+class _Sweep(NamedTuple):
+    """The curve in whole samples, which keeps it exact; each (P,)."""
+
+    gamma: FloatArray
+    seen_hits: IntArray
+    missing_hits: IntArray
+
+
+class _Accuracy(NamedTuple):
+    """Per cent."""
+
+    micro: float
+    macro: float
+
+
+def _pick(logits: npt.NDArray[np.floating[Any]], seen: BoolArray) -> _Picks:
+    best_seen, top_seen = _best(logits, np.flatnonzero(seen))
+    best_missing, top_missing = _best(logits, np.flatnonzero(~seen))
+    with np.errstate(over="ignore"):  # refused below
+        margin = top_seen - top_missing
+    if not np.isfinite(margin).all():
+        _refuse_rows(
+            "logits too far apart for float64", ~np.isfinite(margin), "scale all logits down"
+        )
+    return _Picks(best_seen, best_missing, margin)
+
+
+def _best(logits: npt.NDArray[np.floating[Any]], columns: IntArray) -> tuple[IntArray, FloatArray]:
+    """The best of some columns (the lowest at a tie), and its logit in float64."""
+    part = logits[:, columns]
+    best = part.argmax(axis=1)
+    return columns[best], part[np.arange(len(part)), best].astype(np.float64)
+
+
+def _hits_by_class(predicted: IntArray, labels: IntArray, n_classes: int) -> IntArray:
+    return np.bincount(labels[predicted == labels], minlength=n_classes)
+
+
+def _accuracy(hits: IntArray, totals: IntArray, group: BoolArray) -> _Accuracy:
+    """Accuracy of a group of classes, from (C,) hits and test samples of each class."""
+    present = group & (totals > 0)
+    hits, totals = hits[present], totals[present]
+    return _Accuracy(
+        micro=float(100 * hits.sum() / totals.sum()), macro=float(np.mean(100 * hits / totals))
+    )
+
+
+def _harmonic_mean(a: float, b: float) -> float:
+    return 2 * a * b / (a + b) if a + b > 0 else 0.0
+
+
+def _sweep(picks: _Picks, labels: IntArray, seen: BoolArray) -> _Sweep:
+    """Count the hits of both groups on every interval of gamma between distinct margins.
+
+    Passing a margin flips all samples that have it, from their best seen to their best missing
+    column: seen samples that were right are lost, missing samples whose column is right are won.
+    """
+    margins, which = np.unique(picks.margin, return_inverse=True)
+    lost = np.bincount(which[picks.seen == labels], minlength=margins.size)
+    won = np.bincount(which[picks.missing == labels], minlength=margins.size)
+    seen_hits = lost.sum() - np.append(0, np.cumsum(lost))
+    missing_hits = np.append(0, np.cumsum(won))
+    # Halved before the sum: margins near the end of float64 would overflow.
+    gamma = np.concatenate(
+        ([margins[0] - 1], margins[:-1] / 2 + margins[1:] / 2, [margins[-1] + 1])
+    )
+    zero = int(np.searchsorted(margins, 0.0))  # the interval that holds 0, or ends there
+    if zero == margins.size or margins[zero] != 0:
+        gamma[zero] = 0.0
+        return _Sweep(gamma, seen_hits, missing_hits)
+    right = labels[picks.plain() == labels]
+    n_seen_right = np.count_nonzero(seen[right])
+    return _Sweep(
+        np.insert(gamma, zero + 1, 0.0),
+        np.insert(seen_hits, zero + 1, n_seen_right),
+        np.insert(missing_hits, zero + 1, right.size - n_seen_right),
+    )
+
+
+def _area(sweep: _Sweep, labels: IntArray, seen: BoolArray) -> float:
+    """Trapezoid in whole numbers, so that no order of summation can change a bit of it."""
+    fall = sweep.seen_hits[:-1] - sweep.seen_hits[1:]
+    twice = int((fall * (sweep.missing_hits[:-1] + sweep.missing_hits[1:])).sum())
+    n_seen = int(np.count_nonzero(seen[labels]))
+    return twice / (2 * n_seen * (labels.size - n_seen))

@@ -1,0 +1,353 @@
+"""The shipped icons are what their card says, and the manifest is what its builder writes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmark.errors import DataError
+from data_manifests.icons import build, drawing, manifest_text, package, selection, toml_writer
+from data_manifests.icons.classes import ALIASES
+from data_manifests.icons.names import normalise, words
+
+FOLDER = build.VERSION_FOLDER
+COUNTS = {
+    ("outline", "train"): 1771,
+    ("outline", "test"): 1566,
+    ("solid", "train"): 1382,
+    ("solid", "test"): 1119,
+    ("color", "train"): 530,
+    ("color", "test"): 418,
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> pa.Table:
+    return pq.read_table(FOLDER / build.IMAGES)
+
+
+@pytest.fixture(scope="module")
+def manifest() -> dict:
+    return tomllib.loads((FOLDER / build.MANIFEST).read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def attribution() -> list[dict[str, str]]:
+    text = (FOLDER / build.ATTRIBUTION).read_text("utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+class TestImages:
+    def test_columns(self, table: pa.Table) -> None:
+        assert table.schema.equals(build.SCHEMA, check_metadata=True)
+
+    def test_counts(self, table: pa.Table) -> None:
+        pairs = zip(table["domain"].to_pylist(), table["split"].to_pylist(), strict=True)
+        assert Counter(pairs) == COUNTS
+
+    def test_ids_are_unique_and_sorted(self, table: pa.Table) -> None:
+        ids = table["image_id"].to_pylist()
+        assert ids == sorted(set(ids))
+
+    def test_paths_and_groups_follow_from_ids(self, table: pa.Table) -> None:
+        for row in table.select(["image_id", "path", "group"]).to_pylist():
+            assert row["path"] == f"{row['image_id']}.png"
+            assert row["group"] == row["image_id"].split("/")[0]
+
+    def test_inner_path_is_the_path(self, table: pa.Table) -> None:
+        assert pc.struct_field(table["image"], "path").equals(table["path"])
+
+    def test_every_class_is_in_every_domain_and_split(self, table: pa.Table) -> None:
+        cells = set(
+            zip(*(table[name].to_pylist() for name in ("class", "domain", "split")), strict=True)
+        )
+        assert len(cells) == 65 * 3 * 2
+
+    def test_files_are_intact_images(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            content = row["image"]["bytes"]
+            assert hashlib.sha256(content).hexdigest() == row["sha256"], row["image_id"]
+            image = Image.open(io.BytesIO(content))
+            image.load()
+            assert image.format == "PNG"
+            assert image.size == (32, 32)
+            assert image.mode == ("RGB" if row["domain"] == "color" else "L"), row["image_id"]
+
+    def test_no_icon_set_is_in_both_splits(self, table: pa.Table) -> None:
+        split_of: dict[str, str] = {}
+        for group, split in zip(
+            table["group"].to_pylist(), table["split"].to_pylist(), strict=True
+        ):
+            assert split_of.setdefault(group, split) == split == selection.split_of(group)
+
+    def test_labels_follow_from_names(self, table: pa.Table) -> None:
+        for image_id, label in zip(
+            table["image_id"].to_pylist(), table["class"].to_pylist(), strict=True
+        ):
+            assert normalise(image_id.split("/")[1]) in ALIASES[label]
+
+
+class TestAttribution:
+    def test_names_every_icon_set_and_counts_its_images(
+        self, table: pa.Table, attribution: list[dict[str, str]]
+    ) -> None:
+        assert {row["icon_set"]: int(row["images"]) for row in attribution} == Counter(
+            table["group"].to_pylist()
+        )
+
+    def test_every_set_has_an_open_licence_and_an_author(
+        self, attribution: list[dict[str, str]]
+    ) -> None:
+        for row in attribution:
+            assert row["license_spdx"] in selection.LICENCES
+            assert row["author"]
+
+    def test_attribution_licence_has_an_address(self, attribution: list[dict[str, str]]) -> None:
+        cc_by = [row for row in attribution if row["license_spdx"] == "CC-BY-4.0"]
+        assert len(cc_by) == 40
+        assert all(row["license_url"] and row["author_url"] for row in cc_by)
+
+
+class TestManifest:
+    def test_is_what_the_builder_writes_now(self) -> None:
+        written = build.build_manifest(FOLDER)[build.MANIFEST]
+        assert written.decode() == (FOLDER / build.MANIFEST).read_text("utf-8")
+
+    def test_classes_are_those_of_the_images(self, manifest: dict, table: pa.Table) -> None:
+        assert manifest["classes"] == sorted(set(table["class"].to_pylist()))
+
+    def test_recipe_is_copied_whole(self, manifest: dict) -> None:
+        recipe = tomllib.loads(build.RECIPE.read_text("utf-8"))
+        assert {name: manifest[name] for name in recipe} == recipe
+
+    def test_seen_classes_follow_the_documented_rule(self, manifest: dict) -> None:
+        def draw(name: str) -> str:
+            return hashlib.sha256(f"icons/1.0/seen/{name}".encode()).hexdigest()
+
+        seen = sorted(sorted(manifest["classes"], key=draw)[:32])
+        assert {tuple(task["seen"]) for task in manifest["tasks"]} == {tuple(seen)}
+
+    def test_tasks(self, manifest: dict) -> None:
+        assert [(t["id"], t["sources"], t["target"]) for t in manifest["tasks"]] == [
+            ("outline-solid", ["outline"], "solid"),
+            ("solid-outline", ["solid"], "outline"),
+            ("outline+solid-color", ["outline", "solid"], "color"),
+        ]
+
+    def test_recipe_with_another_table_is_refused(self, tmp_path: Path) -> None:
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(build.RECIPE.read_text("utf-8") + "\n[extra]\na = 1\n", "utf-8")
+        with pytest.raises(DataError, match="and nothing else"):
+            manifest_text.read_recipe(recipe)
+
+
+class TestCommand:
+    def test_published_files_are_not_overwritten(self, tmp_path: Path) -> None:
+        build.write_files(tmp_path, {"a": b"1", "b": b"2"}, force=False)
+        build.write_files(tmp_path, {"a": b"1"}, force=False)
+        with pytest.raises(DataError, match="another 'b'"):
+            build.write_files(tmp_path, {"a": b"1", "b": b"3", "c": b"4"}, force=False)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+        build.write_files(tmp_path, {"b": b"3"}, force=True)
+        assert (tmp_path / "b").read_bytes() == b"3"
+
+    def test_wrong_package_is_refused_before_it_is_opened(self, tmp_path: Path) -> None:
+        other = tmp_path / "other.tgz"
+        other.write_bytes(b"not the package")
+        with pytest.raises(DataError, match="15 bytes"), package.open_package(other):
+            pass
+
+    @pytest.mark.parametrize("arguments", [[], ["--manifest-only", "--package", "x.tgz"]])
+    def test_mistake_is_one_sentence_and_status_2(self, arguments: list[str]) -> None:
+        result = CliRunner().invoke(build.main, arguments)
+        assert result.exit_code == 2
+        assert result.stderr == "Error: give either --package TARBALL or --manifest-only\n"
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "subject"),
+        [
+            ("home", "home"),
+            ("outline-alarm-clock-24", "alarm-clock"),
+            ("baseline-round-home-outlined", "home"),
+            ("sharp-light", "sharp"),
+            ("open-book-line", "open-book"),
+            ("line", "line"),
+        ],
+    )
+    def test_normalise_strips_style_from_both_ends(self, name: str, subject: str) -> None:
+        assert normalise(name) == subject
+
+    def test_no_alias_stands_for_two_classes(self) -> None:
+        aliases = [alias for names in ALIASES.values() for alias in names]
+        assert len(aliases) == len(set(aliases))
+
+    def test_aliases_are_normalised(self) -> None:
+        assert [a for names in ALIASES.values() for a in names if normalise(a) != a] == []
+
+
+def square(side: int, border: int | None = None) -> np.ndarray:
+    """A black square in a clear frame; only its border where one is given."""
+    rgba = np.zeros((64, 64, 4), np.float32)
+    low = (64 - side) // 2
+    rgba[low : low + side, low : low + side, 3] = 255
+    if border is not None:
+        inner = slice(low + border, low + side - border)
+        rgba[inner, inner, 3] = 0
+    return rgba
+
+
+class TestDrawing:
+    @pytest.mark.parametrize(
+        ("rgba", "name", "palette", "expected"),
+        [
+            (square(40), "box", False, "solid"),
+            (square(40, border=4), "box", False, "outline"),
+            (square(40, border=8), "box", False, None),
+            (square(40), "box", True, "color"),
+            (square(20), "box", False, None),
+            (square(0), "box", False, None),
+            (square(40), "box-outline", False, None),
+            (square(40, border=4), "box-filled", False, None),
+            (square(40) * 0.6, "box", False, None),
+        ],
+        ids=[
+            "solid",
+            "outline",
+            "between",
+            "palette",
+            "small",
+            "empty",
+            "solid named outline",
+            "outline named filled",
+            "half transparent",
+        ],
+    )
+    def test_style(self, rgba: np.ndarray, name: str, palette: bool, expected: str | None) -> None:
+        pytest.importorskip("scipy")
+        assert drawing.style(rgba, words(name), palette=palette) == expected
+
+    def test_shrink_lays_the_icon_on_white(self) -> None:
+        pixels = drawing.shrink(square(40))
+        assert pixels.shape == (32, 32, 3)
+        assert pixels[0, 0].tolist() == [255, 255, 255]
+        assert pixels[16, 16].tolist() == [0, 0, 0]
+
+    def test_svg_is_square_and_still(self) -> None:
+        body = '<path d="M0 0"><animate to="1"/></path><set x="2">y</set>'
+        svg = drawing.svg_document({"body": body, "width": 10}, {"height": 20})
+        assert 'viewBox="-5.0 0.0 20 20"' in svg
+        assert svg.endswith('<path d="M0 0"></path></svg>')
+
+    def test_rendered_icon_has_its_ink_where_the_svg_says(self) -> None:
+        pytest.importorskip("resvg_py")
+        svg = drawing.svg_document({"body": '<path fill="currentColor" d="M0 0h8v16H0z"/>'}, {})
+        alpha = drawing.render(svg)[..., 3]
+        assert alpha.shape == (64, 64)
+        assert (alpha[:, :32] == 255).all()
+        assert (alpha[:, 32:] == 0).all()
+
+
+def icon(icon_set: str, name: str, shade: int) -> selection.Icon:
+    pixels = np.full((32, 32, 3), shade, np.uint8)
+    return selection.Icon(icon_set, name, "bell", "solid", pixels)
+
+
+class TestSelection:
+    def test_near_duplicates_are_kept_once(self) -> None:
+        groups = selection.distinct([icon("a", "bell", 0), icon("b", "bell", 19)])
+        assert len(groups["bell", "solid"]) == 1
+
+    def test_different_drawings_are_kept(self) -> None:
+        groups = selection.distinct([icon("a", "bell", 0), icon("b", "bell", 20)])
+        assert len(groups["bell", "solid"]) == 2
+
+    def test_no_set_gives_more_than_two(self) -> None:
+        groups = selection.distinct([icon("a", f"bell-{i}", 60 * i) for i in range(4)])
+        assert len(groups["bell", "solid"]) == 2
+
+    def test_closed_licences_logos_and_animations_are_left_out(self) -> None:
+        collections = {
+            "open": {"license": {"spdx": "MIT"}},
+            "closed": {"license": {"spdx": "GPL-3.0"}},
+            "unnamed": {"license": {}},
+            "brands": {"license": {"spdx": "MIT"}, "category": "Logos"},
+            "line-md": {"license": {"spdx": "MIT"}},
+        }
+        assert selection.usable_sets(collections) == ["open"]
+
+
+class TestTomlWriter:
+    def test_what_is_written_reads_back(self) -> None:
+        document = {
+            "text": 'quote " backslash \\ tab \t delete \x7f é',
+            "lines": 'first "quoted"\n\n  \\ third """ \r\n',
+            "numbers": [1, -2.5, 1e-05, 1e16],
+            "yes": True,
+            "names": [f"name-{i}" for i in range(40)],
+            "odd key": 1,
+            "empty": [],
+            "operations": [{"op": "a", "scale": [0.9, 1.1]}, {"op": "b", "note": "x" * 90}],
+            "table": {"nested": {"deep": {"value": 1}}, "void": {}, "x": [[1, 2], [3]]},
+        }
+        text = toml_writer.dumps(document)
+        assert tomllib.loads(text) == document
+        assert max(len(line) for line in text.split("\n") if "name-" in line) <= 100
+
+    def test_other_values_are_refused(self) -> None:
+        with pytest.raises(TypeError, match="NoneType"):
+            toml_writer.dumps({"nothing": None})
+
+
+class TestCard:
+    def test_its_python_runs_without_a_network(self, tmp_path: Path) -> None:
+        card = (build.HERE / "README.md").read_text("utf-8")
+        blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        checks = "assert first.size == (32, 32), first\nassert len(rows) == len(icons) == 6786\n"
+        checks += "assert len(test) == 3103"
+        run = subprocess.run(
+            [sys.executable, "-c", "\n".join([*blocks, checks])],
+            cwd=build.HERE.parents[1],
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+
+    def test_its_numbers_are_those_of_the_files(
+        self, table: pa.Table, attribution: list[dict[str, str]]
+    ) -> None:
+        card = (build.HERE / "README.md").read_text("utf-8")
+        cells = Counter(
+            zip(*(table[name].to_pylist() for name in ("domain", "split", "class")), strict=True)
+        )
+        rows = []
+        for domain in selection.DOMAINS:
+            line = f"| {domain} |"
+            for split in ("train", "test"):
+                counts = [n for key, n in cells.items() if key[:2] == (domain, split)]
+                line += f" {sum(counts)} ({min(counts)} to {max(counts)}) |"
+            rows.append(line)
+        sets = Counter(row["license_spdx"] for row in attribution)
+        for licence, n_sets in sets.items():
+            images = sum(int(r["images"]) for r in attribution if r["license_spdx"] == licence)
+            rows.append(f"| {licence} | {n_sets} | {images} |")
+        assert [row for row in rows if row not in card] == []
