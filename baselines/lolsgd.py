@@ -41,7 +41,7 @@ class LOLSGD(Method):
             for _ in range(self.local_models):
                 model.load_state_dict(start)
                 kept = self._kept_classes(target, run)
-                self._train_locally(model, target.only(kept), run, cosine(number, rounds))
+                self.train_locally(model, source, target.only(kept), run, cosine(number, rounds))
                 accumulate(mean, model.state_dict(), 1 / self.local_models)
             model.load_state_dict(mean)
             # The M local models could train at the same time: a round is local_steps deep.
@@ -65,9 +65,10 @@ class LOLSGD(Method):
         order = torch.randperm(len(seen), generator=run.stream("method"))
         return seen[order.to(seen.device)[out:]]
 
-    def _train_locally(
-        self, model: Classifier, target: TargetData, run: Run, factor: float
+    def train_locally(
+        self, model: Classifier, source: SourceModel, target: TargetData, run: Run, factor: float
     ) -> None:
+        """Train one local model in place; combinations change what trains, or add to the loss."""
         fit(model, target, run, steps=self.local_steps, rate=lambda _: factor)
 
 

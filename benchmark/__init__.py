@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from benchmark.training import Batch as Batch
     from benchmark.training import cosine as cosine
     from benchmark.training import fit as fit
+    from benchmark.training import fit_head as fit_head
     from benchmark.training import predict as predict
 
 # name -> module: PEP 562, so that `import benchmark` (and `htbench --help`) loads no torch.
@@ -27,6 +28,7 @@ _HOMES = {
     "TargetData": "benchmark.method",
     "cosine": "benchmark.training",
     "fit": "benchmark.training",
+    "fit_head": "benchmark.training",
     "load_manifest": "benchmark.manifest",
     "predict": "benchmark.training",
 }

@@ -5,7 +5,7 @@
     ├── ManifestError             a manifest or suite that breaks a rule, or is not found
     ├── DataError                 images or files that are missing, damaged or not the manifest's
     ├── MethodError               a method that is unknown, clashes, or is configured wrongly
-    ├── RunError                  a run that could not be started or whose answer breaks the contract
+    ├── RunError                  a run that could not be started, or whose answer is not valid
     ├── RecordError               a run record or predictions file that cannot be trusted
     └── ScoringError              logits, labels or sample ids that cannot be scored
 

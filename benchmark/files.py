@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+        Path(name).chmod(0o644)  # mkstemp's 0600 is for secrets
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -45,13 +47,16 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
+def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
     """A folder that appears under its final name when the block ends without an error.
 
-    The block writes into a temporary folder beside it. An older folder of that name is replaced.
+    Args:
+        final: its name; an older folder of that name is replaced.
+        building_in: where the block's temporary folder is, on the same file system; default
+            beside the final one.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=final.parent))
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
     try:
         building.chmod(0o755)  # mkdtemp's 0700 is for secrets
         yield building
@@ -66,13 +71,24 @@ def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
     """Read a JSON file of bounded size.
 
     Raises:
-        error: the file is missing, too large or not JSON; the message names it.
+        error: the file is missing, too large or not JSON (NaN and infinities are not); the
+            message names it.
     """
     try:
-        if path.stat().st_size > limit:
-            raise error(f"{path} is larger than {limit} bytes")
-        return json.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
     except OSError as problem:
         raise error(f"cannot read {path}: {problem.strerror}") from None
-    except ValueError as problem:
+    if len(data) > limit:
+        raise error(f"{path} is larger than {limit} bytes")
+    try:
+        return json.loads(data.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as problem:
         raise error(f"{path} is not valid JSON: {problem}") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a number that JSON can hold")
+    return value

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MAX_TOML_BYTES = 4 << 20
+MAX_TOML_DEPTH = 16
 MAX_IMAGES = 5_000_000  # far above any benchmark here; a bound on what a stranger's file may cost
 SPLITS = ("train", "test")
 IMAGE_SOURCES = ("embedded",)  # where the pixels are: in images.parquet itself
@@ -36,7 +37,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # text may have tabs and line breaks
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ManifestError(f"{path} is larger than {MAX_TOML_BYTES} bytes")
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, a giant number
         raise ManifestError(f"{path} is not valid TOML: {error}") from None
 
 
@@ -302,12 +306,15 @@ def _read_images(path: Path) -> pa.Table:
         file = pq.ParquetFile(path)
         if file.metadata.num_rows > MAX_IMAGES:
             raise ManifestError(f"{path} has more than {MAX_IMAGES} rows")
-        names = set(file.schema_arrow.names)
+        names = file.schema_arrow.names
         if lacking := [c for c in REQUIRED_COLUMNS if c not in names]:
             raise ManifestError(f"{path} lacks the columns {', '.join(lacking)}")
         columns = [c for c in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if c in names]
+        if repeated := [c for c in columns if names.count(c) > 1]:
+            raise ManifestError(f"{path} has more than one column {', '.join(repeated)}")
         table = file.read(columns=columns)
-    except pa.ArrowException as error:
+        table.validate(full=True)  # that strings are UTF-8 is not checked before
+    except (pa.ArrowException, OSError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None
     plain = []
     for name in columns:
@@ -375,6 +382,7 @@ def _repeated(values: Iterable[str]) -> list[str]:
 
 
 def _check_document(document: Mapping[str, Any], where: str) -> None:
+    _check_plain(document, where)
     reader = _Reader(document, where)
     if document.get("format") != FORMAT:
         raise reader.fail(
@@ -397,7 +405,6 @@ def _check_document(document: Mapping[str, Any], where: str) -> None:
     for domain in document["domains"]:
         _Reader(domain, f"{where}: domain {domain['name']}").names("folders")
     _check_named(reader, "tasks", "id", _TASK_ID)
-    _check_plain(document, where)
 
 
 def _check_named(reader: _Reader, key: str, name: str, pattern: re.Pattern[str]) -> None:
@@ -412,15 +419,23 @@ def _check_named(reader: _Reader, key: str, name: str, pattern: re.Pattern[str])
         raise reader.fail(f"{key} names {first(repeated)} more than once")
 
 
-def _check_plain(value: object, where: str) -> None:
-    """Dates, infinities and NaN have no canonical JSON form, so a manifest may not hold them."""
+def _check_plain(value: object, where: str, depth: int = 0) -> None:
+    """Allow only what has one canonical JSON form and may be shown on a terminal."""
+    if depth > MAX_TOML_DEPTH:
+        raise ManifestError(f"{where}: tables are nested more than {MAX_TOML_DEPTH} deep")
     if isinstance(value, Mapping):
-        for item in value.values():
-            _check_plain(item, where)
+        _check_plain(list(value), where, depth)
+        _check_plain(list(value.values()), where, depth)
     elif isinstance(value, list):
         for item in value:
-            _check_plain(item, where)
-    elif not isinstance(value, str | int | float) or value != value or value in (np.inf, -np.inf):
+            _check_plain(item, where, depth + 1)
+    elif isinstance(value, str):
+        if _NOT_TEXT.search(value):
+            raise ManifestError(f"{where}: control characters in {value[:100]!r}")
+    elif isinstance(value, int):
+        if abs(value) >= 1 << 63:
+            raise ManifestError(f"{where}: a whole number does not fit into 64 bits")
+    elif not isinstance(value, float) or not np.isfinite(value):  # a date, NaN, an infinity
         raise ManifestError(
             f"{where}: the value {value!r} is not allowed; use a string or a number"
         )
@@ -447,9 +462,12 @@ def _check_images(manifest: Manifest, where: str) -> None:
             )
     _check_one_split(manifest, "path", np.zeros_like(codes["domain"]), where)
     _check_paths(table["path"].to_pylist(), where)
+    sums = table["sha256"].to_pylist() if "sha256" in table.column_names else [None]
+    if manifest.document["images"] == "embedded" and None in sums:
+        raise ManifestError(f"{where}: every embedded image needs its sha256")  # see the digest
+    if bad_sums := [s for s in sums if s is not None and not _SHA256.fullmatch(s)]:
+        raise ManifestError(f"{where}: sha256 must be 64 lower-case hex digits: {first(bad_sums)}")
     if "sha256" in table.column_names:
-        if bad_sums := [s for s in table["sha256"].to_pylist() if s and not _SHA256.fullmatch(s)]:
-            raise ManifestError(f"{where}: sha256 must be 64 hex digits: {first(bad_sums)}")
         _check_one_split(manifest, "sha256", codes["domain"], where)
 
 
@@ -458,7 +476,7 @@ def _check_strings(column: pa.ChunkedArray, name: str, where: str) -> None:
 
     if name in REQUIRED_COLUMNS and column.null_count:
         raise ManifestError(f"{where}: column {name} has {column.null_count} empty values")
-    broken = pc.match_substring_regex(column, r"[\x00-\x1f\x7f]|^$")
+    broken = pc.match_substring_regex(column, r"[\x00-\x1f\x7f\x{80}-\x{9f}]|^$")
     if pc.any(broken).as_py():
         bad = column.filter(pc.fill_null(broken, False)).to_pylist()
         raise ManifestError(f"{where}: column {name} has empty or control characters: {first(bad)}")
@@ -478,7 +496,8 @@ def _check_paths(paths: Sequence[str], where: str) -> None:
     ]
     if bad:
         raise ManifestError(
-            f"{where}: path leaves the data set's root or is not a plain relative path: {first(bad)}"
+            f"{where}: path leaves the data set's root, or is not a plain relative path: "
+            f"{first(bad)}"
         )
     if repeated := _repeated(paths):
         raise ManifestError(f"{where}: two images have the same path: {first(repeated)}")
@@ -533,6 +552,7 @@ def _check_groups(manifest: Manifest, task: Task, reader: _Reader) -> None:
 
 
 def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
+    _check_plain(document, str(path))
     reader = _Reader(document, str(path))
     reference = reader.text("manifest")
     if "@" not in reference and not Path(reference).is_absolute():

@@ -31,11 +31,14 @@ class Method(ABC):
         name: unique; lower case letters, digits and dashes.
         base: name of the method whose adapted model this one starts from, given as ``run.base``.
         track: ``oracle`` for upper bounds that look at missing-class data (built-in methods only).
+        uses_features: whether ``target.features`` is wanted: the source model's features of the
+            training images, computed once per source model and shared by all runs.
     """
 
     name: ClassVar[str]
     base: ClassVar[str | None] = None
     track: ClassVar[Track] = "standard"
+    uses_features: ClassVar[bool] = False
 
     @abstractmethod
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
@@ -84,12 +87,17 @@ class TargetData:
         labels: int64 (N,), indices into ``classes``, on the run's device.
         classes: the C class names in the manifest's order.
         seen: bool (C,), which classes are seen in the task, on the run's device.
+        features: float32 (N, d), the frozen source model's features of the images under the
+            evaluation transform; only for methods that declare ``uses_features``.
+        missing: the missing classes' training data; only for the oracle track.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     seen: Tensor
+    features: Tensor | None = None
+    missing: TargetData | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,7 +108,10 @@ class TargetData:
 
         wanted = torch.as_tensor(classes, device=self.labels.device)
         keep = torch.isin(self.labels, wanted).nonzero().squeeze(1)
-        return TargetData(self.images[keep], self.labels[keep], self.classes, self.seen)
+        features = None if self.features is None else self.features[keep]
+        return TargetData(
+            self.images[keep], self.labels[keep], self.classes, self.seen, features, self.missing
+        )
 
 
 @dataclass(frozen=True)

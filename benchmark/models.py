@@ -55,7 +55,7 @@ def build(model: Mapping[str, Any], classes: int) -> Classifier:
     if name != "convnet":
         raise ManifestError(f"unknown model {name!r} in [model]; known: convnet")
     try:
-        return _convnet(classes, **settings)
+        return _convnet(classes, **settings).to(memory_format=torch.channels_last)
     except TypeError as error:
         raise ManifestError(f"[model] convnet: {error}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +26,7 @@ PREDICTIONS_FILE = "predictions.parquet"
 WEIGHTS_FILE = "weights.safetensors"
 
 Status = Literal["ok", "failed"]
-_KEY = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,53 @@ class RunRecord:
         if set(data) != names:
             odd = sorted(set(data) ^ names)
             raise RecordError(f"{path} has the wrong fields: {', '.join(odd)}")
-        record = cls(**data)
-        if not isinstance(record.key, str) or not _KEY.fullmatch(record.key):
-            raise RecordError(f"{path}: key is not a SHA-256")
-        if digest_json(record.made_from) != record.key:
+        for name, fits in _FITS.items():
+            if not fits(data[name]):
+                raise RecordError(f"{path}: {name} is {str(data[name])[:100]!r}")
+        if digest_json(data["made_from"]) != data["key"]:
             raise RecordError(f"{path}: key is not the digest of made_from; the file was changed")
-        if record.status not in ("ok", "failed"):
-            raise RecordError(f"{path}: status is {record.status!r}")
-        return record
+        return cls(**data)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(type(v) is float or _is_whole(v) for v in value.values())
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and abs(value) < 1 << 63
+
+
+def _is_cost(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_numbers(value)
+        and all(_is_whole(v) for name, v in value.items() if name.endswith("_steps"))
+    )
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "key": _is_digest,
+    "made_from": lambda v: isinstance(v, dict),
+    **dict.fromkeys(("manifest", "task", "method", "label", "track"), _is_text),
+    "config": lambda v: isinstance(v, dict),
+    "seed": _is_whole,
+    "status": lambda v: v in ("ok", "failed"),
+    "error": lambda v: v is None or (isinstance(v, dict) and all(map(_is_text, v.values()))),
+    "predictions_sha256": lambda v: v is None or _is_digest(v),
+    "weights_sha256": lambda v: v is None or _is_digest(v),
+    "cost": _is_cost,
+    "environment": lambda v: isinstance(v, dict),
+    "isolation": lambda v: isinstance(v, list) and all(map(_is_text, v)),
+    "log": lambda v: isinstance(v, list) and all(map(_is_numbers, v)),
+}
 
 
 def write_predictions(path: Path, ids: Sequence[str], logits: NDArray[np.float32]) -> None:
@@ -123,25 +162,25 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.float32]]:
         if rows * kind.list_size > MAX_PREDICTIONS:
             raise RecordError(f"{path} claims {rows} x {kind.list_size} logits; that is too many")
         table = file.read(columns=["sample_id", "logits"])
+        table.validate(full=True)  # that ids are UTF-8 is not checked before
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist") from None
     except (pa.ArrowException, OSError) as error:
         raise RecordError(f"{path} is not a readable Parquet file: {error}") from None
-    logits = table["logits"].combine_chunks()
-    if table["sample_id"].null_count or logits.null_count:
+    ids, logits = table["sample_id"], table["logits"]
+    chunks = [chunk.flatten() for chunk in logits.chunks]
+    if ids.null_count or logits.null_count or any(chunk.null_count for chunk in chunks):
         raise RecordError(f"{path} has empty values")
-    flat = logits.flatten() if isinstance(logits, pa.Array) else logits.chunk(0).flatten()
-    if flat.null_count or len(flat) != rows * kind.list_size:
-        raise RecordError(f"{path} has empty values")
-    values = np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32)
-    return tuple(table["sample_id"].to_pylist()), values.reshape(rows, kind.list_size)
+    values = np.empty((rows, kind.list_size), np.float32)
+    np.concatenate([chunk.to_numpy() for chunk in chunks] or [[]], out=values.reshape(-1))
+    return tuple(ids.to_pylist()), values
 
 
 def _logits_type(schema: Any, path: Path) -> Any:
     import pyarrow as pa
 
-    if not {"sample_id", "logits"} <= set(schema.names):
-        raise RecordError(f"{path} must have the columns sample_id and logits")
+    if any(schema.names.count(name) != 1 for name in ("sample_id", "logits")):
+        raise RecordError(f"{path} must have one column sample_id and one column logits")
     kind = schema.field("logits").type
     if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):
         raise RecordError(f"{path}: logits is {kind}, not a fixed-size list of float32")

@@ -24,7 +24,6 @@ GROUP = "holistic_transfer.methods"
 MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_CODE_BYTES = 64 << 20
 MAX_CODE_FILES = 2000
-FIELD_TYPES = ("bool", "int", "float", "str")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
@@ -37,10 +36,13 @@ COMPUTES = (
     "models.py",
     "numerics.py",
     "runs/child.py",
+    "runs/execute.py",
+    "source.py",
     "training.py",
 )
 
 Value = bool | int | float | str
+_PYTHON_TYPES: dict[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class MethodSource:
 
 @dataclass(frozen=True)
 class Field:
-    """A hyper-parameter: name, type (one of ``FIELD_TYPES``) and default."""
+    """A hyper-parameter: name, type (bool, int, float or str) and default."""
 
     name: str
     type: str
@@ -115,6 +117,7 @@ class MethodDescription:
     fields: tuple[Field, ...]
     base: str | None
     track: str
+    uses_features: bool
     code: Mapping[str, Any]
 
     def configure(self, settings: Mapping[str, str]) -> dict[str, Value]:
@@ -262,11 +265,11 @@ def _is_strings(value: object) -> bool:
 def _checked(
     source: MethodSource, answer: Mapping[str, Any], code: Mapping[str, Any]
 ) -> MethodDescription:
-    """A child's answer, checked field by field: it comes from a process that ran strangers' code."""
+    """A child's answer, checked field by field: its process has run strangers' code."""
     name = answer.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise MethodError(
-            f"{source.origin}: the method's name is {name!r}; use lower case letters, digits, dashes"
+            f"{source.origin}: a method is named {name!r}; use lower case letters, digits, dashes"
         )
     if source.name is not None and name != source.name:
         raise MethodError(f"{source.origin}: entry point {source.name!r} leads to method {name!r}")
@@ -283,7 +286,8 @@ def _checked(
     if not isinstance(summary, str):
         raise MethodError(f"{source.origin}: {name} has no summary")
     fields = tuple(_field(entry, name, source) for entry in _entries(answer.get("fields")))
-    return MethodDescription(source, name, summary[:200], fields, base, track, code)
+    uses_features = answer.get("uses_features") is True
+    return MethodDescription(source, name, summary[:200], fields, base, track, uses_features, code)
 
 
 def _entries(value: object) -> list[Mapping[str, Any]]:
@@ -294,18 +298,19 @@ def _entries(value: object) -> list[Mapping[str, Any]]:
 
 def _field(entry: Mapping[str, Any], method: str, source: MethodSource) -> Field:
     name, kind, default = entry.get("name"), entry.get("type"), entry.get("default")
-    fits = {"bool": bool, "int": int, "float": (int, float), "str": str}
-    if not isinstance(name, str) or kind not in FIELD_TYPES:
+    if not isinstance(name, str) or not isinstance(kind, str) or kind not in _PYTHON_TYPES:
         raise MethodError(
             f"{source.origin}: field {name!r} of {method} has type {kind!r}; "
-            f"a hyper-parameter is one of {', '.join(FIELD_TYPES)}"
+            f"a hyper-parameter is one of {', '.join(_PYTHON_TYPES)}"
         )
-    if not isinstance(default, fits[kind]) or (kind != "bool" and isinstance(default, bool)):
+    if kind == "float" and type(default) is int:
+        default = float(default)
+    if type(default) is not _PYTHON_TYPES[kind]:
         raise MethodError(
             f"{source.origin}: field {name!r} of {method} needs a default of type {kind}, "
             f"not {default!r}"
         )
-    return Field(name, kind, float(default) if kind == "float" else default)
+    return Field(name, kind, default)
 
 
 def is_builtin(source: MethodSource) -> bool:

@@ -1,26 +1,35 @@
-"""Source models: trained once per source domains and recipe, shared by everything that needs one."""
+"""Source models: trained once per source domains and recipe, shared by all that needs one."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from benchmark.errors import DataError
 from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
 from benchmark.folders import data_folder
-from benchmark.images.store import store_key
+from benchmark.images.store import DomainStore, store_key
 from benchmark.manifest import Manifest
 from benchmark.numerics import ENVIRONMENT, SWITCHES
 from benchmark.records import PROTOCOL
 from benchmark.registry import compute_digest
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 MODEL_FILE = "model.safetensors"
 RECORD_FILE = "source.json"
+FEATURES_FILE = "features.f32"
+FEATURES_RECORD = "features.json"
 MAX_RECORD_BYTES = 1 << 20
 SEED = 0  # of the source model, whatever the seeds of the runs
 
@@ -115,10 +124,14 @@ def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
     return SourceCheckpoint(path, record["digest"], record)
 
 
+def source_lock(spec: SourceSpec) -> FileLock:
+    """Held by whoever trains the model: another driver waits and then finds it."""
+    spec.folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(spec.folder.with_name(spec.folder.name + ".lock"))
+
+
 def save_source(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) -> SourceCheckpoint:
     """Write a checkpoint's folder, whole or not at all."""
-    import hashlib
-
     record = {
         "digest": hashlib.sha256(weights).hexdigest(),
         "made_from": spec.made_from,
@@ -128,3 +141,64 @@ def save_source(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) -> S
         (building / MODEL_FILE).write_bytes(weights)
         (building / RECORD_FILE).write_bytes(canonical_json(record) + b"\n")
     return SourceCheckpoint(spec.folder / MODEL_FILE, record["digest"], record)
+
+
+# --- features -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Features:
+    """A source model's features of a domain's training images, on disk.
+
+    Attributes:
+        path: float32 rows of ``width`` numbers, class by class, in the order of the image store.
+        ranges: class index (as text) to first row and number of rows.
+    """
+
+    path: Path
+    width: int
+    ranges: Mapping[str, tuple[int, int]]
+
+    def rows_of(self, classes: Sequence[int]) -> dict[str, Any]:
+        """What a child needs to read the rows of some classes, and no others."""
+        ranges = [list(self.ranges[str(c)]) for c in classes if str(c) in self.ranges]
+        return {"path": str(self.path), "width": self.width, "ranges": ranges}
+
+
+def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -> Path:
+    """Where the features of a domain under a source model are, or would be."""
+    made_from = {"source": source.digest, "store": store.root.name, **computation(device)}
+    return data_folder() / "features" / digest_json(made_from)[:32]
+
+
+def find_features(folder: Path) -> Features | None:
+    """The features in a folder, or None if they are yet to be computed."""
+    if not (folder / FEATURES_RECORD).is_file():
+        return None
+    record = read_json(folder / FEATURES_RECORD, MAX_RECORD_BYTES, DataError)
+    path, width, ranges = folder / FEATURES_FILE, record["width"], record["ranges"]
+    rows = sum(count for _, count in ranges.values())
+    if not path.is_file() or path.stat().st_size != rows * width * 4:
+        return None  # not whole: compute them again
+    return Features(path, width, ranges)
+
+
+def save_features(
+    folder: Path, files: Sequence[tuple[Path, int, int]], rows: NDArray[np.float32]
+) -> Features:
+    """Write features, whole or not at all.
+
+    Args:
+        folder: see :func:`features_folder`.
+        files: path, class index and number of images, in the order of the rows.
+        rows: float32 (N, d).
+    """
+    ranges, start = {}, 0
+    for _, label, count in files:
+        ranges[str(label)] = (start, count)
+        start += count
+    with new_folder(folder) as building:
+        (building / FEATURES_FILE).write_bytes(rows.tobytes())
+        record = {"width": rows.shape[1], "ranges": ranges}
+        (building / FEATURES_RECORD).write_bytes(canonical_json(record))
+    return Features(folder / FEATURES_FILE, rows.shape[1], ranges)

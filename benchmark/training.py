@@ -37,10 +37,12 @@ class Batch:
 
     @cached_property
     def features(self) -> Tensor:
+        """Features (B, d), computed once."""
         return self.model.features(self.images)
 
     @cached_property
     def logits(self) -> Tensor:
+        """Logits (B, C), computed once."""
         out: Tensor = self.model.head(self.features)
         return out
 
@@ -96,22 +98,61 @@ def fit(
     """
     part = model if train is None else train
     steps = run.recipe.steps if steps is None else steps
-    rate = rate or (lambda step: cosine(step, steps))
     optimizer = _sgd(model, part, run)
-    base_rates = [group["lr"] for group in optimizer.param_groups]
     _set_modes(model, part, batch_norm)
+
+    def step_loss(index: Tensor) -> Tensor:
+        images = run.transforms.augment(target.images[index], run.stream("augmentation"))
+        batch = Batch(model, images, target.labels[index])
+        return sum((penalty(batch) for penalty in penalties), loss(batch))
+
+    _descend(step_loss, optimizer, len(target), run, steps, rate, after_step)
+    return model.eval()
+
+
+def fit_head(model: Classifier, target: TargetData, run: Run) -> Classifier:
+    """Train a model's head in place on ``target.features``, as the recipe says, by cross-entropy.
+
+    The backbone is not called, so it is truly frozen, and there is no augmentation.
+
+    Returns:
+        ``model``, in evaluation mode.
+
+    Raises:
+        ValueError: the method did not declare ``uses_features``.
+        FloatingPointError: the loss is not finite.
+    """
+    features = target.features
+    if features is None:
+        raise ValueError("there are no features; declare `uses_features = True` on the method")
+    optimizer = _sgd(model, model.head, run)
+
+    def step_loss(index: Tensor) -> Tensor:
+        return F.cross_entropy(model.head(features[index]), target.labels[index])
+
+    _descend(step_loss, optimizer, len(target), run, run.recipe.steps, None, None)
+    return model.eval()
+
+
+def _descend(
+    step_loss: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    count: int,
+    run: Run,
+    steps: int,
+    rate: Callable[[int], float] | None,
+    after_step: Callable[[int], None] | None,
+) -> None:
+    """Gradient steps on the loss of index batches, with logging, progress and step counts."""
+    rate = rate or (lambda step: cosine(step, steps))
+    base_rates = [group["lr"] for group in optimizer.param_groups]
     every = max(1, steps // LOG_ROWS)
-    batches = index_batches(len(target), run.recipe.batch_size, run.stream("order"))
+    batches = index_batches(count, run.recipe.batch_size, run.stream("order"))
     for step in range(steps):
         factor = rate(step)
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = base * factor
-        index = next(batches).to(run.device)
-        images = run.transforms.augment(target.images[index], run.stream("augmentation"))
-        batch = Batch(model, images, target.labels[index])
-        value = loss(batch)
-        for penalty in penalties:
-            value = value + penalty(batch)
+        value = step_loss(next(batches).to(run.device))
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -121,7 +162,6 @@ def fit(
             after_step(step + 1)
     run.total_steps += steps
     run.sequential_steps += steps
-    return model.eval()
 
 
 @torch.inference_mode()
@@ -132,8 +172,8 @@ def predict(model: nn.Module, images: Tensor, run: Run) -> Tensor:
     """
     model.eval()
     parts = [
-        model(run.transforms.evaluate(chunk.to(run.device)))
-        for chunk in images.split(PREDICT_BATCH)
+        model(run.transforms.evaluate(images[start : start + PREDICT_BATCH].to(run.device)))
+        for start in range(0, len(images), PREDICT_BATCH)
     ]
     return torch.cat(parts).to(torch.float32)
 

@@ -7,16 +7,17 @@ another, named table.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.manifest import Suite
+from benchmark.manifest import Manifest, Suite
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ COLUMNS = (
 )
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
 
+Row = Mapping[str, Any]  # of the results, with the columns of ``results.SCHEMA``
+
 
 @dataclass(frozen=True)
 class Board:
@@ -58,9 +61,9 @@ class Board:
         suite: the suite; ``name``: which table of it this is.
         context: what all its rows share, for the caption.
         counts: (task, n_seen, n_missing).
-        cells: one row per method label and task (and ``MEAN``): ``label, track, task, seeds, state``
-            and for each of ``COLUMNS`` its mean over seeds and, with suffix ``_std``, the sample
-            standard deviation. State is ``ok``, ``partial`` (seeds lack) or ``failed``.
+        cells: one row per method label and task (and ``MEAN``): ``label, track, task, seeds,
+            state`` and for each of ``COLUMNS`` its mean over seeds and, with suffix ``_std``, the
+            sample standard deviation. State is ``ok``, ``partial`` (seeds lack) or ``failed``.
         problems: failed and missing cells by name.
     """
 
@@ -74,65 +77,95 @@ class Board:
     @property
     def labels(self) -> list[str]:
         """Methods in the order of the board: by mean overall accuracy, then by name."""
-        mean = self.cells[self.cells["task"] == MEAN]
-        key = {row.label: _rank(row.overall) for row in mean.itertuples()}
-        tracks = dict(zip(self.cells["label"], self.cells["track"], strict=True))
-        return sorted(key, key=lambda label: (tracks[label] == "oracle", key[label], label))
+        keys = {}
+        for cell in self.of_task(MEAN).values():
+            overall = cell["overall"]
+            unranked = math.inf if math.isnan(overall) else -overall
+            keys[cell["label"]] = (cell["track"] == "oracle", unranked, cell["label"])
+        return sorted(keys, key=keys.__getitem__)
+
+    def of_task(self, task: str) -> dict[str, dict[Hashable, Any]]:
+        """The cells of a task (or of ``MEAN``) by method label."""
+        cells = self.cells[self.cells["task"] == task].to_dict("records")
+        return {cell["label"]: cell for cell in cells}
 
 
-def _rank(value: float) -> float:
-    return math.inf if math.isnan(value) else -value
-
-
-def build_boards(suite: Suite, manifest_digest: str, results: pa.Table) -> list[Board]:
+def build_boards(suite: Suite, manifest: Manifest, results: pa.Table) -> list[Board]:
     """The tables of a suite, the one with the newest runs first.
 
     Args:
         suite: its tasks and seeds are the grid; methods are those that have rows.
-        manifest_digest: rows of other manifests are left out.
+        manifest: the suite's; rows of other manifests are left out.
         results: rows as ``results.update_results`` gives them.
     """
-    frame = results.to_pandas()
-    frame = frame[(frame["manifest_digest"] == manifest_digest) & frame["task"].isin(suite.tasks)]
-    frame = frame[frame["seed"].isin(suite.seeds)]
-    boards = []
-    groups = frame.groupby(["protocol", "model", "recipe_digest"], sort=True)
-    newest_first = sorted(groups, key=lambda g: -g[1]["measured_finished"].max())
-    for _, rows in newest_first:
-        for part in _by_source(rows):
+    rows = [
+        {**row, "label": printable(row["label"])}
+        for row in results.to_pylist()
+        if row["manifest_digest"] == manifest.digest
+        and row["task"] in suite.tasks
+        and row["seed"] in suite.seeds
+    ]
+    kinds = _grouped(rows, lambda row: (row["protocol"], row["model"], row["recipe_digest"]))
+    newest_first = sorted(kinds.values(), key=lambda of_kind: -max(map(_finished, of_kind)))
+    sources = {task: "+".join(sorted(manifest.task(task).sources)) for task in suite.tasks}
+    boards: list[Board] = []
+    for of_kind in newest_first:
+        for part in _by_source(of_kind, sources):
             name = suite.name if not boards else f"{suite.name}, table {len(boards) + 1}"
-            boards.append(_board(suite, name, part))
+            boards.append(_board(suite, name, manifest, sources, part))
     return boards
 
 
-def _by_source(rows: pd.DataFrame) -> Iterable[pd.DataFrame]:
-    """Split rows so that each part has one source checkpoint per task, the newest first."""
-    ranks: dict[tuple[str, str], int] = {}
-    for task, of_task in rows.groupby("task"):
-        newest = of_task.groupby("source_digest")["measured_finished"].max()
-        for rank, digest in enumerate(newest.sort_values(ascending=False).index):
-            ranks[task, digest] = rank
-    number = [ranks[t, d] for t, d in zip(rows["task"], rows["source_digest"], strict=True)]
-    for _, part in rows.groupby(pd.Series(number, index=rows.index)):
-        yield part
+def printable(text: str) -> str:
+    """Text of strangers without what a terminal would obey: control characters become ``?``."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _board(suite: Suite, name: str, rows: pd.DataFrame) -> Board:
-    rows = _newest(rows)
-    rows = rows.assign(disruption=_disruption(rows))
-    labels = sorted(set(rows["label"]))
+def _grouped(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
+    """Rows by key, in the order in which the keys appear."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _finished(row: Row) -> float:
+    return float(row["measured_finished"] or 0)
+
+
+def _by_source(rows: Iterable[Row], sources: Mapping[str, str]) -> list[list[Row]]:
+    """Split rows so that each part has one checkpoint per source, those with the newest first."""
+    parts: dict[int, list[Row]] = {}
+    for of_source in _grouped(rows, lambda row: sources[row["task"]]).values():
+        checkpoints = _grouped(of_source, lambda row: row["source_digest"]).values()
+        newest_first = sorted(checkpoints, key=lambda part: -max(map(_finished, part)))
+        for rank, part in enumerate(newest_first):
+            parts.setdefault(rank, []).extend(part)
+    return [part for _, part in sorted(parts.items())]
+
+
+def _board(
+    suite: Suite, name: str, manifest: Manifest, sources: Mapping[str, str], part: list[Row]
+) -> Board:
+    rows = _newest(part)
+    disruption = _disruption(rows)
+    rows = [{**row, "disruption": d} for row, d in zip(rows, disruption, strict=True)]
+    by_cell = _grouped(rows, lambda row: (row["label"], row["task"]))
+    by_label = _grouped(rows, lambda row: row["label"])
     cells = [
-        _cell(label, task, rows[(rows["label"] == label) & (rows["task"] == task)], suite)
-        for label, task in itertools.product(labels, suite.tasks)
+        _cell(label, task, by_label[label][0]["track"], by_cell.get((label, task), []), suite)
+        for label in sorted(by_label)
+        for task in suite.tasks
     ]
-    cells += [_mean_cell(label, rows[rows["label"] == label], suite) for label in labels]
-    first = rows.iloc[0]
+    cells += [_mean_cell(label, by_label[label], suite) for label in sorted(by_label)]
+    checkpoints = {sources[row["task"]]: row["source_digest"] for row in rows}
     context = {
-        "manifest": f"{first['manifest']} ({first['manifest_digest'][:12]})",
-        "protocol": first["protocol"],
+        "manifest": f"{manifest.reference} ({manifest.digest[:12]})",
+        "protocol": printable(rows[0]["protocol"]),
         "source models": ", ".join(
-            f"{task} {digest[:12]}"
-            for task, digest in rows.groupby("task", sort=False)["source_digest"].first().items()
+            f"{source} {checkpoints[source][:12]}"
+            for source in dict.fromkeys(sources.values())
+            if source in checkpoints
         ),
     }
     return Board(
@@ -140,72 +173,84 @@ def _board(suite: Suite, name: str, rows: pd.DataFrame) -> Board:
     )
 
 
-def _newest(rows: pd.DataFrame) -> pd.DataFrame:
+def _newest(rows: Iterable[Row]) -> list[Row]:
     """One row per cell: a method whose code changed has several, and the newest counts."""
-    rows = rows.sort_values(["measured_finished", "key"])
-    return rows.drop_duplicates(["task", "label", "seed"], keep="last")
+    in_time = sorted(rows, key=lambda row: (_finished(row), row["key"]))
+    return list({(row["task"], row["label"], row["seed"]): row for row in in_time}.values())
 
 
-def _disruption(rows: pd.DataFrame) -> list[float]:
+def _disruption(rows: Sequence[Row]) -> list[float]:
     """Missing accuracy of the source model less the method's, on the same task and seed."""
     source = {
-        (r.task, r.seed): r.missing
-        for r in rows[(rows["label"] == "source") & (rows["status"] == "ok")].itertuples()
+        (row["task"], row["seed"]): row["missing"]
+        for row in rows
+        if row["label"] == "source" and row["status"] == "ok"
     }
-    return [source.get((r.task, r.seed), math.nan) - r.missing for r in rows.itertuples()]
+    return [
+        _number(source.get((row["task"], row["seed"]))) - _number(row["missing"]) for row in rows
+    ]
 
 
-def _cell(label: str, task: str, rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
-    good = rows[rows["status"] == "ok"]
-    if (rows["status"] == "failed").any():
-        state = "failed"
-    else:
-        state = "ok" if len(good) == len(suite.seeds) else "partial"
-    values = good if state != "failed" else good.iloc[:0]  # never an average over what is left
-    track = rows["track"].iloc[0] if len(rows) else "standard"
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _cell(label: str, task: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
+    good, failed = _split(rows)
+    state = "failed" if failed else "ok" if len(good) == len(suite.seeds) else "partial"
+    # Never an average over what is left of a failure.
+    seeds = [] if failed else [{c.name: _number(row[c.name]) for c in COLUMNS} for row in good]
     return {"label": label, "track": track, "task": task, "seeds": len(good), "state": state,
-            **_means(values)}  # fmt: skip
+            **_over_seeds(seeds)}  # fmt: skip
 
 
-def _mean_cell(label: str, rows: pd.DataFrame, suite: Suite) -> dict[str, Any]:
+def _mean_cell(label: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
     """Mean over the suite's tasks, seed by seed; nothing where a cell of the grid is not there."""
-    good = rows[rows["status"] == "ok"]
+    good, failed = _split(rows)
     whole = len(good) == len(suite.tasks) * len(suite.seeds)
-    names = [c.name for c in COLUMNS]
-    values = good.groupby("seed")[names].mean() if whole else good[names].iloc[:0]
-    state = "failed" if (rows["status"] == "failed").any() else "ok" if whole else "partial"
-    return {"label": label, "track": rows["track"].iloc[0], "task": MEAN,
-            "seeds": len(values), "state": state, **_means(values)}  # fmt: skip
+    state = "failed" if failed else "ok" if whole else "partial"
+    seeds = [
+        {c.name: statistics.fmean(_number(row[c.name]) for row in of_seed) for c in COLUMNS}
+        for of_seed in (_grouped(good, lambda row: row["seed"]).values() if whole else ())
+    ]
+    return {"label": label, "track": rows[0]["track"], "task": MEAN, "seeds": len(seeds),
+            "state": state, **_over_seeds(seeds)}  # fmt: skip
 
 
-def _means(values: pd.DataFrame) -> dict[str, float]:
+def _split(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of runs that ended well, and of those that failed."""
+    by_status = _grouped(rows, lambda row: row["status"])
+    return by_status.get("ok", []), by_status.get("failed", [])
+
+
+def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean and sample standard deviation of every column; NaN where a seed has no value."""
     found = {}
     for column in COLUMNS:
-        data = values[column.name].astype(float)
-        found[column.name] = float(data.mean()) if len(data) else math.nan
-        found[f"{column.name}_std"] = float(data.std(ddof=1)) if len(data) > 1 else math.nan
+        values = np.array([values[column.name] for values in seeds])
+        found[column.name] = float(values.mean()) if len(seeds) else math.nan
+        found[f"{column.name}_std"] = float(values.std(ddof=1)) if len(seeds) > 1 else math.nan
     return found
 
 
-def _counts(suite: Suite, rows: pd.DataFrame) -> tuple[tuple[str, int, int], ...]:
-    found = []
-    for task in suite.tasks:
-        good = rows[(rows["task"] == task) & (rows["status"] == "ok")]
-        if len(good):
-            found.append((task, int(good["n_seen"].iloc[0]), int(good["n_missing"].iloc[0])))
-    return tuple(found)
+def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ...]:
+    good, _ = _split(rows)
+    found = {row["task"]: (row["task"], row["n_seen"], row["n_missing"]) for row in good}
+    return tuple(found[task] for task in suite.tasks if task in found)
 
 
-def _problems(suite: Suite, rows: pd.DataFrame) -> tuple[str, ...]:
+def _problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     """Every failed run with its reason, and every cell of the grid without a run."""
+    rows = sorted(rows, key=lambda row: (row["label"], row["task"], row["seed"]))
     problems = [
-        f"failed: {r.label} on {r.task}, seed {r.seed}: {_line(r.error_message)}"
-        for r in rows.sort_values(["label", "task", "seed"]).itertuples()
-        if r.status == "failed"
+        f"failed: {row['label']} on {row['task']}, seed {row['seed']}: "
+        f"{_first_line(row['error_message'])}"
+        for row in _split(rows)[1]
     ]
-    have = set(zip(rows["label"], rows["task"], rows["seed"], strict=True))
-    for label in dict.fromkeys([*suite.methods, *sorted(set(rows["label"]))]):
-        if not any(cell[0] == label for cell in have):
+    have = {(row["label"], row["task"], row["seed"]) for row in rows}
+    labels = dict.fromkeys(row["label"] for row in rows)
+    for label in dict.fromkeys([*suite.methods, *labels]):
+        if label not in labels:
             problems.append(f"not run: {label}")
             continue
         for task in suite.tasks:
@@ -219,7 +264,6 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
-def _line(message: str | None) -> str:
-    """The first line of a method's own words, without what a terminal would obey."""
-    text = (message or "").partition("\n")[0]
-    return "".join(c if c.isprintable() else "?" for c in text)[:200]
+def _first_line(message: str | None) -> str:
+    """The beginning of a method's own words."""
+    return printable((message or "").partition("\n")[0])[:200]

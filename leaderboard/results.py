@@ -48,6 +48,15 @@ SCHEMA = pa.schema(
 )
 
 
+# What of a record's ``made_from`` the table is built on.
+_MADE_FROM: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("manifest", "protocol", "source", "device", "task"), str),
+    **dict.fromkeys(("model", "recipe", "config", "method"), dict),
+    "seed": int,
+    "base": (str, type(None)),
+}
+
+
 def update_results(workspace: Path) -> pa.Table:
     """Bring ``results.parquet`` of a workspace up to date with its runs.
 
@@ -101,7 +110,23 @@ def _runs(workspace: Path) -> Iterator[tuple[Path, RunRecord]]:
         record = RunRecord.read(path.parent)
         if path.parent.name != record.key:
             raise RecordError(f"{path} has key {record.key}, which is not its folder's name")
+        _check_made_from(record, path)
         yield path.parent, record
+
+
+def _check_made_from(record: RunRecord, path: Path) -> None:
+    """The key covers ``made_from`` only: what the table shows must agree with it."""
+    made = record.made_from
+    for name, kind in _MADE_FROM.items():
+        if not isinstance(made.get(name), kind):
+            raise RecordError(f"{path}: made_from has no {name}")
+    shown = (record.task, record.seed, record.config, record.method, record.label.split("(")[0])
+    name = made["method"].get("name")
+    if shown != (made["task"], made["seed"], made["config"], name, name):
+        raise RecordError(
+            f"{path}: task, seed, method, label or config are not what the run was made from; "
+            "the file was changed: delete the run's folder and run it again"
+        )
 
 
 def _row(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict[str, Any]:
@@ -137,7 +162,9 @@ def _row(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict
     }
     if record.status == "ok":
         row |= _scored(folder, record, before)
-    return row
+    # Half a surrogate pair (a file name in an error message) has no UTF-8.
+    return {k: v.encode(errors="replace").decode() if isinstance(v, str) else v
+            for k, v in row.items()}  # fmt: skip
 
 
 def _scored(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict[str, Any]:

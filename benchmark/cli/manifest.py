@@ -93,8 +93,9 @@ def verify(manifest: str, as_json: bool) -> None:
       htbench manifest verify ./my_manifests/shapes/0.1 --json
     """
     from benchmark.errors import ManifestError
+    from benchmark.folders import packaged_manifests
     from benchmark.images.store import check_images
-    from benchmark.manifest import load_manifest, packaged_manifests, pinned_digests
+    from benchmark.manifest import load_manifest, pinned_digests
 
     found = load_manifest(manifest)
     images = check_images(found)

@@ -12,7 +12,6 @@ from benchmark.cli.main import print_json, print_table
 if TYPE_CHECKING:
     from benchmark.cli.session import Session
     from benchmark.images.store import DomainStore
-    from benchmark.manifest import Suite
     from benchmark.runs.plan import Cell, RunSpec
     from benchmark.runs.workspace import Workspace
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seed", "seeds", multiple=True, type=int, metavar="SEED",
               help="Only this seed; repeatable.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
-              help="A hyper-parameter, for every chosen method that has it; repeatable.")  # fmt: skip
+              help="A hyper-parameter of every chosen method that has it; repeatable.")  # fmt: skip
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE[:CLASS]",
               help="A file with a method of your own; alone, only it is run.")  # fmt: skip
 @click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
@@ -35,6 +34,13 @@ if TYPE_CHECKING:
               show_default=True, help="Where to compute.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N",
               help="Runs side by side on CPU. Default: one per core.")  # fmt: skip
+@click.option("--isolation", type=click.Choice(["auto", "required"]), default="auto",
+              show_default=True,
+              help="Refuse to run where the kernel cannot lock a method in?")  # fmt: skip
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=86400,
+              show_default=True, metavar="SECONDS", help="Of one run.")  # fmt: skip
+@click.option("--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GIB",
+              help="Of one run, 0.4 GiB of which are Python and torch.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would run, and run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -49,6 +55,9 @@ def command(
     root: Path,
     device: str,
     jobs: int | None,
+    isolation: str,
+    time_limit: float,
+    memory_limit: float | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -64,13 +73,28 @@ def command(
     """
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
-    from benchmark.manifest import load_suite
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.registry import resolve
+    from benchmark.runs.isolate import Limits
+    from benchmark.runs.plan import grid, resolve_device, select
     from benchmark.runs.workspace import Workspace
 
     suite = load_suite(suite_name)
+    manifest = load_manifest(suite.manifest)
+    task_ids, seed_list = select(suite, tasks, seeds)
+    given = _parse(settings)
+    device = resolve_device(device)
     workspace = Workspace(root)
-    with Session() as session:
-        cells = _cells(session, suite, tasks, methods, seeds, _parse(settings), plugins, device)
+    memory = round(memory_limit * 2**30) if memory_limit else Limits.memory
+    with Session(
+        never=[workspace.root, manifest.root],
+        cuda=device == "cuda",
+        limits=Limits(seconds=time_limit, memory=memory),
+        isolation=isolation,
+    ) as session:
+        names = methods or (() if plugins else suite.methods)
+        described = resolve(names, plugins, session.describe)
+        cells = grid(manifest, task_ids, described, seed_list, device, given)
         if dry_run:
             _show_plan(cells, workspace, as_json)
             return
@@ -95,34 +119,19 @@ def _parse(settings: tuple[str, ...]) -> dict[str, str]:
     return parsed
 
 
-def _cells(
-    session: Session,
-    suite: Suite,
-    tasks: tuple[str, ...],
-    methods: tuple[str, ...],
-    seeds: tuple[int, ...],
-    settings: dict[str, str],
-    plugins: tuple[str, ...],
-    device: str,
-) -> list[Cell]:
-    from benchmark.manifest import load_manifest
-    from benchmark.registry import resolve
-    from benchmark.runs.plan import grid, resolve_device, select
-
-    manifest = load_manifest(suite.manifest)
-    task_ids, seed_list = select(suite, tasks, seeds)
-    names = methods or (() if plugins else suite.methods)
-    described = resolve(names, plugins, session.describe)
-    return grid(manifest, task_ids, described, seed_list, resolve_device(device), settings)
-
-
 def _carry_out(session: Session, cells: list[Cell], workspace: Workspace, jobs: int | None) -> int:
     """Do all that is not done; return how many runs failed."""
+    from benchmark.executors.local import slots
+
+    with workspace:
+        return _carry_out_here(session, cells, workspace, jobs or slots(cells[0].device))
+
+
+def _carry_out_here(session: Session, cells: list[Cell], workspace: Workspace, width: int) -> int:
     from benchmark.cli.session import progress
-    from benchmark.executors.local import LocalExecutor, slots
+    from benchmark.executors.local import LocalExecutor
     from benchmark.source import find_source
 
-    width = jobs or slots(cells[0].device)
     specs = list(dict.fromkeys(cell.source for cell in cells))
     sources = {spec: found for spec in specs if (found := find_source(spec)) is not None}
     lacking = [spec for spec in specs if spec not in sources]

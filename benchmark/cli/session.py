@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,22 +14,48 @@ import click
 
 if TYPE_CHECKING:
     from benchmark.registry import MethodSource
-    from benchmark.runs.isolate import ForkServer
+    from benchmark.runs.isolate import ForkServer, Limits
 
 
 class Session:
-    """Starts the fork server when it is first needed (importing torch takes seconds)."""
+    """Starts the fork server when it is first needed (importing torch takes seconds).
 
-    def __init__(self) -> None:
+    Args:
+        never: folders that no method may reach, besides the data folder.
+        cuda: whether runs use an NVIDIA GPU.
+        limits: of each run.
+        isolation: ``required`` refuses to run a method where the kernel cannot lock it in.
+    """
+
+    def __init__(
+        self,
+        *,
+        never: Iterable[Path] = (),
+        cuda: bool = False,
+        limits: Limits | None = None,
+        isolation: str = "auto",
+    ) -> None:
+        self._never, self._cuda, self._limits = list(never), cuda, limits
+        self._required = isolation == "required"
         self._server: ForkServer | None = None
 
     @property
     def server(self) -> ForkServer:
-        """The fork server."""
+        """The fork server.
+
+        Raises:
+            UsageError: isolation is required and this machine cannot give it.
+        """
         if self._server is None:
+            from benchmark.folders import data_folder
             from benchmark.runs.isolate import ForkServer
 
-            self._server = ForkServer()
+            self._server = ForkServer(
+                never=[data_folder(), *self._never],
+                cuda=self._cuda,
+                limits=self._limits,
+                required=_required_facts() if self._required else (),
+            )
         return self._server
 
     def describe(self, source: MethodSource) -> Any:
@@ -44,6 +71,19 @@ class Session:
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
+
+
+def _required_facts() -> Iterable[str]:
+    from benchmark.errors import UsageError
+    from benchmark.runs import sandbox
+
+    missing = sandbox.available().missing
+    if missing:
+        raise UsageError(
+            f"--isolation required: {'; '.join(missing)}. --isolation auto runs without, and every "
+            "row says so"
+        )
+    return sandbox.FULL_ISOLATION
 
 
 class Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ from benchmark.runs.execute import execute_run, fail_run, train_source
 from benchmark.runs.isolate import ForkServer
 from benchmark.runs.plan import RunSpec
 from benchmark.runs.workspace import Workspace
-from benchmark.source import SourceCheckpoint, SourceSpec
+from benchmark.source import SourceCheckpoint, SourceSpec, find_source, source_lock
 
 T = TypeVar("T")
+TAKEN_SECONDS = 0.2  # before asking again for a run that another driver has in hand
+
+
+class _TakenError(Exception):
+    """Another driver is carrying the run out."""
 
 
 class Reporter(Protocol):
@@ -65,8 +71,10 @@ class LocalExecutor:
         def train(spec: SourceSpec) -> SourceCheckpoint:
             name = f"source model {spec.name}"
             self.reporter.begin(name)
-            with self.workspace.temporary() as folder:
-                made = train_source(self.server, spec, stores, folder, self._steps(name))
+            with source_lock(spec), self.workspace.temporary() as folder:
+                made = find_source(spec)  # another driver may have been faster
+                if made is None:
+                    made = train_source(self.server, spec, stores, folder, self._steps(name))
             self.reporter.end(name, f"source accuracy {made.record['test_accuracy']:.1f} %")
             return made
 
@@ -88,26 +96,41 @@ class LocalExecutor:
         bases = {spec.base.key for spec in specs if spec.base}
 
         def run(spec: RunSpec) -> RunRecord:
-            self.reporter.begin(spec.name)
-            if (problem := self._base_problem(spec)) is not None:
-                record = fail_run(spec, self.workspace, problem)
-            else:
-                record = execute_run(
-                    self.server,
-                    spec,
-                    stores[spec.cell.task.target],
-                    self.workspace,
-                    self._steps(spec.name),
-                    keep_weights=spec.key in bases,
-                )
-            failure = record.error["message"].partition("\n")[0] if record.error else ""
-            seconds = f"{record.cost.get('wall_seconds', 0):.1f} s"
-            self.reporter.end(spec.name, f"failed: {failure}" if failure else seconds)
-            return record
+            with self.workspace.claim(spec.key) as mine:
+                if not mine:
+                    raise _TakenError
+                keep = spec.key in bases
+                if (done := self.workspace.finished(spec.key, weights=keep)) is not None:
+                    self.reporter.begin(spec.name)
+                    self.reporter.end(spec.name, "done by another driver")
+                    return done
+                return self._execute_one(spec, stores, keep_weights=keep)
 
         index = {spec.key: i for i, spec in enumerate(specs)}
         done = self._all(specs, run, lambda s: index.get(s.base.key) if s.base else None)
         return [done[i] for i in range(len(specs))]
+
+    def _execute_one(
+        self, spec: RunSpec, stores: Mapping[str, DomainStore], *, keep_weights: bool
+    ) -> RunRecord:
+        self.reporter.begin(spec.name)
+        self.workspace.note("start", spec.key, spec.name)
+        if (problem := self._base_problem(spec)) is not None:
+            record = fail_run(spec, self.workspace, problem)
+        else:
+            record = execute_run(
+                self.server,
+                spec,
+                stores[spec.cell.task.target],
+                self.workspace,
+                self._steps(spec.name),
+                keep_weights=keep_weights,
+            )
+        self.workspace.note(record.status, spec.key, spec.name)
+        failure = record.error["message"].partition("\n")[0] if record.error else ""
+        seconds = f"{record.cost.get('wall_seconds', 0):.1f} s"
+        self.reporter.end(spec.name, f"failed: {failure}" if failure else seconds)
+        return record
 
     def _base_problem(self, spec: RunSpec) -> str | None:
         if spec.base and self.workspace.finished(spec.base.key, weights=True) is None:
@@ -134,7 +157,12 @@ class LocalExecutor:
                         going[pool.submit(work, waiting.pop(i))] = i
                     ended, _ = wait(going, return_when=FIRST_COMPLETED)
                     for future in ended:
-                        results[going.pop(future)] = future.result()
+                        i = going.pop(future)
+                        try:
+                            results[i] = future.result()
+                        except _TakenError:
+                            waiting[i] = items[i]  # at the end of the queue
+                            time.sleep(TAKEN_SECONDS)
             except BaseException:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise

@@ -40,17 +40,19 @@ class Transforms:
 
     def evaluate(self, images: Tensor) -> Tensor:
         """Prepare uint8 images (N, 3, H, W) for the network: float32, normalised."""
-        floats = images.to(torch.float32).div_(255)
-        mean, std = self._mean.to(images.device), self._std.to(images.device)
-        return floats.sub_(mean).div_(std)
+        return self._normalise(images.to(torch.float32).div_(255))
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """The same with the training augmentation, drawn afresh for every image."""
         floats = images.to(torch.float32).div_(255)
         for operation in self._train:
             floats = operation(floats, generator)
-        mean, std = self._mean.to(images.device), self._std.to(images.device)
-        return (floats - mean).div_(std)
+        return self._normalise(floats)
+
+    def _normalise(self, floats: Tensor) -> Tensor:
+        # Channels last: on a CPU a step of the small network takes two thirds of the time.
+        mean, std = self._mean.to(floats.device), self._std.to(floats.device)
+        return ((floats - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def affine(degrees: float, translate: float, scale: tuple[float, float]) -> Operation:

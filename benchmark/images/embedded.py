@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
 
@@ -18,21 +19,45 @@ def embedded_images(manifest: Manifest, domain: str) -> Iterator[tuple[str, byte
     """The id and the encoded bytes of every image of a domain.
 
     Raises:
-        DataError: the file has no ``image`` column, or bytes whose SHA-256 is not the manifest's.
+        DataError: the file cannot be read, has no column ``image`` with bytes, or bytes whose
+            SHA-256 is not the manifest's.
     """
+    path = manifest.root / "images.parquet"
+    for image_id, home, expected, image in _rows(path):
+        if home != domain:
+            continue
+        data = (image and image["bytes"]) or b""
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise DataError(f"{path}: the bytes of image {image_id!r} are not the manifest's")
+        yield image_id, data
+
+
+def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
+    """Id, domain, SHA-256 and image of every row, a few hundred in memory at a time."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = manifest.root / "images.parquet"
-    file = pq.ParquetFile(path)
-    if "image" not in file.schema_arrow.names:
-        raise DataError(f"{path} has no column image, but the manifest says images = 'embedded'")
     columns = ["image_id", "domain", "sha256", "image"]
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-        rows = zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
-        for image_id, home, expected, image in rows:
-            if home != domain:
-                continue
-            data = image["bytes"]
-            if hashlib.sha256(data).hexdigest() != expected:
-                raise DataError(f"{path}: the bytes of image {image_id!r} are not the manifest's")
-            yield image_id, data
+    try:
+        file = pq.ParquetFile(path)
+        if not _holds_images(file.schema_arrow):
+            raise DataError(
+                f"{path} has no column image with the bytes of each image, "
+                "but the manifest says images = 'embedded'"
+            )
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def _holds_images(schema: Any) -> bool:
+    """Whether there is a column ``image`` of structs with ``bytes``, as Hugging Face writes it."""
+    import pyarrow as pa
+
+    if "image" not in schema.names:
+        return False
+    kind = schema.field("image").type
+    return pa.types.is_struct(kind) and any(
+        field.name == "bytes" and pa.types.is_binary(field.type) for field in kind
+    )

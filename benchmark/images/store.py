@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 MAX_INDEX_BYTES = 256 << 20
 TEST_FILE = "test.u8"
+INDEX_FILE = "index.json"
 
 Progress = Callable[[int, int], None]
 
@@ -117,14 +118,16 @@ def open_store(manifest: Manifest, domain: str, progress: Progress | None = None
 
 def _read(folder: Path, manifest: Manifest) -> DomainStore | None:
     """The store in a folder, or None if it is absent or a file has not the size it must have."""
-    if not (folder / "index.json").is_file():
+    if not (folder / INDEX_FILE).is_file():
         return None
-    store = DomainStore(
-        folder, manifest.image_size, read_json(folder / "index.json", MAX_INDEX_BYTES, DataError)
-    )
+    try:
+        index = read_json(folder / INDEX_FILE, MAX_INDEX_BYTES, DataError)
+        store = DomainStore(folder, manifest.image_size, index)
+        sizes = {f"train-{c}.u8": len(ids) for c, ids in index["train"].items()}
+        sizes[TEST_FILE] = len(store.test_ids)
+    except (DataError, AttributeError, KeyError, TypeError):
+        return None  # a damaged index
     image_bytes = 3 * manifest.image_size**2
-    sizes = {f"train-{c}.u8": len(ids) for c, ids in store.index["train"].items()}
-    sizes[TEST_FILE] = len(store.test_ids)
     for name, count in sizes.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != count * image_bytes:
@@ -147,7 +150,7 @@ def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) ->
             classes[label] = _write(building / f"train-{label}.u8", ids, pixels)
         ordered = _write(building / TEST_FILE, list(test.ids), pixels)
         index = {"train": {str(c): ids for c, ids in sorted(classes.items())}, "test": ordered}
-        (building / "index.json").write_text(json.dumps(index), "utf-8")
+        (building / INDEX_FILE).write_text(json.dumps(index), "utf-8")
 
 
 def _write(path: Path, ids: list[str], pixels: dict[str, NDArray[np.uint8]]) -> list[str]:
@@ -170,14 +173,14 @@ def _decoded(
 
 def _decode(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:
     """Pixels (3, S, S) uint8 of an encoded image, as RGB."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.size != (size, size):  # known from the header, before anything is inflated
                 raise DataError(f"image {image_id!r} is {image.size}, not {size} x {size} pixels")
             array = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"image {image_id!r} cannot be decoded: {error}") from None
     return np.ascontiguousarray(array.transpose(2, 0, 1))
 

@@ -15,6 +15,7 @@ import os
 import platform
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -32,9 +33,11 @@ from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
 from benchmark.models import Classifier, all_finite, build, weights_of
 from benchmark.registry import installed_folders
 from benchmark.runs import wire
+from benchmark.runs.sandbox import Sandbox
 from benchmark.training import fit, predict
 
 MAX_TEXT = 20_000
+MAX_LOG_ROWS = 1000
 PROGRESS_SECONDS = 0.2
 MATES_CHECKED = 32
 MATES_TOLERANCE = 1e-3
@@ -44,19 +47,25 @@ class ContractError(Exception):
     """What a method returned is not what the contract asks for."""
 
 
-def main(channel: socket.socket) -> None:
-    """Do the one job that comes over the channel and answer it."""
+def main(channel: socket.socket, sandbox: Sandbox) -> None:
+    """Do the one job that comes over the channel and answer it.
+
+    Args:
+        channel: to the driver.
+        sandbox: what the process locks itself into before any code of a method is imported.
+    """
     received = wire.receive(channel)
     if received is None:
         return
     job, _ = received
-    jobs: dict[str, Callable[[socket.socket, Mapping[str, Any]], dict[str, Any]]] = {
+    jobs: dict[str, Callable[[_Job], dict[str, Any]]] = {
         "describe": _describe,
+        "features": _extract_features,
         "source": _train_source,
         "run": _run,
     }
     try:
-        answer = {"done": jobs[job["kind"]](channel, job)}
+        answer = {"done": jobs[job["kind"]](_Job(channel, sandbox, job))}
     except Exception as error:
         kind = "contract" if isinstance(error, ContractError) else "exception"
         answer = {
@@ -69,12 +78,68 @@ def main(channel: socket.socket) -> None:
     wire.send(channel, answer)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A job with what is needed to do it."""
+
+    channel: socket.socket
+    sandbox: Sandbox
+    settings: Mapping[str, Any]
+
+    def tell(self, **message: Any) -> None:
+        wire.send(self.channel, message)
+
+    def lock(self) -> None:
+        """Give up everything but the method's own code and the scratch folder, and say so.
+
+        The word goes out before any of the method's code runs, so the driver can believe it.
+        """
+        read, listed = _code_paths(self.settings.get("method"))
+        scratch = Path(self.settings["scratch"])
+        os.environ["TMPDIR"] = os.environ["CUDA_CACHE_PATH"] = str(scratch)
+        tempfile.tempdir = None
+        _limit_files(self.settings["file_limit"])
+        os.chdir(scratch)
+        facts = self.sandbox.lock(read=read, listed=listed, write=[scratch])
+        self.tell(locked=list(facts))
+
+
+def _code_paths(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]]:
+    """Where a method's code is: what must be readable, and which folders an import lists.
+
+    Installed packages are open to every run. A plugin file may import Python files beside it; a
+    package of a checkout is found by its top-level name, which runs none of it.
+    """
+    ours = [Path(__file__).resolve().parent.parent]
+    if method is None:
+        return ours, []
+    if method["file"] is not None:
+        file = Path(method["file"])
+        return [*ours, file, *sorted(file.parent.glob("*.py"))], [file.parent]
+    spec = importlib.util.find_spec(method["module"].partition(".")[0])
+    if spec is None or spec.origin is None:
+        return ours, [ours[0].parent]
+    origin = Path(spec.origin).resolve()
+    if any(origin.is_relative_to(folder) for folder in installed_folders()):
+        return ours, [ours[0].parent]
+    package = origin.parent if origin.name == "__init__.py" else origin
+    return [*ours, package], [ours[0].parent, package.parent]
+
+
+def _limit_files(size: int) -> None:
+    """No file may grow beyond this many bytes: writing more is an error, not a full disk."""
+    import resource  # not on every system
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
 # --- describe --------------------------------------------------------------------------------
 
 
-def _describe(channel: socket.socket, job: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(job: _Job) -> dict[str, Any]:
+    job.lock()
     before = set(sys.modules)
-    method = _load(job["method"])
+    method = _load(job.settings["method"])
     files, distributions = _loaded_from(set(sys.modules) - before)
     _check_dataclass(method)
     return {
@@ -82,6 +147,7 @@ def _describe(channel: socket.socket, job: Mapping[str, Any]) -> dict[str, Any]:
         "summary": (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " "),
         "base": method.base,
         "track": method.track,
+        "uses_features": method.uses_features,
         "fields": [
             {
                 "name": f.name,
@@ -175,66 +241,84 @@ def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
     return sorted(files), sorted({d for p in packages for d in known.get(p, [])})
 
 
-# --- train a source model ---------------------------------------------------------------------
+# --- train a source model, and its features ----------------------------------------------------
 
 
-def _train_source(channel: socket.socket, job: Mapping[str, Any]) -> dict[str, Any]:
-    run = _start(channel, job)
-    target = _open_training(job, run)
-    wire.send(channel, {"started": True})
-    torch.manual_seed(numerics.derive(job["seed"], "global"))
-    model = build(job["model"], len(job["classes"])).to(run.device)
-    fit(model, target, run)
+def _train_source(job: _Job) -> dict[str, Any]:
+    run = _start(job)
+    target = _open_training(job.settings)
+    job.lock()
+    job.tell(started=True)
+    torch.manual_seed(numerics.derive(job.settings["seed"], "global"))
+    model = build(job.settings["model"], len(job.settings["classes"])).to(run.device)
+    fit(model, _to(target, run.device), run)
     if not all_finite(model):
         raise ContractError("the trained source model holds values that are not finite")
-    wire.send(channel, {"adapted": {"total_steps": run.total_steps}})
-    answer = _receive_test(channel)
+    job.tell(adapted={"total_steps": run.total_steps})
+    answer = _receive_test(job.channel)
     _write(answer.weights, safetensors.torch.save(weights_of(model)))
-    return _predict(model, answer, job, run)
+    return _predict(model, answer, job.settings, run)
+
+
+def _extract_features(job: _Job) -> dict[str, Any]:
+    """The source model's features of every training image of a domain, in the order of the job."""
+    run = _start(job)
+    target = _open_training(job.settings)
+    model = _open_model(job.settings, job.settings["source"])
+    job.lock()
+    job.tell(started=True)
+    job.tell(adapted={})
+    answer = _receive_test(job.channel)
+    features = predict(model.to(run.device).backbone, target.images, run)
+    if not torch.isfinite(features).all():
+        raise ContractError("the source model gives features that are not finite")
+    _write(answer.array, features.cpu().numpy().tobytes())
+    return {"width": features.shape[1]}
 
 
 # --- adapt and predict --------------------------------------------------------------------------
 
 
-def _run(channel: socket.socket, job: Mapping[str, Any]) -> dict[str, Any]:
-    run = _start(channel, job)
-    target = _open_training(job, run)
-    source = SourceModel(_open_model(job, job["source"], run), job["source"]["digest"])
-    if job["base"] is not None:
-        run.base = _open_model(job, job["base"], run)
-    os.chdir(run.scratch)
-    method = _load(job["method"])(**job["config"])
-    numerics.seed_globals(job["seed"])
-    wire.send(channel, {"started": True})
-    model = method.adapt(source, target, run)
+def _run(job: _Job) -> dict[str, Any]:
+    settings = job.settings
+    run = _start(job)
+    target = _open_training(settings)
+    source = _open_model(settings, settings["source"])
+    base = _open_model(settings, settings["base"]) if settings["base"] else None
+    job.lock()
+    # A CUDA context starts threads, and only the thread that locks is locked: devices come after.
+    target = _to(target, run.device)
+    run.base = base.to(run.device).eval() if base else None
+    method = _load(settings["method"])(**settings["config"])
+    numerics.seed_globals(settings["seed"])
+    job.tell(started=True)
+    model = method.adapt(
+        SourceModel(source.to(run.device), settings["source"]["digest"]), target, run
+    )
     if not isinstance(model, nn.Module):
         raise ContractError(f"adapt returned {type(model).__name__}, not a torch.nn.Module")
-    wire.send(
-        channel,
-        {
-            "adapted": {
-                "total_steps": run.total_steps,
-                "sequential_steps": run.sequential_steps,
-                "log": run.history[:1000],
-            }
-        },
+    job.tell(
+        adapted={
+            "total_steps": run.total_steps,
+            "sequential_steps": run.sequential_steps,
+            "log": run.history[:MAX_LOG_ROWS],
+        }
     )
-    answer = _receive_test(channel)
-    if isinstance(model, Classifier):
+    answer = _receive_test(job.channel)
+    if settings["keep_weights"] and isinstance(model, Classifier):
         _write(answer.weights, safetensors.torch.save(weights_of(model)))
-    return _predict(model, answer, job, run)
+    return _predict(model, answer, settings, run)
 
 
-def _start(channel: socket.socket, job: Mapping[str, Any]) -> Run:
+def _start(job: _Job) -> Run:
     numerics.configure()
-    streams = numerics.Streams(job["seed"])
     return Run(
-        device=torch.device(job["device"]),
-        recipe=Recipe.of(job["recipe"]),
-        transforms=Transforms(job["transforms"]),
-        stream=streams,
-        scratch=Path(job["scratch"]),
-        report=_reporter(channel),
+        device=torch.device(job.settings["device"]),
+        recipe=Recipe.of(job.settings["recipe"]),
+        transforms=Transforms(job.settings["transforms"]),
+        stream=numerics.Streams(job.settings["seed"]),
+        scratch=Path(job.settings["scratch"]),
+        report=_reporter(job.channel),
     )
 
 
@@ -251,35 +335,67 @@ def _reporter(channel: socket.socket) -> Callable[[int, int], None]:
     return report
 
 
-def _open_training(job: Mapping[str, Any], run: Run) -> TargetData:
-    """The training images: one file per class that the job may see."""
+def _open_training(settings: Mapping[str, Any]) -> TargetData:
+    """The training images that the job may see: one file for each of its classes."""
+    seen = torch.zeros(len(settings["classes"]), dtype=torch.bool)
+    seen[settings["seen"]] = True
+    classes = tuple(settings["classes"])
+    missing = None
+    if settings["missing"]:
+        missing = TargetData(*_open_classes(settings["missing"], settings), classes, seen)
+    features = None
+    if settings["features"]:
+        features = _open_features(settings["features"])
+    images, labels = _open_classes(settings["train"], settings)
+    return TargetData(images, labels, classes, seen, features, missing)
+
+
+def _open_classes(
+    entries: list[tuple[str, int, int]], settings: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
     images, labels = [], []
-    for path, label, count in job["train"]:
+    for path, label, count in entries:
         with open(path, "rb") as file:  # noqa: PTH123
-            images.append(map_images(file.fileno(), count, job["image_size"]))
+            images.append(map_images(file.fileno(), count, settings["image_size"]))
         labels.append(torch.full((count,), label, dtype=torch.int64))
-    seen = torch.zeros(len(job["classes"]), dtype=torch.bool)
-    seen[job["seen"]] = True
+    return torch.cat(images), torch.cat(labels)
+
+
+def _open_features(entry: Mapping[str, Any]) -> Tensor:
+    """Rows of a features file, class by class as the images are; no other row is read."""
+    parts = []
+    with open(entry["path"], "rb") as file:  # noqa: PTH123
+        for start, count in entry["ranges"]:
+            file.seek(start * entry["width"] * 4)
+            rows = bytearray(file.read(count * entry["width"] * 4))
+            parts.append(torch.frombuffer(rows, dtype=torch.float32).view(count, entry["width"]))
+    return torch.cat(parts)
+
+
+def _to(target: TargetData, device: torch.device) -> TargetData:
+    """The data on a device."""
     return TargetData(
-        torch.cat(images).to(run.device),
-        torch.cat(labels).to(run.device),
-        tuple(job["classes"]),
-        seen.to(run.device),
+        target.images.to(device),
+        target.labels.to(device),
+        target.classes,
+        target.seen.to(device),
+        None if target.features is None else target.features.to(device),
+        None if target.missing is None else _to(target.missing, device),
     )
 
 
-def _open_model(job: Mapping[str, Any], entry: Mapping[str, Any], run: Run) -> Classifier:
-    model = build(job["model"], len(job["classes"]))
+def _open_model(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
+    model = build(settings["model"], len(settings["classes"]))
     model.load_state_dict(safetensors.torch.load_file(entry["path"]), strict=True)
-    return model.to(run.device).eval()
+    return model.eval()
 
 
 @dataclasses.dataclass
 class _Answer:
-    """The test images, and the files that logits and weights go to."""
+    """The test images, and the files that the answer's array and weights go to."""
 
-    images: Tensor
-    logits: int
+    images: Tensor | None
+    array: int
     weights: int
 
 
@@ -288,19 +404,22 @@ def _receive_test(channel: socket.socket) -> _Answer:
     if received is None:
         raise RuntimeError("the driver is gone")
     message, fds = received
-    *tests, logits, weights = fds
+    *tests, array, weights = fds
     images = [
         map_images(test, count, message["image_size"])
         for test, count in zip(tests, message["counts"], strict=True)
     ]
-    return _Answer(images[0] if len(images) == 1 else torch.cat(images), logits, weights)
+    return _Answer(torch.cat(images) if images else None, array, weights)
 
 
-def _predict(model: nn.Module, answer: _Answer, job: Mapping[str, Any], run: Run) -> dict[str, Any]:
+def _predict(
+    model: nn.Module, answer: _Answer, settings: Mapping[str, Any], run: Run
+) -> dict[str, Any]:
+    assert answer.images is not None
     logits = predict(model, answer.images, run)
-    _check_logits(logits, len(answer.images), len(job["classes"]))
+    _check_logits(logits, len(answer.images), len(settings["classes"]))
     _check_mates(model, answer.images, logits, run)
-    _write(answer.logits, logits.cpu().numpy().tobytes())
+    _write(answer.array, logits.cpu().numpy().tobytes())
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -322,7 +441,8 @@ def _check_logits(logits: Tensor, count: int, classes: int) -> None:
 def _check_mates(model: nn.Module, images: Tensor, logits: Tensor, run: Run) -> None:
     """A prediction must not depend on the other images of its batch."""
     some = images[:MATES_CHECKED]
-    again = torch.cat([predict(model, part, run) for part in some.flip(0).split(5)]).flip(0)
+    chunks = [some.flip(0)[start : start + 5] for start in range(0, len(some), 5)]
+    again = torch.cat([predict(model, part, run) for part in chunks]).flip(0)
     gap = float((again - logits[: len(some)]).abs().max())
     scale = max(1.0, float(logits.abs().max()))
     if gap > MATES_TOLERANCE * scale:

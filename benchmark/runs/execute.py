@@ -1,13 +1,9 @@
-"""One job in a child from beginning to end: train a source model, or carry out a run."""
+"""One job from beginning to end: describe a method, train a source model, carry out a run."""
 
 from __future__ import annotations
 
-import math
-import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import MethodError, RunError
-from benchmark.files import digest_file, new_folder
+from benchmark.files import digest_file
 from benchmark.images.store import DomainStore
 from benchmark.records import (
     PREDICTIONS_FILE,
@@ -25,37 +21,24 @@ from benchmark.records import (
     write_predictions,
 )
 from benchmark.registry import MethodSource
-from benchmark.source import SEED, SourceCheckpoint, SourceSpec, save_source
+from benchmark.runs.converse import OUTPUT_FILE, Outcome, Progress, ask, converse
+from benchmark.source import (
+    SEED,
+    Features,
+    SourceCheckpoint,
+    SourceSpec,
+    features_folder,
+    find_features,
+    save_features,
+    save_source,
+)
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from benchmark.runs.isolate import Child, ForkServer
+    from benchmark.runs.isolate import ForkServer
     from benchmark.runs.plan import RunSpec
     from benchmark.runs.workspace import Workspace
 
-Progress = Callable[[int, int], None]
 MAX_OUTPUT_TEXT = 64 << 10
-OUTPUT_FILE = "output.txt"
-
-
-@dataclass
-class Outcome:
-    """What came of a job: an error, or the answer with its arrays checked.
-
-    Attributes:
-        logits: float32 (N, C) in the order of the test files.
-        facts: what the child said of its environment.
-        notes: what the child said after adapting: steps and training log.
-        cost: seconds and bytes as measured from outside.
-    """
-
-    error: dict[str, str] | None = None
-    logits: NDArray[np.float32] | None = None
-    weights: Path | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
 
 
 def describe(server: ForkServer, source: MethodSource, folder: Path) -> Any:
@@ -64,10 +47,8 @@ def describe(server: ForkServer, source: MethodSource, folder: Path) -> Any:
     Raises:
         MethodError: its code cannot be imported, or it breaks the contract.
     """
-    with (folder / OUTPUT_FILE).open("wb") as output:
-        job = {"kind": "describe", "method": source.to_json()}
-        with server.start(job, output.fileno()) as child:
-            message = _answer(child, lambda done, total: None)
+    job = {"kind": "describe", "method": source.to_json(), "scratch": _scratch(folder)}
+    message = ask(server, job, folder)
     if "done" in message:
         return message["done"]
     failed = message["failed"]
@@ -89,36 +70,61 @@ def train_source(
     document, classes = spec.manifest.document, list(range(len(spec.manifest.classes)))
     job = {
         "kind": "source",
-        **_common(spec.manifest.document, spec.device, folder),
+        **_common(document, spec.device, folder),
         "recipe": document["source"],
-        "seed": SEED,
         "seen": classes,
         "train": [
-            [str(path), label, count]
-            for domain in spec.domains
-            for path, label, count in stores[domain].train_files(classes)
+            entry for domain in spec.domains for entry in _train(stores[domain], classes)
         ],
-    }
-    tests = [stores[domain] for domain in spec.domains]
-    outcome = _drive(server, job, tests, len(classes), folder, progress)
+    }  # fmt: skip
+    sources = [stores[domain] for domain in spec.domains]
+    tests = [(store.test_file, len(store.test_ids)) for store in sources]
+    shape = (sum(count for _, count in tests), len(classes))
+    outcome = converse(server, job, tests, shape, folder, progress)
     if outcome.error is not None:
-        raise RunError(
-            f"training the source model of {spec.name} failed: {outcome.error['message']}\n"
-            f"{outcome.error['traceback']}"
-        )
-    assert outcome.logits is not None
+        raise RunError(f"training the source model of {spec.name} failed: {_words(outcome)}")
+    assert outcome.array is not None
     assert outcome.weights is not None
-    ids = [i for store in tests for i in store.test_ids]
     known = spec.manifest.samples(spec.domains, "test")
     labels = dict(zip(known.ids, known.labels.tolist(), strict=True))
-    truth = np.array([labels[i] for i in ids])
+    truth = np.array([labels[i] for store in sources for i in store.test_ids])
     facts = {
-        "test_accuracy": 100 * float((outcome.logits.argmax(axis=1) == truth).mean()),
-        "test_images": len(ids),
+        "test_accuracy": 100 * float((outcome.array.argmax(axis=1) == truth).mean()),
+        "test_images": len(truth),
         "cost": outcome.cost,
         "environment": outcome.facts,
     }
     return save_source(spec, outcome.weights.read_bytes(), facts)
+
+
+def extract_features(
+    server: ForkServer, spec: RunSpec, store: DomainStore, folder: Path
+) -> Features:
+    """The source model's features of a target's training images: computed once, then shared.
+
+    Raises:
+        RunError: a child failed to compute them.
+    """
+    folder_of = features_folder(spec.source, store, spec.cell.device)
+    if (found := find_features(folder_of)) is not None:
+        return found
+    document = spec.cell.manifest.document
+    classes = list(range(len(spec.cell.manifest.classes)))
+    files = store.train_files(classes)
+    job = {
+        "kind": "features",
+        **_common(document, spec.cell.device, folder),
+        "recipe": document["recipe"],
+        "seen": classes,
+        "train": _train(store, classes),
+        "source": {"path": str(spec.source.path), "digest": spec.source.digest},
+    }
+    shape = (sum(count for _, _, count in files), _head_width(spec.source))
+    outcome = converse(server, job, [], shape, folder, lambda done, total: None)
+    if outcome.error is not None:
+        raise RunError(f"features for {spec.name} failed: {_words(outcome)}")
+    assert outcome.array is not None
+    return save_features(folder_of, files, outcome.array)
 
 
 def execute_run(
@@ -145,10 +151,12 @@ def execute_run(
     """
     cell = spec.cell
     with workspace.temporary() as folder:
-        job = _run_job(spec, store, workspace, folder)
-        outcome = _drive(server, job, [store], len(cell.manifest.classes), folder, progress)
-        with new_folder(workspace.folder(spec.key)) as building:
-            sums = _write_answer(outcome, spec, store, building, keep_weights)
+        job = _run_job(server, spec, store, workspace, folder) | {"keep_weights": keep_weights}
+        tests = [(store.test_file, len(store.test_ids))]
+        shape = (len(store.test_ids), len(cell.manifest.classes))
+        outcome = converse(server, job, tests, shape, folder, progress)
+        with workspace.new_run(spec.key) as building:
+            sums = _write_answer(outcome, spec, store, building)
             output = (folder / OUTPUT_FILE).read_bytes()[:MAX_OUTPUT_TEXT]
             if output:
                 (building / OUTPUT_FILE).write_bytes(output)
@@ -161,26 +169,34 @@ def fail_run(spec: RunSpec, workspace: Workspace, message: str) -> RunRecord:
     """Record a run that could not be started, such as one whose base failed."""
     outcome = Outcome(error={"kind": "base", "message": message, "traceback": ""})
     record = _record(spec, outcome, {})
-    with new_folder(workspace.folder(spec.key)) as building:
+    with workspace.new_run(spec.key) as building:
         (building / RECORD_FILE).write_bytes(record.to_bytes())
     return record
 
 
 def _run_job(
-    spec: RunSpec, store: DomainStore, workspace: Workspace, folder: Path
+    server: ForkServer, spec: RunSpec, store: DomainStore, workspace: Workspace, folder: Path
 ) -> dict[str, Any]:
     cell = spec.cell
-    seen = np.flatnonzero(cell.manifest.seen_mask(cell.task)).tolist()
-    base = None
+    document = cell.manifest.document
+    mask = cell.manifest.seen_mask(cell.task)
+    seen = np.flatnonzero(mask).tolist()
+    missing = np.flatnonzero(~mask).tolist() if cell.method.track == "oracle" else []
+    base, features = None, None
     if spec.base is not None:
         base = {"path": str(workspace.folder(spec.base.key) / WEIGHTS_FILE)}
+    if cell.method.uses_features:
+        with workspace.temporary() as own:
+            features = extract_features(server, spec, store, own).rows_of(seen)
     return {
         "kind": "run",
-        **_common(cell.manifest.document, cell.device, folder),
-        "recipe": cell.manifest.document["recipe"],
+        **_common(document, cell.device, folder),
+        "recipe": document["recipe"],
         "seed": cell.seed,
         "seen": seen,
-        "train": [[str(path), label, count] for path, label, count in store.train_files(seen)],
+        "train": _train(store, seen),
+        "missing": _train(store, missing),
+        "features": features,
         "source": {"path": str(spec.source.path), "digest": spec.source.digest},
         "base": base,
         "method": cell.method.source.to_json(),
@@ -189,163 +205,59 @@ def _run_job(
 
 
 def _common(document: Mapping[str, Any], device: str, folder: Path) -> dict[str, Any]:
-    scratch = folder / "scratch"
-    scratch.mkdir()
     return {
         "device": device,
         "model": document["model"],
         "classes": document["classes"],
         "transforms": document["transforms"],
         "image_size": document["image_size"],
-        "scratch": str(scratch),
+        "scratch": _scratch(folder),
+        "seed": SEED,
+        "missing": [],
+        "features": None,
     }
 
 
-# --- the conversation with a child -------------------------------------------------------------
+def _scratch(folder: Path) -> str:
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    return str(scratch)
 
 
-def _drive(
-    server: ForkServer,
-    job: Mapping[str, Any],
-    tests: list[DomainStore],
-    classes: int,
-    folder: Path,
-    progress: Progress,
-) -> Outcome:
-    """Start a child on a job, hand it the test images once it has adapted, check its answer."""
-    outcome = Outcome()
-    begun = time.perf_counter()
-    with ExitStack() as stack:
-        output = stack.enter_context((folder / OUTPUT_FILE).open("wb"))
-        child = stack.enter_context(server.start(job, output.fileno()))
-        message = _answer(child, progress, until="started")
-        started = time.perf_counter()
-        if "started" in message:
-            message = _answer(child, progress, until="adapted")
-        adapted = time.perf_counter()
-        if "adapted" in message:
-            outcome.notes = _checked_notes(message["adapted"])
-            outcome.weights = folder / WEIGHTS_FILE
-            files = [stack.enter_context(store.test_file.open("rb")) for store in tests]
-            files += [
-                stack.enter_context(path.open("wb"))
-                for path in (folder / "logits.f32", outcome.weights)
-            ]
-            counts = [len(store.test_ids) for store in tests]
-            child.send(
-                {"counts": counts, "image_size": job["image_size"]}, [f.fileno() for f in files]
-            )
-            message = _answer(child, progress)
-        done = time.perf_counter()
-        ended = child.finish()
-    if not server.alive:  # Ctrl-C, or the server was killed: that is nobody's result
-        raise RunError("the process that runs methods has ended before the run was done")
-    outcome.cost = {
-        "adapt_seconds": adapted - started,
-        "predict_seconds": done - adapted,
-        "wall_seconds": done - begun,
-        "total_steps": outcome.notes.get("total_steps", 0),
-        "sequential_steps": outcome.notes.get("sequential_steps", 0),
-        "peak_memory": ended.peak_memory,
-    }
-    if "done" in message:
-        outcome.facts = _checked_facts(message["done"])
-        outcome.logits, outcome.error = _read_logits(
-            folder / "logits.f32", sum(len(s.test_ids) for s in tests), classes
-        )
-    else:
-        outcome.error = message["failed"]
-    return outcome
+def _train(store: DomainStore, classes: list[int]) -> list[list[Any]]:
+    return [[str(path), label, count] for path, label, count in store.train_files(classes)]
 
 
-def _answer(child: Child, progress: Progress, until: str = "done") -> dict[str, Any]:
-    """The child's next message of a kind; progress is passed on, anything odd is a failure."""
-    while True:
-        try:
-            message = child.receive()
-        except RunError as error:
-            return _failed("contract", str(error))
-        if message is None:
-            return _failed("died", f"the process of the run {child.finish()} before it answered")
-        if "failed" in message:
-            return {"failed": _checked_failure(message["failed"])}
-        if until in message:
-            return message
-        steps = message.get("progress")
-        if not (isinstance(steps, list) and len(steps) == 2 and all(type(s) is int for s in steps)):
-            return _failed("contract", f"the process of the run sent {str(message)[:100]!r}")
-        progress(*steps)
+def _head_width(source: SourceCheckpoint) -> int:
+    """Features that the head of a checkpoint takes, read from the file's header."""
+    from safetensors import safe_open
+
+    with safe_open(source.path, framework="numpy") as file:
+        return int(file.get_slice("head.weight").get_shape()[1])
 
 
-def _failed(kind: str, message: str) -> dict[str, Any]:
-    return {"failed": {"kind": kind, "message": message, "traceback": ""}}
-
-
-def _checked_failure(failure: object) -> dict[str, str]:
-    texts = failure if isinstance(failure, dict) else {}
-    return {name: str(texts.get(name, ""))[:20_000] for name in ("kind", "message", "traceback")}
-
-
-def _checked_facts(facts: object) -> dict[str, Any]:
-    if not isinstance(facts, dict):
-        return {}
-    return {str(k)[:50]: str(v)[:200] for k, v in list(facts.items())[:20]}
-
-
-def _checked_notes(notes: object) -> dict[str, Any]:
-    """Step counts and training log: whole numbers, and rows of finite numbers by short names."""
-    if not isinstance(notes, dict):
-        return {}
-    counts = {
-        name: int(notes[name])
-        for name in ("total_steps", "sequential_steps")
-        if type(notes.get(name)) is int
-    }
-    rows = notes.get("log")
-    log = [
-        {str(k)[:50]: float(v) for k, v in row.items() if _is_number(v)}
-        for row in (rows if isinstance(rows, list) else [])[:1000]
-        if isinstance(row, dict) and len(row) <= 50
-    ]
-    return {**counts, "log": log}
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
-
-
-def _read_logits(
-    path: Path, count: int, classes: int
-) -> tuple[NDArray[np.float32] | None, dict[str, str] | None]:
-    """The logits a child wrote; what it said of them is not relied upon."""
-    expected = count * classes * 4
-    if path.stat().st_size != expected:
-        found = path.stat().st_size
-        failure = _failed("contract", f"the run wrote {found} bytes of logits, not {expected}")
-        return None, failure["failed"]
-    logits = np.fromfile(path, dtype=np.float32).reshape(count, classes)
-    if not np.isfinite(logits).all():
-        return None, _failed("contract", "the run wrote logits that are NaN or infinite")["failed"]
-    return logits, None
+def _words(outcome: Outcome) -> str:
+    assert outcome.error is not None
+    return f"{outcome.error['message']}\n{outcome.error['traceback']}".strip()
 
 
 # --- what a run leaves behind --------------------------------------------------------------------
 
 
 def _write_answer(
-    outcome: Outcome, spec: RunSpec, store: DomainStore, building: Path, keep_weights: bool
+    outcome: Outcome, spec: RunSpec, store: DomainStore, building: Path
 ) -> dict[str, str]:
-    if outcome.logits is None:
+    if outcome.array is None:
         return {}
     order = sorted(range(len(store.test_ids)), key=store.test_ids.__getitem__)
     path = building / PREDICTIONS_FILE
-    write_predictions(path, [store.test_ids[i] for i in order], outcome.logits[order])
+    write_predictions(path, [store.test_ids[i] for i in order], outcome.array[order])
     sums = {"predictions_sha256": digest_file(path)}
-    if keep_weights and outcome.weights is not None and outcome.weights.stat().st_size:
-        limit = 2 * spec.source.path.stat().st_size + (1 << 20)
-        if outcome.weights.stat().st_size > limit:
-            raise RunError(f"{spec.name} wrote more than {limit} bytes of weights")
-        os.replace(outcome.weights, building / WEIGHTS_FILE)
+    if outcome.weights is not None and (size := outcome.weights.stat().st_size):
+        # The weights of the same network: anything much larger is not what was asked for.
+        if size > 2 * spec.source.path.stat().st_size + (1 << 20):
+            raise RunError(f"{spec.name} wrote {size} bytes of weights, more than its network has")
+        outcome.weights.replace(building / WEIGHTS_FILE)
         sums["weights_sha256"] = digest_file(building / WEIGHTS_FILE)
     return sums
 
@@ -368,6 +280,6 @@ def _record(spec: RunSpec, outcome: Outcome, sums: Mapping[str, str]) -> RunReco
         weights_sha256=sums.get("weights_sha256"),
         cost={**outcome.cost, "finished": time.time()},
         environment={"htbench": version("holistic-transfer-bench"), **outcome.facts},
-        isolation=["child-process", "seen-classes-only", "test-images-after-adapt"],
+        isolation=outcome.isolation,
         log=outcome.notes.get("log", []),
     )

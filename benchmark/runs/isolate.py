@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from benchmark.errors import RunError
@@ -19,11 +21,30 @@ from benchmark.numerics import ENVIRONMENT
 from benchmark.runs import wire
 
 FINISH_SECONDS = 5
+WATCH_SECONDS = 0.1
+SCRATCH_SECONDS = 1.0
 START_SECONDS = 120  # importing torch from a cold disk takes long
 # What a child may know of the user's environment; everything else stays out of its reach.
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT",
                   "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES",
                   "OPENBLAS_CORETYPE")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one run may use; a run that uses more is killed and becomes a failed row.
+
+    Attributes:
+        seconds: wall time from fork to answer.
+        memory: resident bytes of its process, of which about 0.4 GiB are the shared interpreter.
+        scratch: bytes in its scratch folder, and in any one file that it writes.
+        output: bytes of printed output.
+    """
+
+    seconds: float = 24 * 3600.0
+    memory: int = 1 << 50
+    scratch: int = 16 << 30
+    output: int = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -41,11 +62,49 @@ class Exit:
 
 
 class Child:
-    """One running child, seen from the driver."""
+    """One running child, seen from the driver.
 
-    def __init__(self, server: ForkServer, job: int, channel: socket.socket) -> None:
+    Attributes:
+        killed_for: why the driver killed it, if it did.
+    """
+
+    def __init__(
+        self, server: ForkServer, job: int, channel: socket.socket, scratch: Path, output: int
+    ) -> None:
         self._server, self._job, self._channel = server, job, channel
+        self._scratch, self._output = scratch, os.dup(output)
         self._exit: Future[Exit] = server.exits[job]
+        self._deadline = time.monotonic() + server.limits.seconds
+        self._checked_scratch = 0.0
+        self.killed_for = ""
+
+    def check_limits(self) -> None:
+        """Kill the child if it has gone beyond one of the limits."""
+        limits, pid = self._server.limits, self._server.pids.get(self._job)
+        if self._exit.done() or self.killed_for:
+            return
+        if time.monotonic() > self._deadline:
+            self.killed_for = f"it ran longer than the limit of {limits.seconds:g} s"
+        elif pid is not None and (used := _resident(pid)) > limits.memory:
+            self.killed_for = _too_much(used, limits.memory, "memory")
+        elif (used := os.fstat(self._output).st_size) > limits.output:
+            self.killed_for = _too_much(used, limits.output, "printed output")
+        elif (used := self._scratch_used()) > limits.scratch:
+            self.killed_for = _too_much(used, limits.scratch, "scratch files")
+        if self.killed_for:
+            self.kill()
+
+    def _scratch_used(self) -> int:
+        """Bytes in the scratch folder, looked at now and then: there may be many files."""
+        now = time.monotonic()
+        if now - self._checked_scratch < SCRATCH_SECONDS:
+            return 0
+        self._checked_scratch = now
+        return sum(
+            entry.stat(follow_symlinks=False).st_size
+            for folder, _, _ in os.walk(self._scratch)
+            for entry in _entries(folder)
+        )
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a message; a child that is gone is noticed at the next :meth:`receive`."""
@@ -87,13 +146,52 @@ class Child:
     def __exit__(self, *_: object) -> None:
         if not self._exit.done():
             self.kill()
+        self._server.forget(self._job)
         self._channel.close()
+        os.close(self._output)
+
+
+def _too_much(used: int, limit: int, what: str) -> str:
+    return f"it used {used / 2**20:.0f} MiB of {what}; the limit is {limit / 2**20:.0f} MiB"
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return [entry for entry in found if entry.is_file(follow_symlinks=False)]
+    except OSError:  # the child removed it meanwhile
+        return []
+
+
+def _resident(pid: int) -> int:
+    """Resident bytes of a process; 0 where that cannot be told."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 class ForkServer:
-    """A context manager that runs the fork server; safe to use from several threads."""
+    """A context manager that runs the fork server; safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        never: folders that no child may reach (data, workspace), whatever else it may.
+        cuda: whether children use an NVIDIA GPU.
+        limits: of each child.
+        required: facts of the sandbox without which no method may run.
+    """
+
+    def __init__(
+        self,
+        *,
+        never: Iterable[Path] = (),
+        cuda: bool = False,
+        limits: Limits | None = None,
+        required: Iterable[str] = (),
+    ) -> None:
+        self.limits = limits or Limits()
+        self.required = frozenset(required)
         ours, theirs = socket.socketpair()
         kept = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ}
         environment = {
@@ -115,9 +213,12 @@ class ForkServer:
         self._lock = threading.Lock()
         self._jobs = 0
         self.exits: dict[int, Future[Exit]] = {}
+        self.pids: dict[int, int] = {}
+        self._children: dict[int, Child] = {}
         self._await_ready()
-        self._reader = threading.Thread(target=self._read_exits, daemon=True)
-        self._reader.start()
+        wire.send(self._control, {"never": [str(path) for path in never], "cuda": cuda})
+        for loop in (self._read_control, self._watch):
+            threading.Thread(target=loop, daemon=True).start()
 
     def _await_ready(self) -> None:
         self._control.settimeout(START_SECONDS)
@@ -136,7 +237,7 @@ class ForkServer:
         """Fork a child and hand it a job (see ``runs/child.py``).
 
         Args:
-            job: JSON-able description of the work.
+            job: JSON-able description of the work; ``scratch`` is its scratch folder.
             output: open descriptor that becomes the child's standard output and error.
         """
         ours, theirs = socket.socketpair()
@@ -145,9 +246,14 @@ class ForkServer:
             number = self._jobs
             self.exits[number] = Future()
             wire.send(self._control, {"fork": number}, [theirs.fileno(), output])
-        child = Child(self, number, ours)
-        child.send(job)
+        child = Child(self, number, ours, Path(job["scratch"]), output)
+        self._children[number] = child
+        child.send({**job, "file_limit": self.limits.scratch})
         return child
+
+    def forget(self, job: int) -> None:
+        """Stop watching a child that is done with."""
+        self._children.pop(job, None)
 
     def kill(self, job: int) -> None:
         """Kill the child of a job."""
@@ -172,17 +278,28 @@ class ForkServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read_exits(self) -> None:
+    def _watch(self) -> None:
+        while self.alive:
+            time.sleep(WATCH_SECONDS)
+            for child in list(self._children.values()):
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    child.check_limits()
+
+    def _read_control(self) -> None:
         with contextlib.suppress(OSError, RunError):
             while (received := wire.receive(self._control)) is not None:
                 message, _ = received
-                status = int(message["status"])
+                if "forked" in message:
+                    self.pids[message["forked"]] = message["pid"]
+                    continue
+                status, job = int(message["status"]), message["exited"]
+                self.pids.pop(job, None)  # the number may soon be another process's
                 done = Exit(
                     code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
                     signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
                     peak_memory=int(message["peak_memory"]),
                 )
-                self.exits[message["exited"]].set_result(done)
+                self.exits[job].set_result(done)
         self.alive = False
         for future in self.exits.values():  # the server is gone, and its children with it
             if not future.done():

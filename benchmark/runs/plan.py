@@ -163,7 +163,7 @@ def resolve_device(choice: str) -> str:
         return "cuda"
     if choice == "cuda":
         raise UsageError(
-            "--device cuda: torch finds no CUDA device here; use --device cpu, or see `htbench doctor`"
+            "--device cuda: torch finds no CUDA device; use --device cpu, or see `htbench doctor`"
         )
     return "cpu"
 

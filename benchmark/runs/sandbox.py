@@ -44,6 +44,9 @@ NO_NETWORK = "no-network"  # seccomp: no socket can be connected, nor (CUDA's ow
 NO_PROCESSES = "no-processes"  # seccomp: no fork and no exec; threads only
 NO_INSPECTION = "no-inspection"  # seccomp: no tracing, signalling or sharing memory with others
 
+# What keeps a method from the labels; where one is absent a row is open to doubt.
+FULL_ISOLATION = (NO_FILESYSTEM, NO_NETWORK, NO_PROCESSES, NO_INSPECTION)
+
 
 def landlock_fact(abi: int) -> str:
     """Name the Landlock interface in force: ``landlock-abi-7``."""
@@ -493,11 +496,18 @@ class Sandbox:
             *((os.fspath(path), _DEVICE) for path in devices),
         ]
 
-    def lock(self, *, read: Iterable[Path] = (), write: Iterable[Path] = ()) -> tuple[str, ...]:
+    def lock(
+        self,
+        *,
+        read: Iterable[Path] = (),
+        listed: Iterable[Path] = (),
+        write: Iterable[Path] = (),
+    ) -> tuple[str, ...]:
         """Give up everything else, for good. Call it once, while the process has one thread.
 
         Args:
             read: further files, or folders with all that they hold, that may be read.
+            listed: folders whose file names may be seen (an import needs that), not the contents.
             write: folders in which files and folders may also be made, changed and removed.
 
         Returns:
@@ -515,6 +525,7 @@ class Sandbox:
             return ()
         _require_one_thread()
         offer = available()
+        private += [(path, _LIST) for path in listed]
         ruleset = self._ruleset(offer.landlock, private) if offer.landlock else None
         _drop_privileges()
         facts = [NO_NEW_PRIVILEGES, NO_CAPABILITIES]

@@ -15,9 +15,11 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from benchmark.runs import wire
+from benchmark.runs.sandbox import Sandbox
 
 
 class Server:
@@ -26,6 +28,7 @@ class Server:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.children: dict[int, int] = {}  # process id -> job number
+        self.sandbox: Sandbox | None = None  # the driver's first message says what to keep closed
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_write, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -35,11 +38,12 @@ class Server:
         """Until the driver closes its end; then every child is killed."""
         wire.send(self.control, {"ready": os.getpid()})
         while True:
-            ready, _, _ = select.select([self.control, self.wake_read], [], [])
+            control = self.control.fileno()
+            ready, _, _ = select.select([control, self.wake_read], [], [])
             if self.wake_read in ready:
                 os.read(self.wake_read, 4096)
                 self.reap()
-            if self.control in ready and not self.handle():
+            if control in ready and not self.handle():
                 break
         for pid in self.children:
             _kill(pid)
@@ -50,7 +54,9 @@ class Server:
         if received is None:
             return False
         message, fds = received
-        if "fork" in message:
+        if "never" in message:
+            self.sandbox = Sandbox(never=map(Path, message["never"]), cuda=message["cuda"])
+        elif "fork" in message:
             self.fork(int(message["fork"]), fds)
         elif "kill" in message:
             for pid in [p for p, job in self.children.items() if job == message["kill"]]:
@@ -63,6 +69,7 @@ class Server:
         if pid == 0:
             self.become_child(*fds)
         self.children[pid] = job
+        wire.send(self.control, {"forked": job, "pid": pid})
         for fd in fds:
             os.close(fd)
 
@@ -81,7 +88,8 @@ class Server:
             os.close(output)
             from benchmark.runs import child
 
-            child.main(socket.socket(fileno=channel))
+            assert self.sandbox is not None
+            child.main(socket.socket(fileno=channel), self.sandbox)
             code = 0
         except BaseException:
             traceback.print_exc()

@@ -1,18 +1,39 @@
-"""The workspace: one folder per finished run, named by the run's key, that appears by rename."""
+"""The workspace: one folder per finished run, named by the run's key, that appears by rename.
+
+    runs/<key>/       run.json, predictions.parquet, and weights if another run starts from them
+    journal.jsonl     a line when a run starts and when it ends
+    tmp/<driver>/     what a driver has in hand; swept by the next one if that driver died
+    locks/            one empty file per run, locked while a driver carries the run out
+
+Several drivers may share a workspace: a run is taken by whoever locks it, the others go on to the
+next one. A lock is the kernel's, so it goes with its process, however that ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
+
+from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
+from benchmark.files import new_folder
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, WEIGHTS_FILE, RunRecord
+
+JOURNAL_FILE = "journal.jsonl"
 
 
 class Workspace:
     """Runs and results of one user.
+
+    Reading needs nothing; whoever writes enters it as a context manager first.
 
     Args:
         root: its folder; made when something is written.
@@ -21,6 +42,8 @@ class Workspace:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.runs = self.root / "runs"
+        self._own: Path | None = None
+        self._own_lock: FileLock | None = None
 
     def folder(self, key: str) -> Path:
         """The folder of a run, there or not."""
@@ -55,10 +78,68 @@ class Workspace:
         for path in sorted(self.runs.glob(f"[0-9a-f]*/{RECORD_FILE}")):
             yield RunRecord.read(path.parent)
 
-    @contextlib.contextmanager
-    def temporary(self) -> Iterator[Path]:
-        """A folder for a run in hand, gone afterwards."""
+    def __enter__(self) -> Self:
         base = self.root / "tmp"
         base.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=base, ignore_cleanup_errors=True) as name:
+        (self.root / "locks").mkdir(exist_ok=True)
+        self._sweep(base)
+        # The lock comes before the folder: a folder without a held lock is a dead driver's.
+        handle, name = tempfile.mkstemp(prefix="driver-", suffix=".lock", dir=base)
+        os.close(handle)
+        self._own_lock = FileLock(name)
+        self._own_lock.acquire()
+        self._own = Path(name).with_suffix("")
+        self._own.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._own is not None
+        assert self._own_lock is not None
+        shutil.rmtree(self._own, ignore_errors=True)
+        Path(self._own_lock.lock_file).unlink(missing_ok=True)
+        self._own_lock.release()
+        self._own = None
+
+    @staticmethod
+    def _sweep(base: Path) -> None:
+        """Remove what drivers that died have left in hand."""
+        for path in base.glob("driver-*.lock"):
+            with contextlib.suppress(Timeout, OSError), FileLock(path, blocking=False):
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def temporary(self) -> Iterator[Path]:
+        """A folder for a job in hand, gone afterwards."""
+        with tempfile.TemporaryDirectory(dir=self._own, ignore_cleanup_errors=True) as name:
             yield Path(name)
+
+    @contextlib.contextmanager
+    def new_run(self, key: str) -> Iterator[Path]:
+        """The folder of a run: it appears whole when the block ends without an error."""
+        with new_folder(self.folder(key), building_in=self._own) as building:
+            yield building
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Take a run for oneself; False if another driver has it."""
+        lock = FileLock(self.root / "locks" / key)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def note(self, event: str, key: str, name: str) -> None:
+        """Add a line to the journal."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "driver": os.getpid(), "event": event, "key": key, "run": name}
+        handle = os.open(self.root / JOURNAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, json.dumps(line).encode() + b"\n")  # one write: lines never mix
+        finally:
+            os.close(handle)

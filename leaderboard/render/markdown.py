@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from leaderboard.board import COLUMNS, MEAN, Board, Column
+
+# What Markdown would obey in text of strangers. An underscore inside a word is only itself.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
@@ -33,22 +37,22 @@ def _board(board: Board) -> str:
         heading = f"## {task} (n_seen = {seen}, n_missing = {missing})"
         lines += [heading if task in counts else f"## {task}", "", _table(board, task), ""]
     if board.problems:
-        lines += ["## Not in the table", "", *(f"- {p}" for p in board.problems), ""]
+        lines += ["## Not in the table", "", *(f"- {_literal(p)}" for p in board.problems), ""]
     return "\n".join(lines)
 
 
 def _table(board: Board, task: str) -> str:
-    cells = board.cells[board.cells["task"] == task].set_index("label")
+    cells = board.of_task(task)
     rows = []
     for label in board.labels:
-        cell = cells.loc[label]
-        note = {"ok": "", "partial": "", "failed": " (failed)"}[str(cell["state"])]
+        cell = cells[label]
+        note = " (failed)" if cell["state"] == "failed" else ""
         if cell["state"] == "partial" and cell["seeds"]:
             note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
         if cell["track"] == "oracle":
             note += " (oracle)"
-        values = [_value(c, float(cell[c.name]), float(cell[f"{c.name}_std"])) for c in COLUMNS]
-        rows.append([label + note, *values])
+        values = [_value(c, cell[c.name], cell[f"{c.name}_std"]) for c in COLUMNS]
+        rows.append([_literal(label) + note, *values])
     headers = ["method", *(c.title for c in COLUMNS)]
     align = ("left", *("right" for _ in COLUMNS))
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
@@ -57,7 +61,11 @@ def _table(board: Board, task: str) -> str:
 def _value(column: Column, mean: float, spread: float) -> str:
     if math.isnan(mean):
         return "-"
-    text = f"{mean + 0.0:.{column.digits}f}"
+    text = f"{round(mean, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
     if column.spread and not math.isnan(spread):
         text += f" ± {spread:.{column.digits}f}"
     return text
+
+
+def _literal(text: str) -> str:
+    return _MARKUP.sub(r"\\\g<0>", text)

@@ -1,0 +1,223 @@
+"""The conversation with a child: what it may say, in which order, and how its answer is checked.
+
+A child has run strangers' code. Nothing that it says is believed but the facts of its lock, which
+it tells before that code is imported; its arrays are measured, its texts are cut.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.errors import RunError
+from benchmark.records import WEIGHTS_FILE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from benchmark.runs.isolate import Child, ForkServer
+
+Progress = Callable[[int, int], None]
+OUTPUT_FILE = "output.txt"
+ARRAY_FILE = "array.f32"
+MAX_TEXT = 20_000
+MAX_LOG_ROWS = 1000
+
+
+@dataclass
+class Outcome:
+    """What came of a job: an error, or the answer with its arrays checked.
+
+    Attributes:
+        error: ``kind``, ``message`` and ``traceback``, or None.
+        array: float32 (N, width) in the order of the test files: logits, or features.
+        weights: a safetensors file, empty if none were asked for.
+        isolation: facts of the lock, told before any code of a method ran.
+        facts: what the child said of its environment.
+        notes: what the child said after adapting: steps and training log.
+        cost: seconds and bytes as measured from outside.
+    """
+
+    error: dict[str, str] | None = None
+    array: NDArray[np.float32] | None = None
+    weights: Path | None = None
+    isolation: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+
+
+def ask(server: ForkServer, job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Put a job without images to a child; return its ``done`` or ``failed`` message, unchecked."""
+    with (folder / OUTPUT_FILE).open("wb") as output, server.start(job, output.fileno()) as child:
+        message = _answer(child, _no_progress, until="locked")
+        if "locked" in message:
+            _isolation(message["locked"], server)
+            message = _answer(child, _no_progress)
+    return message
+
+
+def converse(
+    server: ForkServer,
+    job: Mapping[str, Any],
+    tests: Sequence[tuple[Path, int]],
+    shape: tuple[int, int],
+    folder: Path,
+    progress: Progress,
+) -> Outcome:
+    """Start a child on a job, hand it the test images once it has adapted, check its answer.
+
+    Args:
+        server: forks the child.
+        job: see ``runs/child.py``.
+        tests: image files and how many images each holds; kept from the child until it says that
+            it has adapted.
+        shape: of the float32 array that it must answer.
+        folder: for its output and its arrays.
+        progress: called with steps done and their total.
+
+    Raises:
+        RunError: the fork server has ended, or isolation is required and was not had.
+    """
+    outcome = Outcome()
+    begun = time.perf_counter()
+    with ExitStack() as stack:
+        output = stack.enter_context((folder / OUTPUT_FILE).open("wb"))
+        child = stack.enter_context(server.start(job, output.fileno()))
+        message = _answer(child, progress, until="locked")
+        if "locked" in message:
+            outcome.isolation = _isolation(message["locked"], server)
+            message = _answer(child, progress, until="started")
+        started = time.perf_counter()
+        if "started" in message:
+            message = _answer(child, progress, until="adapted")
+        adapted = time.perf_counter()
+        if "adapted" in message:
+            outcome.notes = _checked_notes(message["adapted"])
+            outcome.weights = folder / WEIGHTS_FILE
+            files = [
+                *(stack.enter_context(path.open("rb")) for path, _ in tests),
+                stack.enter_context((folder / ARRAY_FILE).open("wb")),
+                stack.enter_context(outcome.weights.open("wb")),
+            ]
+            counts = [count for _, count in tests]
+            request = {"counts": counts, "image_size": job["image_size"]}
+            child.send(request, [file.fileno() for file in files])
+            message = _answer(child, progress)
+        done = time.perf_counter()
+        ended = child.finish()
+    if not server.alive:  # Ctrl-C, or the server was killed: that is nobody's result
+        raise RunError("the process that runs methods has ended before the run was done")
+    outcome.cost = {
+        "adapt_seconds": adapted - started,
+        "predict_seconds": done - adapted,
+        "wall_seconds": done - begun,
+        "total_steps": outcome.notes.get("total_steps", 0),
+        "sequential_steps": outcome.notes.get("sequential_steps", 0),
+        "peak_memory": ended.peak_memory,
+    }
+    if "done" in message:
+        outcome.facts = _checked_facts(message["done"])
+        outcome.array, outcome.error = _read_array(folder / ARRAY_FILE, shape)
+    else:
+        outcome.error = message["failed"]
+    return outcome
+
+
+def _no_progress(done: int, total: int) -> None:
+    pass
+
+
+def _answer(child: Child, progress: Progress, until: str = "done") -> dict[str, Any]:
+    """The child's next message of a kind; progress is passed on, anything odd is a failure."""
+    while True:
+        try:
+            message = child.receive()
+        except RunError as error:
+            return _failed("contract", str(error))
+        if message is None:
+            ended = child.finish()
+            if child.killed_for:
+                return _failed("limit", f"the run was stopped: {child.killed_for}")
+            return _failed("died", f"the process of the run {ended} before it answered")
+        if "failed" in message:
+            return {"failed": _checked_failure(message["failed"])}
+        if until in message:
+            return message
+        steps = message.get("progress")
+        if not (isinstance(steps, list) and len(steps) == 2 and all(type(s) is int for s in steps)):
+            return _failed("contract", f"the process of the run sent {str(message)[:100]!r}")
+        progress(*steps)
+
+
+def _failed(kind: str, message: str) -> dict[str, Any]:
+    return {"failed": {"kind": kind, "message": message, "traceback": ""}}
+
+
+def _isolation(facts: object, server: ForkServer) -> list[str]:
+    """The facts of a child's lock.
+
+    Raises:
+        RunError: isolation is required, and one of the facts it takes is not among them.
+    """
+    told = [str(fact) for fact in facts] if isinstance(facts, list) else []
+    if lacking := server.required.difference(told):
+        raise RunError(
+            f"isolation is required, and this machine does not give {', '.join(sorted(lacking))}; "
+            "`htbench doctor` says why, --isolation auto runs without"
+        )
+    return told
+
+
+def _checked_failure(failure: object) -> dict[str, str]:
+    texts = failure if isinstance(failure, dict) else {}
+    return {name: str(texts.get(name, ""))[:MAX_TEXT] for name in ("kind", "message", "traceback")}
+
+
+def _checked_facts(facts: object) -> dict[str, Any]:
+    if not isinstance(facts, dict):
+        return {}
+    return {str(k)[:50]: str(v)[:200] for k, v in list(facts.items())[:20]}
+
+
+def _checked_notes(notes: object) -> dict[str, Any]:
+    """Step counts and training log: whole numbers, and rows of finite numbers by short names."""
+    if not isinstance(notes, dict):
+        return {}
+    counts = {
+        name: min(max(0, notes[name]), 2**53)
+        for name in ("total_steps", "sequential_steps")
+        if type(notes.get(name)) is int
+    }
+    rows = notes.get("log")
+    log = [
+        {str(k)[:50]: float(v) for k, v in row.items() if _is_number(v)}
+        for row in (rows if isinstance(rows, list) else [])[:MAX_LOG_ROWS]
+        if isinstance(row, dict) and len(row) <= 50
+    ]
+    return {**counts, "log": log}
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _read_array(
+    path: Path, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32] | None, dict[str, str] | None]:
+    """The numbers a child wrote; what it said of them is not relied upon."""
+    expected, found = shape[0] * shape[1] * 4, path.stat().st_size
+    if found != expected:
+        problem = f"the run wrote {found} bytes of logits, not {expected}"
+        return None, _failed("contract", problem)["failed"]
+    values = np.fromfile(path, dtype=np.float32).reshape(shape)
+    if not np.isfinite(values).all():
+        return None, _failed("contract", "the run wrote logits that are NaN or infinite")["failed"]
+    return values, None
