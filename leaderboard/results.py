@@ -10,9 +10,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.errors import RecordError, ScoringError
-from benchmark.manifest import Manifest, load_manifest
+from benchmark.manifest import Manifest
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, read_predictions
 from leaderboard import scoring
 from leaderboard.scoring import Scores, match_samples, score
@@ -31,6 +30,7 @@ METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
 # Seconds and bytes differ between two runs of one key; they stand apart from what is reproducible.
 MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", "finished")
 STEPS = ("total_steps", "sequential_steps")
+_SUMMED = (*STEPS, "measured_adapt_seconds")
 
 _TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
          "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "track",
@@ -57,14 +57,16 @@ _MADE_FROM: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def update_results(workspace: Path) -> pa.Table:
+def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
     """Bring ``results.parquet`` of a workspace up to date with its runs.
 
     Args:
         workspace: folder with ``runs/<key>/``.
+        manifests: those at hand. A run of another one keeps the scores it had, or has none.
 
     Returns:
-        One row per run with the columns of ``SCHEMA``, in the order of the keys.
+        One row per run with the columns of ``SCHEMA``, in the order of the keys. The cost of a
+        run that starts from another includes the other's.
 
     Raises:
         RecordError: a record or predictions file cannot be trusted.
@@ -76,7 +78,12 @@ def update_results(workspace: Path) -> pa.Table:
         return SCHEMA.empty_table()
     with FileLock(workspace / f".{RESULTS_FILE}.lock"):
         before = _read_rows(workspace / RESULTS_FILE)
-        rows = [_row(folder, record, before.get(record.key)) for folder, record in _runs(workspace)]
+        known = {manifest.digest: manifest for manifest in manifests}
+        rows = [
+            _row(folder, record, before.get(record.key), known)
+            for folder, record in _runs(workspace)
+        ]
+        _add_cost_of_bases(rows)
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         if rows != list(before.values()):
             _replace(workspace / RESULTS_FILE, table)
@@ -129,7 +136,12 @@ def _check_made_from(record: RunRecord, path: Path) -> None:
         )
 
 
-def _row(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict[str, Any]:
+def _row(
+    folder: Path,
+    record: RunRecord,
+    before: dict[str, Any] | None,
+    known: Mapping[str, Manifest],
+) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
     made = record.made_from
     error = record.error or {}
@@ -161,13 +173,30 @@ def _row(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict
         **{f"measured_{name}": record.cost.get(name) for name in MEASURED},
     }
     if record.status == "ok":
-        row |= _scored(folder, record, before)
+        row |= _scored(folder, record, before, known)
     # Half a surrogate pair (a file name in an error message) has no UTF-8.
     return {k: v.encode(errors="replace").decode() if isinstance(v, str) else v
             for k, v in row.items()}  # fmt: skip
 
 
-def _scored(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> dict[str, Any]:
+def _add_cost_of_bases(rows: list[dict[str, Any]]) -> None:
+    """What a method costs is all that it takes from the source model on."""
+    own = {row["key"]: {name: row[name] or 0 for name in _SUMMED} for row in rows}
+    bases = {row["key"]: row["base"] for row in rows}
+    for row in rows:
+        base = row["base"]
+        while base in own:
+            for name in _SUMMED:
+                row[name] = (row[name] or 0) + own[base][name]
+            base = bases[base]
+
+
+def _scored(
+    folder: Path,
+    record: RunRecord,
+    before: dict[str, Any] | None,
+    known: Mapping[str, Manifest],
+) -> dict[str, Any]:
     """The metrics of a run: from the row before if nothing they depend on has changed."""
     scorer = scorer_digest()
     if (
@@ -182,19 +211,10 @@ def _scored(folder: Path, record: RunRecord, before: dict[str, Any] | None) -> d
             f"{path} is not the file that the run wrote (its SHA-256 differs); "
             "delete the run's folder and run it again"
         )
-    manifest = _manifest(record.manifest, record.made_from["manifest"])
+    manifest = known.get(record.made_from["manifest"])
+    if manifest is None:
+        return {}
     return {"scorer_digest": scorer, **score_predictions(path, manifest, record.task).as_dict()}
-
-
-@cache
-def _manifest(reference: str, digest: str) -> Manifest:
-    manifest = load_manifest(reference)
-    if manifest.digest != digest:
-        raise RecordError(
-            f"a run was made with {reference} of digest {digest[:12]}, but the manifest here has "
-            f"{manifest.digest[:12]}; its labels may differ, so the run cannot be scored"
-        )
-    return manifest
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, Any]]:

@@ -60,7 +60,7 @@ def print_board(
     from leaderboard.results import update_results
 
     manifest = load_manifest(suite.manifest)
-    boards = build_boards(suite, manifest, update_results(workspace.root))
+    boards = build_boards(suite, manifest, update_results(workspace.root, [manifest]))
     if not boards:
         raise UsageError(
             f"{workspace.root} has no run of suite {suite.name}; "

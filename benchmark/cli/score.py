@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from benchmark.cli.main import print_json
+
+if TYPE_CHECKING:
+    from benchmark.manifest import Manifest
+    from benchmark.records import RunRecord
 
 
 @click.command("score")
 @click.argument("run", metavar="RUN_OR_PREDICTIONS")
 @click.option("--task", "task_id", metavar="TASK", help="The task of a bare predictions file.")
 @click.option("--suite", "suite_name", default="icons", show_default=True, metavar="SUITE",
-              help="Whose manifest the task is of, for a bare file.")  # fmt: skip
+              help="Whose manifest the run or the file is of.")  # fmt: skip
 @click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
               type=click.Path(file_okay=False, path_type=Path), help="Where runs are.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -48,7 +53,7 @@ def command(run: str, task_id: str | None, suite_name: str, root: Path, as_json:
             raise UsageError(f"run {record.key[:12]} failed and has no predictions: {message}")
         if task_id not in (None, record.task):
             raise UsageError(f"run {record.key[:12]} is of task {record.task}, not {task_id}")
-        manifest = load_manifest(record.manifest)
+        manifest = manifest_of(record, suite_name)
         scores = score_predictions(folder / PREDICTIONS_FILE, manifest, record.task).as_dict()
         about = {"run": record.key, "manifest": record.manifest, "task": record.task,
                  "method": record.label, "seed": str(record.seed)}  # fmt: skip
@@ -62,6 +67,27 @@ def command(run: str, task_id: str | None, suite_name: str, root: Path, as_json:
     for name, value in scores.items():
         shown = str(value) if isinstance(value, int) else f"{value:.{4 if name == 'ausuc' else 2}f}"
         click.echo(f"{name:<{width}}  {shown:>7}")
+
+
+def manifest_of(record: RunRecord, suite_name: str) -> Manifest:
+    """The manifest that a run was made with, by its digest: that of the suite, or a published one.
+
+    Raises:
+        UsageError: neither is the one.
+    """
+    from benchmark.errors import UsageError
+    from benchmark.manifest import load_manifest, load_suite, published_manifests
+
+    references = [load_suite(suite_name).manifest]
+    references += [r for r in published_manifests() if r == record.manifest]
+    for reference in references:
+        manifest = load_manifest(reference)
+        if manifest.digest == record.made_from["manifest"]:
+            return manifest
+    raise UsageError(
+        f"run {record.key[:12]} was made with {record.manifest} of digest "
+        f"{record.made_from['manifest'][:12]}, which is not here; name its suite with --suite"
+    )
 
 
 def find_run(name: str, root: Path) -> Path:

@@ -19,6 +19,7 @@ import io
 import itertools
 import multiprocessing
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
@@ -42,9 +43,9 @@ WITHIN = 1.0  # points of accuracy that a cheaper candidate may lose to the best
 HELD_OUT = 0.2
 WIDTHS = (16, 24)
 SOURCE_STEPS = (300, 600, 1200)
-SOURCE_RATES = (0.05, 0.1, 0.2)
+SOURCE_RATES = (0.1, 0.2, 0.4)
 STEPS = (100, 200, 400)
-RATES = (0.005, 0.01, 0.02, 0.05, 0.1)
+RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 SEEDS = (0, 1, 2)
 SGD = {"batch_size": 64, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 
@@ -71,7 +72,9 @@ class Settings:
     weights: dict[str, bytes]  # trained source models by task; empty in stage 1
 
 
-def train(settings: Settings, candidate: Candidate, *, held_out: bool = True) -> tuple[float, bytes]:
+def train(
+    settings: Settings, candidate: Candidate, *, held_out: bool = True
+) -> tuple[float, bytes]:
     """Train a candidate; return its held-out accuracy in per cent and its weights."""
     import safetensors.torch
     import torch
@@ -230,11 +233,16 @@ def main(manifest: str, out: Path, jobs: int) -> None:
         "model": {"name": "convnet", "width": source.width},
         "transforms": transforms,
         "source": {
-            "steps": source.steps, "lr": source.rate, **SGD,
+            "steps": source.steps,
+            "lr": source.rate,
+            **SGD,
             "chosen": _source_text(source_accuracy, source_best),
         },  # fmt: skip
         "recipe": {
-            "steps": adapt.steps, "head_lr": adapt.rate, "backbone_lr": adapt.rate, **SGD,
+            "steps": adapt.steps,
+            "head_lr": adapt.rate,
+            "backbone_lr": adapt.rate,
+            **SGD,
             "chosen": _adapt_text(accuracy, best),
         },  # fmt: skip
     }
@@ -258,28 +266,33 @@ def _evaluate(
 
 
 def _source_text(accuracy: float, best: float) -> str:
-    return (
-        f"By data_manifests/icons/search.py, from source training images alone: of widths {WIDTHS},\n"
+    return _wrapped(
+        f"By data_manifests/icons/search.py, from source training images alone: of widths {WIDTHS}, "
         f"steps {SOURCE_STEPS} and rates {SOURCE_RATES}, the narrowest network, then the fewest "
-        f"steps,\nwithin {WITHIN:g} point of the best accuracy on a held-out fifth of the sources' "
-        f"training images\n(chosen {accuracy:.2f} %, best {best:.2f} %, mean over the three sources)."
+        f"steps, within {WITHIN:g} point of the best accuracy on a held-out fifth of the sources' "
+        f"training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over three sources)."
     )
 
 
 def _adapt_text(accuracy: float, best: float) -> str:
-    return (
-        "By data_manifests/icons/search.py, from seen training images of the targets alone: the rate "
-        f"of\n{RATES} that fine-tunes best, and the fewest of {STEPS} steps within {WITHIN:g} point "
-        "of the\nbest accuracy on a held-out fifth of the seen classes' training images (chosen "
-        f"{accuracy:.2f} %,\nbest {best:.2f} %, mean over three tasks and three seeds). Target test "
-        "accuracy played no part.\nIt is the same for every method."
+    return _wrapped(
+        "By data_manifests/icons/search.py, from seen training images of the targets alone: the "
+        f"rate of {RATES} that fine-tunes best, and the fewest of {STEPS} steps within {WITHIN:g} "
+        "point of the best accuracy on a held-out fifth of the seen classes' training images "
+        f"(chosen {accuracy:.2f} %, best {best:.2f} %, mean over three tasks and three seeds). "
+        "Target test accuracy played no part. The recipe is the same for every method."
     )
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 96))
 
 
 def _write_csv(path: Path, results: Iterable[tuple[Candidate, float]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["stage", "task", "domains", "width", "steps", "rate", "seed", "held_out_accuracy"])
+    names = ("stage", "task", "domains", "width", "steps", "rate", "seed", "held_out_accuracy")
+    writer.writerow(names)
     for candidate, accuracy in results:
         stage, task, domains, *rest = astuple(candidate)
         writer.writerow([stage, task, "+".join(domains), *rest, f"{accuracy:.4f}"])

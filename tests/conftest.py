@@ -1,0 +1,212 @@
+"""Fixtures that all tests share: a data folder of their own, and small slices of real icons."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark.files import digest_file, digest_json
+from benchmark.folders import packaged_manifests
+from benchmark.manifest import Manifest, load_manifest, read_manifest
+from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RECORD_FILE, RunRecord, write_predictions
+
+MINI_CLASSES = ("airplane", "bell", "bug", "house", "star")
+MINI_SEEN = ("bell", "bug", "house")
+MINI_IMAGES = 3  # of each class, domain and split
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder for this session: no test reads or writes the user's."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTBENCH_DATA", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder for one test."""
+    monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def icons() -> Manifest:
+    """The shipped manifest of the icons."""
+    return load_manifest("icons@1.0")
+
+
+@dataclass
+class Draft:
+    """A small manifest in the making: change its document or rows, then write or read it.
+
+    Attributes:
+        root: the folder it is written to.
+        document: what is written to ``manifest.toml``.
+        rows: what is written to ``images.parquet``, images and all.
+        schema: the types of the columns.
+    """
+
+    root: Path
+    document: dict[str, Any]
+    rows: list[dict[str, Any]]
+    schema: pa.Schema
+
+    def rows_of(self, **wanted: str) -> list[dict[str, Any]]:
+        """The rows with these values, such as ``rows_of(domain='solid', split='train')``."""
+        return [row for row in self.rows if all(row[k] == v for k, v in wanted.items())]
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_pylist(self.rows, schema=self.schema)
+
+    def write(self, table: pa.Table | None = None, **options: Any) -> Path:
+        """Write both files; ``options`` are those of Parquet."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        (self.root / "manifest.toml").write_text(toml(self.document), "utf-8")
+        table = self.table() if table is None else table
+        pq.write_table(table, self.root / "images.parquet", **options)
+        return self.root
+
+    def read(self) -> Manifest:
+        return read_manifest(self.write())
+
+
+def toml(document: Mapping[str, Any]) -> str:
+    """TOML with one line for each top-level key."""
+
+    def value(item: Any) -> str:
+        if isinstance(item, Mapping):
+            return "{" + ", ".join(f"{json.dumps(k)} = {value(v)}" for k, v in item.items()) + "}"
+        if isinstance(item, list):
+            return "[" + ", ".join(map(value, item)) + "]"
+        return json.dumps(item) if isinstance(item, str | bool) else str(item)
+
+    return "".join(f"{key} = {value(item)}\n" for key, item in document.items())
+
+
+@pytest.fixture(scope="session")
+def _slice() -> tuple[dict[str, Any], list[dict[str, Any]], pa.Schema]:
+    folder = packaged_manifests() / "icons" / "1.0"
+    document = tomllib.loads((folder / "manifest.toml").read_text("utf-8"))
+    document |= {
+        "name": "mini",
+        "version": "0.1",
+        "classes": list(MINI_CLASSES),
+        "tasks": [{**task, "seen": list(MINI_SEEN)} for task in document["tasks"]],
+        "model": {"name": "convnet", "width": 4},
+        "source": document["source"] | {"steps": 8, "batch_size": 16},
+        "recipe": document["recipe"] | {"steps": 4, "batch_size": 8},
+    }
+    table = pq.read_table(folder / "images.parquet", filters=[("class", "in", MINI_CLASSES)])
+
+    def cell(row: dict[str, Any]) -> tuple[str, str, str]:
+        return row["domain"], row["class"], row["split"]
+
+    rows = [
+        row
+        for _, group in groupby(sorted(table.to_pylist(), key=cell), cell)
+        for row in list(group)[:MINI_IMAGES]
+    ]
+    return document, rows, table.schema
+
+
+@pytest.fixture
+def draft(tmp_path: Path, _slice: tuple[Any, Any, pa.Schema]) -> Draft:
+    """Ninety icons of five classes, three of them seen, with the tasks of the icons."""
+    document, rows, schema = _slice
+    return Draft(tmp_path / "mini", copy.deepcopy(document), copy.deepcopy(rows), schema)
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory, _slice: tuple[Any, Any, pa.Schema]) -> Manifest:
+    """The manifest of :func:`draft` as it is."""
+    return Draft(tmp_path_factory.mktemp("mini") / "0.1", *_slice).read()
+
+
+WriteRun = Callable[..., RunRecord]
+
+
+@pytest.fixture
+def write_run(icons: Manifest) -> WriteRun:
+    """Writes the folder of a run as the harness would: ``write_run(workspace, 'finetune', seed=1)``.
+
+    The logits are random, but lean towards the label by ``skill``. Every keyword that is a field
+    of the record replaces it; ``made`` replaces entries of ``made_from``.
+    """
+
+    def write(
+        workspace: Path,
+        method: str,
+        task: str = "outline-solid",
+        seed: int = 0,
+        *,
+        manifest: Manifest = icons,
+        skill: float = 1.0,
+        finished: float = 1000.0,
+        made: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> RunRecord:
+        config = fields.pop("config", {})
+        made_from = {
+            "manifest": manifest.digest,
+            "protocol": PROTOCOL,
+            "model": manifest.document["model"],
+            "recipe": manifest.document["recipe"],
+            "source": digest_json(manifest.task(task).sources),
+            "device": "cpu",
+            "task": task,
+            "method": {"name": method, "code": {}},
+            "config": config,
+            "seed": seed,
+            "base": None,
+            **(made or {}),
+        }
+        key = digest_json(made_from)
+        folder = workspace / "runs" / key
+        folder.mkdir(parents=True)
+        if fields.get("status", "ok") == "ok":
+            test = manifest.samples(manifest.task(task).target, "test")
+            random = np.random.default_rng(int(key[:8], 16))
+            logits = random.normal(size=(len(test.ids), len(manifest.classes)))
+            logits[np.arange(len(test.ids)), test.labels] += skill
+            write_predictions(folder / PREDICTIONS_FILE, test.ids, logits.astype(np.float32))
+            fields["predictions_sha256"] = digest_file(folder / PREDICTIONS_FILE)
+        record = RunRecord(
+            **{
+                "key": key,
+                "made_from": made_from,
+                "manifest": manifest.reference,
+                "task": task,
+                "method": method,
+                "label": method,
+                "config": config,
+                "track": "standard",
+                "seed": seed,
+                "status": "ok",
+                "cost": {
+                    "adapt_seconds": 2.0,
+                    "wall_seconds": 3.0,
+                    "total_steps": 200,
+                    "sequential_steps": 100,
+                    "finished": finished,
+                },
+                "isolation": ["child-process"],
+                **fields,
+            }
+        )
+        (folder / RECORD_FILE).write_bytes(record.to_bytes())
+        return record
+
+    return write

@@ -1,0 +1,110 @@
+"""A small real slice of the icons data set, and the real command run on it as a user would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark.folders import packaged_manifests
+from benchmark.manifest import load_manifest
+from data_manifests.icons.toml_writer import dumps, dumps_list
+
+CLASSES = 12
+SEEN = 6
+
+
+@dataclass(frozen=True)
+class Mini:
+    """A suite of two short tasks on real icons, with a data folder of its own."""
+
+    suite: Path
+    manifest: Path
+    data: Path
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "HTBENCH_DATA": str(self.data)}
+
+    def htbench(
+        self, *arguments: str | Path, timeout: float = 300, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command and wait for it."""
+        command = [sys.executable, "-m", "benchmark.cli.main", *map(str, arguments)]
+        return subprocess.run(
+            command,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd,
+            check=False,
+        )
+
+    def run(
+        self, workspace: Path, *arguments: str | Path, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """``htbench run`` on the slice, into a workspace."""
+        return self.htbench(
+            "run", "--suite", self.suite, "--workspace", workspace, *arguments, timeout=timeout
+        )
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
+    """The slice: 12 of 65 classes, two tasks, recipes of a few steps; source models are shared."""
+    root = tmp_path_factory.mktemp("mini")
+    folder = root / "manifests" / "mini" / "0.1"
+    folder.mkdir(parents=True)
+    icons = load_manifest("icons@1.0")
+    classes = list(icons.classes[:CLASSES])
+    table = pq.read_table(packaged_manifests() / "icons" / "1.0" / "images.parquet")
+    table = table.filter(pc.is_in(table["class"], value_set=pa.array(classes)))
+    pq.write_table(table, folder / "images.parquet")
+    document = dict(icons.document)
+    document |= {"name": "mini", "version": "0.1", "classes": classes}
+    document["source"] = {**document["source"], "steps": 60}
+    document["recipe"] = {**document["recipe"], "steps": 20}
+    tasks = [
+        {"id": t.id, "sources": list(t.sources), "target": t.target, "seen": classes[:SEEN]}
+        for t in icons.tasks[:2]
+    ]
+    arrays = {"domains": document.pop("domains"), "tasks": tasks}
+    document.pop("tasks")
+    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
+    (folder / "manifest.toml").write_text(text)
+    suite = root / "mini.toml"
+    suite.write_text(
+        'title = "A slice of icons"\n'
+        f'manifest = "{folder}"\n'
+        'tasks = ["outline-solid", "solid-outline"]\n'
+        'methods = ["source", "finetune", "frozen-classifier", "calibrated-alg"]\n'
+        "seeds = [0, 1]\n"
+    )
+    return Mini(suite, folder, root / "data")
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a method's file: ``plugin(body of adapt)`` gives its path."""
+
+    def write(body: str, name: str = "mine") -> Path:
+        path = tmp_path / f"{name.replace('-', '_')}.py"
+        indented = "\n".join(f"        {line}" for line in body.strip().splitlines())
+        path.write_text(
+            "from dataclasses import dataclass\n\nimport torch\n\n"
+            "from benchmark import Method, fit\n\n\n"
+            "@dataclass(frozen=True)\nclass Mine(Method):\n"
+            f'    """A method of a test."""\n\n    name = "{name}"\n\n'
+            f"    def adapt(self, source, target, run):\n{indented}\n"
+        )
+        return path
+
+    return write
