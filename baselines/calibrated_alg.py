@@ -59,11 +59,14 @@ def average_logit_gap(logits: Tensor, labels: Tensor, seen: Tensor) -> float:
         logits: float (N, C); ``labels``: int64 (N,), all of seen classes; ``seen``: bool (C,).
 
     Raises:
-        ValueError: with fewer than two seen classes the gap is not defined.
+        ValueError: with fewer than two seen classes, or no missing one, the gap is not defined.
     """
     count = int(seen.sum())
-    if count < 2:
-        raise ValueError(f"the average logit gap needs two seen classes; there is {count}")
+    if count < 2 or count == len(seen):
+        raise ValueError(
+            f"the average logit gap needs two seen classes and a missing one; there are {count} "
+            f"seen and {len(seen) - count} missing"
+        )
     values = logits.double()
     own = values.gather(1, labels.unsqueeze(1)).squeeze(1)
     others = (values[:, seen].sum(dim=1) - own) / (count - 1)

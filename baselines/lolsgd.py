@@ -38,11 +38,11 @@ class LOLSGD(Method):
             start = {name: value.clone() for name, value in model.state_dict().items()}
             mean = {name: torch.zeros_like(value) for name, value in start.items()}
             sequential = run.sequential_steps
-            for _ in range(self.local_models):
+            for count in range(1, self.local_models + 1):
                 model.load_state_dict(start)
                 kept = self._kept_classes(target, run)
                 self.train_locally(model, source, target.only(kept), run, cosine(number, rounds))
-                accumulate(mean, model.state_dict(), 1 / self.local_models)
+                average_in(mean, model.state_dict(), count)
             model.load_state_dict(mean)
             # The M local models could train at the same time: a round is local_steps deep.
             run.sequential_steps = sequential + self.local_steps
@@ -50,16 +50,15 @@ class LOLSGD(Method):
 
     def _rounds(self, steps: int) -> int:
         """Rounds such that all gradient steps together are the recipe's."""
-        rounds, rest = divmod(steps, self.local_models * self.local_steps)
-        if rest or not rounds:
+        each = self.local_models * self.local_steps
+        if each < 1 or steps % each:
             raise ValueError(
-                f"local_models x local_steps = {self.local_models * self.local_steps} must divide "
-                f"the recipe's {steps} steps"
+                f"local_models x local_steps = {each} must divide the recipe's {steps} steps"
             )
-        return rounds
+        return steps // each
 
     def _kept_classes(self, target: TargetData, run: Run) -> Tensor:
-        """A random subset of the seen classes: at least one is left out, at least one kept."""
+        """A random subset of the seen classes: at least one is kept and, if it can, left out."""
         seen = target.seen.nonzero().squeeze(1)
         out = min(max(1, round(self.left_out * len(seen))), len(seen) - 1)
         order = torch.randperm(len(seen), generator=run.stream("method"))
@@ -72,10 +71,14 @@ class LOLSGD(Method):
         fit(model, target, run, steps=self.local_steps, rate=lambda _: factor)
 
 
-def accumulate(total: dict[str, Tensor], state: dict[str, Tensor], weight: float) -> None:
-    """Add ``weight`` times a state to a running sum; counters (integers) are taken as they are."""
+def average_in(mean: dict[str, Tensor], state: dict[str, Tensor], count: int) -> None:
+    """Turn the mean of ``count - 1`` states into the mean of ``count``.
+
+    A value on which all agree stays as it is to the bit, so that a frozen part stays frozen.
+    Counters (integers) are those of the last state.
+    """
     for name, value in state.items():
         if value.is_floating_point():
-            total[name].add_(value, alpha=weight)
+            mean[name].lerp_(value, 1 / count)
         else:
-            total[name].copy_(value)
+            mean[name].copy_(value)

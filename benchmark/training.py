@@ -224,7 +224,7 @@ def _set_modes(model: nn.Module, part: nn.Module, batch_norm: str) -> None:
 
 
 def _note(run: Run, value: Tensor, step: int, steps: int) -> None:
-    number = float(value)
+    number = float(value.detach())
     if not math.isfinite(number):
         raise FloatingPointError(f"the loss is {number} at step {step + 1} of {steps}")
     run.log(step=run.total_steps + step + 1, loss=number)

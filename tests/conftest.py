@@ -140,7 +140,7 @@ WriteRun = Callable[..., RunRecord]
 
 @pytest.fixture
 def write_run(icons: Manifest) -> WriteRun:
-    """Writes the folder of a run as the harness would: ``write_run(workspace, 'finetune', seed=1)``.
+    """Writes a run's folder as the harness would: ``write_run(workspace, 'finetune', seed=1)``.
 
     The logits are random, but lean towards the label by ``skill``. Every keyword that is a field
     of the record replaces it; ``made`` replaces entries of ``made_from``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from benchmark.cli.main import print_json, print_table
 
 @click.group("list")
 def command() -> None:
-    """List methods, tasks, suites or data sets.
+    """List methods, tasks, suites, data sets or runs.
 
     \b
     Examples:
@@ -154,3 +155,44 @@ def datasets(as_json: bool) -> None:
         for e in entries
     ]
     print_table(rows, ["data set", "images", "classes", "domains", "tasks", "title"])
+
+
+@command.command()
+@click.option("--suite", "suite_name", default="icons", show_default=True, metavar="SUITE",
+              help="Whose runs to list.")  # fmt: skip
+@click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
+              type=click.Path(file_okay=False, path_type=Path), help="Where runs are.")  # fmt: skip
+@_as_json
+def runs(suite_name: str, root: Path, as_json: bool) -> None:
+    """List the runs of a workspace with their scores.
+
+    \b
+    Examples:
+      htbench list runs
+      htbench list runs --workspace ./other --json
+    """
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.runs.workspace import Workspace
+    from leaderboard.results import update_results
+
+    manifest = load_manifest(load_suite(suite_name).manifest)
+    names = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
+    found = sorted(
+        (
+            {name: row[name] for name in names} | {"seconds": row["measured_wall_seconds"]}
+            for row in update_results(Workspace(root).root, [manifest]).to_pylist()
+            if row["manifest_digest"] == manifest.digest
+        ),
+        key=lambda row: (row["task"], row["label"], row["seed"], row["key"]),
+    )
+    if as_json:
+        print_json(found)
+        return
+    rows: list[list[object]] = []
+    for row in found:
+        scores = [row[n] for n in ("overall", "seen", "missing", "seconds")]
+        shown = ["-" if value is None else f"{value:.1f}" for value in scores]
+        rows.append([row["key"][:12], *(row[n] for n in names[1:5]), *shown])
+    print_table(
+        rows, ["key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"]
+    )

@@ -16,10 +16,11 @@ import click
 _COMMANDS = {
     "doctor": ("doctor", "Show versions, device, folders and what is cached."),
     "leaderboard": ("leaderboard", "Print the leaderboard of a workspace."),
-    "list": ("list", "List methods, tasks, suites or data sets."),
+    "list": ("list", "List methods, tasks, suites, data sets or runs."),
     "manifest": ("manifest", "Show, verify or digest a manifest."),
     "run": ("run", "Run methods on the tasks of a suite."),
     "score": ("score", "Score the predictions of one run."),
+    "show": ("show", "Show everything about one run."),
 }
 
 

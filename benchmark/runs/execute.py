@@ -52,7 +52,8 @@ def describe(server: ForkServer, source: MethodSource, folder: Path) -> Any:
     if "done" in message:
         return message["done"]
     failed = message["failed"]
-    raise MethodError(f"{source.origin}: cannot load the method: {failed['message']}")
+    what = f"method {source.name!r} of {source.origin}" if source.name else source.origin
+    raise MethodError(f"cannot load {what}: {failed['message']}")
 
 
 def train_source(

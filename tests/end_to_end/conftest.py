@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from benchmark.cli.main import main
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
 from data_manifests.icons.toml_writer import dumps, dumps_list
@@ -56,6 +60,17 @@ class Mini:
             "run", "--suite", self.suite, "--workspace", workspace, *arguments, timeout=timeout
         )
 
+    @staticmethod
+    def rows(workspace: Path) -> list[dict[str, Any]]:
+        """The rows of a workspace's results."""
+        return pq.read_table(workspace / "results.parquet").to_pylist()
+
+    @staticmethod
+    def records(workspace: Path) -> list[dict[str, Any]]:
+        """What every ``run.json`` of a workspace says."""
+        found = sorted(workspace.glob("runs/*/run.json"))
+        return [json.loads(path.read_text()) for path in found]
+
 
 @pytest.fixture(scope="session")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
@@ -89,6 +104,71 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
         "seeds = [0, 1]\n"
     )
     return Mini(suite, folder, root / "data")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A workspace in which every run of the slice is done, and what the command said. Read it only.
+
+    Whoever changes something takes a copy.
+    """
+
+    workspace: Path
+    first: subprocess.CompletedProcess[str]
+
+    def rows(self) -> list[dict[str, Any]]:
+        return Mini.rows(self.workspace)
+
+    def row(self, **wanted: object) -> dict[str, Any]:
+        """The one row with these values, such as ``row(method="source", seed=0, task=...)``."""
+        (found,) = [r for r in self.rows() if all(r[k] == v for k, v in wanted.items())]
+        return found
+
+    def copy(self, to: Path) -> Path:
+        return shutil.copytree(self.workspace, to)
+
+
+@pytest.fixture(scope="session")
+def finished(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The slice, run once for the session with two runs side by side."""
+    workspace = tmp_path_factory.mktemp("finished") / "workspace"
+    first = mini.run(workspace, "--jobs", "2")
+    assert first.returncode == 0, first.stderr
+    return Finished(workspace, first)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said that ran in this process."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence of a user's mistake: exit status 2, on standard error, no traceback."""
+        assert self.returncode == 2, (self.stdout, self.stderr)
+        assert self.stdout == ""
+        assert "Traceback" not in self.stderr
+        return self.stderr
+
+
+@pytest.fixture
+def htbench(
+    mini: Mini, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Run a command that starts no method in this process, with the slice's data folder: fast."""
+    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+
+    def run(*arguments: str | Path) -> Said:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Said(int(ended.value.code or 0), out, err)
+
+    return run
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""Fine-tuning on target data of all classes: an upper bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from benchmark import Method, Run, SourceModel, TargetData, fit
+
+
+@dataclass(frozen=True)
+class OracleFinetune(Method):
+    """Fine-tune on the target's training data of all classes, missing ones too.
+
+    The upper bound of Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420): no user has
+    these data, so it is shown and never ranked. The recipe is that of fine-tuning: the same number
+    of steps over more images.
+    """
+
+    name = "oracle-finetune"
+    track = "oracle"
+
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+        """min over theta of the mean of CE(z(x), y) over seen and missing (x, y), from theta_S."""
+        missing = target.missing
+        if missing is None:
+            raise ValueError("oracle-finetune needs the missing classes' training data")
+        everything = replace(
+            target,
+            images=torch.cat([target.images, missing.images]),
+            labels=torch.cat([target.labels, missing.labels]),
+            features=None,
+            missing=None,
+        )
+        return fit(source.copy(), everything, run)

@@ -1,0 +1,35 @@
+"""The source and the fine-tuned model, interpolated in weight space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from benchmark import Method, Run, SourceModel, TargetData
+
+
+@dataclass(frozen=True)
+class WiSEFT(Method):
+    """Weights on the line from the source model (alpha = 0) to the fine-tuned one (alpha = 1).
+
+    Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022 (arXiv 2109.01903), who
+    recommend alpha = 0.5 where nothing is known. This suite's choice: BatchNorm's running mean and
+    variance are interpolated like weights, and counters are the fine-tuned model's.
+    """
+
+    name = "wise-ft"
+    base = "finetune"
+    alpha: float = 0.5
+
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+        """theta = (1 - alpha) theta_S + alpha theta_finetune."""
+        assert run.base is not None
+        model = source.copy()
+        tuned = run.base.state_dict()
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(tuned[name], self.alpha)  # exact at both ends
+            else:
+                value.copy_(tuned[name])
+        return model

@@ -1,0 +1,148 @@
+"""`htbench show`: everything about one run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmark.cli.main import print_json, print_table
+
+if TYPE_CHECKING:
+    from benchmark.records import RunRecord
+
+
+@click.command("show")
+@click.argument("run")
+@click.option("--suite", "suite_name", default="icons", show_default=True, metavar="SUITE",
+              help="Whose manifest the run is of.")  # fmt: skip
+@click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
+              type=click.Path(file_okay=False, path_type=Path), help="Where runs are.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
+    """Show one run: record, scores, accuracy by class, training curve, what made its key.
+
+    RUN is a run's key, the beginning of it, or its folder (see `htbench list runs`).
+
+    \b
+    Examples:
+      htbench show 3f9a
+      htbench show 3f9a --json
+    """
+    from benchmark.cli.score import find_run, manifest_of
+    from benchmark.records import PREDICTIONS_FILE, RunRecord, read_predictions
+    from leaderboard.per_class import per_class
+    from leaderboard.results import score_predictions
+    from leaderboard.scoring import match_samples
+
+    folder = find_run(run, root)
+    record = RunRecord.read(folder)
+    scores: dict[str, Any] = {}
+    classes: list[dict[str, Any]] = []
+    if record.status == "ok":
+        manifest = manifest_of(record, suite_name)
+        task = manifest.task(record.task)
+        path = folder / PREDICTIONS_FILE
+        scores = score_predictions(path, manifest, record.task).as_dict()
+        ids, logits = read_predictions(path)
+        test = manifest.samples(task.target, "test")
+        order = match_samples(ids, test.ids)
+        rows = per_class(logits[order], test.labels, manifest.seen_mask(task), manifest.classes)
+        classes = [dataclasses.asdict(row) for row in rows]
+    if as_json:
+        print_json({**dataclasses.asdict(record), "scores": scores, "classes": classes})
+        return
+    _print_record(record, folder)
+    _print_scores(scores)
+    _print_curve(record)
+    _print_classes(classes)
+    _print_key(record)
+
+
+def _print_record(record: RunRecord, folder: Path) -> None:
+    from leaderboard.board import printable
+
+    click.echo(click.style(f"{record.label} on {record.task}, seed {record.seed}", bold=True))
+    facts: dict[str, Any] = {
+        "key": record.key,
+        "folder": folder,
+        "status": record.status,
+        "manifest": f"{record.manifest} ({record.made_from['manifest'][:12]})",
+        "track": record.track,
+        "settings": " ".join(f"{k}={v}" for k, v in record.config.items()) or "-",
+        "base run": (record.made_from["base"] or "-")[:12],
+        "isolation": " ".join(record.isolation) or "none",
+        "seconds": f"adapt {record.cost.get('adapt_seconds', 0):.2f}, "
+        f"predict {record.cost.get('predict_seconds', 0):.2f}, "
+        f"in all {record.cost.get('wall_seconds', 0):.2f}",
+        "steps": f"{record.cost.get('total_steps', 0):g} in all, "
+        f"{record.cost.get('sequential_steps', 0):g} one after the other",
+        "peak memory": f"{record.cost.get('peak_memory', 0) / 2**20:.0f} MiB",
+        "environment": " ".join(f"{k}={v}" for k, v in record.environment.items()),
+    }
+    for name, value in facts.items():
+        click.echo(f"  {name:<12} {printable(str(value))}")
+    if record.error is not None:
+        click.echo(f"\n{record.error['kind']}: {printable(record.error['message'])}")
+        for line in record.error["traceback"].splitlines():
+            click.echo(f"  {printable(line)}")
+    output = folder / "output.txt"
+    if output.is_file():
+        click.echo("\nprinted by the run (the last lines)")
+        for line in output.read_text("utf-8", errors="replace").splitlines()[-20:]:
+            click.echo(f"  {printable(line)}")
+
+
+def _print_scores(scores: dict[str, Any]) -> None:
+    if not scores:
+        return
+    click.echo()
+    names = ("overall", "seen", "missing", "harmonic", "seen_within", "missing_within")
+    rows: list[list[object]] = [
+        ["per sample", *(f"{scores[n]:.2f}" for n in names), f"{scores['ausuc']:.4f}"],
+        ["per class", *(f"{scores[f'macro_{n}']:.2f}" for n in names), ""],
+    ]
+    headers = ["accuracy, %", *(n.replace("_", " ") for n in names), "AUSUC"]
+    print_table(rows, headers)
+    click.echo(f"n_seen = {scores['n_seen']}, n_missing = {scores['n_missing']}")
+
+
+def _print_curve(record: RunRecord) -> None:
+    from benchmark.cli.plot import curve
+
+    rows = [row for row in record.log if "loss" in row]
+    if rows:
+        last = f"{rows[-1].get('step', len(rows)):g}"
+        click.echo(f"\ntraining loss, to step {last}")
+        for line in curve([row["loss"] for row in rows]):
+            click.echo(f"  {line}")
+    for row in record.log:
+        if "loss" not in row:
+            click.echo("  " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+
+
+def _print_classes(classes: list[dict[str, Any]]) -> None:
+    if not classes:
+        return
+    click.echo()
+    rows: list[list[object]] = [
+        [
+            c["name"],
+            "seen" if c["seen"] else "missing",
+            c["n"],
+            f"{c['accuracy']:.1f}",
+            f"{c['taken_for']} ({c['taken']:.0f} %)" if c["taken_for"] else "-",
+        ]
+        for c in classes
+    ]
+    print_table(rows, ["class", "group", "n", "accuracy, %", "most taken for"])
+
+
+def _print_key(record: RunRecord) -> None:
+    import json
+
+    click.echo("\nmade from (the key is the SHA-256 of this)")
+    for name, value in sorted(record.made_from.items()):
+        click.echo(f"  {name:<10} {value if isinstance(value, str) else json.dumps(value)}")

@@ -1,0 +1,181 @@
+"""A small source model and target data, and the training loop written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark import Classifier, Run, SourceModel, TargetData
+from benchmark.images.augment import Transforms
+from benchmark.method import Recipe
+from benchmark.models import build
+from benchmark.numerics import Streams
+
+CLASSES = ("bell", "bug", "house", "key", "star", "tree")
+SEEN = (0, 2, 3, 5)
+MISSING = (1, 4)
+TRANSFORMS = {
+    "mean": [0.5, 0.4, 0.3],
+    "std": [0.25, 0.25, 0.2],
+    "train": [
+        {"op": "affine", "degrees": 10.0, "translate": 0.1, "scale": [0.9, 1.1]},
+        {"op": "horizontal-flip", "p": 0.5},
+    ],
+}
+RECIPE = Recipe(
+    steps=12,
+    batch_size=8,
+    head_lr=0.1,
+    backbone_lr=0.03,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=0.01,
+)
+
+NewRun = Callable[..., Run]
+NaiveFit = Callable[..., None]
+
+
+@pytest.fixture
+def source() -> SourceModel:
+    """The icons' network, four channels wide; its BatchNorm layers are not at their defaults."""
+    torch.manual_seed(0)
+    model = build({"name": "convnet", "width": 4}, len(CLASSES))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+    for _ in range(5):
+        model(torch.randn(16, 3, 16, 16))
+    return SourceModel(model, "0" * 64)
+
+
+def images_of(classes: tuple[int, ...], each: int) -> tuple[Tensor, Tensor]:
+    """``each`` noisy images of every class, in the order of the classes as in a run."""
+    random = torch.Generator().manual_seed(sum(classes))
+    labels = torch.tensor(classes).repeat_interleave(each)
+    colour = torch.rand(len(CLASSES), 3, 1, 1, generator=random)[labels]
+    noise = torch.rand(len(labels), 3, 16, 16, generator=random)
+    return ((colour + noise) * 127).to(torch.uint8), labels
+
+
+@pytest.fixture
+def target() -> TargetData:
+    """44 images of four seen classes; with batches of 8 the last of an epoch is partial."""
+    images, labels = images_of(SEEN, 11)
+    seen = torch.zeros(len(CLASSES), dtype=torch.bool)
+    seen[list(SEEN)] = True
+    return TargetData(images, labels, CLASSES, seen)
+
+
+@pytest.fixture
+def whole_target(source: SourceModel, target: TargetData, new_run: NewRun) -> TargetData:
+    """The same with everything that a method can ask for: features, missing classes' data."""
+    images, labels = images_of(MISSING, 7)
+    with torch.no_grad():
+        features = source.features(new_run().transforms.evaluate(target.images))
+    missing = TargetData(images, labels, CLASSES, target.seen)
+    return replace(target, features=features, missing=missing)
+
+
+@pytest.fixture
+def new_run(tmp_path: Path) -> NewRun:
+    """Makes a run from its beginning: ``new_run(seed=1, base=model, steps=4)``."""
+
+    def make(seed: int = 0, base: Classifier | None = None, **recipe: Any) -> Run:
+        return Run(
+            device=torch.device("cpu"),
+            recipe=replace(RECIPE, **recipe),
+            transforms=Transforms(TRANSFORMS),
+            stream=Streams(seed),
+            scratch=tmp_path,
+            base=base,
+        )
+
+    return make
+
+
+@pytest.fixture
+def naive_fit() -> NaiveFit:
+    """SGD with Nesterov momentum and weight decay, formula by formula; no torch.optim, no fit.
+
+    ``factors`` scale the rates, one a step. Parameters with ``trains(name)`` train; modules with
+    ``moves(module)`` are in training mode. ``extra(images, logits)`` is added to the loss.
+    """
+
+    def fit(
+        model: Classifier,
+        target: TargetData,
+        run: Run,
+        factors: list[float],
+        *,
+        trains: Callable[[str], bool] = lambda name: True,
+        moves: Callable[[nn.Module], bool] = lambda module: True,
+        extra: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        for module in model.modules():
+            module.training = moves(module)
+        weights = {name: p for name, p in model.named_parameters() if trains(name)}
+        velocity: dict[str, Tensor] = {}
+        batches = naive_batches(len(target), run)
+        for factor in factors:
+            rows = next(batches)
+            images = run.transforms.augment(target.images[rows], run.stream("augmentation"))
+            logits = model(images)
+            right = logits[range(len(rows)), target.labels[rows]]
+            loss = (logits.exp().sum(dim=1).log() - right).sum() / len(rows)
+            if extra is not None:
+                loss = loss + extra(images, logits)
+            slopes = torch.autograd.grad(loss, list(weights.values()))
+            with torch.no_grad():
+                for (name, weight), slope in zip(weights.items(), slopes, strict=True):
+                    g = slope + run.recipe.weight_decay * weight
+                    v = g + run.recipe.momentum * velocity.get(name, 0)
+                    velocity[name] = v
+                    rates = run.recipe.head_lr, run.recipe.backbone_lr
+                    rate = rates[0] if name.startswith("head") else rates[1]
+                    weight -= factor * rate * (g + run.recipe.momentum * v)
+        model.eval()
+
+    return fit
+
+
+def naive_batches(count: int, run: Run) -> Iterator[list[int]]:
+    size = min(run.recipe.batch_size, count)
+    order: list[int] = []
+    while True:
+        if len(order) < size:
+            order = torch.randperm(count, generator=run.stream("order")).tolist()
+        batch, order = order[:size], order[size:]
+        yield batch
+
+
+@pytest.fixture
+def same() -> Callable[[nn.Module, nn.Module], None]:
+    """Asserts that two models hold the same values but for rounding."""
+
+    def check(one: nn.Module, other: nn.Module) -> None:
+        torch.testing.assert_close(
+            dict(one.state_dict()), dict(other.state_dict()), rtol=1e-3, atol=2e-5
+        )
+
+    return check
+
+
+@pytest.fixture
+def moved() -> Callable[[nn.Module, nn.Module], set[str]]:
+    """Names of the values of a state that differ between two models, by even one bit."""
+
+    def names(one: nn.Module, other: nn.Module) -> set[str]:
+        before: Mapping[str, Tensor] = one.state_dict()
+        after: Mapping[str, Tensor] = other.state_dict()
+        assert before.keys() == after.keys()
+        return {name for name in before if not torch.equal(before[name], after[name])}
+
+    return names

@@ -1,0 +1,109 @@
+"""What every method of the suite keeps to, whatever it does."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import baselines
+from baselines.finetune import Finetune
+from benchmark import Method, predict
+
+
+def every_method():
+    """The methods that a module of the package defines (not those that it imports)."""
+    for info in pkgutil.iter_modules(baselines.__path__, "baselines."):
+        for item in vars(importlib.import_module(info.name)).values():
+            if isinstance(item, type) and issubclass(item, Method) and item.__module__ == info.name:
+                yield item
+
+
+METHODS = sorted(every_method(), key=lambda method: method.name)
+GRADIENT_FREE = {"source", "bn-stats", "wise-ft", "calibrated-alg"}
+each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+
+
+@pytest.fixture
+def logits_of(source, whole_target, new_run):
+    """Adapts with a seed and gives the logits of some images, and the run."""
+
+    def adapt(method: type[Method], seed: int = 0):
+        target = whole_target
+        if not method.uses_features:
+            target = replace(target, features=None)
+        if method.track != "oracle":
+            target = replace(target, missing=None)
+        base = Finetune().adapt(source, target, new_run(seed)) if method.base else None
+        run = new_run(seed, base)
+        configured = method(local_models=2, local_steps=3) if method_is_local(method) else method()
+        model = configured.adapt(source, target, run)
+        return predict(model, whole_target.missing.images, run), run, model
+
+    return adapt
+
+
+def method_is_local(method: type[Method]) -> bool:
+    return {"local_models", "local_steps"} <= {f.name for f in fields(method)}
+
+
+@each_method
+def test_logits_are_finite_and_the_same_for_the_same_seed(method, logits_of):
+    one, _, model = logits_of(method)
+    assert one.shape == (14, 6)
+    assert one.isfinite().all()
+    assert not model.training
+    assert torch.equal(one, logits_of(method)[0])
+
+
+@each_method
+def test_another_seed_gives_another_model_where_anything_is_drawn(method, logits_of):
+    one, other = logits_of(method, seed=0)[0], logits_of(method, seed=1)[0]
+    assert torch.equal(one, other) == (method.name == "source")
+
+
+@each_method
+def test_the_source_model_is_left_as_it_was(method, source, logits_of, moved):
+    before = source.copy()
+    logits_of(method)
+    assert not moved(before, source.copy())
+    assert not source.backbone.training
+    assert not any(p.requires_grad for p in [*source.backbone.parameters(), source.head.weight])
+
+
+@each_method
+def test_a_prediction_does_not_depend_on_its_batch_mates(method, logits_of, whole_target):
+    together, run, model = logits_of(method)
+    alone = torch.cat([predict(model, image[None], run) for image in whole_target.missing.images])
+    torch.testing.assert_close(alone, together)
+
+
+@each_method
+def test_gradient_steps_are_counted(method, logits_of):
+    _, run, _ = logits_of(method)
+    if method.name in GRADIENT_FREE:
+        assert run.total_steps == 0
+    elif method.name == "finetune-short":
+        assert run.total_steps == 1
+    else:
+        assert run.total_steps == run.recipe.steps
+
+
+@each_method
+def test_the_contract(method):
+    assert method.__dataclass_params__.frozen
+    assert all(f.type in ("bool", "int", "float", "str") for f in fields(method))
+    assert all(isinstance(getattr(method(), f.name), eval(f.type)) for f in fields(method))
+    assert method.__doc__.count(".") >= 1
+    assert method.base in {None, *(m.name for m in METHODS)}
+
+
+def test_every_method_is_registered_under_its_name():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    points = project["project"]["entry-points"]["holistic_transfer.methods"]
+    assert points == {m.name: f"{m.__module__}:{m.__name__}" for m in METHODS}

@@ -1,0 +1,128 @@
+"""Leave-out local SGD against a plain loop over rounds and local models."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from baselines.lolsgd import LOLSGD
+from baselines.lolsgd_frozen_classifier import LOLSGDFrozenClassifier
+from benchmark import fit
+
+SEEN = [0, 2, 3, 5]
+
+
+@pytest.fixture
+def naive_lolsgd(source, target, new_run, naive_fit):
+    """The definition in loops: ``out`` classes are left out of each local model."""
+
+    def adapt(rounds, local_models, local_steps, out, **options):
+        run = new_run()
+        weights = source.copy().state_dict()
+        for number in range(rounds):
+            factor = (1 + math.cos(math.pi * number / rounds)) / 2
+            states = []
+            for _ in range(local_models):
+                local = source.copy()
+                local.load_state_dict(weights)
+                order = torch.randperm(len(SEEN), generator=run.stream("method")).tolist()
+                kept = [SEEN[i] for i in order[out:]]
+                data = target.only(sorted(kept))
+                naive_fit(local, data, run, [factor] * local_steps, **options)
+                states.append(local.state_dict())
+            weights = {
+                name: torch.stack([s[name] for s in states]).double().mean(0).to(value.dtype)
+                for name, value in weights.items()
+            }
+        model = source.copy()
+        model.load_state_dict(weights)
+        return model
+
+    return adapt
+
+
+def test_it_is_the_mean_of_local_models_round_by_round(
+    source, target, new_run, naive_lolsgd, same, moved
+):
+    method = LOLSGD(local_models=3, local_steps=2, left_out=0.5)
+    model = method.adapt(source, target, new_run())
+    same(model, naive_lolsgd(rounds=2, local_models=3, local_steps=2, out=2))
+    assert moved(source.copy(), model) == set(model.state_dict())
+
+
+def test_under_a_frozen_classifier_the_head_stays_to_the_bit(
+    source, target, new_run, naive_lolsgd, same, moved
+):
+    method = LOLSGDFrozenClassifier(local_models=3, local_steps=2, left_out=0.25)
+    model = method.adapt(source, target, new_run())
+    assert moved(source.copy(), model) == {k for k in model.state_dict() if k.startswith("backb")}
+    expected = naive_lolsgd(
+        rounds=2, local_models=3, local_steps=2, out=1, trains=lambda n: n.startswith("backbone")
+    )
+    same(model, expected)
+
+
+def test_one_local_model_in_one_round_is_plain_sgd_without_the_classes_left_out(
+    source, target, new_run, moved
+):
+    method = LOLSGD(local_models=1, local_steps=12, left_out=0.5)
+    model = method.adapt(source, target, new_run())
+    run = new_run()
+    order = torch.randperm(4, generator=run.stream("method")).tolist()
+    kept = target.only([SEEN[i] for i in order[2:]])
+    assert not moved(model, fit(source.copy(), kept, run, rate=lambda step: 1.0))
+
+
+@dataclass(frozen=True)
+class Spied(LOLSGD):
+    data: list = field(default_factory=list)
+
+    def train_locally(self, model, source, target, run, factor):
+        self.data.append((target, factor))
+        super().train_locally(model, source, target, run, factor)
+
+
+@pytest.mark.parametrize(("left_out", "classes"), [(0.0, 3), (0.1, 3), (0.5, 2), (1.0, 1)])
+def test_a_local_model_never_sees_what_it_left_out(left_out, classes, source, target, new_run):
+    spied = Spied(local_models=4, local_steps=1, left_out=left_out)
+    spied.adapt(source, target, new_run())
+    drawn = set()
+    for data, _ in spied.data:
+        kept = set(data.labels.tolist())
+        drawn.add(frozenset(kept))
+        assert len(kept) == classes
+        assert kept < set(SEEN)
+        rows = [i for i, label in enumerate(target.labels.tolist()) if label in kept]
+        assert torch.equal(data.images, target.images[rows])
+        assert torch.equal(data.labels, target.labels[rows])
+    assert len(spied.data) == 12
+    assert len(drawn) > 1
+
+
+def test_the_rate_follows_the_cosine_over_rounds(source, target, new_run):
+    spied = Spied(local_models=2, local_steps=2)
+    spied.adapt(source, target, new_run())
+    assert [factor for _, factor in spied.data] == pytest.approx([1, 1, 0.75, 0.75, 0.25, 0.25])
+
+
+def test_a_single_seen_class_is_kept(source, target, new_run):
+    one = target.only([2])
+    one.seen[[0, 3, 5]] = False
+    spied = Spied(local_models=2, local_steps=1)
+    spied.adapt(source, one, new_run(steps=2))
+    assert all(len(data) == 11 for data, _ in spied.data)
+
+
+def test_all_its_steps_together_are_the_recipe_s(source, target, new_run):
+    run = new_run()
+    LOLSGD(local_models=3, local_steps=2).adapt(source, target, run)
+    assert (run.total_steps, run.sequential_steps) == (12, 4)
+
+
+@pytest.mark.parametrize(("models", "steps"), [(5, 2), (13, 1), (0, 5), (10, 5)])
+def test_steps_that_do_not_fit_the_recipe_are_an_error(models, steps, source, target, new_run):
+    with pytest.raises(ValueError, match=f"= {models * steps} must divide the recipe's 12 steps"):
+        LOLSGD(local_models=models, local_steps=steps).adapt(source, target, new_run())

@@ -1,0 +1,51 @@
+"""Interpolation between the source and the fine-tuned model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from baselines.finetune import Finetune
+from baselines.wise_ft import WiSEFT
+
+
+@pytest.fixture
+def tuned(source, target, new_run):
+    return Finetune().adapt(source, target, new_run())
+
+
+def test_alpha_0_is_the_source_and_alpha_1_the_fine_tuned_model(
+    source, target, tuned, new_run, moved
+):
+    run = new_run(base=tuned)
+    counters = {name for name in tuned.state_dict() if name.endswith("num_batches_tracked")}
+    assert moved(source.copy(), WiSEFT(alpha=0.0).adapt(source, target, run)) == counters
+    assert not moved(tuned, WiSEFT(alpha=1.0).adapt(source, target, run))
+
+
+def test_alpha_0_predicts_as_the_source_to_the_bit(source, target, tuned, new_run):
+    run = new_run(base=tuned)
+    images = run.transforms.evaluate(target.images)
+    model = WiSEFT(alpha=0.0).adapt(source, target, run)
+    assert torch.equal(model(images), source.logits(images))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.2])
+def test_weights_and_batch_norm_statistics_are_interpolated(alpha, source, target, tuned, new_run):
+    model = WiSEFT(alpha=alpha).adapt(source, target, new_run(base=tuned))
+    start, end = source.copy().state_dict(), tuned.state_dict()
+    for name, value in model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert value == end[name]
+        else:
+            wanted = (1 - alpha) * start[name].double() + alpha * end[name].double()
+            torch.testing.assert_close(value, wanted.float())
+
+
+def test_it_is_half_way_unless_told_and_leaves_the_base_alone(
+    source, target, tuned, new_run, moved
+):
+    before = tuned.copy()
+    assert WiSEFT().alpha == 0.5
+    WiSEFT().adapt(source, target, new_run(base=tuned))
+    assert not moved(before, tuned)

@@ -1,0 +1,227 @@
+"""The grid of a suite, and the key of a run: what changes it and what does not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import registry, source
+from benchmark.errors import ManifestError, MethodError, UsageError
+from benchmark.manifest import Manifest, Suite
+from benchmark.registry import MethodDescription, described
+from benchmark.runs import plan
+from benchmark.runs.plan import RunSpec, grid, select, with_sources
+from benchmark.source import SourceCheckpoint
+
+pytestmark = pytest.mark.usefixtures("own_data")
+
+
+@pytest.fixture
+def method(tmp_path: Path) -> Callable[..., MethodDescription]:
+    """Describes a method as its child would: ``method('lolsgd', rounds=('int', 10))``."""
+
+    def describe(
+        name: str, base: str | None = None, **fields: tuple[str, Any]
+    ) -> MethodDescription:
+        answer = {
+            "name": name,
+            "summary": "",
+            "base": base,
+            "track": "standard",
+            "uses_features": False,
+            "fields": [{"name": n, "type": k, "default": d} for n, (k, d) in fields.items()],
+            "files": [],
+            "distributions": [],
+        }
+        origin = registry.MethodSource(name, f"plugin.{name}", "M", None, "test 1.0")
+        return described(origin, lambda _: answer)
+
+    return describe
+
+
+class TestGrid:
+    def test_task_by_task_and_bases_first(
+        self, mini: Manifest, method: Callable[..., MethodDescription]
+    ) -> None:
+        methods = [method("finetune"), method("calibrated", base="finetune"), method("source")]
+        cells = grid(mini, ["solid-outline", "outline-solid"], methods, [0, 1], "cpu", {})
+        assert [cell.name for cell in cells] == [
+            f"{name} {task} seed {seed}"
+            for task in ("solid-outline", "outline-solid")
+            for name in ("finetune", "calibrated", "source")
+            for seed in (0, 1)
+        ]
+        for cell in cells:
+            if cell.method.base:
+                assert cell.base is not None
+                assert (cell.base.method.name, cell.base.task, cell.base.seed) == (
+                    "finetune", cell.task, cell.seed
+                )  # fmt: skip
+            else:
+                assert cell.base is None
+
+    def test_a_setting_goes_to_every_method_that_has_the_field(
+        self, mini: Manifest, method: Callable[..., MethodDescription]
+    ) -> None:
+        methods = [
+            method("a", alpha=("float", 0.1), rounds=("int", 3)),
+            method("b", alpha=("float", 0.2)),
+            method("c"),
+        ]
+        settings = {"alpha": "0.2"}
+        cells = grid(mini, ["outline-solid"], methods, [0], "cpu", settings)
+        assert [dict(cell.config) for cell in cells] == [
+            {"alpha": 0.2, "rounds": 3}, {"alpha": 0.2}, {}
+        ]  # fmt: skip
+        assert [cell.label for cell in cells] == ["a(alpha=0.2)", "b", "c"]
+
+    def test_a_field_that_nobody_has(
+        self, mini: Manifest, method: Callable[..., MethodDescription]
+    ) -> None:
+        with pytest.raises(MethodError, match=r"--set beta: no chosen .*; fields: alpha"):
+            grid(
+                mini, ["outline-solid"], [method("a", alpha=("int", 1))], [0], "cpu", {"beta": "1"}
+            )
+        with pytest.raises(MethodError, match="fields: none"):
+            grid(mini, ["outline-solid"], [method("b")], [0], "cpu", {"beta": "1"})
+
+    def test_a_value_of_the_wrong_type(
+        self, mini: Manifest, method: Callable[..., MethodDescription]
+    ) -> None:
+        with pytest.raises(MethodError, match=r"--set alpha=x: a\.alpha must be of type int"):
+            grid(mini, ["outline-solid"], [method("a", alpha=("int", 1))], [0], "cpu",
+                 {"alpha": "x"})  # fmt: skip
+
+    def test_an_unknown_task(
+        self, mini: Manifest, method: Callable[..., MethodDescription]
+    ) -> None:
+        with pytest.raises(ManifestError, match="no task 'solid-solid'"):
+            grid(mini, ["solid-solid"], [method("a")], [0], "cpu", {})
+
+
+class TestSelect:
+    SUITE = Suite("icons", "Icons", "icons@1.0", ("t1", "t2", "t3"), ("source",), (0, 1, 2))
+
+    def test_all_where_none_are_named(self) -> None:
+        assert select(self.SUITE, [], []) == (["t1", "t2", "t3"], [0, 1, 2])
+
+    def test_some_in_the_order_of_the_suite(self) -> None:
+        assert select(self.SUITE, ["t3", "t1", "t3"], [2, 0]) == (["t1", "t3"], [0, 2])
+
+    def test_what_is_not_the_suites(self) -> None:
+        with pytest.raises(UsageError, match="--task t9 is not in suite icons; it has: t1, t2, t3"):
+            select(self.SUITE, ["t9"], [])
+        with pytest.raises(UsageError, match="--seed 3 is not in suite icons; it has: 0, 1, 2"):
+            select(self.SUITE, [], [3])
+
+
+class TestDevice:
+    def test_cpu_asks_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(plan, "_torch_sees_cuda", lambda: pytest.fail("torch was asked"))
+        assert plan.resolve_device("cpu") == "cpu"
+
+    def test_cuda_where_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(plan, "_torch_sees_cuda", lambda: False)
+        assert plan.resolve_device("auto") == "cpu"
+        with pytest.raises(UsageError, match="--device cuda: torch finds no CUDA device"):
+            plan.resolve_device("cuda")
+
+
+Keys = Callable[..., RunSpec]
+
+
+@pytest.fixture
+def spec(mini: Manifest, method: Callable[..., MethodDescription]) -> Keys:
+    """The spec of a run with some of its ingredients replaced."""
+
+    def make(
+        manifest: Manifest = mini,
+        task: str = "outline-solid",
+        seed: int = 0,
+        alpha: str = "1",
+        beta: str = "1",
+        digest: str = "a" * 64,
+        device: str = "cpu",
+        code: str = "",
+        name: str = "calibrated",
+    ) -> RunSpec:
+        base = method("finetune", beta=("float", 1.0))
+        derived = method(name, base="finetune", alpha=("float", 1.0))
+        derived = dataclasses.replace(derived, code={"files": [["x.py", code]]})
+        settings = {"alpha": alpha, "beta": beta}
+        cells = grid(manifest, [task], [base, derived], [seed], device, settings)
+        checkpoint = SourceCheckpoint(Path("model.safetensors"), digest, {})
+        *_, last = with_sources(cells, {cell.source: checkpoint for cell in cells})
+        return last
+
+    return make
+
+
+class TestKey:
+    def test_is_stable(self, spec: Keys, draft: Any) -> None:
+        """Not even where the manifest lies, or the order of its rows, plays a part."""
+        draft.rows.reverse()
+        assert spec().key == spec().key == spec(manifest=draft.read()).key
+        assert len(spec().key) == 64
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"seed": 1}, {"task": "solid-outline"}, {"alpha": "0.5"}, {"digest": "b" * 64},
+            {"device": "cuda"}, {"code": "other"}, {"name": "other"}, {"beta": "2"},
+        ],
+        ids=lambda change: next(iter(change)),
+    )  # fmt: skip
+    def test_changes_with(self, spec: Keys, change: dict[str, Any]) -> None:
+        assert spec(**change).key != spec().key
+
+    def test_a_base_stands_for_all_that_it_was_made_from(self, spec: Keys) -> None:
+        """beta is a field of the base alone: the run's own settings are the same."""
+        one, two = spec(), spec(beta="2")
+        assert one.base is not None
+        assert two.base is not None
+        assert one.made_from["config"] == two.made_from["config"]
+        assert one.made_from["base"] == one.base.key != two.base.key
+
+    @pytest.mark.parametrize("part", ["recipe", "source", "model", "transforms"])
+    def test_changes_with_every_part_of_the_manifest(
+        self, spec: Keys, draft: Any, part: str
+    ) -> None:
+        draft.document[part]["more"] = 1
+        assert spec(manifest=draft.read()).key != spec().key
+
+    def test_changes_with_an_image(self, spec: Keys, draft: Any) -> None:
+        draft.rows[0]["sha256"] = "0" * 64
+        assert spec(manifest=draft.read()).key != spec().key
+
+    @pytest.mark.parametrize("name", ["compute_digest", "version", "PROTOCOL", "SWITCHES"])
+    def test_changes_with_what_computes(
+        self, spec: Keys, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        before = spec().key
+        other: Any = {
+            "compute_digest": lambda: "other",
+            "version": lambda distribution: "0.0",
+            "PROTOCOL": "9.9",
+            "SWITCHES": {},
+        }[name]
+        monkeypatch.setattr(source, name, other)
+        assert spec().key != before
+
+    def test_a_file_that_computes_changed_by_one_byte(
+        self, spec: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = Path(registry.__file__).parent
+        for name in registry.COMPUTES:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes((package / name).read_bytes())
+        before = spec().key
+        monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+        assert spec().key == before
+        training = tmp_path / "training.py"
+        training.write_bytes(training.read_bytes() + b"\n")
+        assert spec().key != before

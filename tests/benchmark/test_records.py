@@ -1,0 +1,210 @@
+"""What a run leaves behind is read back as it was written, or refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from benchmark import records
+from benchmark.errors import RecordError
+from benchmark.files import digest_json
+from benchmark.records import (
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    RunRecord,
+    read_predictions,
+    write_predictions,
+)
+
+PROPERTY = settings(deadline=None, database=None, max_examples=50)
+MADE_FROM = {"task": "outline-solid", "seed": 1, "recipe": {"lr": 0.1}}
+RECORD = RunRecord(
+    key=digest_json(MADE_FROM),
+    made_from=MADE_FROM,
+    manifest="icons@1.0",
+    task="outline-solid",
+    method="finetune",
+    label="finetune(alpha=0.5)",
+    config={"alpha": 0.5, "name": "é"},
+    track="standard",
+    seed=1,
+    status="failed",
+    error={"kind": "exception", "message": "no \x1b[31m", "traceback": "..."},
+    cost={"wall_seconds": 1.5, "total_steps": 200},
+    environment={"torch": "2.6.0"},
+    isolation=["child-process"],
+    log=[{"step": 1, "loss": 0.5}],
+)
+
+
+class TestRecord:
+    def write(self, folder: Path, **changes: object) -> None:
+        data = {**json.loads(RECORD.to_bytes()), **changes}
+        (folder / RECORD_FILE).write_text(json.dumps(data))
+
+    def test_round_trip(self, tmp_path: Path) -> None:
+        (tmp_path / RECORD_FILE).write_bytes(RECORD.to_bytes())
+        assert RunRecord.read(tmp_path) == RECORD
+        assert RunRecord.read(tmp_path).to_bytes() == RECORD.to_bytes()
+
+    def test_equal_records_have_equal_bytes(self) -> None:
+        shuffled = dataclasses.replace(RECORD, made_from=dict(reversed(MADE_FROM.items())))
+        assert shuffled.to_bytes() == RECORD.to_bytes()
+
+    def test_what_it_was_made_from_cannot_be_changed(self, tmp_path: Path) -> None:
+        self.write(tmp_path, made_from={**MADE_FROM, "seed": 2})
+        with pytest.raises(RecordError, match="key is not the digest of made_from"):
+            RunRecord.read(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"format": 2}, "not a run record of format 1"),
+            ({"format": None}, "not a run record of format 1"),
+            ({"score": 99.0}, "has the wrong fields: score"),
+            ({"key": "abc"}, "key is 'abc'"),
+            ({"key": 7}, "key is '7'"),
+            ({"key": "0" * 64}, "key is not the digest of made_from"),
+            ({"made_from": []}, r"made_from is '\[\]'"),
+            ({"status": "great"}, "status is 'great'"),
+            ({"status": ["ok"]}, "status is"),
+            ({"seed": "1"}, "seed is '1'"),
+            ({"seed": True}, "seed is 'True'"),
+            ({"seed": 1 << 63}, "seed is"),
+            ({"label": None}, "label is 'None'"),
+            ({"config": "alpha=1"}, "config is"),
+            ({"error": "boom"}, "error is 'boom'"),
+            ({"error": {"message": 3}}, "error is"),
+            ({"predictions_sha256": "f" * 63}, "predictions_sha256 is"),
+            ({"cost": None}, "cost is 'None'"),
+            ({"cost": {"wall_seconds": "1"}}, "cost is"),
+            ({"cost": {"total_steps": 1.5}}, "cost is"),
+            ({"cost": {"peak_memory": True}}, "cost is"),
+            ({"isolation": "child-process"}, "isolation is 'child-process'"),
+            ({"log": [1]}, "log is"),
+        ],
+    )
+    def test_refused(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+        self.write(tmp_path, **changes)
+        with pytest.raises(RecordError, match=message) as caught:
+            RunRecord.read(tmp_path)
+        assert str(tmp_path / RECORD_FILE) in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["[]", "3", "{", "", '{"format": 1}', '{"seed": NaN}'])
+    def test_not_a_record(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / RECORD_FILE).write_text(text)
+        with pytest.raises(RecordError, match=RECORD_FILE):
+            RunRecord.read(tmp_path)
+
+    def test_missing_and_too_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(RecordError, match="cannot read"):
+            RunRecord.read(tmp_path)
+        monkeypatch.setattr(records, "MAX_RECORD_BYTES", 10)
+        self.write(tmp_path)
+        with pytest.raises(RecordError, match="larger than 10 bytes"):
+            RunRecord.read(tmp_path)
+
+
+def table(ids: Any = None, logits: Any = None, **columns: Any) -> pa.Table:
+    """A valid predictions table of two samples and three classes, with changes."""
+    ids = pa.array(["a", "b"]) if ids is None else ids
+    if logits is None:
+        logits = pa.array([[1, 2, 3], [4, 5, 6]], pa.list_(pa.float32(), 3))
+    return pa.table({"sample_id": ids, "logits": logits, **columns})
+
+
+class TestPredictions:
+    @PROPERTY
+    @given(
+        logits=arrays(
+            np.float32,
+            st.tuples(st.integers(0, 20), st.integers(1, 6)),
+            elements=st.floats(width=32),
+        )
+    )
+    def test_round_trip(self, tmp_path_factory: pytest.TempPathFactory, logits: np.ndarray) -> None:
+        path = tmp_path_factory.mktemp("p") / PREDICTIONS_FILE
+        ids = tuple(f"sample-{i}" for i in range(len(logits)))
+        write_predictions(path, ids, logits)
+        found_ids, found = read_predictions(path)
+        assert found_ids == ids
+        assert found.dtype == np.float32
+        assert found.tobytes() == logits.tobytes()
+
+    def test_equal_input_gives_equal_bytes(self, tmp_path: Path) -> None:
+        logits = np.random.default_rng(0).normal(size=(100, 65)).astype(np.float32)
+        ids = [f"sample-{i}" for i in range(100)]
+        write_predictions(tmp_path / "a", ids, logits)
+        write_predictions(tmp_path / "b", ids, np.asfortranarray(logits))
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    def test_of_another_writer(self, tmp_path: Path) -> None:
+        """Several row groups, compressed, and a column that nobody asked for."""
+        path = tmp_path / PREDICTIONS_FILE
+        written = table(note=pa.array(["x", "y"]))
+        pq.write_table(written, path, compression="zstd", row_group_size=1)
+        ids, logits = read_predictions(path)
+        assert ids == ("a", "b")
+        assert logits.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            (table().drop_columns(["logits"]), "must have one column sample_id and one"),
+            (table().rename_columns(["id", "logits"]), "must have one column sample_id and one"),
+            (table().append_column("sample_id", pa.array(["c", "d"])), "must have one column"),
+            (table(ids=pa.array([1, 2])), "sample_id is int64, not string"),
+            (table(logits=pa.array([1.0, 2.0])), "logits is double, not a fixed-size list"),
+            (
+                table(logits=pa.array([[1.0, 2.0], [3.0]], pa.list_(pa.float32()))),
+                "not a fixed-size list of float32",
+            ),
+            (
+                table(logits=pa.array([[1, 2], [3, 4]], pa.list_(pa.float64(), 2))),
+                "not a fixed-size list of float32",
+            ),
+            (table(ids=pa.array(["a", None])), "has empty values"),
+            (
+                table(logits=pa.array([[1, 2], None], pa.list_(pa.float32(), 2))),
+                "has empty values",
+            ),
+            (
+                table(logits=pa.array([[1, 2], [3, None]], pa.list_(pa.float32(), 2))),
+                "has empty values",
+            ),
+            (
+                table(ids=pa.array([b"\xff", b"b"]).view(pa.string())),
+                "not a readable Parquet file",
+            ),
+        ],
+    )
+    def test_refused(self, tmp_path: Path, written: pa.Table, message: str) -> None:
+        path = tmp_path / PREDICTIONS_FILE
+        pq.write_table(written, path)
+        with pytest.raises(RecordError, match=message) as caught:
+            read_predictions(path)
+        assert str(caught.value).startswith(str(path))
+
+    def test_not_a_file_that_can_be_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / PREDICTIONS_FILE
+        with pytest.raises(RecordError, match="does not exist"):
+            read_predictions(path)
+        path.write_bytes(b"PAR1")
+        with pytest.raises(RecordError, match="not a readable Parquet file"):
+            read_predictions(path)
+        pq.write_table(table(), path)
+        monkeypatch.setattr(records, "MAX_PREDICTIONS", 5)
+        with pytest.raises(RecordError, match="claims 2 x 3 logits; that is too many"):
+            read_predictions(path)

@@ -1,0 +1,296 @@
+"""Which rows form a table, what is averaged, and what is named instead."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.manifest import Manifest, Suite, load_suite
+from benchmark.records import PROTOCOL, RunRecord
+from leaderboard.board import COLUMNS, MEAN, Board, build_boards
+from leaderboard.results import COUNTS, METRICS, SCHEMA, update_results
+
+PROPERTY = settings(deadline=None, database=None, max_examples=20)
+WriteRun = Callable[..., RunRecord]
+TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
+
+
+@pytest.fixture(scope="session")
+def suite() -> Suite:
+    return dataclasses.replace(load_suite("icons"), methods=("source", "finetune"))
+
+
+def row(icons: Manifest, label: str, task: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """A row as ``update_results`` makes it, with round numbers."""
+    base: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+    base |= dict.fromkeys(METRICS, 50.0) | dict.fromkeys(COUNTS, 100)
+    return base | {
+        "key": f"{label} {task} {seed} {sorted(changes.items())}",
+        "status": "ok",
+        "manifest": icons.reference,
+        "manifest_digest": icons.digest,
+        "protocol": PROTOCOL,
+        "model": "{}",
+        "recipe_digest": "r",
+        "source_digest": f"checkpoint of {task.partition('-')[0]}",
+        "task": task,
+        "method": label.partition("(")[0],
+        "label": label,
+        "track": "standard",
+        "seed": seed,
+        "measured_finished": 1000.0,
+        **changes,
+    }
+
+
+def grid(icons: Manifest, label: str, **changes: Any) -> list[dict[str, Any]]:
+    """All rows of a method."""
+    return [row(icons, label, task, seed, **changes) for task in TASKS for seed in range(3)]
+
+
+def failed(icons: Manifest, label: str, task: str, seed: int, message: str = "m") -> Any:
+    scores = dict.fromkeys((*METRICS, *COUNTS))
+    return row(icons, label, task, seed, status="failed", error_message=message, **scores)
+
+
+def build(suite: Suite, icons: Manifest, rows: list[dict[str, Any]]) -> list[Board]:
+    return build_boards(suite, icons, pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def cell(board: Board, label: str, task: str) -> Mapping[Any, Any]:
+    return board.of_task(task)[label]
+
+
+class TestFromRuns:
+    def test_a_workspace(
+        self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
+    ) -> None:
+        for method, skill in (("source", 0.5), ("finetune", 2.0)):
+            for task in TASKS:
+                for seed in range(3):
+                    write_run(tmp_path, method, task, seed, skill=skill)
+        results = update_results(tmp_path, [icons])
+        (board,) = build_boards(suite, icons, results)
+        assert board.labels == ["finetune", "source"]
+        assert board.problems == ()
+        assert board.counts == (
+            ("outline-solid", 520, 599), ("solid-outline", 738, 828),
+            ("outline+solid-color", 215, 203),
+        )  # fmt: skip
+        rows = results.to_pylist()
+        for label in board.labels:
+            for task in TASKS:
+                values = [r["ausuc"] for r in rows if (r["label"], r["task"]) == (label, task)]
+                found = cell(board, label, task)
+                assert found["state"] == "ok"
+                assert found["ausuc"] == pytest.approx(statistics.fmean(values))
+                assert found["ausuc_std"] == pytest.approx(statistics.stdev(values))
+            by_seed = [
+                statistics.fmean(
+                    r["overall"] for r in rows if (r["label"], r["seed"]) == (label, s)
+                )
+                for s in range(3)
+            ]
+            assert cell(board, label, MEAN)["overall"] == pytest.approx(statistics.fmean(by_seed))
+            assert cell(board, label, MEAN)["overall_std"] == pytest.approx(
+                statistics.stdev(by_seed)
+            )
+
+
+class TestCells:
+    def test_columns(self, suite: Suite, icons: Manifest) -> None:
+        (board,) = build(suite, icons, grid(icons, "source"))
+        values = [name for c in COLUMNS for name in (c.name, f"{c.name}_std")]
+        assert list(board.cells.columns) == ["label", "track", "task", "seeds", "state", *values]
+        assert board.cells["task"].tolist() == [*TASKS, MEAN]
+
+    def test_one_seed_has_no_spread(self, suite: Suite, icons: Manifest) -> None:
+        one = dataclasses.replace(suite, seeds=(0,))
+        (board,) = build(one, icons, [row(icons, "source", t) for t in TASKS])
+        assert cell(board, "source", MEAN)["state"] == "ok"
+        assert math.isnan(cell(board, "source", MEAN)["overall_std"])
+
+    def test_a_failure_is_named_and_never_averaged_over(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = grid(icons, "source") + grid(icons, "finetune")
+        rows = [r for r in rows if (r["label"], r["task"], r["seed"]) != ("finetune", TASKS[0], 1)]
+        rows.append(failed(icons, "finetune", TASKS[0], 1, "out of memory\nsecond line"))
+        (board,) = build(suite, icons, rows)
+        for task in (TASKS[0], MEAN):
+            found = cell(board, "finetune", task)
+            assert found["state"] == "failed"
+            assert all(math.isnan(found[c.name]) for c in COLUMNS)
+        assert cell(board, "finetune", TASKS[1])["overall"] == 50.0
+        assert cell(board, "source", MEAN)["overall"] == 50.0
+        assert board.problems == ("failed: finetune on outline-solid, seed 1: out of memory",)
+
+    def test_what_was_not_run_is_named(self, suite: Suite, icons: Manifest) -> None:
+        rows = [r for r in grid(icons, "mine") if (r["task"], r["seed"]) != (TASKS[2], 2)]
+        rows = [r for r in rows if r["task"] != TASKS[1]]
+        (board,) = build(suite, icons, rows)
+        assert board.problems == (
+            "not run: source",
+            "not run: finetune",
+            "not run: mine on solid-outline, seeds 0, 1, 2",
+            "not run: mine on outline+solid-color, seed 2",
+        )
+        assert (cell(board, "mine", TASKS[2])["state"], cell(board, "mine", TASKS[2])["seeds"]) == (
+            "partial", 2
+        )  # fmt: skip
+        assert cell(board, "mine", TASKS[1])["seeds"] == 0
+        assert cell(board, "mine", MEAN)["state"] == "partial"
+        assert math.isnan(cell(board, "mine", MEAN)["overall"])
+
+    def test_disruption_is_the_loss_against_the_source_on_the_same_task_and_seed(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = [row(icons, "source", t, s, missing=40.0 + s) for t in TASKS for s in range(3)]
+        rows += [row(icons, "finetune", t, s, missing=10.0) for t in TASKS for s in range(3)]
+        rows += [row(icons, "mine", t, s, missing=50.0 + s) for t in TASKS for s in range(3)]
+        (board,) = build(suite, icons, rows)
+        assert cell(board, "finetune", TASKS[0])["disruption"] == 31.0
+        assert cell(board, "finetune", TASKS[0])["disruption_std"] == 1.0
+        assert cell(board, "mine", MEAN)["disruption"] == -10.0
+        assert cell(board, "source", MEAN)["disruption"] == 0.0
+
+    def test_disruption_is_not_averaged_over_what_is_left(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        source = grid(icons, "source")[1:]  # no source for the first task's seed 0
+        (board,) = build(suite, icons, source + grid(icons, "finetune"))
+        assert math.isnan(cell(board, "finetune", TASKS[0])["disruption"])
+        assert math.isnan(cell(board, "finetune", MEAN)["disruption"])
+        assert cell(board, "finetune", TASKS[1])["disruption"] == 0.0
+        assert cell(board, "finetune", MEAN)["overall"] == 50.0
+
+    def test_the_newest_of_several_runs_counts(self, suite: Suite, icons: Manifest) -> None:
+        rows = grid(icons, "source", overall=10.0, measured_finished=1.0)
+        rows += grid(icons, "source", overall=20.0, measured_finished=2.0)
+        for ordered in (rows, rows[::-1]):
+            (board,) = build(suite, icons, ordered)
+            assert cell(board, "source", MEAN)["overall"] == 20.0
+            assert cell(board, "source", TASKS[0])["seeds"] == 3
+        older = [failed(icons, "source", TASKS[0], 0) | {"measured_finished": 0.5}]
+        (board,) = build(suite, icons, rows + older)
+        assert cell(board, "source", MEAN)["state"] == "ok"
+
+    def test_order_is_by_mean_overall_with_oracles_last(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = grid(icons, "a", overall=10.0) + grid(icons, "b", overall=30.0)
+        rows += grid(icons, "c", overall=30.0) + grid(icons, "d", overall=99.0, track="oracle")
+        rows += grid(icons, "e", overall=70.0)[:-1]  # no mean
+        (board,) = build(suite, icons, rows)
+        assert board.labels == ["b", "c", "a", "e", "d"]
+
+    def test_settings_are_methods_of_their_own(self, suite: Suite, icons: Manifest) -> None:
+        rows = grid(icons, "wise") + grid(icons, "wise(alpha=0.3)", overall=60.0)
+        (board,) = build(suite, icons, rows)
+        assert board.labels == ["wise(alpha=0.3)", "wise"]
+
+    @pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "a\u009bx", "a\u202eb", "a\r", "a\ud800"])
+    def test_nothing_that_a_terminal_obeys(self, suite: Suite, icons: Manifest, text: str) -> None:
+        rows = (
+            [failed(icons, "source", TASKS[0], 0, f"boom {text}")] if "\ud800" not in text else []
+        )
+        label = f"mine(x={text})".encode(errors="replace").decode()
+        (board,) = build(suite, icons, [*rows, *grid(icons, label)])
+        shown = [*board.labels, *board.problems]
+        assert all(line.isprintable() for line in shown)
+        assert board.problems[0].startswith("failed: source") or not rows
+
+
+class TestTables:
+    def test_no_rows_no_table(self, suite: Suite, icons: Manifest) -> None:
+        assert build(suite, icons, []) == []
+
+    @pytest.mark.parametrize(
+        "changes", [{"manifest_digest": "other"}, {"task": "other"}, {"seed": 9}]
+    )
+    def test_rows_of_another_grid_are_left_out(
+        self, suite: Suite, icons: Manifest, changes: dict[str, Any]
+    ) -> None:
+        assert build(suite, icons, [row(icons, "source", TASKS[0]) | changes]) == []
+
+    @pytest.mark.parametrize(
+        "changes", [{"protocol": "0.9"}, {"model": '{"w":1}'}, {"recipe_digest": "other"}]
+    )
+    def test_rows_that_do_not_compare_are_in_tables_of_their_own(
+        self, suite: Suite, icons: Manifest, changes: dict[str, Any]
+    ) -> None:
+        rows = grid(icons, "source", measured_finished=2.0)
+        rows += grid(icons, "finetune", measured_finished=1.0, **changes)
+        first, second = build(suite, icons, rows)
+        assert (first.name, second.name) == ("icons", "icons, table 2")
+        assert (first.labels, second.labels) == (["source"], ["finetune"])
+        assert "not run: finetune" in first.problems
+        assert "not run: source" in second.problems
+
+    def test_each_source_checkpoint_has_its_own_table(self, suite: Suite, icons: Manifest) -> None:
+        rows = grid(icons, "source", measured_finished=1.0, source_digest="older")
+        rows += grid(icons, "source", measured_finished=2.0, source_digest="newer", overall=60.0)
+        rows.append(row(icons, "finetune", TASKS[0], source_digest="older", measured_finished=1.0))
+        first, second = build(suite, icons, rows)
+        assert first.context["source models"] == "outline newer, solid newer, outline+solid newer"
+        assert second.context["source models"] == "outline older, solid older, outline+solid older"
+        assert (first.labels, second.labels) == (["source"], ["source", "finetune"])
+        assert cell(second, "finetune", TASKS[0])["disruption"] == 0.0
+
+    def test_tasks_of_one_source_domain_share_its_checkpoint(self, draft: Any) -> None:
+        """Two tasks start from outline; where one was run anew, the other is in another table."""
+        draft.document["tasks"][1] |= {"id": "outline-color", "sources": ["outline"],
+                                       "target": "color"}  # fmt: skip
+        mini = draft.read()
+        tasks = ("outline-solid", "outline-color")
+        suite = Suite("s", "S", "mini@0.1", tasks, ("source",), (0,))
+        rows = [
+            row(mini, "source", tasks[0], measured_finished=1.0, source_digest="older"),
+            row(mini, "source", tasks[1], measured_finished=1.0, source_digest="older"),
+            row(mini, "source", tasks[0], measured_finished=2.0, source_digest="newer"),
+        ]
+        first, second = build(suite, mini, rows)
+        assert first.context["source models"] == "outline newer"
+        assert first.problems == ("not run: source on outline-color, seed 0",)
+        assert second.context["source models"] == "outline older"
+        assert second.problems == ()
+
+    def test_the_caption_says_what_all_rows_share(self, suite: Suite, icons: Manifest) -> None:
+        (board,) = build(suite, icons, grid(icons, "source"))
+        assert board.context == {
+            "manifest": f"icons@1.0 ({icons.digest[:12]})",
+            "protocol": PROTOCOL,
+            "source models": "outline checkpoint o, solid checkpoint o, outline+solid checkpoint o",
+        }
+
+    @PROPERTY
+    @given(data=st.data())
+    def test_the_order_of_rows_plays_no_part(
+        self, suite: Suite, icons: Manifest, data: st.DataObject
+    ) -> None:
+        rows = grid(icons, "source") + grid(icons, "finetune", overall=60.0)
+        rows += grid(icons, "mine", source_digest="other", measured_finished=5.0)
+        rows.append(failed(icons, "other", TASKS[1], 2))
+        boards = build(suite, icons, rows)
+        shuffled = build(suite, icons, data.draw(st.permutations(rows)))
+        for one, other in zip(boards, shuffled, strict=True):
+            assert one.cells.equals(other.cells)
+            assert (one.context, one.problems) == (other.context, other.problems)
+
+    def test_thousands_of_rows_take_no_time(self, suite: Suite, icons: Manifest) -> None:
+        rows = [r for i in range(400) for r in grid(icons, f"m(x={i})", overall=i / 10)]
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        begun = time.perf_counter()
+        (board,) = build_boards(suite, icons, table)
+        assert time.perf_counter() - begun < 5  # a second on an idle machine
+        assert len(board.labels) == 400

@@ -1,0 +1,208 @@
+"""The board as text: rounded for people, exact for machines, and never obeyed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.manifest import Manifest, Suite, load_suite
+from benchmark.records import RunRecord
+from leaderboard.board import COLUMNS, MEAN, Board, build_boards
+from leaderboard.render import FORMATS
+from leaderboard.results import update_results
+
+WriteRun = Callable[..., RunRecord]
+TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    methods = ("source", "finetune", "frozen-classifier", "lolsgd")
+    return dataclasses.replace(load_suite("icons"), methods=methods)
+
+
+@pytest.fixture
+def boards(tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun) -> list[Board]:
+    """Whole, partial, failed and oracle cells, and a second table."""
+    for task in TASKS:
+        for seed in range(3):
+            write_run(tmp_path, "source", task, seed, skill=0.5)
+            write_run(tmp_path, "upper-bound", task, seed, skill=3.0, track="oracle")
+    write_run(tmp_path, "finetune", TASKS[0], 0, skill=2.0)
+    write_run(tmp_path, "finetune", TASKS[0], 1, skill=2.0)
+    error = {"kind": "exception", "message": "no memory", "traceback": "long"}
+    write_run(tmp_path, "lolsgd", TASKS[0], 0, status="failed", error=error)
+    write_run(tmp_path, "finetune", made={"source": "f" * 64}, finished=1.0)
+    return build_boards(suite, icons, update_results(tmp_path, [icons]))
+
+
+def tables(markdown: str) -> dict[str, list[list[str]]]:
+    """Heading to rows of cells, as a reader of GitHub Markdown would split them."""
+    found: dict[str, list[list[str]]] = {}
+    heading = ""
+    for line in markdown.splitlines():
+        if line.startswith("#"):
+            heading = line.strip("# ")
+        if line.startswith("|"):
+            cells = [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]]
+            found.setdefault(heading, []).append(cells)
+    return found
+
+
+class TestMarkdown:
+    def test_sections(self, boards: list[Board]) -> None:
+        text = FORMATS["markdown"](boards)
+        headings = [line for line in text.splitlines() if line.startswith("#")]
+        assert headings == [
+            "# Leaderboard: icons",
+            "## Mean over 3 tasks",
+            "## outline-solid (n_seen = 520, n_missing = 599)",
+            "## solid-outline (n_seen = 738, n_missing = 828)",
+            "## outline+solid-color (n_seen = 215, n_missing = 203)",
+            "## Not in the table",
+            "# Leaderboard: icons, table 2",
+            "## Mean over 3 tasks",
+            "## outline-solid (n_seen = 520, n_missing = 599)",
+            "## solid-outline",
+            "## outline+solid-color",
+            "## Not in the table",
+        ]
+        assert "- source models: outline " in text
+        assert text.endswith("\n")
+
+    def test_every_row_has_every_column(self, boards: list[Board]) -> None:
+        for rows in tables(FORMATS["markdown"](boards)).values():
+            assert rows[0] == ["method", *(c.title for c in COLUMNS)]
+            assert {len(row) for row in rows} == {len(COLUMNS) + 1}
+
+    def test_cells(self, boards: list[Board]) -> None:
+        rows = tables(FORMATS["markdown"](boards[:1]))[
+            "outline-solid (n_seen = 520, n_missing = 599)"
+        ]
+        by_name = {row[0]: row[1:] for row in rows[2:]}
+        assert list(by_name) == [
+            "source", "finetune (2 of 3 seeds)", "lolsgd (failed)", "upper-bound (oracle)"
+        ]  # fmt: skip
+        for name, cells in by_name.items():
+            number = r"-?\d+\.\d"
+            if name == "lolsgd (failed)":
+                assert cells == ["-"] * len(COLUMNS)
+                continue
+            assert all(re.fullmatch(rf"{number} ± \d+\.\d", c) for c in cells[:3])
+            assert re.fullmatch(number, cells[3])
+            assert re.fullmatch(r"0\.\d{3}", cells[5])
+            assert cells[6:] == ["200", "100", "2.0"]
+        assert by_name["source"][3] == "0.0"  # not -0.0
+
+    def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:
+        rows = tables(FORMATS["markdown"](boards[:1]))["Mean over 3 tasks"]
+        by_name = {row[0]: row[1:] for row in rows[2:]}
+        assert by_name["finetune"] == ["-"] * len(COLUMNS)
+        assert by_name["lolsgd (failed)"] == ["-"] * len(COLUMNS)
+
+    def test_problems(self, boards: list[Board]) -> None:
+        text = FORMATS["markdown"](boards[:1])
+        assert "- failed: lolsgd on outline-solid, seed 0: no memory\n" in text
+        assert "- not run: frozen-classifier\n" in text
+        assert "- not run: finetune on outline-solid, seed 2\n" in text
+
+    def test_one_task_has_no_mean(
+        self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
+    ) -> None:
+        write_run(tmp_path, "source")
+        one = dataclasses.replace(suite, tasks=(TASKS[0],), seeds=(0,), methods=("source",))
+        text = FORMATS["markdown"](build_boards(one, icons, update_results(tmp_path, [icons])))
+        assert "Mean over" not in text
+        assert "Not in the table" not in text
+        assert "±" not in text.partition("## outline-solid")[2]
+
+    @pytest.mark.parametrize(
+        ("words", "shown"),
+        [
+            ("\x1b[31mred\x1b[0m", r"?\[31mred?\[0m"),
+            ("\x1b]8;;http://x\x07link\x1b]8;;\x07", r"?\]8;;http://x?link?\]8;;?"),
+            ("one\ntwo", None),
+            ("\rover", "?over"),
+            ("a|b", r"a\|b"),
+            ("`code`", r"\`code\`"),
+            ("<img src=x>", r"\<img src=x\>"),
+            ("![x](http://x)", r"!\[x\](http://x)"),
+            ("**bold**", r"\*\*bold\*\*"),
+            ("Foo.__init__() of a_name", r"Foo.\_\_init\_\_() of a_name"),
+            (r"a\|b", r"a\\\|b"),
+            ("\u202eright to left", "?right to left"),
+            ("x" * 300, "x" * 200),
+        ],
+    )
+    def test_words_of_a_method_are_shown_and_not_obeyed(
+        self,
+        tmp_path: Path,
+        suite: Suite,
+        icons: Manifest,
+        write_run: WriteRun,
+        words: str,
+        shown: str | None,
+    ) -> None:
+        error = {"kind": "exception", "message": words, "traceback": words}
+        write_run(tmp_path, "lolsgd", status="failed", error=error)
+        write_run(tmp_path, "mine", config={"x": words}, label=f"mine(x={words})")
+        made = build_boards(suite, icons, update_results(tmp_path, [icons]))
+        text = FORMATS["markdown"](made)
+        assert all(c.isprintable() or c == "\n" for c in text)
+        assert {len(row) for rows in tables(text).values() for row in rows} == {len(COLUMNS) + 1}
+        if shown is None:
+            assert "seed 0: one\n" in text
+            assert "mine(x=one?two)" in text
+        else:
+            assert f"seed 0: {shown}\n" in text
+            if len(words) < 200:
+                assert f"| mine(x={shown})" in text
+        for name in ("csv", "json"):
+            assert all(c.isprintable() or c == "\n" for c in FORMATS[name](made))
+
+
+class TestData:
+    def test_csv(self, boards: list[Board]) -> None:
+        lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](boards))))
+        assert list(lines[0])[:6] == ["table", "label", "track", "task", "seeds", "state"]
+        assert len(lines) == (4 + 1) * (3 + 1)
+        first = lines[0]
+        cell = boards[0].of_task(TASKS[0])["source"]
+        assert (first["table"], first["label"], first["task"]) == ("icons", "source", TASKS[0])
+        assert float(first["overall"]) == cell["overall"]  # unrounded
+        failed = next(line for line in lines if line["label"] == "lolsgd")
+        assert (failed["state"], failed["overall"]) == ("failed", "")
+        assert [line["table"] for line in lines].count("icons, table 2") == 4
+
+    def test_json(self, boards: list[Board], icons: Manifest) -> None:
+        first, second = json.loads(FORMATS["json"](boards), parse_constant=pytest.fail)
+        assert (first["table"], second["table"]) == ("icons", "icons, table 2")
+        assert first["suite"] == "icons"
+        assert first["tasks"] == list(TASKS)
+        assert first["seeds"] == [0, 1, 2]
+        assert first["manifest"] == f"icons@1.0 ({icons.digest[:12]})"
+        assert first["counts"][TASKS[0]] == {"n_seen": 520, "n_missing": 599}
+        assert first["problems"] == list(boards[0].problems)
+        cells: dict[tuple[str, str], Any] = {(c["label"], c["task"]): c for c in first["cells"]}
+        assert cells["source", MEAN]["overall"] == boards[0].of_task(MEAN)["source"]["overall"]
+        assert cells["lolsgd", TASKS[0]]["overall"] is None
+        assert cells["finetune", TASKS[0]]["seeds"] == 2
+
+    def test_methods_are_in_the_order_of_the_board(self, boards: list[Board]) -> None:
+        for name in ("csv", "json"):
+            text = FORMATS[name](boards[:1])
+            at = [text.index(f"{label}") for label in ("source", "finetune", "lolsgd")]
+            assert at == sorted(at)
+
+    def test_nothing(self) -> None:
+        assert FORMATS["csv"]([]) == ""
+        assert json.loads(FORMATS["json"]([])) == []
+        assert FORMATS["markdown"]([]) == ""
