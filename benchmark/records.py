@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 PROTOCOL = "1.0"  # the version of the rules of measurement; part of every run's key
 MAX_RECORD_BYTES = 16 << 20
-MAX_PREDICTIONS = 20_000_000_000  # logits in one file: far above 52,041 x 345
+MAX_PREDICTIONS = 500_000_000  # logits in one file: far above 52,041 x 345
 RECORD_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.parquet"
 WEIGHTS_FILE = "weights.safetensors"

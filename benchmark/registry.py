@@ -8,15 +8,16 @@ child process describes it as JSON, and the answer is kept until a byte of that 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from benchmark.errors import HTBenchError, MethodError, first
+from benchmark.errors import HTBenchError, MethodError
 from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
 from benchmark.folders import data_folder
 
@@ -24,6 +25,7 @@ GROUP = "holistic_transfer.methods"
 MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_CODE_BYTES = 64 << 20
 MAX_CODE_FILES = 2000
+MAX_TEXT = 200  # characters of a summary or of a setting
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
@@ -43,6 +45,27 @@ COMPUTES = (
 
 Value = bool | int | float | str
 _PYTHON_TYPES: dict[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
+_READERS: dict[str, Callable[[str], Value]] = {
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "int": int,
+    "float": float,
+    "str": str,
+}
+_WANTED = {
+    "bool": "true or false",
+    "int": "a whole number of at most 64 bits",
+    "float": "a finite number",
+    "str": f"at most {MAX_TEXT} printable characters",
+}
+
+
+def _is_plain(value: Value) -> bool:
+    """Whether a setting is one that JSON, a digest and a terminal all take."""
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT and value.isprintable()
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return -(2**63) <= value < 2**63
 
 
 @dataclass(frozen=True)
@@ -87,19 +110,15 @@ class Field:
             MethodError: the text is not of the field's type.
         """
         try:
-            if self.type == "bool":
-                return {"true": True, "false": False}[text.lower()]
-            if self.type == "int":
-                return int(text)
-            if self.type == "float":
-                return float(text)
+            value = _READERS[self.type](text)
         except (KeyError, ValueError):
-            wanted = "true or false" if self.type == "bool" else f"of type {self.type}"
+            value = None
+        if value is None or not _is_plain(value):
             raise MethodError(
-                f"--set {self.name}={text}: {method}.{self.name} must be {wanted} "
-                f"(default {self.default})"
-            ) from None
-        return text
+                f"--set {self.name}={text[:100]!r}: {method}.{self.name} must be "
+                f"{_WANTED[self.type]} (default {self.default})"
+            )
+        return value
 
 
 @dataclass(frozen=True)
@@ -161,16 +180,23 @@ def file_source(argument: str) -> MethodSource:
         MethodError: there is no such file, or the class is no identifier.
     """
     path, colon, attribute = argument, "", ""
-    if not Path(argument).is_file():
+    if not _is_file(argument):
         path, colon, attribute = argument.rpartition(":")
-    file = Path(path).expanduser()
-    if not file.is_file():
+    if not _is_file(path):
         raise MethodError(f"--plugin {argument}: there is no file {path or argument!r}")
+    file = Path(path).expanduser()
     if file.suffix != ".py":
         raise MethodError(f"--plugin {argument}: {file.name} is not a Python file (.py)")
     if colon and not _ATTRIBUTE.fullmatch(attribute):
         raise MethodError(f"--plugin {argument}: {attribute!r} is not the name of a class")
     return MethodSource(None, None, attribute or None, file.resolve(), str(file.resolve()))
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
+        return False
 
 
 def choose(names: Iterable[str], known: Iterable[str]) -> None:
@@ -215,12 +241,14 @@ def described(source: MethodSource, ask: Describe) -> MethodDescription:
     if cache.is_file():
         try:
             answer = read_json(cache, MAX_DESCRIPTION_BYTES, MethodError)
-            if answer["code"] == _code(answer["answer"]):
+            if answer["code"] == _code(source, answer["answer"]):
                 return _checked(source, answer["answer"], answer["code"])
         except (HTBenchError, KeyError, TypeError):
             pass  # a damaged or stale entry is written anew
     answer = ask(source)
-    code = _code(answer)
+    if not isinstance(answer, dict):
+        raise MethodError(f"{source.origin}: the method's description is not an object")
+    code = _code(source, answer)
     description = _checked(source, answer, code)
     write_file(cache, canonical_json({"answer": answer, "code": code}))
     return description
@@ -230,35 +258,42 @@ def _cache_key(source: MethodSource) -> dict[str, Any]:
     return {"source": source.to_json(), "name": source.name, "contract": compute_digest()}
 
 
-def _code(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Digests of the files and distributions that a description says it was loaded from."""
+def _code(source: MethodSource, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Digests of the files and distributions that a description says it was loaded from.
+
+    A plugin's own file counts whatever it says.
+    """
     files, names = answer.get("files"), answer.get("distributions")
     if not _is_strings(files) or not _is_strings(names):
-        raise MethodError("a method's description has no lists of files and distributions")
-    assert isinstance(files, list)
-    assert isinstance(names, list)
-    total, sums = 0, []
-    for name in files:
-        path = Path(name)
-        if not path.is_file():
-            raise MethodError(f"the file {name} of a method is gone")
-        total += path.stat().st_size
-        if total > MAX_CODE_BYTES or len(files) > MAX_CODE_FILES:
-            raise MethodError(f"a method loads more than {MAX_CODE_BYTES} bytes of code: {name}")
-        sums.append([path.name, digest_file(path)])
-    return {"files": sorted(sums), "distributions": sorted(_distribution(n) for n in names)}
+        raise MethodError(f"{source.origin}: the description lists no files and distributions")
+    own = [str(source.file)] if source.file else []
+    total = 0
+    sums: list[list[str]] = []
+    for name in sorted({*files, *own}):
+        try:
+            total += Path(name).stat().st_size
+            if total > MAX_CODE_BYTES or len(sums) >= MAX_CODE_FILES:
+                raise MethodError(
+                    f"{source.origin}: the method loads more code than {MAX_CODE_FILES} files "
+                    f"of {MAX_CODE_BYTES} bytes in all"
+                )
+            sums.append([Path(name).name, digest_file(Path(name))])
+        except (OSError, ValueError) as error:
+            raise MethodError(f"{source.origin}: cannot read its file {name[:200]!r}: {error}"
+                              ) from None  # fmt: skip
+    return {"files": sorted(sums), "distributions": sorted(map(_distribution, names))}
 
 
 def _distribution(name: str) -> list[str]:
     try:
         found = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        raise MethodError(f"the distribution {name} of a method is not installed") from None
+    except (metadata.PackageNotFoundError, ValueError):
+        raise MethodError(f"the distribution {name[:100]!r} of a method is not installed") from None
     record = found.read_text("RECORD") or ""
     return [name, found.version, digest_json(record)]
 
 
-def _is_strings(value: object) -> bool:
+def _is_strings(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
@@ -285,9 +320,20 @@ def _checked(
         )
     if not isinstance(summary, str):
         raise MethodError(f"{source.origin}: {name} has no summary")
+    summary = "".join(c if c.isprintable() else " " for c in summary.replace("``", ""))
     fields = tuple(_field(entry, name, source) for entry in _entries(answer.get("fields")))
-    uses_features = answer.get("uses_features") is True
-    return MethodDescription(source, name, summary[:200], fields, base, track, uses_features, code)
+    if len({f.name for f in fields}) != len(fields):
+        raise MethodError(f"{source.origin}: {name} has two fields of one name")
+    return MethodDescription(
+        source=source,
+        name=name,
+        summary=summary[:MAX_TEXT],
+        fields=fields,
+        base=base,
+        track=track,
+        uses_features=answer.get("uses_features") is True,
+        code=code,
+    )
 
 
 def _entries(value: object) -> list[Mapping[str, Any]]:
@@ -298,24 +344,28 @@ def _entries(value: object) -> list[Mapping[str, Any]]:
 
 def _field(entry: Mapping[str, Any], method: str, source: MethodSource) -> Field:
     name, kind, default = entry.get("name"), entry.get("type"), entry.get("default")
-    if not isinstance(name, str) or not isinstance(kind, str) or kind not in _PYTHON_TYPES:
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > MAX_TEXT:
+        raise MethodError(f"{source.origin}: a field of {method} has no valid name")
+    if not isinstance(kind, str) or kind not in _PYTHON_TYPES:
         raise MethodError(
             f"{source.origin}: field {name!r} of {method} has type {kind!r}; "
             f"a hyper-parameter is one of {', '.join(_PYTHON_TYPES)}"
         )
-    if kind == "float" and type(default) is int:
+    if kind == "float" and type(default) is int and _is_plain(default):
         default = float(default)
-    if type(default) is not _PYTHON_TYPES[kind]:
+    if type(default) is not _PYTHON_TYPES[kind] or not _is_plain(default):
+        given = "none" if default is None else f"a {type(default).__name__}"
         raise MethodError(
-            f"{source.origin}: field {name!r} of {method} needs a default of type {kind}, "
-            f"not {default!r}"
+            f"{source.origin}: field {name!r} of {method} needs a default that is "
+            f"{_WANTED[kind]}; it has {given}"
         )
     return Field(name, kind, default)
 
 
 def is_builtin(source: MethodSource) -> bool:
     """Whether the method is one of the suite's own: a module of the package ``baselines``."""
-    return source.module is not None and source.module.partition(".")[0] == "baselines"
+    ours = source.origin.startswith("holistic-transfer-bench ")
+    return ours and source.module is not None and source.module.partition(".")[0] == "baselines"
 
 
 def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list[MethodDescription]:
@@ -351,7 +401,8 @@ def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
-            raise MethodError(f"methods are based on each other in a circle: {first(path)}")
+            circle = " -> ".join([*path[path.index(name) :], name])
+            raise MethodError(f"methods start from each other in a circle: {circle}")
         if name in done:
             return
         choose([name], [*sources, *added])

@@ -43,14 +43,20 @@ def receive(
         (length,) = _HEADER.unpack(header)
         if length > limit:
             raise RunError(f"a message of {length} bytes is over the limit of {limit}")
-        message = json.loads(_exactly(channel, length))
+        message = json.loads(_exactly(channel, length), parse_constant=_refuse)
         if not isinstance(message, dict):
             raise RunError("a message is not a JSON object")
-    except (RunError, ValueError, RecursionError) as error:
+    except BaseException as error:
         for fd in fds:
             os.close(fd)
+        if not isinstance(error, RunError | ValueError | RecursionError):
+            raise
         raise RunError(f"unreadable message: {error}") from None
     return message, fds
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:

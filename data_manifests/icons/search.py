@@ -204,7 +204,7 @@ def choose(results: Iterable[tuple[Candidate, float]]) -> tuple[Candidate, float
               type=click.Path(file_okay=False, path_type=Path), help="Where to write.")  # fmt: skip
 @click.option("--jobs", default=os.cpu_count(), show_default=True, help="Trainings side by side.")
 def main(manifest: str, out: Path, jobs: int) -> None:
-    """Search the recipes and write recipe.toml and recipe-search.csv (about 12 minutes on 2 cores).
+    """Search the recipes and write recipe.toml and recipe-search.csv (about 15 minutes on 2 cores).
 
     \b
     Examples:
@@ -229,23 +229,15 @@ def main(manifest: str, out: Path, jobs: int) -> None:
         stage_2 = _evaluate(pool, settings, adapt_candidates(found, source.width))
     adapt, accuracy, best = choose(stage_2)
     _write_csv(out / "recipe-search.csv", [*stage_1, *stage_2])
+    rates = {"head_lr": adapt.rate, "backbone_lr": adapt.rate}
     tables: dict[str, Any] = {
         "model": {"name": "convnet", "width": source.width},
         "transforms": transforms,
-        "source": {
-            "steps": source.steps,
-            "lr": source.rate,
-            **SGD,
-            "chosen": _source_text(source_accuracy, source_best),
-        },  # fmt: skip
-        "recipe": {
-            "steps": adapt.steps,
-            "head_lr": adapt.rate,
-            "backbone_lr": adapt.rate,
-            **SGD,
-            "chosen": _adapt_text(accuracy, best),
-        },  # fmt: skip
+        "source": {"steps": source.steps, "lr": source.rate, **SGD},
+        "recipe": {"steps": adapt.steps, **rates, **SGD},
     }
+    tables["source"]["chosen"] = _source_text(source_accuracy, source_best)
+    tables["recipe"]["chosen"] = _adapt_text(accuracy, best)
     header = "# Written by `python -m data_manifests.icons.search`; build.py copies it.\n\n"
     write_file(out / "recipe.toml", (header + dumps(tables)).encode())
     click.echo(f"network width {source.width}, source {source.steps} steps at {source.rate}; "
@@ -267,8 +259,8 @@ def _evaluate(
 
 def _source_text(accuracy: float, best: float) -> str:
     return _wrapped(
-        f"By data_manifests/icons/search.py, from source training images alone: of widths {WIDTHS}, "
-        f"steps {SOURCE_STEPS} and rates {SOURCE_RATES}, the narrowest network, then the fewest "
+        "By data_manifests/icons/search.py, from source training images alone: of widths "
+        f"{WIDTHS}, steps {SOURCE_STEPS} and rates {SOURCE_RATES}, the narrowest network, then the fewest "
         f"steps, within {WITHIN:g} point of the best accuracy on a held-out fifth of the sources' "
         f"training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over three sources)."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -79,7 +81,7 @@ def test_a_batch_holds_a_mixture_of_classes(source, target, new_run):
     BNStats().adapt(source, target, run)
     rows = [[int((target.images == i).all((1, 2, 3)).nonzero()) for i in b] for b in batches]
     assert [len(batch) for batch in rows] == [8, 8, 7, 7, 7, 7]
-    assert sorted(sum(rows, [])) == list(range(44))
+    assert sorted(itertools.chain(*rows)) == list(range(44))
     assert all(len(set(target.labels[batch].tolist())) > 1 for batch in rows)
 
 

@@ -186,12 +186,14 @@ class TestDescription:
         ("kind", "text", "wanted"),
         [
             ("bool", "1", "true or false"), ("bool", "yes", "true or false"),
-            ("int", "1.0", "of type int"), ("int", "", "of type int"),
-            ("float", "a", "of type float"),
+            ("int", "1.0", "a whole number"), ("int", "", "a whole number"),
+            ("int", "9" * 5000, "a whole number"), ("int", str(2**63), "a whole number"),
+            ("float", "a", "a finite number"), ("float", "nan", "a finite number"),
+            ("float", "1e999", "a finite number"), ("str", "\x1b[2J", "at most 200 printable"),
         ],
     )  # fmt: skip
     def test_parse_refused(self, kind: str, text: str, wanted: str) -> None:
-        with pytest.raises(MethodError, match=rf"--set x={text}: mine\.x must be {wanted} \(defa"):
+        with pytest.raises(MethodError, match=rf"--set x='.*': mine\.x must be {wanted}"):
             Field("x", kind, 0).parse(text, "mine")
 
     @pytest.mark.parametrize(
@@ -212,20 +214,29 @@ class TestDescription:
             ({"summary": None}, "mine has no summary"),
             ({"fields": None}, "no list of fields"),
             ({"fields": ["alpha"]}, "no list of fields"),
-            ({"fields": [{}]}, "field None of mine has type None"),
+            ({"fields": [{}]}, "a field of mine has no valid name"),
             ({"fields": [{"name": "a", "type": "list", "default": []}]}, "has type 'list'"),
             ({"fields": [{"name": "a", "type": ["int"], "default": 1}]}, "has type"),
-            ({"fields": [{"name": "a", "type": "int", "default": "1"}]}, "needs a default of"),
-            ({"fields": [{"name": "a", "type": "int", "default": True}]}, "needs a default of"),
-            ({"fields": [{"name": "a", "type": "int", "default": 1.5}]}, "needs a default of"),
-            ({"fields": [{"name": "a", "type": "bool", "default": 1}]}, "needs a default of"),
-            ({"fields": [{"name": "a", "type": "str", "default": None}]}, "needs a default of"),
-            ({"files": None}, "no lists of files and distributions"),
-            ({"files": [3]}, "no lists of files and distributions"),
-            ({"distributions": "torch"}, "no lists of files and distributions"),
-            ({"files": ["/nowhere/helper.py"]}, "the file /nowhere/helper.py of a method is gone"),
-            ({"files": ["/"]}, "the file / of a method is gone"),
-            ({"distributions": ["no-such-thing"]}, "no-such-thing of a method is not installed"),
+            ({"fields": [{"name": "a", "type": "int", "default": "1"}]}, "needs a default that is"),
+            ({"fields": [{"name": "a", "type": "int", "default": True}]}, "needs a default that is"),
+            ({"fields": [{"name": "a", "type": "int", "default": 1.5}]}, "needs a default that is"),
+            ({"fields": [{"name": "a", "type": "bool", "default": 1}]}, "needs a default that is"),
+            ({"fields": [{"name": "a", "type": "str", "default": None}]}, "needs a default that is"),
+            ({"files": None}, "lists no files and distributions"),
+            ({"files": [3]}, "lists no files and distributions"),
+            ({"distributions": "torch"}, "lists no files and distributions"),
+            ({"files": ["/nowhere/helper.py"]}, "cannot read its file '/nowhere/helper.py'"),
+            ({"files": ["/"]}, "cannot read its file '/'"),
+            ({"files": ["/" + "a" * 5000]}, "cannot read its file"),
+            ({"files": ["a\0b"]}, "cannot read its file"),
+            ({"distributions": [""]}, "'' of a method is not installed"),
+            ({"fields": [{"name": "a", "type": "float", "default": 10**400}]}, "finite number"),
+            ({"fields": [{"name": "a", "type": "float", "default": float("nan")}]}, "finite"),
+            ({"fields": [{"name": "a", "type": "int", "default": 2**63}]}, "at most 64 bits"),
+            ({"fields": [{"name": "a", "type": "str", "default": "\x1b[2J"}]}, "printable"),
+            ({"fields": [{"name": "\x1b", "type": "int", "default": 1}]}, "no valid name"),
+            ({"fields": [{"name": "a", "type": "int", "default": 1}] * 2}, "two fields of one name"),
+            ({"distributions": ["no-such-thing"]}, "'no-such-thing' of a method is not installed"),
         ],
     )  # fmt: skip
     def test_a_hostile_answer(
@@ -238,12 +249,26 @@ class TestDescription:
     def test_more_code_than_allowed(self, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ask = Asked(answer(files=[str(plugin)]))
         monkeypatch.setattr(registry, "MAX_CODE_BYTES", 10)
-        with pytest.raises(MethodError, match="loads more than 10 bytes of code"):
+        with pytest.raises(MethodError, match="loads more code than 2000 files of 10 bytes"):
             described(file_source(str(plugin)), ask)
         monkeypatch.undo()
         monkeypatch.setattr(registry, "MAX_CODE_FILES", 0)
-        with pytest.raises(MethodError, match="loads more than"):
+        with pytest.raises(MethodError, match="loads more code than 0 files"):
             described(file_source(str(plugin)), ask)
+
+    def test_a_plugin_that_leaves_itself_out_counts_all_the_same(
+        self, plugin: Path, own_data: Path
+    ) -> None:
+        ask = Asked(answer(files=[]))
+        before = described(file_source(str(plugin)), ask)
+        plugin.write_text("class Mine: pass\n")
+        assert described(file_source(str(plugin)), ask).code != before.code
+        assert ask.names == ["mine", "mine"]
+
+    @pytest.mark.parametrize("words", [None, [], "mine", 3])
+    def test_an_answer_that_is_no_object(self, plugin: Path, words: object) -> None:
+        with pytest.raises(MethodError, match="is not an object"):
+            described(file_source(str(plugin)), lambda source: words)
 
     def test_an_entry_point_must_lead_to_the_method_of_its_name(self) -> None:
         source = entry_point_sources()["finetune"]
@@ -347,9 +372,9 @@ class TestResolve:
 
     def test_a_circle(self, files: Callable[..., list[str]]) -> None:
         ask = Asked(answer("a", base="b"), answer("b", base="a"))
-        with pytest.raises(MethodError, match="in a circle: 'a', 'b'"):
+        with pytest.raises(MethodError, match="in a circle: a -> b -> a"):
             resolve([], files("a", "b"), ask)
-        with pytest.raises(MethodError, match="in a circle: 'c'"):
+        with pytest.raises(MethodError, match="in a circle: c -> c"):
             resolve([], files("c"), Asked(answer("c", base="c")))
 
     def test_a_plugin_named_like_a_shipped_method(self, files: Callable[..., list[str]]) -> None:

@@ -47,7 +47,11 @@ def test_for_adaptation_the_rate_is_fixed_before_the_steps():
 
 
 def test_means_are_over_tasks_and_seeds():
-    results = [(candidate(steps=100), 90.0), (candidate(steps=100), 70.0), (candidate(steps=200), 85)]
+    results = [
+        (candidate(steps=100), 90.0),
+        (candidate(steps=100), 70.0),
+        (candidate(steps=200), 85),
+    ]
     chosen, accuracy, _ = choose(results)
     assert (chosen.steps, accuracy) == (200, 85)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.cli.main import main
+from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
 from data_manifests.icons.toml_writer import dumps, dumps_list
@@ -154,12 +156,25 @@ class Said:
         return self.stderr
 
 
+@pytest.fixture(scope="session")
+def describing() -> Iterator[Session]:
+    """One fork server that describes methods for every command that runs in this process."""
+    with Session() as session:
+        yield session
+
+
 @pytest.fixture
 def htbench(
-    mini: Mini, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mini: Mini,
+    describing: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., Said]:
-    """Run a command that starts no method in this process, with the slice's data folder: fast."""
+    """A command that carries out no run, in this process, with the slice's data folder: fast."""
     monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+    monkeypatch.setattr(
+        "benchmark.cli.session.Session", lambda **_: contextlib.nullcontext(describing)
+    )
 
     def run(*arguments: str | Path) -> Said:
         capsys.readouterr()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.runs.plan import resolve_device
+
 METHODS = ["source", "finetune", "frozen-classifier", "calibrated-alg"]
 TASKS = ["outline-solid", "solid-outline"]
 PLUGIN = '''
@@ -91,22 +93,6 @@ def test_the_second_call_runs_nothing_and_prints_the_same_bytes(mini, finished, 
     assert state(workspace) == before
 
 
-def test_a_run_whose_folder_is_gone_is_done_again_and_no_other(mini, finished, tmp_path):
-    workspace = finished.copy(tmp_path / "ws")
-    before = state(workspace)
-    lost = finished.row(method="source", task="solid-outline", seed=1)["key"]
-    shutil.rmtree(workspace / "runs" / lost)
-    again = mini.run(workspace)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == finished.first.stdout
-    events = [json.loads(line) for line in (workspace / "journal.jsonl").read_text().splitlines()]
-    assert [(e["event"], e["key"]) for e in events[-2:]] == [("start", lost), ("ok", lost)]
-    assert len(events) == 2 * (16 + 1)
-    after = state(workspace)
-    others = [n for n in before if n.startswith("runs/") and lost not in n]
-    assert {n: after[n] for n in others} == {n: before[n] for n in others}
-
-
 # --- what to run -------------------------------------------------------------------------------
 
 
@@ -131,9 +117,7 @@ def plan(htbench, mini, workspace, *arguments):
     ],
     ids=["whole suite", "one task and method", "in the order given", "with the base"],
 )  # fmt: skip
-def test_task_method_and_seed_choose_the_runs(
-    htbench, mini, finished, tmp_path, arguments, cells
-):
+def test_task_method_and_seed_choose_the_runs(htbench, mini, finished, tmp_path, arguments, cells):
     rows = plan(htbench, mini, tmp_path / "ws", *arguments)
     assert [(r["task"], r["method"], r["seed"]) for r in rows] == cells
     assert {r["state"] for r in rows} == {"to run"}
@@ -167,40 +151,30 @@ def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_cost(
 # --- a method of one's own ---------------------------------------------------------------------
 
 
-def test_a_plugin_gets_its_rows_and_only_it_is_run(mini, finished, scaled, tmp_path):
-    workspace = finished.copy(tmp_path / "ws")
-    before = state(workspace)
-    done = mini.run(workspace, "--plugin", scaled, "--task", "outline-solid", "--set", "alpha=3")
-    assert done.returncode == 0, done.stderr
-    new = [r for r in mini.records(workspace) if r["method"] == "scaled"]
-    assert [(r["label"], r["task"], r["status"]) for r in new] == [
-        ("scaled(alpha=3.0)", "outline-solid", "ok")
-    ] * 2
-    assert {r["seed"] for r in new} == {0, 1}
-    assert {json.dumps(r["config"]) for r in new} == {'{"alpha": 3.0, "shift": false}'}
-    assert "| scaled(alpha=3.0) " in done.stdout
-    assert "- not run: scaled(alpha=3.0) on solid-outline, seeds 0, 1" in done.stdout
-    after = state(workspace)
-    assert len(after) == len(before) + 2 * 2, "two folders of two files"
-    assert {n for n in before if before[n] != after[n]} == {"journal.jsonl", "results.parquet"}
-
-
-def test_one_byte_of_a_helper_runs_the_plugin_again_and_nothing_else(
+def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     mini, finished, scaled, tmp_path
 ):
     workspace = finished.copy(tmp_path / "ws")
-    arguments = ["--plugin", scaled, "--method", "source", "--method", "finetune",
-                 "--task", "outline-solid", "--seed", "0"]  # fmt: skip
-    assert mini.run(workspace, *arguments).returncode == 0
-    keys = {r["key"] for r in mini.rows(workspace)}
+    before = state(workspace)
+    arguments = ["--plugin", scaled, "--task", "outline-solid", "--seed", "0", "--set", "alpha=3"]
+    first = mini.run(workspace, *arguments)
+    assert first.returncode == 0, first.stderr
+    (row,) = [r for r in mini.rows(workspace) if r["method"] == "scaled"]
+    assert (row["label"], row["status"], row["seed"]) == ("scaled(alpha=3.0)", "ok", 0)
+    assert json.loads(row["config"]) == {"alpha": 3.0, "shift": False}
+    assert "| scaled(alpha=3.0) (1 of 2 seeds) " in first.stdout
+    assert "- not run: scaled(alpha=3.0) on solid-outline, seeds 0, 1" in first.stdout
+    after = state(workspace)
+    assert len(after) == len(before) + 2, "alone, only the plugin is run"
+    assert {n for n in before if before[n] != after[n]} == {"journal.jsonl", "results.parquet"}
+
     scaled.with_name("scaling.py").write_text(HELPER.replace("1.0", "1.5"))
-    again = mini.run(workspace, *arguments)
+    again = mini.run(workspace, *arguments, "--method", "source", "--method", "finetune")
     assert again.returncode == 0, again.stderr
-    (new,) = [r for r in mini.rows(workspace) if r["key"] not in keys]
-    (old,) = [r for r in mini.rows(workspace) if r["method"] == "scaled" and r["key"] in keys]
-    assert new["method"] == "scaled"
-    assert new["predictions_sha256"] != old["predictions_sha256"], "the helper's new byte counted"
-    assert again.stdout.count("| scaled ") == 1 + len(TASKS), "the newest row of a method counts"
+    (new,) = [r for r in mini.rows(workspace) if f"runs/{r['key']}/run.json" not in after]
+    assert new["label"] == "scaled(alpha=3.0)"
+    assert new["predictions_sha256"] != row["predictions_sha256"], "the helper's new byte counted"
+    assert again.stdout.count("| scaled") == 1 + len(TASKS), "the newest row of a method counts"
 
 
 # --- mistakes ----------------------------------------------------------------------------------
@@ -232,13 +206,11 @@ def test_a_mistake_is_one_sentence(htbench, mini, finished, tmp_path, arguments,
     assert not workspace.exists()
 
 
-@pytest.mark.parametrize("setting", ["alpha=much", "shift=maybe"])
-def test_a_value_of_the_wrong_type(htbench, mini, finished, scaled, tmp_path, setting):
-    name, value = setting.split("=")
-    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
-                   "--plugin", scaled, "--set", setting)  # fmt: skip
-    assert f"scaled.{name} must be" in said.sentence
-    assert value in said.sentence
+def test_a_value_of_the_wrong_type(htbench, mini, finished, scaled, tmp_path):
+    for name, value in (("alpha", "much"), ("shift", "maybe")):
+        said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
+                       "--plugin", scaled, "--set", f"{name}={value}")  # fmt: skip
+        assert f"--set {name}={value}: scaled.{name} must be" in said.sentence
     assert not (tmp_path / "ws").exists()
 
 
@@ -249,23 +221,74 @@ def test_an_unknown_suite(htbench, tmp_path, suite):
     assert not (tmp_path / "ws").exists()
 
 
-def test_cuda_on_a_machine_without_it(mini, tmp_path):
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
+def test_cuda_on_a_machine_without_it(htbench, mini, tmp_path):
+    if resolve_device("auto") == "cuda":
         pytest.skip("this machine has CUDA")
-    said = mini.run(tmp_path / "ws", "--device", "cuda")
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr.startswith("htbench: --device cuda: torch finds no CUDA device")
+    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path, "--device", "cuda")
+    assert said.sentence.startswith("htbench: --device cuda: torch finds no CUDA device")
     assert said.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- plugins that cannot be loaded -------------------------------------------------------------
+
+HEAD = "from dataclasses import dataclass\nfrom benchmark import Method\n\n"
+ADAPT = "\n    def adapt(self, source, target, run):\n        return source.copy()\n\n"
+
+
+def method(name: str, *lines: str, adapt: str = ADAPT, decorator: str = "@dataclass(frozen=True)"):
+    body = "".join(f"    {line}\n" for line in lines)
+    return f'{decorator}\nclass {name}(Method):\n    """{name}."""\n{body}{adapt}'
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def (:\n", ["SyntaxError", "line 1"]),
+        ("import nowhere_at_all\n", ["nowhere_at_all"]),
+        ("raise RuntimeError('not today')\n", ["RuntimeError: not today"]),
+        ("import os\nos._exit(3)\n", ["exit code 3"]),
+        ("x = 1\n", ["no method", "benchmark.Method"]),
+        (HEAD + method("A", "name = 'a'", adapt=""), ["A does not define adapt"]),
+        (HEAD + method("A", "name = 'a'") + method("B", "name = 'b'"),
+         ["2 methods (A, B)", "FILE.py:Class"]),
+        (HEAD + method("A", "name = 'a'", "alpha: float = 1.0", decorator=""),
+         ["A has hyper-parameters (alpha)", "@dataclass(frozen=True)"]),
+        (HEAD + method("A"), ["A has no name"]),
+        (HEAD + method("A", "name = 'Mine!'"), ["'Mine!'", "lower case"]),
+        (HEAD + method("A", "name = 'a'", "x: list = None"), ["field 'x' of a has type 'list'"]),
+        (HEAD + method("A", "name = 'a'", "x: int"), ["field 'x' of a needs a default"]),
+        (HEAD + method("A", "name = 'a'", "x: int = object()"), ["field 'x'", "int"]),
+        (HEAD + method("A", "name = 'a'", "x: float = float('nan')"), ["field 'x'", "finite"]),
+        (HEAD + method("A", "name = 'a'", "track = 'oracle'"), ["oracle track", "standard"]),
+        (HEAD + method("A", "name = 'a'", "base = 'nope'"), ["no method 'nope'"]),
+        (HEAD + method("A", "name = 'a'", "base = 'a'"), ["circle", "'a'"]),
+        (HEAD + method("A", "name = 'finetune'"),
+         ["two methods are named 'finetune'", "baselines.finetune"]),
+    ],
+    ids=["syntax", "missing module", "raises", "exits", "no class", "no adapt", "two classes",
+         "no dataclass", "no name", "odd name", "odd type", "no default", "odd default",
+         "nan default", "oracle", "unknown base", "own base", "clash"],
+)  # fmt: skip
+def test_a_plugin_that_cannot_be_used(htbench, mini, finished, tmp_path, code, words):
+    path = tmp_path / "broken.py"
+    path.write_text(code)
+    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--plugin", path)
+    for word in [str(path), *words]:
+        assert word in said.sentence
     assert not (tmp_path / "ws").exists()
 
 
-def test_a_plugin_named_like_a_built_in_method_names_both(mini, plugin, tmp_path):
-    path = plugin("return source.copy()", name="finetune")
-    said = mini.run(tmp_path / "ws", "--plugin", path)
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr.startswith("htbench: two methods are named 'finetune'")
-    assert "baselines.finetune" in said.stderr
-    assert str(path) in said.stderr
-    assert said.stderr.count("\n") == 1
+def test_a_class_that_a_plugin_does_not_have(htbench, mini, finished, scaled, tmp_path):
+    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
+                   "--plugin", f"{scaled}:Nope")  # fmt: skip
+    assert str(scaled) in said.sentence
+    assert "Nope" in said.sentence
     assert not (tmp_path / "ws").exists()
+
+
+def test_one_of_two_classes_is_named_after_a_colon(htbench, mini, finished, tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text(HEAD + method("A", "name = 'a'") + method("B", "name = 'b'"))
+    rows = plan(htbench, mini, tmp_path / "ws", "--plugin", f"{path}:B")
+    assert {r["method"] for r in rows} == {"b"}

@@ -1,0 +1,299 @@
+"""The training loop and prediction: what trains, what stands still, what is drawn when."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmark import Batch, Run, TargetData, cosine, fit, fit_head, predict, training
+from benchmark.images.augment import Transforms
+from benchmark.method import Recipe
+from benchmark.models import build
+from benchmark.numerics import Streams
+from benchmark.training import cross_entropy, index_batches
+
+TRANSFORMS = Transforms(
+    {
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "train": [{"op": "horizontal-flip", "p": 0.5}],
+    }
+)
+RECIPE = Recipe(
+    steps=6,
+    batch_size=8,
+    head_lr=0.1,
+    backbone_lr=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=0.01,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build({"name": "convnet", "width": 2}, 4).eval()
+
+
+@pytest.fixture
+def target():
+    """19 images of three classes: two whole batches of eight and three images more."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (19, 3, 16, 16), dtype=torch.uint8, generator=random)
+    seen = torch.tensor([True, True, True, False])
+    return TargetData(images, torch.arange(19) % 3, ("a", "b", "c", "d"), seen)
+
+
+def new_run(seed: int = 0, **recipe) -> Run:
+    return Run(
+        torch.device("cpu"), replace(RECIPE, **recipe), TRANSFORMS, Streams(seed), Path("unused")
+    )
+
+
+def state_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def moved(before, model):
+    """Names of the values that changed, by even one bit."""
+    return {k for k, value in model.state_dict().items() if not torch.equal(before[k], value)}
+
+
+class TestCosine:
+    def test_values(self):
+        assert cosine(0, 10) == 1
+        assert cosine(5, 10) == pytest.approx(0.5)
+        assert cosine(10, 10) == pytest.approx(0)
+        assert cosine(1, 6) == pytest.approx((2 + math.sqrt(3)) / 4)
+
+    def test_it_falls_all_the_way(self):
+        assert all(a > b for a, b in itertools.pairwise(cosine(i, 50) for i in range(51)))
+
+
+class TestBatches:
+    def test_an_epoch_is_a_new_permutation_without_its_partial_batch(self):
+        batches = index_batches(19, 8, torch.Generator().manual_seed(3))
+        random = torch.Generator().manual_seed(3)
+        epochs = [torch.randperm(19, generator=random) for _ in range(3)]
+        for epoch in epochs:
+            assert torch.equal(next(batches), epoch[:8])
+            assert torch.equal(next(batches), epoch[8:16])
+        assert not torch.equal(epochs[0], epochs[1])
+
+    def test_whole_batches_cover_everything(self):
+        batches = index_batches(12, 4, torch.Generator())
+        assert sorted(torch.cat([next(batches) for _ in range(3)]).tolist()) == list(range(12))
+
+    @pytest.mark.parametrize("count", [1, 5, 8])
+    def test_a_small_data_set_is_one_batch(self, count):
+        batches = index_batches(count, 8, torch.Generator())
+        for _ in range(3):
+            assert sorted(next(batches).tolist()) == list(range(count))
+
+    def test_nothing_to_train_on_is_an_error(self):
+        with pytest.raises(ValueError, match="no image to train on"):
+            next(index_batches(0, 8, torch.Generator()))
+
+
+class TestWhatTrains:
+    def test_everything_by_default(self, model, target):
+        before = state_of(model)
+        assert fit(model, target, new_run()) is model
+        assert moved(before, model) == set(before)
+        assert not model.training
+
+    def test_under_a_frozen_backbone_batch_norm_stands_still(self, model, target):
+        before = state_of(model)
+        fit(model, target, new_run(), train=model.head)
+        assert moved(before, model) == {"head.weight", "head.bias"}
+
+    def test_under_a_frozen_head_batch_norm_moves(self, model, target):
+        before = state_of(model)
+        fit(model, target, new_run(), train=model.backbone)
+        assert moved(before, model) == {k for k in before if k.startswith("backbone")}
+
+    def test_one_layer(self, model, target):
+        before = state_of(model)
+        fit(model, target, new_run(), train=model.backbone[1])
+        assert moved(before, model) == {k for k in before if k.startswith("backbone.1.")}
+
+    def test_batch_norm_can_keep_its_statistics_while_it_trains(self, model, target):
+        before = state_of(model)
+        fit(model, target, new_run(), batch_norm="frozen")
+        assert moved(before, model) == {name for name, _ in model.named_parameters()}
+
+    def test_frozen_batch_norm_normalises_by_its_statistics(self, model, target):
+        """One step whose every gradient is that of the model in evaluation mode."""
+        expected = model.copy().eval()
+        run = new_run(steps=1, momentum=0.0, nesterov=False, weight_decay=0.0)
+        fit(model, target, run, batch_norm="frozen")
+        run = new_run()
+        rows = next(index_batches(19, 8, run.stream("order")))
+        images = TRANSFORMS.augment(target.images[rows], run.stream("augmentation"))
+        nn.functional.cross_entropy(expected(images), target.labels[rows]).backward()
+        rates = {"head": 0.1, "backbone": 0.05}
+        for (name, ours), theirs in zip(
+            model.named_parameters(), expected.parameters(), strict=True
+        ):
+            step = rates[name.partition(".")[0]] * theirs.grad
+            torch.testing.assert_close(ours.detach(), theirs.detach() - step)
+
+    def test_what_was_frozen_before_trains_again(self, model, target):
+        fit(model, target, new_run(), train=model.head)
+        before = state_of(model)
+        fit(model, target, new_run())
+        assert moved(before, model) == set(before)
+
+
+class TestLossAndRate:
+    def test_penalties_are_added_to_the_loss(self, model, target):
+        def size(batch: Batch):
+            return batch.features.square().mean()
+
+        other = model.copy()
+        fit(model, target, new_run(), penalties=[size, size])
+        fit(other, target, new_run(), loss=lambda b: cross_entropy(b) + 2 * size(b))
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(value, other.state_dict()[name])
+
+    def test_a_batch_calls_the_network_once(self, model, target):
+        calls = []
+        model.backbone.register_forward_hook(lambda *_: calls.append(1))
+        fit(model, target, new_run(), penalties=[lambda b: b.logits.sum() * 0] * 3)
+        assert len(calls) == 6
+
+    def test_rate_0_moves_no_weight(self, model, target):
+        before = state_of(model)
+        fit(model, target, new_run(), rate=lambda step: 0.0)
+        assert not moved(before, model) & {name for name, _ in model.named_parameters()}
+
+    def test_rate_is_asked_for_every_step_and_the_default_is_a_cosine(self, model, target):
+        asked, other = [], model.copy()
+        fit(model, target, new_run(), steps=4, rate=lambda step: asked.append(step) or 1.0)
+        assert asked == [0, 1, 2, 3]
+        model = other.copy()
+        fit(model, target, new_run(), steps=4)
+        fit(other, target, new_run(), steps=4, rate=lambda step: cosine(step, 4))
+        assert not moved(state_of(model), other)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_a_loss_that_is_not_finite_is_an_error(self, bad, model, target):
+        with pytest.raises(FloatingPointError, match=rf"the loss is {bad} at step 1 of 6"):
+            fit(model, target, new_run(), penalties=[lambda batch: batch.logits.sum() * 0 + bad])
+
+    def test_a_divergence_half_way_is_an_error(self, model, target):
+        with pytest.raises(FloatingPointError, match="of 6"):
+            fit(model, target, new_run(), rate=lambda step: 1e30 if step == 2 else 1.0)
+
+
+class TestOneRun:
+    def test_the_same_seed_gives_the_same_bytes_and_another_does_not(self, model, target):
+        again, other = model.copy(), model.copy()
+        fit(model, target, new_run(seed=1))
+        fit(again, target, new_run(seed=1))
+        fit(other, target, new_run(seed=2))
+        assert not moved(state_of(model), again)
+        assert moved(state_of(model), other) >= {name for name, _ in model.named_parameters()}
+
+    def test_torch_s_own_generator_plays_no_part(self, model, target):
+        again = model.copy()
+        fit(model, target, new_run())
+        torch.manual_seed(99)
+        fit(again, target, new_run())
+        assert not moved(state_of(model), again)
+
+    def test_it_trains_on_what_the_streams_draw(self, model, target):
+        """Order and augmentation have a stream each, and every image has its own label."""
+        batches = []
+        fit(model, target, new_run(), penalties=[lambda b: batches.append(b) or b.logits.sum() * 0])
+        run = new_run()
+        order = index_batches(19, 8, run.stream("order"))
+        assert len(batches) == 6
+        for batch in batches:
+            rows = next(order)
+            images = TRANSFORMS.augment(target.images[rows], run.stream("augmentation"))
+            assert torch.equal(batch.labels, target.labels[rows])
+            assert torch.equal(batch.images, images)
+
+    def test_steps_are_counted_and_told(self, model, target):
+        run, told = new_run(), []
+        fit(model, target, run, steps=4, after_step=told.append)
+        fit(model, target, run)
+        assert told == [1, 2, 3, 4]
+        assert (run.total_steps, run.sequential_steps) == (10, 10)
+        assert [row["step"] for row in run.history] == list(range(1, 11))
+        assert all(math.isfinite(row["loss"]) for row in run.history)
+
+    def test_it_learns(self, model, target):
+        run = new_run(steps=60)
+        fit(model, target, run)
+        assert run.history[-1]["loss"] < 0.5 * run.history[0]["loss"]
+
+
+class TestHead:
+    def test_it_trains_on_features_alone(self, model, target):
+        target = replace(target, features=torch.randn(19, model.head.in_features))
+        before, calls = state_of(model), []
+        model.backbone.register_forward_hook(lambda *_: calls.append(1))
+        run = new_run()
+        assert fit_head(model, target, run) is model
+        assert moved(before, model) == {"head.weight", "head.bias"}
+        assert not calls
+        assert run.total_steps == 6
+
+    def test_it_is_fit_of_a_linear_layer(self, model, target):
+        """With features as images and nothing augmented, both loops are one."""
+        features = torch.randn(19, model.head.in_features)
+        other = model.copy()
+        fit_head(model, replace(target, features=features), new_run())
+        run = replace(new_run())
+        run.transforms = type("AsTheyAre", (), {"augment": lambda self, images, _: images})()
+        other.backbone = nn.Identity()
+        fit(other, replace(target, images=features), run)
+        assert torch.equal(model.head.weight, other.head.weight)
+        assert torch.equal(model.head.bias, other.head.bias)
+
+    def test_without_features_it_is_an_error(self, model, target):
+        with pytest.raises(ValueError, match="uses_features"):
+            fit_head(model, target, new_run())
+
+
+class TestPredict:
+    def test_every_image_counts(self, model, target, monkeypatch):
+        whole = predict(model, target.images, new_run())
+        assert whole.shape == (19, 4)
+        assert whole.dtype == torch.float32
+        with torch.no_grad():
+            expected = model((target.images / 255 - 0.5) / 0.25)
+        torch.testing.assert_close(whole, expected)
+        monkeypatch.setattr(training, "PREDICT_BATCH", 8)
+        torch.testing.assert_close(predict(model, target.images, new_run()), whole)
+
+    def test_batch_mates_play_no_part(self, model, target):
+        model.train()
+        whole = predict(model, target.images, new_run())
+        order = torch.randperm(19)
+        torch.testing.assert_close(predict(model, target.images[order], new_run()), whole[order])
+        torch.testing.assert_close(predict(model, target.images[:1], new_run()), whole[:1])
+
+    def test_it_leaves_the_model_as_it_was(self, model, target):
+        before = state_of(model.train())
+        predict(model, target.images, new_run())
+        assert not moved(before, model)
+        assert not model.training

@@ -1,0 +1,276 @@
+"""A run that fails is a result: it costs its own row only, and its row says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+HEAD = """
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from benchmark import Method, fit
+
+
+class Changed(nn.Module):
+    \"\"\"A model whose logits go through a function.\"\"\"
+
+    def __init__(self, model, change):
+        super().__init__()
+        self.model, self.change = model, change
+
+    def forward(self, images):
+        return self.change(self.model(images))
+
+
+def depends_on_its_batch(logits):
+    return nn.functional.batch_norm(logits, None, None, training=True)
+
+
+class Rude(Exception):
+    def __str__(self):
+        raise RuntimeError("no words for it")
+
+
+class Odd(Exception):
+    def __init__(self, *, must):
+        self.must = must
+
+
+def deeper(n):
+    return deeper(n + 1) + 1
+
+
+"""
+# name: (body of adapt, kind of the error, words of its message)
+FAILING = {
+    "raises": ("raise ValueError('no luck today')", "exception", ["ValueError: no luck today"]),
+    "odd-exception": ("raise Odd(must=1)", "exception", ["Odd"]),
+    "rude-exception": ("raise Rude", "exception", ["Rude"]),
+    "imports": ("import nowhere_at_all", "exception", ["ModuleNotFoundError", "nowhere_at_all"]),
+    "recursion": ("deeper(0)", "exception", ["RecursionError"]),
+    "huge-message": ("raise ValueError('x' * 50_000_000)", "exception", ["ValueError: xxx"]),
+    "escapes": (
+        "print('\\x1b[2J\\x1b[31mprinted')\nraise ValueError('\\x1b]0;owned\\x07\\x1b[31mred')",
+        "exception",
+        ["ValueError", "red"],
+    ),
+    "surrogate": ("raise ValueError('\\udcff')", "exception", ["ValueError"]),
+    "nan": (
+        "return Changed(source.copy(), lambda z: z / 0 * 0)",
+        "contract",
+        ["211 of 211 images are NaN or infinite"],
+    ),
+    "too-wide": (
+        "return Changed(source.copy(), lambda z: torch.cat([z, z], dim=1))",
+        "contract",
+        ["(211, 24)", "must be (211, 12)"],
+    ),
+    "no-module": ("return 'a model'", "contract", ["adapt returned str", "torch.nn.Module"]),
+    "nothing": ("fit(source.copy(), target, run)", "contract", ["adapt returned NoneType"]),
+    "batch-mates": (
+        "return Changed(source.copy(), depends_on_its_batch)",
+        "contract",
+        ["depends on its batch mates"],
+    ),
+    "leaves": ("sys.exit('enough')", "died", ["exit code 1"]),
+    "exits": ("os._exit(0)", "died", ["exit code 0", "before it answered"]),
+    "segfault": ("ctypes.string_at(0)", "died", ["SIGSEGV"]),
+}  # fmt: skip
+DERIVED = {
+    "of-a-failure": ("raises", "return run.base"),
+    "of-no-weights": ("wrapped", "return run.base"),
+}
+WORKING = {
+    "wrapped": "return Changed(source.copy(), lambda z: z + 1)",
+    "left-in-train-mode": "return fit(source.copy(), target, run).train()",
+}
+
+
+def write(folder, name, body, base=None):
+    indented = "\n".join(f"        {line}" for line in body.splitlines())
+    path = folder / f"{name.replace('-', '_')}.py"
+    path.write_text(
+        f'{HEAD}@dataclass(frozen=True)\nclass Mine(Method):\n    """A method of a test."""\n\n'
+        f"    name = {name!r}\n    base = {base!r}\n\n"
+        f"    def adapt(self, source, target, run):\n{indented}\n"
+    )
+    return path
+
+
+class Night:
+    """What came of one command with many bad methods."""
+
+    def __init__(self, mini, workspace, said):
+        self.workspace, self.said = workspace, said
+        self.records = {r["label"]: r for r in mini.records(workspace)}
+        self.rows = {r["label"]: r for r in mini.rows(workspace)}
+
+
+@pytest.fixture(scope="module")
+def night(mini, finished, tmp_path_factory):
+    """All of them in one command, among methods that work."""
+    folder = tmp_path_factory.mktemp("failing")
+    files = [write(folder, name, body) for name, (body, _, _) in FAILING.items()]
+    files += [write(folder, name, body) for name, body in WORKING.items()]
+    files += [write(folder, name, body, base) for name, (base, body) in DERIVED.items()]
+    workspace = folder / "ws"
+    arguments = [a for file in files for a in ("--plugin", file)]
+    said = mini.run(workspace, "--task", "outline-solid", "--seed", "0", "--method", "source",
+                    "--method", "calibrated-alg", *arguments)  # fmt: skip
+    return Night(mini, workspace, said)
+
+
+def test_the_command_goes_on_and_ends_with_status_1(night):
+    count = len(FAILING) + len(DERIVED)
+    assert night.said.returncode == 1
+    assert f"{count} of {count + len(WORKING) + 3} runs failed" in night.said.stderr
+    assert "Traceback" not in night.said.stderr
+    good = ["source", "finetune", "calibrated-alg", *WORKING]
+    assert {n for n, r in night.rows.items() if r["status"] == "ok"} == set(good)
+    assert {n for n, r in night.rows.items() if r["status"] == "failed"} == {*FAILING, *DERIVED}
+    assert list((night.workspace / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_the_record_and_the_row_say_why(night, name):
+    _, kind, words = FAILING[name]
+    record, row = night.records[name], night.rows[name]
+    assert record["status"] == "failed"
+    assert record["error"]["kind"] == kind
+    for word in words:
+        assert word in record["error"]["message"]
+    assert len(record["error"]["message"]) <= 20_000
+    assert record["predictions_sha256"] is None
+    folder = night.workspace / "runs" / record["key"]
+    assert not (folder / "predictions.parquet").exists()
+    assert (row["error_kind"], row["overall"]) == (kind, None)
+    assert row["error_message"] == record["error"]["message"].encode(errors="replace").decode()
+    if kind == "exception":
+        assert "in adapt" in record["error"]["traceback"]
+        assert f"{name.replace('-', '_')}.py" in record["error"]["traceback"]
+        assert row["error_traceback"]
+
+
+@pytest.mark.parametrize("name", [*FAILING, *DERIVED])
+def test_the_board_names_the_cell_and_the_reason(night, name):
+    board = night.said.stdout
+    assert f"| {name} (failed) " in board
+    assert f"- failed: {name} on outline-solid, seed 0: " in board
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_method_whose_base_gives_no_weights_is_a_failed_row(night, name):
+    base, _ = DERIVED[name]
+    error = night.records[name]["error"]
+    assert error["kind"] == "base"
+    assert f"({base} outline-solid seed 0)" in error["message"]
+
+
+def test_a_failed_base_takes_no_method_of_another_base_with_it(night, finished):
+    row = night.rows["calibrated-alg"]
+    alone = finished.row(label="calibrated-alg", task="outline-solid", seed=0)
+    assert row["predictions_sha256"] == alone["predictions_sha256"]
+
+
+def test_a_model_left_in_train_mode_is_put_into_evaluation_mode(night, finished):
+    row = night.rows["left-in-train-mode"]
+    alone = finished.row(label="finetune", task="outline-solid", seed=0)
+    assert row["predictions_sha256"] == alone["predictions_sha256"]
+
+
+def test_printed_words_are_kept_beside_the_record_and_nothing_reaches_the_screen(night):
+    record = night.records["escapes"]
+    output = night.workspace / "runs" / record["key"] / "output.txt"
+    assert output.read_bytes() == b"\x1b[2J\x1b[31mprinted\n"
+    for text in (night.said.stdout, night.said.stderr):
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        assert "printed" not in text
+
+
+def test_a_failed_run_is_tried_again_by_the_next_call(mini, night, tmp_path):
+    said = mini.htbench("run", "--suite", mini.suite, "--workspace", night.workspace, "--dry-run",
+                        "--plugin", night.workspace.parent / "raises.py", "--seed", "0",
+                        "--method", "source", "--task", "outline-solid", "--json")  # fmt: skip
+    assert {r["method"]: r["state"] for r in json.loads(said.stdout)} == {
+        "source": "done",
+        "raises": "to run",
+    }
+
+
+def test_escapes_of_a_method_do_not_reach_a_terminal(mini, finished, tmp_path):
+    path = write(tmp_path, "escapes", "raise ValueError('\\x1b]0;owned\\x07 and \\x1b[2Jred')")
+    master, screen = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmark.cli.main", "run", "--suite", mini.suite,
+         "--workspace", tmp_path / "ws", "--plugin", path, "--task", "outline-solid"],
+        env={**mini.environment(), "TERM": "xterm", "COLUMNS": "200"},
+        stdout=screen, stderr=screen, stdin=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        os.close(screen)
+        seen = b""
+        while chunk := _read(master):
+            seen += chunk
+    os.close(master)
+    assert process.returncode == 1
+    assert b"red" in seen
+    assert b"\x1b]0;owned" not in seen
+    assert b"\x1b[2J" not in seen
+
+
+def _read(master: int) -> bytes:
+    try:
+        return os.read(master, 65536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+# --- limits ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def limited(mini, finished, tmp_path_factory):
+    """A method that never ends and one that takes ever more memory, beside one that works."""
+    folder = tmp_path_factory.mktemp("limited")
+    endless = write(folder, "endless", "while True:\n    pass")
+    hog = write(folder, "hog", "held = []\nwhile True:\n    held.append(b'x' * (4 << 20))")
+    workspace = folder / "ws"
+    said = mini.run(workspace, "--plugin", endless, "--plugin", hog, "--method", "finetune",
+                    "--task", "outline-solid", "--seed", "0",
+                    "--time-limit", "5", "--memory-limit", "1.5")  # fmt: skip
+    return Night(mini, workspace, said)
+
+
+def test_limits_end_a_run_and_no_other(limited):
+    assert limited.said.returncode == 1, limited.said.stderr
+    assert {n: r["status"] for n, r in limited.rows.items()} == {
+        "finetune": "ok",
+        "endless": "failed",
+        "hog": "failed",
+    }
+
+
+def test_a_run_over_its_time_says_so(limited):
+    error = limited.records["endless"]["error"]
+    assert error["kind"] == "limit"
+    assert "longer than the limit of 5 s" in error["message"]
+    assert 5 <= limited.records["endless"]["cost"]["wall_seconds"] < 30
+    assert f"- failed: endless on outline-solid, seed 0: {error['message']}" in limited.said.stdout
+
+
+def test_a_run_over_its_memory_says_so(limited):
+    error = limited.records["hog"]["error"]
+    assert error["kind"] == "limit"
+    assert "MiB of memory; the limit is 1536 MiB" in error["message"]
+    assert limited.records["hog"]["cost"]["peak_memory"] > 1.5 * 2**30
