@@ -74,12 +74,17 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("\nInterrupted. Finished runs are kept: the same command goes on.", err=True)
         code = 130
     except HTBenchError as error:
-        click.echo(f"htbench: {error}", err=True)
+        click.echo(plain(f"htbench: {error}"), err=True)
         code = 2
     except BrokenPipeError:  # `htbench ... | head`
         sys.stderr.close()
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def plain(text: str) -> str:
+    """Text with words of strangers, without what a terminal would obey; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def print_json(value: Any) -> None:
@@ -93,7 +98,7 @@ def print_table(rows: list[list[object]], headers: list[str]) -> None:
     """Print rows under headers, aligned."""
     from tabulate import tabulate
 
-    click.echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    click.echo(plain(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)))
 
 
 if __name__ == "__main__":

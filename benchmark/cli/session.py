@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from benchmark.cli.main import plain
+
 if TYPE_CHECKING:
     from benchmark.registry import MethodSource
     from benchmark.runs.isolate import ForkServer, Limits
@@ -103,7 +105,7 @@ class Lines:
         """Print a line."""
         with self._lock:
             self._done += 1
-            click.echo(f"[{self._done}/{self._total}] {name}: {note}", err=True)
+            click.echo(plain(f"[{self._done}/{self._total}] {name}: {note}"), err=True)
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +154,7 @@ class Bars:
         self._bars.remove_task(self._jobs.pop(name))
         self._bars.advance(self._all)
         if note.startswith("failed"):
-            self._bars.console.print(f"{name}: {note}", markup=False, highlight=False)
+            self._bars.console.print(plain(f"{name}: {note}"), markup=False, highlight=False)
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -28,6 +28,7 @@ Progress = Callable[[int, int], None]
 OUTPUT_FILE = "output.txt"
 ARRAY_FILE = "array.f32"
 MAX_TEXT = 20_000
+MAX_COUNT = 2**53
 MAX_LOG_ROWS = 1000
 
 
@@ -152,8 +153,8 @@ def _answer(child: Child, progress: Progress, until: str = "done") -> dict[str, 
         if until in message:
             return message
         steps = message.get("progress")
-        if not (isinstance(steps, list) and len(steps) == 2 and all(type(s) is int for s in steps)):
-            return _failed("contract", f"the process of the run sent {str(message)[:100]!r}")
+        if not (isinstance(steps, list) and len(steps) == 2 and all(map(_is_count, steps))):
+            return _failed("contract", f"the process of the run sent {_text(message, 100)!r}")
         progress(*steps)
 
 
@@ -178,13 +179,13 @@ def _isolation(facts: object, server: ForkServer) -> list[str]:
 
 def _checked_failure(failure: object) -> dict[str, str]:
     texts = failure if isinstance(failure, dict) else {}
-    return {name: str(texts.get(name, ""))[:MAX_TEXT] for name in ("kind", "message", "traceback")}
+    return {name: _text(texts.get(name, "")) for name in ("kind", "message", "traceback")}
 
 
 def _checked_facts(facts: object) -> dict[str, Any]:
     if not isinstance(facts, dict):
         return {}
-    return {str(k)[:50]: str(v)[:200] for k, v in list(facts.items())[:20]}
+    return {_text(k, 50): _text(v, 200) for k, v in list(facts.items())[:20]}
 
 
 def _checked_notes(notes: object) -> dict[str, Any]:
@@ -192,21 +193,34 @@ def _checked_notes(notes: object) -> dict[str, Any]:
     if not isinstance(notes, dict):
         return {}
     counts = {
-        name: min(max(0, notes[name]), 2**53)
+        name: notes[name]
         for name in ("total_steps", "sequential_steps")
-        if type(notes.get(name)) is int
+        if _is_count(notes.get(name))
     }
     rows = notes.get("log")
     log = [
-        {str(k)[:50]: float(v) for k, v in row.items() if _is_number(v)}
+        {_text(k, 50): float(v) for k, v in row.items() if _is_number(v)}
         for row in (rows if isinstance(rows, list) else [])[:MAX_LOG_ROWS]
         if isinstance(row, dict) and len(row) <= 50
     ]
     return {**counts, "log": log}
 
 
+def _is_count(value: object) -> bool:
+    """A whole number that any arithmetic, and any file format, can take."""
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    if type(value) is int:
+        return abs(value) <= MAX_COUNT
+    return type(value) is float and math.isfinite(value)
+
+
+def _text(value: object, limit: int = MAX_TEXT) -> str:
+    """A text that can be printed: no escapes that a terminal obeys, no halves of characters."""
+    cut = str(value)[:limit]
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in cut)
 
 
 def _read_array(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -89,22 +90,23 @@ class Child:
             self.killed_for = _too_much(used, limits.memory, "memory")
         elif (used := os.fstat(self._output).st_size) > limits.output:
             self.killed_for = _too_much(used, limits.output, "printed output")
-        elif (used := self._scratch_used()) > limits.scratch:
-            self.killed_for = _too_much(used, limits.scratch, "scratch files")
+        elif (problem := self._scratch_problem()) is not None:
+            self.killed_for = problem
         if self.killed_for:
             self.kill()
 
-    def _scratch_used(self) -> int:
-        """Bytes in the scratch folder, looked at now and then: there may be many files."""
+    def _scratch_problem(self) -> str | None:
+        """What is wrong with the scratch folder; looked at now and then, it may be large."""
         now = time.monotonic()
         if now - self._checked_scratch < SCRATCH_SECONDS:
-            return 0
+            return None
         self._checked_scratch = now
-        return sum(
-            entry.stat(follow_symlinks=False).st_size
-            for folder, _, _ in os.walk(self._scratch)
-            for entry in _entries(folder)
-        )
+        limit = self._server.limits.scratch
+        try:
+            used = _size(self._scratch)
+        except OSError as error:  # hidden by its mode, or too deep
+            return f"its scratch folder cannot be looked into: {error.strerror}"
+        return _too_much(used, limit, "scratch files") if used > limit else None
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a message; a child that is gone is noticed at the next :meth:`receive`."""
@@ -132,6 +134,11 @@ class Child:
         """Kill the child's whole process group."""
         self._server.kill(self._job)
 
+    def hang_up(self) -> None:
+        """End the conversation: whoever waits for the child's next message gets None."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+
     def finish(self) -> Exit:
         """How it ended; a child that goes on after its last word is killed."""
         try:
@@ -155,12 +162,22 @@ def _too_much(used: int, limit: int, what: str) -> str:
     return f"it used {used / 2**20:.0f} MiB of {what}; the limit is {limit / 2**20:.0f} MiB"
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            return [entry for entry in found if entry.is_file(follow_symlinks=False)]
-    except OSError:  # the child removed it meanwhile
-        return []
+def _size(folder: Path) -> int:
+    """Bytes of the files beneath a folder, without recursion: a child may nest them deeply.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    total, folders = 0, [os.fspath(folder)]
+    while folders:
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    with contextlib.suppress(FileNotFoundError):  # the child removed it meanwhile
+                        total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _resident(pid: int) -> int:
@@ -200,6 +217,8 @@ class ForkServer:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": "/nonexistent",
         }
+        if site.ENABLE_USER_SITE:  # what `pip install --user` put there is looked for from HOME
+            environment["PYTHONUSERBASE"] = site.getuserbase()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "benchmark.runs.server", str(theirs.fileno())],
@@ -304,3 +323,5 @@ class ForkServer:
         for future in self.exits.values():  # the server is gone, and its children with it
             if not future.done():
                 future.set_result(Exit(None, signal.SIGKILL, 0))
+        for child in list(self._children.values()):
+            child.hang_up()

@@ -144,7 +144,7 @@ _REFUSED = _table("""
 _JUDGED = _table("""
     clone 56 220  clone3 435 435  kill 62 129  tkill 200 130  tgkill 234 131
     rt_sigqueueinfo 129 138  rt_tgsigqueueinfo 297 240  prlimit64 302 261
-    fcntl 72 25  ioctl 16 29  truncate 76 45
+    fcntl 72 25  ioctl 16 29  truncate 76 45  prctl 157 167
 """)
 
 _SECCOMP = _table("seccomp 317 277")["seccomp"]
@@ -157,6 +157,7 @@ _CLONE_THREAD, _CLONE_NEW_NAMESPACE = 0x00010000, 0x7E020000
 _F_SETOWN, _F_SETOWN_EX = 8, 15  # asynchronous I/O then sends any signal to any process
 _FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902  # the same for a socket
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # type into the terminal
+_PR_SET_PDEATHSIG = 1  # whoever sets it to nothing outlives the process that looks after it
 _AF_UNIX, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 5, 0xF
 
 
@@ -225,6 +226,7 @@ def _judges(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, bytes
         "fcntl": _argument(1) + _if_one_of([_F_SETOWN, _F_SETOWN_EX], _REFUSE, _ALLOW),
         "ioctl": _argument(1)
         + _if_one_of([_FIOSETOWN, _SIOCSPGRP, _TIOCSTI, _TIOCLINUX], _REFUSE, _ALLOW),
+        "prctl": _argument(0) + _if_one_of([_PR_SET_PDEATHSIG], _REFUSE, _ALLOW),
     }
     if not truncate_is_governed:  # an old Landlock lets any writable file be cut by its path
         judges["truncate"] = _verdict(_REFUSE)
@@ -515,12 +517,13 @@ class Sandbox:
             decides whether that will do (``available`` says it beforehand).
 
         Raises:
-            RunError: a path is missing or would open a ``never`` folder, there is more than one
-                thread, or the kernel refused a step that it offers. The process may be locked in
+            RunError: a path is missing, would open a ``never`` folder or (to read) lies in one,
+                there is more than one thread, or the kernel refused a step that it offers. The process may be locked in
                 part by then: it has to end.
         """
-        private = [(p, _READ) for p in map(Path, read)] + [(p, _SCRATCH) for p in map(Path, write)]
-        self._check(private)
+        reads, writes = [Path(p) for p in read], [Path(p) for p in write]
+        self._check(reads, writes)
+        private = [(p, _READ) for p in reads] + [(p, _SCRATCH) for p in writes]
         if sys.platform != "linux":
             return ()
         _require_one_thread()
@@ -539,15 +542,22 @@ class Sandbox:
             facts += [NO_NETWORK, NO_PROCESSES, NO_INSPECTION]
         return tuple(facts)
 
-    def _check(self, private: Iterable[tuple[Path, int]]) -> None:
-        for path, _ in private:
+    def _check(self, reads: Iterable[Path], writes: Iterable[Path]) -> None:
+        """Nothing that is opened may hold a closed folder, nor, behind a link, lie in one.
+
+        A scratch folder may lie in one: it is new, and holds what the process itself puts there.
+        """
+        for path, is_read in [*((p, True) for p in reads), *((p, False) for p in writes)]:
             if not path.exists():
                 raise RunError(f"cannot open {str(path)!r} to a run: there is no such file")
-            inside = [str(p) for p in self._never if p.is_relative_to(path.resolve())]
-            if inside:
+            real = path.resolve()
+            inside = [str(p) for p in self._never if p.is_relative_to(real)]
+            around = [str(p) for p in self._never if is_read and real.is_relative_to(p)]
+            if inside or around:
+                which = f"it holds {first(inside)}" if inside else f"it lies in {first(around)}"
                 raise RunError(
-                    f"cannot open {str(path)!r} to a run: it holds {first(inside)}, which a run "
-                    "must not see; move one of the two"
+                    f"cannot open {str(path)!r} to a run: {which}, which a run must not see; "
+                    "move one of the two"
                 )
 
     def _ruleset(self, abi: int, private: Iterable[tuple[Path, int]]) -> int:

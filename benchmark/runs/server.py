@@ -8,6 +8,7 @@ must never compute: a child forked from a process whose OpenMP pool has been use
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import os
 import select
@@ -18,8 +19,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from benchmark.errors import RunError
 from benchmark.runs import wire
 from benchmark.runs.sandbox import Sandbox
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Server:
@@ -35,18 +39,25 @@ class Server:
         signal.set_wakeup_fd(self.wake_write)
 
     def serve(self) -> None:
-        """Until the driver closes its end; then every child is killed."""
-        wire.send(self.control, {"ready": os.getpid()})
-        while True:
-            control = self.control.fileno()
-            ready, _, _ = select.select([control, self.wake_read], [], [])
-            if self.wake_read in ready:
-                os.read(self.wake_read, 4096)
-                self.reap()
-            if control in ready and not self.handle():
-                break
-        for pid in self.children:
-            _kill(pid)
+        """Until the driver closes its end or dies; then every child is killed."""
+        try:
+            # The driver may die in the middle of a word: that is an end like any other.
+            with contextlib.suppress(OSError, RunError):
+                wire.send(self.control, {"ready": os.getpid()})
+                while self.serve_one():
+                    pass
+        finally:
+            for pid in self.children:
+                _kill(pid)
+
+    def serve_one(self) -> bool:
+        """Wait for a request or the end of a child, and see to it; False at the end."""
+        control = self.control.fileno()
+        ready, _, _ = select.select([control, self.wake_read], [], [])
+        if self.wake_read in ready:
+            os.read(self.wake_read, 4096)
+            self.reap()
+        return control not in ready or self.handle()
 
     def handle(self) -> bool:
         """Carry out one request of the driver; False when there is none to come."""
@@ -65,18 +76,20 @@ class Server:
 
     def fork(self, job: int, fds: list[int]) -> None:
         """Fork the child of a job; ``fds`` are its channel and its output file."""
+        server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self.become_child(*fds)
+            self.become_child(server, *fds)
         self.children[pid] = job
         wire.send(self.control, {"forked": job, "pid": pid})
         for fd in fds:
             os.close(fd)
 
-    def become_child(self, channel: int, output: int) -> None:
+    def become_child(self, server: int, channel: int, output: int) -> None:
         """In the child: let go of everything of the server's, do the job, never return."""
         code = 1
         try:
+            _die_with(server)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.control.close()
@@ -110,6 +123,17 @@ class Server:
             note: dict[str, Any] = {"exited": job, "status": status, "peak_memory": peak}
             with contextlib.suppress(OSError):
                 wire.send(self.control, note)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, however that happens.
+
+    Nobody else would: the driver knows of the children through the server only.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # it died before
+        os._exit(1)
 
 
 def _kill(pid: int) -> None:

@@ -1,0 +1,356 @@
+"""Every command besides `run`: what it answers, in words and as JSON, and its help."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from benchmark.cli.main import htbench as group
+from leaderboard.results import METRICS
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@pytest.fixture
+def at(finished):
+    return ("--workspace", finished.workspace)
+
+
+# --- score -------------------------------------------------------------------------------------
+
+
+def test_score_of_a_key_is_the_row_of_the_results(htbench, mini, finished, at):
+    row = finished.row(method="finetune", task="outline-solid", seed=0)
+    said = htbench("score", row["key"][:12], "--suite", mini.suite, *at, "--json")
+    found = json.loads(said.stdout)
+    assert found["run"] == row["key"]
+    assert {name: found[name] for name in METRICS} == {name: row[name] for name in METRICS}
+    assert (found["n_seen"], found["n_missing"]) == (row["n_seen"], row["n_missing"])
+
+
+def test_score_of_a_bare_file_is_that_of_its_run(htbench, mini, finished, tmp_path):
+    row = finished.row(method="finetune", task="outline-solid", seed=0)
+    file = tmp_path / "anything.parquet"
+    shutil.copy(finished.workspace / "runs" / row["key"] / "predictions.parquet", file)
+    said = htbench("score", file, "--suite", mini.suite, "--task", "outline-solid", "--json")
+    found = json.loads(said.stdout)
+    assert {name: found[name] for name in METRICS} == {name: row[name] for name in METRICS}
+    text = htbench("score", file, "--suite", mini.suite, "--task", "outline-solid").stdout
+    assert f"{row['overall']:.2f}" in text
+
+
+def test_score_of_what_cannot_be_scored(htbench, mini, finished, at, tmp_path):
+    row = finished.row(method="finetune", task="outline-solid", seed=0)
+    file = finished.workspace / "runs" / row["key"] / "predictions.parquet"
+    text = tmp_path / "text.parquet"
+    text.write_text("not Parquet")
+    suite = ("--suite", mini.suite)
+    for arguments, words in {
+        (file, *suite): ["name its task with --task"],
+        (file, *suite, "--task", "nope"): ["nope"],
+        (file, *suite, "--task", "solid-outline"): [str(file), "unknown"],
+        (text, *suite, "--task", "outline-solid"): [str(text), "Parquet"],
+        ("0" * 12, *suite, *at): ["no run", "0" * 12],
+        ("", *suite, *at): ["neither a file"],
+        ("nope", *suite, *at): ["'nope'", "neither a file"],
+        (row["key"][:12], *suite, *at, "--task", "solid-outline"): ["outline-solid, not"],
+        (row["key"][:12], *at): ["mini@0.1", "--suite"],
+    }.items():
+        said = htbench("score", *arguments)
+        for word in words:
+            assert word in said.sentence
+
+
+def test_the_beginning_of_several_keys_is_ambiguous(htbench, mini, finished, at, tmp_path):
+    keys = sorted(r["key"] for r in finished.rows())
+    firsts = [key[0] for key in keys]
+    digit = next(d for d in firsts if firsts.count(d) > 1)  # 17 runs at most have none
+    said = htbench("score", digit, "--suite", mini.suite, *at)
+    assert f"{firsts.count(digit)} runs begin with '{digit}'" in said.sentence
+    assert next(key for key in keys if key[0] == digit)[:12] in said.sentence
+
+
+# --- leaderboard -------------------------------------------------------------------------------
+
+
+def test_the_board_in_every_format(htbench, mini, finished, at, tmp_path):
+    printed = {
+        kind: htbench("leaderboard", "--suite", mini.suite, *at, "--format", kind).stdout
+        for kind in ("markdown", "csv", "json")
+    }
+    assert printed["markdown"] == finished.first.stdout
+    lines = list(csv.DictReader(io.StringIO(printed["csv"])))
+    (table,) = json.loads(printed["json"])
+    assert len(lines) == len(table["cells"]) == 4 * 3
+    rows = [
+        r for r in finished.rows() if r["method"] == "finetune" and r["task"] == "solid-outline"
+    ]
+    mean = sum(r["overall"] for r in rows) / 2
+    for cells in (lines, table["cells"]):
+        (cell,) = [c for c in cells if (c["label"], c["task"]) == ("finetune", "solid-outline")]
+        assert float(cell["overall"]) == pytest.approx(mean)
+    for kind, text in printed.items():
+        out = tmp_path / f"board.{kind}"
+        said = htbench("leaderboard", "--suite", mini.suite, *at, "--format", kind, "--out", out)
+        assert (said.returncode, said.stdout) == (0, "")
+        assert str(out) in said.stderr
+        assert out.read_text() == text
+
+
+def test_a_workspace_without_runs(htbench, mini, tmp_path):
+    said = htbench("leaderboard", "--suite", mini.suite, "--workspace", tmp_path / "ws")
+    assert f"{tmp_path / 'ws'} has no run of suite mini" in said.sentence
+    assert "htbench run --suite" in said.sentence
+    assert not (tmp_path / "ws").exists()
+
+
+def test_the_command_that_an_empty_workspace_suggests_names_the_suite_that_was_given(
+    htbench, mini, tmp_path
+):
+    said = htbench("leaderboard", "--suite", mini.suite, "--workspace", tmp_path / "ws")
+    assert f"`htbench run --suite {mini.suite}`" in said.sentence
+
+
+# --- list --------------------------------------------------------------------------------------
+
+
+def test_list_methods(htbench, plugin):
+    path = plugin("return source.copy()", name="of-a-test")
+    found = json.loads(htbench("list", "methods", "--plugin", path, "--json").stdout)
+    assert [m["method"] for m in found] == sorted(m["method"] for m in found)
+    by_name = {m["method"]: m for m in found}
+    assert {"source", "finetune", "lolsgd", "of-a-test"} <= set(by_name)
+    assert by_name["of-a-test"]["from"] == str(path)
+    assert by_name["of-a-test"]["summary"] == "A method of a test."
+    assert by_name["calibrated-alg"]["base"] == "finetune"
+    assert by_name["lolsgd"]["fields"]["local_models"] == 10
+    text = htbench("list", "methods", "--plugin", path).stdout
+    for name in by_name:
+        assert name in text
+
+
+def test_list_tasks_suites_and_data_sets(htbench, mini):
+    def listed(*arguments):
+        found = json.loads(htbench("list", *arguments, "--json").stdout)
+        text = htbench("list", *arguments).stdout
+        assert len(text.splitlines()) == len(found) + 2, "a heading, a line and the entries"
+        return found
+
+    (suite,) = [s for s in listed("suites") if s["name"] == "icons"]
+    (icons,) = [d for d in listed("datasets") if d["manifest"] == suite["manifest"]]
+    assert icons["classes"] == 65
+    tasks = {t["task"]: t for t in listed("tasks", "--suite", "icons")}
+    assert list(tasks) == suite["tasks"]
+    assert set(tasks) <= {t["task"] for t in listed("tasks")}
+    assert tasks["outline-solid"]["seen"] + tasks["outline-solid"]["missing"] == 65
+    assert [t["task"] for t in listed("tasks", "--suite", mini.suite)] == [
+        "outline-solid",
+        "solid-outline",
+    ]
+    assert "nope" in htbench("list", "tasks", "--suite", "nope").sentence
+
+
+# --- manifest ----------------------------------------------------------------------------------
+
+
+def test_manifest_show(htbench, mini):
+    found = json.loads(htbench("manifest", "show", mini.manifest, "--json").stdout)
+    assert (found["manifest"], len(found["classes"])) == ("mini@0.1", 12)
+    task = found["tasks"][0]
+    assert (task["task"], task["test_seen"], task["test_missing"]) == ("outline-solid", 109, 102)
+    text = htbench("manifest", "show", mini.manifest).stdout
+    assert found["digest"] in text
+    assert "outline-solid" in text
+
+
+def test_manifest_digest_and_verify(htbench, mini):
+    digest = htbench("manifest", "digest", mini.manifest).stdout.strip()
+    assert DIGEST.fullmatch(digest)
+    found = json.loads(htbench("manifest", "verify", mini.manifest, "--json").stdout)
+    assert (found["manifest"], found["digest"], found["pinned"]) == ("mini@0.1", digest, False)
+    text = htbench("manifest", "verify", mini.manifest).stdout
+    assert f"{found['images']} images, 2 tasks, every rule holds" in text
+    assert "not pinned" in text
+
+
+def test_the_shipped_manifest_is_the_pinned_one(htbench):
+    found = json.loads(htbench("manifest", "verify", "icons@1.0", "--json").stdout)
+    assert found["pinned"] is True
+
+
+@pytest.mark.parametrize("action", ["show", "verify", "digest"])
+def test_a_manifest_that_is_not_there(htbench, tmp_path, action):
+    for name in ("nope@1.0", "icons@9.9", "icons", tmp_path):
+        assert str(name) in htbench("manifest", action, name).sentence
+
+
+def test_verify_finds_what_was_changed(htbench, mini, tmp_path):
+    folder = shutil.copytree(mini.manifest, tmp_path / "mini" / "0.1")
+    digest = htbench("manifest", "digest", folder).stdout
+    text = (folder / "manifest.toml").read_text()
+    (folder / "manifest.toml").write_text(text.replace("steps = 20", "steps = 21"))
+    assert htbench("manifest", "digest", folder).stdout != digest
+    (folder / "manifest.toml").write_text(text.replace('"outline-solid"', '"outline/solid"'))
+    assert "outline/solid" in htbench("manifest", "verify", folder).sentence
+    (folder / "images.parquet").write_bytes(b"PAR1")
+    assert "images.parquet" in htbench("manifest", "verify", folder).sentence
+
+
+# --- doctor ------------------------------------------------------------------------------------
+
+
+def test_doctor(htbench, mini, finished, at, tmp_path):
+    found = json.loads(htbench("doctor", *at, "--json").stdout)
+    assert found["versions"]["holistic-transfer-bench"]
+    assert found["workspace"] == {"folder": str(finished.workspace), "runs": 16}
+    assert found["data"]["folder"] == str(mini.data)
+    assert found["data"]["cached sources"].startswith("2 (")
+    text = htbench("doctor", "--workspace", tmp_path / "ws").stdout
+    assert "(not made yet)" in text
+    assert not (tmp_path / "ws").exists()
+
+
+# --- help --------------------------------------------------------------------------------------
+
+
+def commands(command=group, path=("htbench",)):
+    """Every command and subcommand, with the words that call it."""
+    yield pytest.param(path, command, id=" ".join(path))
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found is not None
+                yield from commands(found, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()))
+def test_help_has_two_examples_that_can_be_read(htbench, path, command):
+    said = htbench(*path[1:], "--help")
+    assert said.returncode == 0
+    examples = said.stdout.partition("Examples:\n")[2].splitlines()
+    examples = [line.split() for line in examples if line.startswith("  htbench ")]
+    examples = [words for words in examples if words[: len(path)] == list(path)]
+    assert len(examples) >= 2
+    for words in examples:
+        assert parses(words[1:]), " ".join(words)
+
+
+def parses(words):
+    """Whether the commands and options of a line are there; nothing is carried out."""
+    words = words[: next((i for i, w in enumerate(words) if w in ("#", "|")), len(words))]
+    command = group
+    while isinstance(command, click.Group):
+        with click.Context(command) as context:
+            found = command.get_command(context, words[0])
+        assert found is not None, words
+        command, words = found, words[1:]
+    options = {name for p in command.params for name in p.opts}
+    return all(w in options for w in words if w.startswith("--"))
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom benchmark.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    assert "htbench run --suite icons" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nope"], ["run"], ["run", "--suite"], ["score"], ["list", "nope"], ["doctor", "--nope"]],
+    ids=" ".join,
+)
+def test_a_command_that_click_refuses(htbench, arguments):
+    assert htbench(*arguments).sentence.startswith("Usage: htbench")
+
+
+def test_version(htbench):
+    assert re.fullmatch(r"htbench, version \d+\.\d+\.\d+\n", htbench("--version").stdout)
+
+
+# --- Ctrl-C ------------------------------------------------------------------------------------
+
+# Without this, a test session in the background would hand its ignored SIGINT on.
+LISTEN = (
+    "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from benchmark.cli.main import main\nmain()\n"
+)
+
+
+def processes(mark: str) -> list[int]:
+    """Processes that have a word in their environment, zombies aside."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            pass  # it ended, or is not ours
+    return found
+
+
+def until(condition, seconds=60.0):
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, tmp_path):
+    workspace = tmp_path / "ws"
+    mark = tmp_path / "on-the-path-of-every-child"
+    mark.mkdir()
+    arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--jobs", "2"]
+    environment = {**mini.environment(), "PYTHONPATH": str(mark)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTEN, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def events(kind):
+        journal = workspace / "journal.jsonl"
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        return [json.loads(line)["key"] for line in lines if json.loads(line)["event"] == kind]
+
+    until(lambda: len(events("ok")) >= 2 and len(events("start")) >= 4)
+    assert len(processes(str(mark))) >= 2, "the driver and the fork server at least"
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "Interrupted. Finished runs are kept: the same command goes on." in err
+    assert "Traceback" not in err
+    until(lambda: not processes(str(mark)), seconds=10)
+    assert list((workspace / "tmp").iterdir()) == []
+    kept = {folder.name for folder in (workspace / "runs").iterdir()}
+    assert kept == set(events("ok"))
+    assert 2 <= len(kept) < 16
+    assert {r["status"] for r in mini.records(workspace)} == {"ok"}, "no run failed by Ctrl-C"
+
+    again = mini.htbench(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert len(events("ok")) == 16, "what was done is not done again"
+    ours, theirs = mini.rows(workspace), finished.rows()
+    assert [r["predictions_sha256"] for r in ours] == [r["predictions_sha256"] for r in theirs]

@@ -1,0 +1,72 @@
+"""The bytes of predictions do not depend on when, where or how many side by side they were made."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from leaderboard.scoring import Scores
+
+SCORES = [f.name for f in fields(Scores)]
+
+
+def predictions(workspace):
+    """The bytes of every predictions file by the run's key."""
+    found = {p.parent.name: p.read_bytes() for p in workspace.glob("runs/*/predictions.parquet")}
+    assert found
+    return found
+
+
+def scores(mini, workspace):
+    return {r["key"]: {name: r[name] for name in SCORES} for r in mini.rows(workspace)}
+
+
+@pytest.fixture(scope="module")
+def alone(mini, finished, tmp_path_factory):
+    """One task again, in an empty workspace, with one run at a time."""
+    workspace = tmp_path_factory.mktemp("alone") / "ws"
+    done = mini.run(workspace, "--task", "solid-outline", "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def from_nothing(mini, finished, tmp_path_factory):
+    """Everything again, in an empty workspace and an empty data folder: stores and sources too."""
+    root = tmp_path_factory.mktemp("from-nothing")
+    done = replace(mini, data=root / "data").run(root / "ws", "--jobs", "3")
+    assert done.returncode == 0, done.stderr
+    return root / "ws"
+
+
+def test_one_run_at_a_time_gives_the_same_bytes(mini, finished, alone):
+    ours, theirs = predictions(alone), predictions(finished.workspace)
+    assert len(ours) == 8
+    assert ours == {key: theirs[key] for key in ours}
+    assert scores(mini, alone) == {k: scores(mini, finished.workspace)[k] for k in ours}
+
+
+def test_new_stores_and_source_models_give_the_same_bytes(mini, finished, from_nothing):
+    assert predictions(from_nothing) == predictions(finished.workspace)
+    assert scores(mini, from_nothing) == scores(mini, finished.workspace)
+    ours, theirs = mini.rows(from_nothing), finished.rows()
+    assert [r["source_digest"] for r in ours] == [r["source_digest"] for r in theirs]
+
+
+def test_weights_that_other_runs_start_from_are_the_same_bytes_too(finished, from_nothing):
+    ours, theirs = (
+        {p.parent.name: p.read_bytes() for p in root.glob("runs/*/weights.safetensors")}
+        for root in (from_nothing, finished.workspace)
+    )
+    assert len(ours) == 4, "finetune, on two tasks with two seeds"
+    assert ours == theirs
+
+
+def test_a_seed_changes_what_is_random_and_nothing_else(finished):
+    def made(method, seed):
+        return finished.row(method=method, task="outline-solid", seed=seed)
+
+    assert made("finetune", 0)["predictions_sha256"] != made("finetune", 1)["predictions_sha256"]
+    assert made("source", 0)["predictions_sha256"] == made("source", 1)["predictions_sha256"]
+    assert made("source", 0)["source_digest"] == made("finetune", 1)["source_digest"]
