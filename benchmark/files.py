@@ -60,11 +60,12 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
     try:
         building.chmod(0o755)  # mkdtemp's 0700 is for secrets
         yield building
-        if final.exists():
-            shutil.rmtree(final)
+        if final.exists():  # moved away first: under its name a folder is whole or not there
+            final.rename(building.with_name(f"{building.name}-old"))
         building.rename(final)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(building.with_name(f"{building.name}-old"), ignore_errors=True)
 
 
 def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:

@@ -44,11 +44,13 @@ COLUMNS = (
     Column("disruption", "disruption", 1, False),
     Column("harmonic", "harmonic", 1, True),
     Column("ausuc", "AUSUC", 3, True),
+    Column("gap_closed", "gap closed", 0, True),
     Column("total_steps", "steps", 0, None),
     Column("sequential_steps", "sequential", 0, None),
     Column("measured_adapt_seconds", "adapt s", 1, None),
 )
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
+SOURCE, ORACLE = "source", "oracle-finetune"  # what disruption and the gap are measured from
 
 Row = Mapping[str, Any]  # of the results, with the columns of ``results.SCHEMA``
 
@@ -148,8 +150,11 @@ def _board(
     suite: Suite, name: str, manifest: Manifest, sources: Mapping[str, str], part: list[Row]
 ) -> Board:
     rows = _newest(part)
-    disruption = _disruption(rows)
-    rows = [{**row, "disruption": d} for row, d in zip(rows, disruption, strict=True)]
+    of = {(row["label"], row["task"], row["seed"]): row for row in rows if row["status"] == "ok"}
+    rows = [
+        {**row, "disruption": _disruption(row, of), "gap_closed": _gap_closed(row, of)}
+        for row in rows
+    ]
     by_cell = _grouped(rows, lambda row: (row["label"], row["task"]))
     by_label = _grouped(rows, lambda row: row["label"])
     cells = [
@@ -179,16 +184,23 @@ def _newest(rows: Iterable[Row]) -> list[Row]:
     return list({(row["task"], row["label"], row["seed"]): row for row in in_time}.values())
 
 
-def _disruption(rows: Sequence[Row]) -> list[float]:
+def _disruption(row: Row, of: Mapping[tuple[str, str, int], Row]) -> float:
     """Missing accuracy of the source model less the method's, on the same task and seed."""
-    source = {
-        (row["task"], row["seed"]): row["missing"]
-        for row in rows
-        if row["label"] == "source" and row["status"] == "ok"
-    }
-    return [
-        _number(source.get((row["task"], row["seed"]))) - _number(row["missing"]) for row in rows
-    ]
+    source = of.get((SOURCE, row["task"], row["seed"]), {})
+    return _number(source.get("missing")) - _number(row["missing"])
+
+
+def _gap_closed(row: Row, of: Mapping[tuple[str, str, int], Row]) -> float:
+    """Per cent of the way from the source's overall accuracy to the oracle's.
+
+    NaN where the oracle is not above the source: then there is no gap to close.
+    """
+    source, oracle = (
+        _number(of.get((label, row["task"], row["seed"]), {}).get("overall"))
+        for label in (SOURCE, ORACLE)
+    )
+    gap = oracle - source
+    return 100 * (_number(row["overall"]) - source) / gap if gap > 0 else math.nan
 
 
 def _number(value: float | None) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmark.errors import RunError
 from benchmark.records import WEIGHTS_FILE
+from benchmark.runs.isolate import GONE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +116,7 @@ def converse(
         done = time.perf_counter()
         ended = child.finish()
     if not server.alive:  # Ctrl-C, or the server was killed: that is nobody's result
-        raise RunError("the process that runs methods has ended before the run was done")
+        raise RunError(GONE)
     outcome.cost = {
         "adapt_seconds": adapted - started,
         "predict_seconds": done - adapted,
@@ -220,7 +221,9 @@ def _is_number(value: object) -> bool:
 def _text(value: object, limit: int = MAX_TEXT) -> str:
     """A text that can be printed: no escapes that a terminal obeys, no halves of characters."""
     cut = str(value)[:limit]
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in cut)
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in cut
+    )
 
 
 def _read_array(

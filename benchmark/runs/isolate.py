@@ -21,6 +21,7 @@ from benchmark.errors import RunError
 from benchmark.numerics import ENVIRONMENT
 from benchmark.runs import wire
 
+GONE = "the process that runs methods has ended before the run was done"
 FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
@@ -258,13 +259,20 @@ class ForkServer:
         Args:
             job: JSON-able description of the work; ``scratch`` is its scratch folder.
             output: open descriptor that becomes the child's standard output and error.
+
+        Raises:
+            RunError: the server has ended.
         """
         ours, theirs = socket.socketpair()
-        with theirs, self._lock:
-            self._jobs += 1
-            number = self._jobs
-            self.exits[number] = Future()
-            wire.send(self._control, {"fork": number}, [theirs.fileno(), output])
+        try:
+            with theirs, self._lock:
+                self._jobs += 1
+                number = self._jobs
+                self.exits[number] = Future()
+                wire.send(self._control, {"fork": number}, [theirs.fileno(), output])
+        except OSError:
+            ours.close()
+            raise RunError(GONE) from None
         child = Child(self, number, ours, Path(job["scratch"]), output)
         self._children[number] = child
         child.send({**job, "file_limit": self.limits.scratch})
@@ -320,7 +328,7 @@ class ForkServer:
                 )
                 self.exits[job].set_result(done)
         self.alive = False
-        for future in self.exits.values():  # the server is gone, and its children with it
+        for future in list(self.exits.values()):  # the server is gone, and its children with it
             if not future.done():
                 future.set_result(Exit(None, signal.SIGKILL, 0))
         for child in list(self._children.values()):

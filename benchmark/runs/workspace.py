@@ -12,9 +12,9 @@ next one. A lock is the kernel's, so it goes with its process, however that ends
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -95,7 +95,7 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         assert self._own is not None
         assert self._own_lock is not None
-        shutil.rmtree(self._own, ignore_errors=True)
+        _remove(self._own)
         Path(self._own_lock.lock_file).unlink(missing_ok=True)
         self._own_lock.release()
         self._own = None
@@ -103,16 +103,21 @@ class Workspace:
     @staticmethod
     def _sweep(base: Path) -> None:
         """Remove what drivers that died have left in hand."""
-        for path in base.glob("driver-*.lock"):
-            with contextlib.suppress(Timeout, OSError), FileLock(path, blocking=False):
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-                path.unlink(missing_ok=True)
+        for folder in sorted({path.with_suffix("") for path in base.glob("driver-*")}):
+            lock = folder.with_suffix(".lock")
+            with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
+                _remove(folder)  # what its children are still writing to stays for the next sweep
+                if not folder.exists():
+                    lock.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
         """A folder for a job in hand, gone afterwards."""
-        with tempfile.TemporaryDirectory(dir=self._own, ignore_cleanup_errors=True) as name:
-            yield Path(name)
+        folder = Path(tempfile.mkdtemp(dir=self._own))
+        try:
+            yield folder
+        finally:
+            _remove(folder)
 
     @contextlib.contextmanager
     def new_run(self, key: str) -> Iterator[Path]:
@@ -143,3 +148,32 @@ class Workspace:
             os.write(handle, json.dumps(line).encode() + b"\n")  # one write: lines never mix
         finally:
             os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder as far as that goes.
+
+    A run may have nested folders deeper in its scratch than a path can be long, or than
+    ``shutil.rmtree`` recurses: what is inside a folder is moved up before that folder goes.
+    """
+    numbers = itertools.count()
+    with contextlib.suppress(OSError):
+        while folders := _folders_in(folder):
+            for each in folders:
+                for inner in _folders_in(each):
+                    inner.chmod(0o700)  # to be moved it has to be writable
+                    inner.rename(folder / f".moved-{next(numbers)}")
+                each.rmdir()
+        folder.rmdir()
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, from which everything else is removed."""
+    folder.chmod(0o700)
+    found = []
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            found.append(path)
+        else:
+            path.unlink()
+    return found

@@ -26,19 +26,34 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {seeds}; mean ± sample standard deviation over seeds, given the source models",
         "- accuracies in per cent over all classes; disruption: missing accuracy of the source "
-        "model less the method's",
+        "model less the method's; gap closed: per cent of the way from source to oracle-finetune, "
+        "overall",
+        "- oracle: was given missing-class training data; shown, not ranked",
         "",
     ]
     if len(board.suite.tasks) > 1:
-        lines += [f"## Mean over {len(board.suite.tasks)} tasks", "", _table(board, MEAN), ""]
-    counts = {task: (seen, missing) for task, seen, missing in board.counts}
+        lines += [_heading(f"Mean over {len(board.suite.tasks)} tasks", board, board.suite.tasks)]
+        lines += ["", _mean_table(board), ""]
     for task in board.suite.tasks:
-        seen, missing = counts.get(task, (0, 0))
-        heading = f"## {task} (n_seen = {seen}, n_missing = {missing})"
-        lines += [heading if task in counts else f"## {task}", "", _table(board, task), ""]
+        lines += [_heading(task, board, [task]), "", _table(board, task), ""]
     if board.problems:
         lines += ["## Not in the table", "", *(f"- {_literal(p)}" for p in board.problems), ""]
     return "\n".join(lines)
+
+
+def _heading(title: str, board: Board, tasks: Sequence[str]) -> str:
+    """The title with the numbers of test images, where they are known for all of the tasks."""
+    counts = {task: (seen, missing) for task, seen, missing in board.counts}
+    if not all(task in counts for task in tasks):
+        return f"## {title}"
+    seen, missing = (sum(counts[task][group] for task in tasks) for group in (0, 1))
+    return f"## {title} (n_seen = {seen}, n_missing = {missing})"
+
+
+def _mean_table(board: Board) -> str:
+    if all(math.isnan(cell["overall"]) for cell in board.of_task(MEAN).values()):
+        return "No method has all tasks and seeds yet; what is there follows task by task."
+    return _table(board, MEAN)
 
 
 def _table(board: Board, task: str) -> str:

@@ -241,7 +241,7 @@ def test_help_has_two_examples_that_can_be_read(htbench, path, command):
     said = htbench(*path[1:], "--help")
     assert said.returncode == 0
     examples = said.stdout.partition("Examples:\n")[2].splitlines()
-    examples = [line.split() for line in examples if line.startswith("  htbench ")]
+    examples = [line.split() for line in examples]
     examples = [words for words in examples if words[: len(path)] == list(path)]
     assert len(examples) >= 2
     for words in examples:
@@ -279,7 +279,7 @@ def test_help_loads_nothing_heavy():
     ids=" ".join,
 )
 def test_a_command_that_click_refuses(htbench, arguments):
-    assert htbench(*arguments).sentence.startswith("Usage: htbench")
+    assert re.match("Usage: htbench|Error: Option", htbench(*arguments).sentence)
 
 
 def test_version(htbench):

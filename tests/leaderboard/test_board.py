@@ -174,6 +174,23 @@ class TestCells:
         assert cell(board, "finetune", TASKS[1])["disruption"] == 0.0
         assert cell(board, "finetune", MEAN)["overall"] == 50.0
 
+    def test_gap_closed_is_the_way_from_source_to_oracle(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = grid(icons, "source", overall=40.0) + grid(icons, "mine", overall=55.0)
+        rows += grid(icons, "oracle-finetune", overall=70.0, track="oracle")
+        (board,) = build(suite, icons, rows)
+        gaps = {label: cell(board, label, MEAN)["gap_closed"] for label in board.labels}
+        assert gaps == {"source": 0.0, "mine": 50.0, "oracle-finetune": 100.0}
+
+    def test_there_is_no_gap_to_close_where_the_oracle_is_not_above_the_source(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = grid(icons, "source", overall=40.0) + grid(icons, "mine", overall=55.0)
+        rows += grid(icons, "oracle-finetune", overall=40.0, track="oracle")
+        (board,) = build(suite, icons, rows)
+        assert math.isnan(cell(board, "mine", TASKS[0])["gap_closed"])
+
     def test_the_newest_of_several_runs_counts(self, suite: Suite, icons: Manifest) -> None:
         rows = grid(icons, "source", overall=10.0, measured_finished=1.0)
         rows += grid(icons, "source", overall=20.0, measured_finished=2.0)

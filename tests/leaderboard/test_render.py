@@ -63,7 +63,7 @@ class TestMarkdown:
         headings = [line for line in text.splitlines() if line.startswith("#")]
         assert headings == [
             "# Leaderboard: icons",
-            "## Mean over 3 tasks",
+            "## Mean over 3 tasks (n_seen = 1473, n_missing = 1630)",
             "## outline-solid (n_seen = 520, n_missing = 599)",
             "## solid-outline (n_seen = 738, n_missing = 828)",
             "## outline+solid-color (n_seen = 215, n_missing = 203)",
@@ -99,11 +99,13 @@ class TestMarkdown:
             assert all(re.fullmatch(rf"{number} ± \d+\.\d", c) for c in cells[:3])
             assert re.fullmatch(number, cells[3])
             assert re.fullmatch(r"0\.\d{3}", cells[5])
-            assert cells[6:] == ["200", "100", "2.0"]
+            assert cells[6:] == ["-", "200", "100", "2.0"]  # no oracle, no gap
         assert by_name["source"][3] == "0.0"  # not -0.0
 
     def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:
-        rows = tables(FORMATS["markdown"](boards[:1]))["Mean over 3 tasks"]
+        rows = tables(FORMATS["markdown"](boards[:1]))[
+            "Mean over 3 tasks (n_seen = 1473, n_missing = 1630)"
+        ]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert by_name["finetune"] == ["-"] * len(COLUMNS)
         assert by_name["lolsgd (failed)"] == ["-"] * len(COLUMNS)

@@ -366,3 +366,31 @@ class TestScorePredictions:
         path = self.rewrite(tmp_path, icons, lambda i, z: (i, z))
         with pytest.raises(ScoringError, match="unknown sample id"):
             score_predictions(path, icons, "solid-outline")
+
+
+def test_the_cost_of_a_run_includes_those_it_starts_from(
+    tmp_path: Path, icons: Manifest, write_run: WriteRun
+) -> None:
+    cost = {"adapt_seconds": 2.0, "wall_seconds": 3.0, "total_steps": 100, "sequential_steps": 10}
+    first = write_run(tmp_path, "first", cost=cost)
+    second = write_run(tmp_path, "second", cost=cost, made={"base": first.key})
+    third = write_run(tmp_path, "third", cost=cost, made={"base": second.key})
+    for _ in range(2):  # the second time from the rows before
+        rows = {row["key"]: row for row in update_results(tmp_path, [icons]).to_pylist()}
+        for times, record in enumerate((first, second, third), start=1):
+            assert rows[record.key]["total_steps"] == 100 * times
+            assert rows[record.key]["sequential_steps"] == 10 * times
+            assert rows[record.key]["measured_adapt_seconds"] == 2.0 * times
+            assert rows[record.key]["measured_wall_seconds"] == 3.0
+
+
+def test_a_run_of_a_manifest_that_is_not_at_hand_keeps_the_scores_it_had(
+    tmp_path: Path, icons: Manifest, write_run: WriteRun
+) -> None:
+    write_run(tmp_path, "finetune")
+    (unscored,) = update_results(tmp_path, []).to_pylist()
+    assert unscored["status"] == "ok"
+    assert unscored["overall"] is None
+    (scored,) = update_results(tmp_path, [icons]).to_pylist()
+    assert scored["overall"] is not None
+    assert update_results(tmp_path, []).to_pylist() == [scored]

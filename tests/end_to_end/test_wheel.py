@@ -1,0 +1,132 @@
+"""The wheel stands on its own: installed outside the checkout it verifies, runs and locks in."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from benchmark.runs import sandbox
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def call(*command: str | Path, **options) -> str:
+    """What a command prints; it must end well."""
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, timeout=500, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    call(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=CHECKOUT)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+class Installed:
+    """The wheel in an environment of its own, used from an unrelated folder."""
+
+    def __init__(self, root: Path, wheel: Path) -> None:
+        self.python = root / "venv" / "bin" / "python"
+        self.site = root / "venv"
+        self.cwd = root / "elsewhere"
+        self.cwd.mkdir()
+        call(sys.executable, "-m", "venv", "--without-pip", root / "venv")
+        call(sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet",
+             "--no-deps", "--no-index", "--disable-pip-version-check", wheel)  # fmt: skip
+        # What the wheel depends on comes from the environment that runs the tests. A .pth file in
+        # a folder that is named by another one is not obeyed: an editable install stays unseen.
+        (site,) = (root / "venv").glob("lib/python*/site-packages")
+        others = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+        (site / "others.pth").write_text("".join(f"{path}\n" for path in others))
+        unwanted = ("PYTHONPATH", "VIRTUAL_ENV")
+        self.environment = {k: v for k, v in os.environ.items() if k not in unwanted}
+        self.environment["HTBENCH_DATA"] = str(root / "data")
+
+    def htbench(self, *arguments: str) -> str:
+        command = self.python.with_name("htbench")
+        return call(command, *arguments, cwd=self.cwd, env=self.environment)
+
+    def say(self, code: str) -> str:
+        return call(self.python, "-c", code, cwd=self.cwd, env=self.environment).strip()
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    return Installed(tmp_path_factory.mktemp("installed"), wheel)
+
+
+def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        attribution = archive.read("data_manifests/icons/1.0/ATTRIBUTION.csv").decode()
+    assert {
+        "data_manifests/digests.toml",
+        "data_manifests/icons/1.0/manifest.toml",
+        "data_manifests/icons/1.0/images.parquet",
+        "data_manifests/suites/icons.toml",
+        "benchmark/cli/main.py",
+        "baselines/finetune.py",
+        "leaderboard/board.py",
+    } <= set(names)
+    assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
+    rooms = {name.partition("/")[0].partition("-")[0] for name in names}
+    assert rooms == {"benchmark", "baselines", "leaderboard", "data_manifests",
+                     "holistic_transfer_bench"}  # fmt: skip
+    assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
+    assert len(list(csv.DictReader(attribution.splitlines()))) > 100, "icon sets with their terms"
+
+
+def test_it_is_the_installed_copy_that_is_used(installed):
+    for room in ("benchmark", "baselines", "leaderboard", "data_manifests"):
+        where = Path(installed.say(f"import {room}; print({room}.__file__)"))
+        assert where.is_relative_to(installed.site)
+
+
+def test_its_manifest_and_its_methods_are_found(installed):
+    said = installed.htbench("manifest", "verify", "icons@1.0")
+    assert "every rule holds" in said
+    assert "(pinned)" in said
+    methods = {m["method"] for m in json.loads(installed.htbench("list", "methods", "--json"))}
+    assert {"source", "finetune", "lolsgd", "calibrated-alg"} <= methods
+
+
+def test_it_runs_a_task_of_icons_and_locks_the_methods_in(installed):
+    board = installed.htbench("run", "--suite", "icons", "--task", "outline-solid", "--seed", "0",
+                              "--method", "source", "--method", "finetune")  # fmt: skip
+    assert board == (installed.cwd / "workspace" / "leaderboard.md").read_text()
+    assert sorted(path.name for path in installed.cwd.iterdir()) == ["workspace"]
+    records = {
+        record["method"]: record
+        for path in installed.cwd.glob("workspace/runs/*/run.json")
+        for record in [json.loads(path.read_text())]
+    }
+    assert set(records) == {"source", "finetune"}
+    for record in records.values():
+        assert (record["status"], record["task"], record["seed"]) == ("ok", "outline-solid", 0)
+        if not sandbox.available().missing:
+            assert set(sandbox.FULL_ISOLATION) <= set(record["isolation"])
+    scores = {
+        name: json.loads(installed.htbench("score", record["key"][:16], "--json"))
+        for name, record in records.items()
+    }
+    assert scores["finetune"]["seen"] > scores["source"]["seen"] > 100 / 65
+    section = board.partition("## outline-solid ")[2].partition("##")[0]
+    cells = [[cell.strip() for cell in line.split("|")] for line in section.splitlines()]
+    shown = {line[1]: line[2:5] for line in cells if len(line) > 5}
+    for name, score in scores.items():
+        values = [f"{score[column]:.1f}" for column in ("overall", "seen", "missing")]
+        assert shown[f"{name} (1 of 3 seeds)"] == values
