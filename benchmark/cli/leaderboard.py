@@ -64,7 +64,7 @@ def print_board(
     if not boards:
         raise UsageError(
             f"{workspace.root} has no run of suite {suite.name}; "
-            f"`htbench run --suite {suite.name}` makes them, --workspace names another folder"
+            "`htbench run` with the same --suite makes them, --workspace names another folder"
         )
     if write:
         write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
