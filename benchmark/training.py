@@ -146,7 +146,9 @@ def _descend(
     """Gradient steps on the loss of index batches, with logging, progress and step counts."""
     rate = rate or (lambda step: cosine(step, steps))
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    every = max(1, steps // LOG_ROWS)
+    # A method may call this many times (local models): its whole run is what is told and logged.
+    total = max(run.recipe.steps, run.total_steps + steps)
+    every = max(1, total // LOG_ROWS)
     batches = index_batches(count, run.recipe.batch_size, run.stream("order"))
     for step in range(steps):
         factor = rate(step)
@@ -156,8 +158,9 @@ def _descend(
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if step % every == 0 or step == steps - 1:
-            _note(run, value, step, steps)
+        done = run.total_steps + step + 1
+        if (done - 1) % every == 0 or (step == steps - 1 and steps >= every):
+            _note(run, value, done, total)
         if after_step is not None:
             after_step(step + 1)
     run.total_steps += steps
@@ -223,9 +226,9 @@ def _set_modes(model: nn.Module, part: nn.Module, batch_norm: str) -> None:
                 module.eval()
 
 
-def _note(run: Run, value: Tensor, step: int, steps: int) -> None:
+def _note(run: Run, value: Tensor, done: int, total: int) -> None:
     number = float(value.detach())
     if not math.isfinite(number):
-        raise FloatingPointError(f"the loss is {number} at step {step + 1} of {steps}")
-    run.log(step=run.total_steps + step + 1, loss=number)
-    run.progress(step + 1, steps)
+        raise FloatingPointError(f"the loss is {number} at step {done} of {total}")
+    run.log(step=done, loss=number)
+    run.progress(done, total)

@@ -261,10 +261,9 @@ def _problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     ]
     have = {(row["label"], row["task"], row["seed"]) for row in rows}
     labels = dict.fromkeys(row["label"] for row in rows)
-    for label in dict.fromkeys([*suite.methods, *labels]):
-        if label not in labels:
-            problems.append(f"not run: {label}")
-            continue
+    if unrun := [method for method in suite.methods if method not in labels]:
+        problems.append(f"not run: {', '.join(unrun)}")
+    for label in labels:
         for task in suite.tasks:
             lacking = [s for s in suite.seeds if (label, task, s) not in have]
             if lacking:

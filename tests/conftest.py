@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from benchmark.files import digest_file, digest_json
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import Manifest, load_manifest, read_manifest
 from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RECORD_FILE, RunRecord, write_predictions
+
+# Before torch is imported: two busy cores are slower with spinning threads than with one each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MINI_CLASSES = ("airplane", "bell", "bug", "house", "star")
 MINI_SEEN = ("bell", "bug", "house")

@@ -33,7 +33,7 @@ from benchmark.files import write_file
 from benchmark.images.store import DomainStore, open_store
 from benchmark.manifest import Manifest, load_manifest
 from benchmark.numerics import ENVIRONMENT
-from data_manifests.icons.toml_writer import dumps
+from data_manifests.toml_writer import dumps
 
 if TYPE_CHECKING:
     from benchmark.method import TargetData
@@ -260,9 +260,9 @@ def _evaluate(
 def _source_text(accuracy: float, best: float) -> str:
     return _wrapped(
         "By data_manifests/icons/search.py, from source training images alone: of widths "
-        f"{WIDTHS}, steps {SOURCE_STEPS} and rates {SOURCE_RATES}, the narrowest network, then the fewest "
-        f"steps, within {WITHIN:g} point of the best accuracy on a held-out fifth of the sources' "
-        f"training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over three sources)."
+        f"{WIDTHS}, steps {SOURCE_STEPS} and rates {SOURCE_RATES}, the narrowest network, then "
+        f"the fewest steps, within {WITHIN:g} point of the best accuracy on a held-out fifth of "
+        f"the sources' training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over three sources)."
     )
 
 

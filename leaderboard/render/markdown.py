@@ -33,7 +33,7 @@ def _board(board: Board) -> str:
     ]
     if len(board.suite.tasks) > 1:
         lines += [_heading(f"Mean over {len(board.suite.tasks)} tasks", board, board.suite.tasks)]
-        lines += ["", _mean_table(board), ""]
+        lines += ["", _table(board, MEAN), ""]
     for task in board.suite.tasks:
         lines += [_heading(task, board, [task]), "", _table(board, task), ""]
     if board.problems:
@@ -50,14 +50,10 @@ def _heading(title: str, board: Board, tasks: Sequence[str]) -> str:
     return f"## {title} (n_seen = {seen}, n_missing = {missing})"
 
 
-def _mean_table(board: Board) -> str:
-    if all(math.isnan(cell["overall"]) for cell in board.of_task(MEAN).values()):
-        return "No method has all tasks and seeds yet; what is there follows task by task."
-    return _table(board, MEAN)
-
-
 def _table(board: Board, task: str) -> str:
     cells = board.of_task(task)
+    if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
+        return "No method has run on all of it yet."  # the end of the page names what lacks
     rows = []
     for label in board.labels:
         cell = cells[label]
