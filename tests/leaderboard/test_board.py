@@ -140,8 +140,7 @@ class TestCells:
         rows = [r for r in rows if r["task"] != TASKS[1]]
         (board,) = build(suite, icons, rows)
         assert board.problems == (
-            "not run: source",
-            "not run: finetune",
+            "not run: source, finetune",
             "not run: mine on solid-outline, seeds 0, 1, 2",
             "not run: mine on outline+solid-color, seed 2",
         )
