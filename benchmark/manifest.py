@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,14 +30,18 @@ MAX_TOML_BYTES = 4 << 20
 MAX_TOML_DEPTH = 16
 MAX_IMAGES = 5_000_000  # far above any benchmark here; a bound on what a stranger's file may cost
 SPLITS = ("train", "test")
-IMAGE_SOURCES = ("embedded",)  # where the pixels are: in images.parquet itself
+# Where the pixels are: in images.parquet itself, or in files that the user has.
+IMAGE_SOURCES = ("embedded", "folder")
 REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
 OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
+RECIPE_FILE = "recipe.toml"  # in the place of manifest.toml: see benchmark.expand
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# What makes a path leave the root, or has a second way of writing, on some system.
+_NOT_PLAIN_PATH = r"[\\:]|^/|/$|//|(^|/)\.\.?(/|$)"
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # text may have tabs and line breaks
 
 
@@ -51,12 +55,19 @@ class Domain:
 
 @dataclass(frozen=True)
 class Task:
-    """One partial-target task: sources, target and the names of the seen classes."""
+    """One partial-target task: sources, target and the names of the seen classes.
+
+    Attributes:
+        missing: the missing classes, where the task names them. Every other class is then in
+            neither group: its test images are predicted, but left out of all metrics. None:
+            every class that is not seen is missing.
+    """
 
     id: str
     sources: tuple[str, ...]
     target: str
     seen: tuple[str, ...]
+    missing: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,13 @@ class Manifest:
     def tasks(self) -> tuple[Task, ...]:
         """The tasks in the order of the manifest."""
         return tuple(
-            Task(t["id"], tuple(t["sources"]), t["target"], tuple(t["seen"]))
+            Task(
+                t["id"],
+                tuple(t["sources"]),
+                t["target"],
+                tuple(t["seen"]),
+                tuple(t["missing"]) if "missing" in t else None,
+            )
             for t in self.document["tasks"]
         )
 
@@ -132,8 +149,19 @@ class Manifest:
 
     def seen_mask(self, task: Task) -> NDArray[np.bool_]:
         """Which classes are seen in a task: bool array of shape (C,)."""
-        seen = set(task.seen)
-        return np.array([name in seen for name in self.classes], dtype=np.bool_)
+        return self._mask(task.seen)
+
+    def missing_mask(self, task: Task) -> NDArray[np.bool_]:
+        """Whose test images count as missing in a task: bool array of shape (C,).
+
+        It is for whoever scores and never for a method, to whom every class that is not seen is
+        missing: a task may have chosen these by what its test images show.
+        """
+        return ~self.seen_mask(task) if task.missing is None else self._mask(task.missing)
+
+    def _mask(self, names: Iterable[str]) -> NDArray[np.bool_]:
+        wanted = set(names)
+        return np.array([name in wanted for name in self.classes], dtype=np.bool_)
 
     def samples(self, domains: str | Iterable[str], split: str) -> Samples:
         """Ids and class indices of the images of some domains in one split, sorted by id."""
@@ -189,6 +217,14 @@ def published_manifests() -> list[str]:
     return sorted(found)
 
 
+def published_recipes() -> list[str]:
+    """References of the recipes that ship: each becomes a manifest with the user's metadata."""
+    return sorted(
+        f"{path.parent.parent.name}@{path.parent.name}"
+        for path in packaged_manifests().glob(f"*/*/{RECIPE_FILE}")
+    )
+
+
 def load_manifest(reference: str | Path) -> Manifest:
     """Read a manifest by reference (``icons@1.0``) or from the folder that holds it.
 
@@ -196,7 +232,7 @@ def load_manifest(reference: str | Path) -> Manifest:
         reference: ``name@version``, or the path of a folder with ``manifest.toml``.
 
     Raises:
-        ManifestError: it is not found or breaks a rule.
+        ManifestError: it is not found, breaks a rule, or is a recipe that was not expanded.
     """
     name, at, version = str(reference).partition("@")
     if at and _NAME.fullmatch(name) and _VERSION.fullmatch(version):
@@ -211,7 +247,17 @@ def load_manifest(reference: str | Path) -> Manifest:
                 return manifest
     elif (Path(reference) / "manifest.toml").is_file():
         return read_manifest(Path(reference))
+    recipes = published_recipes()
+    for recipe in recipes:
+        if reference in (recipe, recipe.partition("@")[0]) or (
+            Path(reference).resolve() == packaged_manifests().joinpath(*recipe.split("@"))
+        ):
+            raise ManifestError(
+                f"{recipe} is a recipe, and is expanded with the metadata file that you have of "
+                f"its data set: htbench manifest expand {recipe} --metadata metadata.csv"
+            )
     known = ", ".join(published_manifests()) or "none"
+    known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
     raise ManifestError(
         f"no manifest {str(reference)!r}; known: {known}. "
         "Give name@version, or a folder that holds manifest.toml and images.parquet"
@@ -240,7 +286,12 @@ def known_suites() -> list[str]:
 def pinned_digests() -> dict[str, str]:
     """The digest of every published manifest, from ``data_manifests/digests.toml``."""
     pins = _read_toml(packaged_manifests() / "digests.toml")
-    return {str(reference): str(digest) for reference, digest in pins.items()}
+    return {name: digest for name, digest in pins.items() if isinstance(digest, str)}
+
+
+def pinned_recipes() -> dict[str, str]:
+    """The digest of every published recipe, from ``data_manifests/digests.toml``."""
+    return dict(_read_toml(packaged_manifests() / "digests.toml")["recipes"])
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -404,7 +455,22 @@ def _check_document(document: Mapping[str, Any], where: str) -> None:
     _check_named(reader, "domains", "name", _NAME)
     for domain in document["domains"]:
         _Reader(domain, f"{where}: domain {domain['name']}").names("folders")
+    _check_mirrors(reader)
     _check_named(reader, "tasks", "id", _TASK_ID)
+
+
+def _check_mirrors(reader: _Reader) -> None:
+    """Where the images can be had, if the manifest says: an address, maybe a size and a sum."""
+    mirrors = reader.document.get("mirrors", [])
+    if not isinstance(mirrors, list) or not all(isinstance(entry, dict) for entry in mirrors):
+        raise reader.fail("mirrors must be an array of tables [[mirrors]]")
+    for index, entry in enumerate(mirrors):
+        mirror = _Reader(entry, f"{reader.where}: mirrors[{index}]")
+        mirror.text("address")
+        if "bytes" in entry and mirror.get("bytes", int, "a number of bytes") < 1:
+            raise mirror.fail("bytes must be at least 1")
+        if "sha256" in entry and not _SHA256.fullmatch(mirror.text("sha256")):
+            raise mirror.fail("sha256 must be 64 lower-case hex digits")
 
 
 def _check_named(reader: _Reader, key: str, name: str, pattern: re.Pattern[str]) -> None:
@@ -450,7 +516,7 @@ def _check_images(manifest: Manifest, where: str) -> None:
         raise ManifestError(f"{where}: there is no image")
     for name in table.column_names:
         _check_strings(table[name], name, where)
-    if repeated := _repeated(manifest._ids.tolist()):
+    if repeated := _repeated_values(table["image_id"]):
         raise ManifestError(f"{where}: image_id is not unique: {first(repeated)}")
     for name, what in (("class", "classes"), ("domain", "domains"), ("split", "splits")):
         if (bad := np.flatnonzero(codes[name] < 0)).size:
@@ -461,7 +527,7 @@ def _check_images(manifest: Manifest, where: str) -> None:
                 f"it must be one of the {what} of the manifest"
             )
     _check_one_split(manifest, "path", np.zeros_like(codes["domain"]), where)
-    _check_paths(table["path"].to_pylist(), where)
+    _check_paths(table["path"], where)
     sums = table["sha256"].to_pylist() if "sha256" in table.column_names else [None]
     if manifest.document["images"] == "embedded" and None in sums:
         raise ManifestError(f"{where}: every embedded image needs its sha256")  # see the digest
@@ -482,32 +548,33 @@ def _check_strings(column: pa.ChunkedArray, name: str, where: str) -> None:
         raise ManifestError(f"{where}: column {name} has empty or control characters: {first(bad)}")
 
 
-def _check_paths(paths: Sequence[str], where: str) -> None:
+def _check_paths(paths: pa.ChunkedArray, where: str) -> None:
     """A path must stay below the data set's root on every system."""
-    bad = [
-        path
-        for path in paths
-        if "\\" in path
-        or ":" in path
-        or path.startswith("/")
-        or path != str(PurePosixPath(path))
-        or ".." in PurePosixPath(path).parts
-        or path == "."
-    ]
-    if bad:
+    import pyarrow.compute as pc
+
+    bad = paths.filter(pc.match_substring_regex(paths, _NOT_PLAIN_PATH))
+    if len(bad):
         raise ManifestError(
             f"{where}: path leaves the data set's root, or is not a plain relative path: "
-            f"{first(bad)}"
+            f"{first(bad.to_pylist())}"
         )
-    if repeated := _repeated(paths):
+    if repeated := _repeated_values(paths):
         raise ManifestError(f"{where}: two images have the same path: {first(repeated)}")
+
+
+def _repeated_values(column: pa.ChunkedArray) -> list[str]:
+    """The values that a column has more than once; fast where there are none."""
+    return [] if len(column.unique()) == len(column) else _repeated(column.to_pylist())
 
 
 def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], where: str) -> None:
     """No image of one scope may be both in train and in test, as told by path or checksum."""
+    values = manifest.table[column]
+    if not _repeated_values(values.drop_null()):
+        return
     split = manifest._codes["split"]
     home: dict[tuple[int, str], int] = {}
-    for row, value in enumerate(manifest.table[column].to_pylist()):
+    for row, value in enumerate(values.to_pylist()):
         if value is None:
             continue
         other = home.setdefault((int(scope[row]), value), row)
@@ -528,8 +595,14 @@ def _check_tasks(manifest: Manifest, where: str) -> None:
             raise reader.fail(f"unknown domain {first(unknown)}; known: {sorted(known_domains)}")
         if target in sources:
             raise reader.fail(f"the target {target!r} is one of its sources")
-        if unknown := [c for c in seen if c not in set(manifest.classes)]:
-            raise reader.fail(f"unknown class {first(unknown)} in seen; check the list of classes")
+        missing = reader.names("missing") if "missing" in entry else []
+        for group, names in (("seen", seen), ("missing", missing)):
+            if unknown := [c for c in names if c not in set(manifest.classes)]:
+                raise reader.fail(
+                    f"unknown class {first(unknown)} in {group}; check the list of classes"
+                )
+        if both := [c for c in missing if c in set(seen)]:
+            raise reader.fail(f"{first(both)} is both seen and missing")
         _check_groups(manifest, manifest.task(entry["id"]), reader)
 
 
@@ -543,7 +616,7 @@ def _check_groups(manifest: Manifest, task: Task, reader: _Reader) -> None:
         raise reader.fail(f"seen class without a training image in {task.target}: {first(names)}")
     if mask.all():
         raise reader.fail("every class is seen; a partial-target task needs missing classes")
-    for group, members in (("seen", mask), ("missing", ~mask)):
+    for group, members in (("seen", mask), ("missing", manifest.missing_mask(task))):
         if test[members].sum() == 0:
             raise reader.fail(f"empty group: no test image of a {group} class in {task.target}")
     source = np.bincount(manifest.samples(task.sources, "train").labels, minlength=count)

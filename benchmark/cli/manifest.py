@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import click
 
 from benchmark.cli.main import print_json, print_table
@@ -9,7 +12,7 @@ from benchmark.cli.main import print_json, print_table
 
 @click.group("manifest")
 def command() -> None:
-    """Show, verify or digest a manifest.
+    """Show, verify, digest or expand a manifest.
 
     MANIFEST is a reference such as icons@1.0, or a folder with manifest.toml and images.parquet.
 
@@ -17,6 +20,7 @@ def command() -> None:
     Examples:
       htbench manifest show icons@1.0
       htbench manifest verify ./my_manifests/shapes/0.1
+      htbench manifest expand iwildcam@1.0 --metadata metadata.csv
     """
 
 
@@ -42,12 +46,13 @@ def show(manifest: str, as_json: bool) -> None:
     ]
     tasks = []
     for task in found.tasks:
-        mask = found.seen_mask(task)
+        mask, missing = found.seen_mask(task), found.missing_mask(task)
         counts = {}
         for split in ("train", "test"):
             labels = found.samples(task.target, split).labels
             counts[f"{split}_seen"] = int(mask[labels].sum())
-            counts[f"{split}_missing"] = int((~mask)[labels].sum())
+            counts[f"{split}_missing"] = int(missing[labels].sum())
+        counts["test_excluded"] = int((~mask & ~missing)[labels].sum())
         tasks.append({"task": task.id, "seen_classes": int(mask.sum()), **counts})
     document = found.document
     if as_json:
@@ -60,7 +65,13 @@ def show(manifest: str, as_json: bool) -> None:
                 "classes": list(found.classes),
                 "domains": domains,
                 "tasks": [
-                    {**entry, "sources": list(t.sources), "target": t.target, "seen": list(t.seen)}
+                    {
+                        **entry,
+                        "sources": list(t.sources),
+                        "target": t.target,
+                        "seen": list(t.seen),
+                        "missing": [found.classes[i] for i in found.missing_mask(t).nonzero()[0]],
+                    }
                     for entry, t in zip(tasks, found.tasks, strict=True)
                 ],
                 **{key: document[key] for key in ("model", "transforms", "source", "recipe")},
@@ -78,7 +89,9 @@ def show(manifest: str, as_json: bool) -> None:
     print_table([list(d.values()) for d in domains], ["domain", "train", "test"])
     click.echo()
     headers = ["task", "seen classes", "train seen", "train missing", "test seen", "test missing"]
-    print_table([list(t.values()) for t in tasks], headers)
+    if any(t["test_excluded"] for t in tasks):
+        headers.append("test excluded")  # in neither group
+    print_table([list(t.values())[: len(headers)] for t in tasks], headers)
 
 
 @command.command()
@@ -98,7 +111,8 @@ def verify(manifest: str, as_json: bool) -> None:
     from benchmark.manifest import load_manifest, pinned_digests
 
     found = load_manifest(manifest)
-    images = check_images(found)
+    packaged = found.document["images"] == "embedded"
+    images = check_images(found) if packaged else 0
     pin = pinned_digests().get(found.reference)
     shipped = found.root.is_relative_to(packaged_manifests())
     if shipped and pin != found.digest:
@@ -110,7 +124,9 @@ def verify(manifest: str, as_json: bool) -> None:
         print_json({"manifest": found.reference, "digest": found.digest, "images": images,
                     "pinned": pin == found.digest})  # fmt: skip
         return
-    click.echo(f"{found.reference}: {images} images, {len(found.tasks)} tasks, every rule holds")
+    decoded = f"{images} images decoded" if packaged else "its images are not packaged"
+    click.echo(f"{found.reference}: {found.table.num_rows} rows, {len(found.tasks)} tasks, "
+               f"{decoded}; every rule holds")  # fmt: skip
     click.echo(f"digest {found.digest} ({'pinned' if pin == found.digest else 'not pinned'})")
 
 
@@ -127,3 +143,67 @@ def digest(manifest: str) -> None:
     from benchmark.manifest import load_manifest
 
     click.echo(load_manifest(manifest).digest)
+
+
+@command.command()
+@click.argument("recipe")
+@click.option("--metadata", required=True, metavar="FILE", type=click.Path(path_type=Path),
+              help="The metadata.csv of your copy of the data set.")  # fmt: skip
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path),
+              help="Write here, not into the data folder where the manifest is found by name.")  # fmt: skip
+@click.option("--allow-unknown-metadata", is_flag=True,
+              help="Accept another file than the published one, for a version of its own.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def expand(
+    recipe: str, metadata: Path, out: Path | None, allow_unknown_metadata: bool, as_json: bool
+) -> None:
+    """Make a manifest from a recipe and the metadata file of your copy of its data set.
+
+    It also writes a suite with all tasks beside the manifest.
+
+    \b
+    Examples:
+      htbench manifest expand iwildcam@1.0 --metadata iwildcam_v2.0/metadata.csv
+      htbench manifest expand iwildcam@1.0 --metadata my.csv --allow-unknown-metadata --json
+    """
+    import dataclasses
+
+    from benchmark import expand as module
+
+    found = module.load_recipe(recipe)
+    rows = module.read_metadata(metadata, found, allow_unknown=allow_unknown_metadata)
+    expansion = module.expand(found, rows)
+    manifest = module.write_expansion(expansion, out)
+    suite = manifest.root / f"{manifest.name}.toml"
+    if as_json:
+        print_json(
+            {
+                "manifest": manifest.reference,
+                "digest": manifest.digest,
+                "folder": str(manifest.root),
+                "suite": str(suite),
+                "recipe": found.reference,
+                "recipe_digest": found.digest,
+                "metadata_is_published": rows.published,
+                "images": manifest.table.num_rows,
+                "tasks": [task.id for task in manifest.tasks],
+                "locations": [dataclasses.asdict(at) for at in expansion.locations],
+            }
+        )
+        return
+    table: list[list[object]] = [
+        [at.location, at.days, at.adaptation, at.test, at.test_seen, at.test_missing, at.excluded,
+         len(at.seen), len(at.missing), ", ".join(at.left_out) or "task"]
+        for at in expansion.locations
+    ]  # fmt: skip
+    headers = ["location", "days", "adaptation", "test", "test seen", "test missing",
+               "excluded", "seen classes", "missing classes", ""]  # fmt: skip
+    print_table(table, headers)
+    click.echo(f"\n{manifest.reference}: {manifest.table.num_rows} images, "
+               f"{len(manifest.tasks)} tasks of {len(table)} locations")  # fmt: skip
+    click.echo(f"digest  {manifest.digest}")
+    click.echo(f"folder  {manifest.root}")
+    if not rows.published:
+        click.echo(f"note    this is not the published metadata file: the version is "
+                   f"{manifest.version}, and its rows stand apart")  # fmt: skip
+    click.echo(f"run it  htbench run --suite {shlex.quote(str(suite))}")

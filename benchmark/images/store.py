@@ -165,6 +165,11 @@ def _write(path: Path, ids: list[str], pixels: dict[str, NDArray[np.uint8]]) -> 
 def _decoded(
     manifest: Manifest, domain: str, progress: Progress, total: int
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    if manifest.document["images"] != "embedded":
+        raise DataError(
+            f"the images of {manifest.reference} do not come with the suite, and this version "
+            "cannot import them yet: its splits can be used, its tasks not run"
+        )
     for done, (image_id, data) in enumerate(embedded_images(manifest, domain), start=1):
         yield image_id, _decode(image_id, data, manifest.image_size)
         if done % 256 == 0 or done == total:

@@ -8,7 +8,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.errors import DataError, HTBenchError, UsageError, first
+from data_manifests.building import IMAGES, MANIFEST, UserMistake, report, write_files
 from data_manifests.icons import package, selection
 from data_manifests.icons.drawing import png_bytes
 from data_manifests.icons.manifest_text import VERSION, manifest_text, read_recipe
@@ -25,7 +26,7 @@ from data_manifests.icons.manifest_text import VERSION, manifest_text, read_reci
 HERE = Path(__file__).parent
 VERSION_FOLDER = HERE / VERSION
 RECIPE = HERE / "recipe.toml"
-IMAGES, ATTRIBUTION, MANIFEST = "images.parquet", "ATTRIBUTION.csv", "manifest.toml"
+ATTRIBUTION = "ATTRIBUTION.csv"
 
 TEXT_COLUMNS = ("image_id", "domain", "class", "split", "path", "sha256", "group")
 # The other text columns are unique in every row.
@@ -52,12 +53,6 @@ ATTRIBUTION_HEADER = (
     "author_url",
     "set_version",
 )
-
-
-class UserMistake(click.ClickException):
-    """A mistake that the user can mend: shown as one sentence, without a traceback."""
-
-    exit_code = 2
 
 
 def image_table(icons: Iterable[selection.Icon]) -> pa.Table:
@@ -143,30 +138,6 @@ def build_manifest(folder: Path) -> dict[str, bytes]:
     return {MANIFEST: manifest_bytes(classes)}
 
 
-def write_files(folder: Path, files: Mapping[str, bytes], *, force: bool) -> None:
-    """Write files, each by rename, leaving equal ones alone; a refusal writes none of them.
-
-    Raises:
-        DataError: a file exists with other content and ``force`` is not given.
-    """
-    changed = {name: data for name, data in files.items() if not _holds(folder / name, data)}
-    existing = [name for name in changed if (folder / name).exists()]
-    if existing and not force:
-        raise DataError(
-            f"'{folder}' already has another {first(existing)}, and published versions never "
-            "change: choose another folder with --out, or add --force before publication"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in changed.items():
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
-
-
-def _holds(path: Path, content: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == content
-
-
 def _require(*modules: str) -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
@@ -174,14 +145,6 @@ def _require(*modules: str) -> None:
             f"rebuilding the icons needs {first(missing)}: "
             "pip install 'holistic-transfer-bench[icons-build]'"
         )
-
-
-def report(folder: Path, files: Mapping[str, bytes]) -> Sequence[str]:
-    """Return one line for every file: its path, size and SHA-256."""
-    return [
-        f"{folder / name}  {len(content)} bytes  sha256 {hashlib.sha256(content).hexdigest()}"
-        for name, content in files.items()
-    ]
 
 
 @click.command()

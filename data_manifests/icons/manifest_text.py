@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import DataError
+from data_manifests.building import draw_classes
 from data_manifests.icons.drawing import IMAGE_SIZE
 from data_manifests.icons.selection import DOMAINS
-from data_manifests.icons.toml_writer import dumps, dumps_list
+from data_manifests.toml_writer import dumps, dumps_list
 
 NAME = "icons"
 VERSION = "1.0"
@@ -69,12 +69,7 @@ ABOUT_TASKS = """\
 
 def seen_classes(classes: Sequence[str]) -> list[str]:
     """Return the N_SEEN seen classes, in the order of ``classes``, by the manifest's rule."""
-
-    def draw(class_name: str) -> str:
-        return hashlib.sha256(f"{NAME}/{VERSION}/seen/{class_name}".encode()).hexdigest()
-
-    seen = set(sorted(classes, key=draw)[:N_SEEN])
-    return [class_name for class_name in classes if class_name in seen]
+    return draw_classes(f"{NAME}/{VERSION}/seen", classes, N_SEEN)
 
 
 def read_recipe(path: Path) -> dict[str, Mapping[str, object]]:

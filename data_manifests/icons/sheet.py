@@ -13,7 +13,8 @@ import click
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from data_manifests.icons.build import HERE, IMAGES, VERSION_FOLDER
+from data_manifests.building import IMAGES
+from data_manifests.icons.build import HERE, VERSION_FOLDER
 from data_manifests.icons.selection import DOMAINS
 
 # Objects that look nothing like one another, so that the styles can be compared at a glance.

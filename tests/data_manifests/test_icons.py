@@ -22,7 +22,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmark.errors import DataError
-from data_manifests.icons import build, drawing, manifest_text, package, selection, toml_writer
+from data_manifests import toml_writer
+from data_manifests.icons import build, drawing, manifest_text, package, selection
 from data_manifests.icons.classes import ALIASES
 from data_manifests.icons.names import normalise, words
 

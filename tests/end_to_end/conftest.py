@@ -22,7 +22,7 @@ from benchmark.cli.main import main
 from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
-from data_manifests.icons.toml_writer import dumps, dumps_list
+from data_manifests.toml_writer import dumps, dumps_list
 
 CLASSES = 12
 SEEN = 6

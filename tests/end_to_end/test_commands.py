@@ -174,7 +174,7 @@ def test_manifest_digest_and_verify(htbench, mini):
     found = json.loads(htbench("manifest", "verify", mini.manifest, "--json").stdout)
     assert (found["manifest"], found["digest"], found["pinned"]) == ("mini@0.1", digest, False)
     text = htbench("manifest", "verify", mini.manifest).stdout
-    assert f"{found['images']} images, 2 tasks, every rule holds" in text
+    assert f"{found['images']} images decoded; every rule holds" in text
     assert "not pinned" in text
 
 
@@ -314,7 +314,8 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, 
     workspace = tmp_path / "ws"
     mark = tmp_path / "on-the-path-of-every-child"
     mark.mkdir()
-    arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--jobs", "2"]
+    arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--jobs", "2",
+                 "--task", "outline-solid"]  # fmt: skip
     environment = {**mini.environment(), "PYTHONPATH": str(mark)}
     process = subprocess.Popen(
         [sys.executable, "-c", LISTEN, *map(str, arguments)],
@@ -340,11 +341,12 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, 
     assert list((workspace / "tmp").iterdir()) == []
     kept = {folder.name for folder in (workspace / "runs").iterdir()}
     assert kept == set(events("ok"))
-    assert 2 <= len(kept) < 16
+    assert 2 <= len(kept) < 8
     assert {r["status"] for r in mini.records(workspace)} == {"ok"}, "no run failed by Ctrl-C"
 
     again = mini.htbench(*arguments)
     assert again.returncode == 0, again.stderr
-    assert len(events("ok")) == 16, "what was done is not done again"
-    ours, theirs = mini.rows(workspace), finished.rows()
+    assert len(events("ok")) == 8, "what was done is not done again"
+    ours = mini.rows(workspace)
+    theirs = [row for row in finished.rows() if row["task"] == "outline-solid"]
     assert [r["predictions_sha256"] for r in ours] == [r["predictions_sha256"] for r in theirs]

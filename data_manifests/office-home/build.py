@@ -1,0 +1,132 @@
+"""Build the version 1.0 of office-home from the released lists: rows, manifest and text lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from pathlib import Path
+
+import click
+
+from benchmark.errors import HTBenchError
+from data_manifests.building import (
+    IMAGES,
+    MANIFEST,
+    Image,
+    Task,
+    UserMistake,
+    draw_classes,
+    images_bytes,
+    manifest_text,
+    read_fact,
+    read_list,
+    report,
+    task_lists,
+    write_files,
+)
+
+HERE = Path(__file__).parent
+NAME, VERSION = "office-home", "1.0"
+DOMAINS = ("Art", "Clipart", "Product", "Real_World")
+SOURCES = {"Art": "ht_class_order_source_Ar", "Real_World": "ht_class_order_source_Rw"}
+N_SEEN = 30
+DRAWS = (1, 2, 3)
+
+# The released lists, https://github.com/OSU-MLB/Fine-Tuning-Is-Fine-If-Calibrated at commit
+# 2bc54b1, asset/OfficeHome/image_list: SHA-256 of each.
+LISTS = {
+    ("Art", "train"): "ffe17ecef2d41ac8e259ca2bc97cbd73340af3e618eead5a26a803d8243d0654",
+    ("Art", "test"): "813e33eff83fdf9ebec2c145319a84fd24171cd379ae402e65887c23defb17c6",
+    ("Clipart", "train"): "35ed52cbeedb7e67b78b411a662c096ef45e9cbb7fe9f7eee527331f646144a2",
+    ("Clipart", "test"): "cecdace9f6bbf8e032b0d47acf7e1d5b846596074dd1e26d8750f478ea6ef0b9",
+    ("Product", "train"): "c7c9c1acc56d1b73dfca73dbe33243c5a0b034d5a42d4337f57b6a0b7704882a",
+    ("Product", "test"): "0925f97e5db34422ac16393726a227177a4a23a6262b0e601d7e2cd6eb30a2f5",
+    ("Real_World", "train"): "314dcb2633e38889657768d0786d8204a828735c5320b6a3868348c10ca41817",
+    ("Real_World", "test"): "823a644f8390dfd96cc5fa7163c242209b8d5d74589f4debbb7a2311cb91c5be",
+}
+RELEASED_NAMES = {"train": "training", "test": "testing"}
+CLASSES_FILE = "officehome_classes.json"  # the order of the lists' labels, the seen classes
+CLASSES_SHA256 = "0634f57c622632dc6a35321ec1c4bfcde3c60d32e3b417bebee410dd41899e08"
+
+
+def tasks(classes: Sequence[str], published: Mapping[str, Sequence[str]]) -> list[Task]:
+    """The six published tasks, then three draws for every ordered pair of domains.
+
+    Args:
+        classes: all names in class order.
+        published: the seen classes of each source in ``SOURCES``.
+    """
+    found = []
+    for source, names in published.items():
+        seen = [name for name in classes if name in set(names)]
+        found += [Task(f"{source}-{t}", source, t, seen) for t in DOMAINS if t != source]
+    for source, target in permutations(DOMAINS, 2):
+        for draw in DRAWS:
+            seen = draw_classes(f"{NAME}/{VERSION}/seen/{source}/draw{draw}", classes, N_SEEN)
+            found.append(Task(f"{source}-{target}.draw{draw}", source, target, seen))
+    return found
+
+
+def build(facts: Path) -> dict[str, bytes]:
+    """All files of the version.
+
+    Raises:
+        DataError: a file of the facts cannot be read or is not the released one.
+    """
+    orders = json.loads(read_fact(facts, CLASSES_FILE, CLASSES_SHA256))
+    images: list[Image] = []
+    for (domain, split), sha256 in LISTS.items():
+        text = read_fact(facts, f"{domain}_{RELEASED_NAMES[split]}.txt.gz", sha256)
+        images += read_list(text, split, orders["class_names_tllib_order"])
+    published = {source: orders[key]["seen"] for source, key in SOURCES.items()}
+    return files(images, published)
+
+
+def files(images: Sequence[Image], published: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
+    """All files of the version, from its images and the published seen classes."""
+    classes = sorted({image.class_name for image in images})
+    every = tasks(classes, published)
+    lists = task_lists(images, classes, [task for task in every if ".draw" not in task.id])
+    template = (HERE / "template.toml").read_text("utf-8")
+    return {
+        MANIFEST: manifest_text(template, classes, every).encode(),
+        IMAGES: images_bytes(images),
+        **{f"lists/{name}": text.encode() for name, text in lists.items()},
+    }
+
+
+@click.command()
+@click.option(
+    "--facts",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help=f"Folder with the released lists (gzipped) and {CLASSES_FILE}.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=HERE / VERSION,
+    help=f"Folder for the files.  [default: {VERSION} beside this program]",
+)
+@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+def main(facts: Path, out: Path, force: bool) -> None:
+    """Build manifest.toml, images.parquet and lists/ of office-home, in a few seconds.
+
+    \b
+    Check that a rebuild gives the published files:
+      python data_manifests/office-home/build.py --facts facts/office-home
+    Rebuild them elsewhere, whatever is there:
+      python data_manifests/office-home/build.py --facts facts/office-home --out rebuilt --force
+    """
+    try:
+        built = build(facts)
+        write_files(out, built, force=force)
+    except HTBenchError as error:
+        raise UserMistake(str(error)) from error
+    for line in report(out, built):
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()
