@@ -22,6 +22,7 @@ from benchmark.errors import ManifestError, first
 from benchmark.folders import data_folder, packaged_manifests
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -171,6 +172,16 @@ class Manifest:
         keep &= codes["split"] == SPLITS.index(split)
         rows = np.flatnonzero(keep)
         return Samples(tuple(self._ids[rows].tolist()), codes["class"][rows])
+
+    def task_frame(self, task_id: str, class_order: str = "manifest") -> pd.DataFrame:
+        """The images of a task with their roles: see :func:`benchmark.splits.task_frame`.
+
+        Raises:
+            ManifestError: there is no such task.
+        """
+        from benchmark.splits import task_frame
+
+        return task_frame(self, task_id, class_order)
 
     @cached_property
     def _ids(self) -> NDArray[np.object_]:

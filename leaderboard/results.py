@@ -11,21 +11,26 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.errors import RecordError, ScoringError
+from benchmark.errors import RecordError, ScoringError, first
 from benchmark.manifest import Manifest
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, read_predictions
 from leaderboard import scoring
 from leaderboard.scoring import Scores, match_samples, score
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 RESULTS_FILE = "results.parquet"
 COUNTS = ("n_seen", "n_missing")
+EXCLUDED = "n_excluded"  # test samples that are in neither group of the task
 METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
 # Seconds and bytes differ between two runs of one key; they stand apart from what is reproducible.
 MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", "finished")
@@ -41,7 +46,7 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in _TEXT),
         ("seed", pa.int64()),
         *((name, pa.float64()) for name in METRICS),
-        *((name, pa.int64()) for name in COUNTS),
+        *((name, pa.int64()) for name in (*COUNTS, EXCLUDED)),
         *((name, pa.int64()) for name in STEPS),
         *((f"measured_{name}", pa.float64()) for name in MEASURED),
     ]
@@ -90,21 +95,61 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
     return table
 
 
-def score_predictions(path: Path, manifest: Manifest, task_id: str) -> Scores:
+@dataclass(frozen=True)
+class TaskScores(Scores):
+    """The scores of a run on a task, some of whose test samples may not count."""
+
+    n_excluded: int  # test samples of classes in neither group, left out of all metrics
+
+
+def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScores:
     """Score a predictions file against the labels of a task.
+
+    The file holds every test sample of the target. Those of classes that the task has in neither
+    group (see :class:`benchmark.manifest.Task`) are left out of all metrics and counted in
+    ``n_excluded``; their columns stay, so that a prediction can still be wrong with them.
 
     Raises:
         RecordError: the file cannot be read as predictions.
         ScoringError: unknown, duplicate or missing sample ids, wrong width, bad logits.
     """
     task = manifest.task(task_id)
-    ids, logits = read_predictions(path)
-    test = manifest.samples(task.target, "test")
+    logits, labels = read_scored(path, manifest, task_id)
     try:
-        order = match_samples(ids, test.ids)
-        return score(logits[order], test.labels, manifest.seen_mask(task))
+        scores = score(logits, labels, manifest.seen_mask(task))
     except ScoringError as error:
         raise ScoringError(f"{path}: {error}") from None
+    n_test = len(manifest.samples(task.target, "test").ids)
+    return TaskScores(**vars(scores), n_excluded=n_test - len(labels))
+
+
+def read_scored(
+    path: Path, manifest: Manifest, task_id: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Read the predictions of a task for the test samples that count.
+
+    Returns:
+        Logits (N, C) and labels (N,) of the samples of seen and missing classes, in the order of
+        the manifest.
+
+    Raises:
+        RecordError: the file cannot be read as predictions.
+        ScoringError: unknown, duplicate or missing sample ids; samples that do not count have
+            NaN or infinite logits.
+    """
+    task = manifest.task(task_id)
+    test = manifest.samples(task.target, "test")
+    ids, logits = read_predictions(path)
+    try:
+        order = match_samples(ids, test.ids)
+    except ScoringError as error:
+        raise ScoringError(f"{path}: {error}") from None
+    counts = (manifest.seen_mask(task) | manifest.missing_mask(task))[test.labels]
+    rest = order[~counts]
+    if (bad := np.flatnonzero(~np.isfinite(logits[rest]).all(axis=1))).size:
+        names = [ids[row] for row in rest[bad]]
+        raise ScoringError(f"{path}: NaN or infinite logits of {first(names)}; fix the model")
+    return logits[order[counts]], test.labels[counts]
 
 
 def scorer_digest() -> str:
@@ -204,7 +249,7 @@ def _scored(
         and before["predictions_sha256"] == record.predictions_sha256
         and before["scorer_digest"] == scorer
     ):
-        return {name: before[name] for name in ("scorer_digest", *METRICS, *COUNTS)}
+        return {name: before[name] for name in ("scorer_digest", *METRICS, *COUNTS, EXCLUDED)}
     path = folder / PREDICTIONS_FILE
     if not path.is_file() or _sha256(path) != record.predictions_sha256:
         raise RecordError(

@@ -81,15 +81,14 @@ def tasks(suite_name: str | None, as_json: bool) -> None:
     for manifest in map(load_manifest, references):
         for task in manifest.tasks:
             if suite is None or task.id in suite.tasks:
-                seen = len(task.seen)
                 entries.append(
                     {
                         "task": task.id,
                         "manifest": manifest.reference,
                         "sources": list(task.sources),
                         "target": task.target,
-                        "seen": seen,
-                        "missing": len(manifest.classes) - seen,
+                        "seen": len(task.seen),
+                        "missing": int(manifest.missing_mask(task).sum()),
                     }
                 )
     if as_json:
@@ -133,10 +132,11 @@ def datasets(as_json: bool) -> None:
       htbench list datasets
       htbench list datasets --json
     """
-    from benchmark.manifest import load_manifest, published_manifests
+    from benchmark.manifest import load_manifest, published_manifests, published_recipes
 
     entries = []
-    for manifest in map(load_manifest, published_manifests()):
+    found = published_manifests()
+    for manifest in map(load_manifest, found):
         entries.append(
             {
                 "manifest": manifest.reference,
@@ -155,6 +155,9 @@ def datasets(as_json: bool) -> None:
         for e in entries
     ]
     print_table(rows, ["data set", "images", "classes", "domains", "tasks", "title"])
+    for recipe in published_recipes():
+        if recipe not in found:
+            click.echo(f"\n{recipe} is a recipe: htbench manifest expand {recipe} --metadata FILE")
 
 
 @command.command()

@@ -32,10 +32,9 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
       htbench show 3f9a --json
     """
     from benchmark.cli.score import find_run, manifest_of
-    from benchmark.records import PREDICTIONS_FILE, RunRecord, read_predictions
+    from benchmark.records import PREDICTIONS_FILE, RunRecord
     from leaderboard.per_class import per_class
-    from leaderboard.results import score_predictions
-    from leaderboard.scoring import match_samples
+    from leaderboard.results import read_scored, score_predictions
 
     folder = find_run(run, root)
     record = RunRecord.read(folder)
@@ -46,10 +45,8 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
         task = manifest.task(record.task)
         path = folder / PREDICTIONS_FILE
         scores = score_predictions(path, manifest, record.task).as_dict()
-        ids, logits = read_predictions(path)
-        test = manifest.samples(task.target, "test")
-        order = match_samples(ids, test.ids)
-        rows = per_class(logits[order], test.labels, manifest.seen_mask(task), manifest.classes)
+        logits, labels = read_scored(path, manifest, record.task)
+        rows = per_class(logits, labels, manifest.seen_mask(task), manifest.classes)
         classes = [dataclasses.asdict(row) for row in rows]
     if as_json:
         print_json({**dataclasses.asdict(record), "scores": scores, "classes": classes})
@@ -106,7 +103,8 @@ def _print_scores(scores: dict[str, Any]) -> None:
     ]
     headers = ["accuracy, %", *(n.replace("_", " ") for n in names), "AUSUC"]
     print_table(rows, headers)
-    click.echo(f"n_seen = {scores['n_seen']}, n_missing = {scores['n_missing']}")
+    excluded = f", n_excluded = {scores['n_excluded']}" if scores["n_excluded"] else ""
+    click.echo(f"n_seen = {scores['n_seen']}, n_missing = {scores['n_missing']}{excluded}")
 
 
 def _print_curve(record: RunRecord) -> None:

@@ -1,0 +1,122 @@
+"""The recipe iwildcam@1.0 has the classes and locations of the data set, and its card is true."""
+
+from __future__ import annotations
+
+import csv
+import re
+import tomllib
+from collections import Counter
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmark.errors import DataError
+from benchmark.expand import Recipe, load_recipe
+from benchmark.manifest import pinned_recipes, published_recipes
+from benchmark.registry import entry_point_sources
+from data_manifests.iwildcam import build
+
+FOLDER = build.HERE / build.VERSION
+LABELS = """y,category_id,name,english
+1,7,big cat,cat
+0,0,empty,empty
+99999,8,unicorn,unicorn
+2,9,big cat,other cat
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return load_recipe("iwildcam@1.0")
+
+
+class TestRecipe:
+    def test_its_digest_is_pinned(self) -> None:
+        """A published version never changes: a correction is a new version."""
+        assert pinned_recipes() == {name: load_recipe(name).digest for name in published_recipes()}
+
+    def test_classes(self, recipe: Recipe) -> None:
+        assert len(recipe.classes) == len(set(recipe.classes)) == 182
+        assert len(set(recipe.categories)) == 182
+        assert recipe.classes[:2] == ("empty", "tayassu pecari")
+        assert [c for c in recipe.classes if "temama" in c] == [
+            "mazama temama 380", "mazama temama 571"
+        ]  # fmt: skip
+
+    def test_locations(self, recipe: Recipe) -> None:
+        assert Counter(recipe.splits.values()) == {
+            ("train", "id_val", "id_test"): 243, ("val",): 32, ("test",): 48
+        }  # fmt: skip
+        assert list(recipe.splits) == list(range(323))
+
+    def test_it_is_of_the_published_file(self, recipe: Recipe) -> None:
+        assert recipe.document["metadata"]["md5"] == "ab4905ee40ac45ab66ddb176d473a4b4"
+        assert recipe.document["terms"].split()[0] == "CDLA-Permissive-1.0"
+
+    def test_the_numbers_of_the_rule(self, recipe: Recipe) -> None:
+        assert vars(recipe.rule) == {
+            "source_train": "train", "source_test": "id_test", "target": "test",
+            "min_adaptation_images": 50, "min_test_images": 50, "min_seen_test_images": 5,
+            "min_missing_test_images": 5,
+        }  # fmt: skip
+
+    def test_its_suite_has_known_methods_and_no_oracle(self, recipe: Recipe) -> None:
+        methods = recipe.document["suite"]["methods"]
+        assert methods[0] == "source"  # disruption is measured against it
+        assert set(methods) <= set(entry_point_sources()) - {"oracle-finetune"}
+
+
+class TestBuild:
+    def test_classes_are_in_the_order_of_y_with_unique_names(self) -> None:
+        assert list(csv.reader(build.classes_csv(LABELS).splitlines())) == [
+            ["y", "category_id", "class", "english"],
+            ["0", "0", "empty", "empty"],
+            ["1", "7", "big cat 7", "cat"],
+            ["2", "9", "big cat 9", "other cat"],
+        ]
+
+    def test_a_gap_in_y_is_refused(self) -> None:
+        with pytest.raises(DataError, match="not numbered 0, 1, 2"):
+            build.classes_csv(LABELS.replace("2,9", "3,9"))
+
+    def test_locations_are_in_order(self) -> None:
+        text = "location_remapped,location_group,wilds_splits\n10,test,test\n9,train,train;id_val\n"
+        assert build.locations_csv(text) == "location,splits\n9,train id_val\n10,test\n"
+
+    def test_a_recipe_that_contradicts_the_facts_is_refused(self, recipe: Recipe) -> None:
+        mirrors = recipe.document["mirrors"]
+        facts: dict[str, Any] = {
+            "metadata_csv_md5": recipe.document["metadata"]["md5"],
+            "n_images": 203029,
+            "download_url": mirrors[0]["address"],
+            "archive_bytes_mirror": mirrors[1]["bytes"],
+            "archive_sha256": mirrors[1]["sha256"],
+        }
+        build.check_recipe(recipe.document, facts)
+        with pytest.raises(DataError, match=r"facts\.json on n_images$"):
+            build.check_recipe(recipe.document, facts | {"n_images": 1})
+
+    def test_other_facts_are_one_sentence_and_status_2(self, tmp_path: Any) -> None:
+        (tmp_path / "facts.json").write_text("{}")
+        result = CliRunner().invoke(build.main, ["--facts", str(tmp_path)])
+        assert result.exit_code == 2
+        assert "it is not the published list" in result.stderr
+
+
+class TestCard:
+    card = (build.HERE / "README.md").read_text("utf-8")
+
+    def test_it_says_what_these_locations_are_not(self) -> None:
+        assert "not the locations of the published experiments" in self.card
+        assert re.search(r"53\s+source and 21 target locations", self.card)
+
+    def test_its_numbers_are_those_of_the_recipe(self, recipe: Recipe) -> None:
+        document = tomllib.loads((FOLDER / "recipe.toml").read_text("utf-8"))
+        assert document["metadata"]["md5"] in self.card
+        assert f"{document['metadata']['rows']:,} images of {len(recipe.classes)}" in self.card
+        rule = recipe.rule
+        assert (
+            f"at least {rule.min_adaptation_images} adaptation images, {rule.min_test_images} test"
+            in self.card
+        )
