@@ -1,4 +1,7 @@
-"""What the author of a method imports, and nothing else; every name is resolved on first use."""
+"""What the author of a method imports, and the splits for use elsewhere; nothing else.
+
+Every name is resolved on first use.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     from benchmark.method import SourceModel as SourceModel
     from benchmark.method import TargetData as TargetData
     from benchmark.models import Classifier as Classifier
+    from benchmark.splits.hub import to_datasets as to_datasets
+    from benchmark.splits.torch_data import torch_dataset as torch_dataset
     from benchmark.training import Batch as Batch
     from benchmark.training import cosine as cosine
     from benchmark.training import fit as fit
@@ -31,6 +36,8 @@ _HOMES = {
     "fit_head": "benchmark.training",
     "load_manifest": "benchmark.manifest",
     "predict": "benchmark.training",
+    "to_datasets": "benchmark.splits.hub",
+    "torch_dataset": "benchmark.splits.torch_data",
 }
 __all__ = sorted(_HOMES)
 

@@ -390,9 +390,10 @@ def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list
             added[description.name].source if description.name in added else None
         )
         if clash is not None:
+            other = f"{clash.module} of {clash.origin}" if clash.module else clash.origin
             raise MethodError(
-                f"two methods are named {description.name!r}: {clash.module or ''} of "
-                f"{clash.origin} and {description.source.origin}; rename the plugin's"
+                f"two methods are named {description.name!r}: {other} and "
+                f"{description.source.origin}; rename the plugin's"
             )
         added[description.name] = description
     wanted = list(dict.fromkeys([*names, *added]))
@@ -408,7 +409,17 @@ def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list
         choose([name], [*sources, *added])
         description = added.get(name) or described(sources[name], ask)
         if description.base is not None:
+            if description.base not in (*sources, *added):
+                raise MethodError(
+                    f"{description.source.origin}: {name} is to start from {description.base!r}, "
+                    "which is no method here (`htbench list methods` shows all)"
+                )
             visit(description.base, (*path, name))
+            if done[description.base].track == "oracle" and description.track != "oracle":
+                raise MethodError(
+                    f"{description.source.origin}: {name} starts from {description.base}, an upper "
+                    "bound that has seen the missing classes; start from another method"
+                )
         done[name] = description
 
     for name in wanted:

@@ -1,4 +1,8 @@
-"""Source models: trained once per source domains and recipe, shared by all that needs one."""
+"""Source models: trained once per source domains and recipe, shared by all that needs one.
+
+One that was trained elsewhere can be imported: while it is there, it is the source model of its
+manifest and domains, whatever this machine has trained or would train.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,13 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from benchmark.errors import DataError
+from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.store import DomainStore, store_key
@@ -21,6 +24,7 @@ from benchmark.manifest import Manifest
 from benchmark.numerics import ENVIRONMENT, SWITCHES
 from benchmark.records import PROTOCOL
 from benchmark.registry import compute_digest
+from benchmark.weights import Initial, find_initial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,15 +57,21 @@ class SourceSpec:
         """For people, such as ``icons@1.0 outline+solid``."""
         return f"{self.manifest.reference} {'+'.join(self.domains)}"
 
-    @cached_property
+    @property
+    def initial(self) -> Initial | None:
+        """The weights that training starts from, if the manifest names any and they are here."""
+        return find_initial(self.manifest.document)
+
+    @property
     def made_from(self) -> dict[str, Any]:
         """Everything that the checkpoint's bytes depend on."""
-        document = self.manifest.document
+        document, initial = self.manifest.document, self.initial
         return {
             "manifest": self.manifest.digest,
             "domains": list(self.domains),
             "stores": [store_key(self.manifest, domain) for domain in self.domains],
             "model": document["model"],
+            "initial": initial.digest if initial else None,
             "recipe": document["source"],
             "transforms": document["transforms"],
             "seed": SEED,
@@ -75,9 +85,18 @@ class SourceSpec:
 
     @property
     def folder(self) -> Path:
-        """Where the checkpoint is, or would be."""
-        name = f"{self.manifest.name}-{'+'.join(self.domains)}-{self.key[:16]}"
-        return data_folder() / "sources" / name
+        """Where the trained checkpoint is, or would be."""
+        return self._folder(self.key)
+
+    @property
+    def imported_folder(self) -> Path:
+        """Where an imported checkpoint is, or would be."""
+        made_for = {"manifest": self.manifest.digest, "domains": list(self.domains)}
+        return self._folder(f"imported-{digest_json(made_for)}")
+
+    def _folder(self, key: str) -> Path:
+        cut = key[: len(key) - 48]  # 16 of 64 hex digits
+        return data_folder() / "sources" / f"{self.manifest.name}-{'+'.join(self.domains)}-{cut}"
 
 
 @dataclass(frozen=True)
@@ -107,15 +126,29 @@ def computation(device: str) -> dict[str, Any]:
 
 
 def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
-    """The checkpoint of a spec, or None if it is yet to be trained.
+    """The checkpoint of a spec: the imported one, else the trained one, else None.
 
     Raises:
         DataError: it is there but damaged.
     """
-    if not (spec.folder / RECORD_FILE).is_file():
+    return _open_source(spec.imported_folder) or _open_source(spec.folder)
+
+
+def known_sources() -> list[SourceCheckpoint]:
+    """Every checkpoint in the data folder, by manifest and domains.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    folders = sorted((data_folder() / "sources").glob(f"*/{RECORD_FILE}"))
+    return [found for file in folders if (found := _open_source(file.parent)) is not None]
+
+
+def _open_source(folder: Path) -> SourceCheckpoint | None:
+    if not (folder / RECORD_FILE).is_file():
         return None
-    record = read_json(spec.folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
-    path = spec.folder / MODEL_FILE
+    record = read_json(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
+    path = folder / MODEL_FILE
     if not path.is_file() or digest_file(path) != record.get("digest"):
         raise DataError(
             f"the source model {path} is not the one that was trained; delete its folder "
@@ -131,16 +164,49 @@ def source_lock(spec: SourceSpec) -> FileLock:
 
 
 def save_source(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) -> SourceCheckpoint:
-    """Write a checkpoint's folder, whole or not at all."""
+    """Write a trained checkpoint's folder, whole or not at all."""
+    return _save(spec, spec.folder, weights, {**facts, "provenance": "trained"}, spec.made_from)
+
+
+def save_imported(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) -> SourceCheckpoint:
+    """Write an imported checkpoint's folder; from now on it is the source model of its spec.
+
+    Raises:
+        UsageError: another one has been imported before.
+    """
+    before = _open_source(spec.imported_folder)
+    if before is not None and before.digest != hashlib.sha256(weights).hexdigest():
+        raise UsageError(
+            f"{spec.name} has an imported source model already ({before.digest[:12]}); to go "
+            f"without it, delete {spec.imported_folder}"
+        )
+    document = spec.manifest.document
+    made_from = {
+        "manifest": spec.manifest.digest,
+        "domains": list(spec.domains),
+        "model": document["model"],
+    }
+    facts = {**facts, "provenance": "imported"}
+    return _save(spec, spec.imported_folder, weights, facts, made_from)
+
+
+def _save(
+    spec: SourceSpec,
+    folder: Path,
+    weights: bytes,
+    facts: Mapping[str, Any],
+    made_from: Mapping[str, Any],
+) -> SourceCheckpoint:
     record = {
         "digest": hashlib.sha256(weights).hexdigest(),
-        "made_from": spec.made_from,
+        "manifest": spec.manifest.reference,
+        "made_from": made_from,
         **facts,
     }
-    with new_folder(spec.folder) as building:
+    with new_folder(folder) as building:
         (building / MODEL_FILE).write_bytes(weights)
         (building / RECORD_FILE).write_bytes(canonical_json(record) + b"\n")
-    return SourceCheckpoint(spec.folder / MODEL_FILE, record["digest"], record)
+    return SourceCheckpoint(folder / MODEL_FILE, record["digest"], record)
 
 
 # --- features -----------------------------------------------------------------------------------

@@ -14,13 +14,16 @@ import click
 
 # noun -> (module, help): a module is imported when its command is used.
 _COMMANDS = {
+    "cite": ("cite", "Print BibTeX for data, methods and the board."),
     "doctor": ("doctor", "Show versions, device, folders and what is cached."),
     "leaderboard": ("leaderboard", "Print the leaderboard of a workspace."),
     "list": ("list", "List methods, tasks, suites, data sets or runs."),
-    "manifest": ("manifest", "Show, verify or digest a manifest."),
+    "manifest": ("manifest", "Show, verify, compare, describe or expand a manifest."),
     "run": ("run", "Run methods on the tasks of a suite."),
     "score": ("score", "Score the predictions of one run."),
     "show": ("show", "Show everything about one run."),
+    "source": ("source", "Train, import, export or list source models."),
+    "splits": ("splits", "Show a task's splits, or export them for other toolkits."),
 }
 
 

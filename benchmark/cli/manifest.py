@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
-from benchmark.cli.main import print_json, print_table
+from benchmark.cli.main import plain, print_json, print_table
 
 
 @click.group("manifest")
 def command() -> None:
-    """Show, verify, digest or expand a manifest.
+    """Show, verify, compare, describe or expand a manifest.
 
     MANIFEST is a reference such as icons@1.0, or a folder with manifest.toml and images.parquet.
 
@@ -150,9 +151,9 @@ def digest(manifest: str) -> None:
 @click.option("--metadata", required=True, metavar="FILE", type=click.Path(path_type=Path),
               help="The metadata.csv of your copy of the data set.")  # fmt: skip
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path),
-              help="Write here, not into the data folder where the manifest is found by name.")  # fmt: skip
+              help="Write into this folder.  [default: the data folder]")  # fmt: skip
 @click.option("--allow-unknown-metadata", is_flag=True,
-              help="Accept another file than the published one, for a version of its own.")  # fmt: skip
+              help="Accept a file that is not the published one.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def expand(
     recipe: str, metadata: Path, out: Path | None, allow_unknown_metadata: bool, as_json: bool
@@ -207,3 +208,108 @@ def expand(
         click.echo(f"note    this is not the published metadata file: the version is "
                    f"{manifest.version}, and its rows stand apart")  # fmt: skip
     click.echo(f"run it  htbench run --suite {shlex.quote(str(suite))}")
+
+
+@command.command()
+@click.argument("manifest")
+@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write it here instead of printing it.")  # fmt: skip
+def croissant(manifest: str, out: Path | None) -> None:
+    """Describe a manifest as Croissant metadata (JSON-LD), for search engines and loaders.
+
+    Paths in it are relative to the manifest's folder, where croissant.json belongs.
+
+    \b
+    Examples:
+      htbench manifest croissant icons@1.0
+      htbench manifest croissant ./my_manifests/shapes/0.1 --out croissant.json
+    """
+    from benchmark.croissant import croissant_text
+    from benchmark.errors import DataError
+    from benchmark.files import write_file
+    from benchmark.manifest import load_manifest
+
+    text = croissant_text(load_manifest(manifest))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        write_file(out, text.encode())
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror}") from None
+
+
+@command.command("diff")
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Say what changed from manifest A to manifest B.
+
+    Exit status: 0 if their digests are equal, 1 if they differ, 2 for an error.
+
+    \b
+    Examples:
+      htbench manifest diff icons@1.0 ./my_manifests/icons/1.1
+      htbench manifest diff icons@1.0 ./my_manifests/icons/1.1 --json
+    """
+    from benchmark.diff import diff as compare
+    from benchmark.manifest import load_manifest
+
+    found = compare(load_manifest(a), load_manifest(b))
+    if as_json:
+        print_json(found)
+    else:
+        for line in _diff_lines(found):
+            click.echo(plain(line))
+    click.get_current_context().exit(0 if found["equal"] else 1)
+
+
+def _diff_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"{name}  {found[name]['manifest']}  {found[name]['digest'][:12]}" for name in "ab"]
+    if found["equal"]:
+        return [*lines, "equal"]
+    lines += [
+        f"{entry['key']}: {_short(entry['a'])} -> {_short(entry['b'])}"
+        for entry in found["document"]
+    ]
+    lines += _name_lines("classes", found["classes"])
+    for what, change in found["images"].items():
+        if what.startswith("columns_"):
+            lines += [f"images: column {name} {what.removeprefix('columns_')}" for name in change]
+        elif change["count"]:
+            examples = ", ".join(
+                entry if isinstance(entry, str)
+                else f"{entry['image_id']} ({_short(entry['a'])} -> {_short(entry['b'])})"
+                for entry in change["first"]
+            )  # fmt: skip
+            more = ", ..." if change["count"] > len(change["first"]) else ""
+            lines.append(f"images {what.replace('_', ' ')}: {change['count']}: {examples}{more}")
+    lines += _name_lines("tasks", found["tasks"])
+    for task in found["tasks"]["changed"]:
+        for group in ("seen", "missing"):
+            if f"{group}_added" in task:
+                names = {k: task[f"{group}_{k}"] for k in ("added", "removed", "reordered")}
+                lines += _name_lines(f"task {task['task']}, {group} classes", names)
+        lines += [
+            f"task {task['task']}, {e['key']}: {_short(e['a'])} -> {_short(e['b'])}"
+            for e in task["fields"]
+        ]
+    return lines
+
+
+def _name_lines(what: str, change: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{what} {key}: {len(change[key])}: {', '.join(change[key])}"
+        for key in ("added", "removed")
+        if change[key]
+    ]
+    return lines + ([f"{what} reordered"] if change["reordered"] else [])
+
+
+def _short(value: Any) -> str:
+    """A value on one line."""
+    import json
+
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -11,7 +11,6 @@ from benchmark.cli.main import print_json, print_table
 
 if TYPE_CHECKING:
     from benchmark.cli.session import Session
-    from benchmark.images.store import DomainStore
     from benchmark.runs.plan import Cell, RunSpec
     from benchmark.runs.workspace import Workspace
 
@@ -128,36 +127,19 @@ def _carry_out(session: Session, cells: list[Cell], workspace: Workspace, jobs: 
 
 
 def _carry_out_here(session: Session, cells: list[Cell], workspace: Workspace, width: int) -> int:
-    from benchmark.cli.session import progress
+    from benchmark.cli.session import open_stores, progress, ready_sources
     from benchmark.executors.local import LocalExecutor
-    from benchmark.source import find_source
 
     specs = list(dict.fromkeys(cell.source for cell in cells))
-    sources = {spec: found for spec in specs if (found := find_source(spec)) is not None}
-    lacking = [spec for spec in specs if spec not in sources]
-    if lacking:
-        stores = _stores(cells[0], {d for spec in lacking for d in spec.domains})
-        with progress(len(lacking)) as reporter:
-            executor = LocalExecutor(session.server, workspace, width, reporter)
-            sources |= executor.train_sources(lacking, stores)
+    sources = ready_sources(session, specs, workspace, width)
     runs = _to_do(cells, sources, workspace)
     if not runs:
         return 0
-    stores = _stores(cells[0], {run.cell.task.target for run in runs})
+    stores = open_stores(cells[0].manifest, {run.cell.task.target for run in runs})
     with progress(len(runs)) as reporter:
         executor = LocalExecutor(session.server, workspace, width, reporter)
         records = executor.execute(runs, stores)
     return sum(record.status == "failed" for record in records)
-
-
-def _stores(cell: Cell, domains: set[str]) -> dict[str, DomainStore]:
-    from benchmark.cli.session import Ticker
-    from benchmark.images.store import open_store
-
-    return {
-        domain: open_store(cell.manifest, domain, Ticker(f"decoding images of {domain}"))
-        for domain in sorted(domains)
-    }
 
 
 def _to_do(cells: list[Cell], sources: Any, workspace: Workspace) -> list[RunSpec]:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,8 +15,12 @@ import click
 from benchmark.cli.main import plain
 
 if TYPE_CHECKING:
+    from benchmark.images.store import DomainStore
+    from benchmark.manifest import Manifest
     from benchmark.registry import MethodSource
     from benchmark.runs.isolate import ForkServer, Limits
+    from benchmark.runs.workspace import Workspace
+    from benchmark.source import SourceCheckpoint, SourceSpec
 
 
 class Session:
@@ -181,3 +185,42 @@ class Ticker:
         if now - self._last >= 1:
             self._last = now
             click.echo(f"{self._what}: {done} of {total}", err=True)
+
+
+def open_stores(manifest: Manifest, domains: set[str]) -> dict[str, DomainStore]:
+    """The image stores of some domains, built where they are not there."""
+    from benchmark.images.store import open_store
+
+    return {
+        domain: open_store(manifest, domain, Ticker(f"decoding images of {domain}"))
+        for domain in sorted(domains)
+    }
+
+
+def ready_sources(
+    session: Session, specs: Sequence[SourceSpec], workspace: Workspace, width: int
+) -> dict[SourceSpec, SourceCheckpoint]:
+    """The source models of one manifest; those that are not there are trained.
+
+    The initial weights that a manifest names are downloaded when they are first needed.
+    """
+    from benchmark.executors.local import LocalExecutor
+    from benchmark.source import find_source
+    from benchmark.weights import fetch_initial, find_initial, initial_name
+
+    sources = {spec: found for spec in specs if (found := find_source(spec)) is not None}
+    lacking = [spec for spec in specs if spec not in sources]
+    if not lacking:
+        return sources
+    manifest = lacking[0].manifest
+    if initial_name(manifest.document) and find_initial(manifest.document) is None:
+        fetch_initial(session.server, manifest, tell)
+    stores = open_stores(manifest, {domain for spec in lacking for domain in spec.domains})
+    with progress(len(lacking)) as reporter:
+        executor = LocalExecutor(session.server, workspace, width, reporter)
+        return sources | executor.train_sources(lacking, stores)
+
+
+def tell(text: str) -> None:
+    """A line for people, on standard error."""
+    click.echo(plain(text), err=True)

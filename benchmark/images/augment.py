@@ -1,7 +1,9 @@
 """Augmentation and normalisation of whole batches on the device they are on.
 
 Random numbers are drawn on the CPU from the run's ``augmentation`` stream, so that a seed gives
-the same crops on every device; only the pixels move on the device.
+the same crops on every device; only the pixels move on the device. Operations are those of
+torchvision with the same names, on floats in [0, 1]: nothing is rounded to 8 bits in between, as
+a chain of PIL images would be.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from benchmark.errors import ManifestError
 
 Operation = Callable[[Tensor, torch.Generator], Tensor]
 
+TRIES = 10  # at a window, as torchvision's
+MAX_SIDE = 4096
+
 
 class Transforms:
     """What a manifest's ``[transforms]`` table says, for training and for evaluation.
 
     Args:
-        settings: ``mean`` and ``std`` of three numbers each (of pixels in [0, 1]), and ``train``,
-            a list of tables ``{op = name, ...}`` applied in order.
+        settings: ``mean`` and ``std`` of three numbers each (of pixels in [0, 1]); ``train``, a
+            list of tables ``{op = name, ...}`` applied in order; and ``size``, the side in pixels
+            that the network sees, if it is not the stored one.
 
     Raises:
         ManifestError: an unknown operation or a wrong field.
@@ -34,22 +40,31 @@ class Transforms:
         try:
             self._mean = torch.tensor(settings["mean"]).view(1, 3, 1, 1)
             self._std = torch.tensor(settings["std"]).view(1, 3, 1, 1)
-            self._train = [_operation(entry) for entry in settings.get("train", [])]
+            self._size = _side(settings.get("size"))
+            self._train = [_operation(entry, self._size) for entry in settings.get("train", [])]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ManifestError(f"[transforms] of the manifest: {error}") from None
 
     def evaluate(self, images: Tensor) -> Tensor:
-        """Prepare uint8 images (N, 3, H, W) for the network: float32, normalised."""
+        """Prepare uint8 images (N, 3, H, W) for the network: float32, resized, normalised.
+
+        The whole image is resized, its aspect not kept: there is no crop.
+        """
         return self._normalise(images.to(torch.float32).div_(255))
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The same with the training augmentation, drawn afresh for every image."""
+        """The same with the training augmentation, drawn afresh for every image.
+
+        Images that no crop has brought to the network's size are resized after all operations.
+        """
         floats = images.to(torch.float32).div_(255)
         for operation in self._train:
             floats = operation(floats, generator)
         return self._normalise(floats)
 
     def _normalise(self, floats: Tensor) -> Tensor:
+        if self._size is not None and floats.shape[-2:] != (self._size, self._size):
+            floats = resize(floats, self._size)
         # Channels last: on a CPU a step of the small network takes two thirds of the time.
         mean, std = self._mean.to(floats.device), self._std.to(floats.device)
         return ((floats - mean) / std).contiguous(memory_format=torch.channels_last)
@@ -91,15 +106,219 @@ def horizontal_flip(p: float) -> Operation:
     return apply
 
 
+def grayscale(p: float) -> Operation:
+    """Take the colour from each image with probability ``p``; it keeps three equal channels."""
+
+    def apply(images: Tensor, generator: torch.Generator) -> Tensor:
+        chosen = torch.rand(len(images), generator=generator) < p
+        return torch.where(chosen.to(images.device).view(-1, 1, 1, 1), grey(images), images)
+
+    return apply
+
+
+def random_resized_crop(
+    scale: tuple[float, float],
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    size: int | None = None,
+) -> Operation:
+    """Cut a random window out of each image and resize it, bilinear and antialiased.
+
+    A window is drawn as torchvision draws it: ten tries at an area and an aspect, of which the
+    first that fits counts, then a position; whole pixels. Where none fits it is the largest
+    window in the middle whose aspect is allowed.
+
+    Args:
+        scale: area of the window as a share of the image's, uniform in [low, high].
+        ratio: width over height, its logarithm uniform between those of [low, high].
+        size: side of the result; default that of the network, or else the image's height.
+    """
+    (low, high), (narrow, wide) = scale, ratio
+    if not (0 < low <= high <= 1 and 0 < narrow <= wide):
+        raise ValueError(f"random-resized-crop: scale {scale} or ratio {ratio} is no range")
+    size = _side(size)
+
+    def apply(images: Tensor, generator: torch.Generator) -> Tensor:
+        height, width = images.shape[-2:]
+        windows = draw_windows(len(images), height, width, scale, ratio, generator)
+        return resized_crops(images, windows, size or height)
+
+    return apply
+
+
+def draw_windows(
+    count: int,
+    height: int,
+    width: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    generator: torch.Generator,
+) -> Tensor:
+    """Windows (count, 4) int64 in an image: top, left, height, width. See random_resized_crop."""
+    draw = torch.rand(count, 2 * TRIES + 2, generator=generator, dtype=torch.float64)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * draw[:, :TRIES])
+    logs = math.log(ratio[0]), math.log(ratio[1])
+    aspect = torch.exp(logs[0] + (logs[1] - logs[0]) * draw[:, TRIES : 2 * TRIES])
+    heights = torch.sqrt(area / aspect).round().long()
+    widths = torch.sqrt(area * aspect).round().long()
+    fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    size = torch.cat([heights.gather(1, first), widths.gather(1, first)], dim=1)
+    room = torch.tensor([height, width]) - size
+    corner = (draw[:, 2 * TRIES :] * (room + 1)).long()
+    whole = torch.tensor([height, width])
+    if width / height < ratio[0]:
+        whole[0] = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        whole[1] = round(height * ratio[1])
+    middle = torch.cat([(torch.tensor([height, width]) - whole) // 2, whole])
+    return torch.where(fits.any(dim=1, keepdim=True), torch.cat([corner, size], dim=1), middle)
+
+
+def resized_crops(images: Tensor, windows: Tensor, size: int) -> Tensor:
+    """The windows (N, 4) of images (N, C, H, W), each resized to (size, size).
+
+    Bilinear, and antialiased where a window is larger than the result, as torchvision's
+    ``resized_crop(antialias=True)``. Resizing is linear and separable, so a window is two small
+    matrices: one product over the rows and one over the columns do the whole batch.
+    """
+    windows = windows.to(images.device, torch.float32)
+    rows = _resampling(windows[:, 0], windows[:, 2], images.shape[-2], size)
+    columns = _resampling(windows[:, 1], windows[:, 3], images.shape[-1], size)
+    return rows.unsqueeze(1) @ images @ columns.transpose(1, 2).unsqueeze(1)
+
+
+def _resampling(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
+    """Weights (N, size, pixels) of the pixels of a row in the pixels of its resized stretch."""
+    step = (length / size).view(-1, 1, 1)
+    reach = step.clamp(min=1)  # of the triangle filter
+    centre = start.view(-1, 1, 1) + step * (
+        torch.arange(size, device=start.device).view(1, -1, 1) + 0.5
+    )
+    pixel = torch.arange(pixels, device=start.device).view(1, 1, -1)
+    inside = (pixel >= start.view(-1, 1, 1)) & (pixel < (start + length).view(-1, 1, 1))
+    weights = (1 - (pixel + 0.5 - centre).abs() / reach).clamp(min=0) * inside
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Float images (N, C, H, W) as (N, C, size, size), bilinear, antialiased."""
+    height, width = images.shape[-2:]
+    whole = torch.tensor([[0, 0, height, width]])
+    return resized_crops(images, whole, size)
+
+
+def color_jitter(
+    brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
+) -> Operation:
+    """Change the colours of each image by factors of its own, in an order of its own.
+
+    Args:
+        brightness, contrast, saturation: a factor is uniform in [max(0, 1 - x), 1 + x].
+        hue: a turn of the colour circle is uniform in [-hue, hue]; at most 0.5.
+    """
+    ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    if min(*ranges.values(), hue) < 0 or hue > 0.5:
+        raise ValueError("color-jitter: no range may be negative, and hue at most 0.5")
+    bounds = {name: (max(0.0, 1 - x), 1 + x) for name, x in ranges.items() if x}
+    if hue:
+        bounds["hue"] = (-hue, hue)
+    low = torch.tensor([a for a, _ in bounds.values()])
+    high = torch.tensor([b for _, b in bounds.values()])
+    changes = [_CHANGES[name] for name in bounds]
+
+    def apply(images: Tensor, generator: torch.Generator) -> Tensor:
+        # One draw for the factors, one for the orders: random numbers, sorted, are a permutation.
+        draw = torch.rand(2, len(images), len(changes), generator=generator)
+        factors = low + (high - low) * draw[0]
+        order = draw[1].argsort(dim=1)
+        images = images.clone()
+        for place in range(len(changes)):
+            for number, change in enumerate(changes):
+                chosen = (order[:, place] == number).nonzero().squeeze(1)
+                if len(chosen):
+                    factor = factors[chosen, number].view(-1, 1, 1, 1).to(images.device)
+                    index = chosen.to(images.device)
+                    images[index] = change(images[index], factor)
+        return images
+
+    return apply
+
+
+def grey(images: Tensor) -> Tensor:
+    """Luma of images (N, 3, H, W), in one channel (N, 1, H, W) (ITU-R BT.601)."""
+    red, green, blue = images.unbind(dim=1)
+    return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+
+
+def adjust_brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend images (N, 3, H, W) with black by factors (N, 1, 1, 1); 1 keeps them."""
+    return (images * factor).clamp(0, 1)
+
+
+def adjust_contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend each image with its own mean luma."""
+    return _blend(images, grey(images).mean(dim=(1, 2, 3), keepdim=True), factor)
+
+
+def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend each image with its luma."""
+    return _blend(images, grey(images), factor)
+
+
+def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue of images by (N, 1, 1, 1) of the colour circle, in [-0.5, 0.5].
+
+    By way of hue, saturation and value; the way back is the closed form of
+    https://en.wikipedia.org/wiki/HSL_and_HSV#HSV_to_RGB_alternative.
+    """
+    red, green, blue = images.unbind(dim=1)
+    value, low = images.amax(dim=1), images.amin(dim=1)
+    chroma = value - low
+    divisor = torch.where(chroma == 0, torch.ones_like(chroma), chroma)
+    sector = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    sector = sector + 6 * turn.squeeze(1)
+    channels = []
+    for offset in (5, 3, 1):
+        k = (offset + sector) % 6
+        channels.append(value - chroma * torch.minimum(k, 4 - k).clamp(0, 1))
+    return torch.stack(channels, dim=1).clamp(0, 1)
+
+
+def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return (factor * images + (1 - factor) * other).clamp(0, 1)
+
+
+_CHANGES = {
+    "brightness": adjust_brightness,
+    "contrast": adjust_contrast,
+    "saturation": adjust_saturation,
+    "hue": adjust_hue,
+}
+
 _OPERATIONS: dict[str, Callable[..., Operation]] = {
     "affine": affine,
+    "color-jitter": color_jitter,
+    "grayscale": grayscale,
     "horizontal-flip": horizontal_flip,
+    "random-resized-crop": random_resized_crop,
 }
 
 
-def _operation(entry: Mapping[str, Any]) -> Operation:
+def _operation(entry: Mapping[str, Any], size: int | None) -> Operation:
     settings = dict(entry)
     name = settings.pop("op", None)
     if name not in _OPERATIONS:
         raise ValueError(f"unknown op {name!r}; known: {', '.join(_OPERATIONS)}")
+    if name == "random-resized-crop" and size is not None:
+        settings.setdefault("size", size)
     return _OPERATIONS[name](**settings)
+
+
+def _side(size: object) -> int | None:
+    if size is not None and (type(size) is not int or not 1 <= size <= MAX_SIDE):
+        raise ValueError(f"size is {size!r}; it must be a number of pixels up to {MAX_SIDE}")
+    return size

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.abc
 import importlib.util
 import inspect
+import math
 import os
 import platform
 import socket
@@ -18,8 +20,10 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import safetensors.torch
@@ -27,10 +31,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import numerics
+from benchmark.files import digest_file
 from benchmark.images.augment import Transforms
 from benchmark.images.raw import map_images
 from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
-from benchmark.models import Classifier, all_finite, build, weights_of
+from benchmark.models import Classifier, all_finite, build, load_backbone, weights_of
 from benchmark.registry import installed_folders
 from benchmark.runs import wire
 from benchmark.runs.sandbox import Sandbox
@@ -58,9 +63,14 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
     if received is None:
         return
     job, _ = received
+    from benchmark.runs import foreign  # it needs this module
+
     jobs: dict[str, Callable[[_Job], dict[str, Any]]] = {
+        "address": foreign.find_address,
         "describe": _describe,
         "features": _extract_features,
+        "import": foreign.read_source,
+        "initial": foreign.read_initial,
         "source": _train_source,
         "run": _run,
     }
@@ -71,11 +81,26 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
         answer = {
             "failed": {
                 "kind": kind,
-                "message": f"{type(error).__name__}: {error}"[:MAX_TEXT],
-                "traceback": traceback.format_exc()[-MAX_TEXT:],
+                "message": _message(error)[:MAX_TEXT],
+                "traceback": _cut(traceback.format_exc()),
             }
         }
     wire.send(channel, answer)
+
+
+def _message(error: Exception) -> str:
+    """Its type and words; a method's own exception may fail to give any."""
+    try:
+        words = str(error)
+    except Exception:
+        words = "(its message cannot be shown)"
+    return f"{type(error).__name__}: {words}"
+
+
+def _cut(text: str) -> str:
+    """The beginning and the end of a text: a traceback tells where first and what last."""
+    half = MAX_TEXT // 2 - 10
+    return text if len(text) <= MAX_TEXT else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +117,11 @@ class _Job:
     def lock(self) -> None:
         """Give up everything but the method's own code and the scratch folder, and say so.
 
-        The word goes out before any of the method's code runs, so the driver can believe it.
+        The word goes out before any of the method's code runs, so the driver can believe it. What
+        comes later it cannot: a method that sends ``adapted`` by itself has the test images early.
+        That gives it no more than ``forward`` does, and no label.
         """
-        read, listed = _code_paths(self.settings.get("method"))
+        read, listed = _open_code(self.settings.get("method"))
         scratch = Path(self.settings["scratch"])
         os.environ["TMPDIR"] = os.environ["CUDA_CACHE_PATH"] = str(scratch)
         tempfile.tempdir = None
@@ -104,7 +131,7 @@ class _Job:
         self.tell(locked=list(facts))
 
 
-def _code_paths(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]]:
+def _open_code(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]]:
     """Where a method's code is: what must be readable, and which folders an import lists.
 
     Installed packages are open to every run. A plugin file may import Python files beside it; a
@@ -114,8 +141,9 @@ def _code_paths(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path
     if method is None:
         return ours, []
     if method["file"] is not None:
-        file = Path(method["file"])
-        return [*ours, file, *sorted(file.parent.glob("*.py"))], [file.parent]
+        beside = _Beside(Path(method["file"]))
+        sys.meta_path.append(beside)
+        return [*ours, *beside.files.values()], []
     spec = importlib.util.find_spec(method["module"].partition(".")[0])
     if spec is None or spec.origin is None:
         return ours, [ours[0].parent]
@@ -124,6 +152,28 @@ def _code_paths(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path
         return ours, [ours[0].parent]
     package = origin.parent if origin.name == "__init__.py" else origin
     return [*ours, package], [ours[0].parent, package.parent]
+
+
+class _Beside(importlib.abc.MetaPathFinder):
+    """Finds the Python files beside a plugin, last of all: they shadow nothing that is installed.
+
+    Its folder need not be listed for that, which may be somebody's home.
+
+    Attributes:
+        files: name to file. A link counts if it leads to a Python file.
+    """
+
+    def __init__(self, plugin: Path) -> None:
+        found = (path for path in sorted(plugin.parent.glob("*.py")) if path.is_file())
+        self.files = {path.stem: path for path in found if path.resolve().suffix == ".py"}
+        self.files[plugin.stem] = plugin
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of a top-level module, if it is one of the files."""
+        file = self.files.get(fullname) if path is None else None
+        return None if file is None else importlib.util.spec_from_file_location(fullname, file)
 
 
 def _limit_files(size: int) -> None:
@@ -142,8 +192,10 @@ def _describe(job: _Job) -> dict[str, Any]:
     method = _load(job.settings["method"])
     files, distributions = _loaded_from(set(sys.modules) - before)
     _check_dataclass(method)
+    if not hasattr(method, "name"):
+        raise ContractError(f"{method.__name__} has no name; give it one: name = 'my-method'")
     return {
-        "name": getattr(method, "name", None),
+        "name": method.name,
         "summary": (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " "),
         "base": method.base,
         "track": method.track,
@@ -152,13 +204,20 @@ def _describe(job: _Job) -> dict[str, Any]:
             {
                 "name": f.name,
                 "type": f.type if isinstance(f.type, str) else getattr(f.type, "__name__", "?"),
-                "default": None if f.default is dataclasses.MISSING else f.default,
+                "default": _plain(f.default),
             }
             for f in dataclasses.fields(method)
         ],
         "files": files,
         "distributions": distributions,
     }
+
+
+def _plain(default: Any) -> bool | int | float | str | None:
+    """A default as JSON can tell it; None for any other, which the registry then refuses."""
+    if type(default) is float:
+        return default if math.isfinite(default) else None
+    return default if type(default) in (bool, int, str) else None
 
 
 def _check_dataclass(method: type[Method]) -> None:
@@ -197,7 +256,6 @@ def _import_file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    sys.path.append(str(path.parent))  # last: a helper may lie beside it, but shadows nothing
     spec.loader.exec_module(module)
     return module
 
@@ -211,18 +269,27 @@ def _only_method(module: Any) -> type[Method]:
         and item.__module__ == module.__name__
     ]
     concrete = [item for item in own if not inspect.isabstract(item)]
-    if len(concrete) != 1:
-        names = ", ".join(item.__name__ for item in concrete) or "none"
+    if not own:
+        raise ContractError("the file defines no method, that is, no subclass of benchmark.Method")
+    if len(concrete) > 1:
+        names = ", ".join(item.__name__ for item in concrete)
         raise ContractError(
             f"the file defines {len(concrete)} methods ({names}); say which: --plugin FILE.py:Class"
         )
-    return concrete[0]
+    return (concrete or own)[0]
 
 
 def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
     """Files outside installed distributions, and names of distributions, behind some modules."""
     from importlib.metadata import packages_distributions
 
+    files, packages = _origins(modules)
+    known = packages_distributions() if packages else {}
+    return sorted(map(str, files)), sorted({d for p in packages for d in known.get(p, [])})
+
+
+def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
+    """Files outside installed distributions, and installed packages, behind some modules."""
     ours = Path(__file__).resolve().parent.parent
     installed = installed_folders()
     files, packages = set(), set()
@@ -236,9 +303,26 @@ def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
         if any(path.is_relative_to(folder) for folder in installed):
             packages.add(name.partition(".")[0])
         else:
-            files.add(str(path))
-    known = packages_distributions() if packages else {}
-    return sorted(files), sorted({d for p in packages for d in known.get(p, [])})
+            files.add(path)
+    return files, packages
+
+
+def _check_code(modules: set[str], settings: Mapping[str, Any]) -> None:
+    """Imported files must be those in the run's key.
+
+    One that is imported only while the method runs was not seen when the method was described, and
+    one that has been edited since then is another.
+    """
+    scratch = Path(settings["scratch"])
+    for path in sorted(_origins(modules)[0]):
+        if path.is_relative_to(scratch) or not path.is_file():  # what a method makes is its own
+            continue
+        if [path.name, digest_file(path)] not in settings["code"]:
+            raise ContractError(
+                f"{path.name} is not part of the run's key: it was edited after the command began "
+                "(start it again), or it is imported by a function (import it at the top of the "
+                "method's file)"
+            )
 
 
 # --- train a source model, and its features ----------------------------------------------------
@@ -247,10 +331,14 @@ def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
 def _train_source(job: _Job) -> dict[str, Any]:
     run = _start(job)
     target = _open_training(job.settings)
+    initial = safetensors.torch.load_file(path) if (path := job.settings["initial"]) else {}
     job.lock()
     job.tell(started=True)
     torch.manual_seed(numerics.derive(job.settings["seed"], "global"))
-    model = build(job.settings["model"], len(job.settings["classes"])).to(run.device)
+    model = build(job.settings["model"], len(job.settings["classes"]))
+    if initial:
+        load_backbone(model, initial, job.settings["model"])
+    model = model.to(run.device)
     fit(model, _to(target, run.device), run)
     if not all_finite(model):
         raise ContractError("the trained source model holds values that are not finite")
@@ -289,7 +377,10 @@ def _run(job: _Job) -> dict[str, Any]:
     # A CUDA context starts threads, and only the thread that locks is locked: devices come after.
     target = _to(target, run.device)
     run.base = base.to(run.device).eval() if base else None
+    before = set(sys.modules)
     method = _load(settings["method"])(**settings["config"])
+    _check_code(set(sys.modules) - before, settings)
+    loaded = set(sys.modules)
     numerics.seed_globals(settings["seed"])
     job.tell(started=True)
     model = method.adapt(
@@ -297,6 +388,7 @@ def _run(job: _Job) -> dict[str, Any]:
     )
     if not isinstance(model, nn.Module):
         raise ContractError(f"adapt returned {type(model).__name__}, not a torch.nn.Module")
+    _check_code(set(sys.modules) - loaded, settings)
     job.tell(
         adapted={
             "total_steps": run.total_steps,
@@ -307,7 +399,9 @@ def _run(job: _Job) -> dict[str, Any]:
     answer = _receive_test(job.channel)
     if settings["keep_weights"] and isinstance(model, Classifier):
         _write(answer.weights, safetensors.torch.save(weights_of(model)))
-    return _predict(model, answer, settings, run)
+    facts = _predict(model, answer, settings, run)
+    _check_code(set(sys.modules) - loaded, settings)
+    return facts
 
 
 def _start(job: _Job) -> Run:

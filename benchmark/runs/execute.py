@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmark.errors import MethodError, RunError
+from benchmark.errors import DataError, MethodError, RunError
 from benchmark.files import digest_file
 from benchmark.images.store import DomainStore
 from benchmark.records import (
@@ -30,8 +30,10 @@ from benchmark.source import (
     features_folder,
     find_features,
     save_features,
+    save_imported,
     save_source,
 )
+from benchmark.weights import initial_path
 
 if TYPE_CHECKING:
     from benchmark.runs.isolate import ForkServer
@@ -77,25 +79,82 @@ def train_source(
         "train": [
             entry for domain in spec.domains for entry in _train(stores[domain], classes)
         ],
+        "initial": initial_path(document),
     }  # fmt: skip
-    sources = [stores[domain] for domain in spec.domains]
-    tests = [(store.test_file, len(store.test_ids)) for store in sources]
-    shape = (sum(count for _, count in tests), len(classes))
-    outcome = converse(server, job, tests, shape, folder, progress)
+    outcome = _with_tests(server, job, spec, stores, folder, progress)
     if outcome.error is not None:
         raise RunError(f"training the source model of {spec.name} failed: {_words(outcome)}")
-    assert outcome.array is not None
     assert outcome.weights is not None
+    return save_source(spec, outcome.weights.read_bytes(), _facts(spec, stores, outcome))
+
+
+def import_source(
+    server: ForkServer,
+    spec: SourceSpec,
+    stores: Mapping[str, DomainStore],
+    file: Path,
+    note: str,
+    folder: Path,
+) -> SourceCheckpoint:
+    """Take a source model that was trained elsewhere; a child reads it and is tested.
+
+    Args:
+        server: forks the child.
+        spec: whose source model it is to be.
+        stores: of its domains.
+        file: safetensors, or a state dict of torch.
+        note: where it comes from, in the user's words.
+        folder: for the child's output and its arrays.
+
+    Raises:
+        DataError: it cannot be read, or is not of the manifest's network.
+    """
+    document = spec.manifest.document
+    job = {
+        "kind": "import",
+        **_common(document, spec.device, folder),
+        "recipe": document["source"],
+        "file": str(file.resolve()),
+    }
+    outcome = _with_tests(server, job, spec, stores, folder, lambda done, total: None)
+    if outcome.error is not None:
+        raise DataError(
+            f"{file} cannot be the source model of {spec.name}: "
+            f"{outcome.error['message'].partition(': ')[2]}"
+        )
+    assert outcome.weights is not None
+    facts = {**_facts(spec, stores, outcome), "note": note, "file_sha256": digest_file(file)}
+    return save_imported(spec, outcome.weights.read_bytes(), facts)
+
+
+def _with_tests(
+    server: ForkServer,
+    job: Mapping[str, Any],
+    spec: SourceSpec,
+    stores: Mapping[str, DomainStore],
+    folder: Path,
+    progress: Progress,
+) -> Outcome:
+    """Have a child answer for the test images of a source model's own domains."""
+    sources = [stores[domain] for domain in spec.domains]
+    tests = [(store.test_file, len(store.test_ids)) for store in sources]
+    shape = (sum(count for _, count in tests), len(spec.manifest.classes))
+    return converse(server, job, tests, shape, folder, progress)
+
+
+def _facts(spec: SourceSpec, stores: Mapping[str, DomainStore], outcome: Outcome) -> dict[str, Any]:
+    """What goes on record of a source model: its accuracy on its own test lists, and the cost."""
+    assert outcome.array is not None
+    sources = [stores[domain] for domain in spec.domains]
     known = spec.manifest.samples(spec.domains, "test")
     labels = dict(zip(known.ids, known.labels.tolist(), strict=True))
     truth = np.array([labels[i] for store in sources for i in store.test_ids])
-    facts = {
+    return {
         "test_accuracy": 100 * float((outcome.array.argmax(axis=1) == truth).mean()),
         "test_images": len(truth),
         "cost": outcome.cost,
         "environment": outcome.facts,
     }
-    return save_source(spec, outcome.weights.read_bytes(), facts)
 
 
 def extract_features(
@@ -158,7 +217,8 @@ def execute_run(
         outcome = converse(server, job, tests, shape, folder, progress)
         with workspace.new_run(spec.key) as building:
             sums = _write_answer(outcome, spec, store, building)
-            output = (folder / OUTPUT_FILE).read_bytes()[:MAX_OUTPUT_TEXT]
+            with (folder / OUTPUT_FILE).open("rb") as file:  # a hole makes it as long as it likes
+                output = file.read(MAX_OUTPUT_TEXT)
             if output:
                 (building / OUTPUT_FILE).write_bytes(output)
             record = _record(spec, outcome, sums)
@@ -201,6 +261,7 @@ def _run_job(
         "source": {"path": str(spec.source.path), "digest": spec.source.digest},
         "base": base,
         "method": cell.method.source.to_json(),
+        "code": cell.method.code["files"],
         "config": dict(cell.config),
     }
 
@@ -250,14 +311,17 @@ def _write_answer(
 ) -> dict[str, str]:
     if outcome.array is None:
         return {}
+    size = outcome.weights.stat().st_size if outcome.weights is not None else 0
+    # The weights of the same network: anything much larger is not what was asked for.
+    if size > 2 * spec.source.path.stat().st_size + (1 << 20):
+        message = f"the run wrote {size} bytes of weights, more than its network has"
+        outcome.error = {"kind": "contract", "message": message, "traceback": ""}
+        return {}
     order = sorted(range(len(store.test_ids)), key=store.test_ids.__getitem__)
     path = building / PREDICTIONS_FILE
     write_predictions(path, [store.test_ids[i] for i in order], outcome.array[order])
     sums = {"predictions_sha256": digest_file(path)}
-    if outcome.weights is not None and (size := outcome.weights.stat().st_size):
-        # The weights of the same network: anything much larger is not what was asked for.
-        if size > 2 * spec.source.path.stat().st_size + (1 << 20):
-            raise RunError(f"{spec.name} wrote {size} bytes of weights, more than its network has")
+    if outcome.weights is not None and size:
         outcome.weights.replace(building / WEIGHTS_FILE)
         sums["weights_sha256"] = digest_file(building / WEIGHTS_FILE)
     return sums

@@ -25,6 +25,7 @@ GONE = "the process that runs methods has ended before the run was done"
 FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
+DESCRIBE_SECONDS = 300  # importing a method's code takes no longer
 START_SECONDS = 120  # importing torch from a cold disk takes long
 # What a child may know of the user's environment; everything else stays out of its reach.
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT",
@@ -59,7 +60,9 @@ class Exit:
 
     def __str__(self) -> str:
         if self.signal is not None:
-            return f"was killed by {signal.Signals(self.signal).name}"
+            named = self.signal in set(signal.Signals)  # most real-time signals have no name
+            name = signal.Signals(self.signal).name if named else f"signal {self.signal}"
+            return f"was killed by {name}"
         return f"ended with exit code {self.code}"
 
 
@@ -71,18 +74,25 @@ class Child:
     """
 
     def __init__(
-        self, server: ForkServer, job: int, channel: socket.socket, scratch: Path, output: int
+        self,
+        server: ForkServer,
+        job: int,
+        channel: socket.socket,
+        scratch: Path,
+        output: int,
+        limits: Limits,
     ) -> None:
         self._server, self._job, self._channel = server, job, channel
         self._scratch, self._output = scratch, os.dup(output)
         self._exit: Future[Exit] = server.exits[job]
-        self._deadline = time.monotonic() + server.limits.seconds
+        self._limits = limits
+        self._deadline = time.monotonic() + limits.seconds
         self._checked_scratch = 0.0
         self.killed_for = ""
 
     def check_limits(self) -> None:
         """Kill the child if it has gone beyond one of the limits."""
-        limits, pid = self._server.limits, self._server.pids.get(self._job)
+        limits, pid = self._limits, self._server.pids.get(self._job)
         if self._exit.done() or self.killed_for:
             return
         if time.monotonic() > self._deadline:
@@ -102,7 +112,7 @@ class Child:
         if now - self._checked_scratch < SCRATCH_SECONDS:
             return None
         self._checked_scratch = now
-        limit = self._server.limits.scratch
+        limit = self._limits.scratch
         try:
             used = _size(self._scratch)
         except OSError as error:  # hidden by its mode, or too deep
@@ -273,9 +283,12 @@ class ForkServer:
         except OSError:
             ours.close()
             raise RunError(GONE) from None
-        child = Child(self, number, ours, Path(job["scratch"]), output)
+        # Only runs have the user's limits: a source model is trained whatever one run may take.
+        kinds = {"run": self.limits, "describe": Limits(seconds=DESCRIBE_SECONDS)}
+        limits = kinds.get(job["kind"], Limits())
+        child = Child(self, number, ours, Path(job["scratch"]), output, limits)
         self._children[number] = child
-        child.send({**job, "file_limit": self.limits.scratch})
+        child.send({**job, "file_limit": limits.scratch})
         return child
 
     def forget(self, job: int) -> None:

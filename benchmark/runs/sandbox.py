@@ -518,8 +518,8 @@ class Sandbox:
 
         Raises:
             RunError: a path is missing, would open a ``never`` folder or (to read) lies in one,
-                there is more than one thread, or the kernel refused a step that it offers. The process may be locked in
-                part by then: it has to end.
+                there is more than one thread, or the kernel refused a step that it offers. The
+                process may be locked in part by then: it has to end.
         """
         reads, writes = [Path(p) for p in read], [Path(p) for p in write]
         self._check(reads, writes)

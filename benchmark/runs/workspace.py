@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from benchmark.files import new_folder
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, WEIGHTS_FILE, RunRecord
 
 JOURNAL_FILE = "journal.jsonl"
+LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
 
 
 class Workspace:
@@ -154,26 +156,28 @@ def _remove(folder: Path) -> None:
     """Remove a folder as far as that goes.
 
     A run may have nested folders deeper in its scratch than a path can be long, or than
-    ``shutil.rmtree`` recurses: what is inside a folder is moved up before that folder goes.
+    ``shutil.rmtree`` recurses: what lies deep is moved up before the folders above it go.
     """
     numbers = itertools.count()
     with contextlib.suppress(OSError):
-        while folders := _folders_in(folder):
-            for each in folders:
-                for inner in _folders_in(each):
-                    inner.chmod(0o700)  # to be moved it has to be writable
-                    inner.rename(folder / f".moved-{next(numbers)}")
-                each.rmdir()
+        while entries := list(folder.iterdir()):
+            for entry in entries:
+                for deep in _folders_below(entry, LEVELS):
+                    deep.rename(folder / f".moved-{next(numbers)}")
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
         folder.rmdir()
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, from which everything else is removed."""
-    folder.chmod(0o700)
-    found = []
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            found.append(path)
-        else:
-            path.unlink()
-    return found
+def _folders_below(path: Path, levels: int) -> Iterator[Path]:
+    """Folders that many levels beneath a folder; all down to there can be emptied afterwards."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    path.chmod(0o700)
+    if levels == 0:
+        yield path
+        return
+    for inner in list(path.iterdir()):
+        yield from _folders_below(inner, levels - 1)

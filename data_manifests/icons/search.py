@@ -262,7 +262,8 @@ def _source_text(accuracy: float, best: float) -> str:
         "By data_manifests/icons/search.py, from source training images alone: of widths "
         f"{WIDTHS}, steps {SOURCE_STEPS} and rates {SOURCE_RATES}, the narrowest network, then "
         f"the fewest steps, within {WITHIN:g} point of the best accuracy on a held-out fifth of "
-        f"the sources' training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over three sources)."
+        f"the sources' training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over "
+        "three sources)."
     )
 
 

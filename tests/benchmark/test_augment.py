@@ -1,4 +1,4 @@
-"""Augmentation against scipy and torch, and the normalisation."""
+"""Augmentation against scipy, torch and torchvision, and the normalisation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torchvision.transforms import functional as reference
 
 from benchmark.errors import ManifestError
-from benchmark.images.augment import Transforms, affine, horizontal_flip
+from benchmark.images.augment import (
+    Transforms,
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    affine,
+    color_jitter,
+    draw_windows,
+    grayscale,
+    grey,
+    horizontal_flip,
+    random_resized_crop,
+    resize,
+    resized_crops,
+)
 
 SIDE = 12
 
@@ -91,6 +107,137 @@ class TestFlip:
         assert 0.15 < flipped.float().mean() < 0.35
 
 
+class TestColours:
+    """torchvision's functions with the same factors, on the same floats."""
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs", "factors"),
+        [
+            (adjust_brightness, reference.adjust_brightness, (0.0, 0.4, 1.0, 1.7)),
+            (adjust_contrast, reference.adjust_contrast, (0.0, 0.4, 1.0, 1.7)),
+            (adjust_saturation, reference.adjust_saturation, (0.0, 0.4, 1.0, 1.7)),
+            (adjust_hue, reference.adjust_hue, (-0.5, -0.3, 0.0, 0.11, 0.5)),
+        ],
+    )
+    def test_a_change_is_that_of_torchvision(self, images, ours, theirs, factors):
+        images[0, 0] = images[0, 1] = images[0, 2]  # no colour at all
+        images[1] = images[1].round()  # corners of the colour cube: ties between channels
+        for factor in factors:
+            torch.testing.assert_close(
+                ours(images, torch.full((5, 1, 1, 1), factor)),
+                theirs(images, factor),
+                rtol=1e-4,
+                atol=1e-5,
+            )
+
+    def test_every_image_has_its_own_factor(self, images):
+        factors = torch.linspace(0.5, 1.5, 5).view(-1, 1, 1, 1)
+        for change in (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue):
+            turns = factors - 1 if change is adjust_hue else factors
+            alone = [change(images[i : i + 1], turns[i : i + 1]) for i in range(5)]
+            torch.testing.assert_close(change(images, turns), torch.cat(alone))
+
+    def test_grey_is_that_of_torchvision(self, images):
+        torch.testing.assert_close(grey(images), reference.rgb_to_grayscale(images))
+
+    def test_grayscale_takes_the_colour_from_some_images(self, images):
+        many = images[:1].expand(400, -1, -1, -1)
+        out = grayscale(0.1)(many, generator())
+        without = (out == grey(images[:1])).all((1, 2, 3))
+        assert (without ^ (out == images[0]).all((1, 2, 3))).all()
+        assert 0.05 < without.float().mean() < 0.16
+
+
+class TestColorJitter:
+    def test_without_any_range_it_is_the_identity(self, images):
+        assert torch.equal(color_jitter()(images, generator()), images)
+
+    def test_of_one_property_is_that_change_within_its_range(self):
+        white = torch.full((400, 3, 2, 2), 0.5)
+        factors = color_jitter(brightness=0.3)(white, generator())[:, 0, 0, 0] / 0.5
+        assert factors.min() == pytest.approx(0.7, abs=0.01)
+        assert factors.max() == pytest.approx(1.3, abs=0.01)
+
+    def test_the_order_is_drawn_for_each_image(self, images):
+        """With the factors at their ends, each of the 24 orders gives a picture of its own."""
+        jitter = color_jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3)
+        draw = torch.rand(2, 300, 4, generator=generator())
+        out = jitter(images[:1].expand(300, -1, -1, -1), generator())
+        changes = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+        orders = set()
+        for i in range(300):
+            expected = images[:1]
+            order = draw[1, i].argsort().tolist()
+            for number in order:
+                factor = draw[0, i, number] * 0.6 + (-0.3 if number == 3 else 0.7)
+                expected = changes[number](expected, factor.view(1, 1, 1, 1))
+            torch.testing.assert_close(out[i : i + 1], expected, rtol=1e-4, atol=1e-5)
+            orders.add(tuple(order))
+        assert len(orders) == 24
+
+    def test_the_images_that_were_passed_in_stay_as_they_are(self, images):
+        before = images.clone()
+        color_jitter(brightness=0.5, hue=0.2)(images, generator())
+        assert torch.equal(images, before)
+
+
+class TestCrop:
+    @pytest.fixture
+    def photo(self):
+        return torch.rand(4, 3, 40, 50, generator=torch.Generator().manual_seed(4))
+
+    @pytest.mark.parametrize("size", [8, 24, 64])
+    def test_a_window_is_resized_as_torchvision_does(self, photo, size):
+        windows = torch.tensor([[0, 0, 40, 50], [3, 5, 20, 16], [30, 1, 10, 49], [39, 49, 1, 1]])
+        out = resized_crops(photo, windows, size)
+        for image, window, ours in zip(photo, windows.tolist(), out, strict=True):
+            theirs = reference.resized_crop(image, *window, [size, size], antialias=True)
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("size", [8, 40, 224])
+    def test_resize_is_that_of_torchvision(self, photo, size):
+        theirs = reference.resize(photo, [size, size], antialias=True)
+        torch.testing.assert_close(resize(photo, size), theirs, rtol=1e-4, atol=1e-5)
+
+    def test_windows_keep_to_the_ranges_of_area_and_aspect(self):
+        top, left, height, width = draw_windows(
+            4000, 224, 224, (0.3, 0.6), (0.75, 4 / 3), generator()
+        ).T
+        area, aspect = height * width / 224**2, width / height
+        assert 0.295 < area.min() < 0.31
+        assert 0.59 < area.max() < 0.605
+        assert area.mean() == pytest.approx(0.45, abs=0.01)
+        assert 0.74 < aspect.min() < 0.76
+        assert 1.32 < aspect.max() < 1.345
+        assert aspect.log().mean() == pytest.approx(0, abs=0.01)
+        for corner, length in ((top, height), (left, width)):
+            share = corner / (224 - length)
+            assert corner.min() >= 0
+            assert (corner + length <= 224).all()
+            assert share.mean() == pytest.approx(0.5, abs=0.02)
+
+    def test_where_no_window_fits_it_is_the_largest_allowed_in_the_middle(self):
+        """A quarter as high as wide: the whole height, and a third more than that in width."""
+        windows = draw_windows(3, 25, 100, (1, 1), (0.75, 4 / 3), generator())
+        assert windows.tolist() == [[0, 33, 25, 33]] * 3
+
+    def test_each_image_has_its_own_window(self, photo):
+        crop = random_resized_crop(scale=(0.3, 1.0), size=16)
+        out = crop(photo[:1].expand(5, -1, -1, -1), generator())
+        assert out.shape == (5, 3, 16, 16)
+        assert len({image.numpy().tobytes() for image in out}) == 5
+
+    def test_no_image_has_part_in_what_another_becomes(self, photo):
+        crop = random_resized_crop(scale=(0.3, 1.0), size=16)
+        other = torch.cat([photo[:1], torch.rand(3, 3, 40, 50)])
+        torch.testing.assert_close(crop(photo, generator())[0], crop(other, generator())[0])
+
+    @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.8, 0.5), (0.5, 1.5)])
+    def test_a_range_that_is_none_is_refused(self, scale):
+        with pytest.raises(ValueError, match="no range"):
+            random_resized_crop(scale=scale)
+
+
 class TestTransforms:
     SETTINGS = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.1]}
     FLIP = {"op": "horizontal-flip", "p": 1.0}
@@ -122,10 +269,31 @@ class TestTransforms:
         assert torch.equal(first, transforms.augment(raw.repeat(8, 1, 1, 1), generator(1)))
         assert not torch.equal(first, transforms.augment(raw.repeat(8, 1, 1, 1), generator(2)))
 
+    def test_evaluation_resizes_the_whole_image(self, raw):
+        out = Transforms(self.SETTINGS | {"size": 6}).evaluate(raw)
+        floats = reference.resize(raw / 255, [6, 6], antialias=True)
+        expected = reference.normalize(floats, self.SETTINGS["mean"], self.SETTINGS["std"])
+        torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "train",
+        [[], [FLIP], [{"op": "random-resized-crop", "scale": [0.5, 1.0]}, FLIP]],
+    )
+    def test_training_images_come_at_the_same_size(self, raw, train):
+        transforms = Transforms(self.SETTINGS | {"size": 6, "train": train})
+        assert transforms.augment(raw, generator()).shape == (2, 3, 6, 6)
+
+    def test_without_a_size_a_crop_keeps_that_of_the_store(self, raw):
+        crop = {"op": "random-resized-crop", "scale": [0.5, 1.0], "ratio": [0.75, 1.25]}
+        out = Transforms(self.SETTINGS | {"train": [crop]}).augment(raw, generator())
+        assert out.shape == raw.shape
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"train": [{"op": "mirror"}]}, "unknown op 'mirror'; known: affine, horizontal-flip"),
+            ({"size": "large"}, "size is 'large'"),
+            ({"train": [{"op": "color-jitter", "hue": 0.6}]}, "hue at most 0.5"),
+            ({"train": [{"op": "mirror"}]}, "unknown op 'mirror'; known: affine, color-jitter, "),
             ({"train": [{"p": 0.5}]}, "unknown op None"),
             ({"train": [{"op": "horizontal-flip", "chance": 0.5}]}, "chance"),
             ({"mean": [0.5]}, "shape"),

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ HEAD = """
 import ctypes
 import os
 import sys
+from dataclasses import replace
 from dataclasses import dataclass
 
 import torch
@@ -274,3 +276,12 @@ def test_a_run_over_its_memory_says_so(limited):
     assert error["kind"] == "limit"
     assert "MiB of memory; the limit is 1536 MiB" in error["message"]
     assert limited.records["hog"]["cost"]["peak_memory"] > 1.5 * 2**30
+
+
+def test_limits_of_a_run_are_not_those_of_its_source_model(mini, tmp_path):
+    patient = replace(mini, data=tmp_path / "data")
+    said = patient.run(tmp_path / "ws", "--method", "finetune", "--task", "outline-solid",
+                       "--seed", "0", "--time-limit", "0.1")  # fmt: skip
+    assert said.returncode == 1, said.stderr
+    (record,) = mini.records(tmp_path / "ws")
+    assert "longer than the limit of 0.1 s" in record["error"]["message"]

@@ -96,12 +96,12 @@ def test_it_is_the_installed_copy_that_is_used(installed):
         assert where.is_relative_to(installed.site)
 
 
-def test_its_manifest_and_its_methods_are_found(installed):
+def test_its_manifest_and_its_suite_are_found(installed):
     said = installed.htbench("manifest", "verify", "icons@1.0")
     assert "every rule holds" in said
     assert "(pinned)" in said
-    methods = {m["method"] for m in json.loads(installed.htbench("list", "methods", "--json"))}
-    assert {"source", "finetune", "lolsgd", "calibrated-alg"} <= methods
+    suites = json.loads(installed.htbench("list", "suites", "--json"))
+    assert "icons" in [suite["name"] for suite in suites]
 
 
 def test_it_runs_a_task_of_icons_and_locks_the_methods_in(installed):

@@ -1,0 +1,264 @@
+"""`htbench splits`: look at a task's splits, and take them elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmark.cli.main import plain, print_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.manifest import Manifest
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_WITHHELD = "░"
+_COLOURS = {"seen": "blue", "missing": "yellow", "excluded": None}
+_MAX_WIDTH = 120  # longer bars are not easier to compare
+
+
+@click.group("splits")
+def command() -> None:
+    """Show a task's splits, or export them for other toolkits.
+
+    \b
+    Examples:
+      htbench splits show icons@1.0 --task outline-solid
+      htbench splits export icons@1.0 --task outline-solid --format csv --out outline-solid.csv
+    """
+
+
+@command.command("show")
+@click.argument("manifest")
+@click.option("--task", metavar="TASK", help="Count the classes of this task.  [default: tasks]")
+@click.option("--figure", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+              help="Draw the counts of --task: .png, .svg or .pdf.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) -> None:
+    """Count images of each task, or of each class of one task, seen and missing.
+
+    \b
+    Examples:
+      htbench splits show icons@1.0
+      htbench splits show icons@1.0 --task outline-solid --figure outline-solid.png
+    """
+    from benchmark.errors import UsageError
+    from benchmark.manifest import load_manifest
+    from benchmark.splits import class_counts
+
+    if figure is not None and task is None:
+        raise UsageError("--figure draws the classes of one task: name it with --task")
+    found = load_manifest(manifest)
+    tasks = [found.task(task)] if task else list(found.tasks)
+    counts = {t.id: class_counts(found, t.id) for t in tasks}
+    if figure is not None:
+        from benchmark.splits.figure import draw
+
+        draw(found, tasks[0], counts[tasks[0].id], figure)
+    if as_json:
+        print_json(
+            {
+                "manifest": found.reference,
+                "digest": found.digest,
+                "tasks": [
+                    {
+                        "task": t.id,
+                        "sources": list(t.sources),
+                        "target": t.target,
+                        "totals": _totals(counts[t.id]),
+                        "classes": counts[t.id].to_dict("records"),
+                    }
+                    for t in tasks
+                ],
+            }
+        )
+    elif task:
+        _print_classes(found, task, counts[task])
+    else:
+        _print_tasks(found, counts)
+    if figure is not None:
+        click.echo(f"figure  {figure}", err=as_json)
+
+
+@command.command("export")
+@click.argument("manifest")
+@click.option("--task", required=True, metavar="TASK", help="Whose splits.")
+@click.option("--format", "form", required=True, help="What to write, see above.",
+              type=click.Choice(["txt", "csv", "parquet", "json", "imagefolder"]))  # fmt: skip
+@click.option("--out", required=True, metavar="PATH", type=click.Path(path_type=Path),
+              help="The file or folder to make.")  # fmt: skip
+@click.option("--class-order", type=click.Choice(["manifest", "sorted", "seen-first"]),
+              help="Which label a class has.  [manifest; imagefolder: sorted]")  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace an older file or export.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def export(
+    manifest: str,
+    task: str,
+    form: str,
+    out: Path,
+    class_order: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write the splits of a task in a form that other toolkits read.
+
+    \b
+    Roles, each its own file or folder, or a value of the column `role`:
+      source_train   source domains, training images of all classes
+      source_test    source domains, test images of all classes
+      train          target domain, training images of the seen classes
+      train_missing  target domain, training images of the missing classes: oracles only
+      test           target domain, test images of the seen and the missing classes
+      test_excluded  target domain, test images of classes in neither group, where there are any
+
+    \b
+    Formats:
+      txt          folder: <role>.txt with lines `path label`, paths below the data set's root
+      csv, parquet, json
+                   file: image_id, path, domain, split, role, class, label, seen
+      imagefolder  folder: <role>/<class>/<image>; point a reader at one role's folder. Every role
+                   has a folder for every class, so that labels agree; torchvision's ImageFolder
+                   takes the empty ones with allow_empty=True
+
+    Folders also hold classes.txt, the class names in the order of the labels, one a line, and
+    export.json, which says what the folder is.
+
+    \b
+    Examples:
+      htbench splits export icons@1.0 --task outline-solid --format txt --out lists
+      htbench splits export icons@1.0 --task outline-solid --format imagefolder --out images
+    """
+    from benchmark.manifest import load_manifest
+    from benchmark.splits import CLASS_ORDERS
+    from benchmark.splits.export import export as write
+
+    found = load_manifest(manifest)
+    done = write(found, task, form, out, class_order, force)
+    if as_json:
+        print_json(
+            {
+                "manifest": found.reference,
+                "digest": found.digest,
+                "task": task,
+                **vars(done),
+                "out": str(done.out),
+            }
+        )
+        return
+    click.echo(plain(f"{done.out}  {form}{'' if done.written else ', was there already'}"))
+    click.echo(f"labels  {done.class_order}: {CLASS_ORDERS[done.class_order]}")
+    for role, count in done.counts.items():
+        click.echo(f"{count:>6}  {role}")
+
+
+# --- pictures of characters --------------------------------------------------------------------
+
+
+def _totals(counts: pd.DataFrame) -> dict[str, int]:
+    """Images of the source and of the target's groups."""
+    seen = counts["group"] == "seen"
+    return {
+        "source_train": int(counts["source_train"].sum()),
+        "source_test": int(counts["source_test"].sum()),
+        "train_seen": int(counts["train"].sum()),
+        "train_missing": int(counts["train_missing"].sum()),
+        "test_seen": int(counts["test"][seen].sum()),
+        "test_missing": int(counts["test"][~seen].sum()),
+        "test_excluded": int(counts["test_excluded"].sum()),
+    }
+
+
+def _width() -> int:
+    return min(_MAX_WIDTH, shutil.get_terminal_size().columns - 1)
+
+
+def _bar(value: int, most: int, width: int, group: str, withheld: bool = False) -> str:
+    """A bar of at most ``width`` cells, and blanks to fill them."""
+    eighths = round(8 * width * value / most) if most else 0
+    eighths = max(eighths, 1) if value else 0
+    if withheld:
+        cells = _WITHHELD * max(1, eighths // 8) if value else ""
+    else:
+        cells = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    return click.style(cells, fg=_COLOURS[group]) + " " * (width - len(cells))
+
+
+def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
+    totals = {name: _totals(frame) for name, frame in counts.items()}
+    most = [
+        max(t[name] for t in totals.values() for name in t if name.startswith(split))
+        for split in ("train", "test")
+    ]
+    width = _width()
+    names = _fit(list(counts), width // 3)
+    bar = max(4, (width - len(names[0]) - 12 - 2 * 8) // 2)
+    _print_title(f"{manifest.reference}: images of the target domain in each task")
+    click.echo(f"{'task':<{len(names[0])}}  {'group':<8}  {'train':<{bar + 8}}  test")
+    for name, total in zip(names, totals.values(), strict=True):
+        for group in ("seen", "missing", "excluded"):
+            shown = name if group == "seen" else " " * len(name)
+            train, test = total.get(f"train_{group}", 0), total[f"test_{group}"]
+            if group != "excluded" or test:
+                _print_row(shown, group, train, test, (most[0], most[1]), bar)
+    click.echo(f"\n{_WITHHELD} withheld: training images of missing classes, for oracles only")
+
+
+def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
+    from benchmark.splits import shown_classes
+
+    found = manifest.task(task)
+    width = _width()
+    counts, absent = shown_classes(counts)
+    names = _fit(counts["class"].tolist(), width // 3)
+    bar = max(4, (width - len(names[0]) - 12 - 2 * 8) // 2)
+    total = _totals(counts)
+    _print_title(f"{manifest.reference}, {task}: images of {found.target} in each class")
+    click.echo(
+        f"source {' + '.join(found.sources)}: {total['source_train']} train, "
+        f"{total['source_test']} test\n"
+    )
+    rows = counts.assign(name=names)
+    most = (int(rows["any_train"].max()), int(rows["any_test"].max()))
+    click.echo(f"{'class':<{len(names[0])}}  {'group':<8}  {'train':<{bar + 8}}  test")
+    for row in _records(rows):
+        _print_row(row["name"], row["group"], row["any_train"], row["any_test"], most, bar)
+    click.echo()
+    for group in ("seen", "missing", "excluded"):
+        part = rows[rows["group"] == group]
+        if len(part):
+            what = {"seen": "", "missing": f" ({_WITHHELD} withheld, for oracles only)",
+                    "excluded": f" ({_WITHHELD} withheld)"}[group]  # fmt: skip
+            metric = " (in no metric)" if group == "excluded" else ""
+            click.echo(
+                f"{group:<8} {len(part)} classes, {part['any_train'].sum()} train{what}, "
+                f"{part['any_test'].sum()} test{metric}"
+            )
+    if absent:
+        click.echo(f"{absent} classes have no image in {found.target}")
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _print_title(text: str) -> None:
+    click.echo(click.style(plain(text), bold=True))
+
+
+def _fit(names: list[str], width: int) -> list[str]:
+    """Names cut to a width and filled up to the same length."""
+    names = [plain(n) if len(n) <= width else plain(n[: width - 1]) + "…" for n in names]
+    longest = max(5, *map(len, names))
+    return [f"{name:<{longest}}" for name in names]
+
+
+def _print_row(
+    name: str, group: str, train: int, test: int, most: tuple[int, int], bar: int
+) -> None:
+    left = _bar(train, most[0], bar, group, withheld=group != "seen")
+    right = _bar(test, most[1], bar, group)
+    click.echo(f"{name}  {group:<8}  {train:>6}  {left}  {test:>6}  {right}".rstrip())

@@ -1,0 +1,156 @@
+"""Which images of a task play which role: the one table that every export is made from.
+
+No torch here: :mod:`benchmark.splits.torch_data` is for those who want it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.manifest import Manifest, Task
+
+# With underscores: a split of Hugging Face `datasets` may not have a hyphen in its name.
+ROLES = {
+    "source_train": "source domains, training images of all classes: what the source model saw",
+    "source_test": "source domains, test images of all classes: source accuracy only",
+    "train": "target domain, training images of the seen classes: what a method is given",
+    "train_missing": "target domain, training images of the missing classes: for oracles only",
+    "test": "target domain, test images of the seen and the missing classes: what is scored",
+    "test_excluded": "target domain, test images of classes in neither group: in no metric",
+}
+CLASS_ORDERS = {
+    "manifest": "the order of the manifest, that of this suite's logits",
+    "sorted": "sorted by name (code points), as readers of folders number them",
+    "seen-first": "the seen classes, then the missing ones, each in the manifest's order",
+}
+COLUMNS = ("image_id", "path", "domain", "split", "role", "class", "label", "seen")
+
+
+def ordered_classes(manifest: Manifest, task: Task, order: str = "manifest") -> tuple[str, ...]:
+    """Class names in the order of their labels.
+
+    Args:
+        manifest: the manifest of the task.
+        task: decides which classes come first in ``seen-first``.
+        order: a key of :data:`CLASS_ORDERS`.
+
+    Raises:
+        UsageError: there is no such order.
+    """
+    if order == "manifest":
+        return manifest.classes
+    if order == "sorted":
+        return tuple(sorted(manifest.classes))
+    if order == "seen-first":
+        seen = set(task.seen)
+        return tuple(sorted(manifest.classes, key=lambda name: name not in seen))  # stable
+    raise UsageError(f"no class order {order!r}; known: {', '.join(CLASS_ORDERS)}")
+
+
+def task_frame(manifest: Manifest, task: str, class_order: str = "manifest") -> pd.DataFrame:
+    """The images that play a role in a task, one a row.
+
+    Args:
+        manifest: a checked manifest.
+        task: id of one of its tasks.
+        class_order: a key of :data:`CLASS_ORDERS`: which label a class has.
+
+    Returns:
+        Columns :data:`COLUMNS`, then those of ``sha256``, ``group``, ``datetime`` that the
+        manifest has. ``role`` is a key of :data:`ROLES`; ``label`` (int64) is the index of
+        ``class`` in :func:`ordered_classes`; ``seen`` (bool) says whether the class is seen in
+        this task, whatever the domain. Rows are in the order of the roles, then of ``image_id``.
+
+    Raises:
+        ManifestError: there is no such task.
+        UsageError: there is no such class order.
+    """
+    found = manifest.task(task)
+    classes = ordered_classes(manifest, found, class_order)
+    frame: pd.DataFrame = manifest.table.to_pandas()
+    source = frame["domain"].isin(found.sources)
+    target = frame["domain"] == found.target
+    train = frame["split"] == "train"
+    seen = frame["class"].isin(found.seen)
+    groups = dict(zip(manifest.classes, _groups(manifest, found), strict=True))
+    scored = frame["class"].map(groups) != "excluded"
+    roles = [source & train, source & ~train, target & train & seen, target & train & ~seen]
+    roles += [target & ~train & scored, target & ~train & ~scored]
+    rank = np.select(roles, list(range(len(ROLES))), default=-1)
+    frame["role"] = np.array([*ROLES, ""], dtype=object)[rank]
+    frame["label"] = frame["class"].map({name: i for i, name in enumerate(classes)})
+    frame["label"] = frame["label"].astype("int64")
+    frame["seen"] = seen
+    rows = np.argsort(rank, kind="stable")  # the table is sorted by image_id
+    rows = rows[rank[rows] >= 0]
+    extra = [column for column in frame.columns if column not in COLUMNS]
+    return frame[[*COLUMNS, *extra]].iloc[rows].reset_index(drop=True)
+
+
+def roles_in(frame: pd.DataFrame) -> list[str]:
+    """The roles of a task, in order: ``test_excluded`` only where there is such an image."""
+    excluded = bool((frame["role"] == "test_excluded").any())
+    return [role for role in ROLES if excluded or role != "test_excluded"]
+
+
+def _groups(manifest: Manifest, task: Task) -> list[str]:
+    """The group of each class: seen, missing or excluded."""
+    masks = zip(manifest.seen_mask(task), manifest.missing_mask(task), strict=True)
+    return ["seen" if seen else "missing" if missing else "excluded" for seen, missing in masks]
+
+
+def role_frame(
+    manifest: Manifest, task: str, role: str, class_order: str = "manifest"
+) -> pd.DataFrame:
+    """The rows of :func:`task_frame` that have one role.
+
+    Raises:
+        UsageError: there is no such role or class order.
+    """
+    if role not in ROLES:
+        raise UsageError(f"no role {role!r}; known: {', '.join(ROLES)}")
+    frame = task_frame(manifest, task, class_order)
+    return frame[frame["role"] == role].reset_index(drop=True)
+
+
+def class_counts(manifest: Manifest, task: str) -> pd.DataFrame:
+    """How many images each class has in each role of a task.
+
+    Returns:
+        One row for each class in the manifest's order: ``class``, ``group`` (``seen``,
+        ``missing`` or, for a class in neither, ``excluded``), then a column of int64 counts for
+        each of :data:`ROLES`.
+    """
+    frame = task_frame(manifest, task)
+    classes = list(manifest.classes)
+    counts = frame.groupby(["class", "role"], observed=True).size().unstack(fill_value=0)
+    counts = counts.reindex(index=classes, columns=list(ROLES), fill_value=0).astype("int64")
+    counts.insert(0, "group", _groups(manifest, manifest.task(task)))
+    return counts.rename_axis(columns=None).rename_axis("class").reset_index()
+
+
+def shown_classes(counts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The classes that a picture of a target domain shows, and how many it leaves out.
+
+    Args:
+        counts: from :func:`class_counts`.
+
+    Returns:
+        The rows with a target image or a group, seen classes first, with ``any_train`` and
+        ``any_test``: target images whatever their role; and the number of other classes.
+    """
+    counts = counts.assign(
+        any_train=counts["train"] + counts["train_missing"],
+        any_test=counts["test"] + counts["test_excluded"],
+    )
+    empty = (counts["group"] == "excluded") & (counts["any_train"] + counts["any_test"] == 0)
+    order = counts["group"].map({"seen": 0, "missing": 1, "excluded": 2})
+    shown = counts.assign(order=order)[~empty].sort_values("order", kind="stable")
+    return shown.drop(columns="order").reset_index(drop=True), int(empty.sum())

@@ -1,0 +1,63 @@
+"""A task as Hugging Face ``datasets``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.splits import ordered_classes, roles_in, task_frame
+from benchmark.splits.pictures import find_images
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+    from benchmark.manifest import Manifest
+
+
+def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") -> DatasetDict:
+    """All roles of a task as a ``datasets.DatasetDict``.
+
+    Args:
+        manifest: a manifest, such as ``load_manifest("icons@1.0")``.
+        task: id of one of its tasks.
+        class_order: which label a class has, see :data:`benchmark.splits.CLASS_ORDERS`.
+
+    Returns:
+        A split for each of :func:`benchmark.splits.roles_in` (``train_missing`` is for oracles
+        only), with the columns ``image`` (``datasets.Image``: bytes that the manifest embeds, or
+        the path of the user's file), ``label`` (``datasets.ClassLabel`` over all classes),
+        ``image_id``, ``path``, ``domain`` and ``seen``.
+
+    Raises:
+        ManifestError: there is no such task.
+        UsageError: there is no such class order.
+        DataError: images are not at hand; the message names the command that brings them.
+    """
+    import pandas as pd
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+
+    names = ordered_classes(manifest, manifest.task(task), class_order)
+    frame = task_frame(manifest, task, class_order)
+    frame["image"] = pd.Series([_cell(image) for image in find_images(manifest, frame)])
+    texts = ("image_id", "path", "domain")
+    features = Features(
+        {"image": Image(), "label": ClassLabel(names=list(names))}
+        | {column: Value("string") for column in texts}
+        | {"seen": Value("bool")}
+    )
+    parts = {role: frame[frame["role"] == role] for role in roles_in(frame)}
+    return DatasetDict(
+        {
+            role: Dataset.from_dict(
+                {column: part[column].tolist() for column in features}, features=features
+            )
+            for role, part in parts.items()
+        }
+    )
+
+
+def _cell(image: bytes | Path) -> dict[str, bytes | str | None]:
+    """An image as ``datasets.Image`` stores it."""
+    if isinstance(image, Path):
+        return {"bytes": None, "path": str(image)}
+    return {"bytes": image, "path": None}

@@ -1,0 +1,69 @@
+"""The images of a data set as they are: bytes inside the manifest, or files that the user has."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import DataError, first
+from benchmark.folders import data_folder
+from benchmark.images.embedded import embedded_images
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+    from benchmark.manifest import Manifest
+
+
+def images_folder(manifest: Manifest) -> Path:
+    """Where the images of a manifest that holds none are: the root of its paths."""
+    return data_folder() / "images" / f"{manifest.name}-{manifest.version}"
+
+
+def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:
+    """The image of each row: its encoded bytes if the manifest embeds it, else its file.
+
+    Args:
+        manifest: the manifest that the rows are of.
+        frame: rows with ``image_id``, ``domain`` and ``path``.
+
+    Raises:
+        DataError: images are not at hand; the message names the command that brings them.
+    """
+    if manifest.document["images"] == "embedded":
+        wanted = set(frame["image_id"])
+        packed = {
+            image_id: data
+            for domain in sorted(set(frame["domain"]))
+            for image_id, data in embedded_images(manifest, domain)
+            if image_id in wanted
+        }
+        if lacking := sorted(wanted - packed.keys()):
+            raise DataError(f"{manifest.reference} has no image data for {first(lacking)}")
+        return [packed[image_id] for image_id in frame["image_id"]]
+    root = images_folder(manifest)
+    files: list[bytes | Path] = [root / path for path in frame["path"]]
+    if lacking := [path for path in frame["path"] if not (root / path).is_file()]:
+        raise DataError(
+            f"{len(lacking)} of {len(files)} images of {manifest.reference} are not in {root}: "
+            f"{first(lacking)}; put the data set there (a link will do)"
+        )
+    return files
+
+
+def open_image(image: bytes | Path) -> Image.Image:
+    """Decode an image as RGB.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        where = "an embedded image" if isinstance(image, bytes) else str(image)
+        raise DataError(f"{where} cannot be decoded: {error}") from None

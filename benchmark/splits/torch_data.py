@@ -1,0 +1,79 @@
+"""One role of a task as a map-style torch dataset, for a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import Dataset
+
+from benchmark.splits import ordered_classes, role_frame
+from benchmark.splits.pictures import find_images, open_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+    from benchmark.manifest import Manifest
+
+
+class TaskDataset(Dataset[tuple[Any, int]]):
+    """Images and labels of one role of a task, by index.
+
+    Attributes:
+        classes: class names; a label is an index into them. All classes of the manifest, also
+            those without an image in this role.
+        labels: the label of each image; ``image_ids``: its id in the manifest.
+    """
+
+    def __init__(
+        self,
+        images: list[bytes | Path],
+        labels: list[int],
+        image_ids: list[str],
+        classes: tuple[str, ...],
+        transform: Callable[[Image.Image], Any] | None = None,
+    ) -> None:
+        self.labels, self.image_ids, self.classes = labels, image_ids, classes
+        self._images, self._transform = images, transform
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """The image (PIL, RGB, or what the transform makes of it) and its label."""
+        image = open_image(self._images[index])
+        return (self._transform(image) if self._transform else image), self.labels[index]
+
+
+def torch_dataset(
+    manifest: Manifest,
+    task: str,
+    role: str,
+    transform: Callable[[Image.Image], Any] | None = None,
+    class_order: str = "manifest",
+) -> TaskDataset:
+    """One role of a task as a map-style dataset of (image, label).
+
+    Args:
+        manifest: a manifest, such as ``load_manifest("icons@1.0")``.
+        task: id of one of its tasks.
+        role: ``source_train``, ``source_test``, ``train`` (target, seen classes), ``test``
+            (target, all classes), or, for oracles only, ``train_missing``.
+        transform: applied to the PIL image (RGB, the size it is stored in), such as
+            ``torchvision.transforms.v2.ToImage()``.
+        class_order: which label a class has, see :data:`benchmark.splits.CLASS_ORDERS`.
+
+    Raises:
+        UsageError: there is no such role or class order.
+        ManifestError: there is no such task.
+        DataError: images are not at hand; the message names the command that brings them.
+    """
+    frame = role_frame(manifest, task, role, class_order)
+    classes = ordered_classes(manifest, manifest.task(task), class_order)
+    images = find_images(manifest, frame)
+    return TaskDataset(
+        images, frame["label"].tolist(), frame["image_id"].tolist(), classes, transform
+    )

@@ -1,0 +1,178 @@
+"""Networks: a backbone and a linear head, of this suite or of torchvision."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from baselines.bn_affine import BNAffine
+from baselines.finetune import Finetune
+from baselines.frozen_classifier import FrozenClassifier
+from baselines.linear_probe import LinearProbe
+from baselines.lolsgd import LOLSGD
+from baselines.selective_distill import SelectiveDistill
+from benchmark import Run, SourceModel, TargetData
+from benchmark.errors import ManifestError
+from benchmark.images.augment import Transforms
+from benchmark.method import Recipe
+from benchmark.models import build, difference, own_names, torchvision_network
+from benchmark.numerics import Streams
+from benchmark.training import predict
+
+CLASSES = 7
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("resnet18", 512), ("mobilenet_v2", 1280), ("swin_t", 768)]
+)
+def test_a_network_of_torchvision_becomes_a_backbone_and_a_linear_head(name, width):
+    model = build({"name": name}, CLASSES).eval()
+    images = torch.rand(2, 3, 64, 64)
+    features = model.features(images)
+    assert features.shape == (2, width)
+    assert isinstance(model.head, nn.Linear)
+    torch.testing.assert_close(model(images), model.head(features))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_it_computes_what_the_network_of_torchvision_computes(name):
+    theirs = models.get_model(name, weights=None, num_classes=CLASSES).eval()
+    model = build({"name": name}, CLASSES).eval()
+    model.load_state_dict(own_names(theirs.state_dict(), {"name": name}))
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(model(images), theirs(images))
+
+
+def test_own_names_stay_as_they_are():
+    state = build({"name": "resnet18"}, CLASSES).state_dict()
+    assert own_names(state, {"name": "resnet18"}).keys() == state.keys()
+
+
+def test_features_in_training_are_those_the_head_sees_without_dropout():
+    """MobileNet drops a fifth of them; a head on cached features could not do the same."""
+    backbone = build({"name": "mobilenet_v2"}, CLASSES).backbone
+    assert any(isinstance(m, nn.Dropout) for m in torchvision_network("mobilenet_v2").modules())
+    assert not any(isinstance(m, nn.Dropout) for m in backbone.modules())
+
+
+def test_the_name_of_initial_weights_is_no_part_of_the_network():
+    weights = "ResNet18_Weights.IMAGENET1K_V1"
+    assert not difference(
+        build({"name": "resnet18"}, 3).state_dict(),
+        build({"name": "resnet18", "weights": weights}, 3).state_dict(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"name": "resnet-50"}, "unknown model 'resnet-50' .* such as resnet50"),
+        ({"name": "fcn_resnet50"}, "unknown model"),
+        ({}, "unknown model None"),
+        ({"name": "resnet18", "width": 4}, "unexpected keyword argument 'width'"),
+        ({"name": "convnet", "weights": "X"}, "unexpected keyword argument 'weights'"),
+        ({"name": "squeezenet1_0"}, "cannot be split into a backbone and a linear head"),
+    ],
+)
+def test_a_table_that_cannot_be_built_is_a_manifest_error(table, message):
+    with pytest.raises(ManifestError, match=message):
+        build(table, CLASSES)
+
+
+def test_a_difference_names_what_lacks_what_is_unknown_and_other_shapes():
+    expected = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
+    assert difference(expected, dict(expected)) is None
+    words = difference(expected, {"a": torch.zeros(5), "b": torch.zeros(3), "z": torch.zeros(1)})
+    assert words == "it lacks 'c'; it has unknown 'z'; of other shapes: a is (5,), not (2,)"
+
+
+def test_torchvision_is_imported_only_where_a_network_of_it_is_built():
+    code = (
+        "import sys; from benchmark.models import build; build({'name': 'convnet', 'width': 4}, 3);"
+        "sys.exit('torchvision' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def source():
+    torch.manual_seed(0)
+    return SourceModel(build({"name": "resnet50"}, CLASSES), "0" * 64)
+
+
+class TestResNet50At224Pixels:
+    """One step of each family of methods on ResNet-50 as the large manifests use it."""
+
+    TRANSFORMS = {
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "size": 224,
+        "train": [
+            {"op": "random-resized-crop", "scale": [0.7, 1.0], "ratio": [0.75, 4 / 3]},
+            {"op": "horizontal-flip", "p": 0.5},
+            {"op": "color-jitter", "brightness": 0.3, "contrast": 0.3, "saturation": 0.3,
+             "hue": 0.3},
+            {"op": "grayscale", "p": 0.1},
+        ],
+    }  # fmt: skip
+
+    @pytest.fixture
+    def target(self):
+        generator = torch.Generator().manual_seed(1)
+        images = torch.randint(256, (4, 3, 64, 64), generator=generator).to(torch.uint8)
+        seen = torch.zeros(CLASSES, dtype=torch.bool)
+        seen[[0, 2, 4]] = True
+        return TargetData(images, torch.tensor([0, 2, 4, 0]), tuple("abcdefg"), seen)
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        return Run(
+            device=torch.device("cpu"),
+            recipe=Recipe(1, 2, 0.001, 0.0001, 0.9, True, 0.0005),
+            transforms=Transforms(self.TRANSFORMS),
+            stream=Streams(0),
+            scratch=tmp_path,
+        )
+
+    @pytest.mark.parametrize(
+        ("method", "backbone", "head"),
+        [
+            (Finetune(), True, True),
+            (FrozenClassifier(), True, False),
+            (LinearProbe(), False, True),
+            (BNAffine(), False, False),
+            (SelectiveDistill(), True, True),
+            (LOLSGD(local_models=1, local_steps=1), True, True),
+        ],
+        ids=lambda value: getattr(value, "name", None),
+    )
+    def test_a_step_moves_the_parts_that_the_method_trains(
+        self, source, target, run, method, backbone, head
+    ):
+        if method.uses_features:
+            features = source.features(run.transforms.evaluate(target.images)).clone()
+            target = TargetData(target.images, target.labels, target.classes, target.seen, features)
+        model = method.adapt(source, target, run)
+        assert run.total_steps == 1
+        assert moved(model.backbone.conv1, source.backbone.conv1) is backbone
+        assert moved(model.head, source.head) is head
+        logits = predict(model, target.images[:1], run)
+        assert logits.shape == (1, CLASSES)
+        assert torch.isfinite(logits).all()
+
+
+def moved(one: nn.Module, other: nn.Module) -> bool:
+    return not torch.equal(one.weight, other.weight)

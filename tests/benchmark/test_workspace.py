@@ -1,0 +1,256 @@
+"""The workspace: a run is there whole or not at all, and nothing of a dead driver stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.files import canonical_json, digest_json
+from benchmark.records import (
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    RunRecord,
+    write_predictions,
+)
+from benchmark.runs.workspace import Workspace
+
+MADE_FROM = {"task": "a-b"}
+KEY = digest_json(MADE_FROM)
+
+
+def record(status: str = "ok") -> RunRecord:
+    return RunRecord(
+        key=KEY, made_from=MADE_FROM, manifest="mini@0.1", task="a-b", method="m", label="m",
+        config={}, track="standard", seed=0, status=status,  # type: ignore[arg-type]
+        error=None if status == "ok" else {"kind": "died", "message": "no", "traceback": ""},
+        isolation=[], log=[],
+    )  # fmt: skip
+
+
+def save(workspace: Workspace, status: str = "ok", *, weights: bool = False) -> Path:
+    with workspace.new_run(KEY) as folder:
+        (folder / RECORD_FILE).write_bytes(record(status).to_bytes())
+        if status == "ok":
+            write_predictions(folder / PREDICTIONS_FILE, ["x"], np.zeros((1, 2), np.float32))
+        if weights:
+            (folder / WEIGHTS_FILE).write_bytes(b"weights")
+    return workspace.folder(KEY)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    with Workspace(tmp_path / "ws") as entered:
+        yield entered
+
+
+def in_hand(workspace: Workspace) -> list[str]:
+    return sorted(path.name for path in (workspace.root / "tmp").iterdir())
+
+
+def dig(folder: Path, depth: int) -> None:
+    """Folders in folders, deeper than a path can be long."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+
+
+class TestFinished:
+    def test_a_run_that_is_there(self, workspace: Workspace) -> None:
+        assert workspace.finished(KEY) is None
+        save(workspace)
+        assert workspace.finished(KEY) == record()
+        assert list(workspace.records()) == [record()]
+
+    def test_a_failed_one_is_not(self, workspace: Workspace) -> None:
+        save(workspace, "failed")
+        assert workspace.finished(KEY) is None
+        assert [r.status for r in workspace.records()] == ["failed"]
+
+    @pytest.mark.parametrize("name", [RECORD_FILE, PREDICTIONS_FILE])
+    def test_one_that_lacks_a_file_is_not(self, workspace: Workspace, name: str) -> None:
+        (save(workspace) / name).unlink()
+        assert workspace.finished(KEY) is None
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "nonsense"])
+    def test_one_with_a_damaged_record_is_not(self, workspace: Workspace, text: str) -> None:
+        (save(workspace) / RECORD_FILE).write_text(text)
+        assert workspace.finished(KEY) is None
+
+    def test_one_whose_record_was_changed_is_not(self, workspace: Workspace) -> None:
+        path = save(workspace) / RECORD_FILE
+        changed = json.loads(path.read_text()) | {"made_from": {"task": "b-a"}}
+        path.write_bytes(canonical_json(changed))
+        assert workspace.finished(KEY) is None
+
+    def test_weights_are_asked_for_where_a_run_starts_from_them(self, workspace: Workspace) -> None:
+        save(workspace)
+        assert workspace.finished(KEY, weights=True) is None
+        save(workspace, weights=True)
+        assert workspace.finished(KEY, weights=True) == record()
+
+
+class TestNewRun:
+    def test_it_appears_at_the_end(self, workspace: Workspace) -> None:
+        with workspace.new_run(KEY) as folder:
+            (folder / "a").write_text("a")
+            assert not workspace.folder(KEY).exists()
+        assert (workspace.folder(KEY) / "a").read_text() == "a"
+
+    def test_an_error_leaves_nothing(self, workspace: Workspace) -> None:
+        with pytest.raises(ZeroDivisionError), workspace.new_run(KEY):
+            raise ZeroDivisionError
+        assert not workspace.folder(KEY).exists()
+
+    def test_it_takes_the_place_of_an_older_one(self, workspace: Workspace) -> None:
+        save(workspace, "failed")
+        save(workspace)
+        assert workspace.finished(KEY) == record()
+        assert [path.name for path in workspace.runs.iterdir()] == [KEY]
+
+
+class TestTemporary:
+    def test_it_goes(self, workspace: Workspace) -> None:
+        with workspace.temporary() as folder:
+            (folder / "a").mkdir()
+            (folder / "a" / "b").write_text("b")
+        assert not folder.exists()
+
+    def test_it_goes_after_an_error_too(self, workspace: Workspace) -> None:
+        with pytest.raises(ZeroDivisionError), workspace.temporary() as folder:
+            raise ZeroDivisionError
+        assert not folder.exists()
+
+    def test_it_goes_however_deep_it_is(self, workspace: Workspace) -> None:
+        with workspace.temporary() as folder:
+            dig(folder, 1200)  # more than Python recurses
+        assert not folder.exists()
+
+    def test_it_goes_whatever_its_modes_are(self, workspace: Workspace) -> None:
+        with workspace.temporary() as folder:
+            (folder / "a" / "b" / "c").mkdir(parents=True)
+            (folder / "a" / "b" / "c" / "file").touch(0)
+            for name in ("a/b/c", "a/b", "a"):
+                (folder / name).chmod(0)
+        assert not folder.exists()
+
+    def test_links_are_not_followed(self, workspace: Workspace, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "kept").touch(0o600)
+        outside.chmod(0o500)
+        with workspace.temporary() as folder:
+            (folder / "inner").mkdir()
+            for place in (folder, folder / "inner"):
+                (place / "link").symlink_to(outside)
+                (place / "link2").symlink_to(outside / "kept")
+        assert not folder.exists()
+        assert (outside / "kept").exists()
+        assert outside.stat().st_mode & 0o777 == 0o500
+
+
+class TestSweep:
+    def test_nothing_is_left_of_a_driver_that_ends(self, tmp_path: Path) -> None:
+        with Workspace(tmp_path) as workspace:
+            assert len(in_hand(workspace)) == 2
+        assert in_hand(workspace) == []
+
+    def test_what_a_dead_driver_left_is_removed(self, tmp_path: Path) -> None:
+        code = """
+            import os, sys
+            from pathlib import Path
+            from benchmark.runs.workspace import Workspace
+            workspace = Workspace(Path(sys.argv[1])).__enter__()
+            with workspace.temporary() as folder, workspace.new_run("ab") as building:
+                (folder / "file").touch()
+                (building / "file").touch()
+                os._exit(1)
+        """
+        subprocess.run(
+            [sys.executable, "-c", "\n".join(line[12:] for line in code.splitlines()), tmp_path],
+            check=False,
+        )
+        assert len(in_hand(Workspace(tmp_path))) == 2
+        with Workspace(tmp_path) as workspace:
+            assert len(in_hand(workspace)) == 2, "its own"
+        assert in_hand(workspace) == []
+        assert not workspace.folder("ab").exists()
+
+    def test_what_a_living_one_has_in_hand_is_not(self, workspace: Workspace) -> None:
+        with workspace.temporary() as folder, Workspace(workspace.root):
+            assert folder.exists()
+        assert len(in_hand(workspace)) == 2
+
+    @pytest.mark.parametrize("left", ["driver-x/", "driver-x.lock", "driver-x/deep/er/"])
+    def test_half_of_what_it_left_is_removed_too(self, tmp_path: Path, left: str) -> None:
+        """As when another driver was killed while it swept."""
+        path = tmp_path / "tmp" / left
+        path.parent.mkdir(parents=True)
+        path.mkdir() if left.endswith("/") else path.touch()
+        with Workspace(tmp_path):
+            pass
+        assert in_hand(Workspace(tmp_path)) == []
+
+
+class TestClaim:
+    def test_one_at_a_time(self, workspace: Workspace) -> None:
+        with Workspace(workspace.root) as other, workspace.claim(KEY) as mine:
+            assert mine
+            with other.claim(KEY) as theirs:
+                assert not theirs
+            with other.claim("another") as theirs:
+                assert theirs
+
+    def test_it_ends_with_its_block_and_with_an_error(self, workspace: Workspace) -> None:
+        with pytest.raises(ZeroDivisionError), workspace.claim(KEY):
+            raise ZeroDivisionError
+        with Workspace(workspace.root).claim(KEY) as mine:
+            assert mine
+
+    def test_it_ends_with_its_process(self, workspace: Workspace) -> None:
+        code = (
+            "import os, sys; from pathlib import Path\n"
+            "from benchmark.runs.workspace import Workspace\n"
+            "with Workspace(Path(sys.argv[1])).claim(sys.argv[2]) as mine:\n"
+            "    print(mine, flush=True); sys.stdin.read(1); os._exit(1)\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(workspace.root), KEY],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"True\n"
+            with workspace.claim(KEY) as mine:
+                assert not mine
+            process.kill()
+        with workspace.claim(KEY) as mine:
+            assert mine
+
+
+def test_lines_of_the_journal_do_not_mix(workspace: Workspace) -> None:
+    def write(number: int) -> None:
+        for i in range(50):
+            workspace.note("start", f"{number}-{i}", "a run " + "x" * 500)
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = (workspace.root / "journal.jsonl").read_text().splitlines()
+    said = [json.loads(line) for line in lines]
+    assert {line["key"] for line in said} == {f"{n}-{i}" for n in range(4) for i in range(50)}
+    assert {line["driver"] for line in said} == {os.getpid()}

@@ -1,0 +1,37 @@
+"""icons-pretrained is icons with another network: same images, splits, classes and tasks."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from benchmark.folders import packaged_manifests
+from benchmark.manifest import load_manifest, load_suite
+
+FOLDER = packaged_manifests() / "icons-pretrained"
+
+
+@pytest.fixture(scope="module")
+def pretrained():
+    return load_manifest("icons-pretrained@1.0")
+
+
+def test_images_classes_and_tasks_are_those_of_icons(pretrained, icons):
+    assert pretrained.table.equals(icons.table)
+    assert pretrained.classes == icons.classes
+    assert pretrained.domains == icons.domains
+    assert pretrained.tasks == icons.tasks
+
+
+def test_a_rebuild_gives_the_published_files():
+    built = runpy.run_path(str(FOLDER / "build.py"))["build"]()
+    published = {path.name: path.read_bytes() for path in Path(FOLDER / "1.0").iterdir()}
+    assert built == published
+
+
+def test_the_suite_has_the_tasks_and_seeds_of_the_icons(pretrained):
+    suite, other = load_suite("icons-pretrained"), load_suite("icons")
+    assert suite.manifest == pretrained.reference
+    assert (suite.tasks, suite.seeds) == (other.tasks, other.seeds)
