@@ -367,7 +367,7 @@ class TestResolve:
         assert ask.names == []
 
     def test_an_unknown_base(self, files: Callable[..., list[str]]) -> None:
-        with pytest.raises(MethodError, match="no method 'finetun'"):
+        with pytest.raises(MethodError, match="mine is to start from 'finetun', which is no"):
             resolve([], files("mine"), Asked(answer("mine", base="finetun")))
 
     def test_a_circle(self, files: Callable[..., list[str]]) -> None:

@@ -78,7 +78,8 @@ class Lane:
         server = self.server(driver)
         return [p for p, parent in processes(self.mark).items() if server and parent == server]
 
-    def is_ending(self, driver: subprocess.Popen[str]) -> bool:
+    @staticmethod
+    def is_ending(driver: subprocess.Popen[str]) -> bool:
         return driver.poll() is not None
 
     # --- kills ---
@@ -252,10 +253,10 @@ def thirty_kills(mini, undisturbed: Lane, folder: Path, seed: int) -> list[str]:
     others = Lane(mini, folder / f"others-{seed}", seed + 1)
 
     def of_others() -> None:
-        in_turn(others, undisturbed, 14, lambda lane: lane.kill_runs(5))
-        in_turn(others, undisturbed, 18, Lane.kill_server)
+        in_turn(others, undisturbed, 16, lambda lane: lane.kill_runs(5))
+        in_turn(others, undisturbed, 20, Lane.kill_server)
 
-    side_by_side([lambda: in_turn(drivers, undisturbed, 12, Lane.kill_driver), of_others])
+    side_by_side([lambda: in_turn(drivers, undisturbed, 10, Lane.kill_driver), of_others])
     return drivers.kills + others.kills
 
 

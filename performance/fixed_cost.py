@@ -1,0 +1,188 @@
+"""What a run costs besides its work: from the fork to the result, for a method that trains nothing.
+
+    python performance/fixed_cost.py
+    python performance/fixed_cost.py --repeats 30 --suite icons
+
+Carries out the method ``source`` with many seeds, one after another, in a workspace that is thrown
+away, and prints the median of each part of a run. Beside it: what a user would do instead, a fresh
+interpreter for each run. The source model of the suite's first task is trained first if need be
+(in the data folder, as ``htbench run`` would).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmark.cli.session import Session, open_stores, ready_sources
+from benchmark.executors.local import LocalExecutor, slots
+from benchmark.images.store import DomainStore
+from benchmark.manifest import load_manifest, load_suite
+from benchmark.registry import resolve
+from benchmark.runs.isolate import Child
+from benchmark.runs.plan import RunSpec, grid, with_sources
+from benchmark.runs.workspace import Workspace
+
+LIMIT = 0.150  # seconds of fixed cost that a run may have
+
+PARTS = {
+    "locked": "fork, open images and weights, lock",
+    "started": "import the method",
+    "adapted": "adapt (nothing, here)",
+    "done": "predict, and check batch mates (work)",
+    "ended": "end of the process",
+    "left": "check, write and digest the answer",
+}
+WORK = {"done"}
+
+# What a run would be in an interpreter of its own; the images are given, as they are to a child.
+FRESH = """
+import sys, torch, safetensors.torch
+from benchmark.images.augment import Transforms
+from benchmark.images.raw import map_images
+from benchmark.models import build
+from benchmark.manifest import load_manifest
+torch.set_num_threads(1)
+document = load_manifest(sys.argv[1]).document
+model = build(document["model"], len(document["classes"]))
+model.load_state_dict(safetensors.torch.load_file(sys.argv[2]))
+with open(sys.argv[3], "rb") as file:
+    images = map_images(file.fileno(), int(sys.argv[4]), document["image_size"])
+transforms = Transforms(document["transforms"])
+with torch.inference_mode():
+    model.eval()
+    torch.cat([model(transforms.evaluate(part)) for part in images.split(256)])
+"""
+
+
+class Clock:
+    """Notes when a child's messages arrive, by what they say."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, float] = {}
+        self._receive, self._finish = Child.receive, Child.finish
+
+    def __enter__(self) -> Clock:
+        clock = self
+
+        def receive(child: Child) -> dict[str, Any] | None:
+            message = clock._receive(child)
+            clock.times.update(dict.fromkeys(message or (), perf_counter()))
+            return message
+
+        def finish(child: Child) -> Any:
+            ended = clock._finish(child)
+            clock.times["ended"] = perf_counter()
+            return ended
+
+        Child.receive, Child.finish = receive, finish  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Child.receive, Child.finish = self._receive, self._finish  # type: ignore[method-assign]
+
+    def parts(self, begun: float, left: float) -> dict[str, float]:
+        """Seconds of each part of a run."""
+        moments = [begun, *(self.times[part] for part in [*PARTS][:-1]), left]
+        return dict(zip(PARTS, (b - a for a, b in pairwise(moments)), strict=True))
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    def begin(self, name: str) -> None:
+        """A job has started."""
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """A job has done some of its steps."""
+
+    def end(self, name: str, note: str) -> None:
+        """A job has ended."""
+
+
+def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list[object]]:
+    """Time the parts of many runs, and the arguments of a run in a fresh interpreter."""
+    suite = load_suite(suite_name)
+    manifest = load_manifest(suite.manifest)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Session(never=[Path(folder), manifest.root]) as session,
+        Workspace(Path(folder)) as workspace,
+    ):
+        methods = resolve(["source"], [], session.describe)
+        cells = grid(manifest, suite.tasks[:1], methods, range(repeats + 1), "cpu", {})
+        sources = ready_sources(session, [cells[0].source], workspace, slots("cpu"))
+        stores = open_stores(manifest, {cells[0].task.target})
+        executor = LocalExecutor(session.server, workspace, 1, Quiet())
+        runs = list(with_sources(cells, sources))
+        rows = [one(executor, run, stores) for run in runs]
+        store = stores[cells[0].task.target]
+        told = [suite.manifest, runs[0].source.path, store.test_file, len(store.test_ids)]
+    return rows[1:], told  # the first one finds cold caches
+
+
+def one(executor: LocalExecutor, run: RunSpec, stores: dict[str, DomainStore]) -> dict[str, float]:
+    """Seconds of each part of one run."""
+    with Clock() as clock:
+        begun = perf_counter()
+        (record,) = executor.execute([run], stores)
+        left = perf_counter()
+    assert record.status == "ok", record.error
+    return clock.parts(begun, left)
+
+
+def seconds(command: list[object], repeats: int) -> float:
+    """Median time of a command."""
+    times = []
+    for _ in range(repeats):
+        begun = perf_counter()
+        subprocess.run([str(word) for word in command], check=True, capture_output=True)
+        times.append(perf_counter() - begun)
+    return median(times)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suite", default="icons")
+    parser.add_argument("--repeats", type=int, default=20, help="runs; the median is shown")
+    args = parser.parse_args()
+
+    rows, told = measure(args.suite, args.repeats)
+    parts = {part: median(row[part] for row in rows) for part in PARTS}
+    best = {part: min(row[part] for row in rows) for part in PARTS}
+    fixed = [sum(v for part, v in row.items() if part not in WORK) for row in rows]
+    table = [[PARTS[part], 1000 * parts[part], 1000 * best[part]] for part in PARTS]
+    table.append(["whole run", *(1000 * f(sum(r.values()) for r in rows) for f in (median, min))])
+    table.append(["fixed cost (all but the work)", 1000 * median(fixed), 1000 * min(fixed)])
+    print(f"One run of 'source' on {told[3]} test images, {args.repeats} times")
+    print(tabulate(table, ["part", "median ms", "least ms"], floatfmt=".1f"))
+
+    few = max(3, args.repeats // 5)
+    whole = median(sum(row.values()) for row in rows)
+    fresh = [
+        ["import torch", seconds([sys.executable, "-c", "import torch"], few)],
+        ["the same prediction", seconds([sys.executable, "-c", FRESH, *told], few)],
+    ]
+    print("\nA fresh interpreter for each run instead")
+    columns = ["what", "s", "times a whole run"]
+    print(tabulate([[n, s, s / whole] for n, s in fresh], columns, floatfmt=("", ".2f", ".1f")))
+    verdict = "within" if median(fixed) <= LIMIT else "OVER"
+    print(
+        f"\nfixed cost {1000 * median(fixed):.0f} ms: {verdict} the limit of {1000 * LIMIT:.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()
