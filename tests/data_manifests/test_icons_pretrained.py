@@ -28,6 +28,7 @@ def test_images_classes_and_tasks_are_those_of_icons(pretrained, icons):
 def test_a_rebuild_gives_the_published_files():
     built = runpy.run_path(str(FOLDER / "build.py"))["build"]()
     published = {path.name: path.read_bytes() for path in Path(FOLDER / "1.0").iterdir()}
+    published.pop("croissant.json")  # by `htbench manifest croissant`, with a test of its own
     assert built == published
 
 
