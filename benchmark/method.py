@@ -45,7 +45,8 @@ class Method(ABC):
         """Return a module that maps prepared images (N, 3, H, W) to finite logits (N, C).
 
         Columns are in the manifest's class order. A prediction must not depend on its batch
-        mates. The suite predicts: no test image is in reach of this call.
+        mates. The suite predicts: it hands over the test images after this call has returned, and
+        no test label ever.
         """
 
 
