@@ -474,7 +474,8 @@ TRICKS = {
     "says-no-words": """
         wire.send(channel(), {"failed": {"kind": ["x"], "message": "\\ud800\\x1b[2J"}})
         time.sleep(60)""",
-    "digs": "dig(2048)\nreturn source.copy()",
+    # Deeper than Python recurses, but not than a path may be long, which is a failure of its own.
+    "digs": "dig(1500)\nreturn source.copy()",
     "digs-and-waits": "dig(2048)\ntime.sleep(20)\nreturn source.copy()",
     "links": """
         for name in ("linked.py", "linked_code.py"):
