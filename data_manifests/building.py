@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.errors import DataError, first
+from benchmark.errors import DataError, HTBenchError, first
 from data_manifests.toml_writer import dumps, dumps_list
 
 IMAGES, MANIFEST = "images.parquet", "manifest.toml"
@@ -196,3 +196,14 @@ def report(folder: Path, files: Mapping[str, bytes]) -> Sequence[str]:
         f"{folder / name}  {len(content)} bytes  sha256 {hashlib.sha256(content).hexdigest()}"
         for name, content in files.items()
     ]
+
+
+def publish(build: Callable[[], Mapping[str, bytes]], out: Path, *, force: bool) -> None:
+    """What a build command does: build, write, say what was written; a mistake is one sentence."""
+    try:
+        built = build()
+        write_files(out, built, force=force)
+    except HTBenchError as error:
+        raise UserMistake(str(error)) from error
+    for line in report(out, built):
+        click.echo(line)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from benchmark.errors import DataError, HTBenchError
-from data_manifests.building import UserMistake, read_fact, report, write_files
+from benchmark.errors import DataError
+from data_manifests.building import publish, read_fact
 
 HERE = Path(__file__).parent
 NAME, VERSION = "iwildcam", "1.0"
@@ -117,13 +117,7 @@ def main(facts: Path, out: Path, force: bool) -> None:
     Check that a rebuild gives the published files:
       python data_manifests/iwildcam/build.py --facts facts/iwildcam
     """
-    try:
-        built = build(facts)
-        write_files(out, built, force=force)
-    except HTBenchError as error:
-        raise UserMistake(str(error)) from error
-    for line in report(out, built):
-        click.echo(line)
+    publish(lambda: build(facts), out, force=force)
 
 
 if __name__ == "__main__":

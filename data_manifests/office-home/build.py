@@ -9,21 +9,18 @@ from pathlib import Path
 
 import click
 
-from benchmark.errors import HTBenchError
 from data_manifests.building import (
     IMAGES,
     MANIFEST,
     Image,
     Task,
-    UserMistake,
     draw_classes,
     images_bytes,
     manifest_text,
+    publish,
     read_fact,
     read_list,
-    report,
     task_lists,
-    write_files,
 )
 
 HERE = Path(__file__).parent
@@ -119,13 +116,7 @@ def main(facts: Path, out: Path, force: bool) -> None:
     Rebuild them elsewhere, whatever is there:
       python data_manifests/office-home/build.py --facts facts/office-home --out rebuilt --force
     """
-    try:
-        built = build(facts)
-        write_files(out, built, force=force)
-    except HTBenchError as error:
-        raise UserMistake(str(error)) from error
-    for line in report(out, built):
-        click.echo(line)
+    publish(lambda: build(facts), out, force=force)
 
 
 if __name__ == "__main__":

@@ -42,15 +42,6 @@ NewRun = Callable[..., Run]
 NaiveFit = Callable[..., None]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As in a run; threads that wait for each other make small tensors ten times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def source() -> SourceModel:
     """The icons' network, four channels wide; its BatchNorm layers are not at their defaults."""
