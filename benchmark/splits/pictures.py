@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, first
-from benchmark.folders import data_folder
 from benchmark.images.embedded import embedded_images
+from benchmark.images.local import images_folder
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
     from benchmark.manifest import Manifest
-
-
-def images_folder(manifest: Manifest) -> Path:
-    """Where the images of a manifest that holds none are: the root of its paths."""
-    return data_folder() / "images" / f"{manifest.name}-{manifest.version}"
 
 
 def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:
