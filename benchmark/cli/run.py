@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from benchmark.cli.main import print_json, print_table
 
 if TYPE_CHECKING:
     from benchmark.cli.session import Session
+    from benchmark.records import RunRecord
     from benchmark.runs.plan import Cell, RunSpec
     from benchmark.runs.workspace import Workspace
+    from benchmark.source import SourceCheckpoint, SourceSpec
 
 
 @click.command("run")
@@ -127,19 +130,31 @@ def _carry_out(session: Session, cells: list[Cell], workspace: Workspace, jobs: 
 
 
 def _carry_out_here(session: Session, cells: list[Cell], workspace: Workspace, width: int) -> int:
-    from benchmark.cli.session import open_stores, progress, ready_sources
-    from benchmark.executors.local import LocalExecutor
+    from benchmark.cli.session import ready_sources
 
     specs = list(dict.fromkeys(cell.source for cell in cells))
     sources = ready_sources(session, specs, workspace, width)
+    records = execute_cells(session, cells, sources, workspace, width)
+    return sum(record.status == "failed" for record in records)
+
+
+def execute_cells(
+    session: Session,
+    cells: list[Cell],
+    sources: Mapping[SourceSpec, SourceCheckpoint],
+    workspace: Workspace,
+    width: int,
+) -> list[RunRecord]:
+    """Carry out those cells of one manifest that are not done; return what they recorded."""
+    from benchmark.cli.session import open_stores, progress
+    from benchmark.executors.local import LocalExecutor
+
     runs = _to_do(cells, sources, workspace)
     if not runs:
-        return 0
+        return []
     stores = open_stores(cells[0].manifest, {run.cell.task.target for run in runs})
     with progress(len(runs)) as reporter:
-        executor = LocalExecutor(session.server, workspace, width, reporter)
-        records = executor.execute(runs, stores)
-    return sum(record.status == "failed" for record in records)
+        return LocalExecutor(session.server, workspace, width, reporter).execute(runs, stores)
 
 
 def _to_do(cells: list[Cell], sources: Any, workspace: Workspace) -> list[RunSpec]:

@@ -27,11 +27,12 @@ class Cell:
     seed: int
     device: str
     base: Cell | None
+    search: Mapping[str, Any] | None = None  # the search that chose the settings, if one did
 
     @property
     def label(self) -> str:
-        """The method with the settings that are not its defaults."""
-        return self.method.label(self.config)
+        """The method with the settings that are not its defaults, or that a search chose them."""
+        return f"{self.method.name}(tuned)" if self.search else self.method.label(self.config)
 
     @property
     def name(self) -> str:
@@ -67,6 +68,7 @@ class RunSpec:
             "model": document["model"],
             "recipe": document["recipe"],
             "seed": cell.seed,
+            **({"search": cell.search} if cell.search else {}),
             **computation(cell.device),
         }
 
