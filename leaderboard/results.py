@@ -38,8 +38,8 @@ STEPS = ("total_steps", "sequential_steps")
 _SUMMED = (*STEPS, "measured_adapt_seconds")
 
 _TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
-         "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "track",
-         "base", "predictions_sha256", "scorer_digest", "error_kind", "error_message",
+         "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "search",
+         "track", "base", "predictions_sha256", "scorer_digest", "error_kind", "error_message",
          "error_traceback", "environment", "isolation")  # fmt: skip
 SCHEMA = pa.schema(
     [
@@ -59,6 +59,7 @@ _MADE_FROM: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("model", "recipe", "config", "method"), dict),
     "seed": int,
     "base": (str, type(None)),
+    "search": (dict, type(None)),
 }
 
 
@@ -205,6 +206,7 @@ def _row(
         "method": record.method,
         "label": record.label,
         "config": _json(record.config),
+        "search": _json(made["search"]) if "search" in made else None,
         "track": record.track,
         "base": made["base"],
         "seed": record.seed,

@@ -38,7 +38,13 @@ def command(suite_name: str, kind: str, out: Path | None, root: Path) -> None:
 
 
 def print_board(
-    suite: Suite, workspace: Workspace, kind: str, *, out: Path | None = None, write: bool = False
+    suite: Suite,
+    workspace: Workspace,
+    kind: str,
+    *,
+    out: Path | None = None,
+    write: bool = False,
+    show: bool = True,
 ) -> None:
     """Bring the results up to date and print the boards of a suite.
 
@@ -48,6 +54,7 @@ def print_board(
         kind: one of the formats of ``leaderboard.render``.
         out: a file to write instead of printing.
         write: also leave ``leaderboard.md`` in the workspace.
+        show: print it, where no ``out`` is given.
 
     Raises:
         UsageError: there is no run to show.
@@ -69,8 +76,8 @@ def print_board(
     if write:
         write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
     text = FORMATS[kind](boards)
-    if out is None:
+    if out is None and show:
         click.echo(text, nl=False)
-    else:
+    elif out is not None:
         write_file(out, text.encode())
         click.echo(f"wrote {out}", err=True)

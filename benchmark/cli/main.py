@@ -24,6 +24,7 @@ _COMMANDS = {
     "show": ("show", "Show everything about one run."),
     "source": ("source", "Train, import, export or list source models."),
     "splits": ("splits", "Show a task's splits, or export them for other toolkits."),
+    "tune": ("tune", "Choose hyper-parameters on seen training data, then run."),
 }
 
 

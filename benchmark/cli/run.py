@@ -165,7 +165,7 @@ def _to_do(cells: list[Cell], sources: Any, workspace: Workspace) -> list[RunSpe
     open_runs = {s.key for s in specs if workspace.finished(s.key) is None}
     bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}
     open_runs |= {key for key in bases if workspace.finished(key, weights=True) is None}
-    return [spec for spec in specs if spec.key in open_runs]
+    return list({spec.key: spec for spec in specs if spec.key in open_runs}.values())
 
 
 def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:

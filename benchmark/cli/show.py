@@ -52,6 +52,7 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
         print_json({**dataclasses.asdict(record), "scores": scores, "classes": classes})
         return
     _print_record(record, folder)
+    _print_search(record)
     _print_scores(scores)
     _print_curve(record)
     _print_classes(classes)
@@ -90,6 +91,18 @@ def _print_record(record: RunRecord, folder: Path) -> None:
         click.echo("\nprinted by the run (the last lines)")
         for line in output.read_text("utf-8", errors="replace").splitlines()[-20:]:
             click.echo(f"  {printable(line)}")
+
+
+def _print_search(record: RunRecord) -> None:
+    """The search that chose the settings, if one did."""
+    from benchmark.cli.tune import SEARCH_HEADERS, search_rows
+
+    search = record.made_from.get("search")
+    if search is None:
+        return
+    click.echo(f"\nsettings chosen by {search['by']}, {search['folds']} folds, "
+               f"{search['steps']} gradient steps in all")  # fmt: skip
+    print_table(search_rows(search), ["settings", *SEARCH_HEADERS])
 
 
 def _print_scores(scores: dict[str, Any]) -> None:
@@ -143,4 +156,6 @@ def _print_key(record: RunRecord) -> None:
 
     click.echo("\nmade from (the key is the SHA-256 of this)")
     for name, value in sorted(record.made_from.items()):
+        if name == "search":
+            value = "(above)"
         click.echo(f"  {name:<10} {value if isinstance(value, str) else json.dumps(value)}")

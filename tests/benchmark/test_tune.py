@@ -1,0 +1,100 @@
+"""Folds are made of seen training images alone, and the best settings are chosen by their mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.errors import UsageError
+from benchmark.manifest import Manifest, load_manifest
+from benchmark.tune import REPEATS, Trial, best, fold, trial
+
+
+@pytest.fixture(scope="module")
+def icons() -> Manifest:
+    return load_manifest("icons@1.0")
+
+
+def _images(manifest: Manifest, split: str) -> set[str]:
+    return set(manifest.samples([d.name for d in manifest.domains], split).ids)
+
+
+@pytest.mark.parametrize("repeat", range(REPEATS))
+@pytest.mark.parametrize("number", range(3))
+def test_a_fold_is_the_seen_training_images_and_nothing_else(icons, number, repeat):
+    task = icons.tasks[number]
+    made = fold(icons, task, repeat)
+    seen = {icons.classes.index(name) for name in task.seen}
+    known = icons.samples(task.target, "train")
+    allowed = {i for i, label in zip(known.ids, known.labels, strict=True) if label in seen}
+    assert _images(made, "train") | _images(made, "test") == allowed
+    assert not _images(made, "train") & _images(made, "test")
+
+
+def test_half_of_the_seen_classes_play_missing_and_are_never_trained_on(icons):
+    task = icons.tasks[0]
+    for repeat in range(REPEATS):
+        made = fold(icons, task, repeat)
+        (pseudo,) = made.tasks
+        assert pseudo.missing is not None
+        assert len(pseudo.missing) == len(task.seen) // 2
+        assert sorted(pseudo.seen + pseudo.missing) == sorted(task.seen)
+        trained = made.samples(task.target, "train")
+        assert {made.classes[label] for label in trained.labels} == set(pseudo.seen)
+
+
+def test_a_fifth_of_every_pseudo_seen_class_is_held_out(icons):
+    task = icons.tasks[0]
+    made = fold(icons, task, 0)
+    (pseudo,) = made.tasks
+    whole = icons.samples(task.target, "train").labels.tolist()
+    held = made.samples(task.target, "test").labels.tolist()
+    for name in pseudo.seen:
+        label = icons.classes.index(name)
+        count = whole.count(label)
+        assert held.count(label) == min(max(1, count // 5), count - 1)
+
+
+def test_repeats_draw_other_classes(icons):
+    drawn = {fold(icons, icons.tasks[0], repeat).tasks[0].missing for repeat in range(REPEATS)}
+    assert len(drawn) == REPEATS
+
+
+def test_test_rows_and_missing_classes_play_no_part(icons):
+    """The same folds come from a manifest without any test image or image of a missing class."""
+    task = icons.tasks[0]
+    split, classes = (icons.table[name].to_pylist() for name in ("split", "class"))
+    keep = [s == "train" and c in task.seen for s, c in zip(split, classes, strict=True)]
+    bare = replace(icons, table=icons.table.filter(pa.array(keep)))
+    assert fold(bare, task, 1).table.equals(fold(icons, task, 1).table)
+
+
+def test_few_seen_classes_cannot_be_halved(icons):
+    task = replace(icons.tasks[0], seen=icons.tasks[0].seen[:3])
+    with pytest.raises(UsageError, match="has 3 seen classes"):
+        fold(icons, task, 0)
+
+
+def test_a_score_is_the_mean_of_both_groups_over_folds():
+    found = trial({"weight": "1"}, [(90.0, 10.0), (80.0, 40.0)])
+    assert (found.seen, found.missing, found.score) == (85.0, 25.0, 55.0)
+
+
+def test_settings_that_fail_on_one_fold_are_never_chosen():
+    failed = trial({"weight": "1"}, [(99.0, 99.0), None])
+    assert failed.score is None
+    good = trial({"weight": "2"}, [(1.0, 1.0), (1.0, 1.0)])
+    assert best([failed, good]) is good
+    with pytest.raises(UsageError, match="nothing can be chosen"):
+        best([failed])
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8))
+def test_the_first_of_the_best_is_chosen(pairs):
+    trials = [Trial({"a": str(i)}, *pair) for i, pair in enumerate(pairs)]
+    scores = [(seen + missing) / 2 for seen, missing in pairs]
+    assert best(trials).settings == {"a": str(scores.index(max(scores)))}
