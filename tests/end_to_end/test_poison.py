@@ -1,0 +1,130 @@
+"""No method sees missing-class or test data: what is poisoned there moves no prediction."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from benchmark.manifest import load_manifest
+from benchmark.records import PREDICTIONS_FILE, read_predictions
+from benchmark.registry import entry_point_sources
+
+TASK, TARGET = "outline-solid", "solid"
+Row = dict[str, Any]
+
+
+def _noise(row: Row) -> Row:
+    """The row with an image of noise, drawn from its id."""
+    seed = int.from_bytes(hashlib.sha256(row["image_id"].encode()).digest()[:8])
+    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    data = buffer.getvalue()
+    sums = hashlib.sha256(data).hexdigest()
+    return {**row, "image": {**row["image"], "bytes": data}, "sha256": sums}
+
+
+def _poisoned(mini, folder: Path, change: Callable[[list[Row]], list[Row]]) -> Path:
+    """A suite like the slice, over a manifest whose rows are changed."""
+    shutil.copytree(mini.manifest, folder)
+    table = pq.read_table(folder / "images.parquet")
+    rows = change(table.to_pylist())
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "images.parquet")
+    suite = folder.with_suffix(".toml")
+    suite.write_text(mini.suite.read_text().replace(str(mini.manifest), str(folder)))
+    return suite
+
+
+def _out_of_reach(mini) -> Callable[[list[Row]], list[Row]]:
+    """Poison what every standard run must be blind to.
+
+    Training images of missing classes turn to noise, and test labels are dealt out anew.
+    """
+    manifest = load_manifest(mini.manifest)
+    seen = set(manifest.task(TASK).seen)
+
+    def change(rows: list[Row]) -> list[Row]:
+        tests = [row for row in rows if (row["domain"], row["split"]) == (TARGET, "test")]
+        labels = [row["class"] for row in tests]
+        np.random.default_rng(0).shuffle(labels)
+        dealt = {row["image_id"]: label for row, label in zip(tests, labels, strict=True)}
+        changed = []
+        for row in rows:
+            if row["image_id"] in dealt:
+                row = {**row, "class": dealt[row["image_id"]]}
+            elif row["domain"] == TARGET and row["class"] not in seen:
+                row = _noise(row)
+            changed.append(row)
+        return changed
+
+    return change
+
+
+def _half_of_the_tests(rows: list[Row]) -> list[Row]:
+    """Every other test image of the target turns to noise."""
+    tests = sorted(r["image_id"] for r in rows if (r["domain"], r["split"]) == (TARGET, "test"))
+    chosen = set(tests[::2])
+    return [_noise(row) if row["image_id"] in chosen else row for row in rows]
+
+
+@pytest.fixture(scope="module")
+def predictions(mini, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Predictions file of every method by kind of poison: none, out of reach, half of the tests."""
+    root = tmp_path_factory.mktemp("poison")
+    suites = {
+        "none": mini.suite,
+        "reach": _poisoned(mini, root / "reach", _out_of_reach(mini)),
+        "tests": _poisoned(mini, root / "tests", _half_of_the_tests),
+    }
+    methods = [word for name in sorted(entry_point_sources()) for word in ("--method", name)]
+    found: dict[str, dict[str, Any]] = {}
+    for kind, suite in suites.items():
+        workspace = root / f"ws-{kind}"
+        done = mini.htbench(
+            "run", "--suite", suite, "--task", TASK, "--seed", "0", *methods,
+            "--set", "local_models=4", "--workspace", workspace, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr + done.stdout
+        for record in map(json.loads, (p.read_text() for p in workspace.glob("runs/*/run.json"))):
+            path = workspace / "runs" / record["key"] / PREDICTIONS_FILE
+            found.setdefault(record["method"], {})[kind] = path
+            found[record["method"]]["track"] = record["track"]
+    return found
+
+
+METHODS = sorted(entry_point_sources())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_out_of_reach_moves_no_prediction(predictions, method):
+    found = predictions[method]
+    same = found["none"].read_bytes() == found["reach"].read_bytes()
+    if found["track"] == "standard":
+        assert same
+    else:
+        assert not same  # the poison works: who is given the missing classes sees it
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_test_images_move_no_prediction_of_other_images(predictions, method, mini):
+    found = predictions[method]
+    ids, clean = read_predictions(found["none"])
+    others, poisoned = read_predictions(found["tests"])
+    assert ids == others
+    tests = sorted(load_manifest(mini.manifest).samples(TARGET, "test").ids)
+    left_alone = np.isin(ids, tests[1::2])
+    moved = np.abs(clean - poisoned).max(axis=1)
+    # The images come in another order, and the last bits of a sum depend on the place in a batch.
+    assert moved[left_alone].max() < 1e-4
+    assert np.median(moved[~left_alone]) > 1e-2  # the poison works
