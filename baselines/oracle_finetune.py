@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from benchmark import Method, Run, SourceModel, TargetData, fit
@@ -24,14 +23,4 @@ class OracleFinetune(Method):
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """min over theta of the mean of CE(z(x), y) over seen and missing (x, y), from theta_S."""
-        missing = target.missing
-        if missing is None:
-            raise ValueError("oracle-finetune needs the missing classes' training data")
-        everything = replace(
-            target,
-            images=torch.cat([target.images, missing.images]),
-            labels=torch.cat([target.labels, missing.labels]),
-            features=None,
-            missing=None,
-        )
-        return fit(source.copy(), everything, run)
+        return fit(source.copy(), target.with_missing(), run)

@@ -33,6 +33,7 @@ MAX_IMAGES = 5_000_000  # far above any benchmark here; a bound on what a strang
 SPLITS = ("train", "test")
 # Where the pixels are: in images.parquet itself, or in files that the user has.
 IMAGE_SOURCES = ("embedded", "folder")
+STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest says so
 REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
 OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
 RECIPE_FILE = "recipe.toml"  # in the place of manifest.toml: see benchmark.expand
@@ -460,6 +461,8 @@ def _check_document(document: Mapping[str, Any], where: str) -> None:
         raise reader.fail(
             f"images is {document.get('images')!r}; known: {', '.join(IMAGE_SOURCES)}"
         )
+    if (store := document.get("store", "raw")) not in STORES:
+        raise reader.fail(f"store is {store!r}; known: {', '.join(STORES)}")
     reader.names("classes")
     for key in ("model", "transforms", "source", "recipe"):
         reader.get(key, dict, "a table")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.images.augment import Transforms
+    from benchmark.images.raw import Images
     from benchmark.models import Classifier
     from benchmark.numerics import Streams
 
@@ -84,7 +85,9 @@ class TargetData:
     """Training data of the target domain: the seen classes', and nothing else.
 
     Attributes:
-        images: uint8 (N, 3, H, W), on the run's device.
+        images: uint8 (N, 3, H, W). ``images[rows]``, with an int64 tensor or a slice, gives a
+            tensor on the run's device; that, ``len`` and ``shape`` are all to rely upon, for a
+            large data set stays in its files and is read batch by batch.
         labels: int64 (N,), indices into ``classes``, on the run's device.
         classes: the C class names in the manifest's order.
         seen: bool (C,), which classes are seen in the task, on the run's device.
@@ -93,7 +96,7 @@ class TargetData:
         missing: the missing classes' training data; only for the oracle track.
     """
 
-    images: Tensor
+    images: Tensor | Images
     labels: Tensor
     classes: tuple[str, ...]
     seen: Tensor
@@ -108,10 +111,35 @@ class TargetData:
         import torch
 
         wanted = torch.as_tensor(classes, device=self.labels.device)
-        keep = torch.isin(self.labels, wanted).nonzero().squeeze(1)
-        features = None if self.features is None else self.features[keep]
-        return TargetData(
-            self.images[keep], self.labels[keep], self.classes, self.seen, features, self.missing
+        return self.rows(torch.isin(self.labels, wanted).nonzero().squeeze(1))
+
+    def rows(self, rows: Tensor) -> TargetData:
+        """Some of the samples, by an int64 tensor of their indices."""
+        from benchmark.images.raw import select
+
+        features = None if self.features is None else self.features[rows]
+        return replace(
+            self, images=select(self.images, rows), labels=self.labels[rows], features=features
+        )
+
+    def with_missing(self) -> TargetData:
+        """The samples of all classes, the missing ones' last; only for the oracle track.
+
+        Raises:
+            ValueError: the missing classes' data were not given.
+        """
+        import torch
+
+        from benchmark.images.raw import concatenate
+
+        if self.missing is None:
+            raise ValueError("only a built-in method of the oracle track is given missing classes")
+        return replace(
+            self,
+            images=concatenate(self.images, self.missing.images),
+            labels=torch.cat([self.labels, self.missing.labels]),
+            features=None,
+            missing=None,
         )
 
 

@@ -32,6 +32,8 @@ _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # The part of this package that computes predictions: a change of one of these changes every key.
 COMPUTES = (
     "images/augment.py",
+    "images/build.py",
+    "images/packed.py",
     "images/raw.py",
     "images/store.py",
     "method.py",

@@ -233,7 +233,12 @@ class Features:
 
 def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -> Path:
     """Where the features of a domain under a source model are, or would be."""
-    made_from = {"source": source.digest, "store": store.root.name, **computation(device)}
+    made_from = {
+        "source": source.digest,
+        "store": store.root.name,
+        "classes": sorted(store.index["train"]),  # not every class need be in the store
+        **computation(device),
+    }
     return data_folder() / "features" / digest_json(made_from)[:32]
 
 

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmark.images.raw import Images
 from benchmark.method import Run, TargetData
 from benchmark.models import Classifier
 
-PREDICT_BATCH = 256
+PREDICT_BATCH = 256  # images at once, of up to PREDICT_PIXELS in all
+PREDICT_PIXELS = 4 << 20  # a network's activations at 224 x 224 pixels are large
 LOG_ROWS = 50  # rows of the training curve, whatever the number of steps
 
 
@@ -168,15 +170,16 @@ def _descend(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, run: Run) -> Tensor:
+def predict(model: nn.Module, images: Tensor | Images, run: Run) -> Tensor:
     """Logits (N, C) float32 of uint8 images (N, 3, H, W), in evaluation mode, transform applied.
 
     Every image counts: the last batch may be smaller.
     """
     model.eval()
+    size = max(1, min(PREDICT_BATCH, PREDICT_PIXELS // images.shape[-1] ** 2))
     parts = [
-        model(run.transforms.evaluate(images[start : start + PREDICT_BATCH].to(run.device)))
-        for start in range(0, len(images), PREDICT_BATCH)
+        model(run.transforms.evaluate(images[start : start + size].to(run.device)))
+        for start in range(0, len(images), size)
     ]
     return torch.cat(parts).to(torch.float32)
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmark.cli.session import Session, open_stores, ready_sources
+from benchmark.cli.session import Session, open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store import DomainStore
 from benchmark.manifest import load_manifest, load_suite
@@ -121,7 +121,7 @@ def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list
         methods = resolve(["source"], [], session.describe)
         cells = grid(manifest, suite.tasks[:1], methods, range(repeats + 1), "cpu", {})
         sources = ready_sources(session, [cells[0].source], workspace, slots("cpu"))
-        stores = open_stores(manifest, {cells[0].task.target})
+        stores = open_stores(manifest, target_needs(cells))
         executor = LocalExecutor(session.server, workspace, 1, Quiet())
         runs = list(with_sources(cells, sources))
         rows = [one(executor, run, stores) for run in runs]

@@ -146,13 +146,13 @@ def execute_cells(
     width: int,
 ) -> list[RunRecord]:
     """Carry out those cells of one manifest that are not done; return what they recorded."""
-    from benchmark.cli.session import open_stores, progress
+    from benchmark.cli.session import open_stores, progress, target_needs
     from benchmark.executors.local import LocalExecutor
 
     runs = _to_do(cells, sources, workspace)
     if not runs:
         return []
-    stores = open_stores(cells[0].manifest, {run.cell.task.target for run in runs})
+    stores = open_stores(cells[0].manifest, target_needs(run.cell for run in runs))
     with progress(len(runs)) as reporter:
         return LocalExecutor(session.server, workspace, width, reporter).execute(runs, stores)
 

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,10 +15,11 @@ import click
 from benchmark.cli.main import plain
 
 if TYPE_CHECKING:
-    from benchmark.images.store import DomainStore
+    from benchmark.images.store import DomainStore, Need
     from benchmark.manifest import Manifest
     from benchmark.registry import MethodSource
     from benchmark.runs.isolate import ForkServer, Limits
+    from benchmark.runs.plan import Cell
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
 
@@ -174,27 +175,55 @@ def progress(total: int) -> Bars | Lines:
 
 
 class Ticker:
-    """Progress of one long step: bounded lines on standard error, at most one a second."""
+    """Progress of one long step: lines on standard error, at most one a second, then rarer."""
 
     def __init__(self, what: str) -> None:
-        self._what, self._last = what, time.monotonic()
+        self._what, self._begun = what, time.monotonic()
+        self._next, self._first = self._begun + 1, 0
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell how far it is, if the last word was a while ago."""
+        """Tell how far it is and what is left, if the last word was a while ago."""
         now = time.monotonic()
-        if now - self._last >= 1:
-            self._last = now
-            click.echo(f"{self._what}: {done} of {total}", err=True)
+        self._first = self._first or done
+        if now < self._next:
+            return
+        passed = now - self._begun
+        self._next = now + max(1, passed / 20)  # an hour's work tells less than a hundred lines
+        rate = (done - self._first) / passed
+        left = f", about {(total - done) / rate:.0f} s left" if rate else ""
+        click.echo(f"{self._what}: {done} of {total}{left}", err=True)
 
 
-def open_stores(manifest: Manifest, domains: set[str]) -> dict[str, DomainStore]:
-    """The image stores of some domains, built where they are not there."""
+def open_stores(manifest: Manifest, needs: Mapping[str, Need]) -> dict[str, DomainStore]:
+    """The image stores of some domains; what of them is needed and not there is built."""
     from benchmark.images.store import open_store
 
     return {
-        domain: open_store(manifest, domain, Ticker(f"decoding images of {domain}"))
-        for domain in sorted(domains)
+        domain: open_store(manifest, domain, Ticker(f"decoding images of {domain}"), need, tell)
+        for domain, need in sorted(needs.items())
     }
+
+
+def target_needs(cells: Iterable[Cell]) -> dict[str, Need]:
+    """What runs need of the images of their targets, by domain."""
+    from benchmark.images.store import Need
+
+    needs: dict[str, Need] = {}
+    for cell in cells:
+        seen = frozenset(cell.manifest.seen_mask(cell.task).nonzero()[0].tolist())
+        # Features are of all classes, so that tasks with other seen classes share them.
+        every = cell.method.track == "oracle" or cell.method.uses_features
+        need = Need(None if every else seen)
+        target = cell.task.target
+        needs[target] = needs[target] | need if target in needs else need
+    return needs
+
+
+def source_needs(specs: Iterable[SourceSpec]) -> dict[str, Need]:
+    """What training source models needs: everything of their domains."""
+    from benchmark.images.store import EVERYTHING
+
+    return {domain: EVERYTHING for spec in specs for domain in spec.domains}
 
 
 def ready_sources(
@@ -215,7 +244,7 @@ def ready_sources(
     manifest = lacking[0].manifest
     if initial_name(manifest.document) and find_initial(manifest.document) is None:
         fetch_initial(session.server, manifest, tell)
-    stores = open_stores(manifest, {domain for spec in lacking for domain in spec.domains})
+    stores = open_stores(manifest, source_needs(lacking))
     with progress(len(lacking)) as reporter:
         executor = LocalExecutor(session.server, workspace, width, reporter)
         return sources | executor.train_sources(lacking, stores)

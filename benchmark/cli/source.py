@@ -119,7 +119,7 @@ def import_(
       htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
           --note "trained by a friend"
     """
-    from benchmark.cli.session import Session, open_stores
+    from benchmark.cli.session import Session, open_stores, source_needs
     from benchmark.runs.execute import import_source
     from benchmark.runs.plan import resolve_device
 
@@ -130,7 +130,7 @@ def import_(
         tempfile.TemporaryDirectory() as folder,
         Session(never=[manifest.root], cuda=device == "cuda") as session,
     ):
-        stores = open_stores(manifest, set(spec.domains))
+        stores = open_stores(manifest, source_needs([spec]))
         made = import_source(session.server, spec, stores, file, plain(note), Path(folder))
     _print([made])
 

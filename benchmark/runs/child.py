@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from benchmark import numerics
 from benchmark.files import digest_file
 from benchmark.images.augment import Transforms
-from benchmark.images.raw import map_images
+from benchmark.images.raw import Images, join, open_images
 from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
 from benchmark.models import Classifier, all_finite, build, load_backbone, weights_of
 from benchmark.registry import installed_folders
@@ -446,13 +446,13 @@ def _open_training(settings: Mapping[str, Any]) -> TargetData:
 
 def _open_classes(
     entries: list[tuple[str, int, int]], settings: Mapping[str, Any]
-) -> tuple[Tensor, Tensor]:
-    images, labels = [], []
+) -> tuple[Tensor | Images, Tensor]:
+    parts, labels, size = [], [], settings["image_size"]
     for path, label, count in entries:
         with open(path, "rb") as file:  # noqa: PTH123
-            images.append(map_images(file.fileno(), count, settings["image_size"]))
+            parts.append(open_images(file.fileno(), count, size, settings["store"]))
         labels.append(torch.full((count,), label, dtype=torch.int64))
-    return torch.cat(images), torch.cat(labels)
+    return join(parts, size), torch.cat(labels)
 
 
 def _open_features(entry: Mapping[str, Any]) -> Tensor:
@@ -488,7 +488,7 @@ def _open_model(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Classi
 class _Answer:
     """The test images, and the files that the answer's array and weights go to."""
 
-    images: Tensor | None
+    images: Tensor | Images | None
     array: int
     weights: int
 
@@ -499,11 +499,12 @@ def _receive_test(channel: socket.socket) -> _Answer:
         raise RuntimeError("the driver is gone")
     message, fds = received
     *tests, array, weights = fds
+    size = message["image_size"]
     images = [
-        map_images(test, count, message["image_size"])
+        open_images(test, count, size, message["store"])
         for test, count in zip(tests, message["counts"], strict=True)
     ]
-    return _Answer(torch.cat(images) if images else None, array, weights)
+    return _Answer(join(images, size) if images else None, array, weights)
 
 
 def _predict(
@@ -532,7 +533,7 @@ def _check_logits(logits: Tensor, count: int, classes: int) -> None:
         raise ContractError(f"the logits of {bad} of {count} images are NaN or infinite")
 
 
-def _check_mates(model: nn.Module, images: Tensor, logits: Tensor, run: Run) -> None:
+def _check_mates(model: nn.Module, images: Tensor | Images, logits: Tensor, run: Run) -> None:
     """A prediction must not depend on the other images of its batch."""
     some = images[:MATES_CHECKED]
     chunks = [some.flip(0)[start : start + 5] for start in range(0, len(some), 5)]

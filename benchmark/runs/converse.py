@@ -110,7 +110,7 @@ def converse(
                 stack.enter_context(outcome.weights.open("wb")),
             ]
             counts = [count for _, count in tests]
-            request = {"counts": counts, "image_size": job["image_size"]}
+            request = {name: job[name] for name in ("image_size", "store")} | {"counts": counts}
             child.send(request, [file.fileno() for file in files])
             message = _answer(child, progress)
         done = time.perf_counter()

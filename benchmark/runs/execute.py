@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.errors import DataError, MethodError, RunError
 from benchmark.files import digest_file
-from benchmark.images.store import DomainStore
+from benchmark.images.store import DomainStore, store_kind
 from benchmark.records import (
     PREDICTIONS_FILE,
     RECORD_FILE,
@@ -36,6 +36,7 @@ from benchmark.source import (
 from benchmark.weights import initial_path
 
 if TYPE_CHECKING:
+    from benchmark.manifest import Manifest
     from benchmark.runs.isolate import ForkServer
     from benchmark.runs.plan import RunSpec
     from benchmark.runs.workspace import Workspace
@@ -73,7 +74,7 @@ def train_source(
     document, classes = spec.manifest.document, list(range(len(spec.manifest.classes)))
     job = {
         "kind": "source",
-        **_common(document, spec.device, folder),
+        **_common(spec.manifest, spec.device, folder),
         "recipe": document["source"],
         "seen": classes,
         "train": [
@@ -112,7 +113,7 @@ def import_source(
     document = spec.manifest.document
     job = {
         "kind": "import",
-        **_common(document, spec.device, folder),
+        **_common(spec.manifest, spec.device, folder),
         "recipe": document["source"],
         "file": str(file.resolve()),
     }
@@ -173,7 +174,7 @@ def extract_features(
     files = store.train_files(classes)
     job = {
         "kind": "features",
-        **_common(document, spec.cell.device, folder),
+        **_common(spec.cell.manifest, spec.cell.device, folder),
         "recipe": document["recipe"],
         "seen": classes,
         "train": _train(store, classes),
@@ -251,7 +252,7 @@ def _run_job(
             features = extract_features(server, spec, store, own).rows_of(seen)
     return {
         "kind": "run",
-        **_common(document, cell.device, folder),
+        **_common(cell.manifest, cell.device, folder),
         "recipe": document["recipe"],
         "seed": cell.seed,
         "seen": seen,
@@ -266,13 +267,15 @@ def _run_job(
     }
 
 
-def _common(document: Mapping[str, Any], device: str, folder: Path) -> dict[str, Any]:
+def _common(manifest: Manifest, device: str, folder: Path) -> dict[str, Any]:
+    document = manifest.document
     return {
         "device": device,
         "model": document["model"],
         "classes": document["classes"],
         "transforms": document["transforms"],
         "image_size": document["image_size"],
+        "store": store_kind(manifest),
         "scratch": _scratch(folder),
         "seed": SEED,
         "missing": [],
