@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchmark.errors import NotApplicable as NotApplicable
     from benchmark.manifest import load_manifest as load_manifest
     from benchmark.method import Method as Method
     from benchmark.method import Run as Run
@@ -28,6 +29,7 @@ _HOMES = {
     "Batch": "benchmark.training",
     "Classifier": "benchmark.models",
     "Method": "benchmark.method",
+    "NotApplicable": "benchmark.errors",
     "Run": "benchmark.method",
     "SourceModel": "benchmark.method",
     "TargetData": "benchmark.method",

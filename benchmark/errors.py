@@ -5,6 +5,7 @@
     ├── ManifestError             a manifest or suite that breaks a rule, or is not found
     ├── DataError                 images or files that are missing, damaged or not the manifest's
     ├── MethodError               a method that is unknown, clashes, or is configured wrongly
+    ├── NotApplicable             what ``adapt`` raises where a method cannot work; no failure
     ├── RunError                  a run that could not be started, or whose answer is not valid
     ├── RecordError               a run record or predictions file that cannot be trusted
     └── ScoringError              logits, labels or sample ids that cannot be scored
@@ -37,6 +38,14 @@ class DataError(HTBenchError):
 
 class MethodError(HTBenchError):
     """A method that is unknown, clashes with another, or is configured wrongly."""
+
+
+class NotApplicable(HTBenchError):
+    """Raised by ``adapt`` where the method cannot work: on this network, or on this task.
+
+    The row says so with the message as the reason, such as "the network has no BatchNorm layer".
+    It is no failure, and no number.
+    """
 
 
 class RunError(HTBenchError):

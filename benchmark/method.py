@@ -34,12 +34,15 @@ class Method(ABC):
         track: ``oracle`` for upper bounds that look at missing-class data (built-in methods only).
         uses_features: whether ``target.features`` is wanted: the source model's features of the
             training images, computed once per source model and shared by all runs.
+        needs: what the network or the task must have, in words, such as ``a BatchNorm layer``;
+            shown by ``htbench list methods``. Where it lacks, ``adapt`` raises ``NotApplicable``.
     """
 
     name: ClassVar[str]
     base: ClassVar[str | None] = None
     track: ClassVar[Track] = "standard"
     uses_features: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
@@ -48,6 +51,10 @@ class Method(ABC):
         Columns are in the manifest's class order. A prediction must not depend on its batch
         mates. The suite predicts: it hands over the test images after this call has returned, and
         no test label ever.
+
+        Raises:
+            NotApplicable: the method cannot work on this network or this task. The row says why;
+                any other error is a failed run.
         """
 
 
@@ -198,12 +205,17 @@ class Run:
     base: Classifier | None = None
     report: Callable[[int, int], None] = field(default=lambda done, total: None)
     history: list[dict[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     total_steps: int = 0
     sequential_steps: int = 0
 
     def log(self, **metrics: float) -> None:
         """Append one row of numbers to the run's training log."""
         self.history.append({name: float(value) for name, value in metrics.items()})
+
+    def note(self, text: str) -> None:
+        """Say in one line what a reader of the row must know, such as a fallback that was taken."""
+        self.notes.append(text)
 
     def progress(self, done: int, total: int) -> None:
         """Tell the user how far the run is."""

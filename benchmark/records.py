@@ -25,7 +25,8 @@ RECORD_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.parquet"
 WEIGHTS_FILE = "weights.safetensors"
 
-Status = Literal["ok", "failed"]
+Status = Literal["ok", "failed", "not-applicable"]
+GAMMA_STAR = "gamma-star"  # a row that the scorer makes of finetune's; no method has that name
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,12 +39,15 @@ class RunRecord:
         made_from: everything that the bytes of the predictions depend on.
         manifest: ``name@version``; ``task``, ``method``, ``label`` (the method with the settings
             that are not its defaults), ``config`` (all settings), ``track``, ``seed``.
-        status: ``ok`` or ``failed``; then ``error`` has ``kind``, ``message``, ``traceback``.
+        status: ``ok``, ``failed`` or ``not-applicable``; in the last two ``error`` has ``kind``,
+            ``message`` and ``traceback``. Not applicable is no failure: the method cannot work on
+            the network or the task, and the message is the reason.
         predictions_sha256, weights_sha256: of the files beside the record, where there are any.
         cost: measured: seconds, bytes, and counted gradient steps.
         environment: versions and device.
         isolation: what kept the method from the labels, as a list of facts.
         log: rows of the training curve.
+        notes: what the method said that a reader of the row must know.
     """
 
     key: str
@@ -63,6 +67,7 @@ class RunRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     isolation: Sequence[str] = ()
     log: Sequence[Mapping[str, float]] = ()
+    notes: Sequence[str] = ()
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
@@ -81,6 +86,7 @@ class RunRecord:
         data = read_json(path, MAX_RECORD_BYTES, RecordError)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise RecordError(f"{path} is not a run record of format {FORMAT}")
+        data.setdefault("notes", [])  # records written before there were any
         names = {f.name for f in dataclasses.fields(cls)}
         if set(data) != names:
             odd = sorted(set(data) ^ names)
@@ -95,6 +101,10 @@ class RunRecord:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_digest(value: object) -> bool:
@@ -123,13 +133,14 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("manifest", "task", "method", "label", "track"), _is_text),
     "config": lambda v: isinstance(v, dict),
     "seed": _is_whole,
-    "status": lambda v: v in ("ok", "failed"),
+    "status": lambda v: v in ("ok", "failed", "not-applicable"),
     "error": lambda v: v is None or (isinstance(v, dict) and all(map(_is_text, v.values()))),
     "predictions_sha256": lambda v: v is None or _is_digest(v),
     "weights_sha256": lambda v: v is None or _is_digest(v),
     "cost": _is_cost,
     "environment": lambda v: isinstance(v, dict),
-    "isolation": lambda v: isinstance(v, list) and all(map(_is_text, v)),
+    "isolation": _is_texts,
+    "notes": _is_texts,
     "log": lambda v: isinstance(v, list) and all(map(_is_numbers, v)),
 }
 

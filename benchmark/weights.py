@@ -10,16 +10,16 @@ import contextlib
 import re
 import shutil
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.files import canonical_json, digest_file, new_folder, read_json
 from benchmark.folders import data_folder
+from benchmark.images.download import download
 from benchmark.runs.converse import ask, converse
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "weights.safetensors"
 RECORD_FILE = "weights.json"
 MAX_RECORD_BYTES = 1 << 16
-TIMEOUT = 60  # seconds without a byte
 _NAME = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+")
 # torchvision names a file after its network and the first hex digits of its SHA-256.
 _SUM_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
@@ -131,21 +130,18 @@ def fetch_initial(server: ForkServer, manifest: Manifest, tell: Tell) -> Initial
     assert name is not None
     address = _address(server, manifest)
     tell(f"downloading {address}")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "download"
-        try:
-            with (
-                urllib.request.urlopen(address, timeout=TIMEOUT) as answer,
-                file.open("wb") as out,
-            ):
-                shutil.copyfileobj(answer, out)
-        except (OSError, urllib.error.URLError) as error:
-            reason = getattr(error, "reason", error)
-            raise DataError(
-                f"cannot download {address} ({reason}); get the file by another way, then: "
-                f"htbench source train --manifest {manifest.reference} --weights FILE"
-            ) from None
+    file = data_folder() / "downloads" / PurePosixPath(urlsplit(address).path).name
+    try:
+        download(address, file, tell=tell)
+    except DataError as error:
+        raise DataError(
+            f"{error}. Get the file by another way, then: "
+            f"htbench source train --manifest {manifest.reference} --weights FILE"
+        ) from None
+    try:
         return _take(server, manifest, name, address, file, tell)
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _take(

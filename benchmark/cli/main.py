@@ -15,6 +15,7 @@ import click
 # noun -> (module, help): a module is imported when its command is used.
 _COMMANDS = {
     "cite": ("cite", "Print BibTeX for data, methods and the board."),
+    "data": ("data", "Download, import, verify, show or remove images of a data set."),
     "doctor": ("doctor", "Show versions, device, folders and what is cached."),
     "leaderboard": ("leaderboard", "Print the leaderboard of a workspace."),
     "list": ("list", "List methods, tasks, suites, data sets or runs."),

@@ -177,8 +177,9 @@ def progress(total: int) -> Bars | Lines:
 class Ticker:
     """Progress of one long step: lines on standard error, at most one a second, then rarer."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, unit: str = "") -> None:
         self._what, self._begun = what, time.monotonic()
+        self._unit = f" {unit}" if unit else ""
         self._next, self._first = self._begun + 1, 0
 
     def __call__(self, done: int, total: int) -> None:
@@ -190,8 +191,10 @@ class Ticker:
         passed = now - self._begun
         self._next = now + max(1, passed / 20)  # an hour's work tells less than a hundred lines
         rate = (done - self._first) / passed
-        left = f", about {(total - done) / rate:.0f} s left" if rate else ""
-        click.echo(f"{self._what}: {done} of {total}{left}", err=True)
+        left = (
+            f", {rate:.3g}{self._unit}/s, about {(total - done) / rate:.0f} s left" if rate else ""
+        )
+        click.echo(f"{self._what}: {done} of {total}{self._unit}{left}", err=True)
 
 
 def open_stores(manifest: Manifest, needs: Mapping[str, Need]) -> dict[str, DomainStore]:

@@ -166,7 +166,7 @@ def _carry_out(jobs: Sequence[_Job]) -> Iterator[int]:
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(_workers(), mp_context=context, initializer=_leave_ctrl_c) as pool:
+    with ProcessPoolExecutor(_workers(), mp_context=context, initializer=leave_ctrl_c) as pool:
         try:
             for future in as_completed([pool.submit(_decode_chunk, job) for job in jobs]):
                 yield future.result()
@@ -179,7 +179,7 @@ def _workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _leave_ctrl_c() -> None:
+def leave_ctrl_c() -> None:
     """Ctrl-C goes to all processes of a terminal; the first of them ends the others in order."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -211,8 +211,25 @@ def read_image(path: Path, size: int) -> tuple[Any, bool]:
         size: side of the result in pixels.
 
     Returns:
-        uint8 (3, S, S), and whether the file ends too early. The rest of such an image is grey or
-        black, as PIL fills it: DomainNet has some.
+        uint8 (3, S, S), and whether the file ends too early, see :func:`decode_file`.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    from PIL import Image
+
+    image, truncated = decode_file(path)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), truncated
+
+
+def decode_file(path: Path) -> tuple[Any, bool]:
+    """Decode a JPEG or PNG file.
+
+    Returns:
+        A PIL image in RGB, and whether the file ends too early. The rest of such an image is grey
+        or black, as PIL fills it: DomainNet has some.
 
     Raises:
         DataError: it cannot be decoded otherwise.
@@ -221,22 +238,19 @@ def read_image(path: Path, size: int) -> tuple[Any, bool]:
 
     try:
         try:
-            image, truncated = _decoded(path), False
+            return _decoded(path), False
         except OSError as error:
             if "truncated" not in str(error).lower():
                 raise
             ImageFile.LOAD_TRUNCATED_IMAGES = True
             try:
-                image, truncated = _decoded(path), True
+                return _decoded(path), True
             finally:
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} cannot be decoded: {error}; `htbench data verify` finds every such file"
         ) from None
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), truncated
 
 
 def _decoded(path: Path) -> Any:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import numerics
+from benchmark.errors import NotApplicable
 from benchmark.files import digest_file
 from benchmark.images.augment import Transforms
 from benchmark.images.raw import Images, join, open_images
@@ -43,6 +44,7 @@ from benchmark.training import fit, predict
 
 MAX_TEXT = 20_000
 MAX_LOG_ROWS = 1000
+MAX_NOTES = 10
 PROGRESS_SECONDS = 0.2
 MATES_CHECKED = 32
 MATES_TOLERANCE = 1e-3
@@ -76,6 +78,8 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
     }
     try:
         answer = {"done": jobs[job["kind"]](_Job(channel, sandbox, job))}
+    except NotApplicable as error:
+        answer = {"failed": {"kind": "not-applicable", "message": _words(error)[:MAX_TEXT]}}
     except Exception as error:
         kind = "contract" if isinstance(error, ContractError) else "exception"
         answer = {
@@ -89,12 +93,16 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
 
 
 def _message(error: Exception) -> str:
-    """Its type and words; a method's own exception may fail to give any."""
+    """Its type and words."""
+    return f"{type(error).__name__}: {_words(error)}"
+
+
+def _words(error: Exception) -> str:
+    """A method's own exception may fail to give any."""
     try:
-        words = str(error)
+        return str(error)
     except Exception:
-        words = "(its message cannot be shown)"
-    return f"{type(error).__name__}: {words}"
+        return "(its message cannot be shown)"
 
 
 def _cut(text: str) -> str:
@@ -200,6 +208,7 @@ def _describe(job: _Job) -> dict[str, Any]:
         "base": method.base,
         "track": method.track,
         "uses_features": method.uses_features,
+        "needs": list(method.needs),
         "fields": [
             {
                 "name": f.name,
@@ -394,6 +403,7 @@ def _run(job: _Job) -> dict[str, Any]:
             "total_steps": run.total_steps,
             "sequential_steps": run.sequential_steps,
             "log": run.history[:MAX_LOG_ROWS],
+            "notes": run.notes[:MAX_NOTES],
         }
     )
     answer = _receive_test(job.channel)

@@ -31,6 +31,8 @@ ARRAY_FILE = "array.f32"
 MAX_TEXT = 20_000
 MAX_COUNT = 2**53
 MAX_LOG_ROWS = 1000
+MAX_NOTES = 10
+MAX_NOTE = 200
 
 
 @dataclass
@@ -130,7 +132,16 @@ def converse(
         outcome.array, outcome.error = _read_array(folder / ARRAY_FILE, shape)
     else:
         outcome.error = message["failed"]
+        _check_in_time(outcome)
     return outcome
+
+
+def _check_in_time(outcome: Outcome) -> None:
+    """Whether a method applies is told by ``adapt``: who has had the test images has no choice."""
+    assert outcome.error is not None
+    if outcome.error["kind"] == NOT_APPLICABLE and outcome.weights is not None:
+        outcome.error["kind"] = "contract"
+        outcome.error["message"] = f"not applicable, said after adapting: {outcome.error['message']}"
 
 
 def _no_progress(done: int, total: int) -> None:
@@ -190,7 +201,10 @@ def _checked_facts(facts: object) -> dict[str, Any]:
 
 
 def _checked_notes(notes: object) -> dict[str, Any]:
-    """Step counts and training log: whole numbers, and rows of finite numbers by short names."""
+    """Step counts, training log and notes.
+
+    These are whole numbers, rows of finite numbers by short names, and short lines.
+    """
     if not isinstance(notes, dict):
         return {}
     counts = {
@@ -204,7 +218,12 @@ def _checked_notes(notes: object) -> dict[str, Any]:
         for row in (rows if isinstance(rows, list) else [])[:MAX_LOG_ROWS]
         if isinstance(row, dict) and len(row) <= 50
     ]
-    return {**counts, "log": log}
+    said = notes.get("notes")
+    lines = [
+        _text(line, MAX_NOTE).replace("\n", " ")
+        for line in (said if isinstance(said, list) else [])[:MAX_NOTES]
+    ]
+    return {**counts, "log": log, "notes": lines}
 
 
 def _is_count(value: object) -> bool:

@@ -43,7 +43,8 @@ def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:
     if lacking := [path for path in frame["path"] if not (root / path).is_file()]:
         raise DataError(
             f"{len(lacking)} of {len(files)} images of {manifest.reference} are not in {root}: "
-            f"{first(lacking)}; put the data set there (a link will do)"
+            f"{first(lacking)}; htbench data download {manifest.reference}, or htbench data import "
+            f"{manifest.reference} PATH if you have them"
         )
     return files
 

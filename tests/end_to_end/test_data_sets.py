@@ -1,0 +1,375 @@
+"""From a folder of images to a leaderboard, for data sets whose images are files.
+
+The shipped icons are laid out as Office-Home, DomainNet and iWildCam are; their manifests are made
+by the same code as the real ones, and reduced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from benchmark.images.embedded import embedded_images
+from benchmark.images.store import Need, open_store, store_folder
+from benchmark.manifest import load_manifest
+from data_manifests.toml_writer import dumps, dumps_list
+from tests.end_to_end.conftest import Mini
+
+CLASSES, SEEN, PER_CLASS = 8, 4, 10
+FOLDERS = {"Art": "outline", "Real_World": "solid"}  # domain to the style of icons it is made of
+ALIAS = {"Art": "art", "Real_World": "Real World"}
+
+
+@dataclass
+class Place:
+    """A data folder of its own, a manifest of files, and the images as a user has them."""
+
+    data: Path
+    manifest: Path
+    images: Path
+    suite: Path
+
+    def htbench(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return Mini(self.suite, self.manifest, self.data).htbench(*arguments)
+
+    def data_command(self, name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return self.htbench("data", name, self.manifest, *arguments)
+
+
+def _icons() -> dict[str, dict[str, list[Image.Image]]]:
+    """Images by domain and class."""
+    icons = load_manifest("icons@1.0")
+    classes = dict(
+        zip(icons.table["image_id"].to_pylist(), icons.table["class"].to_pylist(), strict=True)
+    )
+    chosen = icons.classes[:CLASSES]
+    found: dict[str, dict[str, list[Image.Image]]] = {}
+    for domain, style in FOLDERS.items():
+        of_class = found.setdefault(domain, {name: [] for name in chosen})
+        for image_id, data in embedded_images(icons, style):
+            images = of_class.get(classes[image_id])
+            if images is not None and len(images) < PER_CLASS:
+                with Image.open(io.BytesIO(data)) as image:
+                    images.append(image.convert("RGB").resize((40, 36)))
+    return found
+
+
+def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
+    """Images under the folder names of a copy, and a manifest of them."""
+    rows = []
+    for domain, of_class in _icons().items():
+        for name, images in of_class.items():
+            for number, image in enumerate(images):
+                path = f"{domain}/{name}/{number:05}.jpg"
+                file = root / "images" / "Set_2016" / path.replace(domain, ALIAS[domain], 1)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                image.save(file, "JPEG", quality=90)
+                split = "train" if number < 7 else "test"
+                rows.append({"image_id": path.removesuffix(".jpg"), "domain": domain, "class": name,
+                             "split": split, "path": path})  # fmt: skip
+    (root / "images" / "Set_2016" / "README.txt").write_text("not an image")
+    icons = load_manifest("icons@1.0")
+    classes = list(icons.classes[:CLASSES])
+    document = dict(icons.document) | {
+        "name": "mini-home", "version": "0.1", "images": "folder", "classes": classes,
+    }  # fmt: skip
+    document["source"] = {**document["source"], "steps": 20}
+    document["recipe"] = {**document["recipe"], "steps": 10}
+    document |= changes
+    for gone in ("domains", "tasks", "mirrors"):
+        document.pop(gone, None)
+    arrays = {
+        "domains": [{"name": d, "folders": [d, ALIAS[d]]} for d in FOLDERS],
+        "tasks": [{"id": "Art-Real_World", "sources": ["Art"], "target": "Real_World",
+                   "seen": classes[:SEEN]}],
+    }  # fmt: skip
+    folder = root / "mini-home" / "0.1"
+    folder.mkdir(parents=True)
+    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
+    (folder / "manifest.toml").write_text(text)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "images.parquet")
+    suite = root / "mini-home.toml"
+    suite.write_text(
+        f'title = "A small home"\nmanifest = "{folder}"\ntasks = ["Art-Real_World"]\n'
+        'methods = ["source", "finetune", "oracle-finetune"]\nseeds = [0]\n'
+    )
+    return folder, root / "images", suite
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Place:
+    """An Office-Home of eight classes and two domains."""
+    manifest, images, suite = _write(tmp_path)
+    return Place(tmp_path / "data", manifest, images, suite)
+
+
+def _whole_way(place: Place, workspace: Path) -> str:
+    """Import, verify, run; the board that is printed."""
+    done = place.data_command("import", place.images)
+    assert done.returncode == 0, done.stderr + done.stdout
+    done = place.data_command("verify")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "are here and decodable" in done.stdout
+    done = place.htbench("run", "--suite", place.suite, "--workspace", workspace)
+    assert done.returncode == 0, done.stderr + done.stdout
+    board = place.htbench("leaderboard", "--suite", place.suite, "--workspace", workspace)
+    assert board.returncode == 0
+    return board.stdout
+
+
+def test_office_home_from_folder_to_board(home, tmp_path):
+    board = _whole_way(home, tmp_path / "ws")
+    assert "| finetune " in board
+    assert "n_seen = 12, n_missing = 12" in board
+    status = json.loads(home.htbench("data", "status", "--json").stdout)
+    assert {entry["dataset"] for entry in status} >= {"office-home@1.0", "domainnet@1.0"}
+
+
+def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path):
+    manifest, images, suite = _write(tmp_path, store="jpeg")
+    archives = []
+    for domain in FOLDERS:  # as DomainNet comes: an archive for each domain
+        archives.append(tmp_path / f"{domain}.zip")
+        with zipfile.ZipFile(archives[-1], "w") as made:
+            top = images / "Set_2016" / ALIAS[domain]
+            for file in sorted(top.rglob("*.jpg")):
+                made.write(file, f"{domain}/{file.relative_to(top).as_posix()}")
+    place = Place(tmp_path / "data", manifest, archives[0], suite)
+    first = place.data_command("import", archives[0])
+    assert first.returncode == 1
+    assert f"Real_World {CLASSES * PER_CLASS} of {CLASSES * PER_CLASS}" in first.stderr
+    place.images = archives[1]
+    board = _whole_way(place, tmp_path / "ws")
+    assert "| oracle-finetune (oracle) " in board
+    packs = list((tmp_path / "data" / "stores").rglob("*.pack"))
+    assert {path.stem for path in packs} >= {"test", "train-0"}
+    rows = {row["method"]: row for row in Mini.rows(tmp_path / "ws")}
+    assert all(row["status"] == "ok" for row in rows.values())
+
+
+def test_iwildcam_from_metadata_to_board(tmp_path, monkeypatch):
+    from tests.benchmark.test_expand import metadata_of_icons
+
+    metadata, images = metadata_of_icons(tmp_path)
+    data = tmp_path / "data"
+    place = Place(data, tmp_path, images, tmp_path / "none.toml")
+    done = place.htbench("manifest", "expand", "iwildcam@1.0", "--metadata", metadata,
+                         "--allow-unknown-metadata")  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+class TestVerify:
+    @pytest.fixture
+    def copy(self, home) -> Place:
+        """A local copy, copied and verified."""
+        assert home.data_command("import", home.images, "--copy").returncode == 0
+        assert home.data_command("verify").returncode == 0
+        self.root = home.data / "images" / "mini-home-0.1"
+        return home
+
+    def report(self, place: Place, code: int = 1) -> dict[str, Any]:
+        done = place.data_command("verify", "--json")
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+    def test_a_whole_copy(self, copy):
+        found = self.report(copy, 0)
+        assert found["ok"]
+        assert found["images"] == 2 * CLASSES * PER_CLASS
+        assert found["counts"][0] == ["Art", "test", CLASSES * 3, CLASSES * 3]
+        assert found["since"] is not None
+
+    def test_every_kind_of_difference_is_named(self, copy):
+        names = sorted((self.root / "Art").iterdir())
+        missing, damaged, changed, cut = (folder / "00000.jpg" for folder in names[:4])
+        missing.unlink()
+        damaged.write_bytes(b"not an image")
+        Image.new("RGB", (40, 36), "red").save(changed)
+        cut.write_bytes(cut.read_bytes()[:-200])
+        (self.root / "Art" / "extra.txt").touch()
+        found = self.report(copy)
+        relative = [path.relative_to(self.root).as_posix() for path in (missing, damaged, changed)]
+        assert found["missing"] == relative[:1]
+        assert list(found["damaged"]) == relative[1:2]
+        assert relative[2] in found["changed"]
+        assert found["truncated"] == [cut.relative_to(self.root).as_posix()]
+        assert found["unexpected"] == ["Art/extra.txt"]
+        said = copy.data_command("verify")
+        for words in ("1 missing", "1 cannot be decoded", "1 not of the manifest", "end too early"):
+            assert words in said.stdout
+        again = copy.data_command("import", copy.images)
+        assert again.stdout.startswith(f"{copy.images}: 1 images taken")
+
+    def test_no_copy_at_all(self, home):
+        done = home.data_command("verify")
+        assert done.returncode == 2
+        assert "htbench data download" in done.stderr
+
+    def test_remove_leaves_the_users_files(self, home):
+        assert home.data_command("import", home.images).returncode == 0
+        before = sorted(path for path in home.images.rglob("*") if path.is_file())
+        assert home.data_command("remove").returncode == 2  # nobody can be asked
+        assert home.data_command("remove", "--yes").returncode == 0
+        assert not (home.data / "images" / "mini-home-0.1").exists()
+        assert sorted(path for path in home.images.rglob("*") if path.is_file()) == before
+        assert home.data_command("remove", "--yes").returncode == 2
+
+
+class TestStore:
+    @pytest.fixture
+    def ready(self, home, monkeypatch) -> Place:
+        monkeypatch.setenv("HTBENCH_DATA", str(home.data))
+        assert home.data_command("import", home.images).returncode == 0
+        return home
+
+    def test_only_what_is_needed_is_built(self, ready):
+        manifest = load_manifest(ready.manifest)
+        store = open_store(manifest, "Real_World", need=Need(frozenset({1, 2}), test=False))
+        assert [label for _, label, _ in store.train_files(list(range(CLASSES)))] == [1, 2]
+        built = sorted(path.name for path in store.root.glob("*.u8"))
+        assert built == ["train-1.u8", "train-2.u8"]
+        more = open_store(manifest, "Real_World", need=Need(frozenset({2, 3}), test=True))
+        assert sorted(path.name for path in more.root.glob("*.u8")) == [
+            "test.u8", "train-1.u8", "train-2.u8", "train-3.u8",
+        ]  # fmt: skip
+
+    def test_pixels_are_those_of_an_antialiased_bilinear_resize(self, ready):
+        import numpy as np
+        import torch
+        from torchvision.transforms.functional import resize
+
+        manifest = load_manifest(ready.manifest)
+        store = open_store(manifest, "Art")
+        paths = dict(zip(*(manifest.table[n].to_pylist() for n in ("image_id", "path")),
+                         strict=True))  # fmt: skip
+        pixels = np.fromfile(store.test_file, np.uint8).reshape(-1, 3, 32, 32)
+        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
+        assert digests == sorted(digests)
+        for image_id, image in zip(store.test_ids, pixels, strict=True):
+            with Image.open(ready.data / "images" / "mini-home-0.1" / paths[image_id]) as opened:
+                whole = torch.from_numpy(np.asarray(opened.convert("RGB"))).permute(2, 0, 1)
+            expected = resize(whole, [32, 32], antialias=True).numpy().astype(int)
+            assert np.abs(expected - image).max() <= 1
+
+    def test_a_killed_build_goes_on_at_the_chunk_in_hand(self, ready, monkeypatch):
+        from benchmark.images import build
+
+        monkeypatch.setattr(build, "CHUNK", 5)
+        manifest, decoded = load_manifest(ready.manifest), []
+        real = build._decode_chunk
+
+        def stop_after_four(job: Any) -> int:
+            if len(decoded) == 4:
+                raise KeyboardInterrupt
+            decoded.append(job.out.name)
+            return real(job)
+
+        monkeypatch.setattr(build, "_decode_chunk", stop_after_four)
+        with pytest.raises(KeyboardInterrupt):
+            open_store(manifest, "Art")
+        folder = store_folder(manifest, "Art")
+        assert not list(folder.glob("*.json"))
+
+        def go_on(job: Any) -> int:
+            assert job.out.name not in decoded
+            return real(job)
+
+        monkeypatch.setattr(build, "_decode_chunk", go_on)
+        resumed = open_store(manifest, "Art")
+        assert not list((folder / ".chunks").iterdir())
+        before = {path.name: path.read_bytes() for path in folder.glob("*.u8")}
+        shutil.rmtree(folder)
+        monkeypatch.undo()
+        monkeypatch.setenv("HTBENCH_DATA", str(ready.data))
+        whole = open_store(manifest, "Art")
+        assert whole.index == resumed.index
+        assert {path.name: path.read_bytes() for path in folder.glob("*.u8")} == before
+
+    def test_a_large_build_uses_processes_and_gives_the_same_bytes(self, ready, monkeypatch):
+        from benchmark.images import build
+
+        manifest = load_manifest(ready.manifest)
+        alone = open_store(manifest, "Art")
+        before = {path.name: path.read_bytes() for path in alone.root.glob("*.u8")}
+        shutil.rmtree(alone.root)
+        monkeypatch.setattr(build, "POOL_FROM", 1)
+        told: list[tuple[int, int]] = []
+        open_store(manifest, "Art", lambda done, total: told.append((done, total)))
+        assert {path.name: path.read_bytes() for path in alone.root.glob("*.u8")} == before
+        assert told[-1] == (CLASSES * PER_CLASS, CLASSES * PER_CLASS)
+
+    def test_a_file_that_ends_too_early_is_used_and_noted(self, ready):
+        manifest = load_manifest(ready.manifest)
+        link = ready.data / "images" / "mini-home-0.1" / manifest.table["path"][0].as_py()
+        real = link.resolve()
+        real.write_bytes(real.read_bytes()[:-200])
+        store = open_store(manifest, manifest.table["domain"][0].as_py())
+        notes = [json.loads(path.read_text()) for path in store.root.glob("*.json")]
+        (truncated,) = [note["truncated"] for note in notes if note["truncated"]]
+        assert truncated == [manifest.table["image_id"][0].as_py()]
+
+    def test_images_that_lack_are_named_with_the_command_that_brings_them(self, ready):
+        shutil.rmtree(ready.data / "images")
+        done = ready.htbench("run", "--suite", ready.suite, "--workspace", ready.data / "ws")
+        assert done.returncode == 2
+        assert "160" in done.stderr or "80 of 80 images" in done.stderr
+        assert "htbench data import" in done.stderr
+        plan = ready.htbench("run", "--suite", ready.suite, "--dry-run", "--workspace",
+                             ready.data / "ws")  # fmt: skip
+        assert plan.returncode == 0
+        assert "htbench data download" in plan.stdout
+
+
+class TestWrongInput:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["import", "icons@1.0", "."], "ship with it"),
+            (["download", "icons@1.0"], "ship with it"),
+            (["remove", "icons@1.0"], "ship with it"),
+            (["verify", "nothing@1.0"], "no manifest"),
+            (["import", "office-home@1.0", "/nowhere"], "does not exist"),
+            (["download", "office-home@1.0"], "--accept-terms"),
+            (["verify", "office-home"], "there are no images"),
+        ],
+    )
+    def test_is_one_sentence(self, home, arguments, words):
+        done = home.htbench("data", *arguments)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_a_folder_without_images(self, home, tmp_path):
+        (tmp_path / "other" / "things").mkdir(parents=True)
+        done = home.data_command("import", tmp_path / "other")
+        assert done.returncode == 2
+        assert "it has: things" in done.stderr
+        assert "should end like Art/" in done.stderr
+
+    def test_two_copies_in_one_folder(self, home):
+        shutil.copytree(home.images / "Set_2016", home.images / "again")
+        done = home.data_command("import", home.images)
+        assert done.returncode == 2
+        assert "are both the image" in done.stderr
+
+    def test_not_an_archive(self, home, tmp_path):
+        (tmp_path / "x.zip").write_bytes(b"<html>Sign in</html>")
+        done = home.data_command("import", tmp_path / "x.zip")
+        assert done.returncode == 2
+        assert "a web page" in done.stderr
+
+    def test_icons_verify(self, home):
+        done = home.htbench("data", "verify", "icons@1.0", "--json")
+        assert json.loads(done.stdout) == {"ok": True, "reference": "icons@1.0", "images": 6786}
