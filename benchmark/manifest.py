@@ -282,12 +282,37 @@ def load_suite(name: str) -> Suite:
     Raises:
         ManifestError: it is not found or breaks a rule.
     """
-    shipped = packaged_manifests() / "suites"
-    path = Path(name) if name.endswith(".toml") else shipped / f"{name}.toml"
+    if name.endswith(".toml"):
+        path = Path(name)
+    else:
+        path = packaged_manifests() / "suites" / f"{name}.toml"
+        if _NAME.fullmatch(name) and not path.is_file():
+            path = _expanded_suite(name) or path
     if not path.is_file() or not (name.endswith(".toml") or _NAME.fullmatch(name)):
         known = ", ".join(known_suites())
         raise ManifestError(f"no suite {name!r}; known: {known}. Or give the path of a .toml file")
     return _check_suite(_read_toml(path), path)
+
+
+def _expanded_suite(name: str) -> Path | None:
+    """The suite that was written beside the expansion of a recipe.
+
+    Raises:
+        ManifestError: there are several, or the recipe has not been expanded.
+    """
+    found = sorted((data_folder() / "manifests" / name).glob(f"*/{name}.toml"))
+    if len(found) > 1:
+        raise ManifestError(
+            f"{name} has been expanded more than once; give the path of one of the suites: "
+            + ", ".join(map(str, found))
+        )
+    recipes = [r for r in published_recipes() if r.partition("@")[0] == name]
+    if recipes and not found:
+        raise ManifestError(
+            f"the suite {name} is made when its recipe is expanded: "
+            f"htbench manifest expand {recipes[-1]} --metadata metadata.csv"
+        )
+    return found[0] if found else None
 
 
 def known_suites() -> list[str]:

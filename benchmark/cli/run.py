@@ -193,6 +193,8 @@ def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
         )
     if as_json:
         print_json(rows)
+        for line in _lacking(cells):
+            click.echo(line, err=True)
         return
     print_table(
         [[r["task"], r["method"], r["seed"], r["state"], (r["key"] or "-")[:12]] for r in rows],
@@ -205,6 +207,38 @@ def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
         unknown = len(to_do) - len(known)
         rest = f"; no figure yet for {unknown}" if unknown else ""
         click.echo(f"cost, by earlier runs of the same methods here: {sum(known):.0f} s{rest}")
+        for line in _lacking(cells):
+            click.echo(line)
+
+
+def _lacking(cells: list[Cell]) -> list[str]:
+    """What the runs need and is not here, each with the command that brings it."""
+    from benchmark.cli.session import source_needs, target_needs
+    from benchmark.images.store import lacking_images
+    from benchmark.source import find_source
+    from benchmark.weights import find_initial, initial_name
+
+    manifest = cells[0].manifest
+    untrained = [spec for spec in {cell.source for cell in cells} if find_source(spec) is None]
+    needs = target_needs(cells)
+    for domain, need in source_needs(untrained).items():
+        needs[domain] = needs[domain] | need if domain in needs else need
+    lines = []
+    left = {domain: len(lacking_images(manifest, domain, need)) for domain, need in needs.items()}
+    if count := sum(left.values()):
+        each = ", ".join(f"{domain} {number}" for domain, number in sorted(left.items()) if number)
+        got = "htbench data download {0}, or " if manifest.document.get("mirrors") else ""
+        lines.append(
+            f"{count} images are not here ({each}): "
+            + f"{got}htbench data import {{0}} PATH".format(manifest.reference)
+        )
+    name = initial_name(manifest.document)
+    if untrained and name and find_initial(manifest.document) is None:
+        lines.append(
+            f"the initial weights {name} are not here: the first run downloads them, or "
+            f"htbench source train --manifest {manifest.reference} --weights FILE brings a file"
+        )
+    return lines
 
 
 def _chain(cell: Cell) -> list[Cell]:

@@ -146,6 +146,22 @@ def store_state(manifest: Manifest) -> tuple[int, int]:
     return len(built), len(manifest.domains)
 
 
+def find_store(manifest: Manifest, domain: str, need: Need = EVERYTHING) -> DomainStore | None:
+    """A domain's store if what is needed of it is there, else None; nothing is built."""
+    return _read(store_folder(manifest, domain), manifest, domain, need)
+
+
+def lacking_images(manifest: Manifest, domain: str, need: Need) -> list[str]:
+    """Paths of needed images that are neither in the store nor in the local copy."""
+    if manifest.document["images"] == "embedded" or find_store(manifest, domain, need) is not None:
+        return []
+    from benchmark.images.local import images_folder
+
+    root = images_folder(manifest)
+    members = _parts(manifest, domain, need).values()
+    return [path for part in members for _, path in part if not (root / path).is_file()]
+
+
 def open_store(
     manifest: Manifest,
     domain: str,
