@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from baselines.bn_stats import batch_norm_layers
+from baselines.bn_stats import require_batch_norm
 from benchmark import Method, Run, SourceModel, TargetData, fit
 
 
@@ -20,8 +20,9 @@ class BNAffine(Method):
     """
 
     name = "bn-affine"
+    needs = ("a BatchNorm layer",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """min over every layer's scale and shift of the mean of CE(z(x), y) over seen (x, y)."""
         model = source.copy()
-        return fit(model, target, run, train=nn.ModuleList(batch_norm_layers(model)))
+        return fit(model, target, run, train=nn.ModuleList(require_batch_norm(model)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from benchmark import Method, Run, SourceModel, TargetData
+from benchmark import Classifier, Method, NotApplicable, Run, SourceModel, TargetData
 
 
 @dataclass(frozen=True)
@@ -29,30 +29,45 @@ class BNStats(Method):
     """
 
     name = "bn-stats"
+    needs = ("a BatchNorm layer",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """mean = sum_b w_b m_b, var = sum_b w_b (v_b + m_b^2) - mean^2, w_b = |b| / N."""
         model = source.copy()
-        layers = batch_norm_layers(model)
-        moments = [torch.zeros(2, layer.num_features, dtype=torch.float64) for layer in layers]
-        hooks = [
-            layer.register_forward_pre_hook(partial(_pool, moment))
-            for layer, moment in zip(layers, moments, strict=True)
-        ]
-        for layer in layers:
-            layer.train()
-        order = torch.randperm(len(target), generator=run.stream("order")).to(run.device)
-        with torch.no_grad():
-            for batch in order.tensor_split(ceil(len(order) / run.recipe.batch_size)):
-                model(run.transforms.evaluate(target.images[batch]))
-        for layer, hook, moment in zip(layers, hooks, moments, strict=True):
-            hook.remove()
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            mean, square = moment / len(order)
-            layer.running_mean.copy_(mean)
-            layer.running_var.copy_((square - mean**2).clamp(min=0))
-        return model.eval()
+        require_batch_norm(model)
+        return reestimate(model, target, run)
+
+
+def reestimate(model: Classifier, target: TargetData, run: Run) -> Classifier:
+    """Give every BatchNorm layer of a model the statistics of the images, as ``bn-stats`` does.
+
+    A network without one is left as it is.
+
+    Returns:
+        ``model``, in evaluation mode.
+    """
+    layers = batch_norm_layers(model)
+    moments = [torch.zeros(2, layer.num_features, dtype=torch.float64) for layer in layers]
+    hooks = [
+        layer.register_forward_pre_hook(partial(_pool, moment))
+        for layer, moment in zip(layers, moments, strict=True)
+    ]
+    model.eval()
+    for layer in layers:
+        layer.train()
+    order = torch.randperm(len(target), generator=run.stream("order")).to(run.device)
+    batches = order.tensor_split(ceil(len(order) / run.recipe.batch_size)) if layers else ()
+    with torch.no_grad():
+        for batch in batches:
+            model(run.transforms.evaluate(target.images[batch]))
+    for layer, hook, moment in zip(layers, hooks, moments, strict=True):
+        hook.remove()
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        mean, square = moment / len(order)
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_((square - mean**2).clamp(min=0))
+    return model.eval()
 
 
 def _pool(moments: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -63,12 +78,16 @@ def _pool(moments: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> None:
 
 
 def batch_norm_layers(model: nn.Module) -> list[_BatchNorm]:
-    """The BatchNorm layers of a network.
+    """The BatchNorm layers of a network."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
+
+
+def require_batch_norm(model: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorm layers of a network that must have one.
 
     Raises:
-        ValueError: there is none.
+        NotApplicable: it has none.
     """
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    if not layers:
-        raise ValueError("not applicable: the network has no BatchNorm layer")
+    if not (layers := batch_norm_layers(model)):
+        raise NotApplicable("the network has no BatchNorm layer")
     return layers

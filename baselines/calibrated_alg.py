@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark import Classifier, Method, Run, SourceModel, TargetData, predict
+from benchmark import (
+    Classifier,
+    Method,
+    NotApplicable,
+    Run,
+    SourceModel,
+    TargetData,
+    predict,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class CalibratedALG(Method):
 
     name = "calibrated-alg"
     base = "finetune"
+    needs = ("two seen classes",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """argmax over c of z_c + gamma * 1(c in U)."""
@@ -59,11 +68,11 @@ def average_logit_gap(logits: Tensor, labels: Tensor, seen: Tensor) -> float:
         logits: float (N, C); ``labels``: int64 (N,), all of seen classes; ``seen``: bool (C,).
 
     Raises:
-        ValueError: with fewer than two seen classes, or no missing one, the gap is not defined.
+        NotApplicable: with fewer than two seen classes, or no missing one, the gap is not defined.
     """
     count = int(seen.sum())
     if count < 2 or count == len(seen):
-        raise ValueError(
+        raise NotApplicable(
             f"the average logit gap needs two seen classes and a missing one; there are {count} "
             f"seen and {len(seen) - count} missing"
         )

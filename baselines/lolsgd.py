@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from benchmark import Classifier, Method, Run, SourceModel, TargetData, cosine, fit
+from benchmark import Batch, Classifier, Method, Run, SourceModel, TargetData, cosine, fit
+
+Penalty = Callable[[Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,24 @@ class LOLSGD(Method):
     def train_locally(
         self, model: Classifier, source: SourceModel, target: TargetData, run: Run, factor: float
     ) -> None:
-        """Train one local model in place; combinations change what trains, or add to the loss."""
-        fit(model, target, run, steps=self.local_steps, rate=lambda _: factor)
+        """Train one local model in place, at the rate of its round."""
+        fit(
+            model,
+            target,
+            run,
+            train=self.part(model),
+            penalties=self.penalties(source, target),
+            steps=self.local_steps,
+            rate=lambda _: factor,
+        )
+
+    def part(self, model: Classifier) -> nn.Module:
+        """What of a local model trains: all of it. A combination may say otherwise."""
+        return model
+
+    def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
+        """What is added to the loss of a local model: nothing. Combinations add terms."""
+        return []
 
 
 def average_in(mean: dict[str, Tensor], state: dict[str, Tensor], count: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from baselines.lolsgd import LOLSGD
-from benchmark import Classifier, Run, SourceModel, TargetData, fit
+from benchmark import Classifier
 
 
 @dataclass(frozen=True)
@@ -18,15 +20,6 @@ class LOLSGDFrozenClassifier(LOLSGD):
 
     name = "lolsgd-frozen-classifier"
 
-    def train_locally(
-        self, model: Classifier, source: SourceModel, target: TargetData, run: Run, factor: float
-    ) -> None:
+    def part(self, model: Classifier) -> nn.Module:
         """min over the backbone of the mean of CE(z(x), y), the head held at W_S, b_S."""
-        fit(
-            model,
-            target,
-            run,
-            train=model.backbone,
-            steps=self.local_steps,
-            rate=lambda _: factor,
-        )
+        return model.backbone

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -26,6 +26,7 @@ PREDICTIONS_FILE = "predictions.parquet"
 WEIGHTS_FILE = "weights.safetensors"
 
 Status = Literal["ok", "failed", "not-applicable"]
+NOT_APPLICABLE: Final = "not-applicable"  # a status, and the kind of error that leads to it
 GAMMA_STAR = "gamma-star"  # a row that the scorer makes of finetune's; no method has that name
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -67,7 +68,7 @@ class RunRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     isolation: Sequence[str] = ()
     log: Sequence[Mapping[str, float]] = ()
-    notes: Sequence[str] = ()
+    notes: Sequence[str] = field(default_factory=list)
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
@@ -133,7 +134,7 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("manifest", "task", "method", "label", "track"), _is_text),
     "config": lambda v: isinstance(v, dict),
     "seed": _is_whole,
-    "status": lambda v: v in ("ok", "failed", "not-applicable"),
+    "status": lambda v: v in get_args(Status),
     "error": lambda v: v is None or (isinstance(v, dict) and all(map(_is_text, v.values()))),
     "predictions_sha256": lambda v: v is None or _is_digest(v),
     "weights_sha256": lambda v: v is None or _is_digest(v),

@@ -20,17 +20,20 @@ from typing import Any, TypeGuard
 from benchmark.errors import HTBenchError, MethodError
 from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
 from benchmark.folders import data_folder
+from benchmark.records import GAMMA_STAR
 
 GROUP = "holistic_transfer.methods"
 MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_CODE_BYTES = 64 << 20
 MAX_CODE_FILES = 2000
+MAX_NEEDS = 10
 MAX_TEXT = 200  # characters of a summary or of a setting
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 # The part of this package that computes predictions: a change of one of these changes every key.
 COMPUTES = (
+    "checkpoint.py",
     "images/augment.py",
     "images/build.py",
     "images/packed.py",
@@ -130,6 +133,7 @@ class MethodDescription:
     Attributes:
         code: what stands for the code in a run's key: SHA-256 of every file from outside
             installed distributions, and name, version and RECORD digest of the distributions.
+        needs: what the network or the task must have, in words.
     """
 
     source: MethodSource
@@ -140,6 +144,7 @@ class MethodDescription:
     track: str
     uses_features: bool
     code: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
 
     def configure(self, settings: Mapping[str, str]) -> dict[str, Value]:
         """All settings of the method: its defaults with some replaced (given as text)."""
@@ -310,6 +315,9 @@ def _checked(
         )
     if source.name is not None and name != source.name:
         raise MethodError(f"{source.origin}: entry point {source.name!r} leads to method {name!r}")
+    if name == GAMMA_STAR:
+        raise MethodError(f"{source.origin}: {name} is what the scorer makes of finetune's "
+                          "predictions; give the method another name")  # fmt: skip
     base, track, summary = answer.get("base"), answer.get("track"), answer.get("summary")
     if not (base is None or (isinstance(base, str) and _NAME.fullmatch(base))):
         raise MethodError(f"{source.origin}: base of {name} is {base!r}, not a method's name")
@@ -322,20 +330,28 @@ def _checked(
         )
     if not isinstance(summary, str):
         raise MethodError(f"{source.origin}: {name} has no summary")
-    summary = "".join(c if c.isprintable() else " " for c in summary.replace("``", ""))
+    needs = answer.get("needs", [])
+    if not _is_strings(needs):
+        raise MethodError(f"{source.origin}: needs of {name} is {needs!r}, not a tuple of strings")
     fields = tuple(_field(entry, name, source) for entry in _entries(answer.get("fields")))
     if len({f.name for f in fields}) != len(fields):
         raise MethodError(f"{source.origin}: {name} has two fields of one name")
     return MethodDescription(
         source=source,
         name=name,
-        summary=summary[:MAX_TEXT],
+        summary=_shown(summary),
         fields=fields,
         base=base,
         track=track,
         uses_features=answer.get("uses_features") is True,
         code=code,
+        needs=tuple(map(_shown, needs[:MAX_NEEDS])),
     )
+
+
+def _shown(text: str) -> str:
+    """A method's own words, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text.replace("``", ""))[:MAX_TEXT]
 
 
 def _entries(value: object) -> list[Mapping[str, Any]]:

@@ -89,6 +89,11 @@ class SourceSpec:
         return self._folder(self.key)
 
     @property
+    def checkpoints_folder(self) -> Path:
+        """Where a training that is under way keeps its last checkpoint."""
+        return self.folder.with_name(f"{self.folder.name}.training")
+
+    @property
     def imported_folder(self) -> Path:
         """Where an imported checkpoint is, or would be."""
         made_for = {"manifest": self.manifest.digest, "domains": list(self.domains)}

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmark.checkpoint import Checkpoints
 from benchmark.images.raw import Images
 from benchmark.method import Run, TargetData
 from benchmark.models import Classifier
@@ -74,6 +75,7 @@ def fit(
     steps: int | None = None,
     rate: Callable[[int], float] | None = None,
     after_step: Callable[[int], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Classifier:
     """Train a model in place by SGD with Nesterov momentum, as the recipe says.
 
@@ -91,6 +93,7 @@ def fit(
         steps: gradient steps; default the recipe's.
         rate: factor on the learning rates at a step; default a cosine over ``steps``.
         after_step: called after every step with the number of steps done.
+        checkpoints: keeps them, and brings back the last; for trainings that take hours.
 
     Returns:
         ``model``.
@@ -108,7 +111,7 @@ def fit(
         batch = Batch(model, images, target.labels[index])
         return sum((penalty(batch) for penalty in penalties), loss(batch))
 
-    _descend(step_loss, optimizer, len(target), run, steps, rate, after_step)
+    _descend(step_loss, optimizer, len(target), run, steps, rate, after_step, checkpoints)
     return model.eval()
 
 
@@ -144,6 +147,7 @@ def _descend(
     steps: int,
     rate: Callable[[int], float] | None,
     after_step: Callable[[int], None] | None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Gradient steps on the loss of index batches, with logging, progress and step counts."""
     rate = rate or (lambda step: cosine(step, steps))
@@ -152,7 +156,10 @@ def _descend(
     total = max(run.recipe.steps, run.total_steps + steps)
     every = max(1, total // LOG_ROWS)
     batches = index_batches(count, run.recipe.batch_size, run.stream("order"))
-    for step in range(steps):
+    begin = checkpoints.restore(optimizer) if checkpoints is not None else 0
+    for _ in range(begin):
+        next(batches)  # those that the steps before it had
+    for step in range(begin, steps):
         factor = rate(step)
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = base * factor
@@ -165,6 +172,8 @@ def _descend(
             _note(run, value, done, total)
         if after_step is not None:
             after_step(step + 1)
+        if checkpoints is not None:
+            checkpoints.after_step(step + 1, optimizer)
     run.total_steps += steps
     run.sequential_steps += steps
 

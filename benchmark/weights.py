@@ -20,6 +20,7 @@ from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.files import canonical_json, digest_file, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.download import download
+from benchmark.images.store import store_kind
 from benchmark.runs.converse import ask, converse
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def _job(manifest: Manifest, folder: Path) -> dict[str, Any]:
     return {
         "model": manifest.document["model"],
         "image_size": manifest.image_size,
+        "store": store_kind(manifest),
         "scratch": str(folder / "scratch"),
     }
 

@@ -12,9 +12,17 @@ if TYPE_CHECKING:
         calibration_curve,
         match_samples,
         score,
+        score_at_best_gamma,
     )
 
-__all__ = ["CalibrationCurve", "Scores", "calibration_curve", "match_samples", "score"]
+__all__ = [
+    "CalibrationCurve",
+    "Scores",
+    "calibration_curve",
+    "match_samples",
+    "score",
+    "score_at_best_gamma",
+]
 
 # Resolved on first use (PEP 562), so that `import leaderboard` costs a command line nothing.
 _HOME = dict.fromkeys(__all__, "leaderboard.scoring")

@@ -7,6 +7,7 @@ another, named table.
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from benchmark.manifest import Manifest, Suite
+from benchmark.records import NOT_APPLICABLE
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ COLUMNS = (
     Column("measured_adapt_seconds", "adapt s", 1, None),
 )
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
+FAILED = "failed"
 SOURCE, ORACLE = "source", "oracle-finetune"  # what disruption and the gap are measured from
 
 Row = Mapping[str, Any]  # of the results, with the columns of ``results.SCHEMA``
@@ -65,8 +68,11 @@ class Board:
         counts: (task, n_seen, n_missing).
         cells: one row per method label and task (and ``MEAN``): ``label, track, task, seeds,
             state`` and for each of ``COLUMNS`` its mean over seeds and, with suffix ``_std``, the
-            sample standard deviation. State is ``ok``, ``partial`` (seeds lack) or ``failed``.
+            sample standard deviation. State is ``ok``, ``partial`` (seeds lack), ``failed`` or
+            ``not-applicable``.
         problems: failed and missing cells by name.
+        not_applicable: methods that cannot work on some tasks, with the reason.
+        notes: what methods said of their own runs that a reader must know.
     """
 
     suite: Suite
@@ -75,6 +81,8 @@ class Board:
     counts: tuple[tuple[str, int, int], ...]
     cells: pd.DataFrame
     problems: tuple[str, ...]
+    not_applicable: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def labels(self) -> list[str]:
@@ -174,7 +182,14 @@ def _board(
         ),
     }
     return Board(
-        suite, name, context, _counts(suite, rows), pd.DataFrame(cells), _problems(suite, rows)
+        suite,
+        name,
+        context,
+        _counts(suite, rows),
+        pd.DataFrame(cells),
+        _problems(suite, rows),
+        _not_applicable(suite, rows),
+        _notes(suite, rows),
     )
 
 
@@ -208,31 +223,36 @@ def _number(value: float | None) -> float:
 
 
 def _cell(label: str, task: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
-    good, failed = _split(rows)
-    state = "failed" if failed else "ok" if len(good) == len(suite.seeds) else "partial"
+    good, state = _judged(rows, len(suite.seeds))
     # Never an average over what is left of a failure.
-    seeds = [] if failed else [{c.name: _number(row[c.name]) for c in COLUMNS} for row in good]
+    rest = () if state in (FAILED, NOT_APPLICABLE) else good
+    seeds = [{c.name: _number(row[c.name]) for c in COLUMNS} for row in rest]
     return {"label": label, "track": track, "task": task, "seeds": len(good), "state": state,
             **_over_seeds(seeds)}  # fmt: skip
 
 
 def _mean_cell(label: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
     """Mean over the suite's tasks, seed by seed; nothing where a cell of the grid is not there."""
-    good, failed = _split(rows)
-    whole = len(good) == len(suite.tasks) * len(suite.seeds)
-    state = "failed" if failed else "ok" if whole else "partial"
+    good, state = _judged(rows, len(suite.tasks) * len(suite.seeds))
+    by_seed = _grouped(good, lambda row: row["seed"]).values() if state == "ok" else ()
     seeds = [
         {c.name: statistics.fmean(_number(row[c.name]) for row in of_seed) for c in COLUMNS}
-        for of_seed in (_grouped(good, lambda row: row["seed"]).values() if whole else ())
+        for of_seed in by_seed
     ]
     return {"label": label, "track": rows[0]["track"], "task": MEAN, "seeds": len(seeds),
             "state": state, **_over_seeds(seeds)}  # fmt: skip
 
 
-def _split(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """Rows of runs that ended well, and of those that failed."""
+def _judged(rows: Iterable[Row], wanted: int) -> tuple[list[Row], str]:
+    """The rows of runs that ended well, and the state of a cell that wants so many of them."""
     by_status = _grouped(rows, lambda row: row["status"])
-    return by_status.get("ok", []), by_status.get("failed", [])
+    good = by_status.get("ok", [])
+    bad = next((status for status in (FAILED, NOT_APPLICABLE) if status in by_status), None)
+    return good, bad or ("ok" if len(good) == wanted else "partial")
+
+
+def _of_status(rows: Iterable[Row], status: str) -> list[Row]:
+    return [row for row in rows if row["status"] == status]
 
 
 def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -246,7 +266,7 @@ def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ...]:
-    good, _ = _split(rows)
+    good = _of_status(rows, "ok")
     found = {row["task"]: (row["task"], row["n_seen"], row["n_missing"]) for row in good}
     return tuple(found[task] for task in suite.tasks if task in found)
 
@@ -257,7 +277,7 @@ def _problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     problems = [
         f"failed: {row['label']} on {row['task']}, seed {row['seed']}: "
         f"{_first_line(row['error_message'])}"
-        for row in _split(rows)[1]
+        for row in _of_status(rows, FAILED)
     ]
     have = {(row["label"], row["task"], row["seed"]) for row in rows}
     labels = dict.fromkeys(row["label"] for row in rows)
@@ -269,6 +289,36 @@ def _problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
             if lacking:
                 problems.append(f"not run: {label} on {task}, {_seeds(lacking)}")
     return tuple(problems)
+
+
+def _not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Every method that cannot work on some tasks: which ones, and its reason."""
+    found = _grouped(
+        sorted(_of_status(rows, NOT_APPLICABLE), key=lambda row: (row["label"], row["seed"])),
+        lambda row: (row["label"], _first_line(row["error_message"])),
+    )
+    lines = []
+    for (label, reason), of_reason in found.items():
+        tasks = [task for task in suite.tasks if any(row["task"] == task for row in of_reason)]
+        where = "every task" if len(tasks) == len(suite.tasks) > 1 else ", ".join(tasks)
+        lines.append(f"{label} on {where}: {reason}")
+    return tuple(lines)
+
+
+def _notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
+    """What methods said of their own runs: the same words of several seeds are one line."""
+    said = _grouped(
+        (
+            {**row, "note": printable(note)}
+            for row in sorted(rows, key=lambda row: (row["label"], row["seed"]))
+            for note in json.loads(row["notes"] or "[]")
+        ),
+        lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
+    )
+    return tuple(
+        f"{label} on {suite.tasks[task]}, {_seeds([row['seed'] for row in of_note])}: {note}"
+        for (label, task, note), of_note in sorted(said.items())
+    )
 
 
 def _seeds(seeds: Sequence[int]) -> str:

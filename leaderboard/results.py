@@ -1,5 +1,8 @@
 """The results store: one row per run, computed from stored predictions, in ``results.parquet``.
 
+Beside the row of every run of ``finetune`` stands one of ``gamma-star``, which is no run: the same
+predictions, with the constant on the missing-class logits that the test labels say is best.
+
 The file is a function of the runs in the workspace. It is rebuilt under a lock and replaced by
 rename; rows whose predictions and scorer have not changed are taken over from the file before.
 """
@@ -21,9 +24,15 @@ import pyarrow.parquet as pq
 
 from benchmark.errors import RecordError, ScoringError, first
 from benchmark.manifest import Manifest
-from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, read_predictions
+from benchmark.records import (
+    GAMMA_STAR,
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    RunRecord,
+    read_predictions,
+)
 from leaderboard import scoring
-from leaderboard.scoring import Scores, match_samples, score
+from leaderboard.scoring import Scores, match_samples, score, score_at_best_gamma
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,11 +45,12 @@ METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
 MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", "finished")
 STEPS = ("total_steps", "sequential_steps")
 _SUMMED = (*STEPS, "measured_adapt_seconds")
+CALIBRATED = "finetune"  # whose predictions gamma-star is made of
 
 _TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
          "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "search",
          "track", "base", "predictions_sha256", "scorer_digest", "error_kind", "error_message",
-         "error_traceback", "environment", "isolation")  # fmt: skip
+         "error_traceback", "notes", "environment", "isolation")  # fmt: skip
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _TEXT),
@@ -71,8 +81,9 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
         manifests: those at hand. A run of another one keeps the scores it had, or has none.
 
     Returns:
-        One row per run with the columns of ``SCHEMA``, in the order of the keys. The cost of a
-        run that starts from another includes the other's.
+        One row per run, and of ``gamma-star`` one per run of ``finetune``, with the columns of
+        ``SCHEMA``, in the order of the keys. The cost of a run that starts from another includes
+        the other's.
 
     Raises:
         RecordError: a record or predictions file cannot be trusted.
@@ -89,6 +100,8 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
             _row(folder, record, before.get(record.key), known)
             for folder, record in _runs(workspace)
         ]
+        rows += _stars(rows, workspace, before, known)
+        rows.sort(key=lambda row: str(row["key"]))
         _add_cost_of_bases(rows)
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         if rows != list(before.values()):
@@ -120,8 +133,23 @@ def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScore
         scores = score(logits, labels, manifest.seen_mask(task))
     except ScoringError as error:
         raise ScoringError(f"{path}: {error}") from None
-    n_test = len(manifest.samples(task.target, "test").ids)
-    return TaskScores(**vars(scores), n_excluded=n_test - len(labels))
+    return _of_task(scores, manifest, task_id)
+
+
+def star_of_predictions(path: Path, manifest: Manifest, task_id: str) -> tuple[float, TaskScores]:
+    """Gamma* of a predictions file, and its scores there: see ``scoring.score_at_best_gamma``.
+
+    Args and errors are those of :func:`score_predictions`.
+    """
+    logits, labels = read_scored(path, manifest, task_id)
+    mask = manifest.seen_mask(manifest.task(task_id))
+    gamma, scores = score_at_best_gamma(logits, labels, mask)
+    return gamma, _of_task(scores, manifest, task_id)
+
+
+def _of_task(scores: Scores, manifest: Manifest, task_id: str) -> TaskScores:
+    n_test = len(manifest.samples(manifest.task(task_id).target, "test").ids)
+    return TaskScores(**vars(scores), n_excluded=n_test - scores.n_seen - scores.n_missing)
 
 
 def read_scored(
@@ -216,6 +244,7 @@ def _row(
         "error_traceback": error.get("traceback"),
         "environment": _json(record.environment),
         "isolation": _json(list(record.isolation)),
+        "notes": _json(list(record.notes)),
         **{name: record.cost.get(name) for name in STEPS},
         **{f"measured_{name}": record.cost.get(name) for name in MEASURED},
     }
@@ -224,6 +253,55 @@ def _row(
     # Half a surrogate pair (a file name in an error message) has no UTF-8.
     return {k: v.encode(errors="replace").decode() if isinstance(v, str) else v
             for k, v in row.items()}  # fmt: skip
+
+
+def star_key(key: str) -> str:
+    """The key of the row of ``gamma-star`` that is made of a run's predictions."""
+    return hashlib.sha256(_json({"base": key, "method": GAMMA_STAR}).encode()).hexdigest()
+
+
+def _stars(
+    rows: Iterable[Mapping[str, Any]],
+    workspace: Path,
+    before: Mapping[str, dict[str, Any]],
+    known: Mapping[str, Manifest],
+) -> Iterator[dict[str, Any]]:
+    """A row of ``gamma-star`` for every scored run of ``finetune``; of its own it costs nothing."""
+    for row in rows:
+        if row["method"] != CALIBRATED or row["overall"] is None:
+            continue
+        key = star_key(row["key"])
+        if scored := _star_scores(row, workspace, before.get(key), known):
+            yield {
+                **row,
+                **dict.fromkeys((*STEPS, *(f"measured_{name}" for name in MEASURED))),
+                "key": key,
+                "method": GAMMA_STAR,
+                "label": row["label"].replace(CALIBRATED, GAMMA_STAR, 1),
+                "track": "oracle",
+                "base": row["key"],
+                "notes": _json([]),
+                "measured_finished": row["measured_finished"],
+                **scored,
+            }
+
+
+def _star_scores(
+    base: Mapping[str, Any],
+    workspace: Path,
+    before: Mapping[str, Any] | None,
+    known: Mapping[str, Manifest],
+) -> dict[str, Any]:
+    """Gamma* and the metrics there; from the row before if nothing they depend on has changed."""
+    kept = ("predictions_sha256", "scorer_digest")
+    if before is not None and all(before[name] == base[name] for name in kept):
+        return {name: before[name] for name in ("config", *METRICS)}
+    manifest = known.get(base["manifest_digest"])
+    if manifest is None:
+        return {}
+    path = workspace / "runs" / base["key"] / PREDICTIONS_FILE
+    gamma, scores = star_of_predictions(path, manifest, base["task"])
+    return {**scores.as_dict(), "config": _json({"gamma": gamma})}
 
 
 def _add_cost_of_bases(rows: list[dict[str, Any]]) -> None:

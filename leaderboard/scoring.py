@@ -82,6 +82,13 @@ class CalibrationCurve:
     missing: FloatArray
 
 
+class BestGamma(NamedTuple):
+    """Gamma* in logits, and the scores with it."""
+
+    gamma: float
+    scores: Scores
+
+
 def score(
     logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
 ) -> Scores:
@@ -107,9 +114,43 @@ def score(
     (arXiv 2409.16223).
     """
     labels = _validate(logits, labels, seen)
+    return _scores(_pick(logits, seen), labels, seen, gamma=0.0)
+
+
+def score_at_best_gamma(
+    logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
+) -> BestGamma:
+    """Compute every metric at gamma*, the constant on the missing-class logits that is best.
+
+    Gamma* looks at test labels: it is an upper bound of what calibration can reach and no method
+    (Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024, arXiv 2409.16223). It maximises
+    the overall accuracy over the points of :func:`calibration_curve`; of equally good ones it is
+    the nearest to 0. ``ausuc`` and the metrics within a group are those without gamma: the curve
+    and its ends stay where they are.
+
+    Args:
+        logits: (N, C) float16, float32 or float64, finite.
+        labels: (N,) integers in [0, C).
+        seen: (C,) bool, true for the seen classes; every other class is missing.
+
+    Returns:
+        Gamma* in logits, and the scores there.
+
+    Raises:
+        ScoringError: As for ``score``.
+    """
+    labels = _validate(logits, labels, seen)
     picks = _pick(logits, seen)
+    sweep = _sweep(picks, labels, seen)
+    hits = sweep.seen_hits + sweep.missing_hits
+    best = sweep.gamma[hits == hits.max()]
+    gamma = float(best[np.abs(best).argmin()])
+    return BestGamma(gamma, _scores(picks, labels, seen, gamma))
+
+
+def _scores(picks: _Picks, labels: IntArray, seen: BoolArray, gamma: float) -> Scores:
     totals = np.bincount(labels, minlength=seen.size)
-    full = _hits_by_class(picks.plain(), labels, seen.size)
+    full = _hits_by_class(picks.at(gamma), labels, seen.size)
     within = _hits_by_class(np.where(seen[labels], picks.seen, picks.missing), labels, seen.size)
     everything = np.ones_like(seen)
     seen_micro, seen_macro = _accuracy(full, totals, seen)
@@ -304,10 +345,13 @@ class _Picks(NamedTuple):
     missing: IntArray  # best column of U
     margin: FloatArray  # max_S z - max_U z: the gamma at which the sample flips
 
-    def plain(self) -> IntArray:
-        """The argmax over all columns; an exact tie of the two groups goes to the lower index."""
-        winner = np.where(self.margin > 0, self.seen, self.missing)
-        return np.where(self.margin == 0, np.minimum(self.seen, self.missing), winner)
+    def at(self, gamma: float) -> IntArray:
+        """The argmax over all columns, gamma added to those of U, without the addition's rounding.
+
+        An exact tie of the two groups goes to the lower index.
+        """
+        winner = np.where(self.margin > gamma, self.seen, self.missing)
+        return np.where(self.margin == gamma, np.minimum(self.seen, self.missing), winner)
 
 
 class _Sweep(NamedTuple):
@@ -380,7 +424,7 @@ def _sweep(picks: _Picks, labels: IntArray, seen: BoolArray) -> _Sweep:
     if zero == margins.size or margins[zero] != 0:
         gamma[zero] = 0.0
         return _Sweep(gamma, seen_hits, missing_hits)
-    right = labels[picks.plain() == labels]
+    right = labels[picks.at(0.0) == labels]
     n_seen_right = np.count_nonzero(seen[right])
     return _Sweep(
         np.insert(gamma, zero + 1, 0.0),

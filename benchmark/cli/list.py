@@ -47,6 +47,7 @@ def methods(plugins: tuple[str, ...], as_json: bool) -> None:
             "fields": {f.name: f.default for f in m.fields},
             "base": m.base,
             "track": m.track,
+            "needs": list(m.needs),
             "from": m.source.origin,
             "summary": m.summary,
         }
@@ -58,8 +59,10 @@ def methods(plugins: tuple[str, ...], as_json: bool) -> None:
     rows: list[list[object]] = []
     for e in entries:
         settings = " ".join(f"{name}={value}" for name, value in e["fields"].items())
-        rows.append([e["method"], settings or "-", e["base"] or "-", e["track"], e["summary"]])
-    print_table(rows, ["method", "fields", "starts from", "track", "what it does"])
+        needs = ", ".join(e["needs"])
+        rows.append([e["method"], settings or "-", e["base"] or "-", needs or "-", e["track"],
+                     e["summary"]])  # fmt: skip
+    print_table(rows, ["method", "fields", "starts from", "needs", "track", "what it does"])
 
 
 @command.command()

@@ -12,6 +12,7 @@ from benchmark.cli.main import print_json
 if TYPE_CHECKING:
     from benchmark.manifest import Manifest
     from benchmark.records import RunRecord
+    from benchmark.runs.workspace import Workspace
 
 
 @click.command("score")
@@ -50,7 +51,8 @@ def command(run: str, task_id: str | None, suite_name: str, root: Path, as_json:
         record = RunRecord.read(folder)
         if record.status != "ok":
             message = (record.error or {}).get("message", "")
-            raise UsageError(f"run {record.key[:12]} failed and has no predictions: {message}")
+            what = "failed" if record.status == "failed" else "is not applicable"
+            raise UsageError(f"run {record.key[:12]} {what} and has no predictions: {message}")
         if task_id not in (None, record.task):
             raise UsageError(f"run {record.key[:12]} is of task {record.task}, not {task_id}")
         manifest = manifest_of(record, suite_name)
@@ -105,6 +107,8 @@ def find_run(name: str, root: Path) -> Path:
         raise UsageError(f"{name!r} is neither a file, nor a run's folder, nor (part of) its key")
     workspace = Workspace(root)
     found = sorted(workspace.runs.glob(f"{name}*/run.json"))
+    if not found:
+        _refuse_star(name, workspace)
     if len(found) != 1:
         keys = first(p.parent.name[:12] for p in found)
         what = f"{len(found)} runs begin with {name!r}: {keys}" if found else (
@@ -112,3 +116,21 @@ def find_run(name: str, root: Path) -> Path:
         )  # fmt: skip
         raise UsageError(what)
     return found[0].parent
+
+
+def _refuse_star(name: str, workspace: Workspace) -> None:
+    """A row of gamma-star is no run.
+
+    Raises:
+        UsageError: its key is meant; the message names the run that it is made of.
+    """
+    from benchmark.errors import UsageError
+    from leaderboard.results import star_key
+
+    for path in sorted(workspace.runs.glob("*/run.json")):
+        key = path.parent.name
+        if star_key(key).startswith(name):
+            raise UsageError(
+                f"{name} is the row of gamma-star that is made of run {key[:12]}; "
+                f"`htbench show {key[:12]}` shows both"
+            )

@@ -155,10 +155,10 @@ class Bars:
         self._bars.update(self._jobs[name], completed=done, total=total)
 
     def end(self, name: str, note: str) -> None:
-        """Take the job's bar away; a failure stays to be read."""
+        """Take the job's bar away; what gave no predictions stays to be read."""
         self._bars.remove_task(self._jobs.pop(name))
         self._bars.advance(self._all)
-        if note.startswith("failed"):
+        if note.startswith(("failed", "not applicable")):
             self._bars.console.print(plain(f"{name}: {note}"), markup=False, highlight=False)
 
     def __enter__(self) -> Self:

@@ -34,11 +34,17 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
     from benchmark.cli.score import find_run, manifest_of
     from benchmark.records import PREDICTIONS_FILE, RunRecord
     from leaderboard.per_class import per_class
-    from leaderboard.results import read_scored, score_predictions
+    from leaderboard.results import (
+        CALIBRATED,
+        read_scored,
+        score_predictions,
+        star_of_predictions,
+    )
 
     folder = find_run(run, root)
     record = RunRecord.read(folder)
     scores: dict[str, Any] = {}
+    star: dict[str, Any] = {}
     classes: list[dict[str, Any]] = []
     if record.status == "ok":
         manifest = manifest_of(record, suite_name)
@@ -46,14 +52,19 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
         path = folder / PREDICTIONS_FILE
         scores = score_predictions(path, manifest, record.task).as_dict()
         logits, labels = read_scored(path, manifest, record.task)
+        if record.method == CALIBRATED:
+            gamma, best = star_of_predictions(path, manifest, record.task)
+            star = {"gamma": gamma, **best.as_dict()}
         rows = per_class(logits, labels, manifest.seen_mask(task), manifest.classes)
         classes = [dataclasses.asdict(row) for row in rows]
     if as_json:
-        print_json({**dataclasses.asdict(record), "scores": scores, "classes": classes})
+        print_json({**dataclasses.asdict(record), "scores": scores, "gamma_star": star,
+                    "classes": classes})  # fmt: skip
         return
     _print_record(record, folder)
     _print_search(record)
     _print_scores(scores)
+    _print_star(star)
     _print_curve(record)
     _print_classes(classes)
     _print_key(record)
@@ -82,6 +93,8 @@ def _print_record(record: RunRecord, folder: Path) -> None:
     }
     for name, value in facts.items():
         click.echo(f"  {name:<12} {printable(str(value))}")
+    for note in record.notes:
+        click.echo(f"\n  {printable(note)}")
     if record.error is not None:
         click.echo(f"\n{record.error['kind']}: {printable(record.error['message'])}")
         for line in record.error["traceback"].splitlines():
@@ -118,6 +131,13 @@ def _print_scores(scores: dict[str, Any]) -> None:
     print_table(rows, headers)
     excluded = f", n_excluded = {scores['n_excluded']}" if scores["n_excluded"] else ""
     click.echo(f"n_seen = {scores['n_seen']}, n_missing = {scores['n_missing']}{excluded}")
+
+
+def _print_star(star: dict[str, Any]) -> None:
+    """What the row of gamma-star says, which the scorer makes of this run."""
+    if star:
+        shown = ", ".join(f"{name} {star[name]:.2f}" for name in ("overall", "seen", "missing"))
+        click.echo(f"gamma-star (oracle): {shown} with {star['gamma']:+.4g} on missing logits")
 
 
 def _print_curve(record: RunRecord) -> None:

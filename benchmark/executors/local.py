@@ -9,8 +9,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from benchmark.checkpoint import checkpoint_step
 from benchmark.images.store import DomainStore
-from benchmark.records import RunRecord
+from benchmark.records import NOT_APPLICABLE, RunRecord
 from benchmark.runs.execute import execute_run, fail_run, train_source
 from benchmark.runs.isolate import ForkServer
 from benchmark.runs.plan import RunSpec
@@ -70,6 +71,9 @@ class LocalExecutor:
 
         def train(spec: SourceSpec) -> SourceCheckpoint:
             name = f"source model {spec.name}"
+            if done := checkpoint_step(spec.checkpoints_folder, spec.key):
+                steps = spec.manifest.document["source"]["steps"]
+                name += f", resumed at step {done} of {steps}"
             self.reporter.begin(name)
             with source_lock(spec), self.workspace.temporary() as folder:
                 made = find_source(spec)  # another driver may have been faster
@@ -116,7 +120,7 @@ class LocalExecutor:
         self.reporter.begin(spec.name)
         self.workspace.note("start", spec.key, spec.name)
         if (problem := self._base_problem(spec)) is not None:
-            record = fail_run(spec, self.workspace, problem)
+            record = fail_run(spec, self.workspace, **problem)
         else:
             record = execute_run(
                 self.server,
@@ -127,15 +131,20 @@ class LocalExecutor:
                 keep_weights=keep_weights,
             )
         self.workspace.note(record.status, spec.key, spec.name)
-        failure = record.error["message"].partition("\n")[0] if record.error else ""
-        seconds = f"{record.cost.get('wall_seconds', 0):.1f} s"
-        self.reporter.end(spec.name, f"failed: {failure}" if failure else seconds)
+        self.reporter.end(spec.name, _how_it_ended(record))
         return record
 
-    def _base_problem(self, spec: RunSpec) -> str | None:
-        if spec.base and self.workspace.finished(spec.base.key, weights=True) is None:
-            return f"its base run ({spec.base.name}) failed or gave no weights to start from"
-        return None
+    def _base_problem(self, spec: RunSpec) -> dict[str, str] | None:
+        """The kind of error and the message of a run that has no base to start from."""
+        if spec.base is None or self.workspace.finished(spec.base.key, weights=True) is not None:
+            return None
+        base = self.workspace.finished(spec.base.key)
+        if base is not None and base.status == NOT_APPLICABLE:
+            reason = (base.error or {}).get("message", "")
+            message = f"it starts from {spec.base.cell.label}, which is not applicable: {reason}"
+            return {"kind": NOT_APPLICABLE, "message": message}
+        message = f"its base run ({spec.base.name}) failed or gave no weights to start from"
+        return {"kind": "base", "message": message}
 
     def _steps(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.step(name, done, total)
@@ -167,6 +176,14 @@ class LocalExecutor:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise
         return results
+
+
+def _how_it_ended(record: RunRecord) -> str:
+    if record.error is None:
+        return f"{record.cost.get('wall_seconds', 0):.1f} s"
+    what = "not applicable" if record.status == NOT_APPLICABLE else record.status
+    reason = record.error["message"].partition("\n")[0]
+    return f"{what}: {reason}"
 
 
 def _ready(

@@ -31,12 +31,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import numerics
+from benchmark.checkpoint import Checkpoints
 from benchmark.errors import NotApplicable
 from benchmark.files import digest_file
 from benchmark.images.augment import Transforms
 from benchmark.images.raw import Images, join, open_images
 from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
 from benchmark.models import Classifier, all_finite, build, load_backbone, weights_of
+from benchmark.records import NOT_APPLICABLE
 from benchmark.registry import installed_folders
 from benchmark.runs import wire
 from benchmark.runs.sandbox import Sandbox
@@ -79,7 +81,7 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
     try:
         answer = {"done": jobs[job["kind"]](_Job(channel, sandbox, job))}
     except NotApplicable as error:
-        answer = {"failed": {"kind": "not-applicable", "message": _words(error)[:MAX_TEXT]}}
+        answer = {"failed": {"kind": NOT_APPLICABLE, "message": _words(error)[:MAX_TEXT]}}
     except Exception as error:
         kind = "contract" if isinstance(error, ContractError) else "exception"
         answer = {
@@ -135,7 +137,10 @@ class _Job:
         tempfile.tempdir = None
         _limit_files(self.settings["file_limit"])
         os.chdir(scratch)
-        facts = self.sandbox.lock(read=read, listed=listed, write=[scratch])
+        write = [scratch]
+        if kept := self.settings.get("checkpoints"):  # of a source training: no method's code
+            write.append(Path(kept["folder"]))
+        facts = self.sandbox.lock(read=read, listed=listed, write=write)
         self.tell(locked=list(facts))
 
 
@@ -341,14 +346,16 @@ def _train_source(job: _Job) -> dict[str, Any]:
     run = _start(job)
     target = _open_training(job.settings)
     initial = safetensors.torch.load_file(path) if (path := job.settings["initial"]) else {}
-    job.lock()
-    job.tell(started=True)
     torch.manual_seed(numerics.derive(job.settings["seed"], "global"))
     model = build(job.settings["model"], len(job.settings["classes"]))
     if initial:
         load_backbone(model, initial, job.settings["model"])
+    kept = job.settings["checkpoints"]
+    checkpoints = Checkpoints(Path(kept["folder"]), kept["key"], model, run, kept["seconds"])
+    job.lock()
+    job.tell(started=True)
     model = model.to(run.device)
-    fit(model, _to(target, run.device), run)
+    fit(model, _to(target, run.device), run, checkpoints=checkpoints)
     if not all_finite(model):
         raise ContractError("the trained source model holds values that are not finite")
     job.tell(adapted={"total_steps": run.total_steps})

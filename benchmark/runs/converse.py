@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import RunError
-from benchmark.records import WEIGHTS_FILE
+from benchmark.records import NOT_APPLICABLE, WEIGHTS_FILE
 from benchmark.runs.isolate import GONE
 
 if TYPE_CHECKING:
@@ -141,7 +141,9 @@ def _check_in_time(outcome: Outcome) -> None:
     assert outcome.error is not None
     if outcome.error["kind"] == NOT_APPLICABLE and outcome.weights is not None:
         outcome.error["kind"] = "contract"
-        outcome.error["message"] = f"not applicable, said after adapting: {outcome.error['message']}"
+        outcome.error["message"] = (
+            f"not applicable, said after adapting: {outcome.error['message']}"
+        )
 
 
 def _no_progress(done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark import checkpoint
 from benchmark.errors import DataError, MethodError, RunError
 from benchmark.files import digest_file
 from benchmark.images.store import DomainStore, store_kind
 from benchmark.records import (
+    NOT_APPLICABLE,
     PREDICTIONS_FILE,
     RECORD_FILE,
     WEIGHTS_FILE,
     RunRecord,
+    Status,
     write_predictions,
 )
 from benchmark.registry import MethodSource
@@ -81,12 +85,17 @@ def train_source(
             entry for domain in spec.domains for entry in _train(stores[domain], classes)
         ],
         "initial": initial_path(document),
+        "checkpoints": {"folder": str(spec.checkpoints_folder), "key": spec.key,
+                        "seconds": checkpoint.SECONDS},
     }  # fmt: skip
+    spec.checkpoints_folder.mkdir(parents=True, exist_ok=True)
     outcome = _with_tests(server, job, spec, stores, folder, progress)
     if outcome.error is not None:
         raise RunError(f"training the source model of {spec.name} failed: {_words(outcome)}")
     assert outcome.weights is not None
-    return save_source(spec, outcome.weights.read_bytes(), _facts(spec, stores, outcome))
+    made = save_source(spec, outcome.weights.read_bytes(), _facts(spec, stores, outcome))
+    shutil.rmtree(spec.checkpoints_folder, ignore_errors=True)
+    return made
 
 
 def import_source(
@@ -208,7 +217,8 @@ def execute_run(
         keep_weights: whether the adapted weights are kept for a run that starts from them.
 
     Returns:
-        The record; a method's failure is a record with status ``failed``, not an exception.
+        The record; a method's failure is a record with status ``failed``, not an exception, and
+        so is that it does not apply.
     """
     cell = spec.cell
     with workspace.temporary() as folder:
@@ -227,9 +237,9 @@ def execute_run(
     return record
 
 
-def fail_run(spec: RunSpec, workspace: Workspace, message: str) -> RunRecord:
-    """Record a run that could not be started, such as one whose base failed."""
-    outcome = Outcome(error={"kind": "base", "message": message, "traceback": ""})
+def fail_run(spec: RunSpec, workspace: Workspace, message: str, kind: str = "base") -> RunRecord:
+    """Record a run that could not be started, such as one whose base failed or does not apply."""
+    outcome = Outcome(error={"kind": kind, "message": message, "traceback": ""})
     record = _record(spec, outcome, {})
     with workspace.new_run(spec.key) as building:
         (building / RECORD_FILE).write_bytes(record.to_bytes())
@@ -342,7 +352,7 @@ def _record(spec: RunSpec, outcome: Outcome, sums: Mapping[str, str]) -> RunReco
         config=dict(cell.config),
         track=cell.method.track,
         seed=cell.seed,
-        status="ok" if outcome.error is None else "failed",
+        status=_status(outcome),
         error=outcome.error,
         predictions_sha256=sums.get("predictions_sha256"),
         weights_sha256=sums.get("weights_sha256"),
@@ -350,4 +360,11 @@ def _record(spec: RunSpec, outcome: Outcome, sums: Mapping[str, str]) -> RunReco
         environment={"htbench": version("holistic-transfer-bench"), **outcome.facts},
         isolation=outcome.isolation,
         log=outcome.notes.get("log", []),
+        notes=outcome.notes.get("notes", []),
     )
+
+
+def _status(outcome: Outcome) -> Status:
+    if outcome.error is None:
+        return "ok"
+    return NOT_APPLICABLE if outcome.error["kind"] == NOT_APPLICABLE else "failed"

@@ -26,7 +26,13 @@ from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
 from benchmark.files import new_folder
-from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, WEIGHTS_FILE, RunRecord
+from benchmark.records import (
+    NOT_APPLICABLE,
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    RunRecord,
+)
 
 JOURNAL_FILE = "journal.jsonl"
 LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
@@ -52,7 +58,9 @@ class Workspace:
         return self.runs / key
 
     def finished(self, key: str, *, weights: bool = False) -> RunRecord | None:
-        """The record of a run that ended well and has its files, or None.
+        """The record of a run that need not be done again, or None.
+
+        It ended well and has its files; or its method is not applicable, which will not change.
 
         Args:
             key: the run's key.
@@ -65,6 +73,8 @@ class Workspace:
             record = RunRecord.read(folder)
         except RecordError:
             return None  # damaged: run it again
+        if record.status == NOT_APPLICABLE:
+            return None if weights else record
         if record.status != "ok" or not (folder / PREDICTIONS_FILE).is_file():
             return None
         if weights and not (folder / WEIGHTS_FILE).is_file():

@@ -21,7 +21,10 @@ def to_csv(boards: Sequence[Board]) -> str:
 
 
 def to_json(boards: Sequence[Board]) -> str:
-    """A list of tables with their context, counts, cells and problems; absent values are null."""
+    """A list of tables with their context, counts, cells and what is said of them.
+
+    Absent values are null.
+    """
     found = [
         {
             "table": board.name,
@@ -35,6 +38,8 @@ def to_json(boards: Sequence[Board]) -> str:
                 for row in _ordered(board).to_dict("records")
             ],
             "problems": list(board.problems),
+            "not_applicable": list(board.not_applicable),
+            "notes": list(board.notes),
         }
         for board in boards
     ]

@@ -12,6 +12,7 @@ from leaderboard.board import COLUMNS, MEAN, Board, Column
 
 # What Markdown would obey in text of strangers. An underscore inside a word is only itself.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
@@ -28,7 +29,8 @@ def _board(board: Board) -> str:
         "- accuracies in per cent over all classes; disruption: missing accuracy of the source "
         "model less the method's; gap closed: per cent of the way from source to oracle-finetune, "
         "overall",
-        "- oracle: was given missing-class training data; shown, not ranked",
+        "- oracle: looked at missing-class training data, or at test labels (gamma-star: finetune "
+        "with the best constant on its missing-class logits); shown, not ranked",
         "",
     ]
     if len(board.suite.tasks) > 1:
@@ -38,6 +40,10 @@ def _board(board: Board) -> str:
         lines += [_heading(task, board, [task]), "", _table(board, task), ""]
     if board.problems:
         lines += ["## Not in the table", "", *(f"- {_literal(p)}" for p in board.problems), ""]
+    if board.not_applicable:
+        lines += ["## Not applicable", "", *(f"- {_literal(p)}" for p in board.not_applicable), ""]
+    if board.notes:
+        lines += ["## Notes", "", *(f"- {_literal(note)}" for note in board.notes), ""]
     return "\n".join(lines)
 
 
@@ -57,7 +63,7 @@ def _table(board: Board, task: str) -> str:
     rows = []
     for label in board.labels:
         cell = cells[label]
-        note = " (failed)" if cell["state"] == "failed" else ""
+        note = _STATES.get(cell["state"], "")
         if cell["state"] == "partial" and cell["seeds"]:
             note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
         if cell["track"] == "oracle":

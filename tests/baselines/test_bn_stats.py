@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from baselines.bn_stats import BNStats
-from benchmark import Classifier, SourceModel
+from benchmark import Classifier, NotApplicable, SourceModel
 
 
 def layers_of(model):
@@ -93,5 +93,5 @@ def test_no_weight_moves_and_no_hook_stays(source, target, new_run, moved):
 
 def test_it_wants_batch_norm(target, new_run):
     plain = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 6))
-    with pytest.raises(ValueError, match="not applicable: the network has no BatchNorm layer"):
+    with pytest.raises(NotApplicable, match="the network has no BatchNorm layer"):
         BNStats().adapt(SourceModel(plain, ""), target, new_run())

@@ -13,7 +13,7 @@ from baselines.bn_affine import BNAffine
 from baselines.frozen_classifier import FrozenClassifier
 from baselines.linear_probe import LinearProbe
 from baselines.source import Source
-from benchmark import Classifier, SourceModel, predict
+from benchmark import Classifier, NotApplicable, SourceModel, predict
 
 
 def cosine_factors(steps):
@@ -62,7 +62,7 @@ def test_bn_affine_trains_batch_norm_alone(source, target, new_run, naive_fit, s
 
 def test_bn_affine_wants_batch_norm(target, new_run):
     plain = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 6))
-    with pytest.raises(ValueError, match="not applicable: the network has no BatchNorm layer"):
+    with pytest.raises(NotApplicable, match="the network has no BatchNorm layer"):
         BNAffine().adapt(SourceModel(plain, ""), target, new_run())
 
 

@@ -44,6 +44,7 @@ RECORD = RunRecord(
     environment={"torch": "2.6.0"},
     isolation=["child-process"],
     log=[{"step": 1, "loss": 0.5}],
+    notes=["a fallback was taken"],
 )
 
 
