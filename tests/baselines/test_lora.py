@@ -1,0 +1,75 @@
+"""Low-rank changes against peft's, and what they leave alone."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from baselines.lora import LoRA, LowRank, adapted_layers
+
+
+def test_forward_is_pefts(source, new_run):
+    """The same A and B in peft's layers give the same logits."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft imports what this project has not
+        peft = pytest.importorskip("peft")
+
+    from torch.nn.utils.parametrize import register_parametrization
+
+    ours, theirs = source.copy(), source.copy()
+    names = [n for n, m in theirs.backbone.named_modules() if isinstance(m, nn.Conv2d)]
+    config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=names, lora_dropout=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = peft.get_peft_model(theirs.backbone, config)
+    random = torch.Generator().manual_seed(2)
+    layers = adapted_layers(ours)
+    pairs = [m for m in wrapped.modules() if hasattr(m, "lora_A") and len(m.lora_A)]
+    assert len(pairs) == len(layers) == 4
+    for layer, pair in zip(layers, pairs, strict=True):
+        change = LowRank(layer.weight, 3, 5.0, random)
+        with torch.no_grad():
+            change.up.copy_(torch.randn(change.up.shape, generator=random))
+            a, b = pair.lora_A["default"].weight, pair.lora_B["default"].weight
+            a.copy_(change.down.view(a.shape))
+            b.copy_(change.up.view(b.shape))
+        register_parametrization(layer, "weight", change)
+    images = torch.randn(5, 3, 16, 16, generator=random)
+    with torch.no_grad():
+        expected = theirs.head.eval()(wrapped.eval()(images))
+        torch.testing.assert_close(ours.eval()(images), expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(expected, source.logits(images), atol=1e-2)
+
+
+def test_only_weights_of_layers_and_the_head_move(source, target, new_run, moved):
+    model = LoRA().adapt(source, target, new_run())
+    convolutions = {f"backbone.{i}.weight" for i in (0, 3, 7, 11)}
+    names = moved(model, source.copy())
+    assert {"head.weight", "head.bias"} <= names
+    rest = names - {"head.weight", "head.bias"}
+    layers = {n for n, m in source.copy().named_modules() if isinstance(m, nn.Conv2d)}
+    assert rest == {f"{name}.weight" for name in layers}, convolutions
+    assert not any(hasattr(module, "parametrizations") for module in model.modules())
+
+
+def test_the_change_has_the_rank(source, target, new_run):
+    model = LoRA(rank=2).adapt(source, target, new_run())
+    start = source.copy()
+    for new, old in zip(adapted_layers(model), adapted_layers(start), strict=True):
+        change = (new.weight - old.weight).detach().double().flatten(1)
+        values = torch.linalg.svdvals(change)
+        assert values[1] > 1e-7
+        assert values[2] < 1e-5 * values[0]
+
+
+def test_before_the_first_step_nothing_has_changed(source, target, new_run, moved):
+    model = LoRA().adapt(source, target, new_run(head_lr=0.0, backbone_lr=0.0))
+    assert not moved(model, source.copy())
+
+
+def test_a_rank_below_one(source, target, new_run):
+    with pytest.raises(ValueError, match="rank is 0"):
+        LoRA(rank=0).adapt(source, target, new_run())
