@@ -1,8 +1,5 @@
 """The results store: one row per run, computed from stored predictions, in ``results.parquet``.
 
-Beside the row of every run of ``finetune`` stands one of ``gamma-star``, which is no run: the same
-predictions, with the constant on the missing-class logits that the test labels say is best.
-
 The file is a function of the runs in the workspace. It is rebuilt under a lock and replaced by
 rename; rows whose predictions and scorer have not changed are taken over from the file before.
 """
@@ -81,9 +78,8 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
         manifests: those at hand. A run of another one keeps the scores it had, or has none.
 
     Returns:
-        One row per run, and of ``gamma-star`` one per run of ``finetune``, with the columns of
-        ``SCHEMA``, in the order of the keys. The cost of a run that starts from another includes
-        the other's.
+        One row per run with the columns of ``SCHEMA``, in the order of the keys. The cost of a
+        run that starts from another includes the other's.
 
     Raises:
         RecordError: a record or predictions file cannot be trusted.
@@ -100,7 +96,6 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
             _row(folder, record, before.get(record.key), known)
             for folder, record in _runs(workspace)
         ]
-        rows += _stars(rows, workspace, before, known)
         rows.sort(key=lambda row: str(row["key"]))
         _add_cost_of_bases(rows)
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -258,50 +253,6 @@ def _row(
 def star_key(key: str) -> str:
     """The key of the row of ``gamma-star`` that is made of a run's predictions."""
     return hashlib.sha256(_json({"base": key, "method": GAMMA_STAR}).encode()).hexdigest()
-
-
-def _stars(
-    rows: Iterable[Mapping[str, Any]],
-    workspace: Path,
-    before: Mapping[str, dict[str, Any]],
-    known: Mapping[str, Manifest],
-) -> Iterator[dict[str, Any]]:
-    """A row of ``gamma-star`` for every scored run of ``finetune``; of its own it costs nothing."""
-    for row in rows:
-        if row["method"] != CALIBRATED or row["overall"] is None:
-            continue
-        key = star_key(row["key"])
-        if scored := _star_scores(row, workspace, before.get(key), known):
-            yield {
-                **row,
-                **dict.fromkeys((*STEPS, *(f"measured_{name}" for name in MEASURED))),
-                "key": key,
-                "method": GAMMA_STAR,
-                "label": row["label"].replace(CALIBRATED, GAMMA_STAR, 1),
-                "track": "oracle",
-                "base": row["key"],
-                "notes": _json([]),
-                "measured_finished": row["measured_finished"],
-                **scored,
-            }
-
-
-def _star_scores(
-    base: Mapping[str, Any],
-    workspace: Path,
-    before: Mapping[str, Any] | None,
-    known: Mapping[str, Manifest],
-) -> dict[str, Any]:
-    """Gamma* and the metrics there; from the row before if nothing they depend on has changed."""
-    kept = ("predictions_sha256", "scorer_digest")
-    if before is not None and all(before[name] == base[name] for name in kept):
-        return {name: before[name] for name in ("config", *METRICS)}
-    manifest = known.get(base["manifest_digest"])
-    if manifest is None:
-        return {}
-    path = workspace / "runs" / base["key"] / PREDICTIONS_FILE
-    gamma, scores = star_of_predictions(path, manifest, base["task"])
-    return {**scores.as_dict(), "config": _json({"gamma": gamma})}
 
 
 def _add_cost_of_bases(rows: list[dict[str, Any]]) -> None:

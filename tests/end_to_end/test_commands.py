@@ -93,7 +93,7 @@ def test_the_board_in_every_format(htbench, mini, finished, at, tmp_path):
     assert printed["markdown"] == finished.first.stdout
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
     (table,) = json.loads(printed["json"])
-    assert len(lines) == len(table["cells"]) == 5 * 3  # gamma-star is the fifth
+    assert len(lines) == len(table["cells"]) == 4 * 3
     rows = [
         r for r in finished.rows() if r["method"] == "finetune" and r["task"] == "solid-outline"
     ]
