@@ -113,7 +113,7 @@ def hear(tmp_path: Path) -> Callable[..., Outcome]:
     test = tmp_path / "test.u8"
     test.write_bytes(b"test images")
     (tmp_path / "scratch").mkdir()
-    job = {"scratch": str(tmp_path / "scratch"), "image_size": 1}
+    job = {"scratch": str(tmp_path / "scratch"), "image_size": 1, "store": "raw"}
 
     def run(script: Callable[[Script], object], **options: Any) -> Outcome:
         server: Any = FakeServer(script, required=options.pop("required", ()))
@@ -134,7 +134,7 @@ class TestConversation:
             message, (images, array, weights) = child.adapt(
                 total_steps=7, sequential_steps=7, log=[{"loss": 0.5, "step": 1}]
             )
-            assert message == {"counts": [4], "image_size": 1}
+            assert message == {"counts": [4], "image_size": 1, "store": "raw"}
             assert os.pread(images, 99, 0) == b"test images"
             for fd in (array, weights):
                 with pytest.raises(OSError, match="Bad file"):
@@ -280,6 +280,7 @@ class TestConversation:
             ({"log": [{str(i): 1 for i in range(51)}]}, {"log": []}),
             ({"log": [{"x" * 100: 1}]}, {"log": [{"x" * 50: 1.0}]}),
             ({"log": [{"a": 1}] * 5000}, {"log": [{"a": 1.0}] * MAX_LOG_ROWS}),
+            ({"notes": "x"}, {"log": []}),
         ],
     )
     def test_notes_are_numbers(
@@ -290,7 +291,7 @@ class TestConversation:
             child.adapt(**notes)
 
         outcome = hear(script)
-        assert outcome.notes == expected
+        assert outcome.notes == {"notes": [], **expected}
 
     @pytest.mark.parametrize("notes", [None, [], 5, "x"])
     def test_notes_that_are_none(self, hear: Callable[..., Outcome], notes: Any) -> None:

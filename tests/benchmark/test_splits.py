@@ -277,11 +277,11 @@ class TestFolderImages:
     ) -> None:
         path = role_frame(manifest, "outline-solid", "test")["path"][0]
         (images / path).unlink()
-        message = rf"1 of 60 images of mini@0.1 are not in .*{path}.*put the data set there"
+        message = rf"1 of 60 images of mini@0.1 are not in .*{path}.*htbench data download"
         with pytest.raises(DataError, match=message):
             export(manifest, "outline-solid", "imagefolder", tmp_path / "out")
         assert list(tmp_path.glob("out*")) == []
-        with pytest.raises(DataError, match="put the data set there"):
+        with pytest.raises(DataError, match="htbench data download"):
             torch_dataset(manifest, "outline-solid", "test")
 
     def test_lists_need_no_images(self, manifest: Manifest, tmp_path: Path) -> None:
