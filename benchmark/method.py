@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,11 @@ class SourceModel:
         return self._model.copy()
 
 
+def held_out(count: int, share: float) -> int:
+    """How many of a class's ``count`` samples are held out: a share, at least one, never all."""
+    return min(max(1, math.floor(share * count)), count - 1)
+
+
 @dataclass(frozen=True)
 class TargetData:
     """Training data of the target domain: the seen classes', and nothing else.
@@ -128,6 +134,27 @@ class TargetData:
         return replace(
             self, images=select(self.images, rows), labels=self.labels[rows], features=features
         )
+
+    def hold_out(self, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows to train on, and rows held out: a share of every class's, drawn at random.
+
+        Args:
+            share: see :func:`held_out`.
+            generator: draws them, on the CPU.
+
+        Returns:
+            int64 indices for :meth:`rows`. The second is empty where every class has one sample.
+        """
+        import torch
+
+        kept, out = [], []
+        for label in torch.unique(self.labels):
+            rows = (self.labels == label).nonzero().squeeze(1)
+            rows = rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
+            count = held_out(len(rows), share)
+            out.append(rows[:count])
+            kept.append(rows[count:])
+        return torch.cat(kept), torch.cat(out)
 
     def with_missing(self) -> TargetData:
         """The samples of all classes, the missing ones' last; only for the oracle track.

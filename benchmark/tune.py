@@ -8,7 +8,6 @@ of a class that is really missing. No torch.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from benchmark.errors import UsageError
 from benchmark.manifest import Manifest, Task
+from benchmark.method import held_out
 
 REPEATS = 3
 HELD_OUT = 0.2  # of a pseudo-seen class's images
@@ -56,7 +56,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
             of_class[name].append(image_id)
     tests: set[str] = set()
     for name, ids in of_class.items():
-        count = len(ids) if name in missing else _held_out(len(ids))
+        count = len(ids) if name in missing else held_out(len(ids), HELD_OUT)
         tests.update(_drawn(ids, f"{task.id} {repeat} image")[:count])
     chosen = {image_id for ids in of_class.values() for image_id in ids}
     return Manifest(
@@ -64,10 +64,6 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         _document(manifest, task, repeat, missing),
         _table(manifest, chosen, tests),
     )
-
-
-def _held_out(count: int) -> int:
-    return min(max(1, math.floor(HELD_OUT * count)), count - 1)
 
 
 def _drawn(names: Sequence[str], key: str) -> list[str]:
