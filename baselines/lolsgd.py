@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.averaging import Mean
 from benchmark import Batch, Classifier, Method, Run, SourceModel, TargetData, cosine, fit
 
 Penalty = Callable[[Batch], Tensor]
@@ -39,14 +40,14 @@ class LOLSGD(Method):
         model = source.copy()
         for number in range(rounds):
             start = {name: value.clone() for name, value in model.state_dict().items()}
-            mean = {name: torch.zeros_like(value) for name, value in start.items()}
+            mean = Mean()
             sequential = run.sequential_steps
-            for count in range(1, self.local_models + 1):
+            for _ in range(self.local_models):
                 model.load_state_dict(start)
                 kept = self._kept_classes(target, run)
                 self.train_locally(model, source, target.only(kept), run, cosine(number, rounds))
-                average_in(mean, model.state_dict(), count)
-            model.load_state_dict(mean)
+                mean.add(model.state_dict())
+            model.load_state_dict(mean.state)
             # The M local models could train at the same time: a round is local_steps deep.
             run.sequential_steps = sequential + self.local_steps
         return model
@@ -88,16 +89,3 @@ class LOLSGD(Method):
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
         """What is added to the loss of a local model: nothing. Combinations add terms."""
         return []
-
-
-def average_in(mean: dict[str, Tensor], state: dict[str, Tensor], count: int) -> None:
-    """Turn the mean of ``count - 1`` states into the mean of ``count``.
-
-    A value on which all agree stays as it is to the bit, so that a frozen part stays frozen.
-    Counters (integers) are those of the last state.
-    """
-    for name, value in state.items():
-        if value.is_floating_point():
-            mean[name].lerp_(value, 1 / count)
-        else:
-            mean[name].copy_(value)

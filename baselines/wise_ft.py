@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from baselines.averaging import move
 from benchmark import Method, Run, SourceModel, TargetData
 
 
@@ -26,10 +27,5 @@ class WiSEFT(Method):
         """theta = (1 - alpha) theta_S + alpha theta_finetune."""
         assert run.base is not None
         model = source.copy()
-        tuned = run.base.state_dict()
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(tuned[name], self.alpha)  # exact at both ends
-            else:
-                value.copy_(tuned[name])
+        move(model.state_dict(), run.base.state_dict(), self.alpha)
         return model
