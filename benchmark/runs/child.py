@@ -147,10 +147,12 @@ class _Job:
 def _open_code(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]]:
     """Where a method's code is: what must be readable, and which folders an import lists.
 
-    Installed packages are open to every run. A plugin file may import Python files beside it; a
-    package of a checkout is found by its top-level name, which runs none of it.
+    Installed packages are open to every run, and so are this one and the suite's own methods, which
+    a plugin may build on. A plugin file may import Python files beside it; a package of a checkout
+    is found by its top-level name, which runs none of it.
     """
-    ours = [Path(__file__).resolve().parent.parent]
+    package = Path(__file__).resolve().parent.parent
+    ours = [package, package.with_name("baselines")]
     if method is None:
         return ours, []
     if method["file"] is not None:
@@ -163,8 +165,8 @@ def _open_code(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]
     origin = Path(spec.origin).resolve()
     if any(origin.is_relative_to(folder) for folder in installed_folders()):
         return ours, [ours[0].parent]
-    package = origin.parent if origin.name == "__init__.py" else origin
-    return [*ours, package], [ours[0].parent, package.parent]
+    code = origin.parent if origin.name == "__init__.py" else origin
+    return [*ours, code], [ours[0].parent, code.parent]
 
 
 class _Beside(importlib.abc.MetaPathFinder):

@@ -177,6 +177,38 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     assert again.stdout.count("| scaled") == 1 + len(TASKS), "the newest row of a method counts"
 
 
+BUILT_ON = '''
+"""A combination of the suite's own methods."""
+
+from dataclasses import dataclass
+
+from baselines.l2_sp import L2SP
+from baselines.lolsgd import LOLSGD
+
+
+@dataclass(frozen=True)
+class Short(LOLSGD):
+    """Leave-out local SGD, a shorter one."""
+
+    name = "short"
+    local_models: int = 2
+    other: float = L2SP.alpha
+'''
+
+
+def test_a_plugin_may_build_on_the_suite_s_own_methods(mini, finished, tmp_path):
+    path = tmp_path / "short.py"
+    path.write_text(BUILT_ON)
+    workspace = finished.copy(tmp_path / "ws")
+    said = mini.run(workspace, "--plugin", path, "--task", "outline-solid", "--seed", "0")
+    assert said.returncode == 0, said.stderr
+    (row,) = [r for r in mini.rows(workspace) if r["method"] == "short"]
+    assert (row["status"], row["total_steps"], row["sequential_steps"]) == ("ok", 20, 10)
+    code = json.loads((workspace / "runs" / row["key"] / "run.json").read_text())["made_from"]
+    files = {name for name, _ in code["method"]["code"]["files"]}
+    assert {"short.py", "lolsgd.py", "averaging.py", "l2_sp.py"} <= files  # all are in the key
+
+
 # --- mistakes ----------------------------------------------------------------------------------
 
 
