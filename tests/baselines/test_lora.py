@@ -7,8 +7,10 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 
-from baselines.lora import LoRA, LowRank, adapted_layers
+from baselines.lora import LoRA, LowRank, adapted_weights
+from benchmark import Classifier
 
 
 def test_forward_is_pefts(source, new_run):
@@ -17,8 +19,6 @@ def test_forward_is_pefts(source, new_run):
         warnings.simplefilter("ignore")  # peft imports what this project has not
         peft = pytest.importorskip("peft")
 
-    from torch.nn.utils.parametrize import register_parametrization
-
     ours, theirs = source.copy(), source.copy()
     names = [n for n, m in theirs.backbone.named_modules() if isinstance(m, nn.Conv2d)]
     config = peft.LoraConfig(r=3, lora_alpha=5, target_modules=names, lora_dropout=0.0)
@@ -26,10 +26,10 @@ def test_forward_is_pefts(source, new_run):
         warnings.simplefilter("ignore")
         wrapped = peft.get_peft_model(theirs.backbone, config)
     random = torch.Generator().manual_seed(2)
-    layers = adapted_layers(ours)
+    layers = adapted_weights(ours)
     pairs = [m for m in wrapped.modules() if hasattr(m, "lora_A") and len(m.lora_A)]
     assert len(pairs) == len(layers) == 4
-    for layer, pair in zip(layers, pairs, strict=True):
+    for (layer, _), pair in zip(layers, pairs, strict=True):
         change = LowRank(layer.weight, 3, 5.0, random)
         with torch.no_grad():
             change.up.copy_(torch.randn(change.up.shape, generator=random))
@@ -58,7 +58,8 @@ def test_only_weights_of_layers_and_the_head_move(source, target, new_run, moved
 def test_the_change_has_the_rank(source, target, new_run):
     model = LoRA(rank=2).adapt(source, target, new_run())
     start = source.copy()
-    for new, old in zip(adapted_layers(model), adapted_layers(start), strict=True):
+    pairs = zip(adapted_weights(model), adapted_weights(start), strict=True)
+    for (new, _), (old, _) in pairs:
         change = (new.weight - old.weight).detach().double().flatten(1)
         values = torch.linalg.svdvals(change)
         assert values[1] > 1e-7
@@ -73,3 +74,26 @@ def test_before_the_first_step_nothing_has_changed(source, target, new_run, move
 def test_a_rank_below_one(source, target, new_run):
     with pytest.raises(ValueError, match="rank is 0"):
         LoRA(rank=0).adapt(source, target, new_run())
+
+
+def test_an_attention_is_adapted_as_the_plain_product_says():
+    """Its queries, keys and values included, as in torchvision's vision transformers."""
+    torch.manual_seed(0)
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    weights = adapted_weights(Classifier(attention, nn.Linear(8, 3)))
+    assert weights == [(attention, "in_proj_weight"), (attention.out_proj, "weight")]
+    plain = nn.MultiheadAttention(8, 2, batch_first=True)
+    plain.load_state_dict(attention.state_dict())
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for layer, name in weights:
+            change = LowRank(getattr(layer, name), 2, 3.0, random)
+            change.up.copy_(torch.randn(change.up.shape, generator=random))
+            other = plain if layer is attention else plain.out_proj
+            getattr(other, name).add_(1.5 * change.up @ change.down)
+            register_parametrization(layer, name, change)
+        x = torch.randn(4, 5, 8, generator=random)
+        for mode in (True, False):  # in evaluation mode torch takes another way through
+            one = attention.train(mode)(x, x, x, need_weights=False)[0]
+            other = plain.train(mode)(x, x, x, need_weights=False)[0]
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
