@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.finetune import Finetune
 from benchmark import Classifier, Run, SourceModel, TargetData
 from benchmark.images.augment import Transforms
 from benchmark.method import Recipe
@@ -102,11 +103,18 @@ def new_run(tmp_path: Path) -> NewRun:
 
 
 @pytest.fixture
+def tuned(source: SourceModel, target: TargetData, new_run: NewRun) -> nn.Module:
+    """The fine-tuned model, as a base run hands it on."""
+    return Finetune().adapt(source, target, new_run())
+
+
+@pytest.fixture
 def naive_fit() -> NaiveFit:
     """SGD with Nesterov momentum and weight decay, formula by formula; no torch.optim, no fit.
 
     ``factors`` scale the rates, one a step. Parameters with ``trains(name)`` train; modules with
-    ``moves(module)`` are in training mode. ``extra(images, logits)`` is added to the loss.
+    ``moves(module)`` are in training mode. ``extra(images, features, logits)`` is added to the
+    loss.
     """
 
     def fit(
@@ -117,7 +125,7 @@ def naive_fit() -> NaiveFit:
         *,
         trains: Callable[[str], bool] = lambda name: True,
         moves: Callable[[nn.Module], bool] = lambda module: True,
-        extra: Callable[[Tensor, Tensor], Tensor] | None = None,
+        extra: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         for module in model.modules():
             module.training = moves(module)
@@ -127,11 +135,12 @@ def naive_fit() -> NaiveFit:
         for factor in factors:
             rows = next(batches)
             images = run.transforms.augment(target.images[rows], run.stream("augmentation"))
-            logits = model(images)
+            features = model.features(images)
+            logits = model.head(features)
             right = logits[range(len(rows)), target.labels[rows]]
             loss = (logits.exp().sum(dim=1).log() - right).sum() / len(rows)
             if extra is not None:
-                loss = loss + extra(images, logits)
+                loss = loss + extra(images, features, logits)
             slopes = torch.autograd.grad(loss, list(weights.values()))
             with torch.no_grad():
                 for (name, weight), slope in zip(weights.items(), slopes, strict=True):

@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from baselines.calibrated_alg import Calibrated, CalibratedALG, average_logit_gap
-from baselines.finetune import Finetune
 from benchmark import NotApplicable, predict
-
-
-@pytest.fixture
-def tuned(source, target, new_run):
-    return Finetune().adapt(source, target, new_run())
 
 
 def naive_gap(logits, labels, seen):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 
 from baselines.lolsgd import LOLSGD
+from baselines.lolsgd_distill_rank import LOLSGDDistillRank
+from baselines.lolsgd_feature_rank import LOLSGDFeatureRank
 from baselines.lolsgd_frozen_classifier import LOLSGDFrozenClassifier
+from baselines.lolsgd_selective_distill import LOLSGDSelectiveDistill
 from benchmark import fit
 
 SEEN = [0, 2, 3, 5]
@@ -63,6 +66,69 @@ def test_under_a_frozen_classifier_the_head_stays_to_the_bit(
         rounds=2, local_models=3, local_steps=2, out=1, trains=lambda n: n.startswith("backbone")
     )
     same(model, expected)
+
+
+def divergence(source, target, weight):
+    """Of selective distillation, column by column."""
+    missing = (~target.seen).nonzero().squeeze(1).tolist()
+
+    def extra(images, features, logits):
+        kept = source.logits(images)[:, missing].softmax(1)
+        now = logits[:, missing].softmax(1)
+        return weight * (kept * (kept / now).log()).sum() / len(images)
+
+    return extra
+
+
+def correlations(weight):
+    """Of feature rank, by torch's own matrix of correlations (a constant feature has none)."""
+
+    def extra(images, features, logits):
+        moving = features.std(dim=0) > 1e-6
+        matrix = torch.corrcoef(features[:, moving].T)
+        return weight * matrix.square().sum() / features.shape[1] ** 2
+
+    return extra
+
+
+@pytest.mark.parametrize(
+    ("method", "terms"),
+    [
+        (LOLSGDSelectiveDistill(weight=2.0), {"distill": 2.0}),
+        (LOLSGDFeatureRank(weight=1.5), {"rank": 1.5}),
+        (LOLSGDDistillRank(distill_weight=0.7, rank_weight=2.5), {"distill": 0.7, "rank": 2.5}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_combinations_add_their_terms_to_every_local_loss(
+    method, terms, source, target, new_run, naive_lolsgd, same, moved
+):
+    settings = {"local_models": 3, "local_steps": 2, "left_out": 0.5}
+    model = replace(method, **settings).adapt(source, target, new_run())
+    makers = {"distill": lambda w: divergence(source, target, w), "rank": correlations}
+    extras = [makers[name](weight) for name, weight in terms.items()]
+    expected = naive_lolsgd(
+        rounds=2, local_models=3, local_steps=2, out=2,
+        extra=lambda *batch: sum(term(*batch) for term in extras),
+    )  # fmt: skip
+    same(model, expected)
+    plain = LOLSGD(**settings).adapt(source, target, new_run())
+    assert moved(plain, model) >= {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        LOLSGDSelectiveDistill(weight=0.0),
+        LOLSGDFeatureRank(weight=0.0),
+        LOLSGDDistillRank(distill_weight=0.0, rank_weight=0.0),
+    ],
+    ids=lambda method: method.name,
+)
+def test_combinations_without_weight_are_lolsgd(method, source, target, new_run, moved):
+    settings = {"local_models": 3, "local_steps": 2}
+    model = replace(method, **settings).adapt(source, target, new_run())
+    assert not moved(model, LOLSGD(**settings).adapt(source, target, new_run()))
 
 
 def test_one_local_model_in_one_round_is_plain_sgd_without_the_classes_left_out(

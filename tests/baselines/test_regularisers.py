@@ -12,7 +12,6 @@ from scipy.special import log_softmax, logsumexp, rel_entr, softmax
 from baselines.balanced_softmax import BalancedSoftmax, balanced_cross_entropy
 from baselines.ewc import EWC, fisher_diagonal
 from baselines.feature_rank import FeatureRank, correlation_penalty
-from baselines.finetune import Finetune
 from baselines.l2_sp import L2SP, spring_penalty
 from baselines.ldifs import LDIFS, feature_distance
 from baselines.lp_ft import LPFT
@@ -25,11 +24,6 @@ FACTORS = [(1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
 @pytest.fixture
 def images(target, new_run):
     return new_run().transforms.evaluate(target.images)
-
-
-@pytest.fixture
-def tuned(source, target, new_run):
-    return Finetune().adapt(source, target, new_run())
 
 
 class TestL2SP:
@@ -132,7 +126,7 @@ class TestLwF:
     def test_training_adds_it(self, source, target, new_run, naive_fit, same):
         model = LwF(weight=1.5, temperature=3.0).adapt(source, target, new_run())
 
-        def extra(batch, logits):
+        def extra(batch, features, logits):
             kept, now = (source.logits(batch) / 3).softmax(1), (logits / 3).softmax(1)
             return 1.5 * 9 * (kept * (kept / now).log()).sum() / len(batch)
 

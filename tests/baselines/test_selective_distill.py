@@ -51,7 +51,7 @@ def test_seen_columns_play_no_part(source, target, images):
 def test_training_adds_it_on_the_augmented_batch(source, target, new_run, naive_fit, same, moved):
     model = SelectiveDistill(weight=2.0).adapt(source, target, new_run())
 
-    def extra(images, logits):
+    def extra(images, features, logits):
         kept = source.logits(images)[:, MISSING].softmax(dim=1)
         now = logits[:, MISSING].softmax(dim=1)
         return 2.0 * (kept * (kept / now).log()).sum() / len(images)

@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.finetune import Finetune
 from baselines.wise_ft import WiSEFT
-
-
-@pytest.fixture
-def tuned(source, target, new_run):
-    return Finetune().adapt(source, target, new_run())
 
 
 def test_alpha_0_is_the_source_and_alpha_1_the_fine_tuned_model(

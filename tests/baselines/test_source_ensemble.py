@@ -1,0 +1,40 @@
+"""The mean of two models' probabilities against scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.special import logsumexp, softmax
+
+from baselines.lolsgd_source_ensemble import LOLSGDSourceEnsemble
+from baselines.source_ensemble import SourceEnsemble
+from benchmark import predict
+
+
+def test_it_predicts_the_mean_of_the_probabilities(source, target, new_run, tuned):
+    run = new_run(base=tuned)
+    logits = predict(SourceEnsemble().adapt(source, target, run), target.images, run)
+    both = [predict(m, target.images, run).double().numpy() for m in (source.copy(), tuned)]
+    mean = np.mean([softmax(z, axis=1) for z in both], axis=0)
+    np.testing.assert_allclose(np.exp(logits.double().numpy()), mean, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(logsumexp(logits.numpy(), axis=1), 0, atol=1e-5)
+    assert len({tuple(z.argmax(axis=1)) for z in (*both, mean)}) == 3
+
+
+def test_of_twice_the_source_it_is_the_source(source, target, new_run):
+    run = new_run(base=source.copy())
+    logits = predict(SourceEnsemble().adapt(source, target, run), target.images, run)
+    plain = predict(source.copy(), target.images, run).log_softmax(dim=1)
+    torch.testing.assert_close(logits, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_it_leaves_the_base_alone_and_trains_nothing(source, target, new_run, tuned, moved):
+    before, run = tuned.copy(), new_run(base=tuned)
+    SourceEnsemble().adapt(source, target, run)
+    assert not moved(before, tuned)
+    assert run.total_steps == 0
+
+
+def test_the_other_one_differs_by_its_base_alone():
+    assert (SourceEnsemble.base, LOLSGDSourceEnsemble.base) == ("finetune", "lolsgd")
+    assert LOLSGDSourceEnsemble.adapt is SourceEnsemble.adapt

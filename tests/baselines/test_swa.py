@@ -1,0 +1,217 @@
+"""Averages over training against prefixes of training, run by a naive loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.swa_utils import update_bn
+
+from baselines.averaging import Mean
+from baselines.swa import SWA
+from baselines.swad import SWAD, Valley
+from benchmark import NotApplicable
+
+
+@pytest.fixture
+def prefix(source, new_run, naive_fit):
+    """The parameters after a number of steps, each trained from the beginning by the naive loop."""
+
+    def weights(target, factors, steps):
+        model = source.copy()
+        naive_fit(model, target, new_run(), factors[:steps])
+        return {name: value.detach().double() for name, value in model.named_parameters()}
+
+    return weights
+
+
+def check_mean(model, states):
+    for name, value in model.named_parameters():
+        expected = torch.stack([state[name] for state in states]).mean(dim=0)
+        torch.testing.assert_close(value.detach().double(), expected, rtol=1e-3, atol=2e-5)
+
+
+def cosine_at(step, steps):
+    return (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def check_batch_norm(model, target, run):
+    """All images at once by torch's own update_bn, whose variance is the unbiased one."""
+    images = run.transforms.evaluate(target.images)
+    theirs = model.copy()
+    counts = {}
+
+    def count(layer, inputs):
+        counts[layer] = inputs[0].numel() / inputs[0].shape[1]
+
+    layers = [m for m in theirs.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks = [layer.register_forward_pre_hook(count) for layer in layers]
+    update_bn([images], theirs)
+    for hook in hooks:
+        hook.remove()
+    for ours, layer in zip(model.modules(), theirs.modules(), strict=True):
+        if isinstance(layer, nn.BatchNorm2d):
+            n = counts[layer]
+            torch.testing.assert_close(ours.running_mean, layer.running_mean, rtol=1e-4, atol=1e-5)
+            population = layer.running_var * (n - 1) / n
+            torch.testing.assert_close(ours.running_var, population, rtol=1e-3, atol=1e-5)
+
+
+class TestSWA:
+    def test_it_is_the_mean_of_the_weights_an_epoch_apart(self, source, target, new_run, prefix):
+        """Of 20 steps the last half counts; an epoch of 44 images in batches of 8 has 5 steps."""
+        model = SWA(start=0.5).adapt(source, target, new_run(steps=20))
+        factors = [cosine_at(min(step, 10), 20) for step in range(20)]
+        check_mean(model, [prefix(target, factors, t) for t in (10, 15, 20)])
+
+    def test_batch_norm_statistics_are_those_of_the_mean(self, source, target, new_run):
+        run = new_run(batch_size=64)
+        model = SWA(start=0.5).adapt(source, target, run)
+        check_batch_norm(model, target, run)
+
+    @pytest.mark.parametrize(
+        ("method", "expected"),
+        [
+            (SWA(), [75, 87, 99]),
+            (SWA(epochs=0.5), [75, 81, 87, 93, 99]),
+            (SWA(start=1.0), [100]),
+            (SWA(start=0.0, epochs=4.0), [1, 49, 97]),
+            (SWA(start=0.99, epochs=1e-9), [99, 100]),
+        ],
+    )
+    def test_which_models_count(self, method, expected):
+        assert list(method.times(100, images=800, batch_size=64)) == expected
+
+    def test_fewer_images_than_a_batch(self):
+        assert list(SWA(start=0.7).times(10, images=3, batch_size=64)) == [7, 8, 9, 10]
+
+    @pytest.mark.parametrize("method", [SWA(start=1.2), SWA(start=-0.1), SWA(epochs=0.0)])
+    def test_settings_that_make_no_sense(self, method, source, target, new_run):
+        with pytest.raises(ValueError, match=r"start must lie between 0 and 1, and epochs above 0"):
+            method.adapt(source, target, new_run())
+
+    def test_a_constant_model_stays(self, source, target, new_run, moved):
+        model = SWA().adapt(source, target, new_run(head_lr=0.0, backbone_lr=0.0))
+        assert all("running" in n or "num_batches" in n for n in moved(source.copy(), model))
+
+
+def naive_valley(losses, converged, tolerated, ratio):
+    """Algorithm 1 over the whole list: the indices that count, or None if no valley begins."""
+    for s in range(len(losses) - converged + 1):
+        window = losses[s : s + converged]
+        if losses[s] == min(window):
+            threshold = ratio * sum(window) / converged
+            for e in range(s, len(losses)):
+                if min(losses[e : e + tolerated]) > threshold:
+                    return list(range(s, e))
+            return list(range(s, len(losses)))
+    return None
+
+
+class TestValley:
+    @given(
+        st.lists(st.integers(1, 12), min_size=1, max_size=40),
+        st.integers(1, 5),
+        st.integers(1, 8),
+        st.sampled_from([1.0, 1.25, 1.5]),
+    )
+    def test_it_is_the_papers_algorithm(self, losses, converged, tolerated, ratio):
+        valley = Valley(converged, tolerated, ratio)
+        for index, loss in enumerate(losses):
+            segment = Mean()
+            segment.add({"w": torch.tensor([float(index)], dtype=torch.float64)}, 1 + index % 3)
+            valley.close(segment, float(loss))
+        expected = naive_valley(list(map(float, losses)), converged, tolerated, ratio)
+        assert valley.begun == (expected is not None)
+        chosen = [len(losses) - 1] if expected is None else expected
+        weights = [1 + i % 3 for i in chosen]
+        found = valley.end()
+        assert found.weight == sum(weights)
+        assert found.state["w"].item() == pytest.approx(np.average(chosen, weights=weights))
+
+    def test_it_keeps_few_segments_however_long_training_is(self):
+        valley = Valley(3, 6, 1.3)
+        for index in range(1000):
+            segment = Mean()
+            segment.add({"w": torch.tensor([float(index)])})
+            valley.close(segment, 1.0)
+            assert len(valley._open) <= 6
+
+    @pytest.mark.parametrize(("converged", "tolerated"), [(0, 6), (3, 0)])
+    def test_counts_below_one(self, converged, tolerated):
+        with pytest.raises(ValueError, match="both count from 1"):
+            Valley(converged, tolerated, 1.3)
+
+
+ALL = {"converged": 1, "ratio": 1e9}  # the valley is all of training
+
+
+class TestSWAD:
+    def test_over_a_valley_without_end_it_is_the_mean_of_all_steps(
+        self, source, target, new_run, prefix
+    ):
+        model = SWAD(**ALL, evaluations=3).adapt(source, target, new_run(steps=5))
+        kept, _ = target.hold_out(0.2, new_run().stream("method"))
+        factors = [cosine_at(step, 5) for step in range(5)]
+        states = [prefix(target.rows(kept), factors, t) for t in range(1, 6)]
+        check_mean(model, states)
+
+    def test_batch_norm_statistics_are_those_of_the_mean(self, source, target, new_run):
+        run = new_run(batch_size=64)
+        check_batch_norm(SWAD().adapt(source, target, run), target, run)
+
+    def test_images_held_out_are_not_trained_on(self, source, target, new_run):
+        _, held = target.hold_out(0.2, new_run().stream("method"))
+        changed = target.rows(torch.arange(len(target)))
+        changed.images[held] = 255 - changed.images[held]
+        one, other = (SWAD(**ALL).adapt(source, t, new_run()) for t in (target, changed))
+        for a, b in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+    def test_the_loss_that_decides_is_that_of_the_images_held_out(
+        self, source, target, new_run, monkeypatch
+    ):
+        told = []
+
+        def close(self, segment, loss, original=Valley.close):
+            told.append((segment.weight, loss))
+            original(self, segment, loss)
+
+        monkeypatch.setattr(Valley, "close", close)
+        run = new_run(head_lr=0.0, backbone_lr=0.0, steps=7)
+        SWAD(evaluations=3).adapt(source, target, run)
+        assert [weight for weight, _ in told] == [3, 3, 1]
+        kept, held = target.hold_out(0.2, new_run().stream("method"))
+        moving = source.copy()  # no weight moves, but BatchNorm's statistics do
+        moving.train()
+        again = new_run()
+        order = torch.randperm(len(kept), generator=again.stream("order"))
+        for start in (0, 8, 16):
+            rows = kept[order[start : start + 8]]
+            moving(again.transforms.augment(target.images[rows], again.stream("augmentation")))
+        with torch.no_grad():
+            logits = moving.eval()(again.transforms.evaluate(target.images[held]))
+        right = logits.log_softmax(1)[range(len(held)), target.labels[held]]
+        assert told[0][1] == pytest.approx(-right.mean().item(), rel=1e-4)
+
+    def test_where_no_valley_begins_the_row_says_so(self, source, target, new_run, prefix):
+        run = new_run(steps=4)
+        model = SWAD(converged=50, evaluations=2).adapt(source, target, run)
+        assert run.notes == [
+            "the validation loss never settled: the mean is of the last evaluation's steps"
+        ]
+        kept, _ = target.hold_out(0.2, new_run().stream("method"))
+        factors = [cosine_at(step, 4) for step in range(4)]
+        check_mean(model, [prefix(target.rows(kept), factors, t) for t in (3, 4)])
+
+    def test_single_images_cannot_be_held_out(self, source, target, new_run):
+        rows = torch.tensor(
+            [int((target.labels == c).nonzero()[0]) for c in target.labels.unique()]
+        )
+        with pytest.raises(NotApplicable, match="no class has a second image"):
+            SWAD().adapt(source, target.rows(rows), new_run())
