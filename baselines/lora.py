@@ -16,13 +16,12 @@ from benchmark import Classifier, Method, Run, SourceModel, TargetData, fit
 class LoRA(Method):
     """Train low-rank changes of the backbone's weights, and the head.
 
-    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685).
-    This suite's choices: every linear and convolution layer of the backbone is adapted (a kernel as
-    a matrix with a row for each output channel; an attention's queries, keys and values as one),
-    all else in it stands still, BatchNorm's statistics too; the head trains as a whole; rank 8 and
-    alpha 8, as the paper has them for RoBERTa: at an alpha of 16 SGD at the recipe of icons
-    diverges. At the end the changes are added to the weights, so that the
-    network is the source's.
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685),
+    equation 3. This suite's choices: every linear and convolution layer of the backbone is adapted
+    (a kernel as a matrix with a row for each output channel; an attention's queries, keys and
+    values as one), all else in it stands still, BatchNorm's statistics too; the head trains as a
+    whole; rank and alpha are 8, since at an alpha of 16 SGD at the recipe of icons diverges. At the
+    end the changes are added to the weights, so that the network is the source's.
     """
 
     name = "lora"
