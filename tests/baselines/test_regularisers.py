@@ -17,6 +17,7 @@ from baselines.ldifs import LDIFS, feature_distance
 from baselines.lp_ft import LPFT
 from baselines.lwf import LwF, divergence
 from benchmark import Batch
+from benchmark.training import index_batches
 
 FACTORS = [(1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
 
@@ -45,6 +46,21 @@ class TestL2SP:
             torch.testing.assert_close(parameter.grad, springs[name] * moved)
             total += float(springs[name]) / 2 * float((moved.double() ** 2).sum())
         assert value.item() == pytest.approx(total, rel=1e-5)
+
+    def test_training_adds_it(self, source, target, new_run, naive_fit, same):
+        model = L2SP(alpha=0.8, beta=0.3).adapt(source, target, new_run())
+        expected = source.copy()
+
+        def extra(images, features, logits):
+            return sum(
+                (0.3 if name.startswith("head.") else 0.8) / 2 * (value - start).square().sum()
+                for (name, value), start in zip(
+                    expected.named_parameters(), source.copy().parameters(), strict=True
+                )
+            )
+
+        naive_fit(expected, target, new_run(), FACTORS, extra=extra)
+        same(model, expected)
 
     def test_strong_springs_hold_the_weights(self, source, target, new_run, tuned):
         held = L2SP(alpha=3.0, beta=3.0).adapt(source, target, new_run())
@@ -99,6 +115,25 @@ class TestEWC:
     def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, moved):
         assert not moved(EWC(weight=0.0).adapt(source, target, new_run()), tuned)
 
+    def test_training_adds_the_papers_penalty(self, source, target, new_run, naive_fit, same):
+        """lambda / 2 sum_i F_i (theta_i - theta_S,i)^2, F of the images drawn, its largest 1."""
+        model = EWC(weight=2.0, fisher_samples=20).adapt(source, target, new_run())
+        run = new_run()
+        rows = torch.randperm(len(target), generator=run.stream("method"))[:20]
+        images = run.transforms.evaluate(target.images[rows])
+        fisher = fisher_diagonal(source.copy(), images, run.stream("method"))
+        largest = max(value.max() for value in fisher.values())
+        expected, start = source.copy(), dict(source.copy().named_parameters())
+
+        def extra(images, features, logits):
+            return sum(
+                2.0 / 2 * (fisher[name] / largest * (value - start[name].detach()) ** 2).sum()
+                for name, value in expected.named_parameters()
+            )
+
+        naive_fit(expected, target, new_run(), FACTORS, extra=extra)
+        same(model, expected)
+
     def test_stiff_springs_hold_what_matters(self, source, target, new_run, tuned, images):
         held = EWC(weight=3.0).adapt(source, target, new_run())
         with torch.no_grad():
@@ -142,6 +177,17 @@ class TestLDIFS:
             one, two = (m.features(images).double().numpy() for m in (source, tuned))
         expected = 0.3 * np.mean([np.dot(a - b, a - b) for a, b in zip(one, two, strict=True)])
         assert penalty.item() == pytest.approx(expected, rel=1e-4)
+
+    def test_training_adds_it(self, source, target, new_run, naive_fit, same):
+        model = LDIFS(weight=0.05).adapt(source, target, new_run())
+
+        def extra(images, features, logits):
+            kept = source.features(images)
+            return 0.05 * sum((a - b).dot(a - b) for a, b in zip(features, kept, strict=True)) / 8
+
+        expected = source.copy()
+        naive_fit(expected, target, new_run(), FACTORS, extra=extra)
+        same(model, expected)
 
     def test_it_holds_the_features(self, source, target, new_run, images, tuned):
         held = LDIFS(weight=0.3).adapt(source, target, new_run())
@@ -215,6 +261,27 @@ class TestBalancedSoftmax:
         slope = batch.model.head.weight.grad
         assert not slope[~target.seen].any()
         assert (slope[target.seen].abs().amax(dim=1) > 0).all()
+
+    def test_training_is_by_the_papers_equation(self, source, target, new_run, naive_fit, same):
+        """Cross-entropy on all columns is taken off again, and the equation put in its place."""
+        few = target.rows(torch.cat([torch.arange(0, 25), torch.arange(33, 40)]))  # not balanced
+        model = BalancedSoftmax().adapt(source, few, new_run())
+        counts = torch.bincount(few.labels, minlength=6)
+        seen = counts.nonzero().squeeze(1)
+        assert len(set(counts[seen].tolist())) > 1
+        run = new_run()
+        batches = index_batches(len(few), 8, run.stream("order"))
+
+        def extra(images, features, logits):
+            labels = few.labels[next(batches)]
+            plain = -logits.log_softmax(1)[range(8), labels].mean()
+            shifted = (logits + counts.log())[:, seen]
+            top = logits[range(8), labels] + counts[labels].log()
+            return (shifted.exp().sum(1).log() - top).mean() - plain
+
+        expected = source.copy()
+        naive_fit(expected, few, new_run(), FACTORS, extra=extra)
+        same(model, expected)
 
     def test_it_trains(self, source, target, new_run, images):
         model = BalancedSoftmax().adapt(source, target, new_run())
