@@ -11,7 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,7 @@ class Manifest:
     root: Path
     document: Mapping[str, Any]
     table: pa.Table  # REQUIRED_COLUMNS and those of OPTIONAL_COLUMNS that exist, sorted by image_id
+    other_model: Mapping[str, Any] | None = None  # see `model`
 
     @property
     def name(self) -> str:
@@ -104,9 +105,27 @@ class Manifest:
         return f"{self.name}@{self.version}"
 
     @property
+    def model(self) -> Mapping[str, Any]:
+        """The network: ``[model]`` of the manifest, or what a user has put in its place.
+
+        The digest stays that of the manifest, for splits, tasks and recipes do; what is computed
+        with another network has keys, source models and tables of its own.
+        """
+        return self.other_model or self.document["model"]
+
+    def with_model(self, model: Mapping[str, Any]) -> Manifest:
+        """The same manifest with another network."""
+        return replace(self, other_model=None if model == self.document["model"] else model)
+
+    @property
     def image_size(self) -> int:
         """Side of a stored image in pixels."""
         return int(self.document["image_size"])
+
+    @property
+    def input_size(self) -> int:
+        """Side of a prepared image in pixels, which is what a network is given."""
+        return int(self.document["transforms"].get("size", self.image_size))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -209,6 +228,14 @@ class Suite:
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
+
+
+def network_label(model: Mapping[str, Any]) -> str:
+    """How ``--model`` writes a ``[model]`` table, such as ``resnet18`` or ``timm/resnet10t``."""
+    name, weights = str(model.get("name")), model.get("weights")
+    if weights is None:
+        return name
+    return f"timm/{weights}" if name.startswith("timm/") else f"{name}@{weights}"
 
 
 # --- finding ---------------------------------------------------------------------------------

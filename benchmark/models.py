@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ManifestError, first
+from benchmark.networks import OWN, TIMM
 
+USUAL_SIZE = 224  # pixels; what the networks of the libraries are made for if nobody says
 # Where networks of torchvision have their last layer.
 HEADS = ("fc", "classifier", "heads", "head")
 
@@ -43,38 +46,65 @@ class Classifier(nn.Module):
         return copy.deepcopy(self).requires_grad_(True)
 
 
-def build(model: Mapping[str, Any], classes: int) -> Classifier:
+def build(model: Mapping[str, Any], classes: int, size: int = USUAL_SIZE) -> Classifier:
     """The network that a manifest's ``[model]`` table describes, freshly initialised.
 
     Args:
-        model: ``name`` and that network's own keys. ``convnet`` has ``width``; every other name is
-            that of a classification network of torchvision, such as ``resnet50``, and may have
-            ``weights``, the name of torchvision's initial weights: they are not loaded here.
+        model: ``name`` and that network's own keys. ``convnet`` has ``width``; ``timm/NAME`` is a
+            network of timm; every other name is that of a classification network of torchvision,
+            such as ``resnet50``. Both may have ``weights``, the name of initial weights: they are
+            not loaded here.
         classes: number of classes C.
+        size: side of prepared images in pixels, for networks that are made for one.
 
     Raises:
-        ManifestError: unknown name or key.
+        ManifestError: unknown name or key, or a network that cannot be split.
     """
-    settings = dict(model)
-    name = settings.pop("name", None)
+    name = model.get("name")
     try:
-        if name == "convnet":
-            made = _convnet(classes, **settings)
+        if name == OWN:
+            made = _convnet(classes, **{k: v for k, v in model.items() if k != "name"})
+        elif is_timm(name):
+            made = _from_timm(library_network(model, size, num_classes=0), classes)
         else:
-            made = _from_torchvision(classes, name, **settings)
+            made = split(library_network(model, size), classes)
     except TypeError as error:
         raise ManifestError(f"[model] {name}: {error}") from None
     return made.to(memory_format=torch.channels_last)
 
 
-def _from_torchvision(classes: int, name: object, weights: str | None = None) -> Classifier:
+def is_timm(name: object) -> bool:
+    """Whether a network is of timm."""
+    return isinstance(name, str) and name.startswith(TIMM)
+
+
+def library_network(model: Mapping[str, Any], size: int = USUAL_SIZE, **settings: Any) -> nn.Module:
+    """A network of torchvision or timm as it is there, with random weights and its own last layer.
+
+    Args:
+        model: the manifest's ``[model]``.
+        size: side of prepared images in pixels, for networks that are made for one.
+        settings: for the library's constructor.
+
+    Raises:
+        ManifestError: the library has none of that name.
+        TypeError: the table has keys that such a network has not.
+    """
+    given = {k: v for k, v in model.items() if k not in ("name", "weights")} | settings
+    name = model.get("name")
+    return (_timm if is_timm(name) else _torchvision)(str(name), size, **given)
+
+
+def split(network: nn.Module, classes: int) -> Classifier:
     """A network of torchvision: its last linear layer is left out, and a new head follows.
 
     Dropout just in front of that layer is left out too (MobileNet, EfficientNet, VGG have it): it
     would act where a head is trained with the backbone and not where it is trained on cached
     features, and methods would differ by it. Randomness inside the backbone stays.
+
+    Raises:
+        ManifestError: it does not end in a linear layer.
     """
-    network = torchvision_network(name)
     place = head_place(network)
     parent = network.get_submodule(place.rpartition(".")[0])
     last = place.rpartition(".")[2]
@@ -85,21 +115,43 @@ def _from_torchvision(classes: int, name: object, weights: str | None = None) ->
     return Classifier(network, nn.Linear(width, classes))
 
 
-def torchvision_network(name: object, **settings: Any) -> nn.Module:
-    """A classification network of torchvision, with random weights.
-
-    Raises:
-        ManifestError: torchvision has none of that name.
-    """
+def _torchvision(name: str, size: int, **settings: Any) -> nn.Module:
     from torchvision import models  # a second or two, for manifests that need it
 
-    if not isinstance(name, str) or name not in models.list_models(module=models):
-        raise ManifestError(
-            f"unknown model {name!r} in [model]; known: convnet, and the classification networks "
-            "of torchvision, such as resnet50 (see torchvision.models.list_models)"
-        )
+    known = models.list_models(module=models)
+    if name not in known:
+        raise _unknown(name, known, "torchvision.models.list_models()")
+    if name.startswith("vit_"):  # it learns an embedding for every place in the image
+        settings = {"image_size": size, **settings}
     network: nn.Module = models.get_model(name, weights=None, **settings)
     return network
+
+
+def _timm(name: str, size: int, **settings: Any) -> nn.Module:
+    import timm  # seconds, and an extra
+
+    plain = name.removeprefix(TIMM)
+    if "." in plain or not timm.is_model(plain):
+        raise _unknown(name, [TIMM + n for n in timm.list_models()], "timm.list_models()")
+    try:
+        made = timm.create_model(plain, pretrained=False, img_size=size, **settings)
+    except TypeError:  # one that takes images of any size
+        made = timm.create_model(plain, pretrained=False, **settings)
+    network: nn.Module = made
+    return network
+
+
+def _from_timm(backbone: nn.Module, classes: int) -> Classifier:
+    width: Any = backbone.head_hidden_size
+    return Classifier(backbone, nn.Linear(width, classes))
+
+
+def _unknown(name: str, known: Sequence[str], listing: str) -> ManifestError:
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return ManifestError(
+        f"unknown model {name!r}; {hint}{listing} has all names, and convnet is this suite's own"
+    )
 
 
 def head_place(network: nn.Module) -> str:
@@ -120,11 +172,28 @@ def head_place(network: nn.Module) -> str:
     )
 
 
-def own_names(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A state whose names are those of torchvision's network, under the names of a Classifier."""
-    if model["name"] == "convnet" or any(key.startswith("backbone.") for key in state):
+def last_layer(network: nn.Module, model: Mapping[str, Any]) -> str:
+    """Where the last linear layer of a network of a library is, such as ``fc``.
+
+    Raises:
+        ManifestError: it has none, or several.
+    """
+    if not is_timm(model["name"]):
+        return head_place(network)
+    config: Any = network.pretrained_cfg
+    place = config["classifier"]
+    if not isinstance(place, str):
+        raise ManifestError(f"[model] {model['name']} has several last layers: {', '.join(place)}")
+    return place
+
+
+def own_names(
+    state: Mapping[str, Tensor], model: Mapping[str, Any], size: int = USUAL_SIZE
+) -> dict[str, Tensor]:
+    """A state whose names are those of a library's network, under the names of a Classifier."""
+    if model["name"] == OWN or any(key.startswith("backbone.") for key in state):
         return dict(state)
-    place = head_place(torchvision_network(model["name"]))
+    place = last_layer(library_network(model, size), model)
     return {
         (
             f"head.{key.removeprefix(place + '.')}"
@@ -136,23 +205,28 @@ def own_names(state: Mapping[str, Tensor], model: Mapping[str, Any]) -> dict[str
 
 
 def load_backbone(
-    model: Classifier, initial: Mapping[str, Tensor], table: Mapping[str, Any]
+    model: Classifier, initial: Mapping[str, Tensor], table: Mapping[str, Any], size: int
 ) -> None:
-    """Put weights of torchvision's network into a backbone; the head stays as it is.
+    """Put weights of a library's network into a backbone; the head stays as it is.
 
     Args:
         model: what :func:`build` made of ``table``.
-        initial: the network's whole state, under torchvision's names; its last layer is not used.
+        initial: the network's whole state, under the library's names; its last layer is not used.
         table: the manifest's ``[model]``.
+        size: side of prepared images in pixels.
+
+    Raises:
+        ManifestError: they are of another network, or of one for images of another size.
     """
-    state = own_names(initial, table)
-    model.backbone.load_state_dict(
-        {
-            name.removeprefix("backbone."): value
-            for name, value in state.items()
-            if name.startswith("backbone.")
-        }
-    )
+    state = own_names(initial, table, size)
+    ours = {
+        name.removeprefix("backbone."): value
+        for name, value in state.items()
+        if name.startswith("backbone.")
+    }
+    if problem := difference(model.backbone.state_dict(), ours):
+        raise ManifestError(f"[model] {table['name']}: its initial weights do not fit: {problem}")
+    model.backbone.load_state_dict(ours)
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
@@ -179,7 +253,7 @@ def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
     return "; ".join(problems) or None
 
 
-def _convnet(classes: int, width: int) -> Classifier:
+def _convnet(classes: int, width: int = 16) -> Classifier:
     """Four 3x3 convolution blocks with BatchNorm for 32-pixel images; 16 wide it has 65 k weights.
 
     The first block strides: at 32 pixels it costs a third of the same network without, and the

@@ -20,7 +20,8 @@ from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.store import DomainStore, store_key
-from benchmark.manifest import Manifest
+from benchmark.manifest import Manifest, network_label
+from benchmark.networks import library_of
 from benchmark.numerics import ENVIRONMENT, SWITCHES
 from benchmark.records import PROTOCOL
 from benchmark.registry import compute_digest
@@ -55,12 +56,14 @@ class SourceSpec:
     @property
     def name(self) -> str:
         """For people, such as ``icons@1.0 outline+solid``."""
-        return f"{self.manifest.reference} {'+'.join(self.domains)}"
+        other = self.manifest.other_model
+        network = f" ({network_label(other)})" if other else ""
+        return f"{self.manifest.reference} {'+'.join(self.domains)}{network}"
 
     @property
     def initial(self) -> Initial | None:
         """The weights that training starts from, if the manifest names any and they are here."""
-        return find_initial(self.manifest.document)
+        return find_initial(self.manifest.model)
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -70,12 +73,12 @@ class SourceSpec:
             "manifest": self.manifest.digest,
             "domains": list(self.domains),
             "stores": [store_key(self.manifest, domain) for domain in self.domains],
-            "model": document["model"],
+            "model": self.manifest.model,
             "initial": initial.digest if initial else None,
             "recipe": document["source"],
             "transforms": document["transforms"],
             "seed": SEED,
-            **computation(self.device),
+            **computation(self.device, self.manifest.model),
         }
 
     @property
@@ -96,7 +99,12 @@ class SourceSpec:
     @property
     def imported_folder(self) -> Path:
         """Where an imported checkpoint is, or would be."""
-        made_for = {"manifest": self.manifest.digest, "domains": list(self.domains)}
+        made_for: dict[str, Any] = {
+            "manifest": self.manifest.digest,
+            "domains": list(self.domains),
+        }
+        if self.manifest.other_model is not None:
+            made_for["model"] = self.manifest.other_model
         return self._folder(f"imported-{digest_json(made_for)}")
 
     def _folder(self, key: str) -> Path:
@@ -118,9 +126,14 @@ class SourceCheckpoint:
     record: Mapping[str, Any]
 
 
-def computation(device: str) -> dict[str, Any]:
-    """What any computed bytes depend on besides data and settings."""
+def computation(device: str, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What any computed bytes depend on besides data and settings.
+
+    Raises:
+        UsageError: the network is of a library that is not installed.
+    """
     return {
+        **library_of(model),
         "protocol": PROTOCOL,
         "numerics": {**SWITCHES, **ENVIRONMENT},
         "device": device,
@@ -185,11 +198,10 @@ def save_imported(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) ->
             f"{spec.name} has an imported source model already ({before.digest[:12]}); to go "
             f"without it, delete {spec.imported_folder}"
         )
-    document = spec.manifest.document
     made_from = {
         "manifest": spec.manifest.digest,
         "domains": list(spec.domains),
-        "model": document["model"],
+        "model": spec.manifest.model,
     }
     facts = {**facts, "provenance": "imported"}
     return _save(spec, spec.imported_folder, weights, facts, made_from)
@@ -242,7 +254,7 @@ def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -
         "source": source.digest,
         "store": store.root.name,
         "classes": sorted(store.index["train"]),  # not every class need be in the store
-        **computation(device),
+        **computation(device, source.record["made_from"]["model"]),
     }
     return data_folder() / "features" / digest_json(made_from)[:32]
 

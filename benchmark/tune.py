@@ -63,6 +63,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         manifest.root,
         _document(manifest, task, repeat, missing),
         _table(manifest, chosen, tests),
+        manifest.other_model,
     )
 
 

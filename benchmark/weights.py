@@ -52,13 +52,13 @@ class Initial:
     record: Mapping[str, Any]
 
 
-def initial_name(document: Mapping[str, Any]) -> str | None:
+def initial_name(model: Mapping[str, Any]) -> str | None:
     """The name of the initial weights in a manifest's ``[model]``, if it has any.
 
     Raises:
         ManifestError: it is no name such as ``ResNet50_Weights.IMAGENET1K_V1``.
     """
-    name = document["model"].get("weights")
+    name = model.get("weights")
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise ManifestError(
             f"[model] weights is {name!r}; it must be a name such as "
@@ -67,13 +67,13 @@ def initial_name(document: Mapping[str, Any]) -> str | None:
     return name
 
 
-def find_initial(document: Mapping[str, Any]) -> Initial | None:
-    """The initial weights of a manifest, or None where it has none or they are yet to come.
+def find_initial(model: Mapping[str, Any]) -> Initial | None:
+    """The initial weights of a network, or None where it has none or they are yet to come.
 
     Raises:
         DataError: they are there but damaged.
     """
-    name = initial_name(document)
+    name = initial_name(model)
     if name is None or not (_folder(name) / RECORD_FILE).is_file():
         return None
     record = read_json(_folder(name) / RECORD_FILE, MAX_RECORD_BYTES, DataError)
@@ -83,13 +83,13 @@ def find_initial(document: Mapping[str, Any]) -> Initial | None:
     return Initial(path, record["digest"], record)
 
 
-def initial_path(document: Mapping[str, Any]) -> str | None:
-    """The file of a manifest's initial weights, its digest checked; None where it names none.
+def initial_path(model: Mapping[str, Any]) -> str | None:
+    """The file of a network's initial weights, its digest checked; None where it names none.
 
     Raises:
         DataError: they are not here, or damaged.
     """
-    name, found = initial_name(document), find_initial(document)
+    name, found = initial_name(model), find_initial(model)
     if name is None:
         return None
     if found is None or digest_file(found.path) != found.digest:
@@ -113,7 +113,7 @@ def bring_initial(server: ForkServer, manifest: Manifest, file: Path, tell: Tell
         UsageError: the manifest starts from no weights.
         DataError: the file is not the one that torchvision names, or not of the network.
     """
-    name = initial_name(manifest.document)
+    name = initial_name(manifest.model)
     if name is None:
         raise UsageError(f"--weights: the network of {manifest.reference} starts from no weights")
     if not file.is_file():
@@ -127,7 +127,7 @@ def fetch_initial(server: ForkServer, manifest: Manifest, tell: Tell) -> Initial
     Raises:
         DataError: they cannot be had; the message names the address.
     """
-    name = initial_name(manifest.document)
+    name = initial_name(manifest.model)
     assert name is not None
     address = _address(server, manifest)
     tell(f"downloading {address}")
@@ -192,8 +192,10 @@ def _address(server: ForkServer, manifest: Manifest) -> str:
 def _job(manifest: Manifest, folder: Path) -> dict[str, Any]:
     (folder / "scratch").mkdir()
     return {
-        "model": manifest.document["model"],
+        "model": manifest.model,
         "image_size": manifest.image_size,
+        "input_size": manifest.input_size,
+        "classes": list(manifest.classes),
         "store": store_kind(manifest),
         "scratch": str(folder / "scratch"),
     }

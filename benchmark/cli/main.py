@@ -87,6 +87,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+# Several commands have it: whose source models, runs and searches are meant.
+network_option = click.option(
+    "--model",
+    "network",
+    metavar="NETWORK",
+    help="Another network: NAME or NAME@WEIGHTS of torchvision, timm/NAME or timm/NAME.TAG.",
+)
+
+
 def plain(text: str) -> str:
     """Text with words of strangers, without what a terminal would obey; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

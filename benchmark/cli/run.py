@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import print_json, print_table
+from benchmark.cli.main import network_option, print_json, print_table
 
 if TYPE_CHECKING:
     from benchmark.cli.session import Session
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
               help="A hyper-parameter of every chosen method that has it; repeatable.")  # fmt: skip
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE[:CLASS]",
               help="A file with a method of your own; alone, only it is run.")  # fmt: skip
+@network_option
 @click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
               type=click.Path(file_okay=False, path_type=Path), help="Where runs go.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
@@ -54,6 +55,7 @@ def command(
     seeds: tuple[int, ...],
     settings: tuple[str, ...],
     plugins: tuple[str, ...],
+    network: str | None,
     root: Path,
     device: str,
     jobs: int | None,
@@ -72,6 +74,7 @@ def command(
     Examples:
       htbench run --suite icons
       htbench run --suite icons --plugin my_method.py --task outline-solid --set alpha=0.3
+      htbench run --suite icons --model resnet18 --method finetune --method bn-stats
     """
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
@@ -94,6 +97,7 @@ def command(
         limits=Limits(seconds=time_limit, memory=memory),
         isolation=isolation,
     ) as session:
+        manifest = session.with_network(manifest, network)
         names = methods or (() if plugins else suite.methods)
         described = resolve(names, plugins, session.describe)
         cells = grid(manifest, task_ids, described, seed_list, device, given)
@@ -232,8 +236,8 @@ def _lacking(cells: list[Cell]) -> list[str]:
             f"{count} images are not here ({each}): "
             + f"{got}htbench data import {{0}} PATH".format(manifest.reference)
         )
-    name = initial_name(manifest.document)
-    if untrained and name and find_initial(manifest.document) is None:
+    name = initial_name(manifest.model)
+    if untrained and name and find_initial(manifest.model) is None:
         lines.append(
             f"the initial weights {name} are not here: the first run downloads them, or "
             f"htbench source train --manifest {manifest.reference} --weights FILE brings a file"

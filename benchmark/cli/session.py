@@ -72,6 +72,24 @@ class Session:
         with tempfile.TemporaryDirectory() as folder:
             return describe(self.server, source, Path(folder))
 
+    def with_network(self, manifest: Manifest, text: str | None) -> Manifest:
+        """The manifest with the network of ``--model``, which is tried; None leaves it as it is.
+
+        Raises:
+            UsageError: there is no such network, or it cannot be used here.
+        """
+        from benchmark.networks import library_of, parse_network
+        from benchmark.runs.execute import try_network
+
+        if text is None:
+            return manifest
+        other = manifest.with_model(parse_network(text, manifest.document["model"]))
+        library_of(other.model)
+        if other.other_model is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                try_network(self.server, other, Path(folder))
+        return other
+
     def __enter__(self) -> Self:
         return self
 
@@ -245,7 +263,7 @@ def ready_sources(
     if not lacking:
         return sources
     manifest = lacking[0].manifest
-    if initial_name(manifest.document) and find_initial(manifest.document) is None:
+    if initial_name(manifest.model) and find_initial(manifest.model) is None:
         fetch_initial(session.server, manifest, tell)
     stores = open_stores(manifest, source_needs(lacking))
     with progress(len(lacking)) as reporter:

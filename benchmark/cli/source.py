@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchmark.cli.main import plain, print_json, print_table
+from benchmark.cli.main import network_option, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from benchmark.manifest import Manifest
@@ -34,6 +34,7 @@ def _which(many: bool) -> Callable[[F], F]:
                          help="Of this manifest: name@version, or a folder."),
             click.option("--suite", "suite_name", metavar="SUITE",
                          help="Of the manifest and tasks of this suite."),
+            network_option,
         ):  # fmt: skip
             function = option(function)
         return function
@@ -64,6 +65,7 @@ def train(
     suite_name: str | None,
     reference: str | None,
     sources: tuple[str, ...],
+    network: str | None,
     weights: Path | None,
     device: str,
     jobs: int | None,
@@ -83,12 +85,14 @@ def train(
     from benchmark.weights import bring_initial
 
     device = resolve_device(device)
-    manifest, specs = _specs(suite_name, reference, sources, device)
+    manifest, known = _manifest(suite_name, reference)
     with (
         tempfile.TemporaryDirectory() as folder,
         Session(never=[manifest.root], cuda=device == "cuda") as session,
         Workspace(Path(folder)) as workspace,
     ):
+        manifest = session.with_network(manifest, network)
+        specs = _specs(manifest, known, sources, device)
         if weights is not None:
             bring_initial(session.server, manifest, weights, tell)
         made = ready_sources(session, specs, workspace, jobs or slots(device))
@@ -105,6 +109,7 @@ def import_(
     suite_name: str | None,
     reference: str | None,
     sources: str | None,
+    network: str | None,
     note: str,
     device: str,
 ) -> None:
@@ -124,12 +129,13 @@ def import_(
     from benchmark.runs.plan import resolve_device
 
     device = resolve_device(device)
-    manifest, specs = _specs(suite_name, reference, (sources,) if sources else (), device)
-    spec = _one(specs)
+    manifest, known = _manifest(suite_name, reference)
     with (
         tempfile.TemporaryDirectory() as folder,
         Session(never=[manifest.root], cuda=device == "cuda") as session,
     ):
+        manifest = session.with_network(manifest, network)
+        spec = _one(_specs(manifest, known, (sources,) if sources else (), device))
         stores = open_stores(manifest, source_needs([spec]))
         made = import_source(session.server, spec, stores, file, plain(note), Path(folder))
     _print([made])
@@ -141,7 +147,12 @@ def import_(
               type=click.Path(path_type=Path), help="A new folder.")  # fmt: skip
 @_device
 def export(
-    suite_name: str | None, reference: str | None, sources: str | None, out: Path, device: str
+    suite_name: str | None,
+    reference: str | None,
+    sources: str | None,
+    network: str | None,
+    out: Path,
+    device: str,
 ) -> None:
     """Copy a source model into a folder, with a card that says what it is.
 
@@ -152,14 +163,17 @@ def export(
     """
     import shutil
 
+    from benchmark.cli.session import Session
     from benchmark.errors import UsageError
     from benchmark.files import new_folder
     from benchmark.runs.plan import resolve_device
     from benchmark.source import MODEL_FILE, find_source
 
     device = resolve_device(device)
-    manifest, specs = _specs(suite_name, reference, (sources,) if sources else (), device)
-    spec = _one(specs)
+    manifest, known = _manifest(suite_name, reference)
+    with Session(never=[manifest.root]) as session:
+        manifest = session.with_network(manifest, network)
+    spec = _one(_specs(manifest, known, (sources,) if sources else (), device))
     if out.exists():
         raise UsageError(f"--out: {out} exists already; name a new folder")
     found = find_source(spec)
@@ -193,28 +207,35 @@ def list_(as_json: bool) -> None:
         _print(found)
 
 
-def _specs(
-    suite_name: str | None, reference: str | None, sources: tuple[str, ...], device: str
-) -> tuple[Manifest, list[SourceSpec]]:
-    """The manifest, and those of its tasks' source models that were asked for."""
+def _manifest(
+    suite_name: str | None, reference: str | None
+) -> tuple[Manifest, list[tuple[str, ...]]]:
+    """The manifest that is meant, and the sources of its tasks, or of the suite's."""
     from benchmark.errors import UsageError
     from benchmark.manifest import load_manifest, load_suite
-    from benchmark.source import SourceSpec
 
     if (suite_name is None) == (reference is None):
         raise UsageError("give either --suite SUITE or --manifest REF")
     if suite_name is not None:
         suite = load_suite(suite_name)
         manifest = load_manifest(suite.manifest)
-        tasks = [manifest.task(task) for task in suite.tasks]
-    else:
-        assert reference is not None
-        manifest = load_manifest(reference)
-        tasks = list(manifest.tasks)
-    specs = [SourceSpec.of(manifest, task.sources, device) for task in tasks]
+        return manifest, [manifest.task(task).sources for task in suite.tasks]
+    assert reference is not None
+    manifest = load_manifest(reference)
+    return manifest, [task.sources for task in manifest.tasks]
+
+
+def _specs(
+    manifest: Manifest, of_tasks: list[tuple[str, ...]], sources: tuple[str, ...], device: str
+) -> list[SourceSpec]:
+    """Those of the tasks' source models that were asked for; all where none were."""
+    from benchmark.errors import UsageError
+    from benchmark.source import SourceSpec
+
+    specs = [SourceSpec.of(manifest, domains, device) for domains in of_tasks]
     known = {frozenset(spec.domains): spec for spec in reversed(specs)}
     if not sources:
-        return manifest, list(dict.fromkeys(specs))
+        return list(dict.fromkeys(specs))
     chosen = []
     for text in sources:
         domains = frozenset(text.split("+"))
@@ -222,7 +243,7 @@ def _specs(
             listed = ", ".join(sorted("+".join(spec.domains) for spec in known.values()))
             raise UsageError(f"--source {text}: no task starts from it; the tasks have: {listed}")
         chosen.append(known[domains])
-    return manifest, list(dict.fromkeys(chosen))
+    return list(dict.fromkeys(chosen))
 
 
 def _one(specs: list[SourceSpec]) -> SourceSpec:

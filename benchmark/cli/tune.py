@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import print_json, print_table
+from benchmark.cli.main import network_option, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ FOLDER = "tuning"  # of the workspace: runs on folds never stand among those on 
 @click.option("--seed", "seeds", multiple=True, type=int, metavar="SEED",
               help="Only this seed; repeatable.")  # fmt: skip
 @click.option("--plugin", metavar="FILE[:CLASS]", help="The method is in a file of your own.")
+@network_option
 @click.option("--repeats", type=click.IntRange(1, 20), default=3, show_default=True,
               help="Folds of each task.")  # fmt: skip
 @click.option("--search-only", is_flag=True, help="Choose, and do not run the choice.")
@@ -53,6 +54,7 @@ def command(
     tasks: tuple[str, ...],
     seeds: tuple[int, ...],
     plugin: str | None,
+    network: str | None,
     repeats: int,
     search_only: bool,
     root: Path,
@@ -88,6 +90,7 @@ def command(
     device = resolve_device(device)
     workspace = Workspace(root)
     with Session(never=[workspace.root, manifest.root], cuda=device == "cuda") as session:
+        manifest = session.with_network(manifest, network)
         described = resolve(
             [method] if method else [], [plugin] if plugin else [], session.describe
         )

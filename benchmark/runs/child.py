@@ -75,6 +75,7 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
         "features": _extract_features,
         "import": foreign.read_source,
         "initial": foreign.read_initial,
+        "network": foreign.try_network,
         "source": _train_source,
         "run": _run,
     }
@@ -349,9 +350,9 @@ def _train_source(job: _Job) -> dict[str, Any]:
     target = _open_training(job.settings)
     initial = safetensors.torch.load_file(path) if (path := job.settings["initial"]) else {}
     torch.manual_seed(numerics.derive(job.settings["seed"], "global"))
-    model = build(job.settings["model"], len(job.settings["classes"]))
+    model = _build(job.settings)
     if initial:
-        load_backbone(model, initial, job.settings["model"])
+        load_backbone(model, initial, job.settings["model"], job.settings["input_size"])
     kept = job.settings["checkpoints"]
     checkpoints = Checkpoints(Path(kept["folder"]), kept["key"], model, run, kept["seconds"])
     job.lock()
@@ -497,8 +498,12 @@ def _to(target: TargetData, device: torch.device) -> TargetData:
     )
 
 
+def _build(settings: Mapping[str, Any]) -> Classifier:
+    return build(settings["model"], len(settings["classes"]), settings["input_size"])
+
+
 def _open_model(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
-    model = build(settings["model"], len(settings["classes"]))
+    model = _build(settings)
     model.load_state_dict(safetensors.torch.load_file(entry["path"]), strict=True)
     return model.eval()
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark import checkpoint
-from benchmark.errors import DataError, MethodError, RunError
+from benchmark.errors import DataError, MethodError, RunError, UsageError
 from benchmark.files import digest_file
 from benchmark.images.store import DomainStore, store_kind
+from benchmark.manifest import network_label
 from benchmark.records import (
     NOT_APPLICABLE,
     PREDICTIONS_FILE,
@@ -63,6 +64,19 @@ def describe(server: ForkServer, source: MethodSource, folder: Path) -> Any:
     raise MethodError(f"cannot load {what}: {failed['message']}")
 
 
+def try_network(server: ForkServer, manifest: Manifest, folder: Path) -> None:
+    """Have a child build the network of a manifest and try it on images of its size.
+
+    Raises:
+        UsageError: it is unknown, has no linear head, or takes no such images.
+    """
+    job = {"kind": "network", **_common(manifest, "cpu", folder)}
+    message = ask(server, job, folder)
+    if "failed" in message:
+        words = message["failed"]["message"].partition(": ")[2].removeprefix("[model] ")
+        raise UsageError(f"--model {network_label(manifest.model)}: {words}")
+
+
 def train_source(
     server: ForkServer,
     spec: SourceSpec,
@@ -84,7 +98,7 @@ def train_source(
         "train": [
             entry for domain in spec.domains for entry in _train(stores[domain], classes)
         ],
-        "initial": initial_path(document),
+        "initial": initial_path(spec.manifest.model),
         "checkpoints": {"folder": str(spec.checkpoints_folder), "key": spec.key,
                         "seconds": checkpoint.SECONDS},
     }  # fmt: skip
@@ -281,10 +295,11 @@ def _common(manifest: Manifest, device: str, folder: Path) -> dict[str, Any]:
     document = manifest.document
     return {
         "device": device,
-        "model": document["model"],
+        "model": manifest.model,
         "classes": document["classes"],
         "transforms": document["transforms"],
         "image_size": document["image_size"],
+        "input_size": manifest.input_size,
         "store": store_kind(manifest),
         "scratch": _scratch(folder),
         "seed": SEED,

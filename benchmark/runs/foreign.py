@@ -7,6 +7,7 @@ process that has locked itself in first: the driver never opens one.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ManifestError
-from benchmark.models import all_finite, build, difference, own_names, torchvision_network
+from benchmark.models import all_finite, difference, is_timm, library_network, own_names
 from benchmark.models import weights_of as state_of
+from benchmark.networks import TIMM
 
 if TYPE_CHECKING:
     from benchmark.runs.child import _Job
@@ -24,20 +26,61 @@ if TYPE_CHECKING:
 COUNTER = "num_batches_tracked"  # of BatchNorm; files older than torch 0.4.1 lack it
 
 
+def try_network(job: _Job) -> dict[str, Any]:
+    """Build a network and try it on two black images: what it cannot take is an error here."""
+    from benchmark.runs.child import ContractError, _build
+
+    size, model = job.settings["input_size"], _build(job.settings).eval()
+    weights = job.settings["model"].get("weights")
+    if weights is not None:
+        _address_of(job.settings["model"])
+    job.lock()
+    try:
+        with torch.inference_mode():
+            logits = model(torch.zeros(2, 3, size, size))
+    except Exception as error:
+        words = str(error).partition("\n")[0]
+        raise ContractError(f"it takes no images of {size} x {size} pixels: {words}") from None
+    if logits.shape != (2, len(job.settings["classes"])):
+        raise ContractError(f"it gives logits of shape {tuple(logits.shape)} for two images")
+    return {"parameters": sum(p.numel() for p in model.parameters())}
+
+
 def find_address(job: _Job) -> dict[str, Any]:
-    """Where torchvision has the initial weights that the manifest's ``[model]`` names."""
+    """Where a library has the initial weights that the manifest's ``[model]`` names."""
+    address = _address_of(job.settings["model"])
+    job.lock()
+    return {"address": address}
+
+
+def _address_of(model: Mapping[str, Any]) -> str:
+    if is_timm(model["name"]):
+        return _address_of_timm(model)
     from torchvision import models
 
-    model = job.settings["model"]
-    torchvision_network(model["name"])
-    job.lock()
     known = {str(weights): weights for weights in models.get_model_weights(model["name"])}
     if model["weights"] not in known:
-        raise ManifestError(
-            f"[model] {model['name']} has no weights {model['weights']!r}; known: "
-            f"{', '.join(known)}"
-        )
-    return {"address": known[model["weights"]].url}
+        raise _no_weights(model, known)
+    return str(known[model["weights"]].url)
+
+
+def _address_of_timm(model: Mapping[str, Any]) -> str:
+    """The hub's file of safetensors: timm's own addresses lead to pickles, or nowhere."""
+    import timm
+    from huggingface_hub import hf_hub_url
+
+    known = timm.list_pretrained(f"{model['name'].removeprefix(TIMM)}.*")
+    if model["weights"] not in known:
+        raise _no_weights(model, known)
+    config: Any = timm.models.get_pretrained_cfg(model["weights"])
+    return hf_hub_url(config.hf_hub_id, "model.safetensors")
+
+
+def _no_weights(model: Mapping[str, Any], known: Iterable[str]) -> ManifestError:
+    return ManifestError(
+        f"[model] {model['name']} has no weights {model['weights']!r}; known: "
+        f"{', '.join(known) or 'none'}"
+    )
 
 
 def read_initial(job: _Job) -> dict[str, Any]:
@@ -45,7 +88,7 @@ def read_initial(job: _Job) -> dict[str, Any]:
     from benchmark.runs import child
 
     data = Path(job.settings["file"]).read_bytes()
-    network = torchvision_network(job.settings["model"]["name"])
+    network = library_network(job.settings["model"], job.settings["input_size"])
     job.lock()
     job.tell(started=True)
     _put(_read(data), network)
@@ -62,10 +105,10 @@ def read_source(job: _Job) -> dict[str, Any]:
     settings = job.settings
     data = Path(settings["file"]).read_bytes()
     run = child._start(job)
-    model = build(settings["model"], len(settings["classes"]))
+    model = child._build(settings)
     job.lock()
     job.tell(started=True)
-    _put(own_names(_read(data), settings["model"]), model)
+    _put(own_names(_read(data), settings["model"], settings["input_size"]), model)
     if not all_finite(model):
         raise child.ContractError("it holds values that are not finite")
     job.tell(adapted={})

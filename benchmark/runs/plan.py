@@ -65,11 +65,11 @@ class RunSpec:
             "base": self.base.key if self.base else None,
             "method": {"name": cell.method.name, "code": dict(cell.method.code)},
             "config": dict(cell.config),
-            "model": document["model"],
+            "model": cell.manifest.model,
             "recipe": document["recipe"],
             "seed": cell.seed,
             **({"search": cell.search} if cell.search else {}),
-            **computation(cell.device),
+            **computation(cell.device, cell.manifest.model),
         }
 
     @cached_property

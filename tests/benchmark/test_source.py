@@ -98,14 +98,14 @@ class TestInitialWeights:
         return SourceSpec.of(draft.read(), ("outline",), "cpu")
 
     def test_a_manifest_may_name_none(self, mini):
-        assert initial_name(mini.document) is None
-        assert find_initial(mini.document) is None
-        assert initial_path(mini.document) is None
+        assert initial_name(mini.model) is None
+        assert find_initial(mini.model) is None
+        assert initial_path(mini.model) is None
 
     @pytest.mark.parametrize("name", ["ResNet50", "../a.b", 3, ""])
     def test_a_name_is_that_of_torchvision(self, name):
         with pytest.raises(ManifestError, match="it must be a name such as"):
-            initial_name({"model": {"weights": name}})
+            initial_name({"weights": name})
 
     def test_their_bytes_are_part_of_what_a_source_model_is_made_from(self, pretrained):
         keys = {pretrained.key}
@@ -116,11 +116,11 @@ class TestInitialWeights:
 
     def test_damaged_weights_are_not_trained_from(self, pretrained):
         file = put_initial(b"weights")
-        document = pretrained.manifest.document
-        assert initial_path(document) == str(file)
+        model = pretrained.manifest.model
+        assert initial_path(model) == str(file)
         file.write_bytes(b"weighty")
         with pytest.raises(DataError, match="not here, or damaged"):
-            initial_path(document)
+            initial_path(model)
         file.unlink()
         with pytest.raises(DataError, match="is gone"):
-            initial_path(document)
+            initial_path(model)

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from benchmark.folders import data_folder
-from benchmark.models import build, torchvision_network, weights_of
+from benchmark.models import build, library_network, weights_of
 from data_manifests.toml_writer import dumps, dumps_list
 
 WEIGHTS = "MobileNet_V2_Weights.IMAGENET1K_V1"
@@ -192,7 +192,7 @@ class TestInitialWeights:
         """Weights of the right network as safetensors, which have no published checksum."""
         torch.manual_seed(0)
         file = tmp_path / "weights.safetensors"
-        safetensors.torch.save_file(weights_of(torchvision_network("mobilenet_v2")), file)
+        safetensors.torch.save_file(weights_of(library_network({"name": "mobilenet_v2"})), file)
         return file
 
     def test_weights_from_a_file_are_what_training_starts_from(
@@ -215,12 +215,12 @@ class TestInitialWeights:
         assert source(*train).returncode == 0  # once brought, they are at hand
         assert len(listed(source)) == 1
         torch.manual_seed(1)
-        safetensors.torch.save_file(weights_of(torchvision_network("mobilenet_v2")), converted)
+        safetensors.torch.save_file(weights_of(library_network({"name": "mobilenet_v2"})), converted)
         source(*train, "--weights", converted)
         assert len({other["digest"] for other in listed(source)}) == 2
 
     def test_a_file_with_another_checksum_is_refused(self, source, pretrained, tmp_path):
-        torch.save(torchvision_network("mobilenet_v2").state_dict(), tmp_path / "mine.pth")
+        torch.save(library_network({"name": "mobilenet_v2"}).state_dict(), tmp_path / "mine.pth")
         words = source("train", "--manifest", pretrained, "--weights", tmp_path / "mine.pth")
         assert f"{WEIGHTS} begins with b0353104; get {ADDRESS}" in words.sentence
 
