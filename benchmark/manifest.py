@@ -118,6 +118,11 @@ class Manifest:
         return replace(self, other_model=None if model == self.document["model"] else model)
 
     @property
+    def model_option(self) -> str:
+        """What a command takes to mean this network: `` --model NAME``, or nothing."""
+        return f" --model {network_label(self.model)}" if self.other_model is not None else ""
+
+    @property
     def image_size(self) -> int:
         """Side of a stored image in pixels."""
         return int(self.document["image_size"])

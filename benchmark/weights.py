@@ -137,7 +137,8 @@ def fetch_initial(server: ForkServer, manifest: Manifest, tell: Tell) -> Initial
     except DataError as error:
         raise DataError(
             f"{error}. Get the file by another way, then: "
-            f"htbench source train --manifest {manifest.reference} --weights FILE"
+            f"htbench source train --manifest {manifest.reference}{manifest.model_option} "
+            "--weights FILE"
         ) from None
     try:
         return _take(server, manifest, name, address, file, tell)

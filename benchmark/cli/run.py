@@ -177,7 +177,7 @@ def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
     from benchmark.source import find_source
 
     rows: list[dict[str, Any]] = []
-    seconds = _past_seconds(workspace)
+    seconds = _past_seconds(workspace, cells[0].manifest.model)
     for cell in cells:
         source = find_source(cell.source)
         key, state = None, "to run, after its source model"
@@ -240,7 +240,8 @@ def _lacking(cells: list[Cell]) -> list[str]:
     if untrained and name and find_initial(manifest.model) is None:
         lines.append(
             f"the initial weights {name} are not here: the first run downloads them, or "
-            f"htbench source train --manifest {manifest.reference} --weights FILE brings a file"
+            f"htbench source train --manifest {manifest.reference}{manifest.model_option} "
+            "--weights FILE brings a file"
         )
     return lines
 
@@ -250,12 +251,12 @@ def _chain(cell: Cell) -> list[Cell]:
     return [*_chain(cell.base), cell] if cell.base else [cell]
 
 
-def _past_seconds(workspace: Workspace) -> dict[str, float]:
-    """Median wall seconds of each method's finished runs in the workspace."""
+def _past_seconds(workspace: Workspace, model: Mapping[str, Any]) -> dict[str, float]:
+    """Median wall seconds of each method's finished runs of a network in the workspace."""
     from statistics import median
 
     times: dict[str, list[float]] = {}
     for record in workspace.records():
-        if record.status == "ok":
+        if record.status == "ok" and record.made_from.get("model") == model:
             times.setdefault(record.method, []).append(record.cost["wall_seconds"])
     return {method: median(values) for method, values in times.items()}

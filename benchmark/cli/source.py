@@ -180,7 +180,8 @@ def export(
     if found is None:
         raise UsageError(
             f"there is no source model of {spec.name} for {device}; train it: htbench source train "
-            f"--manifest {manifest.reference} --source {'+'.join(spec.domains)}"
+            f"--manifest {manifest.reference}{manifest.model_option} "
+            f"--source {'+'.join(spec.domains)}"
         )
     with new_folder(out.resolve()) as building:
         shutil.copyfile(found.path, building / MODEL_FILE)
@@ -313,7 +314,7 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
         "Names of tensors begin with `backbone.` or `head.`; the rows of `head.weight` are the "
         "classes in the manifest's order. To use it:\n\n"
         f"    htbench source import model.safetensors --manifest {spec.manifest.reference} "
-        f"--source {'+'.join(spec.domains)}\n\n"
+        f"--source {'+'.join(spec.domains)}{spec.manifest.model_option}\n\n"
         f"## Terms of the images it was trained on\n\n{document['terms'].strip()}\n"
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import baselines
 from baselines.finetune import Finetune
-from benchmark import Classifier, Run, SourceModel, TargetData
+from benchmark import Classifier, Method, Run, SourceModel, TargetData, predict
 from benchmark.images.augment import Transforms
 from benchmark.method import Recipe
 from benchmark.models import build
@@ -38,6 +41,17 @@ RECIPE = Recipe(
     nesterov=True,
     weight_decay=0.01,
 )
+
+
+def every_method() -> Iterator[type[Method]]:
+    """The methods that a module of the package defines (not those that it imports)."""
+    for info in pkgutil.iter_modules(baselines.__path__, "baselines."):
+        for item in vars(importlib.import_module(info.name)).values():
+            if isinstance(item, type) and issubclass(item, Method) and item.__module__ == info.name:
+                yield item
+
+
+METHODS = sorted(every_method(), key=lambda method: method.name)
 
 NewRun = Callable[..., Run]
 NaiveFit = Callable[..., None]
@@ -106,6 +120,29 @@ def new_run(tmp_path: Path) -> NewRun:
 def tuned(source: SourceModel, target: TargetData, new_run: NewRun) -> nn.Module:
     """The fine-tuned model, as a base run hands it on."""
     return Finetune().adapt(source, target, new_run())
+
+
+@pytest.fixture
+def logits_of(
+    source: SourceModel, whole_target: TargetData, new_run: NewRun
+) -> Callable[..., tuple[Tensor, Run, nn.Module]]:
+    """Adapts with a seed and gives the logits of some images, the run and the model."""
+
+    def adapt(method: type[Method], seed: int = 0) -> tuple[Tensor, Run, nn.Module]:
+        target = whole_target
+        if not method.uses_features:
+            target = replace(target, features=None)
+        if method.track != "oracle":
+            target = replace(target, missing=None)
+        base = Finetune().adapt(source, target, new_run(seed)) if method.base else None
+        run = new_run(seed, base)
+        is_local = {"local_models", "local_steps"} <= {f.name for f in fields(method)}
+        settings = {"local_models": 2, "local_steps": 3} if is_local else {}
+        model = method(**settings).adapt(source, target, run)
+        assert whole_target.missing is not None
+        return predict(model, whole_target.missing.images, run), run, model
+
+    return adapt
 
 
 @pytest.fixture

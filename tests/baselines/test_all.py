@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import tomllib
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
-import baselines
-from baselines.finetune import Finetune
-from benchmark import Method, predict
+from benchmark import predict
+from tests.baselines.conftest import METHODS
 
-
-def every_method():
-    """The methods that a module of the package defines (not those that it imports)."""
-    for info in pkgutil.iter_modules(baselines.__path__, "baselines."):
-        for item in vars(importlib.import_module(info.name)).values():
-            if isinstance(item, type) and issubclass(item, Method) and item.__module__ == info.name:
-                yield item
-
-
-METHODS = sorted(every_method(), key=lambda method: method.name)
 GRADIENT_FREE = {
     "source", "bn-stats", "wise-ft", "calibrated-alg", "source-ensemble", "lolsgd-source-ensemble",
     "ncm", "ncm-source",
 }  # fmt: skip
 NOTHING_DRAWN = {"source", "ncm-source"}
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-
-
-@pytest.fixture
-def logits_of(source, whole_target, new_run):
-    """Adapts with a seed and gives the logits of some images, and the run."""
-
-    def adapt(method: type[Method], seed: int = 0):
-        target = whole_target
-        if not method.uses_features:
-            target = replace(target, features=None)
-        if method.track != "oracle":
-            target = replace(target, missing=None)
-        base = Finetune().adapt(source, target, new_run(seed)) if method.base else None
-        run = new_run(seed, base)
-        configured = method(local_models=2, local_steps=3) if method_is_local(method) else method()
-        model = configured.adapt(source, target, run)
-        return predict(model, whole_target.missing.images, run), run, model
-
-    return adapt
-
-
-def method_is_local(method: type[Method]) -> bool:
-    return {"local_models", "local_steps"} <= {f.name for f in fields(method)}
 
 
 @each_method

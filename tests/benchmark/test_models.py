@@ -64,7 +64,9 @@ def test_own_names_stay_as_they_are():
 def test_features_in_training_are_those_the_head_sees_without_dropout():
     """MobileNet drops a fifth of them; a head on cached features could not do the same."""
     backbone = build({"name": "mobilenet_v2"}, CLASSES).backbone
-    assert any(isinstance(m, nn.Dropout) for m in library_network({"name": "mobilenet_v2"}).modules())
+    assert any(
+        isinstance(m, nn.Dropout) for m in library_network({"name": "mobilenet_v2"}).modules()
+    )
     assert not any(isinstance(m, nn.Dropout) for m in backbone.modules())
 
 

@@ -215,7 +215,9 @@ class TestInitialWeights:
         assert source(*train).returncode == 0  # once brought, they are at hand
         assert len(listed(source)) == 1
         torch.manual_seed(1)
-        safetensors.torch.save_file(weights_of(library_network({"name": "mobilenet_v2"})), converted)
+        safetensors.torch.save_file(
+            weights_of(library_network({"name": "mobilenet_v2"})), converted
+        )
         source(*train, "--weights", converted)
         assert len({other["digest"] for other in listed(source)}) == 2
 
