@@ -17,10 +17,10 @@ class EWC(Method):
     """Elastic weight consolidation: springs as stiff as the source model's Fisher information.
 
     Kirkpatrick et al., "Overcoming Catastrophic Forgetting in Neural Networks", PNAS 2017 (arXiv
-    1612.00796), equation 3. Source data are not available while adapting, so the diagonal of the Fisher
-    information is estimated on the seen target images with labels that the source model draws
-    itself. This suite's choices: one drawn label for an image, squared gradients of single images
-    (never of a batch), in evaluation mode with the evaluation transform, of at most
+    1612.00796), equation 3. Source data are not available while adapting, so the diagonal of the
+    Fisher information is estimated on the seen target images with labels that the source model
+    draws itself. This suite's choices: one drawn label for an image, squared gradients of single
+    images (never of a batch), in evaluation mode with the evaluation transform, of at most
     ``fisher_samples`` images; the Fisher information is divided by its largest value, since SGD at
     the recipe's rate diverges where a spring is much stiffer than 1 / rate; the weight is 1.
     """
