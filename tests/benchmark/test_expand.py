@@ -26,6 +26,7 @@ from benchmark.errors import DataError, HTBenchError, ManifestError, UsageError
 from benchmark.expand import Expansion, Recipe, expand, load_recipe, read_metadata, write_expansion
 from benchmark.manifest import load_manifest, load_suite, published_manifests, read_manifest
 from benchmark.records import write_predictions
+from benchmark.registry import builtin_methods
 from leaderboard import score
 from leaderboard.results import score_predictions
 
@@ -424,6 +425,7 @@ class TestWritten:
         manifest = write_expansion(random_cameras(recipe, 6).expand(tmp_path), tmp_path / "out")
         suite = load_suite(str(manifest.root / "iwildcam.toml"))
         assert suite.tasks == tuple(task.id for task in manifest.tasks)
+        assert suite.methods == builtin_methods()
         assert load_manifest(suite.manifest).digest == manifest.digest
 
     def test_an_earlier_expansion_is_replaced(self, cameras: Cameras, tmp_path: Path) -> None:
