@@ -18,6 +18,7 @@ import click
 import pytest
 
 from benchmark.cli.main import htbench as group
+from benchmark.records import GAMMA_STAR
 from leaderboard.results import METRICS
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -74,12 +75,39 @@ def test_score_of_what_cannot_be_scored(htbench, mini, finished, at, tmp_path):
 
 
 def test_the_beginning_of_several_keys_is_ambiguous(htbench, mini, finished, at, tmp_path):
-    keys = sorted(r["key"] for r in finished.rows())
+    keys = sorted(r["key"] for r in finished.runs())
     firsts = [key[0] for key in keys]
     digit = next(d for d in firsts if firsts.count(d) > 1)  # 17 runs at most have none
     said = htbench("score", digit, "--suite", mini.suite, *at)
     assert f"{firsts.count(digit)} runs begin with '{digit}'" in said.sentence
     assert next(key for key in keys if key[0] == digit)[:12] in said.sentence
+
+
+@pytest.mark.parametrize("command", ["show", "score"])
+def test_gamma_star_is_no_run_and_the_sentence_names_the_one_it_is_made_of(
+    htbench, mini, finished, at, command
+):
+    base = finished.row(method="finetune", task="outline-solid", seed=0)
+    star = finished.row(method=GAMMA_STAR, task="outline-solid", seed=0)
+    for key in (star["key"], star["key"][:12]):
+        said = htbench(command, key, "--suite", mini.suite, *at).sentence
+        assert said.count("\n") == 1
+        assert f"is the row of gamma-star that is made of run {base['key'][:12]}" in said
+        assert f"`htbench show {base['key'][:12]}` shows both" in said
+    shown = htbench("show", base["key"], "--suite", mini.suite, *at).stdout
+    assert f"gamma-star (oracle): overall {star['overall']:.2f}, seen {star['seen']:.2f}" in shown
+
+
+def test_list_runs_has_a_line_for_gamma_star(htbench, mini, finished, at):
+    found = json.loads(htbench("list", "runs", "--suite", mini.suite, *at, "--json").stdout)
+    stars = [entry for entry in found if entry["label"] == GAMMA_STAR]
+    assert len(stars) == 4
+    for entry in stars:
+        row = finished.row(key=entry["key"])
+        assert (entry["overall"], entry["seconds"]) == (row["overall"], None)
+    text = htbench("list", "runs", "--suite", mini.suite, *at).stdout
+    line = next(line for line in text.splitlines() if line.startswith(stars[0]["key"][:12]))
+    assert line.split()[-1] == "-"
 
 
 # --- leaderboard -------------------------------------------------------------------------------
@@ -93,7 +121,7 @@ def test_the_board_in_every_format(htbench, mini, finished, at, tmp_path):
     assert printed["markdown"] == finished.first.stdout
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
     (table,) = json.loads(printed["json"])
-    assert len(lines) == len(table["cells"]) == 4 * 3
+    assert len(lines) == len(table["cells"]) == 5 * 3  # gamma-star is the fifth
     rows = [
         r for r in finished.rows() if r["method"] == "finetune" and r["task"] == "solid-outline"
     ]

@@ -89,7 +89,8 @@ class TestMarkdown:
         ]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert list(by_name) == [
-            "source", "finetune (2 of 3 seeds)", "lolsgd (failed)", "upper-bound (oracle)"
+            "source", "finetune (2 of 3 seeds)", "lolsgd (failed)", "upper-bound (oracle)",
+            "gamma-star (2 of 3 seeds) (oracle)"
         ]  # fmt: skip
         for name, cells in by_name.items():
             number = r"-?\d+\.\d"
@@ -99,7 +100,7 @@ class TestMarkdown:
             assert all(re.fullmatch(rf"{number} ± \d+\.\d", c) for c in cells[:3])
             assert re.fullmatch(number, cells[3])
             assert re.fullmatch(r"0\.\d{3}", cells[5])
-            assert cells[6:] == ["-", "200", "100", "2.0"]  # no oracle, no gap
+            assert cells[6:] == ["-", "200", "100", "2.0", "512"]  # no oracle, no gap
         assert by_name["source"][3] == "0.0"  # not -0.0
 
     def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:
@@ -175,14 +176,14 @@ class TestData:
     def test_csv(self, boards: list[Board]) -> None:
         lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](boards))))
         assert list(lines[0])[:6] == ["table", "label", "track", "task", "seeds", "state"]
-        assert len(lines) == (4 + 1) * (3 + 1)
+        assert len(lines) == (5 + 2) * (3 + 1)
         first = lines[0]
         cell = boards[0].of_task(TASKS[0])["source"]
         assert (first["table"], first["label"], first["task"]) == ("icons", "source", TASKS[0])
         assert float(first["overall"]) == cell["overall"]  # unrounded
         failed = next(line for line in lines if line["label"] == "lolsgd")
         assert (failed["state"], failed["overall"]) == ("failed", "")
-        assert [line["table"] for line in lines].count("icons, table 2") == 4
+        assert [line["table"] for line in lines].count("icons, table 2") == 2 * 4
 
     def test_json(self, boards: list[Board], icons: Manifest) -> None:
         first, second = json.loads(FORMATS["json"](boards), parse_constant=pytest.fail)
