@@ -188,7 +188,12 @@ def builtin_methods() -> tuple[str, ...]:
         MethodError: two distributions register different things under one name.
     """
     own = [name for name, source in entry_point_sources().items() if is_builtin(source)]
-    return tuple(sorted(own, key=lambda name: (*(name != first for first in REFERENCES), name)))
+    return tuple(sorted(own, key=reference_first))
+
+
+def reference_first(name: str) -> tuple[bool | str, ...]:
+    """A key to sort names of methods by: those of ``REFERENCES``, then the others by name."""
+    return (*(name != reference for reference in REFERENCES), name)
 
 
 def file_source(argument: str) -> MethodSource:

@@ -51,9 +51,7 @@ _SUMMED = (*STEPS, "measured_adapt_seconds")
 _LARGEST = ("measured_peak_memory", f"measured_{DEVICE_MEMORY}")
 CALIBRATED = "finetune"  # whose predictions gamma-star is made of
 STAR_TRACK = "oracle"  # it looks at test labels
-STAR_SUMMARY = (
-    "finetune with the constant on its missing-class logits that the test labels say is best"
-)
+STAR_SUMMARY = "Fine-tuning plus the gamma on the missing classes that the test labels say is best."
 
 _TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
          "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "search",

@@ -94,10 +94,15 @@ def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int)
     return "\n".join([line(headers), f"|{'|'.join(rules)}|", *map(line, rows)])
 
 
-def _value(column: Column, mean: float, spread: float) -> str:
-    if math.isnan(mean):
+def rounded(column: Column, value: float | None) -> str:
+    """A number of a column for people; a dash where there is none."""
+    if value is None or math.isnan(value):
         return "-"
-    text = f"{round(mean, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
+    return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
+
+
+def _value(column: Column, mean: float, spread: float) -> str:
+    text = rounded(column, mean)
     if column.spread and not math.isnan(spread):
         text += f" ± {spread:.{column.digits}f}"
     return text

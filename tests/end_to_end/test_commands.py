@@ -162,6 +162,86 @@ def test_list_methods(htbench, plugin):
         assert name in text
 
 
+def test_list_methods_with_the_means_of_a_suite(htbench, mini, finished, at):
+    arguments = ("list", "methods", "--suite", mini.suite, *at)
+    found = {e["method"]: e for e in json.loads(htbench(*arguments, "--json").stdout)}
+    assert list(found) == ["calibrated-alg", "finetune", "frozen-classifier", GAMMA_STAR, "source"]
+    for name, entry in found.items():
+        rows = [r for r in finished.rows() if r["method"] == name]
+        for metric in ("seen", "missing", "overall"):
+            mean = sum(r[metric] for r in rows) / 4
+            assert entry[metric] == pytest.approx(mean)
+    assert found[GAMMA_STAR]["track"] == "oracle"
+    assert found[GAMMA_STAR]["papers"][0] == "mai2024finetuning"
+    text = htbench(*arguments).stdout
+    assert f"{found['finetune']['seen']:.1f}" in text
+    table = htbench(*arguments, "--markdown").stdout
+    names = re.findall(r"^\| ([a-z0-9-]+) ", table, re.MULTILINE)
+    assert names == ["method", "source", "finetune", "calibrated-alg", "frozen-classifier",
+                     GAMMA_STAR]  # fmt: skip
+    assert f" {found['finetune']['overall']:.1f} |" in table
+
+
+def test_list_methods_without_any_run(htbench, mini, tmp_path):
+    workspace = tmp_path / "ws"
+    arguments = ("list", "methods", "--suite", mini.suite, "--workspace", workspace)
+    found = json.loads(htbench(*arguments, "--json").stdout)
+    assert {entry["overall"] for entry in found} == {None}
+    rows = [r for r in htbench(*arguments, "--markdown").stdout.splitlines() if r[:3] == "| s"]
+    assert len(rows) == 1
+    assert [cell.strip() for cell in rows[0].split("|")[-4:-1]] == ["-", "-", "-"]
+    assert not workspace.exists()
+
+
+def test_gamma_star_is_no_method_to_choose_and_is_listed_where_its_numbers_are(htbench):
+    plain = {m["method"] for m in json.loads(htbench("list", "methods", "--json").stdout)}
+    assert GAMMA_STAR not in plain
+    assert f"| {GAMMA_STAR} " in htbench("list", "methods", "--markdown").stdout
+
+
+def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path):
+    arguments = ("list", "methods", "--suite", mini.suite, *at)
+    table = htbench(*arguments, "--markdown").stdout
+    file = tmp_path / "README.md"
+    around = "# Ä\r\n\n<!-- methods: of a test -->\n{}<!-- end of methods -->\nlast, no line break"
+    file.write_bytes(around.format("old\n\nlines\n").encode())
+    link = tmp_path / "link.md"
+    link.symlink_to(file)
+    for path in (file, link, file):
+        said = htbench(*arguments, "--into", path)
+        assert (said.returncode, said.stdout) == (0, "")
+        assert f"wrote the table of 5 methods into {path}" in said.stderr
+        assert file.read_bytes() == around.format(table).encode()
+    assert link.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "link.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nothing", "has no line <!-- methods: ... -->"),
+        ("<!-- methods: x -->\n", "has no line <!-- end of methods -->"),
+        ("<!-- end of methods -->\n", "has no line <!-- methods: ... -->"),
+        ("<!-- methods: x -->\n" * 2 + "<!-- end of methods -->", "has 2 line"),
+        ("<!-- end of methods -->\n<!-- methods: x -->\n", "stands before"),
+        (None, "cannot read"),
+    ],
+)
+def test_a_file_that_has_no_place_for_the_table(htbench, mini, at, tmp_path, text, words):
+    file = tmp_path / "README.md"
+    if text is not None:
+        file.write_text(text)
+    said = htbench("list", "methods", "--suite", mini.suite, *at, "--into", file)
+    assert str(file) in said.sentence
+    assert words in said.sentence
+    assert (file.read_text() if file.exists() else None) == text
+
+
+def test_a_table_is_no_json(htbench):
+    for option in (["--markdown"], ["--into", "README.md"]):
+        assert "choose one" in htbench("list", "methods", "--json", *option).sentence
+
+
 def test_list_tasks_suites_and_data_sets(htbench, mini):
     def listed(*arguments):
         found = json.loads(htbench("list", *arguments, "--json").stdout)
@@ -170,7 +250,13 @@ def test_list_tasks_suites_and_data_sets(htbench, mini):
         assert len(lines) == len(found) + 2, "a heading, a line and the entries"
         return found
 
-    (suite,) = [s for s in listed("suites") if s["name"] == "icons"]
+    suites = {s["name"]: s for s in listed("suites")}
+    suite = suites["icons"]
+    count = len(suites["icons-full"]["methods"])
+    assert count > len(suite["methods"])
+    lines = map(str.split, htbench("list", "suites").stdout.splitlines())
+    (line,) = [line for line in lines if line[0] == "icons-full"]
+    assert line[:5] == ["icons-full", "icons@1.0", "3", str(count), "3"]
     (icons,) = [d for d in listed("datasets") if d["manifest"] == suite["manifest"]]
     assert icons["classes"] == 65
     tasks = {t["task"]: t for t in listed("tasks", "--suite", "icons")}

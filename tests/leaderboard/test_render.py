@@ -15,6 +15,7 @@ import pytest
 
 from benchmark.manifest import Manifest, Suite, load_suite
 from benchmark.records import RunRecord
+from benchmark.registry import builtin_methods
 from leaderboard.board import COLUMNS, MEAN, Board, build_boards
 from leaderboard.render import FORMATS
 from leaderboard.results import update_results
@@ -82,6 +83,21 @@ class TestMarkdown:
         for rows in tables(FORMATS["markdown"](boards)).values():
             assert rows[0] == ["method", *(c.title for c in COLUMNS)]
             assert {len(row) for row in rows} == {len(COLUMNS) + 1}
+
+    def test_a_terminal_of_140_columns_takes_the_longest_name_that_ships(
+        self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
+    ) -> None:
+        longest = max(builtin_methods(), key=len)
+        cost = {"total_steps": 10_000, "sequential_steps": 10_000, "adapt_seconds": 9999.9,
+                "peak_memory": 99_999 << 20, "finished": 1.0}  # fmt: skip
+        for seed in range(3):
+            write_run(tmp_path, longest, TASKS[0], seed, cost=cost, skill=2.0)
+            write_run(tmp_path, "source", TASKS[0], seed, skill=0.5)
+            write_run(tmp_path, "oracle-finetune", TASKS[0], seed, track="oracle", skill=3.0)
+        text = FORMATS["markdown"](build_boards(suite, icons, update_results(tmp_path, [icons])))
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert max(map(len, rows)) <= 140
+        assert len(set(map(len, rows))) == 1
 
     def test_cells(self, boards: list[Board]) -> None:
         rows = tables(FORMATS["markdown"](boards[:1]))[
