@@ -52,11 +52,13 @@ def methods(
       htbench list methods --plugin my_method.py --json
       htbench list methods --suite icons-full --into README.md
     """
-    from benchmark.cli.methods import boards_of, entries_of, markdown_of, write_between
+    from benchmark.cli.leaderboard import boards_of
+    from benchmark.cli.methods import entries_of, markdown_of, write_between
     from benchmark.cli.session import Session
     from benchmark.errors import UsageError
     from benchmark.manifest import load_suite
     from benchmark.registry import entry_point_sources, resolve
+    from benchmark.runs.workspace import Workspace
     from leaderboard.render.methods import SHOWN, means
 
     if as_json and (markdown or into):
@@ -67,7 +69,7 @@ def methods(
         found = resolve(names, plugins, session.describe)
     markdown = markdown or into is not None
     entries = entries_of(found, derived=markdown or suite is not None)
-    boards = boards_of(suite, root) if suite else []
+    boards = boards_of(suite, Workspace(root)) if suite else []
     if markdown:
         table = markdown_of(entries, suite, boards)
         if into is None:
@@ -198,6 +200,8 @@ def datasets(as_json: bool) -> None:
 @_as_json
 def runs(suite_name: str, root: Path, as_json: bool) -> None:
     """List the runs of a workspace with their scores.
+
+    A line of gamma-star is no run: the scorer makes it of a run of finetune.
 
     \b
     Examples:

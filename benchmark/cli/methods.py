@@ -56,17 +56,6 @@ def _gamma_star() -> dict[str, Any]:
             "needs": [], "from": "the scorer", "summary": STAR_SUMMARY}  # fmt: skip
 
 
-def boards_of(suite: Suite, root: Path) -> list[Board]:
-    """The boards of a suite in a workspace; none where it has no run of it."""
-    from benchmark.manifest import load_manifest
-    from benchmark.runs.workspace import Workspace
-    from leaderboard.board import build_boards
-    from leaderboard.results import update_results
-
-    manifest = load_manifest(suite.manifest)
-    return build_boards(suite, manifest, update_results(Workspace(root).root, [manifest]))
-
-
 def markdown_of(
     entries: Sequence[Mapping[str, Any]], suite: Suite | None, boards: Sequence[Board]
 ) -> str:

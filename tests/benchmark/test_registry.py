@@ -218,6 +218,7 @@ class TestDescription:
             ({"name": "x\x1b[2J"}, r"a method is named 'x\\x1b\[2J'"),
             ({"name": 3}, "a method is named 3"),
             ({"name": None}, "a method is named None"),
+            ({"name": "gamma-star"}, "gamma-star is what the scorer makes of finetune's"),
             ({"base": 3}, "base of mine is 3, not a method's name"),
             ({"base": "no name"}, "base of mine is 'no name'"),
             ({"track": "best"}, "track of mine is 'best'"),

@@ -19,7 +19,7 @@ import pytest
 
 from benchmark.cli.main import htbench as group
 from benchmark.records import GAMMA_STAR
-from leaderboard.results import METRICS
+from leaderboard.results import METRICS, star_key
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -94,6 +94,9 @@ def test_gamma_star_is_no_run_and_the_sentence_names_the_one_it_is_made_of(
         assert said.count("\n") == 1
         assert f"is the row of gamma-star that is made of run {base['key'][:12]}" in said
         assert f"`htbench show {base['key'][:12]}` shows both" in said
+    other = finished.row(method="source", task="outline-solid", seed=0)
+    said = htbench(command, star_key(other["key"]), "--suite", mini.suite, *at).sentence
+    assert "no run in" in said, "it is beside finetune only"
     shown = htbench("show", base["key"], "--suite", mini.suite, *at).stdout
     assert f"gamma-star (oracle): overall {star['overall']:.2f}, seen {star['seen']:.2f}" in shown
 
