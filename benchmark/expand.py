@@ -31,6 +31,7 @@ from benchmark.errors import DataError, ManifestError, UsageError, first
 from benchmark.files import digest_json, new_folder
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest import (
+    ALL,
     MAX_IMAGES,
     RECIPE_FILE,
     Manifest,
@@ -530,6 +531,7 @@ def _suite(recipe: Recipe, tasks: Sequence[Location]) -> dict[str, Any]:
         "manifest": ".",  # the folder that the suite is in
         "tasks": [task.name for task in tasks],
         **recipe.document["suite"],
+        "methods": ALL,  # the list of iwildcam@1.0 is part of its digest, and stays as it was
     }
 
 

@@ -31,6 +31,7 @@ MAX_TOML_BYTES = 4 << 20
 MAX_TOML_DEPTH = 16
 MAX_IMAGES = 5_000_000  # far above any benchmark here; a bound on what a stranger's file may cost
 SPLITS = ("train", "test")
+ALL = "all"  # in a suite's place of methods: all that this suite brings with it
 # Where the pixels are: in images.parquet itself, or in files that the user has.
 IMAGE_SOURCES = ("embedded", "folder")
 STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest says so
@@ -225,7 +226,10 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Suite:
-    """A grid that people run by name: tasks of one manifest, methods and seeds."""
+    """A grid that people run by name: tasks of one manifest, methods and seeds.
+
+    In a suite's file ``methods`` may be ``"all"``; here they are named.
+    """
 
     name: str
     title: str
@@ -711,6 +715,25 @@ def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
         title=reader.text("title"),
         manifest=reference,
         tasks=tuple(reader.names("tasks")),
-        methods=tuple(reader.names("methods")),
+        methods=_suite_methods(reader),
         seeds=tuple(seeds),
     )
+
+
+def _suite_methods(reader: _Reader) -> tuple[str, ...]:
+    """The methods that a suite names, or all that are the suite's own."""
+    given = reader.document.get("methods")
+    if not isinstance(given, str):
+        return tuple(reader.names("methods"))
+    if given != ALL:
+        raise reader.fail(
+            f"methods is {given!r}; it must be a list of names, or {ALL!r} for every method that "
+            "comes with the suite"
+        )
+    from benchmark.registry import builtin_methods  # here: it looks through what is installed
+
+    if not (found := builtin_methods()):
+        raise reader.fail(
+            f"methods is {ALL!r}, and none is registered; install the suite (pip install -e .)"
+        )
+    return found

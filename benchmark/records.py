@@ -27,6 +27,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 Status = Literal["ok", "failed", "not-applicable"]
 NOT_APPLICABLE: Final = "not-applicable"  # a status, and the kind of error that leads to it
+DEVICE_MEMORY = "device_peak_memory"  # of a run's cost, on CUDA: the child's own word
 GAMMA_STAR = "gamma-star"  # a row that the scorer makes of finetune's; no method has that name
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -44,7 +45,12 @@ class RunRecord:
             ``message`` and ``traceback``. Not applicable is no failure: the method cannot work on
             the network or the task, and the message is the reason.
         predictions_sha256, weights_sha256: of the files beside the record, where there are any.
-        cost: measured: seconds, bytes, and counted gradient steps.
+        cost: measured: ``adapt_seconds`` (in ``adapt``), ``predict_seconds``, ``wall_seconds`` (the
+            whole process) and ``peak_memory`` (resident bytes of the process, about 0.4 GiB of them
+            Python and torch; on CUDA also ``device_peak_memory``); counted: ``total_steps`` and
+            ``sequential_steps`` of gradient. Not in it: the base run, which has a record of its
+            own; and what is made once for all methods: image stores, source models, and the source
+            model's features that ``linear-probe`` and others are given.
         environment: versions and device.
         isolation: what kept the method from the labels, as a list of facts.
         log: rows of the training curve.

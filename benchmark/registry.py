@@ -23,6 +23,7 @@ from benchmark.folders import data_folder
 from benchmark.records import GAMMA_STAR
 
 GROUP = "holistic_transfer.methods"
+REFERENCES = ("source", "finetune")  # what adapting starts from, and what it is by default
 MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_CODE_BYTES = 64 << 20
 MAX_CODE_FILES = 2000
@@ -178,6 +179,21 @@ def entry_point_sources() -> dict[str, MethodSource]:
                 "uninstall one of them"
             )
     return dict(sorted(found.items()))
+
+
+def builtin_methods() -> tuple[str, ...]:
+    """Names of the suite's own methods: the two that others are measured against, then the rest.
+
+    Raises:
+        MethodError: two distributions register different things under one name.
+    """
+    own = [name for name, source in entry_point_sources().items() if is_builtin(source)]
+    return tuple(sorted(own, key=reference_first))
+
+
+def reference_first(name: str) -> tuple[bool | str, ...]:
+    """A key to sort names of methods by: those of ``REFERENCES``, then the others by name."""
+    return (*(name != reference for reference in REFERENCES), name)
 
 
 def file_source(argument: str) -> MethodSource:

@@ -1,5 +1,9 @@
 """The results store: one row per run, computed from stored predictions, in ``results.parquet``.
 
+Beside the row of every scored run of ``finetune`` stands one of ``gamma-star``, which is no run:
+the same predictions, with the constant on the missing-class logits that the test labels say is
+best.
+
 The file is a function of the runs in the workspace. It is rebuilt under a lock and replaced by
 rename; rows whose predictions and scorer have not changed are taken over from the file before.
 """
@@ -22,6 +26,7 @@ import pyarrow.parquet as pq
 from benchmark.errors import RecordError, ScoringError, first
 from benchmark.manifest import Manifest
 from benchmark.records import (
+    DEVICE_MEMORY,
     GAMMA_STAR,
     PREDICTIONS_FILE,
     RECORD_FILE,
@@ -39,10 +44,14 @@ COUNTS = ("n_seen", "n_missing")
 EXCLUDED = "n_excluded"  # test samples that are in neither group of the task
 METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
 # Seconds and bytes differ between two runs of one key; they stand apart from what is reproducible.
-MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", "finished")
+MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", DEVICE_MEMORY,
+            "finished")  # fmt: skip
 STEPS = ("total_steps", "sequential_steps")
 _SUMMED = (*STEPS, "measured_adapt_seconds")
+_LARGEST = ("measured_peak_memory", f"measured_{DEVICE_MEMORY}")
 CALIBRATED = "finetune"  # whose predictions gamma-star is made of
+STAR_TRACK = "oracle"  # it looks at test labels
+STAR_SUMMARY = "Fine-tuning plus the gamma on the missing classes that the test labels say is best."
 
 _TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
          "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "search",
@@ -78,8 +87,10 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
         manifests: those at hand. A run of another one keeps the scores it had, or has none.
 
     Returns:
-        One row per run with the columns of ``SCHEMA``, in the order of the keys. The cost of a
-        run that starts from another includes the other's.
+        One row per run, and one of ``gamma-star`` per scored run of ``finetune``, with the columns
+        of ``SCHEMA``, in the order of the keys. The cost of a run that starts from another includes
+        the other's: steps and seconds of adapting are added, peak memory is the largest. What all
+        methods share is not counted: see ``RunRecord.cost``.
 
     Raises:
         RecordError: a record or predictions file cannot be trusted.
@@ -96,6 +107,7 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
             _row(folder, record, before.get(record.key), known)
             for folder, record in _runs(workspace)
         ]
+        rows += _stars(rows, workspace, before, known)
         rows.sort(key=lambda row: str(row["key"]))
         _add_cost_of_bases(rows)
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -255,16 +267,67 @@ def star_key(key: str) -> str:
     return hashlib.sha256(_json({"base": key, "method": GAMMA_STAR}).encode()).hexdigest()
 
 
+def _stars(
+    rows: Iterable[Mapping[str, Any]],
+    workspace: Path,
+    before: Mapping[str, dict[str, Any]],
+    known: Mapping[str, Manifest],
+) -> Iterator[dict[str, Any]]:
+    """A row of ``gamma-star`` for every scored run of ``finetune``; of its own it costs nothing."""
+    for row in rows:
+        if row["method"] != CALIBRATED or row["overall"] is None:
+            continue
+        key = star_key(row["key"])
+        if scored := _star_scores(row, workspace, before.get(key), known):
+            yield {
+                **row,
+                **dict.fromkeys((*STEPS, *(f"measured_{name}" for name in MEASURED))),
+                "key": key,
+                "method": GAMMA_STAR,
+                "label": star_label(row["label"]),
+                "track": STAR_TRACK,
+                "base": row["key"],
+                "notes": _json([]),
+                "measured_finished": row["measured_finished"],
+                **scored,
+            }
+
+
+def star_label(label: str) -> str:
+    """The label of the row beside a run of ``finetune``: the same settings, if there are any."""
+    return GAMMA_STAR + label.removeprefix(CALIBRATED)
+
+
+def _star_scores(
+    base: Mapping[str, Any],
+    workspace: Path,
+    before: Mapping[str, Any] | None,
+    known: Mapping[str, Manifest],
+) -> dict[str, Any]:
+    """Gamma* and the metrics there; from the row before if nothing they depend on has changed."""
+    kept = ("predictions_sha256", "scorer_digest")
+    if before is not None and all(before[name] == base[name] for name in kept):
+        return {name: before[name] for name in ("config", *METRICS)}
+    manifest = known.get(base["manifest_digest"])
+    if manifest is None:
+        return {}
+    path = _predictions(workspace / "runs" / base["key"], base["predictions_sha256"])
+    gamma, scores = star_of_predictions(path, manifest, base["task"])
+    return {**scores.as_dict(), "config": _json({"gamma": gamma})}
+
+
 def _add_cost_of_bases(rows: list[dict[str, Any]]) -> None:
     """What a method costs is all that it takes from the source model on."""
-    own = {row["key"]: {name: row[name] or 0 for name in _SUMMED} for row in rows}
+    names = (*_SUMMED, *_LARGEST)
+    own = {row["key"]: {name: row[name] for name in names} for row in rows}
     bases = {row["key"]: row["base"] for row in rows}
     for row in rows:
-        base = row["base"]
-        while base in own:
-            for name in _SUMMED:
-                row[name] = (row[name] or 0) + own[base][name]
-            base = bases[base]
+        chain = [row["key"]]
+        while bases[chain[-1]] in own:
+            chain.append(bases[chain[-1]])
+        for name in names:
+            values = [own[key][name] for key in chain if own[key][name] is not None]
+            row[name] = (max if name in _LARGEST else sum)(values) if values else None
 
 
 def _scored(
@@ -281,16 +344,26 @@ def _scored(
         and before["scorer_digest"] == scorer
     ):
         return {name: before[name] for name in ("scorer_digest", *METRICS, *COUNTS, EXCLUDED)}
-    path = folder / PREDICTIONS_FILE
-    if not path.is_file() or _sha256(path) != record.predictions_sha256:
-        raise RecordError(
-            f"{path} is not the file that the run wrote (its SHA-256 differs); "
-            "delete the run's folder and run it again"
-        )
+    path = _predictions(folder, record.predictions_sha256)
     manifest = known.get(record.made_from["manifest"])
     if manifest is None:
         return {}
     return {"scorer_digest": scorer, **score_predictions(path, manifest, record.task).as_dict()}
+
+
+def _predictions(folder: Path, sha256: str | None) -> Path:
+    """The predictions file of a run, which is as the run wrote it.
+
+    Raises:
+        RecordError: it is not, or it is gone.
+    """
+    path = folder / PREDICTIONS_FILE
+    if not path.is_file() or _sha256(path) != sha256:
+        raise RecordError(
+            f"{path} is not the file that the run wrote (its SHA-256 differs); "
+            "delete the run's folder and run it again"
+        )
+    return path
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, Any]]:

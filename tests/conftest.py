@@ -146,8 +146,9 @@ WriteRun = Callable[..., RunRecord]
 def write_run(icons: Manifest) -> WriteRun:
     """Writes a run's folder as the harness would: ``write_run(workspace, 'finetune', seed=1)``.
 
-    The logits are random, but lean towards the label by ``skill``. Every keyword that is a field
-    of the record replaces it; ``made`` replaces entries of ``made_from``.
+    The logits are random, but lean towards the label by ``skill``, and towards the seen classes by
+    ``bias``. Every keyword that is a field of the record replaces it; ``made`` replaces entries of
+    ``made_from``.
     """
 
     def write(
@@ -158,6 +159,7 @@ def write_run(icons: Manifest) -> WriteRun:
         *,
         manifest: Manifest = icons,
         skill: float = 1.0,
+        bias: float = 0.0,
         finished: float = 1000.0,
         made: Mapping[str, Any] | None = None,
         **fields: Any,
@@ -185,6 +187,7 @@ def write_run(icons: Manifest) -> WriteRun:
             random = np.random.default_rng(int(key[:8], 16))
             logits = random.normal(size=(len(test.ids), len(manifest.classes)))
             logits[np.arange(len(test.ids)), test.labels] += skill
+            logits[:, manifest.seen_mask(manifest.task(task))] += bias
             write_predictions(folder / PREDICTIONS_FILE, test.ids, logits.astype(np.float32))
             fields["predictions_sha256"] = digest_file(folder / PREDICTIONS_FILE)
         record = RunRecord(
@@ -204,6 +207,7 @@ def write_run(icons: Manifest) -> WriteRun:
                     "wall_seconds": 3.0,
                     "total_steps": 200,
                     "sequential_steps": 100,
+                    "peak_memory": 512 * 2**20,
                     "finished": finished,
                 },
                 "isolation": ["child-process"],

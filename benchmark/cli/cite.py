@@ -62,6 +62,31 @@ def read_citations() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+def short_reference(key: str, table: Mapping[str, Any]) -> tuple[str, str | None]:
+    """A paper in a few words, such as ``Li et al., ICML 2018``, and where it can be read.
+
+    Args:
+        key: of an entry; ``table``: what :func:`read_citations` gives.
+    """
+    fields = _fields(table["entries"][key])
+    names = [name.partition(",")[0] for name in fields["author"].split(" and ")]
+    authors = f"{names[0]} et al." if len(names) > 2 or "others" in names else " and ".join(names)
+    where = fields.get("booktitle") or fields.get("journal")
+    venue = table["venues"].get(where, where) or fields.get("archiveprefix")
+    link = f"https://doi.org/{fields['doi']}" if "doi" in fields else None
+    if "eprint" in fields:
+        link = f"https://arxiv.org/abs/{fields['eprint']}"
+    return f"{authors}, {f'{venue} ' if venue else ''}{fields['year']}", link
+
+
+def _fields(bibtex: str) -> dict[str, str]:
+    """The fields of an entry, each a line or several, without braces and line breaks."""
+    import re
+
+    found = re.findall(r"^\s*(\w+)\s*=\s*\{(.*?)\},$", bibtex, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(re.sub("[{}]", "", value).split()) for name, value in found}
+
+
 def _entries(name: str, table: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Keys and BibTeX of a name.
 

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from benchmark.manifest import Suite
     from benchmark.runs.workspace import Workspace
+    from leaderboard.board import Board
 
 BOARD_FILE = "leaderboard.md"
 
@@ -37,6 +38,16 @@ def command(suite_name: str, kind: str, out: Path | None, root: Path) -> None:
     print_board(load_suite(suite_name), Workspace(root), kind, out=out)
 
 
+def boards_of(suite: Suite, workspace: Workspace) -> list[Board]:
+    """The boards of a suite, from results that are brought up to date; none without a run."""
+    from benchmark.manifest import load_manifest
+    from leaderboard.board import build_boards
+    from leaderboard.results import update_results
+
+    manifest = load_manifest(suite.manifest)
+    return build_boards(suite, manifest, update_results(workspace.root, [manifest]))
+
+
 def print_board(
     suite: Suite,
     workspace: Workspace,
@@ -61,13 +72,9 @@ def print_board(
     """
     from benchmark.errors import UsageError
     from benchmark.files import write_file
-    from benchmark.manifest import load_manifest
-    from leaderboard.board import build_boards
     from leaderboard.render import FORMATS
-    from leaderboard.results import update_results
 
-    manifest = load_manifest(suite.manifest)
-    boards = build_boards(suite, manifest, update_results(workspace.root, [manifest]))
+    boards = boards_of(suite, workspace)
     if not boards:
         raise UsageError(
             f"{workspace.root} has no run of suite {suite.name}; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -27,42 +26,72 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @command.command()
 @click.option("--plugin", "plugins", multiple=True, metavar="FILE[:CLASS]",
               help="A file with a method of your own.")  # fmt: skip
+@click.option("--suite", "suite_name", metavar="SUITE",
+              help="Only this suite's methods, with their means in the workspace.")  # fmt: skip
+@click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
+              type=click.Path(file_okay=False, path_type=Path),
+              help="Where the suite's runs are.")  # fmt: skip
+@click.option("--markdown", is_flag=True, help="Print a table for a README: papers, no fields.")
+@click.option("--into", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Write that table into a file, between its lines <!-- methods: ... --> and "
+                   "<!-- end of methods -->.")  # fmt: skip
 @_as_json
-def methods(plugins: tuple[str, ...], as_json: bool) -> None:
-    """List methods with their hyper-parameters.
+def methods(
+    plugins: tuple[str, ...],
+    suite_name: str | None,
+    root: Path,
+    markdown: bool,
+    into: Path | None,
+    as_json: bool,
+) -> None:
+    """List methods with their hyper-parameters, or with their means on a suite.
 
     \b
     Examples:
       htbench list methods
       htbench list methods --plugin my_method.py --json
+      htbench list methods --suite icons-full --into README.md
     """
+    from benchmark.cli.leaderboard import boards_of
+    from benchmark.cli.methods import entries_of, markdown_of, write_between
     from benchmark.cli.session import Session
+    from benchmark.errors import UsageError
+    from benchmark.manifest import load_suite
     from benchmark.registry import entry_point_sources, resolve
+    from benchmark.runs.workspace import Workspace
+    from leaderboard.render.methods import SHOWN, means
 
+    if as_json and (markdown or into):
+        raise UsageError("--json goes without --markdown and --into: choose one")
+    suite = load_suite(suite_name) if suite_name else None
+    names = suite.methods if suite else entry_point_sources()
     with Session() as session:
-        found = resolve(entry_point_sources(), plugins, session.describe)
-    entries: list[dict[str, Any]] = [
-        {
-            "method": m.name,
-            "fields": {f.name: f.default for f in m.fields},
-            "base": m.base,
-            "track": m.track,
-            "needs": list(m.needs),
-            "from": m.source.origin,
-            "summary": m.summary,
-        }
-        for m in sorted(found, key=lambda m: m.name)
-    ]
+        found = resolve(names, plugins, session.describe)
+    markdown = markdown or into is not None
+    entries = entries_of(found, derived=markdown or suite is not None)
+    boards = boards_of(suite, Workspace(root)) if suite else []
+    if markdown:
+        table = markdown_of(entries, suite, boards)
+        if into is None:
+            click.echo(table)
+        else:
+            write_between(into, table)
+            click.echo(f"wrote the table of {len(entries)} methods into {into}", err=True)
+        return
+    if suite:
+        entries = [{**entry, **means(boards, entry["method"])} for entry in entries]
     if as_json:
         print_json(entries)
         return
     rows: list[list[object]] = []
     for e in entries:
         settings = " ".join(f"{name}={value}" for name, value in e["fields"].items())
-        needs = ", ".join(e["needs"])
-        rows.append([e["method"], settings or "-", e["base"] or "-", needs or "-", e["track"],
+        values = [e[name] for name in SHOWN] if suite else []
+        rows.append([e["method"], settings or "-", e["base"] or "-", ", ".join(e["needs"]) or "-",
+                     e["track"], *("-" if v is None else f"{v:.1f}" for v in values),
                      e["summary"]])  # fmt: skip
-    print_table(rows, ["method", "fields", "starts from", "needs", "track", "what it does"])
+    print_table(rows, ["method", "fields", "starts from", "needs", "track",
+                       *(SHOWN if suite else ()), "what it does"])  # fmt: skip
 
 
 @command.command()
@@ -171,6 +200,8 @@ def datasets(as_json: bool) -> None:
 @_as_json
 def runs(suite_name: str, root: Path, as_json: bool) -> None:
     """List the runs of a workspace with their scores.
+
+    A line of gamma-star is no run: the scorer makes it of a run of finetune.
 
     \b
     Examples:

@@ -125,11 +125,12 @@ def _refuse_star(name: str, workspace: Workspace) -> None:
         UsageError: its key is meant; the message names the run that it is made of.
     """
     from benchmark.errors import UsageError
-    from leaderboard.results import star_key
+    from benchmark.records import RunRecord
+    from leaderboard.results import CALIBRATED, star_key
 
     for path in sorted(workspace.runs.glob("*/run.json")):
         key = path.parent.name
-        if star_key(key).startswith(name):
+        if star_key(key).startswith(name) and RunRecord.read(path.parent).method == CALIBRATED:
             raise UsageError(
                 f"{name} is the row of gamma-star that is made of run {key[:12]}; "
                 f"`htbench show {key[:12]}` shows both"

@@ -88,7 +88,7 @@ def _print_record(record: RunRecord, folder: Path) -> None:
         f"in all {record.cost.get('wall_seconds', 0):.2f}",
         "steps": f"{record.cost.get('total_steps', 0):g} in all, "
         f"{record.cost.get('sequential_steps', 0):g} one after the other",
-        "peak memory": f"{record.cost.get('peak_memory', 0) / 2**20:.0f} MiB",
+        "peak memory": _memory(record),
         "environment": " ".join(f"{k}={v}" for k, v in record.environment.items()),
     }
     for name, value in facts.items():
@@ -104,6 +104,15 @@ def _print_record(record: RunRecord, folder: Path) -> None:
         click.echo("\nprinted by the run (the last lines)")
         for line in output.read_text("utf-8", errors="replace").splitlines()[-20:]:
             click.echo(f"  {printable(line)}")
+
+
+def _memory(record: RunRecord) -> str:
+    from benchmark.records import DEVICE_MEMORY
+
+    text = f"{record.cost.get('peak_memory', 0) / 2**20:.0f} MiB"
+    if DEVICE_MEMORY in record.cost:
+        text += f", on the device {record.cost[DEVICE_MEMORY] / 2**20:.0f} MiB"
+    return text
 
 
 def _print_search(record: RunRecord) -> None:

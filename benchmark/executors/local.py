@@ -119,13 +119,14 @@ class LocalExecutor:
     ) -> RunRecord:
         self.reporter.begin(spec.name)
         self.workspace.note("start", spec.key, spec.name)
-        if (problem := self._base_problem(spec)) is not None:
+        store = stores[spec.cell.task.target]
+        if (problem := self._base_problem(spec) or _oracle_problem(spec, store)) is not None:
             record = fail_run(spec, self.workspace, **problem)
         else:
             record = execute_run(
                 self.server,
                 spec,
-                stores[spec.cell.task.target],
+                store,
                 self.workspace,
                 self._steps(spec.name),
                 keep_weights=keep_weights,
@@ -176,6 +177,16 @@ class LocalExecutor:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise
         return results
+
+
+def _oracle_problem(spec: RunSpec, store: DomainStore) -> dict[str, str] | None:
+    """An oracle of missing-class training images does not apply where a target has none."""
+    cell = spec.cell
+    missing = (~cell.manifest.seen_mask(cell.task)).nonzero()[0].tolist()
+    if cell.method.track != "oracle" or store.train_files(missing):
+        return None
+    message = f"{cell.task.target} has no training image of a missing class"
+    return {"kind": NOT_APPLICABLE, "message": message}
 
 
 def _how_it_ended(record: RunRecord) -> str:

@@ -38,7 +38,7 @@ from benchmark.images.augment import Transforms
 from benchmark.images.raw import Images, join, open_images
 from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
 from benchmark.models import Classifier, all_finite, build, load_backbone, weights_of
-from benchmark.records import NOT_APPLICABLE
+from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE
 from benchmark.registry import installed_folders
 from benchmark.runs import wire
 from benchmark.runs.sandbox import Sandbox
@@ -543,7 +543,15 @@ def _predict(
         "python": platform.python_version(),
         "torch": torch.__version__,
         **numerics.driver_facts(run.device),
+        **_device_memory(run.device),
     }
+
+
+def _device_memory(device: torch.device) -> dict[str, int]:
+    """On CUDA, the most bytes that tensors of this process have held: the kernel cannot tell."""
+    if device.type != "cuda":
+        return {}
+    return {DEVICE_MEMORY: torch.cuda.max_memory_allocated(device)}
 
 
 def _check_logits(logits: Tensor, count: int, classes: int) -> None:

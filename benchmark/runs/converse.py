@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import RunError
-from benchmark.records import NOT_APPLICABLE, WEIGHTS_FILE
+from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
 from benchmark.runs.isolate import GONE
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Outcome:
         isolation: facts of the lock, told before any code of a method ran.
         facts: what the child said of its environment.
         notes: what the child said after adapting: steps and training log.
-        cost: seconds and bytes as measured from outside.
+        cost: seconds and bytes as measured from outside; the bytes of a CUDA device, as gradient
+            steps, are the child's own word.
     """
 
     error: dict[str, str] | None = None
@@ -129,6 +130,7 @@ def converse(
     }
     if "done" in message:
         outcome.facts = _checked_facts(message["done"])
+        outcome.cost |= _device_memory(message["done"])
         outcome.array, outcome.error = _read_array(folder / ARRAY_FILE, shape)
     else:
         outcome.error = message["failed"]
@@ -199,7 +201,14 @@ def _checked_failure(failure: object) -> dict[str, str]:
 def _checked_facts(facts: object) -> dict[str, Any]:
     if not isinstance(facts, dict):
         return {}
-    return {_text(k, 50): _text(v, 200) for k, v in list(facts.items())[:20]}
+    told = [(k, v) for k, v in facts.items() if k != DEVICE_MEMORY]
+    return {_text(k, 50): _text(v, 200) for k, v in told[:20]}
+
+
+def _device_memory(facts: object) -> dict[str, int]:
+    """Peak bytes on a CUDA device, if the child said a number."""
+    value: Any = facts.get(DEVICE_MEMORY) if isinstance(facts, dict) else None
+    return {DEVICE_MEMORY: value} if _is_count(value) else {}
 
 
 def _checked_notes(notes: object) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from leaderboard.board import COLUMNS, MEAN, Board, Column
 
 # What Markdown would obey in text of strangers. An underscore inside a word is only itself.
@@ -27,9 +25,12 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {seeds}; mean ± sample standard deviation over seeds, given the source models",
         "- accuracies in per cent over all classes; disruption: missing accuracy of the source "
-        "model less the method's; gap closed: per cent of the way from source to oracle-finetune, "
-        "overall",
-        "- oracle: was given missing-class training data; shown, not ranked",
+        "model less the method's; H: harmonic mean of seen and missing; gap %: how much of the way "
+        "from source to oracle-finetune, overall",
+        "- cost, with that of the run that a method starts from: gradient steps in all, those one "
+        "after the other (depth), seconds of adapting, peak memory of the process",
+        "- oracle: was given missing-class training data, or looks at test labels (gamma-star: "
+        "finetune with the best constant on its missing-class logits); shown, not ranked",
         "",
     ]
     if len(board.suite.tasks) > 1:
@@ -38,11 +39,11 @@ def _board(board: Board) -> str:
     for task in board.suite.tasks:
         lines += [_heading(task, board, [task]), "", _table(board, task), ""]
     if board.problems:
-        lines += ["## Not in the table", "", *(f"- {_literal(p)}" for p in board.problems), ""]
+        lines += ["## Not in the table", "", *(f"- {literal(p)}" for p in board.problems), ""]
     if board.not_applicable:
-        lines += ["## Not applicable", "", *(f"- {_literal(p)}" for p in board.not_applicable), ""]
+        lines += ["## Not applicable", "", *(f"- {literal(p)}" for p in board.not_applicable), ""]
     if board.notes:
-        lines += ["## Notes", "", *(f"- {_literal(note)}" for note in board.notes), ""]
+        lines += ["## Notes", "", *(f"- {literal(note)}" for note in board.notes), ""]
     return "\n".join(lines)
 
 
@@ -68,20 +69,45 @@ def _table(board: Board, task: str) -> str:
         if cell["track"] == "oracle":
             note += " (oracle)"
         values = [_value(c, cell[c.name], cell[f"{c.name}_std"]) for c in COLUMNS]
-        rows.append([_literal(label) + note, *values])
+        rows.append([literal(label) + note, *values])
     headers = ["method", *(c.title for c in COLUMNS)]
-    align = ("left", *("right" for _ in COLUMNS))
-    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
+    return pipe_table(headers, rows, left=1)
+
+
+def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """A Markdown table, aligned for the terminal and as narrow as its cells allow.
+
+    Args:
+        headers: headings; ``rows``: as many cells each, with nothing that Markdown would obey.
+        left: how many of the first columns are aligned to the left.
+    """
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        pads = [str.ljust] * left + [str.rjust] * (len(cells) - left)
+        padded = [pad(cell, n) for pad, cell, n in zip(pads, cells, widths, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    rules = [":" + "-" * (n + 1) for n in widths[:left]] + [
+        "-" * (n + 1) + ":" for n in widths[left:]
+    ]
+    return "\n".join([line(headers), f"|{'|'.join(rules)}|", *map(line, rows)])
+
+
+def rounded(column: Column, value: float | None) -> str:
+    """A number of a column for people; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
 
 
 def _value(column: Column, mean: float, spread: float) -> str:
-    if math.isnan(mean):
-        return "-"
-    text = f"{round(mean, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
+    text = rounded(column, mean)
     if column.spread and not math.isnan(spread):
         text += f" ± {spread:.{column.digits}f}"
     return text
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """Text of strangers as Markdown shows it and does not obey it."""
     return _MARKUP.sub(r"\\\g<0>", text)

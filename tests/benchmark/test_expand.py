@@ -26,6 +26,7 @@ from benchmark.errors import DataError, HTBenchError, ManifestError, UsageError
 from benchmark.expand import Expansion, Recipe, expand, load_recipe, read_metadata, write_expansion
 from benchmark.manifest import load_manifest, load_suite, published_manifests, read_manifest
 from benchmark.records import write_predictions
+from benchmark.registry import builtin_methods
 from leaderboard import score
 from leaderboard.results import score_predictions
 
@@ -424,6 +425,7 @@ class TestWritten:
         manifest = write_expansion(random_cameras(recipe, 6).expand(tmp_path), tmp_path / "out")
         suite = load_suite(str(manifest.root / "iwildcam.toml"))
         assert suite.tasks == tuple(task.id for task in manifest.tasks)
+        assert suite.methods == builtin_methods()
         assert load_manifest(suite.manifest).digest == manifest.digest
 
     def test_an_earlier_expansion_is_replaced(self, cameras: Cameras, tmp_path: Path) -> None:
@@ -742,8 +744,10 @@ class TestExcludedSamples:
         (task,) = manifest.tasks
         write_run(tmp_path / "w", "finetune", task.id, manifest=manifest)
         for _ in range(2):  # scored, then taken over
-            (row,) = update_results(tmp_path / "w", [manifest]).to_pylist()
-            assert (row["n_seen"], row["n_missing"], row["n_excluded"]) == (40, 9, 11)
+            rows = update_results(tmp_path / "w", [manifest]).to_pylist()
+            assert {row["method"] for row in rows} == {"finetune", "gamma-star"}
+            for row in rows:
+                assert (row["n_seen"], row["n_missing"], row["n_excluded"]) == (40, 9, 11)
 
     def test_the_score_command_reports_them(
         self, manifest: Any, tmp_path: Path, write_run: Callable[..., Any]

@@ -326,6 +326,17 @@ class TestConversation:
             assert len(value) <= 200
             assert (name + value).isprintable()
 
+    @pytest.mark.parametrize(
+        ("said", "believed"),
+        [(7 << 30, 7 << 30), (0, 0), (-1, None), (HUGE, None), (1.5, None), (True, None)],
+    )
+    def test_memory_of_a_device_is_a_number_of_the_cost(
+        self, hear: Callable[..., Outcome], said: Any, believed: int | None
+    ) -> None:
+        outcome = hear(lambda child: child.answer(torch="2", device_peak_memory=said))
+        assert outcome.cost.get("device_peak_memory") == believed
+        assert outcome.facts == {"torch": "2"}
+
     def test_a_child_that_goes_on_after_its_last_word_is_killed(
         self, hear: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
     ) -> None:

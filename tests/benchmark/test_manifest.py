@@ -486,6 +486,26 @@ class TestSuites:
         assert suite.seeds == (0, 1, 2)
         assert suite.methods[0] == "source"  # disruption is measured against it
 
+    @pytest.mark.parametrize("name", ["icons-full", "office-home", "office-home-all", "domainnet"])
+    def test_a_full_suite_has_every_method_that_ships(self, name: str) -> None:
+        project = tomllib.loads((packaged_manifests().parent / "pyproject.toml").read_text("utf-8"))
+        shipped = project["project"]["entry-points"]["holistic_transfer.methods"]
+        methods = load_suite(name).methods
+        assert methods[:2] == ("source", "finetune")
+        assert list(methods[2:]) == sorted(set(shipped) - {"source", "finetune"})
+
+    def test_the_full_suite_of_icons_is_icons_with_more_methods(self) -> None:
+        full, some = load_suite("icons-full"), load_suite("icons")
+        assert (full.manifest, full.tasks, full.seeds) == (some.manifest, some.tasks, some.seeds)
+        assert set(some.methods) < set(full.methods)
+
+    def test_all_methods_of_an_installation_without_any(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("benchmark.registry.entry_point_sources", dict)
+        with pytest.raises(ManifestError, match="methods is 'all', and none is registered"):
+            load_suite("icons-full")
+
     def test_icons(self) -> None:
         assert "icons" in known_suites()
         assert load_suite("icons").manifest == "icons@1.0"
@@ -517,6 +537,11 @@ class TestSuites:
             ("seeds = 1", "seeds is 1; it must be a list of whole numbers"),
             ("tasks = []", "tasks must be a list of names"),
             ('methods = ["source", "source"]', "methods names 'source' more than once"),
+            (
+                'methods = "some"',
+                "methods is 'some'; it must be a list of names, or 'all' for every",
+            ),
+            ("methods = 1", "methods is 1; it must be a list of names"),
             ("title = 3", "title is 3; it must be a string"),
             ('title = "\\u001b[2J"', "control characters"),
             ("manifest = 1", "manifest is 1; it must be a string"),

@@ -16,6 +16,7 @@ from benchmark.registry import (
     COMPUTES,
     Field,
     MethodSource,
+    builtin_methods,
     choose,
     compute_digest,
     described,
@@ -97,6 +98,17 @@ class TestDiscovery:
         source = entry_point_sources()["theirs"]
         assert source.origin == "other 1.0"
         assert not registry.is_builtin(source)
+
+    def test_the_suites_own_begin_with_what_others_are_measured_against(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        distribution(tmp_path, "other", "a-method = other.method:Theirs")
+        monkeypatch.syspath_prepend(tmp_path)
+        known = entry_point_sources()
+        found = builtin_methods()
+        assert "a-method" in known
+        assert found[:2] == ("source", "finetune")
+        assert list(found[2:]) == sorted(set(known) - {"a-method", "source", "finetune"})
 
     def test_a_clash_names_both(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         distribution(tmp_path, "other", "lolsgd = other.method:Theirs")
@@ -206,6 +218,7 @@ class TestDescription:
             ({"name": "x\x1b[2J"}, r"a method is named 'x\\x1b\[2J'"),
             ({"name": 3}, "a method is named 3"),
             ({"name": None}, "a method is named None"),
+            ({"name": "gamma-star"}, "gamma-star is what the scorer makes of finetune's"),
             ({"base": 3}, "base of mine is 3, not a method's name"),
             ({"base": "no name"}, "base of mine is 'no name'"),
             ({"track": "best"}, "track of mine is 'best'"),

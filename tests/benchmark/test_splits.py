@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -504,6 +505,34 @@ class TestCite:
         for key, bibtex in table["entries"].items():
             assert bibtex.strip().split("{", 1)[1].startswith(f"{key},")
             assert bibtex.count("{") == bibtex.count("}")
+
+    @pytest.mark.parametrize(
+        ("key", "words", "link"),
+        [
+            ("li2018explicit", "Li et al., ICML 2018", "https://arxiv.org/abs/1802.01483"),
+            ("li2016learning", "Li and Hoiem, ECCV 2016", "https://arxiv.org/abs/1606.09282"),
+            ("wu2021rethinking", "Wu and Johnson, arXiv 2021", "https://arxiv.org/abs/2105.07576"),
+            ("wortsman2022robust", "Wortsman et al., CVPR 2022", "https://arxiv.org/abs/2109.01903"),
+            ("kirkpatrick2017overcoming", "Kirkpatrick et al., PNAS 2017",
+             "https://arxiv.org/abs/1612.00796"),
+            ("mensink2013distance", "Mensink et al., TPAMI 2013",
+             "https://doi.org/10.1109/TPAMI.2013.83"),
+            ("htbench", "The Holistic Transfer Bench developers, 2026", None),
+        ],
+    )  # fmt: skip
+    def test_a_paper_in_a_few_words(self, key: str, words: str, link: str | None) -> None:
+        from benchmark.cli.cite import read_citations, short_reference
+
+        assert short_reference(key, read_citations()) == (words, link)
+
+    def test_the_source_of_every_method_is_short_and_can_be_followed(self) -> None:
+        from benchmark.cli.cite import read_citations, short_reference
+
+        table = read_citations()
+        first = {keys[0] for keys in table["methods"].values()}
+        for words, link in (short_reference(key, table) for key in first):
+            assert re.fullmatch(r"[^,]{2,30}, [A-Za-z]{3,7} (19|20)\d\d", words), words
+            assert link is not None
 
     def test_prints_each_paper_once(self, htbench: Htbench) -> None:
         _, out, _ = htbench("cite", "wise-ft", "board", "icons@1.0")

@@ -22,6 +22,7 @@ from benchmark.cli.main import main
 from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
+from benchmark.records import GAMMA_STAR
 from data_manifests.toml_writer import dumps, dumps_list
 
 CLASSES = 12
@@ -120,6 +121,10 @@ class Finished:
 
     def rows(self) -> list[dict[str, Any]]:
         return Mini.rows(self.workspace)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The rows of runs, without those that the scorer makes beside them."""
+        return [row for row in self.rows() if row["method"] != GAMMA_STAR]
 
     def row(self, **wanted: object) -> dict[str, Any]:
         """The one row with these values, such as ``row(method="source", seed=0, task=...)``."""

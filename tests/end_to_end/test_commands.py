@@ -18,7 +18,8 @@ import click
 import pytest
 
 from benchmark.cli.main import htbench as group
-from leaderboard.results import METRICS
+from benchmark.records import GAMMA_STAR
+from leaderboard.results import METRICS, star_key
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -74,12 +75,42 @@ def test_score_of_what_cannot_be_scored(htbench, mini, finished, at, tmp_path):
 
 
 def test_the_beginning_of_several_keys_is_ambiguous(htbench, mini, finished, at, tmp_path):
-    keys = sorted(r["key"] for r in finished.rows())
+    keys = sorted(r["key"] for r in finished.runs())
     firsts = [key[0] for key in keys]
     digit = next(d for d in firsts if firsts.count(d) > 1)  # 17 runs at most have none
     said = htbench("score", digit, "--suite", mini.suite, *at)
     assert f"{firsts.count(digit)} runs begin with '{digit}'" in said.sentence
     assert next(key for key in keys if key[0] == digit)[:12] in said.sentence
+
+
+@pytest.mark.parametrize("command", ["show", "score"])
+def test_gamma_star_is_no_run_and_the_sentence_names_the_one_it_is_made_of(
+    htbench, mini, finished, at, command
+):
+    base = finished.row(method="finetune", task="outline-solid", seed=0)
+    star = finished.row(method=GAMMA_STAR, task="outline-solid", seed=0)
+    for key in (star["key"], star["key"][:12]):
+        said = htbench(command, key, "--suite", mini.suite, *at).sentence
+        assert said.count("\n") == 1
+        assert f"is the row of gamma-star that is made of run {base['key'][:12]}" in said
+        assert f"`htbench show {base['key'][:12]}` shows both" in said
+    other = finished.row(method="source", task="outline-solid", seed=0)
+    said = htbench(command, star_key(other["key"]), "--suite", mini.suite, *at).sentence
+    assert "no run in" in said, "it is beside finetune only"
+    shown = htbench("show", base["key"], "--suite", mini.suite, *at).stdout
+    assert f"gamma-star (oracle): overall {star['overall']:.2f}, seen {star['seen']:.2f}" in shown
+
+
+def test_list_runs_has_a_line_for_gamma_star(htbench, mini, finished, at):
+    found = json.loads(htbench("list", "runs", "--suite", mini.suite, *at, "--json").stdout)
+    stars = [entry for entry in found if entry["label"] == GAMMA_STAR]
+    assert len(stars) == 4
+    for entry in stars:
+        row = finished.row(key=entry["key"])
+        assert (entry["overall"], entry["seconds"]) == (row["overall"], None)
+    text = htbench("list", "runs", "--suite", mini.suite, *at).stdout
+    line = next(line for line in text.splitlines() if line.startswith(stars[0]["key"][:12]))
+    assert line.split()[-1] == "-"
 
 
 # --- leaderboard -------------------------------------------------------------------------------
@@ -93,7 +124,7 @@ def test_the_board_in_every_format(htbench, mini, finished, at, tmp_path):
     assert printed["markdown"] == finished.first.stdout
     lines = list(csv.DictReader(io.StringIO(printed["csv"])))
     (table,) = json.loads(printed["json"])
-    assert len(lines) == len(table["cells"]) == 4 * 3
+    assert len(lines) == len(table["cells"]) == 5 * 3  # gamma-star is the fifth
     rows = [
         r for r in finished.rows() if r["method"] == "finetune" and r["task"] == "solid-outline"
     ]
@@ -134,6 +165,86 @@ def test_list_methods(htbench, plugin):
         assert name in text
 
 
+def test_list_methods_with_the_means_of_a_suite(htbench, mini, finished, at):
+    arguments = ("list", "methods", "--suite", mini.suite, *at)
+    found = {e["method"]: e for e in json.loads(htbench(*arguments, "--json").stdout)}
+    assert list(found) == ["calibrated-alg", "finetune", "frozen-classifier", GAMMA_STAR, "source"]
+    for name, entry in found.items():
+        rows = [r for r in finished.rows() if r["method"] == name]
+        for metric in ("seen", "missing", "overall"):
+            mean = sum(r[metric] for r in rows) / 4
+            assert entry[metric] == pytest.approx(mean)
+    assert found[GAMMA_STAR]["track"] == "oracle"
+    assert found[GAMMA_STAR]["papers"][0] == "mai2024finetuning"
+    text = htbench(*arguments).stdout
+    assert f"{found['finetune']['seen']:.1f}" in text
+    table = htbench(*arguments, "--markdown").stdout
+    names = re.findall(r"^\| ([a-z0-9-]+) ", table, re.MULTILINE)
+    assert names == ["method", "source", "finetune", "calibrated-alg", "frozen-classifier",
+                     GAMMA_STAR]  # fmt: skip
+    assert f" {found['finetune']['overall']:.1f} |" in table
+
+
+def test_list_methods_without_any_run(htbench, mini, tmp_path):
+    workspace = tmp_path / "ws"
+    arguments = ("list", "methods", "--suite", mini.suite, "--workspace", workspace)
+    found = json.loads(htbench(*arguments, "--json").stdout)
+    assert {entry["overall"] for entry in found} == {None}
+    rows = [r for r in htbench(*arguments, "--markdown").stdout.splitlines() if r[:3] == "| s"]
+    assert len(rows) == 1
+    assert [cell.strip() for cell in rows[0].split("|")[-4:-1]] == ["-", "-", "-"]
+    assert not workspace.exists()
+
+
+def test_gamma_star_is_no_method_to_choose_and_is_listed_where_its_numbers_are(htbench):
+    plain = {m["method"] for m in json.loads(htbench("list", "methods", "--json").stdout)}
+    assert GAMMA_STAR not in plain
+    assert f"| {GAMMA_STAR} " in htbench("list", "methods", "--markdown").stdout
+
+
+def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path):
+    arguments = ("list", "methods", "--suite", mini.suite, *at)
+    table = htbench(*arguments, "--markdown").stdout
+    file = tmp_path / "README.md"
+    around = "# Ä\r\n\n<!-- methods: of a test -->\n{}<!-- end of methods -->\nlast, no line break"
+    file.write_bytes(around.format("old\n\nlines\n").encode())
+    link = tmp_path / "link.md"
+    link.symlink_to(file)
+    for path in (file, link, file):
+        said = htbench(*arguments, "--into", path)
+        assert (said.returncode, said.stdout) == (0, "")
+        assert f"wrote the table of 5 methods into {path}" in said.stderr
+        assert file.read_bytes() == around.format(table).encode()
+    assert link.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "link.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nothing", "has no line <!-- methods: ... -->"),
+        ("<!-- methods: x -->\n", "has no line <!-- end of methods -->"),
+        ("<!-- end of methods -->\n", "has no line <!-- methods: ... -->"),
+        ("<!-- methods: x -->\n" * 2 + "<!-- end of methods -->", "has 2 line"),
+        ("<!-- end of methods -->\n<!-- methods: x -->\n", "stands before"),
+        (None, "cannot read"),
+    ],
+)
+def test_a_file_that_has_no_place_for_the_table(htbench, mini, at, tmp_path, text, words):
+    file = tmp_path / "README.md"
+    if text is not None:
+        file.write_text(text)
+    said = htbench("list", "methods", "--suite", mini.suite, *at, "--into", file)
+    assert str(file) in said.sentence
+    assert words in said.sentence
+    assert (file.read_text() if file.exists() else None) == text
+
+
+def test_a_table_is_no_json(htbench):
+    for option in (["--markdown"], ["--into", "README.md"]):
+        assert "choose one" in htbench("list", "methods", "--json", *option).sentence
+
+
 def test_list_tasks_suites_and_data_sets(htbench, mini):
     def listed(*arguments):
         found = json.loads(htbench("list", *arguments, "--json").stdout)
@@ -142,7 +253,13 @@ def test_list_tasks_suites_and_data_sets(htbench, mini):
         assert len(lines) == len(found) + 2, "a heading, a line and the entries"
         return found
 
-    (suite,) = [s for s in listed("suites") if s["name"] == "icons"]
+    suites = {s["name"]: s for s in listed("suites")}
+    suite = suites["icons"]
+    count = len(suites["icons-full"]["methods"])
+    assert count > len(suite["methods"])
+    lines = map(str.split, htbench("list", "suites").stdout.splitlines())
+    (line,) = [line for line in lines if line[0] == "icons-full"]
+    assert line[:5] == ["icons-full", "icons@1.0", "3", str(count), "3"]
     (icons,) = [d for d in listed("datasets") if d["manifest"] == suite["manifest"]]
     assert icons["classes"] == 65
     tasks = {t["task"]: t for t in listed("tasks", "--suite", "icons")}

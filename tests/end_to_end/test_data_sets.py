@@ -186,11 +186,13 @@ def test_iwildcam_from_metadata_to_board(tmp_path):
     board = _whole_way(place, tmp_path / "ws")
     assert "| finetune " in board
     assert "n_seen = 40, n_missing = 10" in board
+    reason = f"loc-{location} has no training image of a missing class"
+    assert f"- oracle-finetune on loc-{location}: {reason}" in board
     by_name = place.htbench(
         "run", "--suite", "iwildcam", "--workspace", tmp_path / "ws", "--dry-run"
     )
     assert f"{location}" in by_name.stdout
-    assert ": 3 done, 0 to run" in by_name.stdout.replace("3 runs", "")
+    assert ": 4 done, 0 to run" in by_name.stdout.replace("4 runs", "")
 
 
 def _reduce(place: Place) -> None:
@@ -205,7 +207,9 @@ def _reduce(place: Place) -> None:
     text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
     path.write_text(text)
     suite = tomllib.loads(place.suite.read_text())
-    suite |= {"methods": ["source", "finetune", "frozen-classifier"], "seeds": [0]}
+    assert suite["methods"] == "all"
+    methods = ["source", "finetune", "frozen-classifier", "oracle-finetune"]
+    suite |= {"methods": methods, "seeds": [0]}
     place.suite.write_text(dumps(suite))
 
 

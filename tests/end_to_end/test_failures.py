@@ -138,7 +138,7 @@ def test_the_command_goes_on_and_ends_with_status_1(night):
     assert night.said.returncode == 1
     assert f"{count} of {count + len(WORKING) + 3} runs failed" in night.said.stderr
     assert "Traceback" not in night.said.stderr
-    good = ["source", "finetune", "calibrated-alg", *WORKING]
+    good = ["source", "finetune", "gamma-star", "calibrated-alg", *WORKING]
     assert {n for n, r in night.rows.items() if r["status"] == "ok"} == set(good)
     assert {n for n, r in night.rows.items() if r["status"] == "failed"} == {*FAILING, *DERIVED}
     assert list((night.workspace / "tmp").iterdir()) == []
@@ -258,6 +258,7 @@ def test_limits_end_a_run_and_no_other(limited):
     assert limited.said.returncode == 1, limited.said.stderr
     assert {n: r["status"] for n, r in limited.rows.items()} == {
         "finetune": "ok",
+        "gamma-star": "ok",
         "endless": "failed",
         "hog": "failed",
     }

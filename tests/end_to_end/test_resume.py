@@ -180,8 +180,8 @@ def scored(workspace: Path) -> list[dict[str, Any]]:
 
 
 def board(text: str) -> str:
-    """A board without its last column, the seconds."""
-    return re.sub(r"\|[^|\n]*\|$", "|", text, flags=re.MULTILINE)
+    """A board without its last two columns, seconds and memory."""
+    return re.sub(r"(\|[^|\n]*){2}\|$", "|", text, flags=re.MULTILINE)
 
 
 def predictions(workspace: Path) -> dict[str, bytes]:

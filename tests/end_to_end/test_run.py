@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.records import GAMMA_STAR
 from benchmark.runs.plan import resolve_device
 
 METHODS = ["source", "finetune", "frozen-classifier", "calibrated-alg"]
@@ -67,7 +68,7 @@ def test_the_first_call_prints_a_board_with_every_method(finished):
 
 
 def test_every_run_leaves_its_record_its_predictions_and_a_row(finished):
-    found = {(r["task"], r["method"], r["seed"]): r for r in finished.rows()}
+    found = {(r["task"], r["method"], r["seed"]): r for r in finished.runs()}
     assert set(found) == {(t, m, s) for t in TASKS for m in METHODS for s in (0, 1)}
     for row in found.values():
         folder = finished.workspace / "runs" / row["key"]
@@ -75,6 +76,10 @@ def test_every_run_leaves_its_record_its_predictions_and_a_row(finished):
         assert record["status"] == row["status"] == "ok"
         assert (record["key"], record["task"]) == (row["key"], row["task"])
         assert (folder / "predictions.parquet").is_file()
+        cost = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory")
+        assert all(record["cost"][name] > 0 for name in cost)
+        assert {"total_steps", "sequential_steps"} < set(record["cost"])
+        assert row["measured_peak_memory"] >= record["cost"]["peak_memory"] > 50 * 2**20
     assert len(list((finished.workspace / "runs").iterdir())) == len(found)
 
 
@@ -142,7 +147,7 @@ def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_cost(
     assert to_run["key"] == lost
     assert to_run["estimated_seconds"] > 0
     assert sum(r["estimated_seconds"] for r in rows) == to_run["estimated_seconds"]
-    assert {r["key"] for r in rows} == {r["key"] for r in finished.rows()}
+    assert {r["key"] for r in rows} == {r["key"] for r in finished.runs()}
     text = htbench("run", "--suite", mini.suite, "--workspace", workspace, "--dry-run").stdout
     assert "16 runs: 15 done, 1 to run" in text
     assert state(workspace) == before
@@ -171,7 +176,8 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     scaled.with_name("scaling.py").write_text(HELPER.replace("1.0", "1.5"))
     again = mini.run(workspace, *arguments, "--method", "source", "--method", "finetune")
     assert again.returncode == 0, again.stderr
-    (new,) = [r for r in mini.rows(workspace) if f"runs/{r['key']}/run.json" not in after]
+    rows = [r for r in mini.rows(workspace) if r["method"] != GAMMA_STAR]
+    (new,) = [r for r in rows if f"runs/{r['key']}/run.json" not in after]
     assert new["label"] == "scaled(alpha=3.0)"
     assert new["predictions_sha256"] != row["predictions_sha256"], "the helper's new byte counted"
     assert again.stdout.count("| scaled") == 1 + len(TASKS), "the newest row of a method counts"

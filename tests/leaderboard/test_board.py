@@ -81,7 +81,7 @@ class TestFromRuns:
                     write_run(tmp_path, method, task, seed, skill=skill)
         results = update_results(tmp_path, [icons])
         (board,) = build_boards(suite, icons, results)
-        assert board.labels == ["finetune", "source"]
+        assert board.labels == ["finetune", "source", "gamma-star"]
         assert board.problems == ()
         assert board.counts == (
             ("outline-solid", 520, 599), ("solid-outline", 738, 828),

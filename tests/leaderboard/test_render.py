@@ -15,6 +15,7 @@ import pytest
 
 from benchmark.manifest import Manifest, Suite, load_suite
 from benchmark.records import RunRecord
+from benchmark.registry import builtin_methods
 from leaderboard.board import COLUMNS, MEAN, Board, build_boards
 from leaderboard.render import FORMATS
 from leaderboard.results import update_results
@@ -83,13 +84,29 @@ class TestMarkdown:
             assert rows[0] == ["method", *(c.title for c in COLUMNS)]
             assert {len(row) for row in rows} == {len(COLUMNS) + 1}
 
+    def test_a_terminal_of_140_columns_takes_the_longest_name_that_ships(
+        self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
+    ) -> None:
+        longest = max(builtin_methods(), key=len)
+        cost = {"total_steps": 10_000, "sequential_steps": 10_000, "adapt_seconds": 9999.9,
+                "peak_memory": 99_999 << 20, "finished": 1.0}  # fmt: skip
+        for seed in range(3):
+            write_run(tmp_path, longest, TASKS[0], seed, cost=cost, skill=2.0)
+            write_run(tmp_path, "source", TASKS[0], seed, skill=0.5)
+            write_run(tmp_path, "oracle-finetune", TASKS[0], seed, track="oracle", skill=3.0)
+        text = FORMATS["markdown"](build_boards(suite, icons, update_results(tmp_path, [icons])))
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert max(map(len, rows)) <= 140
+        assert len(set(map(len, rows))) == 1
+
     def test_cells(self, boards: list[Board]) -> None:
         rows = tables(FORMATS["markdown"](boards[:1]))[
             "outline-solid (n_seen = 520, n_missing = 599)"
         ]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert list(by_name) == [
-            "source", "finetune (2 of 3 seeds)", "lolsgd (failed)", "upper-bound (oracle)"
+            "source", "finetune (2 of 3 seeds)", "lolsgd (failed)", "upper-bound (oracle)",
+            "gamma-star (2 of 3 seeds) (oracle)"
         ]  # fmt: skip
         for name, cells in by_name.items():
             number = r"-?\d+\.\d"
@@ -99,7 +116,7 @@ class TestMarkdown:
             assert all(re.fullmatch(rf"{number} ± \d+\.\d", c) for c in cells[:3])
             assert re.fullmatch(number, cells[3])
             assert re.fullmatch(r"0\.\d{3}", cells[5])
-            assert cells[6:] == ["-", "200", "100", "2.0"]  # no oracle, no gap
+            assert cells[6:] == ["-", "200", "100", "2.0", "512"]  # no oracle, no gap
         assert by_name["source"][3] == "0.0"  # not -0.0
 
     def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:
@@ -175,14 +192,14 @@ class TestData:
     def test_csv(self, boards: list[Board]) -> None:
         lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](boards))))
         assert list(lines[0])[:6] == ["table", "label", "track", "task", "seeds", "state"]
-        assert len(lines) == (4 + 1) * (3 + 1)
+        assert len(lines) == (5 + 2) * (3 + 1)
         first = lines[0]
         cell = boards[0].of_task(TASKS[0])["source"]
         assert (first["table"], first["label"], first["task"]) == ("icons", "source", TASKS[0])
         assert float(first["overall"]) == cell["overall"]  # unrounded
         failed = next(line for line in lines if line["label"] == "lolsgd")
         assert (failed["state"], failed["overall"]) == ("failed", "")
-        assert [line["table"] for line in lines].count("icons, table 2") == 4
+        assert [line["table"] for line in lines].count("icons, table 2") == 2 * 4
 
     def test_json(self, boards: list[Board], icons: Manifest) -> None:
         first, second = json.loads(FORMATS["json"](boards), parse_constant=pytest.fail)

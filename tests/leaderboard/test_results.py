@@ -53,7 +53,7 @@ class TestRows:
     def test_scores_are_those_of_the_scorer(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
-        record = write_run(tmp_path, "finetune", "outline+solid-color", seed=2)
+        record = write_run(tmp_path, "lolsgd", "outline+solid-color", seed=2)
         (row,) = update_results(tmp_path, [icons]).to_pylist()
         ids, logits = read_predictions(folder_of(tmp_path, record) / PREDICTIONS_FILE)
         task = icons.task("outline+solid-color")
@@ -88,7 +88,7 @@ class TestRows:
             "total_steps": 200,
             "sequential_steps": 100,
             "measured_adapt_seconds": 2.0,
-            "measured_peak_memory": None,
+            "measured_peak_memory": 512 * 2**20,
             "error_kind": None,
         }
         assert {name: row[name] for name in expected} == expected
@@ -120,7 +120,7 @@ class TestRows:
     def test_rows_are_in_the_order_of_the_keys(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
-        records = [write_run(tmp_path, "finetune", seed=seed) for seed in range(5)]
+        records = [write_run(tmp_path, "lolsgd", seed=seed) for seed in range(5)]
         (tmp_path / "runs" / ".building-x").mkdir()  # of a run in hand
         table = update_results(tmp_path, [icons])
         assert table["key"].to_pylist() == sorted(record.key for record in records)
@@ -172,7 +172,7 @@ class TestFile:
     def test_another_scorer_scores_anew(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        write_run(tmp_path, "finetune")
+        write_run(tmp_path, "lolsgd")
         update_results(tmp_path, [icons])
         monkeypatch.setattr(module, "scorer_digest", lambda: "other")
         assert update_results(tmp_path, [icons])["scorer_digest"].to_pylist() == ["other"]
@@ -317,6 +317,14 @@ class TestCost:
             assert rows["calibrated"]["measured_adapt_seconds"] == 6.0
             assert rows["calibrated"]["measured_finished"] == 1000.0
 
+    def test_what_was_not_measured_is_empty(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        base = write_run(tmp_path, "base", cost={}, **FAILED)
+        write_run(tmp_path, "wise", cost={}, made={"base": base.key}, **FAILED)
+        for row in update_results(tmp_path, [icons]).to_pylist():
+            assert (row["total_steps"], row["measured_peak_memory"]) == (None, None)
+
     def test_a_base_that_is_not_here_is_not_counted(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
@@ -372,9 +380,13 @@ def test_the_cost_of_a_run_includes_those_it_starts_from(
     tmp_path: Path, icons: Manifest, write_run: WriteRun
 ) -> None:
     cost = {"adapt_seconds": 2.0, "wall_seconds": 3.0, "total_steps": 100, "sequential_steps": 10}
-    first = write_run(tmp_path, "first", cost=cost)
-    second = write_run(tmp_path, "second", cost=cost, made={"base": first.key})
-    third = write_run(tmp_path, "third", cost=cost, made={"base": second.key})
+    first = write_run(tmp_path, "first", cost=cost | {"peak_memory": 500})
+    second = write_run(
+        tmp_path, "second", cost=cost | {"peak_memory": 700}, made={"base": first.key}
+    )
+    third = write_run(
+        tmp_path, "third", cost=cost | {"peak_memory": 600}, made={"base": second.key}
+    )
     for _ in range(2):  # the second time from the rows before
         rows = {row["key"]: row for row in update_results(tmp_path, [icons]).to_pylist()}
         for times, record in enumerate((first, second, third), start=1):
@@ -382,12 +394,15 @@ def test_the_cost_of_a_run_includes_those_it_starts_from(
             assert rows[record.key]["sequential_steps"] == 10 * times
             assert rows[record.key]["measured_adapt_seconds"] == 2.0 * times
             assert rows[record.key]["measured_wall_seconds"] == 3.0
+        assert {row["measured_device_peak_memory"] for row in rows.values()} == {None}, "no GPU"
+        memory = [rows[record.key]["measured_peak_memory"] for record in (first, second, third)]
+        assert memory == [500, 700, 700], "they do not run at the same time: the largest counts"
 
 
 def test_a_run_of_a_manifest_that_is_not_at_hand_keeps_the_scores_it_had(
     tmp_path: Path, icons: Manifest, write_run: WriteRun
 ) -> None:
-    write_run(tmp_path, "finetune")
+    write_run(tmp_path, "lolsgd")
     (unscored,) = update_results(tmp_path, []).to_pylist()
     assert unscored["status"] == "ok"
     assert unscored["overall"] is None

@@ -1,0 +1,329 @@
+"""gamma-star: a row beside every scored run of finetune, from its predictions and test labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmark.errors import RecordError
+from benchmark.files import digest_file
+from benchmark.manifest import Manifest, Suite, load_suite
+from benchmark.records import (
+    GAMMA_STAR,
+    PREDICTIONS_FILE,
+    RECORD_FILE,
+    RunRecord,
+    read_predictions,
+    write_predictions,
+)
+from leaderboard import results as module
+from leaderboard import score
+from leaderboard.board import COLUMNS, MEAN, Board, build_boards
+from leaderboard.results import COUNTS, METRICS, RESULTS_FILE, star_key, update_results
+
+WriteRun = Callable[..., RunRecord]
+TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
+FAILED = {"status": "failed", "error": {"kind": "exception", "message": "m", "traceback": "t"}}
+DOES_NOT_APPLY = {**FAILED, "status": "not-applicable"}
+
+
+def by_method(table: pa.Table) -> dict[str, dict[str, Any]]:
+    return {row["method"]: row for row in table.to_pylist()}
+
+
+def naive_best(logits: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> float:
+    """The best overall accuracy of all constants: between all margins, beyond the ends, and 0."""
+    margins = sorted({*(logits[:, seen].max(axis=1) - logits[:, ~seen].max(axis=1)).tolist()})
+    gammas = [margins[0] - 1, *((a + b) / 2 for a, b in pairwise(margins)), margins[-1] + 1, 0.0]
+    added = np.zeros(len(seen))
+    best = 0.0
+    for gamma in gammas:
+        added[~seen] = gamma
+        best = max(best, 100 * float(np.mean((logits + added).argmax(axis=1) == labels)))
+    return best
+
+
+class TestScores:
+    @pytest.mark.parametrize("task", TASKS)
+    @pytest.mark.parametrize("bias", [-1.0, 0.0, 3.0, 100.0])
+    def test_the_best_of_a_naive_search(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, task: str, bias: float
+    ) -> None:
+        record = write_run(tmp_path, "finetune", task, skill=2.0, bias=bias)
+        rows = by_method(update_results(tmp_path, [icons]))
+        plain, star = rows["finetune"], rows[GAMMA_STAR]
+        _, logits = read_predictions(tmp_path / "runs" / record.key / PREDICTIONS_FILE)
+        seen = icons.seen_mask(icons.task(task))
+        labels = icons.samples(icons.task(task).target, "test").labels
+        exact = logits.astype(np.float64)
+        assert star["overall"] == naive_best(exact, labels, seen)
+        assert star["overall"] >= plain["overall"]
+        gamma = json.loads(star["config"])["gamma"]
+        assert json.loads(star["config"]) == {"gamma": gamma}
+        found = score(exact + gamma * ~seen, labels, seen).as_dict()
+        assert {name: star[name] for name in (*METRICS, *COUNTS)} == found
+        if bias == 100.0:  # no missing class was ever predicted
+            assert plain["missing"] == 0 < star["missing"]
+            assert gamma == pytest.approx(bias, abs=5)
+
+    def test_where_nothing_is_better_than_0_gamma_is_0(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        write_run(tmp_path, "finetune", skill=100.0)
+        rows = by_method(update_results(tmp_path, [icons]))
+        assert rows[GAMMA_STAR]["config"] == '{"gamma":0.0}'
+        metrics = (*METRICS, *COUNTS)
+        assert [rows[GAMMA_STAR][m] for m in metrics] == [rows["finetune"][m] for m in metrics]
+
+    def test_images_of_neither_group_are_left_out(
+        self, tmp_path: Path, draft: Any, write_run: WriteRun
+    ) -> None:
+        draft.document["tasks"][0]["missing"] = ["star"]  # and the fifth class in neither group
+        mini = draft.read()
+        write_run(tmp_path, "finetune", manifest=mini, bias=5.0)
+        rows = by_method(update_results(tmp_path, [mini]))
+        counts = [[rows[m][n] for n in (*COUNTS, "n_excluded")] for m in ("finetune", GAMMA_STAR)]
+        assert counts[0] == counts[1]
+        assert counts[0][2] > 0
+
+
+class TestRow:
+    def test_it_is_beside_finetune_and_no_other(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        base = write_run(tmp_path, "finetune", seed=1, notes=["said"], log=[{"loss": 1.0}])
+        for method in ("source", "finetune-short", "oracle-finetune", "lp-ft"):
+            write_run(tmp_path, method)
+        write_run(tmp_path, "wise-ft", made={"base": base.key})
+        rows = update_results(tmp_path, [icons]).to_pylist()
+        (star,) = [row for row in rows if row["method"] == GAMMA_STAR]
+        (finetune,) = [row for row in rows if row["method"] == "finetune"]
+        assert len(rows) == 7
+        assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
+        expected = {
+            "key": star_key(base.key),
+            "label": GAMMA_STAR,
+            "track": "oracle",
+            "base": base.key,
+            "notes": "[]",
+            "total_steps": 200,
+            "sequential_steps": 100,
+            "measured_adapt_seconds": 2.0,
+            "measured_peak_memory": 512 * 2**20,
+            "measured_predict_seconds": None,
+            "measured_wall_seconds": None,
+        }
+        assert {name: star[name] for name in expected} == expected
+        own = {*METRICS, *expected, "method", "config"}
+        assert {n: star[n] for n in star if n not in own} == {
+            n: finetune[n] for n in star if n not in own
+        }
+
+    @pytest.mark.parametrize(
+        ("label", "of_star"),
+        [
+            ("finetune(tuned)", "gamma-star(tuned)"),
+            ("finetune(like=finetune)", "gamma-star(like=finetune)"),
+        ],
+    )
+    def test_whatever_its_settings(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, label: str, of_star: str
+    ) -> None:
+        write_run(tmp_path, "finetune")
+        write_run(tmp_path, "finetune", config={"x": 1}, label=label, made={"search": {"by": "a"}})
+        rows = update_results(tmp_path, [icons]).to_pylist()
+        found = {row["label"]: row for row in rows}
+        assert set(found) == {"finetune", GAMMA_STAR, label, of_star}
+        assert found[of_star]["base"] == found[label]["key"]
+        assert found[of_star]["search"] == found[label]["search"] == '{"by":"a"}'
+
+    @pytest.mark.parametrize("ended", [FAILED, DOES_NOT_APPLY], ids=lambda e: e["status"])
+    def test_a_run_without_predictions_has_none(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, ended: dict[str, Any]
+    ) -> None:
+        write_run(tmp_path, "finetune", **ended)
+        assert update_results(tmp_path, [icons])["method"].to_pylist() == ["finetune"]
+
+    def test_it_goes_with_its_run(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        folder = tmp_path / "runs" / write_run(tmp_path, "finetune").key
+        assert update_results(tmp_path, [icons]).num_rows == 2
+        (folder / RECORD_FILE).unlink()
+        assert update_results(tmp_path, [icons]).num_rows == 0
+
+
+class TestTakenOver:
+    """A row is computed anew if the predictions or the scorer changed, and only then."""
+
+    @pytest.fixture
+    def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        calls: list[Path] = []
+        real = module.star_of_predictions
+
+        def counting(path: Path, *rest: Any) -> Any:
+            calls.append(path)
+            return real(path, *rest)
+
+        monkeypatch.setattr(module, "star_of_predictions", counting)
+        return calls
+
+    def test_nothing_changed(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, counted: list[Path]
+    ) -> None:
+        for seed in range(3):
+            write_run(tmp_path, "finetune", seed=seed, bias=2.0)
+        first = update_results(tmp_path, [icons])
+        path = tmp_path / RESULTS_FILE
+        data, stat = path.read_bytes(), path.stat()
+        assert len(counted) == 3
+        assert update_results(tmp_path, [icons]).equals(first)
+        assert len(counted) == 3
+        assert path.read_bytes() == data
+        assert (path.stat().st_mtime_ns, path.stat().st_ino) == (stat.st_mtime_ns, stat.st_ino)
+        path.unlink()
+        update_results(tmp_path, [icons])
+        assert path.read_bytes() == data
+
+    def test_another_scorer(
+        self,
+        tmp_path: Path,
+        write_run: WriteRun,
+        icons: Manifest,
+        counted: list[Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        write_run(tmp_path, "finetune")
+        update_results(tmp_path, [icons])
+        monkeypatch.setattr(module, "scorer_digest", lambda: "other")
+        table = update_results(tmp_path, [icons])
+        assert len(counted) == 2
+        assert table["scorer_digest"].to_pylist() == ["other", "other"]
+
+    def test_other_predictions(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, counted: list[Path]
+    ) -> None:
+        record = write_run(tmp_path, "finetune", bias=2.0)
+        write_run(tmp_path, "finetune", seed=1)
+        before = {r["key"]: r for r in update_results(tmp_path, [icons]).to_pylist()}
+        folder = tmp_path / "runs" / record.key
+        ids, logits = read_predictions(folder / PREDICTIONS_FILE)
+        write_predictions(folder / PREDICTIONS_FILE, ids, logits[::-1])
+        changed = json.loads((folder / RECORD_FILE).read_text())
+        changed["predictions_sha256"] = digest_file(folder / PREDICTIONS_FILE)
+        (folder / RECORD_FILE).write_text(json.dumps(changed))
+        after = {r["key"]: r for r in update_results(tmp_path, [icons]).to_pylist()}
+        assert len(counted) == 3
+        moved = {key for key in after if after[key] != before[key]}
+        assert moved == {record.key, star_key(record.key)}
+
+    def test_predictions_are_checked_where_only_this_row_is_new(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file of results from before there was such a row, and a file changed since."""
+        record = write_run(tmp_path, "finetune")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_stars", lambda *_: [])
+            assert update_results(tmp_path, [icons]).num_rows == 1
+        path = tmp_path / "runs" / record.key / PREDICTIONS_FILE
+        good = path.read_bytes()
+        ids, logits = read_predictions(path)
+        write_predictions(path, ids, logits[::-1])
+        with pytest.raises(RecordError, match="is not the file that the run wrote"):
+            update_results(tmp_path, [icons])
+        path.write_bytes(good)
+        assert update_results(tmp_path, [icons]).num_rows == 2
+
+    def test_a_manifest_that_is_not_at_hand(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        write_run(tmp_path, "finetune")
+        assert update_results(tmp_path, []).num_rows == 1, "nothing is scored"
+        scored = update_results(tmp_path, [icons])
+        assert scored.num_rows == 2
+        assert update_results(tmp_path, []).equals(scored)
+
+
+class TestBoard:
+    @pytest.fixture
+    def board(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> Callable[..., Board]:
+        """The board of runs of finetune on every task and seed, some of them other than others."""
+        suite = Suite("s", "S", "icons@1.0", TASKS, ("source", "finetune"), (0, 1, 2))
+
+        def build(**odd: dict[str, Any] | None) -> Board:
+            for task in TASKS:
+                for seed in suite.seeds:
+                    write_run(tmp_path, "source", task, seed, skill=0.5)
+                    how = odd.get(f"{task} {seed}", {})
+                    if how is not None:
+                        write_run(tmp_path, "finetune", task, seed, bias=2.0, **how)
+            (made,) = build_boards(suite, icons, update_results(tmp_path, [icons]))
+            return made
+
+        return build
+
+    def test_a_whole_grid(self, board: Callable[..., Board]) -> None:
+        made = board()
+        assert made.labels[-1] == GAMMA_STAR, "shown last, and not ranked"
+        assert set(made.labels) == {"source", "finetune", GAMMA_STAR}
+        assert made.problems == ()
+        for task in (*TASKS, MEAN):
+            cells = made.of_task(task)
+            star, finetune = cells[GAMMA_STAR], cells["finetune"]
+            assert (star["state"], star["track"]) == ("ok", "oracle")
+            assert star["overall"] >= finetune["overall"]
+            cost = ("total_steps", "sequential_steps", "measured_adapt_seconds", "peak_mib")
+            assert [star[name] for name in cost] == [200, 100, 2.0, 512]
+            assert [star[name] for name in cost] == [finetune[name] for name in cost]
+            assert star["disruption"] == pytest.approx(cells["source"]["missing"] - star["missing"])
+
+    def test_a_failed_finetune_is_named_once_and_never_averaged_over(
+        self, board: Callable[..., Board]
+    ) -> None:
+        made = board(**{"outline-solid 1": FAILED})
+        assert made.problems == ("failed: finetune on outline-solid, seed 1: m",)
+        for label in ("finetune", GAMMA_STAR):
+            for task in (TASKS[0], MEAN):
+                cell = made.of_task(task)[label]
+                assert cell["state"] == "failed"
+                assert all(np.isnan(cell[c.name]) for c in COLUMNS)
+            assert made.of_task(TASKS[1])[label]["state"] == "ok"
+
+    def test_a_seed_that_was_not_run_lacks_in_both(self, board: Callable[..., Board]) -> None:
+        made = board(**{"outline-solid 1": None})
+        assert made.problems == ("not run: finetune on outline-solid, seed 1",)
+        for label in ("finetune", GAMMA_STAR):
+            cell = made.of_task(TASKS[0])[label]
+            assert (cell["state"], cell["seeds"]) == ("partial", 2)
+            assert made.of_task(MEAN)[label]["state"] == "partial"
+
+    def test_a_row_that_lacks_beside_a_good_run_is_named(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        for seed in range(3):
+            write_run(tmp_path, "finetune", seed=seed)
+        table = update_results(tmp_path, [icons])
+        rows = [r for r in table.to_pylist() if (r["method"], r["seed"]) != (GAMMA_STAR, 2)]
+        suite = Suite("s", "S", "icons@1.0", TASKS[:1], ("finetune",), (0, 1, 2))
+        (made,) = build_boards(suite, icons, pa.Table.from_pylist(rows, schema=table.schema))
+        assert made.problems == ("not run: gamma-star on outline-solid, seed 2",)
+
+    def test_a_finetune_that_always_fails_has_no_row(self, board: Callable[..., Board]) -> None:
+        made = board(**{f"{task} {seed}": FAILED for task in TASKS for seed in range(3)})
+        assert set(made.labels) == {"source", "finetune"}
+        assert not any(GAMMA_STAR in problem for problem in made.problems)
+
+    def test_a_suite_without_finetune(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        write_run(tmp_path, "source")
+        (made,) = build_boards(load_suite("icons"), icons, update_results(tmp_path, [icons]))
+        assert made.labels == ["source"]
+        assert not any(GAMMA_STAR in problem for problem in made.problems)
