@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.manifest import Manifest, Suite
+from benchmark.manifest import Manifest, Suite, network_label
 from benchmark.records import NOT_APPLICABLE
 from leaderboard.results import CALIBRATED, star_label
 
@@ -103,7 +104,7 @@ class Board:
 
 
 def build_boards(suite: Suite, manifest: Manifest, results: pa.Table) -> list[Board]:
-    """The tables of a suite, the one with the newest runs first.
+    """The tables of a suite: those of the manifest's own network, then others; the newest first.
 
     Args:
         suite: its tasks and seeds are the grid; methods are those that have rows.
@@ -119,13 +120,28 @@ def build_boards(suite: Suite, manifest: Manifest, results: pa.Table) -> list[Bo
     ]
     kinds = _grouped(rows, lambda row: (row["protocol"], row["model"], row["recipe_digest"]))
     newest_first = sorted(kinds.values(), key=lambda of_kind: -max(map(_finished, of_kind)))
+    newest_first.sort(key=lambda of_kind: not _is_own(of_kind[0], manifest))
     sources = {task: "+".join(sorted(manifest.task(task).sources)) for task in suite.tasks}
     boards: list[Board] = []
+    count: Counter[str] = Counter()
     for of_kind in newest_first:
+        network = "" if _is_own(of_kind[0], manifest) else f", {_network(of_kind[0])}"
         for part in _by_source(of_kind, sources):
-            name = suite.name if not boards else f"{suite.name}, table {len(boards) + 1}"
+            count[network] += 1
+            number = f", table {count[network]}" if count[network] > 1 else ""
+            name = f"{suite.name}{network}{number}"
             boards.append(_board(suite, name, manifest, sources, part))
     return boards
+
+
+def _is_own(row: Row, manifest: Manifest) -> bool:
+    """Whether a row is of the network that its manifest has."""
+    return bool(json.loads(row["model"]) == manifest.document["model"])
+
+
+def _network(row: Row) -> str:
+    """The network of a row, as `--model` writes it."""
+    return printable(network_label(json.loads(row["model"])))
 
 
 def printable(text: str) -> str:
@@ -183,6 +199,7 @@ def _board(
     context = {
         "manifest": f"{manifest.reference} ({manifest.digest[:12]})",
         "protocol": printable(rows[0]["protocol"]),
+        "network": _network(rows[0]),
         "source models": ", ".join(
             f"{source} {checkpoints[source][:12]}"
             for source in dict.fromkeys(sources.values())

@@ -208,7 +208,9 @@ def runs(suite_name: str, root: Path, as_json: bool) -> None:
       htbench list runs
       htbench list runs --workspace ./other --json
     """
-    from benchmark.manifest import load_manifest, load_suite
+    import json
+
+    from benchmark.manifest import load_manifest, load_suite, network_label
     from benchmark.runs.workspace import Workspace
     from leaderboard.results import update_results
 
@@ -216,11 +218,15 @@ def runs(suite_name: str, root: Path, as_json: bool) -> None:
     names = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
     found = sorted(
         (
-            {name: row[name] for name in names} | {"seconds": row["measured_wall_seconds"]}
+            {name: row[name] for name in names}
+            | {
+                "network": network_label(json.loads(row["model"])),
+                "seconds": row["measured_wall_seconds"],
+            }
             for row in update_results(Workspace(root).root, [manifest]).to_pylist()
             if row["manifest_digest"] == manifest.digest
         ),
-        key=lambda row: (row["task"], row["label"], row["seed"], row["key"]),
+        key=lambda row: (row["network"], row["task"], row["label"], row["seed"], row["key"]),
     )
     if as_json:
         print_json(found)
@@ -229,7 +235,6 @@ def runs(suite_name: str, root: Path, as_json: bool) -> None:
     for row in found:
         scores = [row[n] for n in ("overall", "seen", "missing", "seconds")]
         shown = ["-" if value is None else f"{value:.1f}" for value in scores]
-        rows.append([row["key"][:12], *(row[n] for n in names[1:5]), *shown])
-    print_table(
-        rows, ["key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"]
-    )
+        rows.append([row["key"][:12], *(row[n] for n in names[1:5]), *shown, row["network"]])
+    print_table(rows, ["key", "task", "method", "seed", "status", "overall", "seen", "missing",
+                       "s", "network"])  # fmt: skip

@@ -20,7 +20,7 @@ from benchmark import Run, SourceModel, TargetData
 from benchmark.errors import ManifestError
 from benchmark.images.augment import Transforms
 from benchmark.method import Recipe
-from benchmark.models import build, difference, library_network, own_names
+from benchmark.models import build, difference, library_network, load_backbone, own_names
 from benchmark.numerics import Streams
 from benchmark.training import predict
 
@@ -86,12 +86,58 @@ def test_the_name_of_initial_weights_is_no_part_of_the_network():
         ({}, "unknown model 'None'"),
         ({"name": "resnet18", "width": 4}, "unexpected keyword argument 'width'"),
         ({"name": "convnet", "weights": "X"}, "unexpected keyword argument 'weights'"),
+        ({"name": "timm/test_vitt"}, "unknown model 'timm/test_vitt'; did you mean timm/test_vit"),
+        ({"name": "timm/test_vit.r160_in1k"}, "unknown model"),
         ({"name": "squeezenet1_0"}, "cannot be split into a backbone and a linear head"),
     ],
 )
 def test_a_table_that_cannot_be_built_is_a_manifest_error(table, message):
     with pytest.raises(ManifestError, match=message):
         build(table, CLASSES)
+
+
+@pytest.mark.parametrize(("name", "width"), [("timm/test_vit", 64), ("timm/test_resnet", 96)])
+def test_a_network_of_timm_becomes_a_backbone_and_a_linear_head(name, width):
+    model = build({"name": name}, CLASSES, 32).eval()
+    images = torch.rand(2, 3, 32, 32)
+    assert model.features(images).shape == (2, width)
+    torch.testing.assert_close(model(images), model.head(model.features(images)))
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_convnext"])
+def test_it_computes_what_the_network_of_timm_computes(name):
+    """A state under timm's own names: the norm before the last layer stays in the backbone."""
+    import timm
+
+    theirs = timm.create_model(name.removeprefix("timm/"), num_classes=CLASSES).eval()
+    size = theirs.pretrained_cfg["input_size"][1]
+    model = build({"name": name}, CLASSES, size).eval()
+    model.load_state_dict(own_names(theirs.state_dict(), {"name": name}, size))
+    images = torch.rand(2, 3, size, size)
+    torch.testing.assert_close(model(images), theirs(images))
+
+
+def test_a_vision_transformer_is_made_for_the_size_of_the_images():
+    backbone = build({"name": "vit_b_16"}, CLASSES, 48).backbone
+    assert backbone.encoder.pos_embedding.shape[1] == 1 + 9
+
+
+def test_initial_weights_fill_the_backbone_and_leave_the_head():
+    table = {"name": "timm/test_resnet"}
+    model, initial = build(table, CLASSES, 32), library_network(table, 32).state_dict()
+    head = model.head.weight.clone()
+    load_backbone(model, initial, table, 32)
+    assert torch.equal(model.head.weight, head)
+    assert torch.equal(model.backbone.state_dict()["conv1.0.weight"], initial["conv1.0.weight"])
+
+
+def test_initial_weights_of_another_network_or_size_do_not_fit():
+    table = {"name": "timm/test_vit"}
+    model = build(table, CLASSES, 32)
+    with pytest.raises(ManifestError, match=r"do not fit: of other shapes: pos_embed is \(1, 101"):
+        load_backbone(model, library_network(table, 160).state_dict(), table, 32)
+    with pytest.raises(ManifestError, match="do not fit: it lacks"):
+        load_backbone(model, {"head.weight": torch.zeros(1)}, table, 32)
 
 
 def test_a_difference_names_what_lacks_what_is_unknown_and_other_shapes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import statistics
 import time
@@ -40,7 +41,7 @@ def row(icons: Manifest, label: str, task: str, seed: int = 0, **changes: Any) -
         "manifest": icons.reference,
         "manifest_digest": icons.digest,
         "protocol": PROTOCOL,
-        "model": "{}",
+        "model": json.dumps(icons.document["model"]),
         "recipe_digest": "r",
         "source_digest": f"checkpoint of {task.partition('-')[0]}",
         "task": task,
@@ -239,9 +240,7 @@ class TestTables:
     ) -> None:
         assert build(suite, icons, [row(icons, "source", TASKS[0]) | changes]) == []
 
-    @pytest.mark.parametrize(
-        "changes", [{"protocol": "0.9"}, {"model": '{"w":1}'}, {"recipe_digest": "other"}]
-    )
+    @pytest.mark.parametrize("changes", [{"protocol": "0.9"}, {"recipe_digest": "other"}])
     def test_rows_that_do_not_compare_are_in_tables_of_their_own(
         self, suite: Suite, icons: Manifest, changes: dict[str, Any]
     ) -> None:
@@ -252,6 +251,23 @@ class TestTables:
         assert (first.labels, second.labels) == (["source"], ["finetune"])
         assert "not run: finetune" in first.problems
         assert "not run: source" in second.problems
+
+    def test_another_network_has_tables_under_its_name_after_the_manifest_s_own(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        other = {"model": json.dumps({"name": "resnet18"}), "measured_finished": 9.0}
+        table = {"name": "timm/resnet10t", "weights": "resnet10t.c3_in1k"}
+        timm = {"model": json.dumps(table), "measured_finished": 1.0}
+        rows = grid(icons, "source", **other, source_digest="one")
+        rows += grid(icons, "source", **other | {"measured_finished": 8.0}, source_digest="two")
+        rows += grid(icons, "source") + grid(icons, "finetune", **timm)
+        found = [(board.name, board.context["network"]) for board in build(suite, icons, rows)]
+        assert found == [
+            ("icons", "convnet"),
+            ("icons, resnet18", "resnet18"),
+            ("icons, resnet18, table 2", "resnet18"),
+            ("icons, timm/resnet10t.c3_in1k", "timm/resnet10t.c3_in1k"),
+        ]
 
     def test_each_source_checkpoint_has_its_own_table(self, suite: Suite, icons: Manifest) -> None:
         rows = grid(icons, "source", measured_finished=1.0, source_digest="older")
@@ -286,6 +302,7 @@ class TestTables:
         assert board.context == {
             "manifest": f"icons@1.0 ({icons.digest[:12]})",
             "protocol": PROTOCOL,
+            "network": "convnet",
             "source models": "outline checkpoint o, solid checkpoint o, outline+solid checkpoint o",
         }
 

@@ -1,0 +1,226 @@
+"""`--model`: other networks in the place of the manifest's, as a user names them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from benchmark import weights
+from benchmark.folders import data_folder
+from benchmark.models import library_network, weights_of
+from benchmark.records import GAMMA_STAR
+from data_manifests.toml_writer import dumps, dumps_list
+from tests.benchmark.serving import Served, serve
+from tests.end_to_end.conftest import Mini
+
+TASK = ("--task", "outline-solid", "--seed", "0")
+VIT = "timm/test_vit"
+HUB = "https://huggingface.co/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def short(mini, tmp_path_factory) -> Mini:
+    """The slice with two steps of training everywhere."""
+    root = tmp_path_factory.mktemp("short")
+    folder = shutil.copytree(mini.manifest, root / "manifest")
+    document = tomllib.loads((folder / "manifest.toml").read_text())
+    arrays = {name: document.pop(name) for name in ("domains", "tasks")}
+    for name in ("source", "recipe"):
+        document[name]["steps"] = 2
+    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
+    (folder / "manifest.toml").write_text(text)
+    suite = root / "short.toml"
+    suite.write_text(mini.suite.read_text().replace(str(mini.manifest), str(folder)))
+    return Mini(suite, folder, root / "data")
+
+
+@pytest.fixture(scope="module")
+def networks(short, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """A workspace with runs of three networks, and what each command said."""
+    workspace = tmp_path_factory.mktemp("networks") / "ws"
+    methods = [w for m in ("source", "finetune", "bn-stats", "lora") for w in ("--method", m)]
+    said = {}
+    for name in (None, VIT, "shufflenet_v2_x0_5"):
+        option = ["--model", name] if name else []
+        said[name] = short.run(workspace, *TASK, *methods, *option)
+        assert said[name].returncode == 0, said[name].stderr
+    return workspace, said
+
+
+def rows_of(workspace: Path, network: str) -> dict[str, dict[str, Any]]:
+    rows = [r for r in Mini.rows(workspace) if json.loads(r["model"])["name"] == network]
+    return {row["method"]: row for row in rows}
+
+
+class TestRun:
+    def test_every_network_has_rows_of_its_own(self, networks):
+        workspace, _ = networks
+        for name in ("convnet", VIT, "shufflenet_v2_x0_5"):
+            rows = rows_of(workspace, name)
+            assert set(rows) == {"source", "finetune", "bn-stats", "lora", GAMMA_STAR}
+            assert len({row["source_digest"] for row in rows.values()}) == 1
+        assert len({row["manifest_digest"] for row in Mini.rows(workspace)}) == 1
+        assert len({row["source_digest"] for row in Mini.rows(workspace)}) == 3
+
+    def test_without_batch_norm_its_methods_are_not_applicable_and_nothing_fails(self, networks):
+        workspace, said = networks
+        states = {name: row["status"] for name, row in rows_of(workspace, VIT).items()}
+        assert states.pop("bn-stats") == "not-applicable"
+        assert set(states.values()) == {"ok"}
+        board = said[VIT].stdout.partition(f"# Leaderboard: short, {VIT}")[2]
+        assert "| bn-stats (n/a) " in board
+        assert "## Not applicable" in board
+        assert "bn-stats" in board.partition("## Not applicable")[2]
+        assert "the network has no BatchNorm layer" in board
+        shuffle = rows_of(workspace, "shufflenet_v2_x0_5")
+        assert {row["status"] for row in shuffle.values()} == {"ok"}
+
+    def test_tables_are_named_after_the_network(self, networks):
+        _, said = networks
+        headings = [n for n in said["shufflenet_v2_x0_5"].stdout.splitlines() if n[:2] == "# "]
+        assert headings == [
+            "# Leaderboard: short",
+            "# Leaderboard: short, shufflenet_v2_x0_5",
+            f"# Leaderboard: short, {VIT}",
+        ]
+
+    def test_the_key_names_the_library(self, networks):
+        workspace, _ = networks
+        for name, library in ((VIT, "timm"), ("shufflenet_v2_x0_5", "torchvision")):
+            key = rows_of(workspace, name)["finetune"]["key"]
+            made = json.loads((workspace / "runs" / key / "run.json").read_text())["made_from"]
+            assert made["model"] == {"name": name}
+            assert made[library]
+
+    def test_what_is_done_is_not_done_again(self, networks, short, htbench, monkeypatch):
+        workspace, _ = networks
+        monkeypatch.setenv("HTBENCH_DATA", str(short.data))
+        plan = ("run", "--suite", short.suite, *TASK, "--method", "finetune", "--workspace",
+                workspace, "--dry-run", "--json")  # fmt: skip
+        for name in ("convnet", VIT):
+            (entry,) = json.loads(htbench(*plan, "--model", name).stdout)
+            assert entry["state"] == "done"
+            assert entry["key"] == rows_of(workspace, name)["finetune"]["key"]
+        (entry,) = json.loads(htbench(*plan, "--model", "timm/test_resnet").stdout)
+        assert entry["state"] == "to run, after its source model"
+
+    def test_runs_are_listed_with_their_network(self, networks, short, htbench, monkeypatch):
+        workspace, _ = networks
+        monkeypatch.setenv("HTBENCH_DATA", str(short.data))
+        at = ("list", "runs", "--suite", short.suite, "--workspace", workspace)
+        found = json.loads(htbench(*at, "--json").stdout)
+        assert {run["network"] for run in found} == {"convnet", VIT, "shufflenet_v2_x0_5"}
+        assert VIT in htbench(*at).stdout
+
+
+def test_a_search_is_on_the_network(short, tmp_path):
+    workspace = tmp_path / "ws"
+    done = short.htbench(
+        "tune", "wise-ft", "--suite", short.suite, *TASK, "--grid", "alpha=0,1", "--repeats", "1",
+        "--model", VIT, "--workspace", workspace,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"# Leaderboard: short, {VIT}" in done.stdout
+    (row,) = [row for row in Mini.rows(workspace) if row["label"] == "wise-ft(tuned)"]
+    assert json.loads(row["model"]) == {"name": VIT}
+    folds = [json.loads(p.read_text()) for p in (workspace / "tuning").glob("runs/*/run.json")]
+    assert folds
+    assert all(record["made_from"]["model"] == {"name": VIT} for record in folds)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nosuchnet", "unknown model 'nosuchnet'; torchvision.models.list_models() has all"),
+        ("resnet-18", "did you mean resnet18"),
+        ("timm/nosuch", "unknown model 'timm/nosuch'"),
+        ("resnet18@Nope", "no weights 'Nope'; known: ResNet18_Weights.IMAGENET1K_V1"),
+        ("timm/test_vit.nope", "no weights 'test_vit.nope'; known: test_vit.r160_in1k"),
+        ("squeezenet1_0", "SqueezeNet cannot be split into a backbone and a linear head"),
+        ("inception_v3", "cannot be split"),
+        ("alexnet", "it takes no images of 32 x 32 pixels: "),
+        ("resnet18 v2", "write NAME or NAME@WEIGHTS of torchvision"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "source"])
+def test_a_network_that_cannot_be_used_is_one_sentence(
+    htbench, mini, tmp_path, monkeypatch, command, name, words
+):
+    monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "data"))
+    arguments = {
+        "run": ("run", "--suite", mini.suite, "--workspace", tmp_path / "ws"),
+        "source": ("source", "train", "--suite", mini.suite),
+    }[command]
+    sentence = htbench(*arguments, "--model", name).sentence
+    assert words in sentence
+    assert sentence.count("\n") == 1
+    assert "--model " in sentence
+    assert not (tmp_path / "ws").exists()
+    assert not (tmp_path / "data" / "sources").exists()
+
+
+class TestWeightsOfTimm:
+    @pytest.fixture
+    def source(self, htbench, tmp_path, monkeypatch, short):
+        monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "data"))
+        which = ("--manifest", short.manifest, "--source", "outline")
+        name = ("--model", "timm/test_resnet.r160_in1k")
+        return lambda command, *rest: htbench("source", command, *which, *name, *rest)
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        """The network under timm's names with its thousand classes, as the hub has it."""
+        torch.manual_seed(0)
+        path = tmp_path / "model.safetensors"
+        network = library_network({"name": "timm/test_resnet"}, 32)
+        safetensors.torch.save_file(weights_of(network), path)
+        return path
+
+    def test_they_are_fetched_from_where_timm_says_and_training_starts_from_them(
+        self, source, file, monkeypatch, tmp_path
+    ):
+        asked = []
+        with serve(**{"model.safetensors": Served(file.read_bytes())}) as site:
+
+            def address(server, manifest, original=weights._address):
+                asked.append(original(server, manifest))
+                return f"{site.address}/model.safetensors"
+
+            monkeypatch.setattr(weights, "_address", address)
+            done = source("train")
+        assert done.returncode == 0, done.stderr
+        assert asked == [HUB]
+        kept = data_folder() / "weights" / "test_resnet.r160_in1k" / "weights.safetensors"
+        start = safetensors.torch.load_file(kept)
+        assert torch.equal(start["fc.weight"], safetensors.torch.load_file(file)["fc.weight"])
+        (made,) = (data_folder() / "sources").glob("*/model.safetensors")
+        trained = safetensors.torch.load_file(made)
+        name = "conv1.0.weight"
+        gap = (trained[f"backbone.{name}"] - start[name]).abs().max()
+        assert 0 < gap < 0.5 * start[name].abs().max()
+        out = tmp_path / "exported"
+        assert source("export", "--out", out).returncode == 0
+        assert "--model timm/test_resnet.r160_in1k" in (out / "README.md").read_text()
+
+    def test_where_the_hub_is_out_of_reach_the_whole_command_is_named(self, source, monkeypatch):
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+        words = source("train").stderr
+        assert f"cannot download {HUB}" in words
+        assert "--model timm/test_resnet.r160_in1k --weights FILE" in words
+
+    def test_a_state_under_timm_s_names_can_be_imported(self, source, tmp_path, short):
+        torch.manual_seed(1)
+        network = library_network({"name": "timm/test_resnet"}, 32, num_classes=12)
+        safetensors.torch.save_file(weights_of(network), tmp_path / "mine.safetensors")
+        done = source("import", tmp_path / "mine.safetensors")
+        assert done.returncode == 0, done.stderr
+        (made,) = (data_folder() / "sources").glob("*/model.safetensors")
+        state = safetensors.torch.load_file(made)
+        assert torch.equal(state["head.weight"], network.state_dict()["fc.weight"])
