@@ -75,7 +75,7 @@ class Board:
             ``not-applicable``.
         problems: failed and missing cells by name.
         not_applicable: methods that cannot work on some tasks, with the reason.
-        notes: what methods said of their own runs that a reader must know.
+        notes: what methods said of their own runs, and which settings a search chose.
     """
 
     suite: Suite
@@ -356,12 +356,12 @@ def _not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def _notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """What methods said of their own runs: the same words of several seeds are one line."""
+    """What is to be known of single runs: the same words of several seeds are one line."""
     said = _grouped(
         (
             {**row, "note": printable(note)}
             for row in sorted(rows, key=lambda row: (row["label"], row["seed"]))
-            for note in json.loads(row["notes"] or "[]")
+            for note in [*json.loads(row["notes"] or "[]"), *_search_note(row)]
         ),
         lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
     )
@@ -369,6 +369,18 @@ def _notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
         f"{label} on {suite.tasks[task]}, {_seeds([row['seed'] for row in of_note])}: {note}"
         for (label, task, note), of_note in sorted(said.items())
     )
+
+
+def _search_note(row: Row) -> list[str]:
+    """Which settings a search chose for the run, and what the search cost."""
+    if row["search"] is None:
+        return []
+    search = json.loads(row["search"])
+    chosen = ", ".join(f"{name}={value}" for name, value in search["chosen"].items())
+    return [
+        f"{chosen} by {search['by']} ({len(search['tried'])} settings on {search['folds']} folds, "
+        f"{search['steps']} gradient steps)"
+    ]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

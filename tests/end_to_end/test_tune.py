@@ -35,6 +35,19 @@ def test_the_choice_is_the_best_of_the_grid_and_is_run(tuned):
     assert json.loads(row["search"]) == search
 
 
+def test_the_board_says_what_was_chosen_and_what_that_cost(tuned, htbench, mini):
+    workspace, searches = tuned
+    search = searches[TASK]
+    alpha = search["chosen"]["alpha"]
+    said = htbench("leaderboard", "--suite", mini.suite, "--workspace", workspace).stdout
+    assert search["steps"] == 2 * 20  # wise-ft trains nothing: finetune once a fold
+    line = (
+        f"- wise-ft(tuned) on {TASK}, seed 0: alpha={alpha} by pseudo cross-validation on seen "
+        "training images (3 settings on 2 folds, 40 gradient steps)"
+    )
+    assert line in said.partition("## Notes")[2].splitlines()
+
+
 def test_the_ends_of_wise_ft_are_the_source_and_the_fine_tuned_model_on_the_folds(tuned):
     """alpha = 0 is the source model, which has lost nothing; alpha = 1 has lost the most."""
     _, searches = tuned
