@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BOARD = "board"
+OURS = "htbench"  # the entry of this suite itself
 
 
 @click.command("cite")
@@ -68,6 +69,8 @@ def short_reference(key: str, table: Mapping[str, Any]) -> tuple[str, str | None
     Args:
         key: of an entry; ``table``: what :func:`read_citations` gives.
     """
+    if key == OURS:
+        return "this suite", None
     fields = _fields(table["entries"][key])
     names = [name.partition(",")[0] for name in fields["author"].split(" and ")]
     authors = f"{names[0]} et al." if len(names) > 2 or "others" in names else " and ".join(names)

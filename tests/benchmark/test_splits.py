@@ -530,6 +530,8 @@ class TestCite:
 
         table = read_citations()
         first = {keys[0] for keys in table["methods"].values()}
+        first.remove("htbench")
+        assert short_reference("htbench", table) == ("this suite", None)
         for words, link in (short_reference(key, table) for key in first):
             assert re.fullmatch(r"[^,]{2,30}, [A-Za-z]{3,7} (19|20)\d\d", words), words
             assert link is not None
