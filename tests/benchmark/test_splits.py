@@ -517,7 +517,7 @@ class TestCite:
              "https://arxiv.org/abs/1612.00796"),
             ("mensink2013distance", "Mensink et al., TPAMI 2013",
              "https://doi.org/10.1109/TPAMI.2013.83"),
-            ("htbench", "The Holistic Transfer Bench developers, 2026", None),
+            ("htbench", "this suite", None),
         ],
     )  # fmt: skip
     def test_a_paper_in_a_few_words(self, key: str, words: str, link: str | None) -> None:
@@ -531,7 +531,6 @@ class TestCite:
         table = read_citations()
         first = {keys[0] for keys in table["methods"].values()}
         first.remove("htbench")
-        assert short_reference("htbench", table) == ("this suite", None)
         for words, link in (short_reference(key, table) for key in first):
             assert re.fullmatch(r"[^,]{2,30}, [A-Za-z]{3,7} (19|20)\d\d", words), words
             assert link is not None
