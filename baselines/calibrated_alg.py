@@ -29,10 +29,13 @@ class CalibratedALG(Method):
 
     name = "calibrated-alg"
     base = "finetune"
-    needs = ("two seen classes",)
+    needs = ("two seen classes", "a missing class")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """argmax over c of z_c + gamma * 1(c in U)."""
+        """argmax over c of z_c + gamma * 1(c in U).
+
+        gamma = mean over seen (x, y) of mean_{c in S, c != y} z_c(x) - mean_{c in U} z_c(x).
+        """
         assert run.base is not None
         logits = predict(run.base, target.images, run)
         gamma = average_logit_gap(logits, target.labels, target.seen)

@@ -25,11 +25,12 @@ class CalibratedPCV(Method):
     are no worse than under the source model; gamma is the mean of the three.
 
     This suite's choices: a fifth of the images of every pseudo-seen class is held out of
-    fine-tuning; accuracies are over these and all images of the pseudo-missing classes, argmax over
-    the columns S, in evaluation mode with the evaluation transform, the source model's too; of the
-    gammas that are equally good the middle is taken (the finite end where there is none, and those
-    nearest to 0 where they lie apart). A repeat in which no gamma is good enough does not count; if
-    none does gamma is 0 and the row says so.
+    fine-tuning; accuracies are over these and all images of the pseudo-missing classes (which so
+    weigh about five times as much), argmax over the columns S, in evaluation mode with the
+    evaluation transform, the source model's too; of the gammas that are equally good the middle is
+    taken (the finite end where there is none, and those nearest to 0 where they lie apart). A
+    repeat in which no gamma is good enough does not count; if none does gamma is 0 and the row
+    says so.
     """
 
     name = "calibrated-pcv"
@@ -39,8 +40,15 @@ class CalibratedPCV(Method):
     held_out: float = 0.2
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """argmax over c of z_c + gamma * 1(c in U)."""
+        """argmax over c of z_c + gamma * 1(c in U), gamma the mean of gamma_r over repeats r.
+
+        gamma_r is the g with the best accuracy of argmax over c in S of z_c + g * 1(c in P_r) for
+        which the accuracy on P_r is not below the source model's; P_r are the pseudo-missing
+        classes, z the logits of the model that was fine-tuned without them.
+        """
         assert run.base is not None
+        if self.repeats < 1:
+            raise ValueError(f"repeats is {self.repeats}; there must be one at least")
         if (count := int(target.seen.sum())) < FEWEST:
             raise NotApplicable(f"halving the seen classes needs {FEWEST}; there are {count}")
         found = [self._gamma(source, target, run) for _ in range(self.repeats)]

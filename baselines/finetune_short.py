@@ -24,5 +24,7 @@ class FinetuneShort(Method):
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """As fine-tuning, with T // M gradient steps (at least one)."""
+        if self.local_models < 1:
+            raise ValueError(f"local_models is {self.local_models}; there must be one at least")
         steps = max(1, run.recipe.steps // self.local_models)
         return fit(source.copy(), target, run, steps=steps)

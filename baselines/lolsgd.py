@@ -55,7 +55,7 @@ class LOLSGD(Method):
     def _rounds(self, steps: int) -> int:
         """Rounds such that all gradient steps together are the recipe's."""
         each = self.local_models * self.local_steps
-        if each < 1 or steps % each:
+        if min(self.local_models, self.local_steps) < 1 or steps % each:
             raise ValueError(
                 f"local_models x local_steps = {each} must divide the recipe's {steps} steps"
             )

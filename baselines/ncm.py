@@ -29,6 +29,7 @@ class NCM(Method):
     name = "ncm"
     base: ClassVar[str | None] = "finetune"
     track = "oracle"
+    needs = ("training images of missing classes",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """z_c = cos(f(x), m_c), m_c the normalised mean of g(x) over the images of class c."""

@@ -20,6 +20,7 @@ class OracleFinetune(Method):
 
     name = "oracle-finetune"
     track = "oracle"
+    needs = ("training images of missing classes",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """min over theta of the mean of CE(z(x), y) over seen and missing (x, y), from theta_S."""

@@ -40,6 +40,8 @@ class SWAD(Method):
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """theta = mean of theta_t over the steps t of the valley."""
+        if self.evaluations < 1:
+            raise ValueError(f"evaluations is {self.evaluations}; there must be one at least")
         kept, held = target.hold_out(self.held_out, run.stream("method"))
         if not len(held):
             raise NotApplicable("no class has a second image that could be held out to validate")
@@ -83,6 +85,8 @@ class Valley:
             raise ValueError(
                 f"converged is {converged} and tolerated {tolerated}; both count from 1"
             )
+        if ratio < 1:
+            raise ValueError(f"ratio is {ratio}; below 1 the valley ends where it begins")
         self._converged, self._tolerated, self._ratio = converged, tolerated, ratio
         self._open: list[tuple[float, Mean]] = []  # loss, and the weights of the steps before it
         self._threshold: float | None = None
@@ -125,6 +129,6 @@ class Valley:
         """The mean over the valley once training is over."""
         if self._threshold is None:
             return self._open[-1][1]
-        while self._open:
-            self._decide(self._threshold)
+        for _, segment in self._open:  # fewer than N_e evaluations end nothing
+            self._mean.add(segment.state, segment.weight)
         return self._mean

@@ -139,14 +139,19 @@ class TargetData:
         """Rows to train on, and rows held out: a share of every class's, drawn at random.
 
         Args:
-            share: see :func:`held_out`.
+            share: between 0 and 1; see :func:`held_out`.
             generator: draws them, on the CPU.
+
+        Raises:
+            ValueError: the share is not between 0 and 1.
 
         Returns:
             int64 indices for :meth:`rows`. The second is empty where every class has one sample.
         """
         import torch
 
+        if not 0 < share < 1:
+            raise ValueError(f"the share held out is {share}; it must lie between 0 and 1")
         kept, out = [], []
         for label in torch.unique(self.labels):
             rows = (self.labels == label).nonzero().squeeze(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -209,6 +210,9 @@ def load_backbone(
 ) -> None:
     """Put weights of a library's network into a backbone; the head stays as it is.
 
+    What a vision transformer of torchvision has learned of places is interpolated where the images
+    are of another size, as torchvision does it.
+
     Args:
         model: what :func:`build` made of ``table``.
         initial: the network's whole state, under the library's names; its last layer is not used.
@@ -224,6 +228,11 @@ def load_backbone(
         for name, value in state.items()
         if name.startswith("backbone.")
     }
+    if table["name"].startswith("vit_"):
+        from torchvision.models.vision_transformer import interpolate_embeddings
+
+        patch: Any = model.backbone.patch_size
+        ours = dict(interpolate_embeddings(size, patch, OrderedDict(ours)))
     if problem := difference(model.backbone.state_dict(), ours):
         raise ManifestError(f"[model] {table['name']}: its initial weights do not fit: {problem}")
     model.backbone.load_state_dict(ours)

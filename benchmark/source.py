@@ -250,11 +250,13 @@ class Features:
 
 def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -> Path:
     """Where the features of a domain under a source model are, or would be."""
+    model = source.record["made_from"]["model"]
     made_from = {
         "source": source.digest,
+        "model": model,  # two networks can have states of the same names and shapes
         "store": store.root.name,
         "classes": sorted(store.index["train"]),  # not every class need be in the store
-        **computation(device, source.record["made_from"]["model"]),
+        **computation(device, model),
     }
     return data_folder() / "features" / digest_json(made_from)[:32]
 

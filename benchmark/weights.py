@@ -1,7 +1,8 @@
 """Initial weights of source models: brought once into the data folder, as safetensors.
 
-A manifest names them as torchvision does, such as ``ResNet50_Weights.IMAGENET1K_V1``. They are
-downloaded, or brought as a file; a file of torch is read in a locked child. No torch.
+A manifest names them as their library does, such as ``ResNet50_Weights.IMAGENET1K_V1`` of
+torchvision or ``resnet18.a1_in1k`` of timm. They are downloaded, or brought as a file; a file of
+torch is read in a locked child. No torch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmark.files import canonical_json, digest_file, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.download import download
 from benchmark.images.store import store_kind
+from benchmark.manifest import network_label
 from benchmark.runs.converse import ask, converse
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Initial:
     """Initial weights in the data folder.
 
     Attributes:
-        path: safetensors under the names of torchvision's network.
+        path: safetensors under the names of the library's network.
         digest: SHA-256 of that file; equal tensors have equal files, whatever brought them.
         record: ``file_sha256`` of the file they came in, and whether it is ``verified``.
     """
@@ -111,11 +113,14 @@ def bring_initial(server: ForkServer, manifest: Manifest, file: Path, tell: Tell
 
     Raises:
         UsageError: the manifest starts from no weights.
-        DataError: the file is not the one that torchvision names, or not of the network.
+        DataError: the file is not the one that its library names, or not of the network.
     """
     name = initial_name(manifest.model)
     if name is None:
-        raise UsageError(f"--weights: the network of {manifest.reference} starts from no weights")
+        raise UsageError(
+            f"--weights: {network_label(manifest.model)}, the network of {manifest.reference}, "
+            "starts from no weights; --model NAME@WEIGHTS names another that does"
+        )
     if not file.is_file():
         raise UsageError(f"--weights: {file} is not a file")
     return _take(server, manifest, name, _address(server, manifest), file, tell)

@@ -87,7 +87,7 @@ class Session:
         library_of(other.model)
         if other.other_model is not None:
             with tempfile.TemporaryDirectory() as folder:
-                try_network(self.server, other, Path(folder))
+                try_network(self.server, other, "cuda" if self._cuda else "cpu", Path(folder))
         return other
 
     def __enter__(self) -> Self:

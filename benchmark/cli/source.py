@@ -257,11 +257,14 @@ def _one(specs: list[SourceSpec]) -> SourceSpec:
 
 
 def _entry(source: SourceCheckpoint) -> dict[str, Any]:
+    from benchmark.manifest import network_label
+
     record = source.record
     return {
         "manifest": record.get("manifest"),
         "manifest_digest": record["made_from"]["manifest"],
         "domains": record["made_from"]["domains"],
+        "network": network_label(record["made_from"]["model"]),
         "device": record["made_from"].get("device"),
         "digest": source.digest,
         "test_accuracy": record["test_accuracy"],
@@ -279,8 +282,9 @@ def _print(sources: list[SourceCheckpoint]) -> None:
         name = entry["manifest"] or entry["manifest_digest"][:12]
         accuracy, size = f"{entry['test_accuracy']:.1f}", f"{entry['bytes'] / 1e6:.1f}"
         kind = " ".join(word for word in (entry["provenance"], entry["device"]) if word)
-        rows.append([name, "+".join(entry["domains"]), entry["digest"][:12], accuracy, kind, size])
-    print_table(rows, ["manifest", "domains", "digest", "accuracy %", "how", "MB"])
+        rows.append([name, "+".join(entry["domains"]), entry["network"], entry["digest"][:12],
+                     accuracy, kind, size])  # fmt: skip
+    print_table(rows, ["manifest", "domains", "network", "digest", "accuracy %", "how", "MB"])
 
 
 def card(spec: SourceSpec, source: SourceCheckpoint) -> str:

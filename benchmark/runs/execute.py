@@ -64,13 +64,14 @@ def describe(server: ForkServer, source: MethodSource, folder: Path) -> Any:
     raise MethodError(f"cannot load {what}: {failed['message']}")
 
 
-def try_network(server: ForkServer, manifest: Manifest, folder: Path) -> None:
+def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Path) -> None:
     """Have a child build the network of a manifest and try it on images of its size.
 
     Raises:
-        UsageError: it is unknown, has no linear head, or takes no such images.
+        UsageError: it is unknown, has no linear head, or does not train on such images.
     """
-    job = {"kind": "network", **_common(manifest, "cpu", folder)}
+    recipe = manifest.document["recipe"]
+    job = {"kind": "network", **_common(manifest, device, folder), "recipe": recipe}
     message = ask(server, job, folder)
     if "failed" in message:
         words = message["failed"]["message"].partition(": ")[2].removeprefix("[model] ")

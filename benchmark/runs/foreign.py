@@ -16,7 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import ManifestError
-from benchmark.models import all_finite, difference, is_timm, library_network, own_names
+from benchmark.models import (
+    all_finite,
+    difference,
+    is_timm,
+    last_layer,
+    library_network,
+    own_names,
+)
 from benchmark.models import weights_of as state_of
 from benchmark.networks import TIMM
 
@@ -27,23 +34,31 @@ COUNTER = "num_batches_tracked"  # of BatchNorm; files older than torch 0.4.1 la
 
 
 def try_network(job: _Job) -> dict[str, Any]:
-    """Build a network and try it on two black images: what it cannot take is an error here."""
-    from benchmark.runs.child import ContractError, _build
+    """Build a network and take one step of training on two black images, as a run would.
 
-    size, model = job.settings["input_size"], _build(job.settings).eval()
-    weights = job.settings["model"].get("weights")
-    if weights is not None:
-        _address_of(job.settings["model"])
+    What it cannot take is an error here, and not after minutes of work.
+    """
+    from benchmark.runs import child
+
+    settings, run = job.settings, child._start(job)
+    size, model, table = settings["input_size"], child._build(settings), settings["model"]
+    if table.get("weights") is not None:
+        _address_of(table)
+        last_layer(library_network(table, size), table)
     job.lock()
+    model = model.to(run.device).train()
+    images = torch.zeros(2, 3, size, size, device=run.device)
     try:
-        with torch.inference_mode():
-            logits = model(torch.zeros(2, 3, size, size))
+        logits = model(images)
+        logits.sum().backward()
     except Exception as error:
         words = str(error).partition("\n")[0]
-        raise ContractError(f"it takes no images of {size} x {size} pixels: {words}") from None
-    if logits.shape != (2, len(job.settings["classes"])):
-        raise ContractError(f"it gives logits of shape {tuple(logits.shape)} for two images")
-    return {"parameters": sum(p.numel() for p in model.parameters())}
+        raise child.ContractError(
+            f"it does not train on images of {size} x {size} pixels: {words}"
+        ) from None
+    if logits.shape != (2, len(settings["classes"])):
+        raise child.ContractError(f"it gives logits of shape {tuple(logits.shape)} for two images")
+    return {}
 
 
 def find_address(job: _Job) -> dict[str, Any]:

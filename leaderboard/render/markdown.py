@@ -19,8 +19,8 @@ def to_markdown(boards: Sequence[Board]) -> str:
 
 
 def _board(board: Board) -> str:
-    lines = [f"# Leaderboard: {board.name}", "", board.suite.title, ""]
-    lines += [f"- {name}: {value}" for name, value in board.context.items()]
+    lines = [f"# Leaderboard: {literal(board.name)}", "", board.suite.title, ""]
+    lines += [f"- {name}: {literal(value)}" for name, value in board.context.items()]
     seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
         f"- seeds: {seeds}; mean ± sample standard deviation over seeds, given the source models",

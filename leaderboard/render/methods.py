@@ -34,13 +34,15 @@ def means(boards: Sequence[Board], method: str) -> dict[str, float | None]:
     """Seen, missing and overall accuracy of a method with its default settings.
 
     Args:
-        boards: of a suite; the first, with the newest runs, is the one that counts.
+        boards: of a suite; the newest of the manifest's own network is the one that counts, and
+            it comes first.
         method: its name.
 
     Returns:
         Per cent, mean over the suite's tasks and seeds; None where a run of these lacks or failed.
     """
-    cell = boards[0].of_task(MEAN).get(method, {}) if boards else {}
+    own = boards[:1] if boards and boards[0].name == boards[0].suite.name else ()
+    cell = own[0].of_task(MEAN).get(method, {}) if own else {}
     values = {name: float(cell.get(name, math.nan)) for name in SHOWN}
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 

@@ -107,7 +107,8 @@ def naive_valley(losses, converged, tolerated, ratio):
         if losses[s] == min(window):
             threshold = ratio * sum(window) / converged
             for e in range(s, len(losses)):
-                if min(losses[e : e + tolerated]) > threshold:
+                window = losses[e : e + tolerated]
+                if len(window) == tolerated and min(window) > threshold:
                     return list(range(s, e))
             return list(range(s, len(losses)))
     return None
@@ -141,6 +142,19 @@ class TestValley:
             segment.add({"w": torch.tensor([float(index)])})
             valley.close(segment, 1.0)
             assert len(valley._open) <= 6
+
+    def test_the_last_evaluations_end_it_only_if_they_are_enough(self):
+        for high, expected in ((5, 15), (6, 10)):
+            valley = Valley(3, 6, 1.3)
+            for loss in [1.0] * 10 + [2.0] * high:
+                segment = Mean()
+                segment.add({"w": torch.zeros(1)})
+                valley.close(segment, loss)
+            assert valley.end().weight == expected
+
+    def test_a_ratio_below_one(self):
+        with pytest.raises(ValueError, match="below 1 the valley ends where it begins"):
+            Valley(3, 6, 0.9)
 
     @pytest.mark.parametrize(("converged", "tolerated"), [(0, 6), (3, 0)])
     def test_counts_below_one(self, converged, tolerated):
@@ -208,6 +222,13 @@ class TestSWAD:
         kept, _ = target.hold_out(0.2, new_run().stream("method"))
         factors = [cosine_at(step, 4) for step in range(4)]
         check_mean(model, [prefix(target.rows(kept), factors, t) for t in (3, 4)])
+
+    @pytest.mark.parametrize("settings", [{"evaluations": 0}, {"held_out": 0.0}, {"held_out": 1.0}])
+    def test_settings_that_make_no_sense(self, settings, source, target, new_run):
+        with pytest.raises(
+            ValueError, match=r"there must be one at least|must lie between 0 and 1"
+        ):
+            SWAD(**settings).adapt(source, target, new_run())
 
     def test_single_images_cannot_be_held_out(self, source, target, new_run):
         rows = torch.tensor(

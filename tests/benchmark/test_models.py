@@ -131,6 +131,21 @@ def test_initial_weights_fill_the_backbone_and_leave_the_head():
     assert torch.equal(model.backbone.state_dict()["conv1.0.weight"], initial["conv1.0.weight"])
 
 
+def test_places_of_a_vision_transformer_are_interpolated():
+    """Everything else is taken as it is; a constant stays one at any size."""
+    table = {"name": "vit_b_32"}
+    initial = library_network(table, 96).state_dict()
+    initial["encoder.pos_embedding"][:] = 0.25
+    model = build(table, CLASSES, 64)
+    load_backbone(model, initial, table, 64)
+    state = model.backbone.state_dict()
+    assert state["encoder.pos_embedding"].shape[1] == 1 + 4
+    torch.testing.assert_close(
+        state["encoder.pos_embedding"], torch.full_like(state["encoder.pos_embedding"], 0.25)
+    )
+    assert torch.equal(state["conv_proj.weight"], initial["conv_proj.weight"])
+
+
 def test_initial_weights_of_another_network_or_size_do_not_fit():
     table = {"name": "timm/test_vit"}
     model = build(table, CLASSES, 32)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +12,7 @@ from benchmark import networks
 from benchmark.errors import UsageError
 from benchmark.manifest import load_manifest, network_label
 from benchmark.networks import library_of, parse_network
-from benchmark.source import SourceSpec
+from benchmark.source import SourceCheckpoint, SourceSpec, features_folder
 from benchmark.tune import fold
 
 OWN = {"name": "convnet", "width": 16}
@@ -78,6 +80,16 @@ class TestWithModel:
         assert same.model_option == ""
         one, two = (SourceSpec.of(m, ("outline",), "cpu") for m in (mini, same))
         assert (one.key, one.imported_folder) == (two.key, two.imported_folder)
+
+    def test_features_of_two_networks_with_equal_states_are_apart(self):
+        store = SimpleNamespace(root=Path("store"), index={"train": {"0": 1}})
+        folders = {
+            features_folder(
+                SourceCheckpoint(Path("m"), "0" * 64, {"made_from": made}), store, "cpu"
+            )
+            for made in ({"model": {"name": name}} for name in ("timm/test_vit", "timm/test_vit2"))
+        }
+        assert len(folders) == 2
 
     def test_folds_of_a_search_keep_it(self):
         icons = load_manifest("icons@1.0")

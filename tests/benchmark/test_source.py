@@ -103,7 +103,7 @@ class TestInitialWeights:
         assert initial_path(mini.model) is None
 
     @pytest.mark.parametrize("name", ["ResNet50", "../a.b", 3, ""])
-    def test_a_name_is_that_of_torchvision(self, name):
+    def test_a_name_is_that_of_a_library(self, name):
         with pytest.raises(ManifestError, match="it must be a name such as"):
             initial_name({"weights": name})
 

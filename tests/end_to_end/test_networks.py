@@ -22,6 +22,7 @@ from tests.end_to_end.conftest import Mini
 
 TASK = ("--task", "outline-solid", "--seed", "0")
 VIT = "timm/test_vit"
+ALL = ("source", "finetune", "bn-stats", "lora", "linear-probe")
 HUB = "https://huggingface.co/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
 
 
@@ -45,7 +46,7 @@ def short(mini, tmp_path_factory) -> Mini:
 def networks(short, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """A workspace with runs of three networks, and what each command said."""
     workspace = tmp_path_factory.mktemp("networks") / "ws"
-    methods = [w for m in ("source", "finetune", "bn-stats", "lora") for w in ("--method", m)]
+    methods = [w for m in ALL for w in ("--method", m)]
     said = {}
     for name in (None, VIT, "shufflenet_v2_x0_5"):
         option = ["--model", name] if name else []
@@ -64,7 +65,7 @@ class TestRun:
         workspace, _ = networks
         for name in ("convnet", VIT, "shufflenet_v2_x0_5"):
             rows = rows_of(workspace, name)
-            assert set(rows) == {"source", "finetune", "bn-stats", "lora", GAMMA_STAR}
+            assert set(rows) == {*ALL, GAMMA_STAR}
             assert len({row["source_digest"] for row in rows.values()}) == 1
         assert len({row["manifest_digest"] for row in Mini.rows(workspace)}) == 1
         assert len({row["source_digest"] for row in Mini.rows(workspace)}) == 3
@@ -145,7 +146,8 @@ def test_a_search_is_on_the_network(short, tmp_path):
         ("timm/test_vit.nope", "no weights 'test_vit.nope'; known: test_vit.r160_in1k"),
         ("squeezenet1_0", "SqueezeNet cannot be split into a backbone and a linear head"),
         ("inception_v3", "cannot be split"),
-        ("alexnet", "it takes no images of 32 x 32 pixels: "),
+        ("alexnet", "it does not train on images of 32 x 32 pixels: "),
+        ("timm/deit_tiny_distilled_patch16_224.fb_in1k", "has several last layers"),
         ("resnet18 v2", "write NAME or NAME@WEIGHTS of torchvision"),
     ],
 )

@@ -256,7 +256,7 @@ class TestInitialWeights:
 
     def test_a_network_that_starts_from_none_takes_none(self, mini, source, converted):
         words = source("train", "--manifest", mini.manifest, "--weights", converted)
-        assert "mini@0.1 starts from no weights" in words.sentence
+        assert "convnet, the network of mini@0.1, starts from no weights" in words.sentence
 
 
 class TestWhich:
