@@ -48,7 +48,7 @@ def test_the_board_has_every_method_of_the_suite(text):
 
     board = text.partition("<!-- board")[2].partition("<!-- end of board -->")[0]
     rows = {row.split("|")[1].split()[0] for row in board.splitlines() if row.startswith("| ")}
-    assert rows - {GAMMA_STAR} == {"method", *load_suite("icons").methods}
+    assert rows == {"method", GAMMA_STAR, *load_suite("icons").methods}
 
 
 def test_the_table_of_methods_is_what_the_methods_say(text, htbench):
