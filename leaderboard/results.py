@@ -77,6 +77,8 @@ _MADE_FROM: dict[str, type | tuple[type, ...]] = {
     "base": (str, type(None)),
     "search": (dict, type(None)),
 }
+# What the board says of a search that chose the settings.
+_SEARCH: dict[str, type] = {"by": str, "folds": int, "steps": int, "chosen": dict, "tried": list}
 
 
 def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
@@ -208,6 +210,9 @@ def _check_made_from(record: RunRecord, path: Path) -> None:
     for name, kind in _MADE_FROM.items():
         if not isinstance(made.get(name), kind):
             raise RecordError(f"{path}: made_from has no {name}")
+    for name, kind in _SEARCH.items() if made.get("search") else ():
+        if not isinstance(made["search"].get(name), kind):
+            raise RecordError(f"{path}: the search that chose the settings has no {name}")
     shown = (record.task, record.seed, record.config, record.method, record.label.split("(")[0])
     name = made["method"].get("name")
     if shown != (made["task"], made["seed"], made["config"], name, name):

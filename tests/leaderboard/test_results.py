@@ -257,6 +257,13 @@ class TestTrust:
         with pytest.raises(RecordError, match=f"made_from has no {name}"):
             update_results(tmp_path, [icons])
 
+    def test_a_search_of_too_little(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        write_run(tmp_path, "finetune", made={"search": {"by": "nobody", "folds": "3"}})
+        with pytest.raises(RecordError, match="search that chose the settings has no folds"):
+            update_results(tmp_path, [icons])
+
     def test_a_folder_of_another_name(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
