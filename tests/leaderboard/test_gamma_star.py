@@ -137,12 +137,14 @@ class TestRow:
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, label: str, of_star: str
     ) -> None:
         write_run(tmp_path, "finetune")
-        write_run(tmp_path, "finetune", config={"x": 1}, label=label, made={"search": {"by": "a"}})
+        search = {"by": "a", "folds": 1, "steps": 2, "chosen": {"x": "1"}, "tried": []}
+        write_run(tmp_path, "finetune", config={"x": 1}, label=label, made={"search": search})
         rows = update_results(tmp_path, [icons]).to_pylist()
         found = {row["label"]: row for row in rows}
         assert set(found) == {"finetune", GAMMA_STAR, label, of_star}
         assert found[of_star]["base"] == found[label]["key"]
-        assert found[of_star]["search"] == found[label]["search"] == '{"by":"a"}'
+        assert found[of_star]["search"] == found[label]["search"]
+        assert json.loads(found[label]["search"]) == search
 
     @pytest.mark.parametrize("ended", [FAILED, DOES_NOT_APPLY], ids=lambda e: e["status"])
     def test_a_run_without_predictions_has_none(
