@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.calibrated_alg import Calibrated
 from baselines.finetune import Finetune
-from benchmark import Method, NotApplicable, Run, SourceModel, TargetData, predict
+from benchmark import Method, NotApplicable, Run, SourceModel, TargetData, check_share, predict
 
 FEWEST = 4  # seen classes: in a half of fewer there would be one, and nothing to tell it from
 
@@ -39,6 +39,11 @@ class CalibratedPCV(Method):
     repeats: int = 3
     held_out: float = 0.2
 
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats is {self.repeats}; there must be one at least")
+        check_share("held_out", self.held_out)
+
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """argmax over c of z_c + gamma * 1(c in U), gamma the mean of gamma_r over repeats r.
 
@@ -47,8 +52,6 @@ class CalibratedPCV(Method):
         classes, z the logits of the model that was fine-tuned without them.
         """
         assert run.base is not None
-        if self.repeats < 1:
-            raise ValueError(f"repeats is {self.repeats}; there must be one at least")
         if (count := int(target.seen.sum())) < FEWEST:
             raise NotApplicable(f"halving the seen classes needs {FEWEST}; there are {count}")
         found = [self._gamma(source, target, run) for _ in range(self.repeats)]

@@ -29,10 +29,12 @@ class EWC(Method):
     weight: float = 1.0
     fisher_samples: int = 256
 
-    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """min of CE + weight/2 * sum_i F_i / max F (theta_i - theta_S,i)^2, F Fisher's diagonal."""
+    def __post_init__(self) -> None:
         if self.fisher_samples < 1:
             raise ValueError(f"fisher_samples is {self.fisher_samples}; there must be one at least")
+
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+        """min of CE + weight/2 * sum_i F_i / max F (theta_i - theta_S,i)^2, F Fisher's diagonal."""
         order = torch.randperm(len(target), generator=run.stream("method"))
         rows = order[: self.fisher_samples].to(target.labels.device)
         images = run.transforms.evaluate(target.rows(rows).images[:].to(run.device))

@@ -22,9 +22,11 @@ class FinetuneShort(Method):
     name = "finetune-short"
     local_models: int = LOLSGD.local_models
 
-    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """As fine-tuning, with T // M gradient steps (at least one)."""
+    def __post_init__(self) -> None:
         if self.local_models < 1:
             raise ValueError(f"local_models is {self.local_models}; there must be one at least")
+
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+        """As fine-tuning, with T // M gradient steps (at least one)."""
         steps = max(1, run.recipe.steps // self.local_models)
         return fit(source.copy(), target, run, steps=steps)

@@ -34,6 +34,13 @@ class LOLSGD(Method):
     local_steps: int = 5
     left_out: float = 0.1
 
+    def __post_init__(self) -> None:
+        if min(self.local_models, self.local_steps) < 1 or not 0 <= self.left_out <= 1:
+            raise ValueError(
+                f"local_models is {self.local_models}, local_steps {self.local_steps} and left_out "
+                f"{self.left_out}; the two count from 1, and left_out is a share of the classes"
+            )
+
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """theta <- mean over m of SGD(theta; D without the classes left out by m), per round."""
         rounds = self._rounds(run.recipe.steps)
@@ -55,7 +62,7 @@ class LOLSGD(Method):
     def _rounds(self, steps: int) -> int:
         """Rounds such that all gradient steps together are the recipe's."""
         each = self.local_models * self.local_steps
-        if min(self.local_models, self.local_steps) < 1 or steps % each:
+        if steps % each:
             raise ValueError(
                 f"local_models x local_steps = {each} must divide the recipe's {steps} steps"
             )

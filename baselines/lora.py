@@ -28,6 +28,10 @@ class LoRA(Method):
     rank: int = 8
     alpha: float = 8.0
 
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}; it must be at least 1")
+
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """W = W_S + (alpha / r) B A with B (out, r) = 0 and A (r, in) random at the start."""
         model = source.copy()
@@ -65,8 +69,6 @@ class LowRank(nn.Module):
 
     def __init__(self, weight: Tensor, rank: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
-        if rank < 1:
-            raise ValueError(f"rank is {rank}; it must be at least 1")
         wide = weight[0].numel()
         bound = 1 / math.sqrt(wide)
         drawn = (2 * torch.rand(rank, wide, generator=generator) - 1) * bound

@@ -26,6 +26,13 @@ class SWA(Method):
     start: float = 0.75
     epochs: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1 or self.epochs <= 0:
+            raise ValueError(
+                f"start is {self.start} and epochs {self.epochs}; start must lie between 0 and 1, "
+                "and epochs above 0"
+            )
+
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """theta = mean of theta_t over t = s, s + c, s + 2c, ... <= T, T the recipe's steps."""
         steps = run.recipe.steps
@@ -45,16 +52,7 @@ class SWA(Method):
         return reestimate(model, target, run)
 
     def times(self, steps: int, images: int, batch_size: int) -> range:
-        """After which numbers of steps a model counts: at least one, an epoch's steps apart.
-
-        Raises:
-            ValueError: ``start`` is not a share of the steps, or ``epochs`` is not positive.
-        """
-        if not 0 <= self.start <= 1 or self.epochs <= 0:
-            raise ValueError(
-                f"start is {self.start} and epochs {self.epochs}; start must lie between 0 and 1, "
-                "and epochs above 0"
-            )
+        """After which numbers of steps a model counts: at least one, an epoch's steps apart."""
         epoch = max(1, images // batch_size)  # the last partial batch is dropped
         return range(
             max(1, round(self.start * steps)), steps + 1, max(1, round(self.epochs * epoch))

@@ -10,7 +10,16 @@ from torch import nn
 
 from baselines.averaging import Mean
 from baselines.bn_stats import reestimate
-from benchmark import Method, NotApplicable, Run, SourceModel, TargetData, fit, predict
+from benchmark import (
+    Method,
+    NotApplicable,
+    Run,
+    SourceModel,
+    TargetData,
+    check_share,
+    fit,
+    predict,
+)
 
 
 @dataclass(frozen=True)
@@ -18,16 +27,15 @@ class SWAD(Method):
     """Fine-tune, and average the weights of all steps in the valley of the validation loss.
 
     Cha et al., "SWAD: Domain Generalization by Seeking Flat Minima", NeurIPS 2021 (arXiv
-    2102.08604), algorithm 1 with its N_s = 3, N_e = 6 and r = 1.3, a fifth of the training images
-    held out to validate, and 50 evaluations. With E_i the loss at evaluation i, the valley begins
-    at the first s whose E_s is the least of E_s ... E_(s + N_s - 1), and ends before the first e
-    from which N_e evaluations all lie above r times the mean of those N_s.
+    2102.08604), algorithm 1 with its N_s = 3, N_e = 6 and r = 1.3. With E_i the loss at evaluation
+    i, the valley begins at the first s whose E_s is the least of E_s ... E_(s + N_s - 1), and ends
+    before the first e from which N_e evaluations all lie above r times the mean of those N_s.
 
-    This suite's choices: training, its falling rate included, is that of ``finetune`` on what is
-    not held out, while the paper's rate is constant; the images held out are seen training images,
-    a fifth of every class; where no valley begins the mean is of the last evaluation's steps, and
-    the row says so; BatchNorm statistics are computed anew for the mean as in ``bn-stats`` (the
-    paper freezes them).
+    This suite's choices: 50 evaluations; training, its falling rate included, is that of
+    ``finetune`` on what is not held out, while the paper's rate is constant; the images held out to
+    validate are seen training images, a fifth of every class; where no valley begins the mean is of
+    the last evaluation's steps, and the row says so; BatchNorm statistics are computed anew for the
+    mean as in ``bn-stats`` (the paper freezes them).
     """
 
     name = "swad"
@@ -38,10 +46,15 @@ class SWAD(Method):
     evaluations: int = 50
     held_out: float = 0.2
 
+    def __post_init__(self) -> None:
+        if min(self.converged, self.tolerated, self.evaluations) < 1:
+            raise ValueError("converged, tolerated and evaluations count from 1")
+        if self.ratio < 1:
+            raise ValueError(f"ratio is {self.ratio}; below 1 the valley ends where it begins")
+        check_share("held_out", self.held_out)
+
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """theta = mean of theta_t over the steps t of the valley."""
-        if self.evaluations < 1:
-            raise ValueError(f"evaluations is {self.evaluations}; there must be one at least")
         kept, held = target.hold_out(self.held_out, run.stream("method"))
         if not len(held):
             raise NotApplicable("no class has a second image that could be held out to validate")
@@ -81,12 +94,6 @@ class Valley:
     """
 
     def __init__(self, converged: int, tolerated: int, ratio: float) -> None:
-        if min(converged, tolerated) < 1:
-            raise ValueError(
-                f"converged is {converged} and tolerated {tolerated}; both count from 1"
-            )
-        if ratio < 1:
-            raise ValueError(f"ratio is {ratio}; below 1 the valley ends where it begins")
         self._converged, self._tolerated, self._ratio = converged, tolerated, ratio
         self._open: list[tuple[float, Mean]] = []  # loss, and the weights of the steps before it
         self._threshold: float | None = None

@@ -23,6 +23,10 @@ class WiSEFT(Method):
     base = "finetune"
     alpha: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha is {self.alpha}; it must lie between 0 and 1")
+
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """theta = (1 - alpha) theta_S + alpha theta_finetune."""
         assert run.base is not None

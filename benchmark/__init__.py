@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from benchmark.method import Run as Run
     from benchmark.method import SourceModel as SourceModel
     from benchmark.method import TargetData as TargetData
+    from benchmark.method import check_share as check_share
     from benchmark.models import Classifier as Classifier
     from benchmark.splits.hub import to_datasets as to_datasets
     from benchmark.splits.torch_data import torch_dataset as torch_dataset
@@ -33,6 +34,7 @@ _HOMES = {
     "Run": "benchmark.method",
     "SourceModel": "benchmark.method",
     "TargetData": "benchmark.method",
+    "check_share": "benchmark.method",
     "cosine": "benchmark.training",
     "fit": "benchmark.training",
     "fit_head": "benchmark.training",

@@ -27,7 +27,8 @@ class Method(ABC):
 
     Fields of the dataclass are the hyper-parameters: ``bool``, ``int``, ``float`` or ``str`` with
     defaults. They are listed by ``htbench list methods``, set by ``--set field=value`` and part of
-    the run's key.
+    the run's key. Values that make no sense are refused before anything runs if ``__post_init__``
+    raises a ``ValueError`` that says so.
 
     Attributes:
         name: unique; lower case letters, digits and dashes.
@@ -93,6 +94,16 @@ def held_out(count: int, share: float) -> int:
     return min(max(1, math.floor(share * count)), count - 1)
 
 
+def check_share(name: str, share: float) -> None:
+    """Refuse what is not a part of a whole, neither nothing nor all of it.
+
+    Raises:
+        ValueError: it does not lie between 0 and 1; the message has its name.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"{name} is {share}; it must lie between 0 and 1")
+
+
 @dataclass(frozen=True)
 class TargetData:
     """Training data of the target domain: the seen classes', and nothing else.
@@ -150,8 +161,7 @@ class TargetData:
         """
         import torch
 
-        if not 0 < share < 1:
-            raise ValueError(f"the share held out is {share}; it must lie between 0 and 1")
+        check_share("share", share)
         kept, out = [], []
         for label in torch.unique(self.labels):
             rows = (self.labels == label).nonzero().squeeze(1)

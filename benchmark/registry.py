@@ -121,7 +121,7 @@ class Field:
             value = None
         if value is None or not _is_plain(value):
             raise MethodError(
-                f"--set {self.name}={text[:100]!r}: {method}.{self.name} must be "
+                f"{self.name}={text[:100]!r}: {method}.{self.name} must be "
                 f"{_WANTED[self.type]} (default {self.default})"
             )
         return value
@@ -230,6 +230,11 @@ def choose(names: Iterable[str], known: Iterable[str]) -> None:
     """
     known = sorted(known)
     for name in names:
+        if name == GAMMA_STAR:
+            raise MethodError(
+                f"{name} is no method to run: the scorer makes it of every run of finetune, so "
+                "--method finetune gives it"
+            )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"

@@ -101,6 +101,8 @@ def command(
         names = methods or (() if plugins else suite.methods)
         described = resolve(names, plugins, session.describe)
         cells = grid(manifest, task_ids, described, seed_list, device, given)
+        for method in described:
+            session.check(method, method.configure(given))
         if dry_run:
             _show_plan(cells, workspace, as_json)
             return

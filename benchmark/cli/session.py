@@ -17,7 +17,7 @@ from benchmark.cli.main import plain
 if TYPE_CHECKING:
     from benchmark.images.store import DomainStore, Need
     from benchmark.manifest import Manifest
-    from benchmark.registry import MethodSource
+    from benchmark.registry import MethodDescription, MethodSource, Value
     from benchmark.runs.isolate import ForkServer, Limits
     from benchmark.runs.plan import Cell
     from benchmark.runs.workspace import Workspace
@@ -71,6 +71,18 @@ class Session:
 
         with tempfile.TemporaryDirectory() as folder:
             return describe(self.server, source, Path(folder))
+
+    def check(self, method: MethodDescription, config: Mapping[str, Value]) -> None:
+        """Have a method look at settings that are not its defaults.
+
+        Raises:
+            MethodError: it refuses them.
+        """
+        from benchmark.runs.execute import check_settings
+
+        if config != method.configure({}):
+            with tempfile.TemporaryDirectory() as folder:
+                check_settings(self.server, method, config, Path(folder))
 
     def with_network(self, manifest: Manifest, text: str | None) -> Manifest:
         """The manifest with the network of ``--model``, which is tried; None leaves it as it is.

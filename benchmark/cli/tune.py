@@ -95,6 +95,8 @@ def command(
             [method] if method else [], [plugin] if plugin else [], session.describe
         )
         settings = _product(grids, described[-1])
+        for chosen in settings:
+            session.check(described[-1], described[-1].configure(chosen))
         search = _Search(session, manifest, described, settings, repeats, seed_list[0], device,
                          jobs or slots(device))  # fmt: skip
         with workspace:

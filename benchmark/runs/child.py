@@ -71,6 +71,7 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
 
     jobs: dict[str, Callable[[_Job], dict[str, Any]]] = {
         "address": foreign.find_address,
+        "configure": _configure,
         "describe": _describe,
         "features": _extract_features,
         "import": foreign.read_source,
@@ -228,6 +229,13 @@ def _describe(job: _Job) -> dict[str, Any]:
         "files": files,
         "distributions": distributions,
     }
+
+
+def _configure(job: _Job) -> dict[str, Any]:
+    """Make the method with its settings: one that refuses them does so here."""
+    job.lock()
+    _load(job.settings["method"])(**job.settings["config"])
+    return {}
 
 
 def _plain(default: Any) -> bool | int | float | str | None:

@@ -25,7 +25,7 @@ from benchmark.records import (
     Status,
     write_predictions,
 )
-from benchmark.registry import MethodSource
+from benchmark.registry import MethodDescription, MethodSource, Value
 from benchmark.runs.converse import OUTPUT_FILE, Outcome, Progress, ask, converse
 from benchmark.source import (
     SEED,
@@ -62,6 +62,22 @@ def describe(server: ForkServer, source: MethodSource, folder: Path) -> Any:
     failed = message["failed"]
     what = f"method {source.name!r} of {source.origin}" if source.name else source.origin
     raise MethodError(f"cannot load {what}: {failed['message']}")
+
+
+def check_settings(
+    server: ForkServer, method: MethodDescription, config: Mapping[str, Value], folder: Path
+) -> None:
+    """Have a child make a method with settings, which the method may refuse.
+
+    Raises:
+        MethodError: it does, in its own words.
+    """
+    job = {"kind": "configure", "method": method.source.to_json(), "config": dict(config),
+           "scratch": _scratch(folder)}  # fmt: skip
+    message = ask(server, job, folder)
+    if "failed" in message:
+        words = message["failed"]["message"].partition(": ")[2]
+        raise MethodError(f"{method.label(config)}: {words}")
 
 
 def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Path) -> None:

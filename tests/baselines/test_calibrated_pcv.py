@@ -148,9 +148,10 @@ def test_repeats_without_a_gamma_do_not_count(
         assert torch.equal(predict(model, target.images, run), plain)
 
 
-def test_there_must_be_a_repeat(source, target, new_run, tuned):
-    with pytest.raises(ValueError, match="there must be one at least"):
-        CalibratedPCV(repeats=0).adapt(source, target, new_run(base=tuned))
+@pytest.mark.parametrize("settings", [{"repeats": 0}, {"held_out": 2.0}])
+def test_settings_that_make_no_sense(settings):
+    with pytest.raises(ValueError, match=r"there must be one at least|must lie between 0 and 1"):
+        CalibratedPCV(**settings)
 
 
 def test_with_three_seen_classes_it_does_not_apply(source, target, new_run, tuned):

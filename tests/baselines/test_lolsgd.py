@@ -188,7 +188,15 @@ def test_all_its_steps_together_are_the_recipe_s(source, target, new_run):
     assert (run.total_steps, run.sequential_steps) == (12, 4)
 
 
-@pytest.mark.parametrize(("models", "steps"), [(5, 2), (13, 1), (0, 5), (10, 5), (-3, -2)])
+@pytest.mark.parametrize(("models", "steps"), [(5, 2), (13, 1), (10, 5)])
 def test_steps_that_do_not_fit_the_recipe_are_an_error(models, steps, source, target, new_run):
     with pytest.raises(ValueError, match=f"= {models * steps} must divide the recipe's 12 steps"):
         LOLSGD(local_models=models, local_steps=steps).adapt(source, target, new_run())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"local_models": 0}, {"local_steps": -1}, {"left_out": 1.5}, {"left_out": -0.1}]
+)
+def test_settings_that_make_no_sense(settings):
+    with pytest.raises(ValueError, match="count from 1, and left_out is a share of the classes"):
+        LOLSGD(**settings)

@@ -36,6 +36,12 @@ def test_weights_and_batch_norm_statistics_are_interpolated(alpha, source, targe
             torch.testing.assert_close(value, wanted.float())
 
 
+@pytest.mark.parametrize("alpha", [-0.1, 1.1])
+def test_it_does_not_leave_the_line(alpha):
+    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+        WiSEFT(alpha=alpha)
+
+
 def test_it_is_half_way_unless_told_and_leaves_the_base_alone(
     source, target, tuned, new_run, moved
 ):

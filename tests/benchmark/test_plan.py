@@ -92,7 +92,7 @@ class TestGrid:
     def test_a_value_of_the_wrong_type(
         self, mini: Manifest, method: Callable[..., MethodDescription]
     ) -> None:
-        with pytest.raises(MethodError, match=r"--set alpha='x': a\.alpha must be a whole number"):
+        with pytest.raises(MethodError, match=r"^alpha='x': a\.alpha must be a whole number"):
             grid(mini, ["outline-solid"], [method("a", alpha=("int", 1))], [0], "cpu",
                  {"alpha": "x"})  # fmt: skip
 

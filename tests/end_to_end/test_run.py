@@ -244,11 +244,40 @@ def test_a_mistake_is_one_sentence(htbench, mini, finished, tmp_path, arguments,
     assert not workspace.exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "words"),
+    [
+        (
+            "swad",
+            "evaluations=0",
+            "swad(evaluations=0): converged, tolerated and evaluations count",
+        ),
+        ("wise-ft", "alpha=-1", "wise-ft(alpha=-1.0): alpha is -1.0; it must lie between 0 and 1"),
+        ("calibrated-pcv", "held_out=2", "held_out is 2.0; it must lie between 0 and 1"),
+        ("gamma-star", "alpha=1", "gamma-star is no method to run: the scorer makes it"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_before_anything_runs(
+    htbench, mini, tmp_path, method, setting, words
+):
+    workspace = tmp_path / "ws"
+    said = htbench("run", "--suite", mini.suite, "--workspace", workspace, "--method", method,
+                   "--set", setting)  # fmt: skip
+    assert words in said.sentence
+    assert not workspace.exists()
+
+
+def test_a_search_refuses_it_too(htbench, mini, tmp_path):
+    said = htbench("tune", "wise-ft", "--suite", mini.suite, "--workspace", tmp_path / "ws",
+                   "--grid", "alpha=0.5,2")  # fmt: skip
+    assert "wise-ft(alpha=2.0): alpha is 2.0; it must lie between 0 and 1" in said.sentence
+
+
 def test_a_value_of_the_wrong_type(htbench, mini, finished, scaled, tmp_path):
     for name, value in (("alpha", "much"), ("shift", "maybe"), ("alpha", "nan"), ("alpha", "inf")):
         said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
                        "--plugin", scaled, "--set", f"{name}={value}")  # fmt: skip
-        assert f"--set {name}=" in said.sentence
+        assert f" {name}=" in said.sentence
         assert value in said.sentence
         assert f"scaled.{name} must be" in said.sentence
     assert not (tmp_path / "ws").exists()
