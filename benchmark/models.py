@@ -169,7 +169,8 @@ def head_place(network: nn.Module) -> str:
         if isinstance(module, nn.Linear) and not hasattr(network, "aux_logits"):
             return place
     raise ManifestError(
-        f"[model] {type(network).__name__} cannot be split into a backbone and a linear head"
+        f"[model] {type(network).__name__} cannot be split into a backbone and a linear head; "
+        "choose another"
     )
 
 

@@ -54,6 +54,7 @@ COLUMNS = (
     Column("measured_adapt_seconds", "adapt s", 1, None),
     Column("peak_mib", "peak MiB", 0, None),
 )
+MAX_TRIED = 200  # characters of what a search tried
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
 FAILED = "failed"
 SOURCE, ORACLE = "source", "oracle-finetune"  # what disruption and the gap are measured from
@@ -320,6 +321,12 @@ def _problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
         for row in _of_status(rows, FAILED)
     ]
     have = {(row["label"], row["task"], row["seed"]) for row in rows}
+    # What does not apply to a task does not with any seed.
+    have |= {
+        (row["label"], row["task"], seed)
+        for row in _of_status(rows, NOT_APPLICABLE)
+        for seed in suite.seeds
+    }
     # A row of gamma-star can only lack where finetune ended well; elsewhere finetune is named.
     good = {(row["label"], row["task"], row["seed"]) for row in _of_status(rows, "ok")}
     derived = {
@@ -376,11 +383,16 @@ def _search_note(row: Row) -> list[str]:
     if row["search"] is None:
         return []
     search = json.loads(row["search"])
-    chosen = ", ".join(f"{name}={value}" for name, value in search["chosen"].items())
+    chosen = _settings(search["chosen"])
+    tried = "; ".join(_settings(entry["settings"]) for entry in search["tried"])
     return [
-        f"{chosen} by {search['by']} ({len(search['tried'])} settings on {search['folds']} folds, "
+        f"{chosen} by {search['by']} (tried on {search['folds']} folds: {tried[:MAX_TRIED]}; "
         f"{search['steps']} gradient steps)"
     ]
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -213,6 +213,9 @@ def _check_made_from(record: RunRecord, path: Path) -> None:
     for name, kind in _SEARCH.items() if made.get("search") else ():
         if not isinstance(made["search"].get(name), kind):
             raise RecordError(f"{path}: the search that chose the settings has no {name}")
+    for entry in (made.get("search") or {}).get("tried", ()):
+        if not (isinstance(entry, dict) and isinstance(entry.get("settings"), dict)):
+            raise RecordError(f"{path}: the search that chose the settings tried {entry!r:.100}")
     shown = (record.task, record.seed, record.config, record.method, record.label.split("(")[0])
     name = made["method"].get("name")
     if shown != (made["task"], made["seed"], made["config"], name, name):

@@ -56,6 +56,7 @@ def print_board(
     out: Path | None = None,
     write: bool = False,
     show: bool = True,
+    network: str | None = None,
 ) -> None:
     """Bring the results up to date and print the boards of a suite.
 
@@ -66,6 +67,7 @@ def print_board(
         out: a file to write instead of printing.
         write: also leave ``leaderboard.md`` in the workspace.
         show: print it, where no ``out`` is given.
+        network: print the tables of this one only, as ``--model`` writes it.
 
     Raises:
         UsageError: there is no run to show.
@@ -82,6 +84,8 @@ def print_board(
         )
     if write:
         write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
+    if network is not None:
+        boards = [board for board in boards if board.context["network"] == network]
     text = FORMATS[kind](boards)
     if out is None and show:
         click.echo(text, nl=False)

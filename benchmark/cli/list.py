@@ -55,14 +55,16 @@ def methods(
     from benchmark.cli.leaderboard import boards_of
     from benchmark.cli.methods import entries_of, markdown_of, write_between
     from benchmark.cli.session import Session
-    from benchmark.errors import UsageError
+    from benchmark.errors import UsageError, first
     from benchmark.manifest import load_suite
     from benchmark.registry import entry_point_sources, resolve
     from benchmark.runs.workspace import Workspace
-    from leaderboard.render.methods import SHOWN, means
+    from leaderboard.render.methods import SHOWN, means, without_means
 
     if as_json and (markdown or into):
         raise UsageError("--json goes without --markdown and --into: choose one")
+    if into and suite_name is None:
+        raise UsageError("--into writes a table with means: say of which suite with --suite")
     suite = load_suite(suite_name) if suite_name else None
     names = suite.methods if suite else entry_point_sources()
     with Session() as session:
@@ -74,6 +76,11 @@ def methods(
         table = markdown_of(entries, suite, boards)
         if into is None:
             click.echo(table)
+        elif lacking := without_means(boards, [entry["method"] for entry in entries]):
+            raise UsageError(
+                f"{root} has not all runs of suite {suite_name} ({len(lacking)} of {len(entries)} "
+                f"methods lack some: {first(lacking)}); htbench run --suite {suite_name} does them"
+            )
         else:
             write_between(into, table)
             click.echo(f"wrote the table of {len(entries)} methods into {into}", err=True)
@@ -84,14 +91,18 @@ def methods(
         print_json(entries)
         return
     rows: list[list[object]] = []
+    details: list[list[object]] = []
     for e in entries:
-        settings = " ".join(f"{name}={value}" for name, value in e["fields"].items())
         values = [e[name] for name in SHOWN] if suite else []
-        rows.append([e["method"], settings or "-", e["base"] or "-", ", ".join(e["needs"]) or "-",
-                     e["track"], *("-" if v is None else f"{v:.1f}" for v in values),
-                     e["summary"]])  # fmt: skip
-    print_table(rows, ["method", "fields", "starts from", "needs", "track",
-                       *(SHOWN if suite else ()), "what it does"])  # fmt: skip
+        shown = ("-" if v is None else f"{v:.1f}" for v in values)
+        rows.append([e["method"], e["track"], *shown, e["summary"]])
+        fields = " ".join(f"{name}={value}" for name, value in e["fields"].items())
+        parts = [e["base"] or "-", ", ".join(e["needs"]) or "-", fields or "-"]
+        if any(part != "-" for part in parts):
+            details.append([e["method"], *parts])
+    print_table(rows, ["method", "track", *(SHOWN if suite else ()), "what it does"])
+    click.echo()
+    print_table(details, ["method", "starts from", "needs", "fields (--set) and their defaults"])
 
 
 @command.command()

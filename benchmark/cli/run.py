@@ -78,7 +78,7 @@ def command(
     """
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
-    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.manifest import load_manifest, load_suite, network_label
     from benchmark.registry import resolve
     from benchmark.runs.isolate import Limits
     from benchmark.runs.plan import grid, resolve_device, select
@@ -107,7 +107,8 @@ def command(
             _show_plan(cells, workspace, as_json)
             return
         failed = _carry_out(session, cells, workspace, jobs)
-    print_board(suite, workspace, "json" if as_json else "markdown", write=True)
+    network = network_label(manifest.model)
+    print_board(suite, workspace, "json" if as_json else "markdown", write=True, network=network)
     if failed:
         click.echo(f"{failed} of {len(cells)} runs failed; the board names them", err=True)
         context.exit(1)
@@ -152,12 +153,14 @@ def execute_cells(
     width: int,
 ) -> list[RunRecord]:
     """Carry out those cells of one manifest that are not done; return what they recorded."""
-    from benchmark.cli.session import open_stores, progress, target_needs
+    from benchmark.cli.session import open_stores, progress, target_needs, tell
     from benchmark.executors.local import LocalExecutor
 
     runs = _to_do(cells, sources, workspace)
     if not runs:
         return []
+    if again := sum(workspace.finished(run.key) is not None for run in runs):
+        tell(f"{again} finished runs are done again, for runs that start from their weights")
     stores = open_stores(cells[0].manifest, target_needs(run.cell for run in runs))
     with progress(len(runs)) as reporter:
         return LocalExecutor(session.server, workspace, width, reporter).execute(runs, stores)
@@ -207,6 +210,9 @@ def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
         ["task", "method", "seed", "state", "key"],
     )
     to_do = [r for r in rows if r["state"] != "done"]
+    untrained = {cell.source for cell in cells if find_source(cell.source) is None}
+    if untrained:
+        click.echo(f"\nsource models to train first: {len(untrained)}, of no known cost")
     click.echo(f"\n{len(rows)} runs: {len(rows) - len(to_do)} done, {len(to_do)} to run")
     known = [r["estimated_seconds"] for r in to_do if r["estimated_seconds"] is not None]
     if to_do:

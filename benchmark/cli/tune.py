@@ -77,7 +77,7 @@ def command(
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
     from benchmark.executors.local import slots
-    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.manifest import load_manifest, load_suite, network_label
     from benchmark.registry import resolve
     from benchmark.runs.plan import resolve_device, select
     from benchmark.runs.workspace import Workspace
@@ -109,7 +109,8 @@ def command(
             if not search_only:
                 failed = search.run_chosen(found, seed_list, workspace)
     if not search_only:
-        print_board(suite, workspace, "markdown", write=True, show=not as_json)
+        network = network_label(manifest.model)
+        print_board(suite, workspace, "markdown", write=True, show=not as_json, network=network)
     if failed:
         click.echo(f"{failed} runs with the chosen settings failed; the board names them", err=True)
         context.exit(1)

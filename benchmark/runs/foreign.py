@@ -54,7 +54,7 @@ def try_network(job: _Job) -> dict[str, Any]:
     except Exception as error:
         words = str(error).partition("\n")[0]
         raise child.ContractError(
-            f"it does not train on images of {size} x {size} pixels: {words}"
+            f"it does not train on images of {size} x {size} pixels; choose another ({words})"
         ) from None
     if logits.shape != (2, len(settings["classes"])):
         raise child.ContractError(f"it gives logits of shape {tuple(logits.shape)} for two images")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmark.manifest import Suite
 from leaderboard.board import COLUMNS, MEAN, Board
@@ -41,10 +42,21 @@ def means(boards: Sequence[Board], method: str) -> dict[str, float | None]:
     Returns:
         Per cent, mean over the suite's tasks and seeds; None where a run of these lacks or failed.
     """
-    own = boards[:1] if boards and boards[0].name == boards[0].suite.name else ()
-    cell = own[0].of_task(MEAN).get(method, {}) if own else {}
+    cell = _own_means(boards).get(method, {})
     values = {name: float(cell.get(name, math.nan)) for name in SHOWN}
     return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def without_means(boards: Sequence[Board], methods: Iterable[str]) -> list[str]:
+    """Those of the methods that have not all runs of a suite; a failed one has had them."""
+    cells = _own_means(boards)
+    return [m for m in methods if cells.get(m, {"state": "partial"})["state"] == "partial"]
+
+
+def _own_means(boards: Sequence[Board]) -> dict[str, dict[Hashable, Any]]:
+    """The cells of means of the first board, if it is one of the manifest's own network."""
+    own = bool(boards) and boards[0].name == boards[0].suite.name
+    return boards[0].of_task(MEAN) if own else {}
 
 
 def methods_table(

@@ -240,6 +240,17 @@ def test_a_file_that_has_no_place_for_the_table(htbench, mini, at, tmp_path, tex
     assert (file.read_text() if file.exists() else None) == text
 
 
+def test_numbers_are_not_written_over_with_dashes(htbench, mini, tmp_path):
+    file = tmp_path / "README.md"
+    text = "<!-- methods: x -->\nold\n<!-- end of methods -->\n"
+    file.write_text(text)
+    arguments = ("list", "methods", "--into", file)
+    assert "say of which suite with --suite" in htbench(*arguments).sentence
+    empty = ("--suite", mini.suite, "--workspace", tmp_path / "ws")
+    assert "(5 of 5 methods lack some: " in htbench(*arguments, *empty).sentence
+    assert file.read_text() == text
+
+
 def test_a_table_is_no_json(htbench):
     for option in (["--markdown"], ["--into", "README.md"]):
         assert "choose one" in htbench("list", "methods", "--json", *option).sentence

@@ -22,6 +22,7 @@ from tests.end_to_end.conftest import Mini
 
 TASK = ("--task", "outline-solid", "--seed", "0")
 VIT = "timm/test_vit"
+SHUFFLE = "shufflenet_v2_x0_5"
 ALL = ("source", "finetune", "bn-stats", "lora", "linear-probe")
 HUB = "https://huggingface.co/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
 
@@ -48,11 +49,15 @@ def networks(short, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     workspace = tmp_path_factory.mktemp("networks") / "ws"
     methods = [w for m in ALL for w in ("--method", m)]
     said = {}
-    for name in (None, VIT, "shufflenet_v2_x0_5"):
+    for name in (None, VIT, SHUFFLE):
         option = ["--model", name] if name else []
         said[name] = short.run(workspace, *TASK, *methods, *option)
         assert said[name].returncode == 0, said[name].stderr
     return workspace, said
+
+
+def headings(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("# ")]
 
 
 def rows_of(workspace: Path, network: str) -> dict[str, dict[str, Any]]:
@@ -63,7 +68,7 @@ def rows_of(workspace: Path, network: str) -> dict[str, dict[str, Any]]:
 class TestRun:
     def test_every_network_has_rows_of_its_own(self, networks):
         workspace, _ = networks
-        for name in ("convnet", VIT, "shufflenet_v2_x0_5"):
+        for name in ("convnet", VIT, SHUFFLE):
             rows = rows_of(workspace, name)
             assert set(rows) == {*ALL, GAMMA_STAR}
             assert len({row["source_digest"] for row in rows.values()}) == 1
@@ -75,26 +80,28 @@ class TestRun:
         states = {name: row["status"] for name, row in rows_of(workspace, VIT).items()}
         assert states.pop("bn-stats") == "not-applicable"
         assert set(states.values()) == {"ok"}
-        board = said[VIT].stdout.partition(f"# Leaderboard: short, {VIT}")[2]
+        board = said[VIT].stdout
         assert "| bn-stats (n/a) " in board
         assert "## Not applicable" in board
         assert "bn-stats" in board.partition("## Not applicable")[2]
         assert "the network has no BatchNorm layer" in board
-        shuffle = rows_of(workspace, "shufflenet_v2_x0_5")
+        shuffle = rows_of(workspace, SHUFFLE)
         assert {row["status"] for row in shuffle.values()} == {"ok"}
 
-    def test_tables_are_named_after_the_network(self, networks):
-        _, said = networks
-        headings = [n for n in said["shufflenet_v2_x0_5"].stdout.splitlines() if n[:2] == "# "]
-        assert headings == [
-            "# Leaderboard: short",
-            "# Leaderboard: short, shufflenet_v2_x0_5",
-            f"# Leaderboard: short, {VIT}",
-        ]
+    def test_tables_are_named_after_the_network_and_all_are_kept(self, networks, short, htbench):
+        workspace, said = networks
+        names = {None: "short", VIT: f"short, {VIT}", SHUFFLE: f"short, {SHUFFLE}"}
+        for network, name in names.items():
+            assert headings(said[network].stdout) == [f"# Leaderboard: {name}"]
+        everything = ["short", f"short, {SHUFFLE}", f"short, {VIT}"]
+        expected = [f"# Leaderboard: {name}" for name in everything]
+        assert headings((workspace / "leaderboard.md").read_text()) == expected
+        board = htbench("leaderboard", "--suite", short.suite, "--workspace", workspace)
+        assert headings(board.stdout) == expected
 
     def test_the_key_names_the_library(self, networks):
         workspace, _ = networks
-        for name, library in ((VIT, "timm"), ("shufflenet_v2_x0_5", "torchvision")):
+        for name, library in ((VIT, "timm"), (SHUFFLE, "torchvision")):
             key = rows_of(workspace, name)["finetune"]["key"]
             made = json.loads((workspace / "runs" / key / "run.json").read_text())["made_from"]
             assert made["model"] == {"name": name}
@@ -111,13 +118,15 @@ class TestRun:
             assert entry["key"] == rows_of(workspace, name)["finetune"]["key"]
         (entry,) = json.loads(htbench(*plan, "--model", "timm/test_resnet").stdout)
         assert entry["state"] == "to run, after its source model"
+        told = htbench(*plan[:-1], "--model", "timm/test_resnet").stdout
+        assert "source models to train first: 1, of no known cost" in told
 
     def test_runs_are_listed_with_their_network(self, networks, short, htbench, monkeypatch):
         workspace, _ = networks
         monkeypatch.setenv("HTBENCH_DATA", str(short.data))
         at = ("list", "runs", "--suite", short.suite, "--workspace", workspace)
         found = json.loads(htbench(*at, "--json").stdout)
-        assert {run["network"] for run in found} == {"convnet", VIT, "shufflenet_v2_x0_5"}
+        assert {run["network"] for run in found} == {"convnet", VIT, SHUFFLE}
         assert VIT in htbench(*at).stdout
 
 
@@ -146,7 +155,7 @@ def test_a_search_is_on_the_network(short, tmp_path):
         ("timm/test_vit.nope", "no weights 'test_vit.nope'; known: test_vit.r160_in1k"),
         ("squeezenet1_0", "SqueezeNet cannot be split into a backbone and a linear head"),
         ("inception_v3", "cannot be split"),
-        ("alexnet", "it does not train on images of 32 x 32 pixels: "),
+        ("alexnet", "it does not train on images of 32 x 32 pixels; choose another ("),
         ("timm/deit_tiny_distilled_patch16_224.fb_in1k", "has several last layers"),
         ("resnet18 v2", "write NAME or NAME@WEIGHTS of torchvision"),
     ],

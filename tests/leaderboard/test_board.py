@@ -252,6 +252,17 @@ class TestTables:
         assert "not run: finetune" in first.problems
         assert "not run: source" in second.problems
 
+    def test_what_does_not_apply_is_not_called_not_run(self, suite: Suite, icons: Manifest) -> None:
+        rows = grid(icons, "source") + grid(icons, "finetune")
+        rows.append(row(icons, "bn-stats", TASKS[0], status="not-applicable", error_message="no"))
+        rows.append(row(icons, "bn-stats", TASKS[1]))
+        (board,) = build(suite, icons, rows)
+        assert [p for p in board.problems if "bn-stats" in p] == [
+            f"not run: bn-stats on {TASKS[1]}, seeds 1, 2",
+            f"not run: bn-stats on {TASKS[2]}, seeds 0, 1, 2",
+        ]
+        assert board.not_applicable == (f"bn-stats on {TASKS[0]}: no",)
+
     def test_another_network_has_tables_under_its_name_after_the_manifest_s_own(
         self, suite: Suite, icons: Manifest
     ) -> None:
