@@ -160,6 +160,7 @@ class LocalExecutor:
         results: dict[int, T] = {}
         waiting = dict(enumerate(items))
         going: dict[Future[T], int] = {}
+        taken: set[int] = set()  # found in the hands of others since the last wait
         with ThreadPoolExecutor(self.width) as pool:
             try:
                 while waiting or going:
@@ -172,7 +173,11 @@ class LocalExecutor:
                             results[i] = future.result()
                         except _TakenError:
                             waiting[i] = items[i]  # at the end of the queue
-                            time.sleep(TAKEN_SECONDS)
+                            taken.add(i)
+                            # What others have in hand is passed over; only then is there a wait.
+                            if taken.issuperset(_ready(waiting, results, after, len(waiting))):
+                                time.sleep(TAKEN_SECONDS)
+                                taken.clear()
             except BaseException:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise

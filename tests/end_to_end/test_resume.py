@@ -16,11 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
+from benchmark.runs.workspace import Workspace
 
 METHODS = ("--method", "source", "--method", "finetune")
 RUNS = 8  # two methods, two tasks, two seeds
@@ -292,8 +295,16 @@ def test_a_run_that_is_killed_is_a_failed_row_until_it_is_run_again(mini, undist
 
 
 def test_two_drivers_share_a_workspace(mini, undisturbed, tmp_path):
+    """Neither has begun when the other does: every run is held until both are there."""
     lanes = [Lane(mini, tmp_path / "ws", seed) for seed in (6, 7)]
-    drivers = [lane.start() for lane in lanes]
+    workspace = Workspace(tmp_path / "ws")
+    (workspace.root / "locks").mkdir(parents=True)
+    with ExitStack() as held:
+        for record in undisturbed.mini.records(undisturbed.workspace):
+            assert held.enter_context(workspace.claim(record["key"]))
+        drivers = [lane.start() for lane in lanes]
+        wait_until(lambda: len(list(workspace.root.glob("tmp/driver-*.lock"))) == 2, "both")
+        time.sleep(1)  # for the last steps before a run
     said = [driver.communicate(timeout=DEADLINE) for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], said
     for lane, (out, _) in zip(lanes, said, strict=True):
