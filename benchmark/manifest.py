@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmark.errors import ManifestError, first
 from benchmark.folders import data_folder, packaged_manifests
+from benchmark.networks import TIMM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -244,7 +245,7 @@ def network_label(model: Mapping[str, Any]) -> str:
     name, weights = str(model.get("name")), model.get("weights")
     if weights is None:
         return name
-    return f"timm/{weights}" if name.startswith("timm/") else f"{name}@{weights}"
+    return f"{TIMM}{weights}" if name.startswith(TIMM) else f"{name}@{weights}"
 
 
 # --- finding ---------------------------------------------------------------------------------
