@@ -20,10 +20,10 @@ import numpy as np
 
 from benchmark.errors import ManifestError, first
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.networks import TIMM
+from benchmark.networks import network_label
+from benchmark.registry import builtin_methods
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -194,29 +194,20 @@ class Manifest:
     def samples(self, domains: str | Iterable[str], split: str) -> Samples:
         """Ids and class indices of the images of some domains in one split, sorted by id."""
         wanted = {domains} if isinstance(domains, str) else set(domains)
-        codes = self._codes
+        codes = self.codes
         keep = np.isin(codes["domain"], [i for i, d in enumerate(self.domains) if d.name in wanted])
         keep &= codes["split"] == SPLITS.index(split)
         rows = np.flatnonzero(keep)
-        return Samples(tuple(self._ids[rows].tolist()), codes["class"][rows])
-
-    def task_frame(self, task_id: str, class_order: str = "manifest") -> pd.DataFrame:
-        """The images of a task with their roles: see :func:`benchmark.splits.task_frame`.
-
-        Raises:
-            ManifestError: there is no such task.
-        """
-        from benchmark.splits import task_frame
-
-        return task_frame(self, task_id, class_order)
+        return Samples(tuple(self.ids[rows].tolist()), codes["class"][rows])
 
     @cached_property
-    def _ids(self) -> NDArray[np.object_]:
+    def ids(self) -> NDArray[np.object_]:
+        """The ``image_id`` of every row: object array of shape (N,)."""
         return np.asarray(self.table["image_id"].to_numpy(zero_copy_only=False), dtype=object)
 
     @cached_property
-    def _codes(self) -> dict[str, NDArray[np.int64]]:
-        """Domain, class and split of every row as indices into their lists."""
+    def codes(self) -> dict[str, NDArray[np.int64]]:
+        """Domain, class and split of every row as indices into their lists; -1 if unknown."""
         orders = {
             "domain": [d.name for d in self.domains],
             "class": list(self.classes),
@@ -238,14 +229,6 @@ class Suite:
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-
-
-def network_label(model: Mapping[str, Any]) -> str:
-    """How ``--model`` writes a ``[model]`` table, such as ``resnet18`` or ``timm/resnet10t``."""
-    name, weights = str(model.get("name")), model.get("weights")
-    if weights is None:
-        return name
-    return f"{TIMM}{weights}" if name.startswith(TIMM) else f"{name}@{weights}"
 
 
 # --- finding ---------------------------------------------------------------------------------
@@ -587,7 +570,7 @@ def _check_plain(value: object, where: str, depth: int = 0) -> None:
 
 
 def _check_images(manifest: Manifest, where: str) -> None:
-    table, codes = manifest.table, manifest._codes
+    table, codes = manifest.table, manifest.codes
     if table.num_rows == 0:
         raise ManifestError(f"{where}: there is no image")
     for name in table.column_names:
@@ -597,7 +580,7 @@ def _check_images(manifest: Manifest, where: str) -> None:
     for name, what in (("class", "classes"), ("domain", "domains"), ("split", "splits")):
         if (bad := np.flatnonzero(codes[name] < 0)).size:
             values = sorted({table[name][int(i)].as_py() for i in bad})
-            example = manifest._ids[int(bad[0])]
+            example = manifest.ids[int(bad[0])]
             raise ManifestError(
                 f"{where}: unknown {name} {first(values)} (image {example!r}); "
                 f"it must be one of the {what} of the manifest"
@@ -648,7 +631,7 @@ def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], 
     values = manifest.table[column]
     if not _repeated_values(values.drop_null()):
         return
-    split = manifest._codes["split"]
+    split = manifest.codes["split"]
     home: dict[tuple[int, str], int] = {}
     for row, value in enumerate(values.to_pylist()):
         if value is None:
@@ -656,8 +639,8 @@ def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], 
         other = home.setdefault((int(scope[row]), value), row)
         if split[other] != split[row]:
             raise ManifestError(
-                f"{where}: an image is in two splits: {manifest._ids[other]!r} and "
-                f"{manifest._ids[row]!r} have the same {column} {value!r}"
+                f"{where}: an image is in two splits: {manifest.ids[other]!r} and "
+                f"{manifest.ids[row]!r} have the same {column} {value!r}"
             )
 
 
@@ -731,8 +714,6 @@ def _suite_methods(reader: _Reader) -> tuple[str, ...]:
             f"methods is {given!r}; it must be a list of names, or {ALL!r} for every method that "
             "comes with the suite"
         )
-    from benchmark.registry import builtin_methods  # here: it looks through what is installed
-
     if not (found := builtin_methods()):
         raise reader.fail(
             f"methods is {ALL!r}, and none is registered; install the suite (pip install -e .)"

@@ -58,3 +58,11 @@ def library_of(model: Mapping[str, Any]) -> dict[str, str]:
             "pip install 'holistic-transfer-bench[timm]'"
         )
     return {"timm": version("timm")}
+
+
+def network_label(model: Mapping[str, Any]) -> str:
+    """How ``--model`` writes a ``[model]`` table, such as ``resnet18`` or ``timm/resnet10t``."""
+    name, weights = str(model.get("name")), model.get("weights")
+    if weights is None:
+        return name
+    return f"{TIMM}{weights}" if name.startswith(TIMM) else f"{name}@{weights}"

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.manifest import Manifest, Suite, network_label
+from benchmark.manifest import Manifest, Suite
+from benchmark.networks import network_label
 from benchmark.records import NOT_APPLICABLE
 from leaderboard.results import CALIBRATED, star_label
 

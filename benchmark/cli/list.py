@@ -221,7 +221,8 @@ def runs(suite_name: str, root: Path, as_json: bool) -> None:
     """
     import json
 
-    from benchmark.manifest import load_manifest, load_suite, network_label
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.networks import network_label
     from benchmark.runs.workspace import Workspace
     from leaderboard.results import update_results
 

@@ -77,7 +77,8 @@ def command(
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
     from benchmark.executors.local import slots
-    from benchmark.manifest import load_manifest, load_suite, network_label
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.networks import network_label
     from benchmark.registry import resolve
     from benchmark.runs.plan import resolve_device, select
     from benchmark.runs.workspace import Workspace
