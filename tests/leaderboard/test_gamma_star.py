@@ -16,21 +16,21 @@ from benchmark.errors import RecordError
 from benchmark.files import digest_file
 from benchmark.manifest import Manifest, Suite, load_suite
 from benchmark.records import (
-    GAMMA_STAR,
     PREDICTIONS_FILE,
     RECORD_FILE,
-    RunRecord,
     read_predictions,
     write_predictions,
 )
-from leaderboard import results as module
-from leaderboard import score
-from leaderboard.board import COLUMNS, MEAN, Board, build_boards
-from leaderboard.results import COUNTS, METRICS, RESULTS_FILE, star_key, update_results
+from leaderboard import gamma_star, results, score
+from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.columns import COLUMNS
+from leaderboard.gamma_star import NAME as GAMMA_STAR
+from leaderboard.gamma_star import derived_key
+from leaderboard.results import RESULTS_FILE, update_results
+from leaderboard.rows import COUNTS, METRICS
+from tests.leaderboard.runs import FAILED, WriteRun
 
-WriteRun = Callable[..., RunRecord]
 TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
-FAILED = {"status": "failed", "error": {"kind": "exception", "message": "m", "traceback": "t"}}
 DOES_NOT_APPLY = {**FAILED, "status": "not-applicable"}
 
 
@@ -108,7 +108,7 @@ class TestRow:
         assert len(rows) == 7
         assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
         expected = {
-            "key": star_key(base.key),
+            "key": derived_key(base.key),
             "label": GAMMA_STAR,
             "track": "oracle",
             "base": base.key,
@@ -163,18 +163,18 @@ class TestRow:
 
 
 class TestTakenOver:
-    """A row is computed anew if the predictions or the scorer changed, and only then."""
+    """A row is computed again if the predictions or the scorer changed, and only then."""
 
     @pytest.fixture
     def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         calls: list[Path] = []
-        real = module.star_of_predictions
+        real = gamma_star.score_gamma_star
 
         def counting(path: Path, *rest: Any) -> Any:
             calls.append(path)
             return real(path, *rest)
 
-        monkeypatch.setattr(module, "star_of_predictions", counting)
+        monkeypatch.setattr(gamma_star, "score_gamma_star", counting)
         return calls
 
     def test_nothing_changed(
@@ -204,7 +204,7 @@ class TestTakenOver:
     ) -> None:
         write_run(tmp_path, "finetune")
         update_results(tmp_path, [icons])
-        monkeypatch.setattr(module, "scorer_digest", lambda: "other")
+        monkeypatch.setattr(results, "scorer_digest", lambda: "other")
         table = update_results(tmp_path, [icons])
         assert len(counted) == 2
         assert table["scorer_digest"].to_pylist() == ["other", "other"]
@@ -224,7 +224,7 @@ class TestTakenOver:
         after = {r["key"]: r for r in update_results(tmp_path, [icons]).to_pylist()}
         assert len(counted) == 3
         moved = {key for key in after if after[key] != before[key]}
-        assert moved == {record.key, star_key(record.key)}
+        assert moved == {record.key, derived_key(record.key)}
 
     def test_predictions_are_checked_where_only_this_row_is_new(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
@@ -232,18 +232,18 @@ class TestTakenOver:
         """A file of results from before there was such a row, and a file changed since."""
         record = write_run(tmp_path, "finetune")
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_stars", lambda *_: [])
+            patch.setattr(gamma_star, "derive_rows", lambda *_: [])
             assert update_results(tmp_path, [icons]).num_rows == 1
         path = tmp_path / "runs" / record.key / PREDICTIONS_FILE
         good = path.read_bytes()
         ids, logits = read_predictions(path)
         write_predictions(path, ids, logits[::-1])
-        with pytest.raises(RecordError, match="is not the file that the run wrote"):
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
             update_results(tmp_path, [icons])
         path.write_bytes(good)
         assert update_results(tmp_path, [icons]).num_rows == 2
 
-    def test_a_manifest_that_is_not_at_hand(
+    def test_a_manifest_that_is_not_given(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         write_run(tmp_path, "finetune")
@@ -295,7 +295,7 @@ class TestBoard:
             for task in (TASKS[0], MEAN):
                 cell = made.of_task(task)[label]
                 assert cell["state"] == "failed"
-                assert all(np.isnan(cell[c.name]) for c in COLUMNS)
+                assert all(np.isnan(cell[c.key]) for c in COLUMNS)
             assert made.of_task(TASKS[1])[label]["state"] == "ok"
 
     def test_a_seed_that_was_not_run_lacks_in_both(self, board: Callable[..., Board]) -> None:

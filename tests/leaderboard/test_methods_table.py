@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.manifest import Manifest, Suite, load_suite
-from benchmark.records import GAMMA_STAR, RunRecord
+from benchmark.records import RunRecord
 from leaderboard.board import Board, build_boards
+from leaderboard.gamma_star import NAME as GAMMA_STAR
 from leaderboard.render.methods import SHOWN, MethodLine, means, methods_table
 from leaderboard.results import update_results
 
@@ -37,7 +38,7 @@ def boards(tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun) -
 
 
 def line(name: str, **changes: object) -> MethodLine:
-    known = {"summary": "Does.", "source": "Li et al., ICML 2018", "link": "https://x/1"}
+    known = {"summary": "Does.", "paper": "Li et al., ICML 2018", "link": "https://x/1"}
     return MethodLine(**{"name": name, "track": "standard", **known, **changes})  # type: ignore[arg-type]
 
 
@@ -83,7 +84,7 @@ def test_the_table(boards: list[Board], suite: Suite) -> None:
 
 
 def test_without_a_suite_there_are_no_numbers() -> None:
-    table = methods_table([line("lolsgd", source="", link=None)])
+    table = methods_table([line("lolsgd", paper="", link=None)])
     assert cells(table)[0] == ["method", "what it does", "source", "track"]
     assert cells(table)[2] == ["lolsgd", "Does.", "-", "standard"]
 

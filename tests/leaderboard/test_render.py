@@ -16,7 +16,8 @@ import pytest
 from benchmark.manifest import Manifest, Suite, load_suite
 from benchmark.records import RunRecord
 from benchmark.registry import builtin_methods
-from leaderboard.board import COLUMNS, MEAN, Board, build_boards
+from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.columns import COLUMNS
 from leaderboard.render import FORMATS
 from leaderboard.results import update_results
 
@@ -81,7 +82,7 @@ class TestMarkdown:
 
     def test_every_row_has_every_column(self, boards: list[Board]) -> None:
         for rows in tables(FORMATS["markdown"](boards)).values():
-            assert rows[0] == ["method", *(c.title for c in COLUMNS)]
+            assert rows[0] == ["method", *(c.heading for c in COLUMNS)]
             assert {len(row) for row in rows} == {len(COLUMNS) + 1}
 
     def test_a_terminal_of_140_columns_takes_the_longest_name_that_ships(
