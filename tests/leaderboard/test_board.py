@@ -48,10 +48,10 @@ class TestFromRuns:
         for label in board.labels:
             for task in TASKS:
                 values = [r["ausuc"] for r in rows if (r["label"], r["task"]) == (label, task)]
-                found = cell(board, label, task)
-                assert found["state"] == "ok"
-                assert found["ausuc"] == pytest.approx(statistics.fmean(values))
-                assert found["ausuc_std"] == pytest.approx(statistics.stdev(values))
+                mean = cell(board, label, task)
+                assert mean["state"] == "ok"
+                assert mean["ausuc"] == pytest.approx(statistics.fmean(values))
+                assert mean["ausuc_std"] == pytest.approx(statistics.stdev(values))
             by_seed = [
                 statistics.fmean(
                     r["overall"] for r in rows if (r["label"], r["seed"]) == (label, s)
@@ -111,7 +111,7 @@ class TestCells:
         (board,) = build(suite, icons, rows)
         assert board.labels == ["b", "c", "a", "e", "d"]
 
-    def test_settings_are_methods_of_their_own(self, suite: Suite, icons: Manifest) -> None:
+    def test_other_settings_are_another_method(self, suite: Suite, icons: Manifest) -> None:
         rows = grid(icons, "wise") + grid(icons, "wise(alpha=0.3)", overall=60.0)
         (board,) = build(suite, icons, rows)
         assert board.labels == ["wise(alpha=0.3)", "wise"]
@@ -130,7 +130,7 @@ class TestTables:
         assert build(suite, icons, [row(icons, "source", TASKS[0]) | changes]) == []
 
     @pytest.mark.parametrize("changes", [{"protocol": "0.9"}, {"recipe_digest": "other"}])
-    def test_rows_that_do_not_compare_are_in_tables_of_their_own(
+    def test_rows_that_do_not_compare_are_in_separate_tables(
         self, suite: Suite, icons: Manifest, changes: dict[str, Any]
     ) -> None:
         rows = grid(icons, "source", measured_finished=2.0)
@@ -150,8 +150,8 @@ class TestTables:
         rows = grid(icons, "source", **other, source_digest="one")
         rows += grid(icons, "source", **other | {"measured_finished": 8.0}, source_digest="two")
         rows += grid(icons, "source") + grid(icons, "finetune", **timm)
-        found = [(board.name, board.context["network"]) for board in build(suite, icons, rows)]
-        assert found == [
+        names = [(board.name, board.context["network"]) for board in build(suite, icons, rows)]
+        assert names == [
             ("icons", "convnet"),
             ("icons, resnet18", "resnet18"),
             ("icons, resnet18, table 2", "resnet18"),
@@ -169,7 +169,7 @@ class TestTables:
         assert cell(second, "finetune", TASKS[0])["disruption"] == 0.0
 
     def test_tasks_of_one_source_domain_share_its_checkpoint(self, draft: Any) -> None:
-        """Two tasks start from outline; where one was run anew, the other is in another table."""
+        """Two tasks start from outline; if one is run again, the other is in another table."""
         draft.document["tasks"][1] |= {"id": "outline-color", "sources": ["outline"],
                                        "target": "color"}  # fmt: skip
         mini = draft.read()
@@ -186,7 +186,7 @@ class TestTables:
         assert second.context["source models"] == "outline older"
         assert second.problems == ()
 
-    def test_the_caption_says_what_all_rows_share(self, suite: Suite, icons: Manifest) -> None:
+    def test_the_caption_has_what_all_rows_share(self, suite: Suite, icons: Manifest) -> None:
         (board,) = build(suite, icons, grid(icons, "source"))
         assert board.context == {
             "manifest": f"icons@1.0 ({icons.digest[:12]})",
@@ -197,7 +197,7 @@ class TestTables:
 
     @PROPERTY
     @given(data=st.data())
-    def test_the_order_of_rows_plays_no_part(
+    def test_the_order_of_rows_does_not_matter(
         self, suite: Suite, icons: Manifest, data: st.DataObject
     ) -> None:
         rows = grid(icons, "source") + grid(icons, "finetune", overall=60.0)

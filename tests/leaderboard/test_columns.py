@@ -58,12 +58,12 @@ def test_a_new_column_is_one_record(
     data = list(csv.DictReader(io.StringIO(FORMATS["csv"](boards))))
     (table,) = json.loads(FORMATS["json"](boards))
     for cells in (data, table["cells"]):
-        found = [
+        values = [
             (float(c["above_finetune"]), float(c["above_finetune_std"]))
             for c in cells
             if c["label"] == "source"
         ]
-        assert found == [(11.0, 1.0)] * (len(TASKS) + 1)
+        assert values == [(11.0, 1.0)] * (len(TASKS) + 1)
 
 
 def test_disruption_is_the_loss_against_the_source_on_the_same_task_and_seed(

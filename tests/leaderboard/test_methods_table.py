@@ -1,4 +1,4 @@
-"""The table of methods: means of the first board, dashes where a run lacks, nothing obeyed."""
+"""The table of methods: means of the first board, dashes where a run is missing, markup escaped."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_means_are_over_tasks_and_seeds(
 ) -> None:
     rows = update_results(tmp_path, [icons]).to_pylist()
     for method in ("finetune", GAMMA_STAR):
-        found = means(boards, method)
-        assert list(found) == ["seen", "missing", "overall"]
+        shown = means(boards, method)
+        assert list(shown) == ["seen", "missing", "overall"]
         for name in SHOWN:
             values = [row[name] for row in rows if row["method"] == method]
             assert len(values) == 4
-            assert found[name] == pytest.approx(statistics.fmean(values))
+            assert shown[name] == pytest.approx(statistics.fmean(values))
 
 
 @pytest.mark.parametrize("method", ["lolsgd", "source", "wise-ft", "nope"])
@@ -89,6 +89,6 @@ def test_without_a_suite_there_are_no_numbers() -> None:
     assert cells(table)[2] == ["lolsgd", "Does.", "-", "standard"]
 
 
-def test_words_of_a_method_are_shown_and_not_obeyed() -> None:
+def test_markup_of_a_method_is_escaped() -> None:
     table = methods_table([line("mine", summary="a|b <img> [x](y) `z`")])
     assert r"| a\|b \<img\> \[x\](y) \`z\` |" in table

@@ -92,7 +92,7 @@ def test_a_message_is_cut(suite: Suite, icons: Manifest) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "a\u009bx", "a\u202eb", "a\r", "a\ud800"])
-def test_nothing_that_a_terminal_obeys(suite: Suite, icons: Manifest, text: str) -> None:
+def test_control_characters_are_replaced(suite: Suite, icons: Manifest, text: str) -> None:
     rows = [failed(icons, "source", TASKS[0], 0, f"boom {text}")] if "\ud800" not in text else []
     label = f"mine(x={text})".encode(errors="replace").decode()
     (board,) = build(suite, icons, [*rows, *grid(icons, label)])

@@ -42,7 +42,7 @@ class TestRows:
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         records = [write_run(tmp_path, "lolsgd", seed=seed) for seed in range(5)]
-        (tmp_path / "runs" / ".building-x").mkdir()  # of a run in hand
+        (tmp_path / "runs" / ".building-x").mkdir()  # of a run in progress
         table = update_results(tmp_path, [icons])
         assert table["key"].to_pylist() == sorted(record.key for record in records)
 
@@ -115,17 +115,17 @@ class TestFile:
     def test_several_at_once(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
         for seed in range(3):
             write_run(tmp_path, "finetune", seed=seed)
-        found: list[pa.Table] = []
+        tables: list[pa.Table] = []
         threads = [
-            threading.Thread(target=lambda: found.append(update_results(tmp_path, [icons])))
+            threading.Thread(target=lambda: tables.append(update_results(tmp_path, [icons])))
             for _ in range(3)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert all(table.equals(found[0]) for table in found)
-        assert len(found) == 3
+        assert all(table.equals(tables[0]) for table in tables)
+        assert len(tables) == 3
 
 
 class TestTrust:

@@ -61,7 +61,7 @@ def test_a_failed_run_is_a_row_without_scores(
 
 
 def test_a_message_that_has_no_utf8(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
-    """A method may name a file whose name is no text: the board must not fall over it."""
+    """A method may name a file whose name is not valid text; the board must still be built."""
     message = os.fsdecode(b"no file caf\xe9")
     error = {"kind": "exception", "message": message, "traceback": ""}
     write_run(tmp_path, "finetune", status="failed", error=error)
