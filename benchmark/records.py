@@ -28,7 +28,6 @@ WEIGHTS_FILE = "weights.safetensors"
 Status = Literal["ok", "failed", "not-applicable"]
 NOT_APPLICABLE: Final = "not-applicable"  # a status, and the kind of error that leads to it
 DEVICE_MEMORY = "device_peak_memory"  # of a run's cost, on CUDA: the child's own word
-GAMMA_STAR = "gamma-star"  # a row that the scorer makes of finetune's; no method has that name
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -28,7 +28,7 @@ from benchmark.manifest import load_manifest, load_suite, published_manifests, r
 from benchmark.records import write_predictions
 from benchmark.registry import builtin_methods
 from leaderboard import score
-from leaderboard.results import score_predictions
+from leaderboard.predictions import score_predictions
 
 # The columns of metadata.csv of iWildCam2020-WILDS v2.0; the first, a row number, has no name.
 HEADER = ["", "split", "location_remapped", "location", "sequence_remapped", "seq_id", "y",
