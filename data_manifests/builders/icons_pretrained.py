@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmark.manifest import load_manifest
+from benchmark.toml import to_toml
 from data_manifests.builders.parts import IMAGES, MANIFEST, TEMPLATES, fill_classes
-from data_manifests.toml_writer import dumps_list
 
 NAME = "icons-pretrained"
 ATTRIBUTION = "ATTRIBUTION.csv"
@@ -18,12 +18,7 @@ def build() -> dict[str, bytes]:
     """
     icons = load_manifest("icons@1.0")
     template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
-    text = "\n".join(
-        [
-            fill_classes(template, icons.classes),
-            dumps_list("domains", icons.document["domains"]),
-            dumps_list("tasks", icons.document["tasks"]),
-        ]
-    )
+    lists = {name: icons.document[name] for name in ("domains", "tasks")}
+    text = f"{fill_classes(template, icons.classes)}\n{to_toml(lists)}"
     copies = {name: (icons.root / name).read_bytes() for name in (IMAGES, ATTRIBUTION)}
     return {MANIFEST: text.encode(), **copies}

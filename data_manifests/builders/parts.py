@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.errors import DataError, first
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.toml import to_toml
 
 IMAGES, MANIFEST = "images.parquet", "manifest.toml"
 SPLITS = ("train", "test")
@@ -160,7 +160,7 @@ def task_lists(
 def manifest_text(template: str, classes: Sequence[str], tasks: Sequence[Task]) -> str:
     """Return ``manifest.toml``: the template with its classes filled in, and the tasks."""
     filled = fill_classes(template, classes)
-    return f"{filled}\n{dumps_list('tasks', [task.table() for task in tasks])}"
+    return f"{filled}\n{to_toml({'tasks': [task.table() for task in tasks]})}"
 
 
 def fill_classes(template: str, classes: Sequence[str]) -> str:
@@ -172,7 +172,7 @@ def fill_classes(template: str, classes: Sequence[str]) -> str:
     head, line, tail = template.partition("classes = []\n")
     if not line:
         raise DataError("the manifest template does not contain the line 'classes = []'")
-    return head + dumps({"classes": list(classes)}) + tail
+    return head + to_toml({"classes": list(classes)}) + tail
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], *, force: bool) -> None:

@@ -23,7 +23,6 @@ from PIL import Image
 
 from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
-from data_manifests import toml_writer
 from data_manifests.builders import parts
 from data_manifests.builders.__main__ import main
 from data_manifests.builders.icons import build, drawing, manifest_text, package, selection
@@ -297,28 +296,6 @@ class TestSelection:
             "line-md": {"license": {"spdx": "MIT"}},
         }
         assert selection.usable_sets(collections) == ["open"]
-
-
-class TestTomlWriter:
-    def test_what_is_written_reads_back(self) -> None:
-        document = {
-            "text": 'quote " backslash \\ tab \t delete \x7f é',
-            "lines": 'first "quoted"\n\n  \\ third """ \r\n',
-            "numbers": [1, -2.5, 1e-05, 1e16],
-            "yes": True,
-            "names": [f"name-{i}" for i in range(40)],
-            "odd key": 1,
-            "empty": [],
-            "operations": [{"op": "a", "scale": [0.9, 1.1]}, {"op": "b", "note": "x" * 90}],
-            "table": {"nested": {"deep": {"value": 1}}, "void": {}, "x": [[1, 2], [3]]},
-        }
-        text = toml_writer.dumps(document)
-        assert tomllib.loads(text) == document
-        assert max(len(line) for line in text.split("\n") if "name-" in line) <= 100
-
-    def test_other_values_are_refused(self) -> None:
-        with pytest.raises(TypeError, match="NoneType"):
-            toml_writer.dumps({"nothing": None})
 
 
 class TestReadme:

@@ -23,7 +23,7 @@ from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
 from benchmark.records import GAMMA_STAR
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.toml import to_toml
 
 CLASSES = 12
 SEEN = 6
@@ -94,10 +94,8 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
         {"id": t.id, "sources": list(t.sources), "target": t.target, "seen": classes[:SEEN]}
         for t in icons.tasks[:2]
     ]
-    arrays = {"domains": document.pop("domains"), "tasks": tasks}
-    document.pop("tasks")
-    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
-    (folder / "manifest.toml").write_text(text)
+    document["tasks"] = tasks
+    (folder / "manifest.toml").write_text(to_toml(document))
     suite = root / "mini.toml"
     suite.write_text(
         'title = "A slice of icons"\n'

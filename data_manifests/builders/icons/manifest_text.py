@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import DataError
+from benchmark.toml import to_toml
 from data_manifests.builders import VERSION
 from data_manifests.builders.icons.drawing import IMAGE_SIZE
 from data_manifests.builders.icons.selection import DOMAINS
 from data_manifests.builders.parts import draw_classes
-from data_manifests.toml_writer import dumps, dumps_list
 
 NAME = "icons"
 N_SEEN = 32
@@ -105,11 +105,11 @@ def manifest_text(classes: Sequence[str], training: Mapping[str, Mapping[str, ob
     ]
     blocks = [
         ABOUT_FILE,
-        dumps(_identity()) + ABOUT_IMAGES + dumps({"images": "embedded"}),
-        ABOUT_CLASSES + dumps({"classes": list(classes)}),
-        ABOUT_DOMAINS + dumps_list("domains", domains),
-        ABOUT_RECIPES + dumps(training),
-        ABOUT_TASKS + dumps_list("tasks", tasks),
+        to_toml(_identity()) + ABOUT_IMAGES + to_toml({"images": "embedded"}),
+        ABOUT_CLASSES + to_toml({"classes": list(classes)}),
+        ABOUT_DOMAINS + to_toml({"domains": domains}),
+        ABOUT_RECIPES + to_toml(training),
+        ABOUT_TASKS + to_toml({"tasks": tasks}),
     ]
     return "\n".join(blocks)
 

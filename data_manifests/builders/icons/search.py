@@ -33,7 +33,7 @@ from benchmark.files import write_file
 from benchmark.images.store import DomainStore, open_store
 from benchmark.manifest import Manifest, load_manifest
 from benchmark.numerics import ENVIRONMENT
-from data_manifests.toml_writer import dumps
+from benchmark.toml import to_toml
 
 if TYPE_CHECKING:
     from benchmark.method import TargetData
@@ -247,7 +247,7 @@ def search(reference: str, out: Path, jobs: int) -> str:
     header = (
         "# Written by `python -m data_manifests.builders icons-search`; build.py copies it.\n\n"
     )
-    write_file(out / "training.toml", (header + dumps(tables)).encode())
+    write_file(out / "training.toml", (header + to_toml(tables)).encode())
     return (
         f"network width {source.width}; source: {source.steps} steps, learning rate {source.rate}; "
         f"adaptation: {adapt.steps} steps, learning rate {adapt.rate}; written to {out}"
