@@ -11,6 +11,7 @@ import click
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.folders import packaged_manifests
 from data_manifests.builders import VERSION
+from data_manifests.builders.icons.package import NAME as ICONS_PACKAGE
 
 
 class InvalidInput(click.ClickException):
@@ -138,7 +139,7 @@ def build_iwildcam(facts: Path, out: Path, force: bool) -> None:
 @click.option(
     "--package",
     type=click.Path(path_type=Path),
-    help="Tarball downloaded by 'npm pack @iconify/json@2.2.535'.",
+    help=f"Tarball downloaded by 'npm pack {ICONS_PACKAGE}'.",
 )
 @click.option("--manifest-only", is_flag=True, help="Rewrite manifest.toml from training.toml.")
 @out_option("icons")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from benchmark.manifest import load_manifest
 from benchmark.toml import to_toml
-from data_manifests.builders.parts import IMAGES, MANIFEST, TEMPLATES, fill_classes
+from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST, TEMPLATES, fill_classes
 
 NAME = "icons-pretrained"
-ATTRIBUTION = "ATTRIBUTION.csv"
 
 
 def build() -> dict[str, bytes]:

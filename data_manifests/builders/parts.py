@@ -17,6 +17,7 @@ from benchmark.errors import DataError, first
 from benchmark.toml import to_toml
 
 IMAGES, MANIFEST = "images.parquet", "manifest.toml"
+ATTRIBUTION = "ATTRIBUTION.csv"
 SPLITS = ("train", "test")
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,7 +53,7 @@ class Task(NamedTuple):
     seen: list[str]
 
     def table(self) -> dict[str, object]:
-        """The entry in ``[[tasks]]``."""
+        """Return the entry in ``[[tasks]]``."""
         return {"id": self.id, "sources": [self.source], "target": self.target, "seen": self.seen}
 
 

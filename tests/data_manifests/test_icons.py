@@ -53,7 +53,7 @@ def manifest() -> dict:
 
 @pytest.fixture(scope="module")
 def attribution() -> list[dict[str, str]]:
-    text = (FOLDER / build.ATTRIBUTION).read_text("utf-8")
+    text = (FOLDER / parts.ATTRIBUTION).read_text("utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
 
@@ -108,6 +108,21 @@ class TestImages:
 
 
 class TestAttribution:
+    def test_a_rebuild_gives_the_published_file(
+        self, table: pa.Table, attribution: list[dict[str, str]]
+    ) -> None:
+        collections = {
+            row["icon_set"]: {
+                "name": row["title"],
+                "license": {"spdx": row["license_spdx"], "url": row["license_url"]},
+                "author": {"name": row["author"], "url": row["author_url"]},
+                "version": row["set_version"],
+            }
+            for row in attribution
+        }
+        content = build.attribution_bytes(table["group"].to_pylist(), collections)
+        assert content == (FOLDER / parts.ATTRIBUTION).read_bytes()
+
     def test_it_lists_every_icon_set_with_its_number_of_images(
         self, table: pa.Table, attribution: list[dict[str, str]]
     ) -> None:

@@ -21,10 +21,9 @@ from benchmark.errors import DataError, UsageError, first
 from data_manifests.builders.icons import package, selection
 from data_manifests.builders.icons.drawing import png_bytes
 from data_manifests.builders.icons.manifest_text import manifest_text, read_training
-from data_manifests.builders.parts import IMAGES, MANIFEST
+from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST
 
 TRAINING = Path(__file__).with_name("training.toml")
-ATTRIBUTION = "ATTRIBUTION.csv"
 
 TEXT_COLUMNS = ("image_id", "domain", "class", "split", "path", "sha256", "group")
 # Dictionary encoding; the values of the other text columns are unique.
