@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import datetime
 import hashlib
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from benchmark.manifest import (
     published_recipes,
     read_manifest,
 )
+from benchmark.toml import to_toml
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -577,10 +577,10 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
                 f"{expansion.document['expansion']['recipe']}`; its digest covers its values, not "
                 "this comment.\n\n"
             )
-            (building / "manifest.toml").write_text(text + toml(expansion.document), "utf-8")
+            (building / "manifest.toml").write_text(text + to_toml(expansion.document), "utf-8")
             pq.write_table(expansion.images, building / "images.parquet", compression="zstd")
             text = f"# Every task of the expansion: htbench run --suite {suite}\n"
-            (building / suite).write_text(text + toml(expansion.suite), "utf-8")
+            (building / suite).write_text(text + to_toml(expansion.suite), "utf-8")
             read_manifest(building)
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror or error}") from None
@@ -595,32 +595,3 @@ def _check_free(folder: Path, ours: set[str]) -> None:
         raise UsageError(f"{folder} is a file; give a new folder with --out")
     if others := sorted({path.name for path in folder.iterdir()} - ours):
         raise UsageError(f"{folder} holds {first(others)}; give a new folder with --out")
-
-
-def toml(document: Mapping[str, Any]) -> str:
-    """TOML of strings, numbers, booleans, lists and tables, with each table under its heading."""
-    values, tables = [], []
-    for key, value in document.items():
-        if isinstance(value, Mapping):
-            tables.append(f"\n[{key}]\n{_lines(value)}")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            tables += [f"\n[[{key}]]\n{_lines(entry)}" for entry in value]
-        else:
-            values.append(f"{key} = {_toml_value(value)}\n")
-    return "".join([*values, *tables])
-
-
-def _lines(table: Mapping[str, Any]) -> str:
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items())
-
-
-def _toml_value(value: object) -> str:
-    if isinstance(value, str) and "\n" in value:
-        return '"""\n' + "\n".join(json.dumps(line)[1:-1] for line in value.split("\n")) + '"""'
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{k} = {_toml_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
-        inline = "[" + ", ".join(map(_toml_value, value)) + "]"
-        one_a_line = "".join(f"    {_toml_value(item)},\n" for item in value)
-        return inline if len(inline) <= 90 else f"[\n{one_a_line}]"
-    return json.dumps(value)  # its strings, numbers and booleans are TOML's

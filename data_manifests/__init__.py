@@ -1,1 +1,1 @@
-"""The published manifests: which images, classes, splits and tasks each data set has."""
+"""The published manifests: images, classes, splits and tasks of each data set."""

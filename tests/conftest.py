@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from benchmark.files import digest_file, digest_json
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import Manifest, load_manifest, read_manifest
 from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RECORD_FILE, RunRecord, write_predictions
+from benchmark.toml import to_toml
 
 # Before torch is imported: two busy cores are slower with spinning threads than with one each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -78,26 +78,13 @@ class Draft:
     def write(self, table: pa.Table | None = None, **options: Any) -> Path:
         """Write both files; ``options`` are those of Parquet."""
         self.root.mkdir(parents=True, exist_ok=True)
-        (self.root / "manifest.toml").write_text(toml(self.document), "utf-8")
+        (self.root / "manifest.toml").write_text(to_toml(self.document), "utf-8")
         table = self.table() if table is None else table
         pq.write_table(table, self.root / "images.parquet", **options)
         return self.root
 
     def read(self) -> Manifest:
         return read_manifest(self.write())
-
-
-def toml(document: Mapping[str, Any]) -> str:
-    """TOML with one line for each top-level key."""
-
-    def value(item: Any) -> str:
-        if isinstance(item, Mapping):
-            return "{" + ", ".join(f"{json.dumps(k)} = {value(v)}" for k, v in item.items()) + "}"
-        if isinstance(item, list):
-            return "[" + ", ".join(map(value, item)) + "]"
-        return json.dumps(item) if isinstance(item, str | bool) else str(item)
-
-    return "".join(f"{key} = {value(item)}\n" for key, item in document.items())
 
 
 @pytest.fixture(scope="session")

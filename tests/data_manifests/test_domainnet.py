@@ -1,9 +1,8 @@
-"""domainnet@1.0 has the official splits and documented tasks, and is what its builder writes."""
+"""domainnet@1.0 has the official splits and documented tasks, and its builder writes it."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
 import time
 from pathlib import Path
@@ -15,11 +14,11 @@ from click.testing import CliRunner
 
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import Manifest, load_manifest, load_suite, pinned_digests
-from data_manifests import building
+from data_manifests.builders import domainnet, parts
+from data_manifests.builders.__main__ import main
 
-build = importlib.import_module("data_manifests.domainnet.build")
-
-FOLDER = build.HERE / "1.0"
+DATA_SET = packaged_manifests() / "domainnet"
+FOLDER = DATA_SET / "1.0"
 # Rows of the official lists, train and test.
 COUNTS = {
     "clipart": (33_525, 14_604),
@@ -86,7 +85,7 @@ class TestManifest:
         assert manifest.digest == pinned_digests()["domainnet@1.0"]
 
     def test_classes_are_in_the_official_order(self, manifest: Manifest) -> None:
-        """Almost but not quite alphabetical: its known landmarks."""
+        """The order is almost alphabetical, so check known positions."""
         assert len(manifest.classes) == 345
         assert list(manifest.classes) != sorted(manifest.classes)
         assert list(manifest.classes) != sorted(manifest.classes, key=str.lower)
@@ -113,22 +112,22 @@ class TestManifest:
             manifest.document["description"].split()
         )
 
-    def test_lists_are_the_official_ones_but_the_reconstructed(self, manifest: Manifest) -> None:
+    def test_all_lists_but_one_are_the_official_ones(self, manifest: Manifest) -> None:
         for entry in manifest.document["lists"]:
             name = f"{entry['domain']}_{entry['split']}"
             if entry["reconstructed"]:
-                assert build.LISTS[f"{name}.reconstructed"] != entry["sha256"]
+                assert domainnet.LISTS[f"{name}.reconstructed"] != entry["sha256"]
             else:
-                assert build.LISTS[name] == entry["sha256"]
+                assert domainnet.LISTS[name] == entry["sha256"]
 
-    def test_archives_have_size_and_sum(self, manifest: Manifest) -> None:
+    def test_archives_have_size_and_checksum(self, manifest: Manifest) -> None:
         archives = [e for e in manifest.document["mirrors"] if e["address"].endswith(".zip")]
         names = [Path(entry["address"]).stem for entry in archives]
         assert names == list(COUNTS)
         assert sum(entry["bytes"] for entry in archives) == 17_984_967_574
         assert all(len(entry["sha256"]) == 64 for entry in archives)
 
-    def test_recipes_say_whose_choice_they_are(self, manifest: Manifest) -> None:
+    def test_recipes_state_who_chose_them(self, manifest: Manifest) -> None:
         office_home = load_manifest("office-home@1.0").document
         assert all(
             manifest.document[table]["chosen"].startswith("This suite's own choice")
@@ -178,16 +177,16 @@ class TestTasks:
         assert int((mask & present).sum() + (~mask & present).sum()) == 344
 
     def test_a_drawn_class_without_training_images_is_missing_there(self) -> None:
-        """Neither real draw has t-shirt: the rule on a few images of a source's whole draw."""
-        classes = [f"class-{i}" for i in range(172)]  # so that all are drawn
+        """Neither published draw includes t-shirt, so check the rule on a small example."""
+        classes = [f"class-{i}" for i in range(172)]  # as many as are drawn
         images = [
-            building.Image(f"{domain}/{name}/1.jpg", "train")
+            parts.Image(f"{domain}/{name}/1.jpg", "train")
             for domain in COUNTS
             for name in classes
             if (domain, name) != ("painting", "class-7")
         ]
-        images.append(building.Image("painting/class-7/2.jpg", "test"))
-        seen = {task.id: task.seen for task in build.tasks(images, classes)}
+        images.append(parts.Image("painting/class-7/2.jpg", "test"))
+        seen = {task.id: task.seen for task in domainnet.make_tasks(images, classes)}
         assert seen["real-clipart"] == classes
         assert seen["real-painting"] == [name for name in classes if name != "class-7"]
 
@@ -217,26 +216,28 @@ class TestLists:
 
 
 class TestBuilder:
-    def test_the_manifest_is_what_it_writes_now(
+    def test_a_rebuild_gives_the_published_manifest(
         self, manifest: Manifest, rows: pd.DataFrame
     ) -> None:
         trained = rows[rows["split"] == "train"].drop_duplicates(["domain", "class"])
-        images = [building.Image(path, "train") for path in trained["path"]]
-        tasks = build.tasks(images, manifest.classes)
-        template = (build.HERE / "template.toml").read_text("utf-8")
-        text = building.manifest_text(template, manifest.classes, tasks)
+        images = [parts.Image(path, "train") for path in trained["path"]]
+        tasks = domainnet.make_tasks(images, manifest.classes)
+        template = (parts.TEMPLATES / "domainnet.toml").read_text("utf-8")
+        text = parts.manifest_text(template, manifest.classes, tasks)
         assert text == (FOLDER / "manifest.toml").read_text("utf-8")
 
-    def test_mistake_is_one_sentence_and_status_2(self, tmp_path: Path) -> None:
-        result = CliRunner().invoke(build.main, ["--facts", str(tmp_path)])
+    def test_an_error_is_one_sentence_with_status_2(self, tmp_path: Path) -> None:
+        result = CliRunner().invoke(main, ["domainnet", "--facts", str(tmp_path)])
         assert result.exit_code == 2
-        assert re.fullmatch(r"Error: cannot read '.*': .*; give its folder with --facts\n",
-                            result.stderr)  # fmt: skip
+        assert re.fullmatch(
+            r"Error: cannot read '.*': .*; give the folder that contains it with --facts\n",
+            result.stderr,
+        )
 
 
-class TestCard:
-    def test_its_numbers_are_those_of_the_files(self, manifest: Manifest) -> None:
-        card = (build.HERE / "README.md").read_text("utf-8")
+class TestReadme:
+    def test_its_numbers_match_the_files(self, manifest: Manifest) -> None:
+        readme = (DATA_SET / "README.md").read_text("utf-8")
         lines = []
         for domain in COUNTS:
             line = f"| {domain} |"
@@ -249,13 +250,13 @@ class TestCard:
             parts = [manifest.samples(task.target, split).labels for split in ("train", "test")]
             sizes = [str(m[part].sum()) for part in parts for m in (mask, ~mask)]
             lines.append(f"| `{task.id}` | {' | '.join(sizes)} |")
-        assert [line for line in lines if line not in card] == []
+        assert [line for line in lines if line not in readme] == []
 
     def test_its_pandas_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        card = (build.HERE / "README.md").read_text("utf-8")
-        monkeypatch.chdir(build.HERE.parents[1])
+        readme = (DATA_SET / "README.md").read_text("utf-8")
+        monkeypatch.chdir(DATA_SET.parents[1])
         names: dict[str, pd.DataFrame] = {}
-        exec(re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[0], names)
+        exec(re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[0], names)
         assert len(names["rows"]) == 414_075
         assert len(names["task"]) == 15_832
 
@@ -267,7 +268,7 @@ def test_all_manifests_together_stay_small() -> None:
 
 
 def test_a_large_manifest_is_read_in_seconds() -> None:
-    """About one second: every check of 414,075 rows is done by column, not row by row."""
+    """It takes about one second, because the checks of 414,075 rows work on whole columns."""
     start = time.process_time()
     load_manifest("domainnet@1.0")
     assert time.process_time() - start < 10

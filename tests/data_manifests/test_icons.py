@@ -1,4 +1,4 @@
-"""The shipped icons are what their card says, and the manifest is what its builder writes."""
+"""icons@1.0 matches its README, and its builder writes the published manifest."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmark.errors import DataError
-from data_manifests import toml_writer
-from data_manifests.icons import build, drawing, manifest_text, package, selection
-from data_manifests.icons.classes import ALIASES
-from data_manifests.icons.names import normalise, words
+from benchmark.folders import packaged_manifests
+from data_manifests.builders import parts
+from data_manifests.builders.__main__ import main
+from data_manifests.builders.icons import build, drawing, manifest_text, package, selection
+from data_manifests.builders.icons.classes import ALIASES
+from data_manifests.builders.icons.names import normalise, words
 
-FOLDER = build.VERSION_FOLDER
+DATA_SET = packaged_manifests() / "icons"
+FOLDER = DATA_SET / "1.0"
 COUNTS = {
     ("outline", "train"): 1771,
     ("outline", "test"): 1566,
@@ -40,17 +43,17 @@ COUNTS = {
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    return pq.read_table(FOLDER / build.IMAGES)
+    return pq.read_table(FOLDER / parts.IMAGES)
 
 
 @pytest.fixture(scope="module")
 def manifest() -> dict:
-    return tomllib.loads((FOLDER / build.MANIFEST).read_text("utf-8"))
+    return tomllib.loads((FOLDER / parts.MANIFEST).read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
 def attribution() -> list[dict[str, str]]:
-    text = (FOLDER / build.ATTRIBUTION).read_text("utf-8")
+    text = (FOLDER / parts.ATTRIBUTION).read_text("utf-8")
     return list(csv.DictReader(io.StringIO(text)))
 
 
@@ -71,7 +74,7 @@ class TestImages:
             assert row["path"] == f"{row['image_id']}.png"
             assert row["group"] == row["image_id"].split("/")[0]
 
-    def test_inner_path_is_the_path(self, table: pa.Table) -> None:
+    def test_the_image_path_is_the_path(self, table: pa.Table) -> None:
         assert pc.struct_field(table["image"], "path").equals(table["path"])
 
     def test_every_class_is_in_every_domain_and_split(self, table: pa.Table) -> None:
@@ -80,7 +83,7 @@ class TestImages:
         )
         assert len(cells) == 65 * 3 * 2
 
-    def test_files_are_intact_images(self, table: pa.Table) -> None:
+    def test_files_are_valid_images(self, table: pa.Table) -> None:
         for row in table.to_pylist():
             content = row["image"]["bytes"]
             assert hashlib.sha256(content).hexdigest() == row["sha256"], row["image_id"]
@@ -105,7 +108,22 @@ class TestImages:
 
 
 class TestAttribution:
-    def test_names_every_icon_set_and_counts_its_images(
+    def test_a_rebuild_gives_the_published_file(
+        self, table: pa.Table, attribution: list[dict[str, str]]
+    ) -> None:
+        collections = {
+            row["icon_set"]: {
+                "name": row["title"],
+                "license": {"spdx": row["license_spdx"], "url": row["license_url"]},
+                "author": {"name": row["author"], "url": row["author_url"]},
+                "version": row["set_version"],
+            }
+            for row in attribution
+        }
+        content = build.attribution_bytes(table["group"].to_pylist(), collections)
+        assert content == (FOLDER / parts.ATTRIBUTION).read_bytes()
+
+    def test_it_lists_every_icon_set_with_its_number_of_images(
         self, table: pa.Table, attribution: list[dict[str, str]]
     ) -> None:
         assert {row["icon_set"]: int(row["images"]) for row in attribution} == Counter(
@@ -119,23 +137,23 @@ class TestAttribution:
             assert row["license_spdx"] in selection.LICENCES
             assert row["author"]
 
-    def test_attribution_licence_has_an_address(self, attribution: list[dict[str, str]]) -> None:
+    def test_attribution_licences_have_a_url(self, attribution: list[dict[str, str]]) -> None:
         cc_by = [row for row in attribution if row["license_spdx"] == "CC-BY-4.0"]
         assert len(cc_by) == 40
         assert all(row["license_url"] and row["author_url"] for row in cc_by)
 
 
 class TestManifest:
-    def test_is_what_the_builder_writes_now(self) -> None:
-        written = build.build_manifest(FOLDER)[build.MANIFEST]
-        assert written.decode() == (FOLDER / build.MANIFEST).read_text("utf-8")
+    def test_a_rebuild_gives_the_published_file(self) -> None:
+        manifest = build.build_manifest(FOLDER)[parts.MANIFEST]
+        assert manifest.decode() == (FOLDER / parts.MANIFEST).read_text("utf-8")
 
     def test_classes_are_those_of_the_images(self, manifest: dict, table: pa.Table) -> None:
         assert manifest["classes"] == sorted(set(table["class"].to_pylist()))
 
-    def test_recipe_is_copied_whole(self, manifest: dict) -> None:
-        recipe = tomllib.loads(build.RECIPE.read_text("utf-8"))
-        assert {name: manifest[name] for name in recipe} == recipe
+    def test_training_toml_is_copied(self, manifest: dict) -> None:
+        training = tomllib.loads(build.TRAINING.read_text("utf-8"))
+        assert {name: manifest[name] for name in training} == training
 
     def test_seen_classes_follow_the_documented_rule(self, manifest: dict) -> None:
         def draw(name: str) -> str:
@@ -151,32 +169,32 @@ class TestManifest:
             ("outline+solid-color", ["outline", "solid"], "color"),
         ]
 
-    def test_recipe_with_another_table_is_refused(self, tmp_path: Path) -> None:
-        recipe = tmp_path / "recipe.toml"
-        recipe.write_text(build.RECIPE.read_text("utf-8") + "\n[extra]\na = 1\n", "utf-8")
-        with pytest.raises(DataError, match="and nothing else"):
-            manifest_text.read_recipe(recipe)
+    def test_training_toml_with_an_extra_table_is_refused(self, tmp_path: Path) -> None:
+        training = tmp_path / "training.toml"
+        training.write_text(build.TRAINING.read_text("utf-8") + "\n[extra]\na = 1\n", "utf-8")
+        with pytest.raises(DataError, match=r"must contain exactly the tables .*, extra$"):
+            manifest_text.read_training(training)
 
 
 class TestCommand:
     def test_published_files_are_not_overwritten(self, tmp_path: Path) -> None:
-        build.write_files(tmp_path, {"a": b"1", "b": b"2"}, force=False)
-        build.write_files(tmp_path, {"a": b"1"}, force=False)
-        with pytest.raises(DataError, match="another 'b'"):
-            build.write_files(tmp_path, {"a": b"1", "b": b"3", "c": b"4"}, force=False)
+        parts.write_files(tmp_path, {"a": b"1", "b": b"2"}, force=False)
+        parts.write_files(tmp_path, {"a": b"1"}, force=False)
+        with pytest.raises(DataError, match="a different 'b'"):
+            parts.write_files(tmp_path, {"a": b"1", "b": b"3", "c": b"4"}, force=False)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-        build.write_files(tmp_path, {"b": b"3"}, force=True)
+        parts.write_files(tmp_path, {"b": b"3"}, force=True)
         assert (tmp_path / "b").read_bytes() == b"3"
 
-    def test_wrong_package_is_refused_before_it_is_opened(self, tmp_path: Path) -> None:
+    def test_a_wrong_package_is_not_opened(self, tmp_path: Path) -> None:
         other = tmp_path / "other.tgz"
         other.write_bytes(b"not the package")
         with pytest.raises(DataError, match="15 bytes"), package.open_package(other):
             pass
 
     @pytest.mark.parametrize("arguments", [[], ["--manifest-only", "--package", "x.tgz"]])
-    def test_mistake_is_one_sentence_and_status_2(self, arguments: list[str]) -> None:
-        result = CliRunner().invoke(build.main, arguments)
+    def test_an_error_is_one_sentence_with_status_2(self, arguments: list[str]) -> None:
+        result = CliRunner().invoke(main, ["icons", *arguments])
         assert result.exit_code == 2
         assert result.stderr == "Error: give either --package TARBALL or --manifest-only\n"
 
@@ -196,7 +214,7 @@ class TestNames:
     def test_normalise_strips_style_from_both_ends(self, name: str, subject: str) -> None:
         assert normalise(name) == subject
 
-    def test_no_alias_stands_for_two_classes(self) -> None:
+    def test_no_alias_belongs_to_two_classes(self) -> None:
         aliases = [alias for names in ALIASES.values() for alias in names]
         assert len(aliases) == len(set(aliases))
 
@@ -205,7 +223,7 @@ class TestNames:
 
 
 def square(side: int, border: int | None = None) -> np.ndarray:
-    """A black square in a clear frame; only its border where one is given."""
+    """A black square on a transparent background; only its outline if ``border`` is set."""
     rgba = np.zeros((64, 64, 4), np.float32)
     low = (64 - side) // 2
     rgba[low : low + side, low : low + side, 3] = 255
@@ -245,19 +263,19 @@ class TestDrawing:
         pytest.importorskip("scipy")
         assert drawing.style(rgba, words(name), palette=palette) == expected
 
-    def test_shrink_lays_the_icon_on_white(self) -> None:
+    def test_shrink_composites_onto_white(self) -> None:
         pixels = drawing.shrink(square(40))
         assert pixels.shape == (32, 32, 3)
         assert pixels[0, 0].tolist() == [255, 255, 255]
         assert pixels[16, 16].tolist() == [0, 0, 0]
 
-    def test_svg_is_square_and_still(self) -> None:
+    def test_svg_is_square_and_not_animated(self) -> None:
         body = '<path d="M0 0"><animate to="1"/></path><set x="2">y</set>'
         svg = drawing.svg_document({"body": body, "width": 10}, {"height": 20})
         assert 'viewBox="-5.0 0.0 20 20"' in svg
         assert svg.endswith('<path d="M0 0"></path></svg>')
 
-    def test_rendered_icon_has_its_ink_where_the_svg_says(self) -> None:
+    def test_rendered_ink_matches_the_svg(self) -> None:
         pytest.importorskip("resvg_py")
         svg = drawing.svg_document({"body": '<path fill="currentColor" d="M0 0h8v16H0z"/>'}, {})
         alpha = drawing.render(svg)[..., 3]
@@ -280,11 +298,11 @@ class TestSelection:
         groups = selection.distinct([icon("a", "bell", 0), icon("b", "bell", 20)])
         assert len(groups["bell", "solid"]) == 2
 
-    def test_no_set_gives_more_than_two(self) -> None:
+    def test_at_most_two_icons_per_set_are_kept(self) -> None:
         groups = selection.distinct([icon("a", f"bell-{i}", 60 * i) for i in range(4)])
         assert len(groups["bell", "solid"]) == 2
 
-    def test_closed_licences_logos_and_animations_are_left_out(self) -> None:
+    def test_closed_licences_logos_and_animations_are_excluded(self) -> None:
         collections = {
             "open": {"license": {"spdx": "MIT"}},
             "closed": {"license": {"spdx": "GPL-3.0"}},
@@ -295,37 +313,15 @@ class TestSelection:
         assert selection.usable_sets(collections) == ["open"]
 
 
-class TestTomlWriter:
-    def test_what_is_written_reads_back(self) -> None:
-        document = {
-            "text": 'quote " backslash \\ tab \t delete \x7f é',
-            "lines": 'first "quoted"\n\n  \\ third """ \r\n',
-            "numbers": [1, -2.5, 1e-05, 1e16],
-            "yes": True,
-            "names": [f"name-{i}" for i in range(40)],
-            "odd key": 1,
-            "empty": [],
-            "operations": [{"op": "a", "scale": [0.9, 1.1]}, {"op": "b", "note": "x" * 90}],
-            "table": {"nested": {"deep": {"value": 1}}, "void": {}, "x": [[1, 2], [3]]},
-        }
-        text = toml_writer.dumps(document)
-        assert tomllib.loads(text) == document
-        assert max(len(line) for line in text.split("\n") if "name-" in line) <= 100
-
-    def test_other_values_are_refused(self) -> None:
-        with pytest.raises(TypeError, match="NoneType"):
-            toml_writer.dumps({"nothing": None})
-
-
-class TestCard:
-    def test_its_python_runs_without_a_network(self, tmp_path: Path) -> None:
-        card = (build.HERE / "README.md").read_text("utf-8")
-        blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+class TestReadme:
+    def test_its_python_runs_offline(self, tmp_path: Path) -> None:
+        readme = (DATA_SET / "README.md").read_text("utf-8")
+        blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
         checks = "assert first.size == (32, 32), first\nassert len(rows) == len(icons) == 6786\n"
         checks += "assert len(test) == 3103"
         run = subprocess.run(
             [sys.executable, "-c", "\n".join([*blocks, checks])],
-            cwd=build.HERE.parents[1],
+            cwd=DATA_SET.parents[1],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
             capture_output=True,
             text=True,
@@ -333,10 +329,10 @@ class TestCard:
         )
         assert run.returncode == 0, run.stderr
 
-    def test_its_numbers_are_those_of_the_files(
+    def test_its_numbers_match_the_files(
         self, table: pa.Table, attribution: list[dict[str, str]]
     ) -> None:
-        card = (build.HERE / "README.md").read_text("utf-8")
+        readme = (DATA_SET / "README.md").read_text("utf-8")
         cells = Counter(
             zip(*(table[name].to_pylist() for name in ("domain", "split", "class")), strict=True)
         )
@@ -351,4 +347,4 @@ class TestCard:
         for licence, n_sets in sets.items():
             images = sum(int(r["images"]) for r in attribution if r["license_spdx"] == licence)
             rows.append(f"| {licence} | {n_sets} | {images} |")
-        assert [row for row in rows if row not in card] == []
+        assert [row for row in rows if row not in readme] == []

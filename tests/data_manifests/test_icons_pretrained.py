@@ -1,14 +1,12 @@
-"""icons-pretrained is icons with another network: same images, splits, classes and tasks."""
+"""icons-pretrained has the images, splits, classes and tasks of icons, with another network."""
 
 from __future__ import annotations
-
-import runpy
-from pathlib import Path
 
 import pytest
 
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest, load_suite
+from data_manifests.builders import icons_pretrained
 
 FOLDER = packaged_manifests() / "icons-pretrained"
 
@@ -26,9 +24,9 @@ def test_images_classes_and_tasks_are_those_of_icons(pretrained, icons):
 
 
 def test_a_rebuild_gives_the_published_files():
-    built = runpy.run_path(str(FOLDER / "build.py"))["build"]()
-    published = {path.name: path.read_bytes() for path in Path(FOLDER / "1.0").iterdir()}
-    published.pop("croissant.json")  # by `htbench manifest croissant`, with a test of its own
+    built = icons_pretrained.build()
+    published = {path.name: path.read_bytes() for path in (FOLDER / "1.0").iterdir()}
+    published.pop("croissant.json")  # written by `htbench manifest croissant`
     assert built == published
 
 

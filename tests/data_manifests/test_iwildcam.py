@@ -1,4 +1,4 @@
-"""The recipe iwildcam@1.0 has the classes and locations of the data set, and its card is true."""
+"""The recipe iwildcam@1.0 has the data set's classes and locations, and matches its README."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from click.testing import CliRunner
 
 from benchmark.errors import DataError
 from benchmark.expand import Recipe, load_recipe
+from benchmark.folders import packaged_manifests
 from benchmark.manifest import pinned_recipes, published_recipes
 from benchmark.registry import entry_point_sources
-from data_manifests.iwildcam import build
+from data_manifests.builders import iwildcam
+from data_manifests.builders.__main__ import main
 
-FOLDER = build.HERE / build.VERSION
+DATA_SET = packaged_manifests() / "iwildcam"
+FOLDER = DATA_SET / "1.0"
 LABELS = """y,category_id,name,english
 1,7,big cat,cat
 0,0,empty,empty
@@ -50,7 +53,7 @@ class TestRecipe:
         }  # fmt: skip
         assert list(recipe.splits) == list(range(323))
 
-    def test_it_is_of_the_published_file(self, recipe: Recipe) -> None:
+    def test_it_names_the_published_file(self, recipe: Recipe) -> None:
         assert recipe.document["metadata"]["md5"] == "ab4905ee40ac45ab66ddb176d473a4b4"
         assert recipe.document["terms"].split()[0] == "CDLA-Permissive-1.0"
 
@@ -61,14 +64,14 @@ class TestRecipe:
             "min_missing_test_images": 5,
         }  # fmt: skip
 
-    def test_the_methods_that_its_digest_covers_are_known(self, recipe: Recipe) -> None:
-        """An expansion's suite has all of them: see ``tests/benchmark/test_expand.py``."""
+    def test_the_methods_that_its_digest_covers_exist(self, recipe: Recipe) -> None:
+        """The suite of an expansion runs all methods: see ``tests/benchmark/test_expand.py``."""
         assert set(recipe.document["suite"]["methods"]) < set(entry_point_sources())
 
 
 class TestBuild:
     def test_classes_are_in_the_order_of_y_with_unique_names(self) -> None:
-        assert list(csv.reader(build.classes_csv(LABELS).splitlines())) == [
+        assert list(csv.reader(iwildcam.classes_csv(LABELS).splitlines())) == [
             ["y", "category_id", "class", "english"],
             ["0", "0", "empty", "empty"],
             ["1", "7", "big cat 7", "cat"],
@@ -77,11 +80,11 @@ class TestBuild:
 
     def test_a_gap_in_y_is_refused(self) -> None:
         with pytest.raises(DataError, match="not numbered 0, 1, 2"):
-            build.classes_csv(LABELS.replace("2,9", "3,9"))
+            iwildcam.classes_csv(LABELS.replace("2,9", "3,9"))
 
     def test_locations_are_in_order(self) -> None:
         text = "location_remapped,location_group,wilds_splits\n10,test,test\n9,train,train;id_val\n"
-        assert build.locations_csv(text) == "location,splits\n9,train id_val\n10,test\n"
+        assert iwildcam.locations_csv(text) == "location,splits\n9,train id_val\n10,test\n"
 
     def test_a_recipe_that_contradicts_the_facts_is_refused(self, recipe: Recipe) -> None:
         mirrors = recipe.document["mirrors"]
@@ -92,30 +95,30 @@ class TestBuild:
             "archive_bytes_mirror": mirrors[1]["bytes"],
             "archive_sha256": mirrors[1]["sha256"],
         }
-        build.check_recipe(recipe.document, facts)
+        iwildcam.check_recipe(recipe.document, facts)
         with pytest.raises(DataError, match=r"facts\.json on n_images$"):
-            build.check_recipe(recipe.document, facts | {"n_images": 1})
+            iwildcam.check_recipe(recipe.document, facts | {"n_images": 1})
 
-    def test_other_facts_are_one_sentence_and_status_2(self, tmp_path: Any) -> None:
+    def test_wrong_facts_are_one_sentence_with_status_2(self, tmp_path: Any) -> None:
         (tmp_path / "facts.json").write_text("{}")
-        result = CliRunner().invoke(build.main, ["--facts", str(tmp_path)])
+        result = CliRunner().invoke(main, ["iwildcam", "--facts", str(tmp_path)])
         assert result.exit_code == 2
-        assert "it is not the published list" in result.stderr
+        assert "but the published file has" in result.stderr
 
 
-class TestCard:
-    card = (build.HERE / "README.md").read_text("utf-8")
+class TestReadme:
+    readme = (DATA_SET / "README.md").read_text("utf-8")
 
-    def test_it_says_what_these_locations_are_not(self) -> None:
-        assert "not the locations of the published experiments" in self.card
-        assert re.search(r"53\s+source and 21 target locations", self.card)
+    def test_it_states_that_the_locations_are_not_the_published_ones(self) -> None:
+        assert "not the locations of the published experiments" in self.readme
+        assert re.search(r"53\s+source and 21 target locations", self.readme)
 
-    def test_its_numbers_are_those_of_the_recipe(self, recipe: Recipe) -> None:
+    def test_its_numbers_match_the_recipe(self, recipe: Recipe) -> None:
         document = tomllib.loads((FOLDER / "recipe.toml").read_text("utf-8"))
-        assert document["metadata"]["md5"] in self.card
-        assert f"{document['metadata']['rows']:,} images of {len(recipe.classes)}" in self.card
+        assert document["metadata"]["md5"] in self.readme
+        assert f"{document['metadata']['rows']:,} images of {len(recipe.classes)}" in self.readme
         rule = recipe.rule
         assert (
             f"at least {rule.min_adaptation_images} adaptation images, {rule.min_test_images} test"
-            in self.card
+            in self.readme
         )

@@ -1,13 +1,10 @@
-"""office-home@1.0 has the published splits and tasks, and is what its builder writes."""
+"""office-home@1.0 has the published splits and tasks, and its builder writes these files."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib
 import re
-import subprocess
-import sys
 from itertools import permutations
 from pathlib import Path
 
@@ -17,14 +14,15 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.errors import DataError
+from benchmark.folders import packaged_manifests
 from benchmark.manifest import Manifest, Task, load_manifest, load_suite, pinned_digests
-from data_manifests import building
+from data_manifests.builders import office_home, parts
+from data_manifests.builders.__main__ import main
 
-build = importlib.import_module("data_manifests.office-home.build")  # a name with a hyphen
-
-FOLDER = build.HERE / "1.0"
+DATA_SET = packaged_manifests() / "office-home"
+FOLDER = DATA_SET / "1.0"
 DOMAINS = ["Art", "Clipart", "Product", "Real_World"]
-# Train and test images of every domain in the released lists.
+# Train and test images of each domain in the released lists.
 COUNTS = {
     "Art": (1677, 750),
     "Clipart": (3035, 1330),
@@ -67,7 +65,7 @@ class TestImages:
             assert len(manifest.samples(domain, "train").ids) == train
             assert len(manifest.samples(domain, "test").ids) == test
 
-    def test_seven_tenths_of_every_class_and_domain_are_for_training(
+    def test_seven_tenths_of_each_class_and_domain_are_training_images(
         self, rows: pd.DataFrame
     ) -> None:
         cells = rows.groupby(["domain", "class", "split"]).size().unstack("split")
@@ -123,7 +121,7 @@ class TestManifest:
         assert manifest.image_size == 256
         assert manifest.document["transforms"]["size"] == 224
 
-    def test_source_recipe_says_whose_choice_it_is(self, manifest: Manifest) -> None:
+    def test_source_recipe_states_who_chose_it(self, manifest: Manifest) -> None:
         assert manifest.document["source"]["chosen"].startswith("This suite's own choice")
 
 
@@ -192,52 +190,45 @@ class TestLists:
 
 
 class TestBuilder:
-    def test_published_files_are_what_it_writes_now(
+    def test_a_rebuild_gives_the_published_files(
         self, manifest: Manifest, rows: pd.DataFrame, tmp_path: Path
     ) -> None:
-        images = [building.Image(*row) for row in rows[["path", "split"]].itertuples(index=False)]
+        images = [parts.Image(*row) for row in rows[["path", "split"]].itertuples(index=False)]
         published = {s: manifest.task(f"{s}-Clipart").seen for s in ("Art", "Real_World")}
-        built = build.files(images[::-1], published)
+        built = office_home.build_files(images[::-1], published)
         images_file = built.pop("images.parquet")
         assert {
             path.relative_to(FOLDER).as_posix(): path.read_bytes()
             for path in FOLDER.rglob("*")
-            if path.is_file() and path.suffix not in (".parquet", ".json")  # Croissant: see there
+            if path.is_file() and path.suffix not in (".parquet", ".json")
         } == built
-        (tmp_path / "images.parquet").write_bytes(images_file)  # bytes vary with pyarrow
+        (tmp_path / "images.parquet").write_bytes(images_file)  # bytes depend on pyarrow
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "images.parquet"), rows)
 
     def test_other_facts_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "list.txt.gz").write_bytes(gzip.compress(b"Art/Bed/00001.jpg 0\n"))
-        with pytest.raises(DataError, match="it is not the published list"):
-            building.read_fact(tmp_path, "list.txt.gz", "0" * 64)
+        with pytest.raises(DataError, match="but the published file has 0000"):
+            parts.read_fact(tmp_path, "list.txt.gz", "0" * 64)
         (tmp_path / "list.txt.gz").write_bytes(b"no gzip")
         with pytest.raises(DataError, match=r"cannot read .*list\.txt\.gz"):
-            building.read_fact(tmp_path, "list.txt.gz", "0" * 64)
+            parts.read_fact(tmp_path, "list.txt.gz", "0" * 64)
 
     def test_wrong_label_is_refused(self) -> None:
-        with pytest.raises(DataError, match="label 1 is 'Bike', not that class"):
-            building.read_list("Art/Bed/00001.jpg 1\n", "train", ["Bed", "Bike"])
+        with pytest.raises(DataError, match="label 1 is class 'Bike', not 'Bed'"):
+            parts.read_list("Art/Bed/00001.jpg 1\n", "train", ["Bed", "Bike"])
 
-    def test_mistake_is_one_sentence_and_status_2(self, tmp_path: Path) -> None:
-        result = CliRunner().invoke(build.main, ["--facts", str(tmp_path)])
+    def test_an_error_is_one_sentence_with_status_2(self, tmp_path: Path) -> None:
+        result = CliRunner().invoke(main, ["office-home", "--facts", str(tmp_path)])
         assert result.exit_code == 2
-        assert re.fullmatch(r"Error: cannot read '.*': .*; give its folder with --facts\n",
-                            result.stderr)  # fmt: skip
-
-    def test_it_runs_as_a_file_and_shows_two_examples(self) -> None:
-        program = Path("data_manifests") / "office-home" / "build.py"
-        run = subprocess.run(
-            [sys.executable, program, "--help"],
-            cwd=build.HERE.parents[1], capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr
-        assert run.stdout.count(f"python {program.as_posix()} --facts") == 2
+        assert re.fullmatch(
+            r"Error: cannot read '.*': .*; give the folder that contains it with --facts\n",
+            result.stderr,
+        )
 
 
-class TestCard:
-    def test_its_numbers_are_those_of_the_files(self, manifest: Manifest) -> None:
-        card = (build.HERE / "README.md").read_text("utf-8")
+class TestReadme:
+    def test_its_numbers_match_the_files(self, manifest: Manifest) -> None:
+        readme = (DATA_SET / "README.md").read_text("utf-8")
         lines = [f"| `{t}` | {' | '.join(map(str, n))} |" for t, n in PUBLISHED.items()]
         for domain in DOMAINS:
             line = f"| {domain} |"
@@ -245,11 +236,11 @@ class TestCard:
                 counts = np.bincount(manifest.samples(domain, split).labels)
                 line += f" {counts.sum()} ({counts.min()} to {counts.max()}) |"
             lines.append(line)
-        assert [line for line in lines if line not in card] == []
+        assert [line for line in lines if line not in readme] == []
 
     def test_its_pandas_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        card = (build.HERE / "README.md").read_text("utf-8")
-        monkeypatch.chdir(build.HERE.parents[1])
+        readme = (DATA_SET / "README.md").read_text("utf-8")
+        monkeypatch.chdir(DATA_SET.parents[1])
         names: dict[str, pd.DataFrame] = {}
-        exec(re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[0], names)
+        exec(re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[0], names)
         assert len(names["rows"]) == 15_588

@@ -1,4 +1,4 @@
-"""The rule by which the recipe search chooses, and that the manifest holds what it chose."""
+"""The recipe search follows its rule, and the manifest contains what it chose."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.manifest import load_manifest
-from data_manifests.icons import search
-from data_manifests.icons.search import Candidate, choose
+from data_manifests.builders.icons import search
+from data_manifests.builders.icons.search import Candidate, choose
 
 
 def candidate(width: int = 16, steps: int = 100, rate: float = 0.1, stage: str = "source"):
@@ -35,7 +35,7 @@ def test_of_equally_cheap_candidates_the_best_rate_is_chosen():
     assert choose(results)[0].rate == 0.2
 
 
-def test_for_adaptation_the_rate_is_fixed_before_the_steps():
+def test_for_adaptation_the_rate_is_chosen_before_the_steps():
     adapt = [
         (candidate(steps=100, rate=0.01, stage="adapt"), 88.5),
         (candidate(steps=100, rate=0.05, stage="adapt"), 80.0),
@@ -58,7 +58,7 @@ def test_means_are_over_tasks_and_seeds():
 
 @pytest.fixture(scope="module")
 def recorded() -> list[tuple[Candidate, float]]:
-    with (Path(search.__file__).parent / "recipe-search.csv").open() as file:
+    with (Path(search.__file__).parent / "search.csv").open() as file:
         return [
             (
                 Candidate(
@@ -71,10 +71,12 @@ def recorded() -> list[tuple[Candidate, float]]:
         ]  # fmt: skip
 
 
-def test_the_manifest_holds_what_the_recorded_search_chooses(recorded):
+def test_the_manifest_contains_the_choice_of_the_recorded_search(recorded):
     icons = load_manifest("icons@1.0")
-    source, *_ = choose(r for r in recorded if r[0].stage == "source")
-    adapt, *_ = choose(r for r in recorded if r[0].stage == "adapt")
+    source, *source_accuracies = choose(r for r in recorded if r[0].stage == "source")
+    adapt, *adapt_accuracies = choose(r for r in recorded if r[0].stage == "adapt")
+    assert icons.document["source"]["chosen"] == search._source_text(*source_accuracies)
+    assert icons.document["recipe"]["chosen"] == search._adapt_text(*adapt_accuracies)
     assert icons.document["model"] == {"name": "convnet", "width": source.width}
     assert icons.document["source"]["steps"] == source.steps
     assert icons.document["source"]["lr"] == source.rate
@@ -90,11 +92,11 @@ def test_the_search_tried_every_candidate_once(recorded):
     assert [c for c, _ in recorded] == expected
 
 
-def test_held_out_images_are_of_seen_classes_and_never_all_of_one(tmp_path, monkeypatch):
+def test_held_out_images_are_of_seen_classes_and_never_a_whole_class(tmp_path, monkeypatch):
     monkeypatch.setenv("HTBENCH_DATA", str(tmp_path))
     icons = load_manifest("icons@1.0")
     for trial in (search.adapt_candidates(icons, 16)[0], search.source_candidates(icons)[0]):
-        kept, held = search._data(icons, trial, search.HELD_OUT)
-        assert set(kept.labels.tolist()) == set(held.labels.tolist())
-        assert 0.1 < len(held) / (len(held) + len(kept)) < 0.3
-    assert set(held.labels.tolist()) == set(range(65))
+        kept, held_out = search._data(icons, trial, search.HELD_OUT_SHARE)
+        assert set(kept.labels.tolist()) == set(held_out.labels.tolist())
+        assert 0.1 < len(held_out) / (len(held_out) + len(kept)) < 0.3
+    assert set(held_out.labels.tolist()) == set(range(65))

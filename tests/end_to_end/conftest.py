@@ -22,7 +22,7 @@ from benchmark.cli.main import main
 from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.toml import to_toml
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 
 CLASSES = 12
@@ -94,10 +94,8 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
         {"id": t.id, "sources": list(t.sources), "target": t.target, "seen": classes[:SEEN]}
         for t in icons.tasks[:2]
     ]
-    arrays = {"domains": document.pop("domains"), "tasks": tasks}
-    document.pop("tasks")
-    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
-    (folder / "manifest.toml").write_text(text)
+    document["tasks"] = tasks
+    (folder / "manifest.toml").write_text(to_toml(document))
     suite = root / "mini.toml"
     suite.write_text(
         'title = "A slice of icons"\n'

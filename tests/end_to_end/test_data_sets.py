@@ -25,7 +25,7 @@ from PIL import Image
 from benchmark.images.embedded import embedded_images
 from benchmark.images.store import Need, open_store, store_folder
 from benchmark.manifest import load_manifest
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.toml import to_toml
 from tests.end_to_end.conftest import Mini
 
 CLASSES, SEEN, PER_CLASS = 8, 4, 10
@@ -89,17 +89,15 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
     document["source"] = {**document["source"], "steps": 20}
     document["recipe"] = {**document["recipe"], "steps": 10}
     document |= changes
-    for gone in ("domains", "tasks", "mirrors"):
-        document.pop(gone, None)
-    arrays = {
+    document.pop("mirrors", None)
+    document |= {
         "domains": [{"name": d, "folders": [d, ALIAS[d]]} for d in FOLDERS],
         "tasks": [{"id": "Art-Real_World", "sources": ["Art"], "target": "Real_World",
                    "seen": classes[:SEEN]}],
     }  # fmt: skip
     folder = root / "mini-home" / "0.1"
     folder.mkdir(parents=True)
-    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
-    (folder / "manifest.toml").write_text(text)
+    (folder / "manifest.toml").write_text(to_toml(document))
     pq.write_table(pa.Table.from_pylist(rows), folder / "images.parquet")
     suite = root / "mini-home.toml"
     suite.write_text(
@@ -203,14 +201,12 @@ def _reduce(place: Place) -> None:
     document |= {name: icons[name] for name in ("model", "transforms", "image_size")}
     document["source"] = {**icons["source"], "steps": 20}
     document["recipe"] = {**icons["recipe"], "steps": 10}
-    arrays = {name: document.pop(name) for name in ("domains", "tasks", "mirrors")}
-    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
-    path.write_text(text)
+    path.write_text(to_toml(document))
     suite = tomllib.loads(place.suite.read_text())
     assert suite["methods"] == "all"
     methods = ["source", "finetune", "frozen-classifier", "oracle-finetune"]
     suite |= {"methods": methods, "seeds": [0]}
-    place.suite.write_text(dumps(suite))
+    place.suite.write_text(to_toml(suite))
 
 
 class TestVerify:

@@ -15,7 +15,7 @@ import torch
 from benchmark import weights
 from benchmark.folders import data_folder
 from benchmark.models import library_network, weights_of
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.toml import to_toml
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 from tests.benchmark.serving import Served, serve
 from tests.end_to_end.conftest import Mini
@@ -33,11 +33,9 @@ def short(mini, tmp_path_factory) -> Mini:
     root = tmp_path_factory.mktemp("short")
     folder = shutil.copytree(mini.manifest, root / "manifest")
     document = tomllib.loads((folder / "manifest.toml").read_text())
-    arrays = {name: document.pop(name) for name in ("domains", "tasks")}
     for name in ("source", "recipe"):
         document[name]["steps"] = 2
-    text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
-    (folder / "manifest.toml").write_text(text)
+    (folder / "manifest.toml").write_text(to_toml(document))
     suite = root / "short.toml"
     suite.write_text(mini.suite.read_text().replace(str(mini.manifest), str(folder)))
     return Mini(suite, folder, root / "data")

@@ -17,7 +17,7 @@ import torch
 
 from benchmark.folders import data_folder
 from benchmark.models import build, library_network, weights_of
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.toml import to_toml
 
 WEIGHTS = "MobileNet_V2_Weights.IMAGENET1K_V1"
 ADDRESS = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
@@ -43,12 +43,10 @@ def variant(mini: Any, tmp_path: Path) -> Callable[..., Path]:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(mini.manifest, folder)
         document = tomllib.loads((folder / "manifest.toml").read_text())
-        arrays = {name: document.pop(name) for name in ("domains", "tasks")}
         document |= {name: {**document[name], **table} for name, table in tables.items()}
         if "model" in tables:
             document["model"] = tables["model"]
-        text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
-        (folder / "manifest.toml").write_text(text)
+        (folder / "manifest.toml").write_text(to_toml(document))
         return folder
 
     return write

@@ -87,6 +87,9 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
     assert rooms == {"benchmark", "baselines", "leaderboard", "data_manifests",
                      "holistic_transfer_bench"}  # fmt: skip
     assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
+    assert [
+        name for name in names if name.startswith("data_manifests") and name.endswith(".py")
+    ] == ["data_manifests/__init__.py"]
     assert len(list(csv.DictReader(attribution.splitlines()))) > 100, "icon sets with their terms"
 
 

@@ -1,4 +1,4 @@
-"""Build the version 1.0 of domainnet from the official lists: rows, manifest and text lists."""
+"""Builder of domainnet@1.0: manifest, images and text lists from the official lists."""
 
 from __future__ import annotations
 
@@ -7,30 +7,28 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
-from data_manifests.building import (
+from data_manifests.builders import VERSION
+from data_manifests.builders.parts import (
     IMAGES,
     MANIFEST,
+    TEMPLATES,
     Image,
     Task,
     draw_classes,
     images_bytes,
     manifest_text,
-    publish,
     read_fact,
     read_list,
     task_lists,
 )
 
-HERE = Path(__file__).parent
-NAME, VERSION = "domainnet", "1.0"
+NAME = "domainnet"
 DOMAINS = ("clipart", "infograph", "painting", "real", "sketch")
 SOURCES = ("real", "sketch")
 N_SEEN = 172
 
 # The official lists of the cleaned version, byte for byte, and a reconstruction of real's training
-# list: SHA-256 of each text.
+# list: the SHA-256 of each text.
 LISTS = {
     "clipart_train": "affdadf5f95a7583e6b98030a3d35007e2613ee4dd942393c5a705ec2b429312",
     "clipart_test": "62c8e36aaba1c41ad9e249099739707220a44c08f167b37ef420f34a31628a6b",
@@ -43,75 +41,51 @@ LISTS = {
     "sketch_train": "72f4bc6afa5702a1ccba800d0053c1427de87439dfaf246dbc9a2e71abfec54f",
     "sketch_test": "3fb48fca18c507c4321f007c3f62b308ec232ff6928cbfe2af64e76ec366e840",
 }
-CLASSES_FILE = "domainnet_classes.json"  # the official order of the labels
+CLASSES_FILE = "domainnet_classes.json"  # the official label order
 CLASSES_SHA256 = "107258373e775a742200dd80bd92aa859e1c3d7823fac148fac0cf49b5f3eed5"
 
 
-def tasks(images: Sequence[Image], classes: Sequence[str]) -> list[Task]:
-    """Every source to every other domain; a seen class has a training image in the target."""
+def make_tasks(images: Sequence[Image], classes: Sequence[str]) -> list[Task]:
+    """Return every source paired with every other domain.
+
+    A drawn class without training images in the target is missing there.
+    """
     trained = {(image.domain, image.class_name) for image in images if image.split == "train"}
-    found = []
+    tasks = []
     for source in SOURCES:
         drawn = draw_classes(f"{NAME}/{VERSION}/seen/{source}", classes, N_SEEN)
         for target in DOMAINS:
             if target != source:
                 seen = [name for name in drawn if (target, name) in trained]
-                found.append(Task(f"{source}-{target}", source, target, seen))
-    return found
+                tasks.append(Task(f"{source}-{target}", source, target, seen))
+    return tasks
 
 
 def build(facts: Path) -> dict[str, bytes]:
-    """All files of the version.
+    """Build all files of the version from a folder of facts.
+
+    Returns:
+        Content by path relative to the version's folder.
 
     Raises:
-        DataError: a file of the facts cannot be read or is not the published one.
+        DataError: a fact cannot be read, or is not the published file.
     """
     classes = json.loads(read_fact(facts, CLASSES_FILE, CLASSES_SHA256))["class_names"]
     images: list[Image] = []
     for name, sha256 in LISTS.items():
         split = "train" if "train" in name else "test"
         images += read_list(read_fact(facts, f"{name}.txt.gz", sha256), split, classes)
-    return files(images, classes)
+    return build_files(images, classes)
 
 
-def files(images: Sequence[Image], classes: Sequence[str]) -> dict[str, bytes]:
-    """All files of the version, from its images and the classes in the official order."""
-    every = tasks(images, classes)
-    lists = task_lists(images, classes, every)
-    template = (HERE / "template.toml").read_text("utf-8")
+def build_files(images: Sequence[Image], classes: Sequence[str]) -> dict[str, bytes]:
+    """Build all files of the version from its images and the classes in the official order."""
+    tasks = make_tasks(images, classes)
+    lists = task_lists(images, classes, tasks)
+    template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
     return {
-        MANIFEST: manifest_text(template, classes, every).encode(),
+        MANIFEST: manifest_text(template, classes, tasks).encode(),
         IMAGES: images_bytes(images),
-        # No time is written, so that the bytes depend on the text and zlib alone.
+        # Without a timestamp the bytes depend on the text and zlib alone.
         **{f"lists/{n}.gz": gzip.compress(t.encode(), mtime=0) for n, t in lists.items()},
     }
-
-
-@click.command()
-@click.option(
-    "--facts",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help=f"Folder with the official lists (gzipped) and {CLASSES_FILE}.",
-)
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=HERE / VERSION,
-    help=f"Folder for the files.  [default: {VERSION} beside this program]",
-)
-@click.option("--force", is_flag=True, help="Overwrite files that differ.")
-def main(facts: Path, out: Path, force: bool) -> None:
-    """Build manifest.toml, images.parquet and lists/ of domainnet, in about fifteen seconds.
-
-    \b
-    Check that a rebuild gives the published files:
-      python data_manifests/domainnet/build.py --facts facts/domainnet
-    Rebuild them elsewhere, whatever is there:
-      python data_manifests/domainnet/build.py --facts facts/domainnet --out rebuilt --force
-    """
-    publish(lambda: build(facts), out, force=force)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,15 @@
-"""Choose the recipes of icons@1.0 from source data and held-out seen training data alone.
+"""Search the training recipes of icons@1.0 on source data and held-out seen training data.
 
-No test image and no image of a missing class of a target is read. A fifth of every class's
-training images (at least one, never all) is held out; the image store's pixel-hash order says
-which. Every candidate is written to `recipe-search.csv`, the choice to `recipe.toml`.
+Test images and target images of missing classes are never read. A fifth of the training images of
+each class (at least one, never all) is held out: the first in the image store's pixel-hash order.
+All candidates are written to `search.csv`, the chosen recipes to `training.toml`.
 
-1. Network and source recipe: each candidate is trained on the kept images of each source and
-   scored on the held-out ones. The choice is the cheapest candidate (narrower network, then fewer
-   steps) whose mean accuracy is within one point of the best; of the rates, the best.
-2. Adaptation recipe: source models are trained with that recipe on all source images, then
-   fine-tuned on the kept seen images of each target, and scored on the held-out seen ones. The rate
-   is that of the best candidate; the steps are the fewest within one point of the best.
+1. Network and source recipe: train each candidate on the kept images of each source and score it
+   on the held-out ones. Choose the cheapest candidate (narrower network, then fewer steps) whose
+   mean accuracy is within one point of the best; of its learning rates, the best.
+2. Adaptation recipe: train source models with that recipe on all source images, fine-tune them on
+   the kept seen images of each target, and score them on the held-out seen ones. Choose the
+   learning rate of the best candidate, and the fewest steps within one point of the best.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ from benchmark.files import write_file
 from benchmark.images.store import DomainStore, open_store
 from benchmark.manifest import Manifest, load_manifest
 from benchmark.numerics import ENVIRONMENT
-from data_manifests.toml_writer import dumps
+from benchmark.toml import to_toml
 
 if TYPE_CHECKING:
     from benchmark.method import TargetData
 
-HERE = Path(__file__).resolve().parent
-WITHIN = 1.0  # points of accuracy that a cheaper candidate may lose to the best
-HELD_OUT = 0.2
+TOLERANCE = 1.0  # percentage points by which a cheaper candidate may be worse than the best
+HELD_OUT_SHARE = 0.2
 WIDTHS = (16, 24)
 SOURCE_STEPS = (300, 600, 1200)
 SOURCE_RATES = (0.1, 0.2, 0.4)
@@ -52,11 +51,11 @@ SGD = {"batch_size": 64, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training to try: on ``domains`` (of the sources, or one target), with these settings."""
+    """One training run of the search."""
 
     stage: str  # source or adapt
-    task: str  # name of the sources, or id of the task
-    domains: tuple[str, ...]
+    task: str  # joined names of the sources, or task id
+    domains: tuple[str, ...]  # sources, or one target
     width: int
     steps: int
     rate: float
@@ -65,17 +64,26 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker needs besides the candidate."""
+    """Inputs that all candidates of a stage share."""
 
-    manifest: str
+    manifest: str  # reference
     transforms: dict[str, Any]
-    weights: dict[str, bytes]  # trained source models by task; empty in stage 1
+    weights: dict[str, bytes]  # source models by task id, as safetensors; empty in stage 1
 
 
 def train(
     settings: Settings, candidate: Candidate, *, held_out: bool = True
 ) -> tuple[float, bytes]:
-    """Train a candidate; return its held-out accuracy in per cent and its weights."""
+    """Train a candidate.
+
+    Args:
+        settings: the shared inputs.
+        candidate: what to train.
+        held_out: hold out a fifth of the images; otherwise train on all of them.
+
+    Returns:
+        Held-out accuracy in percent (0 without held-out images), and the weights as safetensors.
+    """
     import safetensors.torch
     import torch
 
@@ -87,7 +95,7 @@ def train(
 
     numerics.configure()
     manifest = load_manifest(settings.manifest)
-    kept, held = _data(manifest, candidate, HELD_OUT if held_out else 0.0)
+    kept, held_out_data = _data(manifest, candidate, HELD_OUT_SHARE if held_out else 0.0)
     recipe = {**SGD, "steps": candidate.steps, "lr": candidate.rate}
     run = Run(
         device=torch.device("cpu"),
@@ -102,16 +110,16 @@ def train(
         model.load_state_dict(safetensors.torch.load(settings.weights[candidate.task]))
     fit(model, kept, run)
     accuracy = 0.0
-    if len(held):
-        right = predict(model, held.images, run).argmax(dim=1) == held.labels
-        accuracy = 100 * float(right.double().mean())
+    if len(held_out_data):
+        correct = predict(model, held_out_data.images, run).argmax(dim=1) == held_out_data.labels
+        accuracy = 100 * float(correct.double().mean())
     return accuracy, safetensors.torch.save(weights_of(model))
 
 
 def _data(
-    manifest: Manifest, candidate: Candidate, fraction: float
+    manifest: Manifest, candidate: Candidate, held_out_share: float
 ) -> tuple[TargetData, TargetData]:
-    """Kept and held-out training images: of all classes for a source, of the seen for a target."""
+    """Return kept and held-out training data: all classes of sources, seen classes of a target."""
     import numpy as np
     import torch
 
@@ -125,12 +133,12 @@ def _data(
     for store in (open_store(manifest, domain) for domain in candidate.domains):
         for path, label, count in store.train_files(classes):
             images = _read(path, count, store, map_images)
-            out = min(max(1, round(fraction * count)), count - 1) if fraction else 0
+            out = min(max(1, round(held_out_share * count)), count - 1) if held_out_share else 0
             for part, chosen in zip(parts, (images[out:], images[:out]), strict=True):
                 part.append((chosen, torch.full((len(chosen),), label)))
     seen = torch.zeros(len(manifest.classes), dtype=torch.bool)
     seen[classes] = True
-    kept, held = (
+    kept, held_out = (
         TargetData(
             torch.cat([images for images, _ in part]),
             torch.cat([labels for _, labels in part]),
@@ -139,7 +147,7 @@ def _data(
         )
         for part in parts
     )
-    return kept, held
+    return kept, held_out
 
 
 def _read(path: Path, count: int, store: DomainStore, map_images: Any) -> Any:
@@ -156,7 +164,7 @@ def _weights(settings: Settings, candidate: Candidate) -> bytes:
 
 
 def source_candidates(manifest: Manifest) -> list[Candidate]:
-    """Stage 1: every source of a task, at every width, length and rate."""
+    """Stage 1: all sources with all widths, numbers of steps and learning rates."""
     sources = dict.fromkeys(task.sources for task in manifest.tasks)
     return [
         Candidate("source", "+".join(domains), domains, width, steps, rate, 0)
@@ -167,7 +175,7 @@ def source_candidates(manifest: Manifest) -> list[Candidate]:
 
 
 def adapt_candidates(manifest: Manifest, width: int) -> list[Candidate]:
-    """Stage 2: every task, at every length, rate and seed."""
+    """Stage 2: all tasks with all numbers of steps, learning rates and seeds."""
     return [
         Candidate("adapt", task.id, (task.target,), width, steps, rate, seed)
         for steps, rate, task, seed in itertools.product(STEPS, RATES, manifest.tasks, SEEDS)
@@ -175,9 +183,9 @@ def adapt_candidates(manifest: Manifest, width: int) -> list[Candidate]:
 
 
 def choose(results: Iterable[tuple[Candidate, float]]) -> tuple[Candidate, float, float]:
-    """The cheapest candidate within ``WITHIN`` points of the best, by mean held-out accuracy.
+    """Choose the cheapest candidate within ``TOLERANCE`` points of the best mean held-out accuracy.
 
-    In stage 2 the rate is fixed first, as the best candidate's: the rule is about steps alone.
+    In stage 2 the learning rate is that of the best candidate, and only the steps are chosen.
 
     Returns:
         A candidate with the chosen width, steps and rate; its mean accuracy; the best mean.
@@ -190,7 +198,7 @@ def choose(results: Iterable[tuple[Candidate, float]]) -> tuple[Candidate, float
         example.setdefault(key, candidate)
     means = {key: mean(values) for key, values in scores.items()}
     best = max(means, key=lambda key: means[key])
-    near = {key for key, value in means.items() if value >= means[best] - WITHIN}
+    near = {key for key, value in means.items() if value >= means[best] - TOLERANCE}
     if example[best].stage == "adapt":
         near = {key for key in near if key[2] == best[2]}
     width, steps, _ = min(near)
@@ -198,37 +206,35 @@ def choose(results: Iterable[tuple[Candidate, float]]) -> tuple[Candidate, float
     return example[chosen], means[chosen], means[best]
 
 
-@click.command()
-@click.option("--manifest", default="icons@1.0", show_default=True, help="Whose images to use.")
-@click.option("--out", default=HERE, show_default="beside this file",
-              type=click.Path(file_okay=False, path_type=Path), help="Where to write.")  # fmt: skip
-@click.option("--jobs", default=os.cpu_count(), show_default=True, help="Trainings side by side.")
-def main(manifest: str, out: Path, jobs: int) -> None:
-    """Search the recipes and write recipe.toml and recipe-search.csv (about 15 minutes on 2 cores).
+def search(reference: str, out: Path, jobs: int) -> str:
+    """Search the recipes; write training.toml and search.csv.
 
-    \b
-    Examples:
-      python -m data_manifests.icons.search
-      python -m data_manifests.icons.search --out search-again --jobs 4
+    Args:
+        reference: of the manifest, such as ``icons@1.0``.
+        out: the output folder.
+        jobs: number of parallel trainings.
+
+    Returns:
+        One sentence that states the chosen recipes.
     """
     os.environ.update(ENVIRONMENT)  # before a worker imports torch
-    found = load_manifest(manifest)
-    transforms = dict(found.document["transforms"])
+    manifest = load_manifest(reference)
+    transforms = dict(manifest.document["transforms"])
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        settings = Settings(manifest, transforms, {})
-        stage_1 = _evaluate(pool, settings, source_candidates(found))
+        settings = Settings(reference, transforms, {})
+        stage_1 = _evaluate(pool, settings, source_candidates(manifest))
         source, source_accuracy, source_best = choose(stage_1)
         trainings = [
             Candidate("source", task.id, task.sources, source.width, source.steps, source.rate, 0)
-            for task in found.tasks
+            for task in manifest.tasks
         ]
         weights = pool.map(_weights, [settings] * len(trainings), trainings)
-        tasks = [task.id for task in found.tasks]
-        settings = Settings(manifest, transforms, dict(zip(tasks, weights, strict=True)))
-        stage_2 = _evaluate(pool, settings, adapt_candidates(found, source.width))
+        tasks = [task.id for task in manifest.tasks]
+        settings = Settings(reference, transforms, dict(zip(tasks, weights, strict=True)))
+        stage_2 = _evaluate(pool, settings, adapt_candidates(manifest, source.width))
     adapt, accuracy, best = choose(stage_2)
-    _write_csv(out / "recipe-search.csv", [*stage_1, *stage_2])
+    _write_csv(out / "search.csv", [*stage_1, *stage_2])
     rates = {"head_lr": adapt.rate, "backbone_lr": adapt.rate}
     tables: dict[str, Any] = {
         "model": {"name": "convnet", "width": source.width},
@@ -238,10 +244,14 @@ def main(manifest: str, out: Path, jobs: int) -> None:
     }
     tables["source"]["chosen"] = _source_text(source_accuracy, source_best)
     tables["recipe"]["chosen"] = _adapt_text(accuracy, best)
-    header = "# Written by `python -m data_manifests.icons.search`; build.py copies it.\n\n"
-    write_file(out / "recipe.toml", (header + dumps(tables)).encode())
-    click.echo(f"network width {source.width}, source {source.steps} steps at {source.rate}; "
-               f"adaptation {adapt.steps} steps at {adapt.rate}; wrote {out}")  # fmt: skip
+    header = (
+        "# Written by `python -m data_manifests.builders icons-search`; build.py copies it.\n\n"
+    )
+    write_file(out / "training.toml", (header + to_toml(tables)).encode())
+    return (
+        f"network width {source.width}; source: {source.steps} steps, learning rate {source.rate}; "
+        f"adaptation: {adapt.steps} steps, learning rate {adapt.rate}; written to {out}"
+    )
 
 
 def _evaluate(
@@ -252,16 +262,19 @@ def _evaluate(
     for number, (candidate, accuracy) in enumerate(zip(candidates, answers, strict=True), start=1):
         results.append((candidate, accuracy))
         click.echo(f"[{number}/{len(candidates)}] {candidate.stage} {candidate.task} "
-                   f"width {candidate.width}, {candidate.steps} steps at {candidate.rate}: "
+                   f"width {candidate.width}, {candidate.steps} steps, rate {candidate.rate}: "
                    f"{accuracy:.2f} %", err=True)  # fmt: skip
     return results
+
+
+# The published manifest quotes these texts, so they name this module by its path at that time.
 
 
 def _source_text(accuracy: float, best: float) -> str:
     return _wrapped(
         "By data_manifests/icons/search.py, from source training images alone: of widths "
         f"{WIDTHS}, steps {SOURCE_STEPS} and rates {SOURCE_RATES}, the narrowest network, then "
-        f"the fewest steps, within {WITHIN:g} point of the best accuracy on a held-out fifth of "
+        f"the fewest steps, within {TOLERANCE:g} point of the best accuracy on a held-out fifth of "
         f"the sources' training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over "
         "three sources)."
     )
@@ -270,10 +283,11 @@ def _source_text(accuracy: float, best: float) -> str:
 def _adapt_text(accuracy: float, best: float) -> str:
     return _wrapped(
         "By data_manifests/icons/search.py, from seen training images of the targets alone: the "
-        f"rate of {RATES} that fine-tunes best, and the fewest of {STEPS} steps within {WITHIN:g} "
-        "point of the best accuracy on a held-out fifth of the seen classes' training images "
-        f"(chosen {accuracy:.2f} %, best {best:.2f} %, mean over three tasks and three seeds). "
-        "Target test accuracy played no part. The recipe is the same for every method."
+        f"rate of {RATES} that fine-tunes best, and the fewest of {STEPS} steps within "
+        f"{TOLERANCE:g} point of the best accuracy on a held-out fifth of the seen classes' "
+        f"training images (chosen {accuracy:.2f} %, best {best:.2f} %, mean over three tasks and "
+        "three seeds). Target test accuracy played no part. The recipe is the same for every "
+        "method."
     )
 
 
@@ -290,7 +304,3 @@ def _write_csv(path: Path, results: Iterable[tuple[Candidate, float]]) -> None:
         stage, task, domains, *rest = astuple(candidate)
         writer.writerow([stage, task, "+".join(domains), *rest, f"{accuracy:.4f}"])
     write_file(path, text.getvalue().encode())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Draw a contact sheet of the icons: a few images of some classes in each domain."""
+"""Draw a contact sheet of the icons: a few images per class and domain."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from data_manifests.building import IMAGES
-from data_manifests.icons.build import HERE, VERSION_FOLDER
-from data_manifests.icons.selection import DOMAINS
+from benchmark.folders import packaged_manifests
+from data_manifests.builders import VERSION
+from data_manifests.builders.icons.manifest_text import NAME
+from data_manifests.builders.icons.selection import DOMAINS
+from data_manifests.builders.parts import IMAGES
 
-# Objects that look nothing like one another, so that the styles can be compared at a glance.
+# Dissimilar objects, so that the styles can be compared at a glance.
 SHOWN = (
     "airplane",
     "bell",
@@ -33,22 +34,21 @@ SHOWN = (
     "rocket",
     "umbrella",
 )
-PER_DOMAIN = 5
 
 # Lengths in pixels.
-ICON = 48  # one and a half times the size of the images: small ones are hard to see on a page
-STEP = 58  # from icon to icon and from row to row
+ICON = 48  # 1.5 times the size of the images, which are hard to see on a page
+STEP = 58  # distance between icons and between rows
 DOMAIN_GAP = 30
 MARGIN = 22
 LABEL_WIDTH = 142
 HEADER_HEIGHT = 46
 FONT_SIZE = 17
 INK, FAINT, PAPER = "#1f2328", "#d8dee4", "#ffffff"
-COLOURS = 192  # of the palette that keeps the file small
+COLOURS = 192  # palette size, for a small file
 
 
 class Images:
-    """The images of images.parquet by class and domain."""
+    """The images in images.parquet by class and domain."""
 
     def __init__(self, path: Path) -> None:
         self._rows: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -62,7 +62,7 @@ class Images:
         return sorted({class_name for class_name, _ in self._rows})
 
     def sample(self, class_name: str, domain: str, count: int) -> list[Image.Image]:
-        """Return up to ``count`` images of different icon sets, the same ones every time."""
+        """Return up to ``count`` images from different icon sets; deterministic."""
         rows = sorted(self._rows[class_name, domain], key=lambda row: _sha256(row["image_id"]))
         one_per_set = {row["group"]: row for row in reversed(rows)}
         chosen = [row for row in rows if one_per_set[row["group"]] is row][:count]
@@ -70,7 +70,7 @@ class Images:
 
 
 def draw_sheet(images: Images, classes: Sequence[str], per_domain: int) -> Image.Image:
-    """Draw one row for each class, with ``per_domain`` images in each domain."""
+    """Draw one row per class, with ``per_domain`` images in each domain."""
     domain_width = per_domain * STEP - (STEP - ICON)
     lefts = [
         MARGIN + LABEL_WIDTH + index * (domain_width + DOMAIN_GAP) for index in range(len(DOMAINS))
@@ -102,28 +102,14 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@click.command()
-@click.option("--all-classes", is_flag=True, help="Show every class, not a choice.")
-@click.option("--per-domain", default=PER_DOMAIN, show_default=True, help="Images in each domain.")
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    default=HERE / "contact-sheet.png",
-    help="PNG file to write.  [default: contact-sheet.png beside this program]",
-)
-def main(all_classes: bool, per_domain: int, out: Path) -> None:
-    """Draw a contact sheet of the icons.
+def write_sheet(path: Path, per_domain: int, *, all_classes: bool) -> None:
+    """Draw the contact sheet of the published images and write it as PNG.
 
-    \b
-    The sheet in the README:
-      python -m data_manifests.icons.sheet
-    Look over all classes:
-      python -m data_manifests.icons.sheet --all-classes --per-domain 12 --out all.png
+    Args:
+        path: the PNG file.
+        per_domain: number of images per class and domain.
+        all_classes: show all classes instead of ``SHOWN``.
     """
-    images = Images(VERSION_FOLDER / IMAGES)
+    images = Images(packaged_manifests() / NAME / VERSION / IMAGES)
     sheet = draw_sheet(images, images.classes if all_classes else SHOWN, per_domain)
-    sheet.quantize(COLOURS).save(out, optimize=True)
-
-
-if __name__ == "__main__":
-    main()
+    sheet.quantize(COLOURS).save(path, optimize=True)

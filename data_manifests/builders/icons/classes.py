@@ -1,8 +1,8 @@
-"""Which icon names stand for which object class.
+"""The icon names that belong to each object class.
 
-The names are icon names after `names.normalise`. Only concrete objects are listed; a name that
-several sets use for different things (such as 'note' or 'box') is left out. The table holds more
-classes than the data set: `selection.choose_classes` keeps those that are drawn often enough.
+Names are icon names after `names.normalise`. Only concrete objects are listed; ambiguous names,
+which sets use for different things (such as 'note' or 'box'), are omitted. The table has more
+classes than the data set: `selection.choose_classes` keeps those with enough icons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which icons of the package become images: by licence, name, style, likeness and number.
+"""Select the icons that become images, by licence, name, style, similarity and number.
 
-Nothing is random. Where a choice needs no reason it follows the MD5 of a name, so that it stays
-the same on every machine and does not favour sets at the front of the alphabet.
+Nothing is random. Arbitrary choices follow the MD5 of a name, which is the same on every machine
+and does not favour sets early in the alphabet.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_manifests.icons import drawing
-from data_manifests.icons.classes import ALIASES
-from data_manifests.icons.names import UNWANTED_WORDS, normalise, words
-from data_manifests.icons.package import IconPackage
+from data_manifests.builders.icons import drawing
+from data_manifests.builders.icons.classes import ALIASES
+from data_manifests.builders.icons.names import UNWANTED_WORDS, normalise, words
+from data_manifests.builders.icons.package import IconPackage
 
 DOMAINS = ("outline", "solid", "color")
 
 LICENCES = frozenset(
     {"MIT", "Apache-2.0", "ISC", "CC0-1.0", "BSD-3-Clause", "Unlicense", "CC-BY-4.0"}
 )
-# Brand marks (trade marks whatever the licence says), file types, flags: not drawings of objects.
+# Brand marks (trade marks, whatever the licence), file types and flags do not show objects.
 UNWANTED_CATEGORIES = frozenset({"Logos", "Programming", "Flags / Maps"})
 ANIMATED_SETS = frozenset({"line-md", "svg-spinners"})
 
-MAX_PER_SET = 2  # of one class and domain: an icon set must not dominate
-# Two icons of a class and domain whose 16 x 16 copies differ by less (root mean square, of 255)
-# are the same drawing, often copied from set to set; the first in MD5 order stays.
-LIKENESS_SIZE = 16
-LIKENESS_LIMIT = 20.0
-N_CLASSES = 65  # as many as Office-Home
-# A class needs all three styles. Outline icons are the most plentiful, so its count is divided
-# before the scarcest style decides; beyond ENOUGH it no longer matters which style that is.
+MAX_PER_SET = 2  # per class and domain, so that no icon set dominates
+# Two icons of a class and domain whose 16 x 16 thumbnails differ by less (root mean square, of 255)
+# count as the same drawing, often copied between sets; the first in MD5 order is kept.
+THUMBNAIL_SIZE = 16
+MIN_DISTANCE = 20.0
+N_CLASSES = 65  # the number of classes in Office-Home
+# Classes are ranked by the count of their scarcest style, up to ENOUGH. Outline and solid icons are
+# more common, so their counts are divided first.
 SCARCITY_DIVISORS = {"outline": 3, "solid": 2, "color": 1}
 ENOUGH = 12.5
 MAX_PER_CLASS = {"outline": 60, "solid": 48, "color": 24}
-TEST_PERMILLE = 420  # of the icon sets; a test set is never trained on
+TEST_PERMILLE = 420  # share of icon sets that are test sets; a set is in one split only
 
 
 @dataclass(frozen=True, eq=False)
 class Icon:
-    """One drawn icon; ``pixels`` is uint8 RGB (32, 32, 3)."""
+    """One rendered icon; ``pixels`` is uint8 RGB (32, 32, 3)."""
 
     icon_set: str
     name: str
@@ -56,7 +56,7 @@ class Icon:
 
     @property
     def image_id(self) -> str:
-        """The manifest's name of the image: ``<icon set>/<icon>``."""
+        """The image id in the manifest: ``<icon set>/<icon>``."""
         return f"{self.icon_set}/{self.name}"
 
 
@@ -65,28 +65,28 @@ Groups = dict[tuple[str, str], list[Icon]]
 
 
 def usable_sets(collections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the names of the icon sets with an open licence and a fitting subject, sorted."""
+    """Return the sorted names of the icon sets with an open licence and suitable subjects."""
     return sorted(
         name
-        for name, facts in collections.items()
-        if facts["license"].get("spdx") in LICENCES
-        and facts.get("category") not in UNWANTED_CATEGORIES
+        for name, metadata in collections.items()
+        if metadata["license"].get("spdx") in LICENCES
+        and metadata.get("category") not in UNWANTED_CATEGORIES
         and name not in ANIMATED_SETS
     )
 
 
 def candidates(package: IconPackage, icon_sets: Iterable[str]) -> Iterator[Icon]:
-    """Draw every icon of the given sets that names a class and has one of the three styles."""
+    """Render the icons of the given sets whose name maps to a class and whose style is clear."""
     class_of = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
     for set_name in icon_sets:
-        facts = package.collections[set_name]
+        metadata = package.collections[set_name]
         icon_set = package.icon_set(set_name)
-        palette = bool(facts.get("palette"))
+        palette = bool(metadata.get("palette"))
         for name, icon in sorted(icon_set["icons"].items()):
             class_name = class_of.get(normalise(name))
             if class_name is None or icon.get("hidden") or words(name) & UNWANTED_WORDS:
                 continue
-            if class_name == "mouse" and _is_animal(name, facts):
+            if class_name == "mouse" and _is_animal(name, metadata):
                 continue
             rgba = drawing.render(drawing.svg_document(icon, icon_set))
             domain = drawing.style(rgba, words(name), palette=palette)
@@ -94,15 +94,17 @@ def candidates(package: IconPackage, icon_sets: Iterable[str]) -> Iterator[Icon]
                 yield Icon(set_name, name, class_name, domain, drawing.shrink(rgba))
 
 
-def _is_animal(name: str, facts: Mapping[str, Any]) -> bool:
-    """In coloured emoji sets 'mouse' is the animal, 'computer-mouse' the device."""
+def _is_animal(name: str, metadata: Mapping[str, Any]) -> bool:
+    """Return whether a mouse is the animal: coloured emoji sets call the device computer-mouse."""
     return (
-        bool(facts.get("palette")) and facts.get("category") == "Emoji" and ("computer" not in name)
+        bool(metadata.get("palette"))
+        and metadata.get("category") == "Emoji"
+        and "computer" not in name
     )
 
 
 def distinct(icons: Iterable[Icon]) -> Groups:
-    """Group icons by class and domain, without near-duplicates and surplus of one set."""
+    """Group icons by class and domain, without near-duplicates, at most MAX_PER_SET per set."""
     groups: defaultdict[tuple[str, str], list[Icon]] = defaultdict(list)
     for icon in icons:
         groups[icon.class_name, icon.domain].append(icon)
@@ -117,7 +119,7 @@ def _distinct_in_group(group: Iterable[Icon]) -> list[Icon]:
         if per_set[icon.icon_set] >= MAX_PER_SET:
             continue
         thumbnail = _thumbnail(icon.pixels)
-        if thumbnails and _distance(np.stack(thumbnails), thumbnail) < LIKENESS_LIMIT:
+        if thumbnails and _distance(np.stack(thumbnails), thumbnail) < MIN_DISTANCE:
             continue
         kept.append(icon)
         thumbnails.append(thumbnail)
@@ -126,12 +128,12 @@ def _distinct_in_group(group: Iterable[Icon]) -> list[Icon]:
 
 
 def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    size = (LIKENESS_SIZE, LIKENESS_SIZE)
+    size = (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), np.float32)
 
 
 def _distance(thumbnails: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    """Return the root mean square difference of ``other`` to the nearest of (N, 16, 16, 3)."""
+    """Return the root mean square difference of ``other`` to the nearest of N thumbnails."""
     return float(np.sqrt(((thumbnails - other) ** 2).mean((1, 2, 3))).min())
 
 
@@ -147,7 +149,7 @@ def choose_classes(groups: Groups) -> list[str]:
 
 
 def choose_icons(groups: Groups) -> list[Icon]:
-    """Return the icons of the data set, at most MAX_PER_CLASS of each, sorted by image id."""
+    """Return the icons of the data set, at most MAX_PER_CLASS per class and domain, in id order."""
     chosen: list[Icon] = []
     for class_name in choose_classes(groups):
         for domain in DOMAINS:
@@ -157,7 +159,7 @@ def choose_icons(groups: Groups) -> list[Icon]:
 
 
 def split_of(icon_set: str) -> str:
-    """Tell whether all images of an icon set are for training or for testing."""
+    """Return the split, train or test, of all images of an icon set."""
     return "test" if int(_md5(f"{icon_set}/split"), 16) % 1000 < TEST_PERMILLE else "train"
 
 

@@ -1,8 +1,8 @@
-"""What the name of an icon says about its subject and its style."""
+"""Parse an icon's name into its subject and its style."""
 
 from __future__ import annotations
 
-# Words at the end of an icon name that say how the subject is drawn, not what it is.
+# Trailing words of an icon name that describe its style, not its subject.
 # fmt: off
 STYLE_SUFFIXES = frozenset(
     {
@@ -13,7 +13,7 @@ STYLE_SUFFIXES = frozenset(
         "24", "32", "28", "48", "12", "10", "24px", "16px",
     }
 )
-# The same at the front, where some sets put the style ('baseline-home') or their own name.
+# The same for leading words: some sets start with the style ('baseline-home') or the set's name.
 STYLE_PREFIXES = frozenset(
     {
         "outline", "baseline", "round", "sharp", "twotone", "i", "icon", "ios", "md", "line",
@@ -22,7 +22,7 @@ STYLE_PREFIXES = frozenset(
 )
 # fmt: on
 
-# Names that claim a style; an icon whose strokes measure as the other style is left out.
+# Words that indicate a style; icons whose measured style differs are excluded.
 SOLID_WORDS = frozenset({"fill", "filled", "solid", "baseline"})
 OUTLINE_WORDS = frozenset({"outline", "outlined", "line", "linear", "thin", "light", "stroke"})
 # Styles between outline and solid, and crossed-out variants ('bell-off').
@@ -30,12 +30,12 @@ UNWANTED_WORDS = frozenset({"duotone", "twotone", "two-tone", "duo", "broken", "
 
 
 def words(name: str) -> frozenset[str]:
-    """Return the set of words of an icon name, which are joined by hyphens."""
+    """Return the hyphen-separated words of an icon name."""
     return frozenset(name.split("-"))
 
 
 def normalise(name: str) -> str:
-    """Strip style words from both ends of an icon name, but never the last word left.
+    """Strip style words from both ends of an icon name, but keep at least one word.
 
     >>> normalise("outline-alarm-clock-24")
     'alarm-clock'

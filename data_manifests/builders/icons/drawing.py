@@ -1,4 +1,4 @@
-"""From an icon's SVG body to pixels, and from pixels to a drawing style."""
+"""Render an icon's SVG body to pixels, and measure its drawing style from the pixels."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_manifests.icons.names import OUTLINE_WORDS, SOLID_WORDS
+from data_manifests.builders.icons.names import OUTLINE_WORDS, SOLID_WORDS
 
 IMAGE_SIZE = 32
-# Icons are drawn at twice the final size: thin strokes can be measured, and halving smooths them.
+# Icons are rendered at twice the final size to measure thin strokes and to smooth them by halving.
 RENDER_SIZE = 64
-DEFAULT_ICON_SIZE = 16  # Iconify's default where neither the icon nor its set gives one
+DEFAULT_ICON_SIZE = 16  # Iconify's default if neither the icon nor its set specifies one
 
-# All lengths below are pixels at RENDER_SIZE, all shares are of the RENDER_SIZE x RENDER_SIZE area.
-INK_ALPHA = 0.5  # a pixel at least this opaque counts as drawn
-MIN_INK_SHARE = 0.03  # less is an empty or broken drawing
-MIN_LONG_SIDE, MIN_SHORT_SIDE = 26, 8  # smaller is a dot or a dash in a large frame
-# Half-transparent areas mean a duotone icon; edges are half-transparent too, but erosion by 3 x 3
+# Lengths below are pixels at RENDER_SIZE; shares are of the RENDER_SIZE x RENDER_SIZE area.
+INK_ALPHA = 0.5  # a more opaque pixel counts as drawn
+MIN_INK_SHARE = 0.03  # below this the drawing is empty or broken
+MIN_LONG_SIDE, MIN_SHORT_SIDE = 26, 8  # below this it is a dot or a dash in a large frame
+# Half-transparent areas indicate a duotone icon. Edges are half-transparent too, but 3 x 3 erosion
 # removes them.
 HALF_ALPHA = (0.12, 0.88)
 MAX_HALF_SHARE = 0.01
 # Thickness is the 95th percentile of the distance from ink to background: about half the width of
-# the thickest strokes. Between the two limits a human would hesitate as well.
+# the thickest strokes. Between the two limits the style is ambiguous to a human as well.
 THICKNESS_PERCENTILE = 95
 MAX_OUTLINE_THICKNESS = 3.3
 MIN_SOLID_THICKNESS = 4.5
@@ -38,7 +38,7 @@ _FULL_ANIMATION = re.compile(_ANIMATION + r".*?</\1>", flags=re.DOTALL)
 
 
 def svg_document(icon: Mapping[str, Any], icon_set: Mapping[str, Any]) -> str:
-    """Wrap an icon's body as a black, square SVG document; the shorter side is padded evenly."""
+    """Wrap an icon's body in a black, square SVG document, padding the shorter side evenly."""
     width = _dimension("width", icon, icon_set, DEFAULT_ICON_SIZE)
     height = _dimension("height", icon, icon_set, DEFAULT_ICON_SIZE)
     side = max(width, height)
@@ -61,7 +61,7 @@ def _dimension(
 
 def render(svg: str) -> npt.NDArray[np.float32]:
     """Render an SVG document to RGBA, float32 (RENDER_SIZE, RENDER_SIZE, 4), values 0 to 255."""
-    import resvg_py  # only a rebuild needs it
+    import resvg_py  # optional extra
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg))
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(np.float32)
@@ -70,16 +70,16 @@ def render(svg: str) -> npt.NDArray[np.float32]:
 def style(
     rgba: npt.NDArray[np.float32], name_words: frozenset[str], *, palette: bool
 ) -> str | None:
-    """Tell an icon's drawing style, or that it has none of the three.
+    """Classify an icon's drawing style.
 
     Args:
         rgba: float32 (RENDER_SIZE, RENDER_SIZE, 4), values 0 to 255.
-        name_words: the words of the icon's name, which may claim a style.
-        palette: whether the icon's set is drawn in colours.
+        name_words: words of the icon's name, which may indicate a style.
+        palette: whether the icon's set is in colour.
 
     Returns:
-        ``'outline'``, ``'solid'``, ``'color'``, or None for an icon to leave out: too small or
-        empty, duotone, of middling thickness, or named for the other style.
+        ``'outline'``, ``'solid'``, ``'color'``, or None if the icon is unusable: too small, empty,
+        duotone, of ambiguous thickness, or named for the other style.
     """
     alpha = rgba[..., 3] / 255.0
     ink = alpha > INK_ALPHA
@@ -106,21 +106,21 @@ def _is_large_enough(ink: npt.NDArray[np.bool_]) -> bool:
 
 
 def _half_transparent_share(alpha: npt.NDArray[np.float32]) -> float:
-    from scipy.ndimage import binary_erosion  # only a rebuild needs it
+    from scipy.ndimage import binary_erosion  # optional extra
 
     low, high = HALF_ALPHA
     return float(binary_erosion((alpha > low) & (alpha < high), np.ones((3, 3))).mean())
 
 
 def _thickness(ink: npt.NDArray[np.bool_]) -> float:
-    from scipy.ndimage import distance_transform_edt  # only a rebuild needs it
+    from scipy.ndimage import distance_transform_edt  # optional extra
 
     distance = distance_transform_edt(np.pad(ink, 1))
     return float(np.percentile(distance[distance > 0], THICKNESS_PERCENTILE))
 
 
 def shrink(rgba: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Lay an icon on white and reduce it to uint8 RGB (IMAGE_SIZE, IMAGE_SIZE, 3)."""
+    """Composite RGBA pixels onto white and downsample to uint8 RGB (IMAGE_SIZE, IMAGE_SIZE, 3)."""
     alpha = rgba[..., 3:] / 255
     on_white = (rgba[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
     small = Image.fromarray(on_white).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
@@ -128,7 +128,7 @@ def shrink(rgba: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def png_bytes(pixels: npt.NDArray[np.uint8], *, grey: bool) -> bytes:
-    """Encode uint8 RGB pixels (height, width, 3) as PNG, in one grey channel if asked to."""
+    """Encode uint8 RGB pixels (height, width, 3) as PNG, with a single channel if ``grey``."""
     image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     (image.convert("L") if grey else image).save(buffer, "PNG", optimize=True)

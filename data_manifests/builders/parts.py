@@ -1,4 +1,4 @@
-"""What the builders of the data sets share: facts in, draws of classes, files of a version out."""
+"""Shared parts of the builders: read facts, draw classes, format and write a version's files."""
 
 from __future__ import annotations
 
@@ -6,51 +6,46 @@ import gzip
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmark.errors import DataError, HTBenchError, first
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.errors import DataError, first
+from benchmark.toml import to_toml
 
 IMAGES, MANIFEST = "images.parquet", "manifest.toml"
+ATTRIBUTION = "ATTRIBUTION.csv"
 SPLITS = ("train", "test")
-
-
-class UserMistake(click.ClickException):
-    """A mistake that the user can mend: shown as one sentence, without a traceback."""
-
-    exit_code = 2
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Image(NamedTuple):
-    """One image of a data set that is kept as a folder ``domain/class/file``."""
+    """One image of a data set with the layout ``domain/class/file``."""
 
     path: str
     split: str
 
     @property
     def image_id(self) -> str:
-        """The path without its extension: copies of a data set may be re-encoded."""
+        """The path without its extension, because copies of a data set may be re-encoded."""
         return self.path.rpartition(".")[0]
 
     @property
     def domain(self) -> str:
-        """First part of the path."""
+        """The first part of the path."""
         return self.path.split("/")[0]
 
     @property
     def class_name(self) -> str:
-        """Second part of the path."""
+        """The second part of the path."""
         return self.path.split("/")[1]
 
 
 class Task(NamedTuple):
-    """A task of one source, as it is written to ``manifest.toml``."""
+    """A task with one source domain, as written to ``manifest.toml``."""
 
     id: str
     source: str
@@ -58,20 +53,20 @@ class Task(NamedTuple):
     seen: list[str]
 
     def table(self) -> dict[str, object]:
-        """The entry of ``[[tasks]]``."""
+        """Return the entry in ``[[tasks]]``."""
         return {"id": self.id, "sources": [self.source], "target": self.target, "seen": self.seen}
 
 
 def read_fact(folder: Path, name: str, sha256: str) -> str:
-    """Read a text file of raw facts, gzipped if its name says so.
+    """Read a text file, decompressing it if its name ends in ``.gz``.
 
     Args:
-        folder: where the facts are.
-        name: of the file in it.
-        sha256: hexadecimal, of the text itself and not of the gzip file.
+        folder: the folder of facts.
+        name: the file's name in that folder.
+        sha256: hexadecimal SHA-256 of the decompressed text.
 
     Raises:
-        DataError: it cannot be read, or is not the text of that checksum.
+        DataError: the file cannot be read, or its checksum does not match.
     """
     path = folder / name
     try:
@@ -80,31 +75,39 @@ def read_fact(folder: Path, name: str, sha256: str) -> str:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read '{path}': {reason}; give its folder with --facts") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise DataError(f"'{path}' has SHA-256 {found}, not {sha256}: it is not the published list")
+        raise DataError(
+            f"cannot read '{path}': {reason}; give the folder that contains it with --facts"
+        ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise DataError(
+            f"'{path}' has SHA-256 {digest}, but the published file has {sha256}; "
+            "download the published file"
+        )
     return content.decode()
 
 
 def read_list(text: str, split: str, classes: Sequence[str]) -> list[Image]:
-    """Read lines ``domain/class/file label``.
+    """Parse lines ``domain/class/file label``.
 
     Raises:
-        DataError: a label is not the index of the class in ``classes``.
+        DataError: a label is not the index of its class in ``classes``.
     """
     images = []
     for line in text.splitlines():
         path, _, label = line.rpartition(" ")
         image = Image(path, split)
         if classes[int(label)] != image.class_name:
-            raise DataError(f"'{line}': label {label} is {classes[int(label)]!r}, not that class")
+            raise DataError(
+                f"'{line}': label {label} is class {classes[int(label)]!r}, "
+                f"not {image.class_name!r}"
+            )
         images.append(image)
     return images
 
 
 def draw_classes(prefix: str, classes: Sequence[str], count: int) -> list[str]:
-    """The ``count`` classes whose SHA-256 of ``<prefix>/<class>`` come first, in class order."""
+    """Return the ``count`` classes with the lowest SHA-256 of ``prefix/class``, in class order."""
 
     def key(name: str) -> str:
         return hashlib.sha256(f"{prefix}/{name}".encode()).hexdigest()
@@ -114,7 +117,7 @@ def draw_classes(prefix: str, classes: Sequence[str], count: int) -> list[str]:
 
 
 def images_bytes(images: Iterable[Image]) -> bytes:
-    """``images.parquet``, sorted by id; the bytes depend on the images and pyarrow's version."""
+    """Encode ``images.parquet``, sorted by id; the bytes also depend on pyarrow's version."""
     rows = sorted(images, key=lambda image: image.image_id)
     table = pa.table(
         {
@@ -135,10 +138,10 @@ def images_bytes(images: Iterable[Image]) -> bytes:
 def task_lists(
     images: Sequence[Image], classes: Sequence[str], tasks: Sequence[Task]
 ) -> dict[str, str]:
-    """The lists ``<task>_train.txt`` and ``<task>_test.txt``: lines ``path label``, sorted.
+    """Return the sorted lists ``<task>_train.txt`` and ``<task>_test.txt``: lines ``path label``.
 
-    The training list holds the seen classes of the target, the test list all of its classes. A
-    label is the index of the class in ``classes``.
+    A training list contains the seen classes of the target, a test list all of its classes. A label
+    is the index of the class in ``classes``.
     """
     label = {name: index for index, name in enumerate(classes)}
     cells: defaultdict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
@@ -156,26 +159,40 @@ def task_lists(
 
 
 def manifest_text(template: str, classes: Sequence[str], tasks: Sequence[Task]) -> str:
-    """``manifest.toml``: a template, its line ``classes = []`` filled in, and the tasks."""
+    """Return ``manifest.toml``: the template with its classes filled in, and the tasks."""
+    filled = fill_classes(template, classes)
+    return f"{filled}\n{to_toml({'tasks': [task.table() for task in tasks]})}"
+
+
+def fill_classes(template: str, classes: Sequence[str]) -> str:
+    """Fill in a template's line ``classes = []``.
+
+    Raises:
+        DataError: the template does not contain that line.
+    """
     head, line, tail = template.partition("classes = []\n")
     if not line:
-        raise DataError("the template of the manifest has no line 'classes = []'")
-    listed = dumps({"classes": list(classes)})
-    return f"{head}{listed}{tail}\n{dumps_list('tasks', [task.table() for task in tasks])}"
+        raise DataError("the manifest template does not contain the line 'classes = []'")
+    return head + to_toml({"classes": list(classes)}) + tail
 
 
 def write_files(folder: Path, files: Mapping[str, bytes], *, force: bool) -> None:
-    """Write files, each by rename, leaving equal ones alone; a refusal writes none of them.
+    """Write each file atomically, skipping identical ones; after an error none has been written.
+
+    Args:
+        folder: created if absent.
+        files: content by path relative to ``folder``.
+        force: overwrite files that differ.
 
     Raises:
-        DataError: a file exists with other content and ``force`` is not given.
+        DataError: a file exists with different content and ``force`` is false.
     """
-    changed = {name: data for name, data in files.items() if not _holds(folder / name, data)}
+    changed = {name: data for name, data in files.items() if not _contains(folder / name, data)}
     existing = [name for name in changed if (folder / name).exists()]
     if existing and not force:
         raise DataError(
-            f"'{folder}' already has another {first(existing)}, and published versions never "
-            "change: choose another folder with --out, or add --force before publication"
+            f"'{folder}' already contains a different {first(existing)}, and published versions "
+            "never change; choose another folder with --out, or add --force before publication"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in changed.items():
@@ -186,24 +203,13 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, force: bool) -> Non
         partial.replace(path)
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _contains(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
 
 
-def report(folder: Path, files: Mapping[str, bytes]) -> Sequence[str]:
-    """Return one line for every file: its path, size and SHA-256."""
+def checksum_lines(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Return one line per file: its path, size and SHA-256."""
     return [
         f"{folder / name}  {len(content)} bytes  sha256 {hashlib.sha256(content).hexdigest()}"
         for name, content in files.items()
     ]
-
-
-def publish(build: Callable[[], Mapping[str, bytes]], out: Path, *, force: bool) -> None:
-    """What a build command does: build, write, say what was written; a mistake is one sentence."""
-    try:
-        built = build()
-        write_files(out, built, force=force)
-    except HTBenchError as error:
-        raise UserMistake(str(error)) from error
-    for line in report(out, built):
-        click.echo(line)

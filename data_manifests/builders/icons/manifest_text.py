@@ -1,4 +1,4 @@
-"""The text of `manifest.toml`: facts of the data set, recipes, tasks and the seen classes."""
+"""The text of `manifest.toml`: facts about the data set, recipes, tasks and seen classes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import DataError
-from data_manifests.building import draw_classes
-from data_manifests.icons.drawing import IMAGE_SIZE
-from data_manifests.icons.selection import DOMAINS
-from data_manifests.toml_writer import dumps, dumps_list
+from benchmark.toml import to_toml
+from data_manifests.builders import VERSION
+from data_manifests.builders.icons.drawing import IMAGE_SIZE
+from data_manifests.builders.icons.selection import DOMAINS
+from data_manifests.builders.parts import draw_classes
 
 NAME = "icons"
-VERSION = "1.0"
 N_SEEN = 32
 TASKS = (
     ("outline-solid", ["outline"], "solid"),
     ("solid-outline", ["solid"], "outline"),
     ("outline+solid-color", ["outline", "solid"], "color"),
 )
-RECIPE_TABLES = ("model", "transforms", "source", "recipe")
+TRAINING_TABLES = ("model", "transforms", "source", "recipe")
 
 TITLE = "Icons in three drawing styles"
 DESCRIPTION = """
@@ -39,6 +39,7 @@ CITATION = """
   year   = {2026},
 }"""
 
+# These comments are part of a published file, so they keep the names that the builder had then.
 ABOUT_FILE = """\
 # The manifest of icons@1.0. Its rows (which image is in which domain, class and split, and the
 # images themselves) are in images.parquet beside it.
@@ -68,31 +69,34 @@ ABOUT_TASKS = """\
 
 
 def seen_classes(classes: Sequence[str]) -> list[str]:
-    """Return the N_SEEN seen classes, in the order of ``classes``, by the manifest's rule."""
+    """Draw the N_SEEN seen classes by the rule in ABOUT_FILE, in the order of ``classes``."""
     return draw_classes(f"{NAME}/{VERSION}/seen", classes, N_SEEN)
 
 
-def read_recipe(path: Path) -> dict[str, Mapping[str, object]]:
-    """Read the tables RECIPE_TABLES that the recipe search wrote.
+def read_training(path: Path) -> dict[str, Mapping[str, object]]:
+    """Read training.toml, which the recipe search writes.
+
+    Returns:
+        The tables TRAINING_TABLES, in that order.
 
     Raises:
-        DataError: the file cannot be read, or does not hold these tables and nothing else.
+        DataError: the file cannot be read, or does not contain exactly these tables.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"cannot read the recipe '{path}': {error}") from error
+        raise DataError(f"cannot read '{path}': {error}") from error
     tables = {key: value for key, value in content.items() if isinstance(value, dict)}
-    if set(content) != set(RECIPE_TABLES) or set(tables) != set(content):
+    if set(content) != set(TRAINING_TABLES) or set(tables) != set(content):
         raise DataError(
-            f"'{path}' must hold the tables {', '.join(RECIPE_TABLES)} and nothing else, "
-            f"but holds {', '.join(content) or 'nothing'}"
+            f"'{path}' must contain exactly the tables {', '.join(TRAINING_TABLES)}, "
+            f"but contains {', '.join(content) or 'nothing'}"
         )
-    return {name: tables[name] for name in RECIPE_TABLES}
+    return {name: tables[name] for name in TRAINING_TABLES}
 
 
-def manifest_text(classes: Sequence[str], recipe: Mapping[str, Mapping[str, object]]) -> str:
-    """Return the whole of `manifest.toml`."""
+def manifest_text(classes: Sequence[str], training: Mapping[str, Mapping[str, object]]) -> str:
+    """Return the full text of `manifest.toml`."""
     seen = seen_classes(classes)
     domains = [{"name": domain, "folders": [domain]} for domain in DOMAINS]
     tasks = [
@@ -101,11 +105,11 @@ def manifest_text(classes: Sequence[str], recipe: Mapping[str, Mapping[str, obje
     ]
     blocks = [
         ABOUT_FILE,
-        dumps(_identity()) + ABOUT_IMAGES + dumps({"images": "embedded"}),
-        ABOUT_CLASSES + dumps({"classes": list(classes)}),
-        ABOUT_DOMAINS + dumps_list("domains", domains),
-        ABOUT_RECIPES + dumps(recipe),
-        ABOUT_TASKS + dumps_list("tasks", tasks),
+        to_toml(_identity()) + ABOUT_IMAGES + to_toml({"images": "embedded"}),
+        ABOUT_CLASSES + to_toml({"classes": list(classes)}),
+        ABOUT_DOMAINS + to_toml({"domains": domains}),
+        ABOUT_RECIPES + to_toml(training),
+        ABOUT_TASKS + to_toml({"tasks": tasks}),
     ]
     return "\n".join(blocks)
 

@@ -1,0 +1,246 @@
+"""One command for all builders: ``python -m data_manifests.builders DATASET``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import click
+
+from benchmark.errors import HTBenchError, UsageError
+from benchmark.folders import packaged_manifests
+from data_manifests.builders import VERSION
+from data_manifests.builders.icons.package import NAME as ICONS_PACKAGE
+
+
+class InvalidInput(click.ClickException):
+    """An error that the user can fix: shown as one sentence, without a traceback."""
+
+    exit_code = 2
+
+
+class Builders(click.Group):
+    """A command group that reports every error of the benchmark in one sentence."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a subcommand.
+
+        Raises:
+            InvalidInput: the subcommand raised an ``HTBenchError``.
+        """
+        try:
+            return super().invoke(ctx)
+        except HTBenchError as error:
+            raise InvalidInput(str(error)) from error
+
+
+Command = Callable[..., None]
+
+
+def facts_option(contents: str) -> Callable[[Command], Command]:
+    """The option ``--facts``: a folder that contains ``contents``."""
+    return click.option(
+        "--facts",
+        required=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help=f"Folder with {contents}.",
+    )
+
+
+def out_option(data_set: str) -> Callable[[Command], Command]:
+    """The option ``--out``, by default the published version of the data set."""
+    return click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=packaged_manifests() / data_set / VERSION,
+        help=f"Output folder.  [default: data_manifests/{data_set}/{VERSION}]",
+    )
+
+
+force_option = click.option("--force", is_flag=True, help="Overwrite files that differ.")
+
+
+@click.group(cls=Builders)
+def main() -> None:
+    """Rebuild a published manifest from public facts, or verify it.
+
+    Published files never change: a rebuild that gives other bytes is refused.
+
+    \b
+    Verify the published files of office-home:
+      python -m data_manifests.builders office-home --facts facts/office-home
+    Rebuild domainnet in another folder:
+      python -m data_manifests.builders domainnet --facts facts/domainnet --out rebuilt
+    """
+
+
+@main.command("office-home")
+@facts_option("the released lists (gzipped) and officehome_classes.json")
+@out_option("office-home")
+@force_option
+def build_office_home(facts: Path, out: Path, force: bool) -> None:
+    """Build office-home in a few seconds.
+
+    Writes manifest.toml, images.parquet and lists/.
+
+    \b
+    Verify the published files:
+      python -m data_manifests.builders office-home --facts facts/office-home
+    Rebuild them elsewhere, replacing existing files:
+      python -m data_manifests.builders office-home --facts facts/office-home --out rebuilt --force
+    """
+    from data_manifests.builders import office_home
+
+    write(out, office_home.build(facts), force=force)
+
+
+@main.command("domainnet")
+@facts_option("the official lists (gzipped) and domainnet_classes.json")
+@out_option("domainnet")
+@force_option
+def build_domainnet(facts: Path, out: Path, force: bool) -> None:
+    """Build domainnet in about 15 seconds.
+
+    Writes manifest.toml, images.parquet and lists/.
+
+    \b
+    Verify the published files:
+      python -m data_manifests.builders domainnet --facts facts/domainnet
+    Rebuild them elsewhere, replacing existing files:
+      python -m data_manifests.builders domainnet --facts facts/domainnet --out rebuilt --force
+    """
+    from data_manifests.builders import domainnet
+
+    write(out, domainnet.build(facts), force=force)
+
+
+@main.command("iwildcam")
+@facts_option("facts.json, labels.csv and location_splits.csv")
+@out_option("iwildcam")
+@force_option
+def build_iwildcam(facts: Path, out: Path, force: bool) -> None:
+    """Build the tables of iwildcam.
+
+    Writes classes.csv and locations.csv, and checks recipe.toml against the facts.
+
+    \b
+    Verify the published files:
+      python -m data_manifests.builders iwildcam --facts facts/iwildcam
+    Rebuild them elsewhere:
+      python -m data_manifests.builders iwildcam --facts facts/iwildcam --out rebuilt
+    """
+    from data_manifests.builders import iwildcam
+
+    write(out, iwildcam.build(facts), force=force)
+
+
+@main.command("icons")
+@click.option(
+    "--package",
+    type=click.Path(path_type=Path),
+    help=f"Tarball downloaded by 'npm pack {ICONS_PACKAGE}'.",
+)
+@click.option("--manifest-only", is_flag=True, help="Rewrite manifest.toml from training.toml.")
+@out_option("icons")
+@force_option
+def build_icons(package: Path | None, manifest_only: bool, out: Path, force: bool) -> None:
+    """Build icons in about a minute.
+
+    Writes images.parquet, ATTRIBUTION.csv and manifest.toml.
+
+    \b
+    Rebuild the published files elsewhere:
+      python -m data_manifests.builders icons --package iconify-json-2.2.535.tgz --out rebuilt
+    Update the manifest from training.toml, before publication:
+      python -m data_manifests.builders icons --manifest-only --force
+    """
+    from data_manifests.builders.icons import build
+
+    if (package is None) != manifest_only:
+        raise UsageError("give either --package TARBALL or --manifest-only")
+    files = build.build_manifest(out) if package is None else build.build_all(package)
+    write(out, files, force=force)
+
+
+@main.command("icons-search")
+@click.option("--manifest", default="icons@1.0", show_default=True, help="Manifest to search on.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(__file__).parent / "icons",
+    help="Output folder.  [default: data_manifests/builders/icons]",
+)
+@click.option(
+    "--jobs", default=os.cpu_count(), show_default=True, help="Number of parallel trainings."
+)
+def search_icons(manifest: str, out: Path, jobs: int) -> None:
+    """Search the training recipes of icons.
+
+    Writes the chosen recipes to training.toml and all candidates to search.csv. Takes about 15
+    minutes on 2 cores.
+
+    \b
+    Repeat the search that the published manifest records:
+      python -m data_manifests.builders icons-search
+    Repeat it in another folder with four processes:
+      python -m data_manifests.builders icons-search --out search-again --jobs 4
+    """
+    from data_manifests.builders.icons import search
+
+    click.echo(search.search(manifest, out, jobs))
+
+
+@main.command("icons-sheet")
+@click.option("--all-classes", is_flag=True, help="Show all classes instead of a selection.")
+@click.option("--per-domain", default=5, show_default=True, help="Images per class and domain.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=packaged_manifests() / "icons" / "contact-sheet.png",
+    help="PNG file to write.  [default: data_manifests/icons/contact-sheet.png]",
+)
+def draw_icons_sheet(all_classes: bool, per_domain: int, out: Path) -> None:
+    """Draw a contact sheet of the icons.
+
+    \b
+    Draw the sheet in the README:
+      python -m data_manifests.builders icons-sheet
+    Inspect all classes:
+      python -m data_manifests.builders icons-sheet --all-classes --per-domain 12 --out all.png
+    """
+    from data_manifests.builders.icons import sheet
+
+    sheet.write_sheet(out, per_domain, all_classes=all_classes)
+
+
+@main.command("icons-pretrained")
+@out_option("icons-pretrained")
+@force_option
+def build_icons_pretrained(out: Path, force: bool) -> None:
+    """Build icons-pretrained.
+
+    Writes manifest.toml, and copies images.parquet and ATTRIBUTION.csv from icons.
+
+    \b
+    Verify the published files:
+      python -m data_manifests.builders icons-pretrained
+    Rebuild them elsewhere:
+      python -m data_manifests.builders icons-pretrained --out rebuilt
+    """
+    from data_manifests.builders import icons_pretrained
+
+    write(out, icons_pretrained.build(), force=force)
+
+
+def write(folder: Path, files: Mapping[str, bytes], *, force: bool) -> None:
+    """Write the files of a version and print the path, size and SHA-256 of each."""
+    from data_manifests.builders import parts
+
+    parts.write_files(folder, files, force=force)
+    for line in parts.checksum_lines(folder, files):
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Builder of icons-pretrained@1.0: its template, with the images and tasks of icons@1.0."""
+
+from __future__ import annotations
+
+from benchmark.manifest import load_manifest
+from benchmark.toml import to_toml
+from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST, TEMPLATES, fill_classes
+
+NAME = "icons-pretrained"
+
+
+def build() -> dict[str, bytes]:
+    """Build all files of the version.
+
+    Returns:
+        Content by file name.
+    """
+    icons = load_manifest("icons@1.0")
+    template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
+    lists = {name: icons.document[name] for name in ("domains", "tasks")}
+    text = f"{fill_classes(template, icons.classes)}\n{to_toml(lists)}"
+    copies = {name: (icons.root / name).read_bytes() for name in (IMAGES, ATTRIBUTION)}
+    return {MANIFEST: text.encode(), **copies}

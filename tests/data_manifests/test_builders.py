@@ -1,0 +1,46 @@
+"""One command runs every builder, with lazy imports; data set folders contain no code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from benchmark.folders import packaged_manifests
+from data_manifests.builders.__main__ import main
+
+COMMANDS = sorted(main.commands)
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
+def test_help_shows_two_examples(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, [*arguments, "--help"])
+    assert result.exit_code == 0
+    prefix = " ".join(["python -m data_manifests.builders", *arguments])
+    assert result.stdout.count(f"  {prefix}") == 2
+
+
+def test_every_data_set_has_a_command() -> None:
+    data_sets = {path.parents[1].name for path in packaged_manifests().glob("*/1.0/*.toml")}
+    assert len(data_sets) == 5
+    assert data_sets < set(COMMANDS)
+
+
+def test_the_module_runs_and_its_help_imports_no_builder() -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['builders', '--help']\n"
+        "try:\n    runpy.run_module('data_manifests.builders', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "assert not {'torch', 'pyarrow', 'PIL', 'numpy'} & set(sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "office-home" in run.stdout
+
+
+def test_data_set_folders_contain_no_code() -> None:
+    root = packaged_manifests()
+    assert {path.relative_to(root).parts[0] for path in root.glob("*/**/*.py")} == {"builders"}
