@@ -66,5 +66,5 @@ def test_the_length_of_a_feature_does_not_count():
 
 def test_only_an_oracle_is_given_what_it_takes(source, target, new_run, tuned):
     assert NCM.track == NCMSource.track == "oracle"
-    with pytest.raises(ValueError, match="only a built-in method of the oracle track"):
+    with pytest.raises(ValueError, match="only built-in methods of the oracle track"):
         NCM().adapt(source, target, new_run(base=tuned))
