@@ -23,8 +23,17 @@ class Classifier(nn.Module):
     """A backbone and a linear head.
 
     Attributes:
-        backbone: maps prepared images (N, 3, H, W) float32 to features (N, d).
-        head: ``nn.Linear(d, C)``, maps features to logits.
+        backbone: module that maps prepared images, float32 (N, 3, H, W), to features, float32
+            (N, d).
+        head: ``nn.Linear(d, C)``, which maps features to logits.
+
+    Example:
+        >>> from htbench import Classifier
+        >>> backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> model = Classifier(backbone, torch.nn.Linear(3, len(target.classes)))
+        >>> logits = model(run.transforms.evaluate(target.images[:8]))
+        >>> tuple(logits.shape) == (8, len(target.classes))
+        True
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
@@ -33,17 +42,17 @@ class Classifier(nn.Module):
         self.head = head
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (N, d) of prepared images (N, 3, H, W)."""
-        out: Tensor = self.backbone(images)
-        return out
+        """Return features, float32 (N, d), of prepared images, float32 (N, 3, H, W)."""
+        features: Tensor = self.backbone(images)
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of prepared images (N, 3, H, W)."""
-        out: Tensor = self.head(self.features(images))
-        return out
+        """Return logits, float32 (N, C), of prepared images, float32 (N, 3, H, W)."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
     def copy(self) -> Self:
-        """A deep copy whose parameters all want gradients."""
+        """Return a deep copy whose parameters all require gradients."""
         return copy.deepcopy(self).requires_grad_(True)
 
 
