@@ -1,4 +1,4 @@
-"""Checkpoints, so that an interrupted training resumes and ends with the same bytes."""
+"""Checkpoints of a long training, so that one that is killed goes on to the very same bytes."""
 
 from __future__ import annotations
 
@@ -19,52 +19,45 @@ if TYPE_CHECKING:
 
 RECORD_FILE = "checkpoint.json"
 MAX_RECORD_BYTES = 4 << 20
-SECONDS = 60.0  # between checkpoints
+SECONDS = 60.0  # between two checkpoints
 
 
 def checkpoint_step(folder: Path, key: str) -> int:
-    """Return the number of steps that a checkpoint covers; 0 without a valid checkpoint.
-
-    It loads no torch.
-
-    Args:
-        folder: the checkpoint's folder.
-        key: identifies the training; a checkpoint of another key is ignored.
-    """
+    """The step that a training can go on from; 0 if there is no checkpoint of it. No torch."""
     record = _record(folder, key)
     return record["step"] if record is not None else 0
 
 
 class Checkpoints:
-    """Saves checkpoints of one training to a folder and restores the latest.
+    """Keeps the last checkpoint of one training in a folder, and brings it back.
 
-    A checkpoint holds weights and buffers, the optimizer's momentum, the step, the training log
-    and the states of the random generators. The order of the images is not saved: it is drawn
-    again from the run's seed, up to the step.
+    What is kept: weights and buffers, the optimizer's momentum, the step, the training log, and
+    the state of the random generators. The order of the images is not: it is drawn anew, up to
+    the step, from the run's seed.
 
     Args:
-        folder: an existing folder for the checkpoint.
-        key: identifies the training; a checkpoint of another key is ignored.
-        model: the model that is trained.
-        run: its streams and its training log.
-        seconds: time between checkpoints; it does not affect the result.
+        folder: of the checkpoint; it exists.
+        key: of what is trained: a checkpoint of anything else is not used.
+        model: what is trained.
+        run: its streams and its log.
+        seconds: between two checkpoints; they change no byte of the result.
     """
 
     def __init__(
         self, folder: Path, key: str, model: nn.Module, run: Run, seconds: float = SECONDS
     ) -> None:
         self._folder, self._key, self._model, self._run = folder, key, model, run
-        self._seconds, self._last_saved = seconds, time.monotonic()
-        # Read now: a sandboxed process cannot open files later.
-        self._checkpoint = self._read()
+        self._seconds, self._last = seconds, time.monotonic()
+        # Read at once: whoever trains may not be able to read files later.
+        self._found = self._read()
 
     def restore(self, optimizer: torch.optim.Optimizer) -> int:
-        """Restore the checkpoint, if there is one; return the number of steps that it covers."""
-        if self._checkpoint is None:
+        """Bring back the checkpoint, if there is one; return the number of steps done."""
+        if self._found is None:
             return 0
         import torch
 
-        record, state = self._checkpoint
+        record, state = self._found
         weights = {
             name.removeprefix("model."): value
             for name, value in state.items()
@@ -81,8 +74,8 @@ class Checkpoints:
         return int(record["step"])
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Save a checkpoint if the last one is old enough."""
-        if time.monotonic() - self._last_saved < self._seconds:
+        """Keep a checkpoint if the last one is old enough."""
+        if time.monotonic() - self._last < self._seconds:
             return
         import safetensors.torch
         import torch
@@ -98,18 +91,13 @@ class Checkpoints:
         )
         path = self._folder / f"step-{step}.safetensors"
         _write(path, data)
-        record = {
-            "key": self._key,
-            "step": step,
-            "file": path.name,
-            "sha256": digest_file(path),
-            "history": self._run.history,
-        }
+        record = {"key": self._key, "step": step, "file": path.name,
+                  "sha256": digest_file(path), "history": self._run.history}  # fmt: skip
         _write(self._folder / RECORD_FILE, json.dumps(record).encode())
         for old in self._folder.glob("step-*.safetensors"):
             if old != path:
                 old.unlink()
-        self._last_saved = time.monotonic()
+        self._last = time.monotonic()
 
     def _read(self) -> tuple[Mapping[str, Any], dict[str, Tensor]] | None:
         record = _record(self._folder, self._key)
@@ -121,7 +109,7 @@ class Checkpoints:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file atomically. Unlike ``files.write_file``: the sandbox does not allow chmod."""
+    """Whole or not at all, by calls that a locked child is left with (it may not change modes)."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data)
     temporary.replace(path)
@@ -132,11 +120,11 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _record(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return the record of this training's checkpoint; None if it is missing or damaged."""
+    """The record of a whole checkpoint of that training, or None."""
     try:
         record = read_json(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
         path = folder / Path(record["file"]).name
-        is_valid = record["key"] == key and digest_file(path) == record["sha256"]
-        return record if is_valid and type(record["step"]) is int else None
+        whole = record["key"] == key and digest_file(path) == record["sha256"]
+        return record if whole and type(record["step"]) is int else None
     except (DataError, OSError, KeyError, TypeError):
         return None

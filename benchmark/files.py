@@ -1,4 +1,4 @@
-"""Atomic writes, canonical JSON and SHA-256 digests."""
+"""Files that appear whole or not at all, and the digests that name them."""
 
 from __future__ import annotations
 
@@ -17,33 +17,29 @@ from benchmark.errors import HTBenchError
 
 
 def canonical_json(value: object) -> bytes:
-    """Return JSON with sorted keys and no spaces, so that equal values have equal bytes.
-
-    Raises:
-        ValueError: the value contains NaN or infinity.
-    """
+    """JSON with sorted keys and no spaces: equal values have equal bytes. NaN is refused."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def digest_json(value: object) -> str:
-    """Return the SHA-256, in hex, of a value's canonical JSON."""
+    """SHA-256 (hex) of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def digest_file(path: Path) -> str:
-    """Return the SHA-256, in hex, of a file's content."""
+    """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file atomically, by temporary file and rename. Missing folders are created."""
+    """Write a file by temporary file and rename: a reader sees the old bytes or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        Path(name).chmod(0o644)  # mkstemp creates private files (0600)
+        Path(name).chmod(0o644)  # mkstemp's 0600 is for secrets
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -52,22 +48,19 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
-    """Create a folder atomically: yield a temporary one and rename it when the block succeeds.
+    """A folder that appears under its final name when the block ends without an error.
 
     Args:
-        final: path of the new folder; an existing folder is replaced.
-        building_in: parent of the temporary folder, on the same file system; default: the parent
-            of ``final``.
-
-    Yields:
-        The temporary folder, to be filled by the block. If the block raises, it is deleted.
+        final: its name; an older folder of that name is replaced.
+        building_in: where the block's temporary folder is, on the same file system; default
+            beside the final one.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
     try:
-        building.chmod(0o755)  # mkdtemp creates private folders (0700)
+        building.chmod(0o755)  # mkdtemp's 0700 is for secrets
         yield building
-        if final.exists():  # rename, not delete: a folder under its final name is always complete
+        if final.exists():  # moved away first: under its name a folder is whole or not there
             final.rename(building.with_name(f"{building.name}-old"))
         building.rename(final)
     finally:
@@ -76,32 +69,27 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
 
 
 def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
-    """Read a JSON file of limited size.
-
-    Args:
-        path: the file.
-        limit: the maximum size in bytes.
-        error: the exception to raise.
+    """Read a JSON file of bounded size.
 
     Raises:
-        error: the file is missing, too large or not valid JSON (NaN and infinity are not valid);
-            the message names the file.
+        error: the file is missing, too large or not JSON (NaN and infinities are not); the
+            message names it.
     """
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
-    except OSError as cause:
-        raise error(f"cannot read {path}: {cause.strerror}") from None
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror}") from None
     if len(data) > limit:
         raise error(f"{path} is larger than {limit} bytes")
     try:
         return json.loads(data.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError) as cause:
-        raise error(f"{path} is not valid JSON: {cause}") from None
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is not valid JSON: {problem}") from None
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is not a valid number in JSON")
+        raise ValueError(f"{text} is not a number that JSON can hold")
     return value

@@ -113,7 +113,7 @@ def naive_pcv(source, target, run, repeats):
     return gammas
 
 
-def test_it_is_fine_tuning_with_the_mean_gamma(source, target, new_run, tuned, moved):
+def test_it_is_fine_tuning_with_the_mean_gamma(source, target, new_run, tuned, changed):
     before, run = tuned.copy(), new_run(base=tuned)
     model = CalibratedPCV(repeats=2).adapt(source, target, run)
     gammas = naive_pcv(source, target, new_run(), 2)
@@ -124,7 +124,7 @@ def test_it_is_fine_tuning_with_the_mean_gamma(source, target, new_run, tuned, m
     plain = predict(tuned, target.images, run)
     shifted = predict(model, target.images, run)
     torch.testing.assert_close(shifted, plain + gamma * ~target.seen, rtol=1e-4, atol=1e-4)
-    assert not moved(before, tuned)
+    assert not changed(before, tuned)
     assert (run.total_steps, run.sequential_steps) == (24, 12)
     assert run.notes == []
 

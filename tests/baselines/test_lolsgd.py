@@ -48,20 +48,20 @@ def naive_lolsgd(source, target, new_run, naive_fit):
 
 
 def test_it_is_the_mean_of_local_models_round_by_round(
-    source, target, new_run, naive_lolsgd, same, moved
+    source, target, new_run, naive_lolsgd, same, changed
 ):
     method = LOLSGD(local_models=3, local_steps=2, left_out=0.5)
     model = method.adapt(source, target, new_run())
     same(model, naive_lolsgd(rounds=2, local_models=3, local_steps=2, left_out=2))
-    assert moved(source.copy(), model) == set(model.state_dict())
+    assert changed(source.copy(), model) == set(model.state_dict())
 
 
 def test_a_frozen_classifier_does_not_change_by_a_bit(
-    source, target, new_run, naive_lolsgd, same, moved
+    source, target, new_run, naive_lolsgd, same, changed
 ):
     method = LOLSGDFrozenClassifier(local_models=3, local_steps=2, left_out=0.25)
     model = method.adapt(source, target, new_run())
-    assert moved(source.copy(), model) == {k for k in model.state_dict() if k.startswith("backb")}
+    assert changed(source.copy(), model) == {k for k in model.state_dict() if k.startswith("backb")}
     expected = naive_lolsgd(
         rounds=2,
         local_models=3,
@@ -105,7 +105,7 @@ def correlations(weight):
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_combinations_add_their_terms_to_every_local_loss(
-    method, terms, source, target, new_run, naive_lolsgd, same, moved
+    method, terms, source, target, new_run, naive_lolsgd, same, changed
 ):
     settings = {"local_models": 3, "local_steps": 2, "left_out": 0.5}
     model = replace(method, **settings).adapt(source, target, new_run())
@@ -120,7 +120,7 @@ def test_combinations_add_their_terms_to_every_local_loss(
     )
     same(model, expected)
     plain = LOLSGD(**settings).adapt(source, target, new_run())
-    assert moved(plain, model) >= {"head.weight", "head.bias"}
+    assert changed(plain, model) >= {"head.weight", "head.bias"}
 
 
 @pytest.mark.parametrize(
@@ -132,21 +132,21 @@ def test_combinations_add_their_terms_to_every_local_loss(
     ],
     ids=lambda method: method.name,
 )
-def test_combinations_at_weight_0_are_lolsgd(method, source, target, new_run, moved):
+def test_combinations_at_weight_0_are_lolsgd(method, source, target, new_run, changed):
     settings = {"local_models": 3, "local_steps": 2}
     model = replace(method, **settings).adapt(source, target, new_run())
-    assert not moved(model, LOLSGD(**settings).adapt(source, target, new_run()))
+    assert not changed(model, LOLSGD(**settings).adapt(source, target, new_run()))
 
 
 def test_one_local_model_in_one_round_is_plain_sgd_without_its_left_out_classes(
-    source, target, new_run, moved
+    source, target, new_run, changed
 ):
     method = LOLSGD(local_models=1, local_steps=12, left_out=0.5)
     model = method.adapt(source, target, new_run())
     run = new_run()
     order = torch.randperm(4, generator=run.stream("method")).tolist()
     kept = target.only([SEEN[i] for i in order[2:]])
-    assert not moved(model, fit(source.copy(), kept, run, rate=lambda step: 1.0))
+    assert not changed(model, fit(source.copy(), kept, run, rate=lambda step: 1.0))
 
 
 @dataclass(frozen=True)

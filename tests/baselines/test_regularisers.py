@@ -73,8 +73,8 @@ class TestL2SP:
 
         assert distance(model) < 0.7 * distance(tuned)
 
-    def test_at_weight_0_it_is_finetune(self, source, target, new_run, tuned, moved):
-        assert not moved(L2SP(alpha=0.0, beta=0.0).adapt(source, target, new_run()), tuned)
+    def test_at_weight_0_it_is_finetune(self, source, target, new_run, tuned, changed):
+        assert not changed(L2SP(alpha=0.0, beta=0.0).adapt(source, target, new_run()), tuned)
 
 
 class TestEWC:
@@ -116,8 +116,8 @@ class TestEWC:
         with pytest.raises(ValueError, match="fisher_samples is 0; it must be at least 1"):
             EWC(fisher_samples=0)
 
-    def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, moved):
-        assert not moved(EWC(weight=0.0).adapt(source, target, new_run()), tuned)
+    def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, changed):
+        assert not changed(EWC(weight=0.0).adapt(source, target, new_run()), tuned)
 
     def test_training_adds_the_papers_penalty(self, source, target, new_run, naive_fit, same):
         """It is lambda / 2 sum_i F_i (theta_i - theta_S,i)^2, with F divided by its maximum."""
@@ -201,8 +201,8 @@ class TestLDIFS:
             distances = [(m.features(images) - start).square().sum() for m in (model, tuned)]
         assert distances[0] < 0.8 * distances[1]
 
-    def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, moved):
-        assert not moved(LDIFS(weight=0.0).adapt(source, target, new_run()), tuned)
+    def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, changed):
+        assert not changed(LDIFS(weight=0.0).adapt(source, target, new_run()), tuned)
 
 
 class TestFeatureRank:
@@ -232,8 +232,8 @@ class TestFeatureRank:
         constant = penalty(Features(torch.ones(64, d)))
         assert constant.item() == 0
 
-    def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, moved):
-        assert not moved(FeatureRank(weight=0.0).adapt(source, target, new_run()), tuned)
+    def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, changed):
+        assert not changed(FeatureRank(weight=0.0).adapt(source, target, new_run()), tuned)
 
     def test_training_lowers_it(self, source, target, new_run, images, tuned):
         model = FeatureRank(weight=20.0).adapt(source, target, new_run())

@@ -95,9 +95,9 @@ class TestSWA:
         with pytest.raises(ValueError, match="lie between 0 and 1, and epochs must be positive"):
             SWA(**settings)
 
-    def test_a_constant_model_does_not_change(self, source, target, new_run, moved):
+    def test_a_constant_model_does_not_change(self, source, target, new_run, changed):
         model = SWA().adapt(source, target, new_run(head_lr=0.0, backbone_lr=0.0))
-        assert all("running" in n or "num_batches" in n for n in moved(source.copy(), model))
+        assert all("running" in n or "num_batches" in n for n in changed(source.copy(), model))
 
 
 def naive_valley(losses, converged, tolerated, ratio):
