@@ -59,7 +59,7 @@ class Calibrated(nn.Module):
         self.register_buffer("shift", gamma * columns.to(torch.float32))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, C) of prepared images (N, 3, H, W)."""
+        """Return logits (N, C) of transformed images (N, 3, H, W)."""
         logits: Tensor = self.model(images) + self.shift
         return logits
 

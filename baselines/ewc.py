@@ -61,7 +61,7 @@ def fisher_diagonal(
 
     Args:
         model: the classifier; it is put into evaluation mode.
-        images: prepared images, float32 (N, 3, H, W).
+        images: transformed images, float32 (N, 3, H, W).
         generator: a generator on the CPU, for the labels.
 
     Returns:

@@ -60,7 +60,7 @@ class NearestMean(nn.Module):
         self.register_buffer("means", means)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return cosines (N, C) of prepared images (N, 3, H, W)."""
+        """Return cosines (N, C) of transformed images (N, 3, H, W)."""
         cosines = F.normalize(self.model.features(images), dim=1) @ self.means.T
         return cosines.masked_fill(~self.means.any(dim=1), NO_IMAGES)
 

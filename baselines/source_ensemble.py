@@ -38,6 +38,6 @@ class Ensemble(nn.Module):
         self.models = nn.ModuleList(models)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return log-probabilities (N, C) of prepared images (N, 3, H, W)."""
+        """Return log-probabilities (N, C) of transformed images (N, 3, H, W)."""
         log_probabilities = torch.stack([model(images).log_softmax(dim=1) for model in self.models])
         return log_probabilities.logsumexp(dim=0) - math.log(len(self.models))

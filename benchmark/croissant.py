@@ -1,7 +1,7 @@
-"""A manifest as Croissant metadata: JSON-LD that dataset search engines and loaders read.
+"""Export a manifest as Croissant metadata: JSON-LD that data set search engines and loaders read.
 
-The format is Croissant 1.0 (http://mlcommons.org/croissant/1.0): the version that every tool for
-Croissant reads; nothing here needs 1.1.
+The format is Croissant 1.0 (http://mlcommons.org/croissant/1.0), which every Croissant tool reads;
+nothing here needs 1.1.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
     """Describe a manifest in Croissant 1.0.
 
     Files are named relative to the manifest's folder. Record sets: ``images`` (a record for each
-    row of ``images.parquet``, with the picture where it is embedded), ``classes`` and ``tasks``
-    (with their records inside), and ``splits``. Mirrors of the images are described where the
-    manifest has their SHA-256; Croissant wants a checksum of every file.
+    row of ``images.parquet``, with the picture if it is embedded), ``classes``, ``tasks`` and
+    ``splits`` (with their records inline). Mirrors are described if the manifest has their
+    SHA-256, since Croissant requires a checksum for every file.
     """
     document = manifest.document
     citation = document["citation"].strip()
@@ -103,33 +103,33 @@ def croissant(manifest: Manifest) -> dict[str, Any]:
 
 
 def croissant_text(manifest: Manifest) -> str:
-    """The metadata of :func:`croissant` as it is kept in ``croissant.json``."""
+    """The content of ``croissant.json``: :func:`croissant` as JSON text."""
     return json.dumps(croissant(manifest), indent=2, ensure_ascii=False) + "\n"
 
 
 def _semantic(version: str) -> str:
-    """``1.0`` as ``1.0.0``: the form that Croissant wants (semantic versioning 2.0.0)."""
+    """``1.0`` as ``1.0.0``: Croissant requires semantic versioning 2.0.0."""
     numbers, plus, build = version.partition("+")
     return numbers + ".0" * max(0, 2 - numbers.count(".")) + plus + build
 
 
 def _creators(bibtex: str) -> list[dict[str, str]]:
-    """The authors of a BibTeX entry; an author in braces of its own is an organization."""
-    found = re.search(r"\bauthor\s*=\s*\{", bibtex)
-    if not found:
+    """The authors of a BibTeX entry; an author enclosed in braces is an organization."""
+    field = re.search(r"\bauthor\s*=\s*\{", bibtex)
+    if not field:
         return []
-    depth, end = 1, found.end()
+    depth, end = 1, field.end()
     while end < len(bibtex) and depth:
         depth += {"{": 1, "}": -1}.get(bibtex[end], 0)
         end += 1
-    authors = re.split(r"\s+and\s+", " ".join(bibtex[found.end() : end - 1].split()))
+    authors = re.split(r"\s+and\s+", " ".join(bibtex[field.end() : end - 1].split()))
     creators = []
     for author in filter(None, authors):
         if author.startswith("{"):
             creators.append({"@type": "sc:Organization", "name": author.strip("{}")})
         else:
-            family, _, given = author.partition(",")
-            name = f"{given.strip()} {family.strip()}".strip()
+            family, _, first_names = author.partition(",")
+            name = f"{first_names.strip()} {family.strip()}".strip()
             creators.append({"@type": "sc:Person", "name": name})
     return creators
 
@@ -208,7 +208,7 @@ def _images(manifest: Manifest) -> dict[str, Any]:
 
 
 def _inline(name: str, what: str, key: str, fields: list[Any], data: list[Any]) -> dict[str, Any]:
-    """A record set that holds its records itself."""
+    """A record set with its records inline."""
     data = [{f"{name}/{k}": v for k, v in record.items()} for record in data]
     return {
         "@type": "cr:RecordSet",

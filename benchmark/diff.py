@@ -1,4 +1,4 @@
-"""What changed between two manifests, in the terms that a user thinks in."""
+"""Compare two manifests: what was added, removed or changed, by image, class and task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from benchmark.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest
 
 EXAMPLES = 5
-# Column of images.parquet -> what it is called when it differs for the same image_id.
+# Column of images.parquet -> name of the change when the value differs for the same image_id.
 _CHANGES = {
     "split": "moved_between_splits",
     "class": "relabelled",
@@ -23,19 +23,19 @@ assert {"image_id", *_CHANGES} == {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
 
 
 def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
-    """Compare two manifests; images are the same if their ``image_id`` is.
+    """Compare two manifests; images are matched by ``image_id``.
 
     Everything that a digest covers is compared: the result is ``equal`` exactly if all lists are
     empty, all counts 0 and all flags false.
 
     Returns:
-        What can be written as JSON:
+        A value that can be written as JSON:
 
-        - ``a``, ``b``: ``manifest`` and ``digest``; ``equal``: whether the digests are.
-        - ``document``: ``{"key", "a", "b"}`` for each other value of ``manifest.toml`` (None
-          where there is none), keys joined by dots.
-        - ``classes``: ``added``, ``removed`` (names), ``reordered``: whether those in both stand
-          in another order.
+        - ``a``, ``b``: ``manifest`` and ``digest``; ``equal``: whether the digests are equal.
+        - ``document``: ``{"key", "a", "b"}`` for each value of ``manifest.toml`` that differs
+          (None if it is absent), keys joined by dots.
+        - ``classes``: ``added``, ``removed`` (names), ``reordered``: whether the common classes
+          are in another order.
         - ``images``: for ``added``, ``removed``, ``moved_between_splits``, ``relabelled``, ...:
           ``count`` and ``first`` offenders, by ``image_id``; ``columns_added`` and
           ``columns_removed``.
@@ -64,14 +64,14 @@ def _names(a: Sequence[str], b: Sequence[str]) -> dict[str, Any]:
 
 
 def _document(a: Manifest, b: Manifest) -> list[dict[str, Any]]:
-    """Differences of the document apart from classes and tasks; domains go by their names."""
+    """Differences of the document except classes and tasks; domains are matched by name."""
 
-    def plain(manifest: Manifest) -> dict[str, Any]:
+    def by_name(manifest: Manifest) -> dict[str, Any]:
         document = {k: v for k, v in manifest.document.items() if k not in ("classes", "tasks")}
         domains = {entry["name"]: entry for entry in document.pop("domains")}
         return document | {"domains": list(domains), "domain": domains}
 
-    return _values(plain(a), plain(b))
+    return _values(by_name(a), by_name(b))
 
 
 def _values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ def _values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {"key": key, "a": one.get(key), "b": other.get(key)}
         for key in sorted(one.keys() | other.keys())
-        # Compared as the digest sees them: 1, 1.0 and true are three values.
+        # As in the digest, 1, 1.0 and true are three different values.
         if json.dumps(one.get(key), sort_keys=True) != json.dumps(other.get(key), sort_keys=True)
     ]
 
@@ -123,7 +123,7 @@ def _first(row: tuple[str, Any, Any]) -> str:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None  # pandas has NaN where there is none
+    return value if isinstance(value, str) else None  # pandas holds NaN for an absent value
 
 
 def _offenders(items: Sequence[Any]) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""Recipes: a manifest made from a metadata file that the user has, such as ``iwildcam@1.0``.
+"""Expand a recipe such as ``iwildcam@1.0`` into a manifest with the user's metadata file.
 
-A recipe is ``recipe.toml`` with the classes and locations of its data set beside it. Expanded
-against a metadata file it becomes a manifest like any other, and rows carry that one's digest.
+A recipe is ``recipe.toml`` plus the classes and locations of its data set. Its expansion is a
+manifest like any other, and result rows carry the digest of the expansion.
 
-The rule. The source is the images of the split ``train``. A candidate for a task is a location of
-the split ``test``. Its days are the dates that have images, D of them; a sequence belongs to the
-day of its first image, so that no burst straddles the cut; the adaptation set is the sequences of
-the first floor(D/2) days, the test set is the rest. Seen are the classes of the adaptation set.
-Missing are those classes of the test set that the source has and the adaptation set lacks. Test
-images of other classes are in neither group. A location is a task if all of these are large enough.
-No torch.
+The rule: the source is the images of the split ``train``. Every location of the split ``test`` is
+a candidate for a task. Its days are the D dates that have images; a sequence belongs to the day of
+its first image, so that no burst straddles the cut. The adaptation set is the sequences of the
+first floor(D/2) days, the test set is the rest. Seen classes are those of the adaptation set.
+Missing classes are those of the test set that are in the source and not in the adaptation set.
+Test images of other classes are in neither group. A location becomes a task if all of these sets
+are large enough. No torch.
 """
 
 from __future__ import annotations
@@ -44,20 +44,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_METADATA_BYTES = 256 << 20  # the published file has 203,029 rows of about 200 bytes
-# What the rule needs of metadata.csv; it has more columns, which are not read.
-COLUMNS = ("split", "location_remapped", "seq_id", "y", "category_id", "datetime", "filename",
-           "image_id")  # fmt: skip
+# The columns of metadata.csv that the rule needs; others are not read.
+COLUMNS = (
+    "split",
+    "location_remapped",
+    "seq_id",
+    "y",
+    "category_id",
+    "datetime",
+    "filename",
+    "image_id",
+)
 SOURCE_DOMAIN = "train"
-IMAGE_FOLDER = "train"  # the folder of all images in the archive, whatever their split
+IMAGE_FOLDER = "train"  # the archive keeps the images of all splits in this folder
 _NOT_A_VALUE = ["", "nan", "nat", "none", "null", "n/a", "na", "<na>"]
 _WHOLE = r"^[0-9]{1,9}$"
-_PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?$"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Values of the column ``split`` that the rule is about, and what makes a location a task."""
+    """The values of the column ``split`` that the rule uses, and the sizes that a task needs."""
 
     source_train: str
     source_test: str
@@ -74,7 +82,7 @@ class Recipe:
 
     Attributes:
         reference: ``name@version``.
-        document: what ``recipe.toml`` says.
+        document: the content of ``recipe.toml``.
         classes: class names in the order of ``y``; ``categories``: their category ids.
         splits: the splits that the images of each location may have.
     """
@@ -92,7 +100,7 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of what the recipe and the two files beside it say."""
+        """SHA-256 (hex) of the content of the recipe and of the two files beside it."""
         locations = sorted(self.splits.items())
         return digest_json([self.document, self.classes, self.categories, locations])
 
@@ -103,7 +111,7 @@ class Metadata:
 
     Attributes:
         published: whether it is the file that the recipe names by its MD5.
-        digest: SHA-256 (hex) of the rows, whatever their order in the file.
+        digest: SHA-256 (hex) of the rows, independent of their order in the file.
         split, seq_id, filename, image_id, datetime: text.
         location, y: whole numbers; ``time``: microseconds; ``date``: days.
     """
@@ -123,14 +131,14 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Location:
-    """What the rule makes of one location.
+    """One candidate location under the rule.
 
     Attributes:
         location: its remapped number; ``days``: dates that have images.
         adaptation, test: images of the two sets.
         test_seen, test_missing, excluded: test images of seen, missing and all other classes.
         seen, missing: class names in the order of the manifest.
-        left_out: why it is no task; empty if it is one.
+        left_out: reasons why it is not a task; empty if it is one.
     """
 
     location: int
@@ -152,10 +160,10 @@ class Location:
 
 @dataclass(frozen=True, eq=False)
 class Expansion:
-    """A manifest that was not written yet.
+    """A manifest that has not been written yet.
 
     Attributes:
-        document: what becomes ``manifest.toml``; ``images``: what becomes ``images.parquet``.
+        document: content of ``manifest.toml``; ``images``: content of ``images.parquet``.
         locations: every candidate, in order.
         suite: the grid of all its tasks.
     """
@@ -167,7 +175,7 @@ class Expansion:
 
     @property
     def home(self) -> Path:
-        """Where :func:`benchmark.manifest.load_manifest` finds it."""
+        """The folder where :func:`benchmark.manifest.load_manifest` looks for it."""
         document = self.document
         return data_folder() / "manifests" / str(document["name"]) / str(document["version"])
 
@@ -176,7 +184,7 @@ def load_recipe(reference: str) -> Recipe:
     """Read a recipe by reference, such as ``iwildcam@1.0``.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no such recipe.
     """
     known = published_recipes()
     if reference not in known:
@@ -206,20 +214,20 @@ def read_metadata(path: Path, recipe: Recipe, *, allow_unknown: bool = False) ->
     Args:
         path: of the CSV file.
         recipe: whose classes, locations and splits it must have.
-        allow_unknown: accept a file of another MD5 than the recipe's.
+        allow_unknown: accept a file whose MD5 differs from the recipe's.
 
     Raises:
-        DataError: it is not such a file; the message names the first offenders.
+        DataError: the file breaks a rule; the message names the first offenders.
     """
     content = _read_bytes(path)
     _check_header(content, path)
     expected = recipe.document["metadata"]["md5"]
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected and not allow_unknown:
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 != expected and not allow_unknown:
         raise DataError(
-            f"{path} has MD5 {found}, not {expected}: it is not the metadata.csv that "
-            f"{recipe.reference} is made from; get that one, or add --allow-unknown-metadata to "
-            "make a version of its own from this file"
+            f"{path} has MD5 {md5}, not {expected}: it is not the metadata.csv that "
+            f"{recipe.reference} was written for; get that file, or add --allow-unknown-metadata "
+            "to expand this one as a separate version"
         )
     table = _parse(content, path)
     _check_cells(table, recipe, path)
@@ -231,7 +239,7 @@ def read_metadata(path: Path, recipe: Recipe, *, allow_unknown: bool = False) ->
         state.update("\n".join(text[name]).encode())
     time = np.array(text["datetime"], dtype="datetime64[us]")
     return Metadata(
-        published=found == expected,
+        published=md5 == expected,
         digest=state.hexdigest(),
         location=np.array(text["location_remapped"], dtype=np.int64),
         y=np.array(text["y"], dtype=np.int64),
@@ -245,7 +253,7 @@ def read_metadata(path: Path, recipe: Recipe, *, allow_unknown: bool = False) ->
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The whole file, once: what is checked is what is parsed."""
+    """Read the file once, so that the bytes that are checked are the bytes that are parsed."""
     if not path.is_file():  # a pipe or a device may have no end
         raise DataError(f"{path} is not a file; give the metadata.csv of the data set")
     try:
@@ -267,19 +275,19 @@ def _check_header(content: bytes, path: Path) -> None:
         names = next(csv.reader([line[:10_000].decode("utf-8-sig").strip()]), [])
     except (UnicodeDecodeError, csv.Error):
         raise DataError(f"{path} is not a CSV file: its first line is not text") from None
-    if lacking := [name for name in COLUMNS if name not in names]:
+    if absent := [name for name in COLUMNS if name not in names]:
         raise DataError(
-            f"{path} lacks the columns {first(lacking, len(COLUMNS))}; "
+            f"{path} is missing the columns {first(absent, len(COLUMNS))}; "
             "give the metadata.csv of the data set, with its header"
         )
     if repeated := [name for name in COLUMNS if names.count(name) > 1]:
-        raise DataError(f"{path} has more than one column {first(repeated)}")
+        raise DataError(f"{path} has more than one column named {first(repeated)}")
     if not rows[:10_000].strip():
-        raise DataError(f"{path} has a header and no rows; get the whole file")
+        raise DataError(f"{path} has a header but no rows; get the complete file")
 
 
 def _parse(content: bytes, path: Path) -> pa.Table:
-    """The columns as text."""
+    """Parse the columns as text."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
@@ -295,7 +303,7 @@ def _parse(content: bytes, path: Path) -> pa.Table:
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(
-            f"{path} is not a CSV file with the same columns everywhere: {reason}"
+            f"{path} is not a CSV file with the same columns in every row: {reason}"
         ) from None
     if table.num_rows > MAX_IMAGES:
         raise DataError(f"{path} has {table.num_rows} rows; at most {MAX_IMAGES} can be expanded")
@@ -323,26 +331,27 @@ def _check_cells(table: pa.Table, recipe: Recipe, path: Path) -> None:
         empty = pc.is_in(lower, value_set=pa.array(_NOT_A_VALUE))
         check(name, pc.invert(empty), "is empty")
     splits = sorted({split for allowed in recipe.splits.values() for split in allowed})
-    check("split", known("split", splits), f"is none of {', '.join(splits)}")
+    check("split", known("split", splits), f"is not one of {', '.join(splits)}")
     for name in ("location_remapped", "y", "category_id"):
         check(name, pc.match_substring_regex(table[name], _WHOLE), "is not a whole number")
     for name in ("seq_id", "filename", "image_id"):
-        check(name, pc.match_substring_regex(table[name], _PLAIN_NAME), "is not a plain name")
-    check("location_remapped", known("location_remapped", [str(n) for n in recipe.splits]),
-          "is not a location of the data set")  # fmt: skip
-    check("y", known("y", [str(y) for y in range(len(recipe.classes))]),
-          f"is not a class from 0 to {len(recipe.classes) - 1}")  # fmt: skip
+        check(name, pc.match_substring_regex(table[name], _FILE_NAME), "is not a file name")
+    locations = known("location_remapped", [str(number) for number in recipe.splits])
+    check("location_remapped", locations, "is not a location of the data set")
+    classes = known("y", [str(y) for y in range(len(recipe.classes))])
+    check("y", classes, f"is not a class from 0 to {len(recipe.classes) - 1}")
     _check_pairs(table, recipe, path)
-    check("datetime", pc.match_substring_regex(table["datetime"], _TIME),
-          "is not a time such as 2013-06-05 05:44:19.000")  # fmt: skip
+    times = pc.match_substring_regex(table["datetime"], _TIME)
+    check("datetime", times, "is not a time such as 2013-06-05 05:44:19.000")
     dates = pc.utf8_slice_codeunits(table["datetime"], 0, 10)
     real = [date for date in dates.unique().to_pylist() if _is_date(date)]
-    check("datetime", pc.is_in(dates, value_set=pa.array(real, pa.string())), "is no date")
+    valid = pc.is_in(dates, value_set=pa.array(real, pa.string()))
+    check("datetime", valid, "is not a calendar date")
     for name in ("image_id", "filename"):
         counts = pc.value_counts(table[name])
         if len(counts) < table.num_rows:
-            twice = [entry["values"] for entry in counts.to_pylist() if entry["counts"] > 1]
-            raise DataError(f"{path}: column {name} has a value more than once: {first(twice)}")
+            repeated = [entry["values"] for entry in counts.to_pylist() if entry["counts"] > 1]
+            raise DataError(f"{path}: column {name} repeats a value: {first(repeated)}")
 
 
 def _is_date(text: str) -> bool:
@@ -354,7 +363,7 @@ def _is_date(text: str) -> bool:
 
 
 def _check_pairs(table: pa.Table, recipe: Recipe, path: Path) -> None:
-    """A location has images of its splits only, and a class has one category."""
+    """Each location has images of its own splits only, and each class has one category."""
     splits = table.group_by(["location_remapped", "split"]).aggregate([]).to_pylist()
     wrong = sorted(
         (int(row["location_remapped"]), row["split"])
@@ -364,18 +373,18 @@ def _check_pairs(table: pa.Table, recipe: Recipe, path: Path) -> None:
     if wrong:
         location, split = wrong[0]
         raise DataError(
-            f"{path}: location {location} has images of the split {split!r}, but it is one of "
+            f"{path}: location {location} has images of the split {split!r}, but it belongs to "
             f"{', '.join(recipe.splits[location])} ({len(wrong)} such locations and splits); "
-            "this is another version of the data set"
+            "this is another version of the data set, get the one that the recipe names"
         )
     classes = table.group_by(["y", "category_id"]).aggregate([]).to_pylist()
     pairs = sorted((int(row["y"]), int(row["category_id"])) for row in classes)
     if bad := [(y, category) for y, category in pairs if recipe.categories[y] != category]:
         y, category = bad[0]
         raise DataError(
-            f"{path}: class {y} has category_id {category}, but {recipe.classes[y]!r} is "
+            f"{path}: class {y} has category_id {category}, but {recipe.classes[y]!r} has "
             f"{recipe.categories[y]} ({len(bad)} such classes); this is another version of the "
-            "data set"
+            "data set, get the one that the recipe names"
         )
 
 
@@ -386,12 +395,12 @@ def expand(recipe: Recipe, metadata: Metadata) -> Expansion:
     """Apply the rule of a recipe to a metadata file.
 
     Raises:
-        ManifestError: no location is a task, or the source has no image.
+        ManifestError: no location qualifies as a task, or the source has no images.
     """
     rule = recipe.rule
     is_source = metadata.split == rule.source_train
     if not is_source.any():
-        raise ManifestError(f"the metadata has no image of the split {rule.source_train!r}")
+        raise ManifestError(f"the metadata has no images of the split {rule.source_train!r}")
     known = np.bincount(metadata.y[is_source], minlength=len(recipe.classes)) > 0
     domain = np.full(len(metadata.y), "", dtype=object)
     split = np.where(metadata.split == rule.source_test, "test", "train").astype(object)
@@ -401,16 +410,20 @@ def expand(recipe: Recipe, metadata: Metadata) -> Expansion:
     locations = []
     for number in candidates:
         rows = rows_of.get(number, np.array([], dtype=np.intp))
-        days, adapts = _first_half(metadata, rows)
-        location = _location(number, days, adapts, metadata.y[rows], known, recipe)
+        days, adaptation = _first_half(metadata, rows)
+        location = _location(number, days, adaptation, metadata.y[rows], known, recipe)
         locations.append(location)
         if not location.left_out:
             domain[rows] = location.name
-            split[rows] = np.where(adapts, "train", "test")
+            split[rows] = np.where(adaptation, "train", "test")
     tasks = [location for location in locations if not location.left_out]
     if not tasks:
-        reasons = "; ".join(f"{at.name}: {', '.join(at.left_out)}" for at in locations[:5])
-        raise ManifestError(f"none of {len(locations)} locations is a task ({reasons}; ...)")
+        reasons = "; ".join(
+            f"{location.name}: {', '.join(location.left_out)}" for location in locations[:5]
+        )
+        raise ManifestError(
+            f"none of {len(locations)} locations qualifies as a task ({reasons}; ...)"
+        )
     return Expansion(
         _document(recipe, metadata, tasks),
         _images(recipe, metadata, domain, split),
@@ -428,7 +441,7 @@ def _rows_of(location: NDArray[np.int64], wanted: NDArray[np.bool_]) -> dict[int
 
 
 def _first_half(metadata: Metadata, rows: NDArray[np.intp]) -> tuple[int, NDArray[np.bool_]]:
-    """The days of a location, and which of its images are of the first half of them."""
+    """The number of days of a location, and a mask of its images in the first half of them."""
     if not rows.size:
         return 0, np.zeros(0, dtype=np.bool_)
     days = np.unique(metadata.date[rows])
@@ -442,18 +455,18 @@ def _first_half(metadata: Metadata, rows: NDArray[np.intp]) -> tuple[int, NDArra
 def _location(
     number: int,
     days: int,
-    adapts: NDArray[np.bool_],
+    adaptation: NDArray[np.bool_],
     y: NDArray[np.int64],
     known: NDArray[np.bool_],
     recipe: Recipe,
 ) -> Location:
     rule, count = recipe.rule, len(recipe.classes)
-    test = np.bincount(y[~adapts], minlength=count)
-    seen = np.bincount(y[adapts], minlength=count) > 0
+    test = np.bincount(y[~adaptation], minlength=count)
+    seen = np.bincount(y[adaptation], minlength=count) > 0
     missing = (test > 0) & known & ~seen
     largest = int(test[missing].max(initial=0))
     needs = (
-        (int(adapts.sum()), rule.min_adaptation_images, "adaptation images"),
+        (int(adaptation.sum()), rule.min_adaptation_images, "adaptation images"),
         (int(test.sum()), rule.min_test_images, "test images"),
         (int(test[seen].sum()), rule.min_seen_test_images, "seen test images"),
         (largest, rule.min_missing_test_images, "test images of any missing class"),
@@ -465,7 +478,7 @@ def _location(
     return Location(
         location=number,
         days=days,
-        adaptation=int(adapts.sum()),
+        adaptation=int(adaptation.sum()),
         test=int(test.sum()),
         test_seen=int(test[seen].sum()),
         test_missing=int(test[missing].sum()),
@@ -528,10 +541,11 @@ def _images(
 def _suite(recipe: Recipe, tasks: Sequence[Location]) -> dict[str, Any]:
     return {
         "title": recipe.document["title"],
-        "manifest": ".",  # the folder that the suite is in
+        "manifest": ".",  # the folder of the suite's file
         "tasks": [task.name for task in tasks],
         **recipe.document["suite"],
-        "methods": ALL,  # the list of iwildcam@1.0 is part of its digest, and stays as it was
+        # The list in the recipe of iwildcam@1.0 is part of its pinned digest and cannot change.
+        "methods": ALL,
     }
 
 
@@ -539,13 +553,13 @@ def _suite(recipe: Recipe, tasks: Sequence[Location]) -> dict[str, Any]:
 
 
 def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifest:
-    """Write an expansion as a manifest that has passed every check, or write nothing.
+    """Write an expansion as a manifest that passes every check, or write nothing.
 
     Args:
         expansion: what to write: ``manifest.toml``, ``images.parquet`` and a suite of all tasks,
             ``<name>.toml``.
-        folder: where to; default its :attr:`Expansion.home`. It appears whole, and takes the
-            place of an earlier expansion.
+        folder: the destination; default :attr:`Expansion.home`. It appears whole and replaces an
+            earlier expansion.
 
     Raises:
         UsageError: the folder holds something else.
@@ -559,8 +573,9 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
     try:
         with new_folder(folder) as building:
             text = (
-                f"# Made by `htbench manifest expand {expansion.document['expansion']['recipe']}`; "
-                "its digest is of what it says.\n\n"
+                "# Written by `htbench manifest expand "
+                f"{expansion.document['expansion']['recipe']}`; its digest covers its values, not "
+                "this comment.\n\n"
             )
             (building / "manifest.toml").write_text(text + toml(expansion.document), "utf-8")
             pq.write_table(expansion.images, building / "images.parquet", compression="zstd")
@@ -573,7 +588,7 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
 
 
 def _check_free(folder: Path, ours: set[str]) -> None:
-    """An earlier expansion may be replaced; anything else is somebody's."""
+    """Allow an earlier expansion to be replaced, and nothing else."""
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -20,32 +20,32 @@ import numpy as np
 
 from benchmark.errors import ManifestError, first
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.networks import TIMM
+from benchmark.networks import network_label
+from benchmark.registry import builtin_methods
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
     from numpy.typing import NDArray
 
 FORMAT = 1
 MAX_TOML_BYTES = 4 << 20
 MAX_TOML_DEPTH = 16
-MAX_IMAGES = 5_000_000  # far above any benchmark here; a bound on what a stranger's file may cost
+MAX_IMAGES = 5_000_000  # far above any benchmark here; bounds the cost of an untrusted file
 SPLITS = ("train", "test")
-ALL = "all"  # in a suite's place of methods: all that this suite brings with it
+ALL = "all"  # in place of a list of methods: every method that ships with the suite
 # Where the pixels are: in images.parquet itself, or in files that the user has.
 IMAGE_SOURCES = ("embedded", "folder")
 STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest says so
 REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
 OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
-RECIPE_FILE = "recipe.toml"  # in the place of manifest.toml: see benchmark.expand
+RECIPE_FILE = "recipe.toml"  # instead of manifest.toml: see benchmark.expand
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# What makes a path leave the root, or has a second way of writing, on some system.
-_NOT_PLAIN_PATH = r"[\\:]|^/|/$|//|(^|/)\.\.?(/|$)"
+# Patterns that leave the root or have two spellings on some operating system.
+_NOT_CANONICAL_PATH = r"[\\:]|^/|/$|//|(^|/)\.\.?(/|$)"
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # text may have tabs and line breaks
 
 
@@ -63,7 +63,7 @@ class Task:
 
     Attributes:
         missing: the missing classes, where the task names them. Every other class is then in
-            neither group: its test images are predicted, but left out of all metrics. None:
+            neither group: its test images are predicted but excluded from all metrics. None:
             every class that is not seen is missing.
     """
 
@@ -108,10 +108,10 @@ class Manifest:
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """The network: ``[model]`` of the manifest, or what a user has put in its place.
+        """The network: ``[model]`` of the manifest, or the one that a user chose instead.
 
-        The digest stays that of the manifest, for splits, tasks and recipes do; what is computed
-        with another network has keys, source models and tables of its own.
+        The digest stays that of the manifest, because splits, tasks and recipes do not change.
+        Results of another network have their own keys, source models and tables.
         """
         return self.other_model or self.document["model"]
 
@@ -121,7 +121,7 @@ class Manifest:
 
     @property
     def model_option(self) -> str:
-        """What a command takes to mean this network: `` --model NAME``, or nothing."""
+        """The option that selects this network: `` --model NAME``, or an empty string."""
         return f" --model {network_label(self.model)}" if self.other_model is not None else ""
 
     @property
@@ -131,7 +131,7 @@ class Manifest:
 
     @property
     def input_size(self) -> int:
-        """Side of a prepared image in pixels, which is what a network is given."""
+        """Side in pixels of a transformed image, the input of a network."""
         return int(self.document["transforms"].get("size", self.image_size))
 
     @cached_property
@@ -167,7 +167,7 @@ class Manifest:
         """The task of that id.
 
         Raises:
-            ManifestError: there is none; the message lists those that exist.
+            ManifestError: there is no such task; the message lists those that exist.
         """
         for task in self.tasks:
             if task.id == task_id:
@@ -180,10 +180,10 @@ class Manifest:
         return self._mask(task.seen)
 
     def missing_mask(self, task: Task) -> NDArray[np.bool_]:
-        """Whose test images count as missing in a task: bool array of shape (C,).
+        """Classes whose test images count as missing in a task: bool array of shape (C,).
 
-        It is for whoever scores and never for a method, to whom every class that is not seen is
-        missing: a task may have chosen these by what its test images show.
+        For the scorer only. To a method every class that is not seen is missing, because a task
+        may have chosen its missing classes by looking at test images.
         """
         return ~self.seen_mask(task) if task.missing is None else self._mask(task.missing)
 
@@ -194,29 +194,20 @@ class Manifest:
     def samples(self, domains: str | Iterable[str], split: str) -> Samples:
         """Ids and class indices of the images of some domains in one split, sorted by id."""
         wanted = {domains} if isinstance(domains, str) else set(domains)
-        codes = self._codes
+        codes = self.codes
         keep = np.isin(codes["domain"], [i for i, d in enumerate(self.domains) if d.name in wanted])
         keep &= codes["split"] == SPLITS.index(split)
         rows = np.flatnonzero(keep)
-        return Samples(tuple(self._ids[rows].tolist()), codes["class"][rows])
-
-    def task_frame(self, task_id: str, class_order: str = "manifest") -> pd.DataFrame:
-        """The images of a task with their roles: see :func:`benchmark.splits.task_frame`.
-
-        Raises:
-            ManifestError: there is no such task.
-        """
-        from benchmark.splits import task_frame
-
-        return task_frame(self, task_id, class_order)
+        return Samples(tuple(self.ids[rows].tolist()), codes["class"][rows])
 
     @cached_property
-    def _ids(self) -> NDArray[np.object_]:
+    def ids(self) -> NDArray[np.object_]:
+        """The ``image_id`` of every row: object array of shape (N,)."""
         return np.asarray(self.table["image_id"].to_numpy(zero_copy_only=False), dtype=object)
 
     @cached_property
-    def _codes(self) -> dict[str, NDArray[np.int64]]:
-        """Domain, class and split of every row as indices into their lists."""
+    def codes(self) -> dict[str, NDArray[np.int64]]:
+        """Domain, class and split of every row as indices into their lists; -1 if unknown."""
         orders = {
             "domain": [d.name for d in self.domains],
             "class": list(self.classes),
@@ -229,7 +220,7 @@ class Manifest:
 class Suite:
     """A grid that people run by name: tasks of one manifest, methods and seeds.
 
-    In a suite's file ``methods`` may be ``"all"``; here they are named.
+    In a suite's file ``methods`` may be ``"all"``; here they are listed by name.
     """
 
     name: str
@@ -240,34 +231,26 @@ class Suite:
     seeds: tuple[int, ...]
 
 
-def network_label(model: Mapping[str, Any]) -> str:
-    """How ``--model`` writes a ``[model]`` table, such as ``resnet18`` or ``timm/resnet10t``."""
-    name, weights = str(model.get("name")), model.get("weights")
-    if weights is None:
-        return name
-    return f"{TIMM}{weights}" if name.startswith(TIMM) else f"{name}@{weights}"
-
-
 # --- finding ---------------------------------------------------------------------------------
 
 
 def manifest_folders() -> list[Path]:
-    """Where manifests are looked for: those shipped, then those expanded into the data folder."""
+    """Folders to search for manifests: those shipped, then those expanded by the user."""
     return [packaged_manifests(), data_folder() / "manifests"]
 
 
 def published_manifests() -> list[str]:
-    """References (``name@version``) of every manifest that can be found, sorted."""
-    found = {
+    """References (``name@version``) of every manifest in those folders, sorted."""
+    references = {
         f"{path.parent.parent.name}@{path.parent.name}"
         for folder in manifest_folders()
         for path in folder.glob("*/*/manifest.toml")
     }
-    return sorted(found)
+    return sorted(references)
 
 
 def published_recipes() -> list[str]:
-    """References of the recipes that ship: each becomes a manifest with the user's metadata."""
+    """References of the recipes that ship; each expands to a manifest with the user's metadata."""
     return sorted(
         f"{path.parent.parent.name}@{path.parent.name}"
         for path in packaged_manifests().glob(f"*/*/{RECIPE_FILE}")
@@ -281,7 +264,7 @@ def load_manifest(reference: str | Path) -> Manifest:
         reference: ``name@version``, or the path of a folder with ``manifest.toml``.
 
     Raises:
-        ManifestError: it is not found, breaks a rule, or is a recipe that was not expanded.
+        ManifestError: it does not exist, breaks a rule, or is a recipe that was not expanded.
     """
     name, at, version = str(reference).partition("@")
     if at and _NAME.fullmatch(name) and _VERSION.fullmatch(version):
@@ -291,7 +274,7 @@ def load_manifest(reference: str | Path) -> Manifest:
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
                         f"{manifest.root} holds {manifest.reference}, not {reference}; "
-                        "the folder must be named after the manifest"
+                        "rename the folder after the manifest"
                     )
                 return manifest
     elif (Path(reference) / "manifest.toml").is_file():
@@ -302,14 +285,14 @@ def load_manifest(reference: str | Path) -> Manifest:
             Path(reference).resolve() == packaged_manifests().joinpath(*recipe.split("@"))
         ):
             raise ManifestError(
-                f"{recipe} is a recipe, and is expanded with the metadata file that you have of "
-                f"its data set: htbench manifest expand {recipe} --metadata metadata.csv"
+                f"{recipe} is a recipe; expand it with your copy of the data set's metadata "
+                f"file first: htbench manifest expand {recipe} --metadata metadata.csv"
             )
     known = ", ".join(published_manifests()) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
     raise ManifestError(
         f"no manifest {str(reference)!r}; known: {known}. "
-        "Give name@version, or a folder that holds manifest.toml and images.parquet"
+        "Give name@version, or a folder with manifest.toml and images.parquet"
     )
 
 
@@ -317,7 +300,7 @@ def load_suite(name: str) -> Suite:
     """Read a suite by name (``icons``) or from a ``.toml`` file.
 
     Raises:
-        ManifestError: it is not found or breaks a rule.
+        ManifestError: it does not exist or breaks a rule.
     """
     if name.endswith(".toml"):
         path = Path(name)
@@ -337,19 +320,19 @@ def _expanded_suite(name: str) -> Path | None:
     Raises:
         ManifestError: there are several, or the recipe has not been expanded.
     """
-    found = sorted((data_folder() / "manifests" / name).glob(f"*/{name}.toml"))
-    if len(found) > 1:
+    suites = sorted((data_folder() / "manifests" / name).glob(f"*/{name}.toml"))
+    if len(suites) > 1:
         raise ManifestError(
-            f"{name} has been expanded more than once; give the path of one of the suites: "
-            + ", ".join(map(str, found))
+            f"{name} was expanded more than once; give the path of one of its suites: "
+            + ", ".join(map(str, suites))
         )
     recipes = [r for r in published_recipes() if r.partition("@")[0] == name]
-    if recipes and not found:
+    if recipes and not suites:
         raise ManifestError(
-            f"the suite {name} is made when its recipe is expanded: "
+            f"the suite {name} does not exist until its recipe is expanded: "
             f"htbench manifest expand {recipes[-1]} --metadata metadata.csv"
         )
-    return found[0] if found else None
+    return suites[0] if suites else None
 
 
 def known_suites() -> list[str]:
@@ -388,12 +371,13 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def canonical_digest(document: Mapping[str, Any], table: pa.Table) -> str:
-    """SHA-256 (hex) of a manifest's content, whatever wrote its files.
+    """SHA-256 (hex) of a manifest's content, independent of the program that wrote its files.
 
     The form: the parsed TOML as JSON with sorted keys and no spaces, then, for each column of
     ``REQUIRED_COLUMNS + OPTIONAL_COLUMNS`` that exists, its name and its values in the order of
-    ``image_id``, one a line (no value holds a line break, see :func:`read_manifest`). Comments,
-    key order, row order, Parquet encoding and embedded pixels (they have their ``sha256``) are out.
+    ``image_id``, one per line (no value holds a line break, see :func:`read_manifest`). Comments,
+    key order, row order, Parquet encoding and embedded pixels (covered by their ``sha256``) do
+    not count.
     """
     state = hashlib.sha256(b"htbench manifest 1\n")
     state.update(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
@@ -432,28 +416,28 @@ def _read_images(path: Path) -> pa.Table:
         if file.metadata.num_rows > MAX_IMAGES:
             raise ManifestError(f"{path} has more than {MAX_IMAGES} rows")
         names = file.schema_arrow.names
-        if lacking := [c for c in REQUIRED_COLUMNS if c not in names]:
-            raise ManifestError(f"{path} lacks the columns {', '.join(lacking)}")
+        if absent := [c for c in REQUIRED_COLUMNS if c not in names]:
+            raise ManifestError(f"{path} is missing the columns {', '.join(absent)}")
         columns = [c for c in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if c in names]
         if repeated := [c for c in columns if names.count(c) > 1]:
-            raise ManifestError(f"{path} has more than one column {', '.join(repeated)}")
+            raise ManifestError(f"{path} has more than one column named {', '.join(repeated)}")
         table = file.read(columns=columns)
-        table.validate(full=True)  # that strings are UTF-8 is not checked before
+        table.validate(full=True)  # reading does not check that strings are UTF-8
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None
-    plain = []
+    arrays = []
     for name in columns:
         kind = table.schema.field(name).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise ManifestError(f"{path}: column {name} holds {kind}, not strings")
-        plain.append(table[name].cast(pa.string()))
-    return pa.table(dict(zip(columns, plain, strict=True))).sort_by("image_id")
+        arrays.append(table[name].cast(pa.string()))
+    return pa.table(dict(zip(columns, arrays, strict=True))).sort_by("image_id")
 
 
 def _encode(column: pa.ChunkedArray, order: Sequence[str]) -> NDArray[np.int64]:
-    """Index of every value in a list of names; -1 where it is not in the list."""
+    """Index of every value in a list of names; -1 for a value that is not in the list."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -465,7 +449,7 @@ def _encode(column: pa.ChunkedArray, order: Sequence[str]) -> NDArray[np.int64]:
 
 
 class _Reader:
-    """Typed access to a TOML document that says where a value is wrong."""
+    """Typed access to a TOML document; its errors say where a value is wrong."""
 
     def __init__(self, document: Mapping[str, Any], where: str) -> None:
         self.document, self.where = document, where
@@ -476,8 +460,8 @@ class _Reader:
     def get(self, key: str, kind: type, what: str) -> Any:
         value = self.document.get(key)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            given = "is missing" if value is None else f"is {value!r}"
-            raise self.fail(f"{key} {given}; it must be {what}")
+            state = "is missing" if value is None else f"is {value!r}"
+            raise self.fail(f"{key} {state}; it must be {what}")
         return value
 
     def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
@@ -536,7 +520,7 @@ def _check_document(document: Mapping[str, Any], where: str) -> None:
 
 
 def _check_mirrors(reader: _Reader) -> None:
-    """Where the images can be had, if the manifest says: an address, maybe a size and a sum."""
+    """Where the images can be downloaded: an address, optionally its size and SHA-256."""
     mirrors = reader.document.get("mirrors", [])
     if not isinstance(mirrors, list) or not all(isinstance(entry, dict) for entry in mirrors):
         raise reader.fail("mirrors must be an array of tables [[mirrors]]")
@@ -562,7 +546,7 @@ def _check_named(reader: _Reader, key: str, name: str, pattern: re.Pattern[str])
 
 
 def _check_plain(value: object, where: str, depth: int = 0) -> None:
-    """Allow only what has one canonical JSON form and may be shown on a terminal."""
+    """Allow only values with one canonical JSON form that are safe to print on a terminal."""
     if depth > MAX_TOML_DEPTH:
         raise ManifestError(f"{where}: tables are nested more than {MAX_TOML_DEPTH} deep")
     if isinstance(value, Mapping):
@@ -576,7 +560,7 @@ def _check_plain(value: object, where: str, depth: int = 0) -> None:
             raise ManifestError(f"{where}: control characters in {value[:100]!r}")
     elif isinstance(value, int):
         if abs(value) >= 1 << 63:
-            raise ManifestError(f"{where}: a whole number does not fit into 64 bits")
+            raise ManifestError(f"{where}: {value!r:.40} does not fit into a 64-bit integer")
     elif not isinstance(value, float) or not np.isfinite(value):  # a date, NaN, an infinity
         raise ManifestError(
             f"{where}: the value {value!r} is not allowed; use a string or a number"
@@ -587,9 +571,9 @@ def _check_plain(value: object, where: str, depth: int = 0) -> None:
 
 
 def _check_images(manifest: Manifest, where: str) -> None:
-    table, codes = manifest.table, manifest._codes
+    table, codes = manifest.table, manifest.codes
     if table.num_rows == 0:
-        raise ManifestError(f"{where}: there is no image")
+        raise ManifestError(f"{where}: the table is empty; a manifest needs images")
     for name in table.column_names:
         _check_strings(table[name], name, where)
     if repeated := _repeated_values(table["image_id"]):
@@ -597,16 +581,17 @@ def _check_images(manifest: Manifest, where: str) -> None:
     for name, what in (("class", "classes"), ("domain", "domains"), ("split", "splits")):
         if (bad := np.flatnonzero(codes[name] < 0)).size:
             values = sorted({table[name][int(i)].as_py() for i in bad})
-            example = manifest._ids[int(bad[0])]
+            example = manifest.ids[int(bad[0])]
             raise ManifestError(
                 f"{where}: unknown {name} {first(values)} (image {example!r}); "
-                f"it must be one of the {what} of the manifest"
+                f"use one of the {what} of the manifest"
             )
     _check_one_split(manifest, "path", np.zeros_like(codes["domain"]), where)
     _check_paths(table["path"], where)
     sums = table["sha256"].to_pylist() if "sha256" in table.column_names else [None]
     if manifest.document["images"] == "embedded" and None in sums:
-        raise ManifestError(f"{where}: every embedded image needs its sha256")  # see the digest
+        # The digest of a manifest covers embedded pixels through this column only.
+        raise ManifestError(f"{where}: every embedded image needs a sha256")
     if bad_sums := [s for s in sums if s is not None and not _SHA256.fullmatch(s)]:
         raise ManifestError(f"{where}: sha256 must be 64 lower-case hex digits: {first(bad_sums)}")
     if "sha256" in table.column_names:
@@ -617,21 +602,23 @@ def _check_strings(column: pa.ChunkedArray, name: str, where: str) -> None:
     import pyarrow.compute as pc
 
     if name in REQUIRED_COLUMNS and column.null_count:
-        raise ManifestError(f"{where}: column {name} has {column.null_count} empty values")
+        raise ManifestError(f"{where}: column {name} has {column.null_count} null values")
     broken = pc.match_substring_regex(column, r"[\x00-\x1f\x7f\x{80}-\x{9f}]|^$")
     if pc.any(broken).as_py():
         bad = column.filter(pc.fill_null(broken, False)).to_pylist()
-        raise ManifestError(f"{where}: column {name} has empty or control characters: {first(bad)}")
+        raise ManifestError(
+            f"{where}: column {name} holds empty strings or control characters: {first(bad)}"
+        )
 
 
 def _check_paths(paths: pa.ChunkedArray, where: str) -> None:
     """A path must stay below the data set's root on every system."""
     import pyarrow.compute as pc
 
-    bad = paths.filter(pc.match_substring_regex(paths, _NOT_PLAIN_PATH))
+    bad = paths.filter(pc.match_substring_regex(paths, _NOT_CANONICAL_PATH))
     if len(bad):
         raise ManifestError(
-            f"{where}: path leaves the data set's root, or is not a plain relative path: "
+            f"{where}: a path must be relative, use / and stay below the data set's root: "
             f"{first(bad.to_pylist())}"
         )
     if repeated := _repeated_values(paths):
@@ -639,16 +626,16 @@ def _check_paths(paths: pa.ChunkedArray, where: str) -> None:
 
 
 def _repeated_values(column: pa.ChunkedArray) -> list[str]:
-    """The values that a column has more than once; fast where there are none."""
+    """The values that occur more than once in a column; fast if there are none."""
     return [] if len(column.unique()) == len(column) else _repeated(column.to_pylist())
 
 
 def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], where: str) -> None:
-    """No image of one scope may be both in train and in test, as told by path or checksum."""
+    """Within a scope, no path or checksum may be both in train and in test."""
     values = manifest.table[column]
     if not _repeated_values(values.drop_null()):
         return
-    split = manifest._codes["split"]
+    split = manifest.codes["split"]
     home: dict[tuple[int, str], int] = {}
     for row, value in enumerate(values.to_pylist()):
         if value is None:
@@ -656,8 +643,8 @@ def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], 
         other = home.setdefault((int(scope[row]), value), row)
         if split[other] != split[row]:
             raise ManifestError(
-                f"{where}: an image is in two splits: {manifest._ids[other]!r} and "
-                f"{manifest._ids[row]!r} have the same {column} {value!r}"
+                f"{where}: an image is in two splits: {manifest.ids[other]!r} and "
+                f"{manifest.ids[row]!r} have the same {column} {value!r}; keep it in one"
             )
 
 
@@ -670,7 +657,7 @@ def _check_tasks(manifest: Manifest, where: str) -> None:
         if unknown := [d for d in (*sources, target) if d not in known_domains]:
             raise reader.fail(f"unknown domain {first(unknown)}; known: {sorted(known_domains)}")
         if target in sources:
-            raise reader.fail(f"the target {target!r} is one of its sources")
+            raise reader.fail(f"the target {target!r} is also a source; choose another target")
         missing = reader.names("missing") if "missing" in entry else []
         for group, names in (("seen", seen), ("missing", missing)):
             if unknown := [c for c in names if c not in set(manifest.classes)]:
@@ -687,8 +674,8 @@ def _check_groups(manifest: Manifest, task: Task, reader: _Reader) -> None:
     mask = manifest.seen_mask(task)
     train = np.bincount(manifest.samples(task.target, "train").labels, minlength=count)
     test = np.bincount(manifest.samples(task.target, "test").labels, minlength=count)
-    if (bare := np.flatnonzero(mask & (train == 0))).size:
-        names = [manifest.classes[i] for i in bare]
+    if (empty := np.flatnonzero(mask & (train == 0))).size:
+        names = [manifest.classes[i] for i in empty]
         raise reader.fail(f"seen class without a training image in {task.target}: {first(names)}")
     if mask.all():
         raise reader.fail("every class is seen; a partial-target task needs missing classes")
@@ -723,18 +710,16 @@ def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
 
 def _suite_methods(reader: _Reader) -> tuple[str, ...]:
     """The methods that a suite names, or all that are the suite's own."""
-    given = reader.document.get("methods")
-    if not isinstance(given, str):
+    methods = reader.document.get("methods")
+    if not isinstance(methods, str):
         return tuple(reader.names("methods"))
-    if given != ALL:
+    if methods != ALL:
         raise reader.fail(
-            f"methods is {given!r}; it must be a list of names, or {ALL!r} for every method that "
-            "comes with the suite"
+            f"methods is {methods!r}; it must be a list of names, or {ALL!r} for every method "
+            "that ships with the suite"
         )
-    from benchmark.registry import builtin_methods  # here: it looks through what is installed
-
-    if not (found := builtin_methods()):
+    if not (names := builtin_methods()):
         raise reader.fail(
-            f"methods is {ALL!r}, and none is registered; install the suite (pip install -e .)"
+            f"methods is {ALL!r}, but no method is registered; install the suite (pip install -e .)"
         )
-    return found
+    return names

@@ -68,7 +68,7 @@ class Method(ABC):
 
     @abstractmethod
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """Return a module that maps prepared images (N, 3, H, W) to finite logits (N, C).
+        """Return a module that maps transformed images (N, 3, H, W) to finite logits (N, C).
 
         The columns are in the manifest's class order. The logits of an image must not depend on
         the other images of its batch. The suite does the prediction: it loads the test images
@@ -89,7 +89,7 @@ class SourceModel:
     """The frozen source model: in evaluation mode, without gradients.
 
     Attributes:
-        backbone: frozen module that maps prepared images, float32 (N, 3, H, W), to features,
+        backbone: frozen module that maps transformed images, float32 (N, 3, H, W), to features,
             float32 (N, d).
         head: frozen ``nn.Linear(d, C)``.
         digest: SHA-256 of the checkpoint, in hex.
@@ -110,11 +110,11 @@ class SourceModel:
         self.digest = digest
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the features, float32 (N, d), of prepared images, float32 (N, 3, H, W)."""
+        """Return the features, float32 (N, d), of transformed images, float32 (N, 3, H, W)."""
         return self._model.features(images)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the logits, float32 (N, C), of prepared images, float32 (N, 3, H, W)."""
+        """Return the logits, float32 (N, C), of transformed images, float32 (N, 3, H, W)."""
         logits: Tensor = self._model(images)
         return logits
 
@@ -308,7 +308,7 @@ class Run:
         device: the device of the images and of the model.
         recipe: number of steps, batch size and learning rates.
         transforms: ``augment(images, generator)`` and ``evaluate(images)`` turn uint8 images
-            (N, 3, H, W) into prepared ones, float32 (N, 3, H, W).
+            (N, 3, H, W) into transformed ones, float32 (N, 3, H, W).
         stream: ``stream(name)`` returns the run's ``torch.Generator`` of that name: ``order``,
             ``augmentation`` or ``method``. Draw your own random numbers from ``method``.
         scratch: an empty folder for temporary files; it is deleted after the run.
@@ -323,8 +323,8 @@ class Run:
     Example:
         >>> import torch
         >>> order = torch.randperm(len(target), generator=run.stream("method"))
-        >>> prepared = run.transforms.evaluate(target.images[order[:8]])
-        >>> prepared.dtype
+        >>> images = run.transforms.evaluate(target.images[order[:8]])
+        >>> images.dtype
         torch.float32
         >>> run.log(gamma=1.5)
         >>> run.note("no class has a second image, so alpha is its default")

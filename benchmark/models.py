@@ -1,4 +1,4 @@
-"""Networks: a backbone that gives features and a linear head that gives logits."""
+"""Build networks: a backbone that computes features and a linear head that computes logits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from benchmark.errors import ManifestError, first
 from benchmark.networks import OWN, TIMM
 
-USUAL_SIZE = 224  # pixels; what the networks of the libraries are made for if nobody says
-# Where networks of torchvision have their last layer.
+DEFAULT_SIZE = 224  # pixels; the input size that library networks were designed for
+# Attributes that hold the last layer of torchvision's networks.
 HEADS = ("fc", "classifier", "heads", "head")
 
 
@@ -23,17 +23,16 @@ class Classifier(nn.Module):
     """A backbone and a linear head.
 
     Attributes:
-        backbone: module that maps prepared images, float32 (N, 3, H, W), to features, float32
-            (N, d).
-        head: ``nn.Linear(d, C)``, which maps features to logits.
+        backbone: maps transformed images (N, 3, H, W) float32 to features (N, d).
+        head: ``nn.Linear(d, C)``, maps features to logits.
 
     Example:
+        >>> import torch
         >>> from htbench import Classifier
-        >>> backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-        >>> model = Classifier(backbone, torch.nn.Linear(3, len(target.classes)))
-        >>> logits = model(run.transforms.evaluate(target.images[:8]))
-        >>> tuple(logits.shape) == (8, len(target.classes))
-        True
+        >>> backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 8))
+        >>> model = Classifier(backbone, torch.nn.Linear(8, 5))
+        >>> model(torch.zeros(4, 3, 2, 2)).shape
+        torch.Size([4, 5])
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
@@ -42,112 +41,114 @@ class Classifier(nn.Module):
         self.head = head
 
     def features(self, images: Tensor) -> Tensor:
-        """Return features, float32 (N, d), of prepared images, float32 (N, 3, H, W)."""
-        features: Tensor = self.backbone(images)
-        return features
+        """Features (N, d) of transformed images (N, 3, H, W)."""
+        out: Tensor = self.backbone(images)
+        return out
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits, float32 (N, C), of prepared images, float32 (N, 3, H, W)."""
-        logits: Tensor = self.head(self.features(images))
-        return logits
+        """Logits (N, C) of transformed images (N, 3, H, W)."""
+        out: Tensor = self.head(self.features(images))
+        return out
 
     def copy(self) -> Self:
-        """Return a deep copy whose parameters all require gradients."""
+        """A deep copy in which every parameter requires gradients."""
         return copy.deepcopy(self).requires_grad_(True)
 
 
-def build(model: Mapping[str, Any], classes: int, size: int = USUAL_SIZE) -> Classifier:
+def build(model: Mapping[str, Any], classes: int, size: int = DEFAULT_SIZE) -> Classifier:
     """The network that a manifest's ``[model]`` table describes, freshly initialised.
 
     Args:
-        model: ``name`` and that network's own keys. ``convnet`` has ``width``; ``timm/NAME`` is a
-            network of timm; every other name is that of a classification network of torchvision,
-            such as ``resnet50``. Both may have ``weights``, the name of initial weights: they are
-            not loaded here.
+        model: ``name`` and the keys of that network. ``convnet`` has ``width``; ``timm/NAME`` is a
+            network of timm; every other name is a classification network of torchvision, such as
+            ``resnet50``. Both may have ``weights``, the name of pretrained weights, which are not
+            loaded here.
         classes: number of classes C.
-        size: side of prepared images in pixels, for networks that are made for one.
+        size: side of transformed images in pixels, for networks with a fixed input size.
 
     Raises:
-        ManifestError: unknown name or key, or a network that cannot be split.
+        ManifestError: unknown name or key, or a network without a linear head.
     """
     name = model.get("name")
     try:
         if name == OWN:
-            made = _convnet(classes, **{k: v for k, v in model.items() if k != "name"})
+            network = _convnet(classes, **{k: v for k, v in model.items() if k != "name"})
         elif is_timm(name):
-            made = _from_timm(library_network(model, size, num_classes=0), classes)
+            network = _from_timm(library_network(model, size, num_classes=0), classes)
         else:
-            made = split(library_network(model, size), classes)
+            network = split(library_network(model, size), classes)
     except TypeError as error:
         raise ManifestError(f"[model] {name}: {error}") from None
-    return made.to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)
 
 
 def is_timm(name: object) -> bool:
-    """Whether a network is of timm."""
+    """Whether a name is that of a timm network."""
     return isinstance(name, str) and name.startswith(TIMM)
 
 
-def library_network(model: Mapping[str, Any], size: int = USUAL_SIZE, **settings: Any) -> nn.Module:
-    """A network of torchvision or timm as it is there, with random weights and its own last layer.
+def library_network(
+    model: Mapping[str, Any], size: int = DEFAULT_SIZE, **settings: Any
+) -> nn.Module:
+    """A network of torchvision or timm, unchanged, with random weights and its own last layer.
 
     Args:
         model: the manifest's ``[model]``.
-        size: side of prepared images in pixels, for networks that are made for one.
-        settings: for the library's constructor.
+        size: side of transformed images in pixels, for networks with a fixed input size.
+        settings: arguments of the library's constructor.
 
     Raises:
-        ManifestError: the library has none of that name.
-        TypeError: the table has keys that such a network has not.
+        ManifestError: the library has no network of that name.
+        TypeError: the table has keys that the network does not accept.
     """
-    given = {k: v for k, v in model.items() if k not in ("name", "weights")} | settings
+    arguments = {k: v for k, v in model.items() if k not in ("name", "weights")} | settings
     name = model.get("name")
-    return (_timm if is_timm(name) else _torchvision)(str(name), size, **given)
+    return (_timm if is_timm(name) else _torchvision)(str(name), size, **arguments)
 
 
 def split(network: nn.Module, classes: int) -> Classifier:
-    """A network of torchvision: its last linear layer is left out, and a new head follows.
+    """Replace the last linear layer of a torchvision network by a new head.
 
-    Dropout just in front of that layer is left out too (MobileNet, EfficientNet, VGG have it): it
-    would act where a head is trained with the backbone and not where it is trained on cached
-    features, and methods would differ by it. Randomness inside the backbone stays.
+    Dropout directly before that layer is removed too (MobileNet, EfficientNet and VGG have it):
+    it would act when a head is trained with the backbone but not when it is trained on cached
+    features, and methods would differ for that reason alone. Randomness inside the backbone stays.
 
     Raises:
-        ManifestError: it does not end in a linear layer.
+        ManifestError: the network does not end in a linear layer.
     """
-    place = head_place(network)
-    parent = network.get_submodule(place.rpartition(".")[0])
-    last = place.rpartition(".")[2]
-    width: Any = network.get_submodule(place).in_features
-    setattr(parent, last, nn.Identity())
+    head = head_name(network)
+    parent_name, _, attribute = head.rpartition(".")
+    parent = network.get_submodule(parent_name)
+    width: Any = network.get_submodule(head).in_features
+    setattr(parent, attribute, nn.Identity())
     if isinstance(parent, nn.Sequential) and len(parent) > 1 and isinstance(parent[-2], nn.Dropout):
         parent[-2] = nn.Identity()
     return Classifier(network, nn.Linear(width, classes))
 
 
 def _torchvision(name: str, size: int, **settings: Any) -> nn.Module:
-    from torchvision import models  # a second or two, for manifests that need it
+    from torchvision import models  # takes a second or two, and few manifests need it
 
     known = models.list_models(module=models)
     if name not in known:
         raise _unknown(name, known, "torchvision.models.list_models()")
-    if name.startswith("vit_"):  # it learns an embedding for every place in the image
+    if name.startswith("vit_"):  # its position embeddings depend on the image size
         settings = {"image_size": size, **settings}
     network: nn.Module = models.get_model(name, weights=None, **settings)
     return network
 
 
 def _timm(name: str, size: int, **settings: Any) -> nn.Module:
-    import timm  # seconds, and an extra
+    import timm  # an extra that takes seconds to import
 
-    plain = name.removeprefix(TIMM)
-    if "." in plain or not timm.is_model(plain):
+    architecture = name.removeprefix(TIMM)
+    if "." in architecture or not timm.is_model(architecture):
         raise _unknown(name, [TIMM + n for n in timm.list_models()], "timm.list_models()")
+    network: nn.Module
     try:
-        made = timm.create_model(plain, pretrained=False, img_size=size, **settings)
-    except TypeError:  # one that takes images of any size
-        made = timm.create_model(plain, pretrained=False, **settings)
-    network: nn.Module = made
+        network = timm.create_model(architecture, pretrained=False, img_size=size, **settings)
+    except TypeError:  # it accepts images of any size
+        network = timm.create_model(architecture, pretrained=False, **settings)
     return network
 
 
@@ -160,23 +161,23 @@ def _unknown(name: str, known: Sequence[str], listing: str) -> ManifestError:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ManifestError(
-        f"unknown model {name!r}; {hint}{listing} has all names, and convnet is this suite's own"
+        f"unknown model {name!r}; {hint}{listing} lists all names, and convnet is this suite's own"
     )
 
 
-def head_place(network: nn.Module) -> str:
-    """Where the last linear layer of a network of torchvision is, such as ``classifier.1``.
+def head_name(network: nn.Module) -> str:
+    """Name of the last linear layer of a torchvision network, such as ``classifier.1``.
 
     Raises:
-        ManifestError: the network does not end in one, or has a second, auxiliary output.
+        ManifestError: the network does not end in a linear layer, or has an auxiliary output.
     """
-    for place in HEADS:
-        module = getattr(network, place, None)
+    for head in HEADS:
+        module, suffix = getattr(network, head, None), ""
         if isinstance(module, nn.Sequential) and len(module):
             name, module = list(module.named_children())[-1]
-            place = f"{place}.{name}"
+            suffix = f".{name}"
         if isinstance(module, nn.Linear) and not hasattr(network, "aux_logits"):
-            return place
+            return head + suffix
     raise ManifestError(
         f"[model] {type(network).__name__} cannot be split into a backbone and a linear head; "
         "choose another"
@@ -184,31 +185,34 @@ def head_place(network: nn.Module) -> str:
 
 
 def last_layer(network: nn.Module, model: Mapping[str, Any]) -> str:
-    """Where the last linear layer of a network of a library is, such as ``fc``.
+    """Name of the last linear layer of a library's network, such as ``fc``.
 
     Raises:
-        ManifestError: it has none, or several.
+        ManifestError: the network has no such layer, or several.
     """
     if not is_timm(model["name"]):
-        return head_place(network)
+        return head_name(network)
     config: Any = network.pretrained_cfg
-    place = config["classifier"]
-    if not isinstance(place, str):
-        raise ManifestError(f"[model] {model['name']} has several last layers: {', '.join(place)}")
-    return place
+    layer = config["classifier"]
+    if not isinstance(layer, str):
+        raise ManifestError(
+            f"[model] {model['name']} has several last layers ({', '.join(layer)}); "
+            "choose a network with one"
+        )
+    return layer
 
 
 def own_names(
-    state: Mapping[str, Tensor], model: Mapping[str, Any], size: int = USUAL_SIZE
+    state: Mapping[str, Tensor], model: Mapping[str, Any], size: int = DEFAULT_SIZE
 ) -> dict[str, Tensor]:
-    """A state whose names are those of a library's network, under the names of a Classifier."""
+    """Rename a state dict from a library's names to those of a :class:`Classifier`."""
     if model["name"] == OWN or any(key.startswith("backbone.") for key in state):
         return dict(state)
-    place = last_layer(library_network(model, size), model)
+    layer = last_layer(library_network(model, size), model)
     return {
         (
-            f"head.{key.removeprefix(place + '.')}"
-            if key.startswith(f"{place}.")
+            f"head.{key.removeprefix(layer + '.')}"
+            if key.startswith(f"{layer}.")
             else f"backbone.{key}"
         ): value
         for key, value in state.items()
@@ -216,23 +220,23 @@ def own_names(
 
 
 def load_backbone(
-    model: Classifier, initial: Mapping[str, Tensor], table: Mapping[str, Any], size: int
+    model: Classifier, pretrained: Mapping[str, Tensor], table: Mapping[str, Any], size: int
 ) -> None:
-    """Put weights of a library's network into a backbone; the head stays as it is.
+    """Load pretrained weights of a library's network into a backbone; the head is unchanged.
 
-    What a vision transformer of torchvision has learned of places is interpolated where the images
-    are of another size, as torchvision does it.
+    Position embeddings of torchvision's vision transformers are interpolated to the image size,
+    with torchvision's own function.
 
     Args:
-        model: what :func:`build` made of ``table``.
-        initial: the network's whole state, under the library's names; its last layer is not used.
+        model: the output of :func:`build` for ``table``.
+        pretrained: the network's state dict under the library's names; its last layer is not used.
         table: the manifest's ``[model]``.
-        size: side of prepared images in pixels.
+        size: side of transformed images in pixels.
 
     Raises:
-        ManifestError: they are of another network, or of one for images of another size.
+        ManifestError: the weights belong to another network, or to another image size.
     """
-    state = own_names(initial, table, size)
+    state = own_names(pretrained, table, size)
     ours = {
         name.removeprefix("backbone."): value
         for name, value in state.items()
@@ -244,39 +248,39 @@ def load_backbone(
         patch: Any = model.backbone.patch_size
         ours = dict(interpolate_embeddings(size, patch, OrderedDict(ours)))
     if problem := difference(model.backbone.state_dict(), ours):
-        raise ManifestError(f"[model] {table['name']}: its initial weights do not fit: {problem}")
+        raise ManifestError(f"[model] {table['name']}: pretrained weights do not fit: {problem}")
     model.backbone.load_state_dict(ours)
 
 
-def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """What is wrong with a state, for people: names that lack, are unknown, have other shapes.
+def difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    """Describe how a state dict differs from the expected one: missing or unexpected keys, shapes.
 
     Returns:
-        A sentence, or None where names and shapes are as expected.
+        A sentence, or None if names and shapes match.
     """
-    lacking = [name for name in expected if name not in found]
-    unknown = [name for name in found if name not in expected]
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
     shapes = [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
+        f"{name} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
         for name in expected
-        if name in found and found[name].shape != expected[name].shape
+        if name in state and state[name].shape != expected[name].shape
     ]
     problems = []
-    if lacking:
-        problems.append(f"it lacks {first(lacking)}")
-    if unknown:
-        problems.append(f"it has unknown {first(unknown)}")
+    if missing:
+        problems.append(f"missing keys {first(missing)}")
+    if unexpected:
+        problems.append(f"unexpected keys {first(unexpected)}")
     if shapes:
         more = f" and {len(shapes) - 3} more" if len(shapes) > 3 else ""
-        problems.append(f"of other shapes: {'; '.join(shapes[:3])}{more}")
+        problems.append(f"shape mismatch: {'; '.join(shapes[:3])}{more}")
     return "; ".join(problems) or None
 
 
 def _convnet(classes: int, width: int = 16) -> Classifier:
     """Four 3x3 convolution blocks with BatchNorm for 32-pixel images; 16 wide it has 65 k weights.
 
-    The first block strides: at 32 pixels it costs a third of the same network without, and the
-    later blocks still see 16 x 16 positions.
+    The first block has stride 2, which cuts the cost to a third at 32 pixels and leaves 16 x 16
+    positions to the later blocks.
     """
     widths = (width, 2 * width, 4 * width, 4 * width)
     layers: list[nn.Module] = []

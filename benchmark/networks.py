@@ -1,4 +1,4 @@
-"""Names of networks, as manifests and users write them. No torch."""
+"""Names of networks: parse ``--model`` and write it back. No torch."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Any
 
 from benchmark.errors import UsageError
 
-OWN = "convnet"  # this suite's own network; every other name is torchvision's, or begins with TIMM
+OWN = "convnet"  # this suite's own network; all others are torchvision's or begin with TIMM
 TIMM = "timm/"
 _TEXT = re.compile(r"(timm/)?([A-Za-z0-9_-]+)(?:([.@])([A-Za-z0-9_.]+))?")
 
 
 def parse_network(text: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The ``[model]`` table that ``--model`` means.
+    """Parse the value of ``--model`` into a ``[model]`` table.
 
     Args:
         text: ``NAME`` or ``NAME@WEIGHTS`` of torchvision, such as ``resnet18`` or
             ``resnet18@ResNet18_Weights.IMAGENET1K_V1``; ``timm/NAME`` or ``timm/NAME.TAG``.
-        own: the manifest's table, which its own name stands for.
+        own: the manifest's table, returned if ``text`` is its name.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: the text has another form.
     """
-    found = _TEXT.fullmatch(text)
-    if found is None or (found[3] is not None and (found[3] == ".") != bool(found[1])):
+    match = _TEXT.fullmatch(text)
+    if match is None or (match[3] is not None and (match[3] == ".") != bool(match[1])):
         raise UsageError(
             f"--model {text[:100]!r}: write NAME or NAME@WEIGHTS of torchvision, such as resnet18, "
             "or timm/NAME or timm/NAME.TAG, such as timm/resnet18.a1_in1k"
         )
-    library, name, _, weights = found.groups()
+    library, name, _, weights = match.groups()
     if text == own["name"]:
         return own
     table = {"name": f"{library or ''}{name}"}
@@ -42,10 +42,10 @@ def parse_network(text: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def library_of(model: Mapping[str, Any]) -> dict[str, str]:
-    """The library that a network is of, and its version; none for this suite's own.
+    """Name and version of the library of a network; empty for this suite's own network.
 
     Raises:
-        UsageError: it is timm, which is not installed.
+        UsageError: the library is timm, and it is not installed.
     """
     name = str(model.get("name"))
     if name == OWN:
@@ -54,7 +54,18 @@ def library_of(model: Mapping[str, Any]) -> dict[str, str]:
         return {"torchvision": version("torchvision")}
     if find_spec("timm") is None:
         raise UsageError(
-            f"{name} is a network of timm, which is not installed: "
+            f"{name} needs timm, which is not installed; run "
             "pip install 'holistic-transfer-bench[timm]'"
         )
     return {"timm": version("timm")}
+
+
+def network_label(model: Mapping[str, Any]) -> str:
+    """The value of ``--model`` for a ``[model]`` table, such as ``timm/resnet10t``.
+
+    The inverse of :func:`parse_network`.
+    """
+    name, weights = str(model.get("name")), model.get("weights")
+    if weights is None:
+        return name
+    return f"{TIMM}{weights}" if name.startswith(TIMM) else f"{name}@{weights}"

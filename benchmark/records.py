@@ -28,7 +28,6 @@ WEIGHTS_FILE = "weights.safetensors"
 Status = Literal["ok", "failed", "not-applicable"]
 NOT_APPLICABLE: Final = "not-applicable"  # a status, and the kind of error that causes it
 DEVICE_MEMORY = "device_peak_memory"  # a cost, on CUDA only; self-reported by the child
-GAMMA_STAR = "gamma-star"  # a row that the scorer derives from finetune; not a method
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

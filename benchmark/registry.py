@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from benchmark.errors import HTBenchError, MethodError
 from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
 from benchmark.folders import data_folder
-from benchmark.records import GAMMA_STAR
 
 GROUP = "holistic_transfer.methods"
 REFERENCES = ("source", "finetune")  # what adapting starts from, and what it is by default
@@ -230,11 +230,6 @@ def choose(names: Iterable[str], known: Iterable[str]) -> None:
     """
     known = sorted(known)
     for name in names:
-        if name == GAMMA_STAR:
-            raise MethodError(
-                f"{name} is no method to run: the scorer makes it of every run of finetune, so "
-                "--method finetune gives it"
-            )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
@@ -336,9 +331,6 @@ def _checked(
         )
     if source.name is not None and name != source.name:
         raise MethodError(f"{source.origin}: entry point {source.name!r} leads to method {name!r}")
-    if name == GAMMA_STAR:
-        raise MethodError(f"{source.origin}: {name} is what the scorer makes of finetune's "
-                          "predictions; give the method another name")  # fmt: skip
     base, track, summary = answer.get("base"), answer.get("track"), answer.get("summary")
     if not (base is None or (isinstance(base, str) and _NAME.fullmatch(base))):
         raise MethodError(f"{source.origin}: base of {name} is {base!r}, not a method's name")
@@ -407,19 +399,26 @@ def is_builtin(source: MethodSource) -> bool:
     return ours and source.module is not None and source.module.partition(".")[0] == "baselines"
 
 
-def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list[MethodDescription]:
+def resolve(
+    names: Iterable[str],
+    plugins: Iterable[str],
+    ask: Describe,
+    derived: Mapping[str, str] = MappingProxyType({}),
+) -> list[MethodDescription]:
     """Describe the named methods, the plugins and every base that they start from.
 
     Args:
         names: names to look up; unknown ones are an error.
         plugins: arguments of ``--plugin``; these are always included.
         ask: asks a child to describe a method.
+        derived: names of result rows that are derived from another method's predictions, with the
+            name of that method: they cannot be run, and no method may have one of these names.
 
     Returns:
         Descriptions, bases before those that need them, otherwise in the order given.
 
     Raises:
-        MethodError: unknown name, clash, or circle of bases.
+        MethodError: unknown or derived name, clash, or circle of bases.
     """
     from_files = [described(file_source(argument), ask) for argument in plugins]
     sources = entry_point_sources()
@@ -436,6 +435,8 @@ def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list
             )
         added[description.name] = description
     wanted = list(dict.fromkeys([*names, *added]))
+    taken = sources | {name: description.source for name, description in added.items()}
+    _refuse_derived(wanted, taken, derived)
     choose(wanted, [*sources, *added])
     done: dict[str, MethodDescription] = {}
 
@@ -464,6 +465,27 @@ def resolve(names: Iterable[str], plugins: Iterable[str], ask: Describe) -> list
     for name in wanted:
         visit(name, ())
     return list(done.values())
+
+
+def _refuse_derived(
+    names: Iterable[str], taken: Mapping[str, MethodSource], derived: Mapping[str, str]
+) -> None:
+    """Check that no method has the name of a derived result, and that none is to be run.
+
+    Raises:
+        MethodError: one has, or is.
+    """
+    for name, base in derived.items():
+        if name in taken:
+            raise MethodError(
+                f"{taken[name].origin}: the name {name} is reserved for results that are derived "
+                f"from {base}'s predictions; give the method another name"
+            )
+        if name in names:
+            raise MethodError(
+                f"{name} cannot be run: it is derived from {base}'s predictions; "
+                f"use --method {base}"
+            )
 
 
 def installed_folders() -> tuple[Path, ...]:

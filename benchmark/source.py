@@ -20,8 +20,8 @@ from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.store import DomainStore, store_key
-from benchmark.manifest import Manifest, network_label
-from benchmark.networks import library_of
+from benchmark.manifest import Manifest
+from benchmark.networks import library_of, network_label
 from benchmark.numerics import ENVIRONMENT, SWITCHES
 from benchmark.records import PROTOCOL
 from benchmark.registry import compute_digest

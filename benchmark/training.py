@@ -220,8 +220,8 @@ def predict(model: nn.Module, images: Tensor | Images, run: Run) -> Tensor:
     """Return the outputs of a model for all images, under the evaluation transform.
 
     Args:
-        model: maps prepared images, float32 (N, 3, H, W), to logits (N, C), or to any other rows;
-            it is put into evaluation mode.
+        model: maps transformed images, float32 (N, 3, H, W), to logits (N, C) or to other rows; it
+            is put into evaluation mode.
         images: uint8 (N, 3, H, W).
         run: transforms and device.
 

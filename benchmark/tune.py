@@ -1,8 +1,8 @@
-"""Hyper-parameter search by pseudo cross-validation: on seen training images, and nothing else.
+"""Pseudo cross-validation: folds of a task built from its seen training images only.
 
-A fold of a task is a task itself, made of the seen classes' training images alone: half of these
-classes play missing. Whoever runs and scores a method on folds touches no test image, and no image
-of a class that is really missing. No torch.
+A fold is itself a task, built from the training images of the seen classes: half of these classes
+play missing. Running and scoring a method on folds uses no test image and no image of a class that
+is missing from the task. No torch.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from benchmark.manifest import Manifest, Task
 from benchmark.method import held_out_count
 
 REPEATS = 3
-HELD_OUT = 0.2  # of a pseudo-seen class's images
-MIN_SEEN = 4  # fewer cannot be halved into two groups that say anything
+HELD_OUT_SHARE = 0.2  # of the images of a pseudo-seen class
+MIN_SEEN = 4  # half of fewer is a single class
 
 
 def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
     """A manifest whose one task is a fold of a task.
 
-    Half of the seen classes (rounded down) play missing: the training images of all of them are
-    test images. Of every other seen class a fifth of the training images (rounded down, at least
-    one, never all) is held out of training and is test images as well. The draws go by SHA-256
-    of the repeat and the name, so that they depend on nothing else. The really missing classes
-    keep their columns and have no image.
+    Half of the seen classes (rounded down) play missing: all of their training images become test
+    images. Of every other seen class a fifth of the training images (rounded down, at least one,
+    never all) is held out and becomes test images too. The draws are ordered by SHA-256 of the
+    repeat and the name, so they depend on nothing else. Classes that are missing from the task
+    keep their columns and have no images.
 
     Args:
-        manifest: the task's.
+        manifest: the manifest of the task.
         task: a task with at least ``MIN_SEEN`` seen classes.
         repeat: number of the fold.
 
     Returns:
-        A manifest with the images of the target domain only. Its digest is its own.
+        A manifest with images of the target domain only, and another digest.
 
     Raises:
         UsageError: the task has too few seen classes.
     """
     if len(task.seen) < MIN_SEEN:
         raise UsageError(
-            f"task {task.id} has {len(task.seen)} seen classes; halving them needs {MIN_SEEN}"
+            f"task {task.id} has {len(task.seen)} seen classes; folds need at least {MIN_SEEN}"
         )
-    drawn = _drawn(task.seen, f"{task.id} {repeat} class")
-    missing = set(drawn[: len(drawn) // 2])
+    classes = _shuffled(task.seen, f"{task.id} {repeat} class")
+    missing = set(classes[: len(classes) // 2])
     train = manifest.samples(task.target, "train")
     of_class: dict[str, list[str]] = {name: [] for name in task.seen}
     for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
@@ -56,8 +56,8 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
             of_class[name].append(image_id)
     tests: set[str] = set()
     for name, ids in of_class.items():
-        count = len(ids) if name in missing else held_out_count(len(ids), HELD_OUT)
-        tests.update(_drawn(ids, f"{task.id} {repeat} image")[:count])
+        count = len(ids) if name in missing else held_out_count(len(ids), HELD_OUT_SHARE)
+        tests.update(_shuffled(ids, f"{task.id} {repeat} image")[:count])
     chosen = {image_id for ids in of_class.values() for image_id in ids}
     return Manifest(
         manifest.root,
@@ -67,7 +67,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
     )
 
 
-def _drawn(names: Sequence[str], key: str) -> list[str]:
+def _shuffled(names: Sequence[str], key: str) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(f"{key} {name}".encode()).digest())
 
 
@@ -83,7 +83,7 @@ def _document(manifest: Manifest, task: Task, repeat: int, missing: set[str]) ->
 
 
 def _table(manifest: Manifest, chosen: set[str], tests: set[str]) -> Any:
-    """The rows of the chosen images, split anew; ``path`` and all else as they are."""
+    """The rows of the chosen images with their new ``split``; other columns are unchanged."""
     import pyarrow as pa
 
     ids = manifest.table["image_id"].to_pylist()
@@ -94,12 +94,11 @@ def _table(manifest: Manifest, chosen: set[str], tests: set[str]) -> Any:
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings, and what they gave on the folds.
+    """Settings and their accuracies on the folds.
 
     Attributes:
         settings: field to value, as text.
-        seen, missing: accuracies in per cent, the mean over folds; None where a run did not end
-            well.
+        seen, missing: accuracies in per cent, the mean over folds; None if a run failed.
     """
 
     settings: Mapping[str, str]
@@ -110,8 +109,8 @@ class Trial:
     def score(self) -> float | None:
         """Mean of seen and missing accuracy, in per cent.
 
-        Not overall accuracy: a fold has about five times as many test images of pseudo-missing
-        classes as of pseudo-seen ones, and a task has not.
+        Overall accuracy would not do: a fold has about five times as many test images of
+        pseudo-missing classes as of pseudo-seen ones, unlike the task itself.
         """
         if self.seen is None or self.missing is None:
             return None
@@ -119,21 +118,24 @@ class Trial:
 
 
 def trial(settings: Mapping[str, str], scores: Sequence[tuple[float, float] | None]) -> Trial:
-    """The mean of the (seen, missing) accuracies of every fold; None for a run that failed."""
-    good = [score for score in scores if score is not None]
-    if not good or len(good) < len(scores):
+    """Average the (seen, missing) accuracies of all folds; None stands for a failed run."""
+    complete = [score for score in scores if score is not None]
+    if not complete or len(complete) < len(scores):
         return Trial(settings, None, None)
-    seen, missing = np.mean(good, axis=0).tolist()
+    seen, missing = np.mean(complete, axis=0).tolist()
     return Trial(settings, seen, missing)
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The trial of the best score; of equals, the first of the grid.
+    """The trial with the highest score; among equals, the first of the grid.
 
     Raises:
-        UsageError: none ended well.
+        UsageError: every trial has a failed run.
     """
-    scored = [(found.score, found) for found in trials if found.score is not None]
+    scored = [(candidate.score, candidate) for candidate in trials if candidate.score is not None]
     if not scored:
-        raise UsageError("no setting of the grid ended well on every fold; nothing can be chosen")
+        raise UsageError(
+            "every setting of the grid failed on at least one fold, so none can be chosen; "
+            "`htbench run` with one of them shows the error"
+        )
     return max(scored, key=lambda pair: pair[0])[1]

@@ -22,7 +22,7 @@ from benchmark.files import canonical_json, digest_file, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.download import download
 from benchmark.images.store import store_kind
-from benchmark.manifest import network_label
+from benchmark.networks import network_label
 from benchmark.runs.converse import ask, converse
 
 if TYPE_CHECKING:

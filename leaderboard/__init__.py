@@ -1,4 +1,4 @@
-"""From predictions to a table: metrics, results, statistics and the board. Imports no torch."""
+"""From predictions to a table: metrics, results and the board. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "score_at_best_gamma",
 ]
 
-# Resolved on first use (PEP 562), so that `import leaderboard` costs a command line nothing.
+# Resolved on first use (PEP 562), so that `import leaderboard` does not load numpy.
 _HOME = dict.fromkeys(__all__, "leaderboard.scoring")
 
 

@@ -1,8 +1,8 @@
-"""From results to the table everyone sees: which rows belong together, means, what is missing.
+"""The board: which rows share a table, and their means over tasks and seeds.
 
-A table holds rows of one manifest digest, protocol version, model and recipe, and of one source
-checkpoint per source domain: numbers of another source model are not comparable. Such rows form
-another, named table.
+The rows of a table have the same manifest digest, protocol version, model and recipe, and one
+source checkpoint per source domain, because results from different source models are not
+comparable. Rows that differ in one of these form another, named table.
 """
 
 from __future__ import annotations
@@ -11,55 +11,26 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from benchmark.manifest import Manifest, Suite, network_label
+from benchmark.manifest import Manifest, Suite
+from benchmark.networks import network_label
 from benchmark.records import NOT_APPLICABLE
-from leaderboard.results import CALIBRATED, star_label
+from benchmark.text import printable
+from leaderboard import columns, gamma_star, remarks
+from leaderboard.rows import FAILED, Row, group_rows, with_status
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Column:
-    """A column of the board.
-
-    Attributes:
-        name: its name in data; ``title``: its heading.
-        digits: decimal places; ``higher_is_better``: None where neither is.
-        spread: whether the standard deviation over seeds is shown.
-    """
-
-    name: str
-    title: str
-    digits: int
-    higher_is_better: bool | None
-    spread: bool = False
-
-
-COLUMNS = (
-    Column("overall", "overall", 1, True, spread=True),
-    Column("seen", "seen", 1, True, spread=True),
-    Column("missing", "missing", 1, True, spread=True),
-    Column("disruption", "disruption", 1, False),
-    Column("harmonic", "H", 1, True),
-    Column("ausuc", "AUSUC", 3, True),
-    Column("gap_closed", "gap %", 0, True),
-    Column("total_steps", "steps", 0, None),
-    Column("sequential_steps", "depth", 0, None),
-    Column("measured_adapt_seconds", "adapt s", 1, None),
-    Column("peak_mib", "peak MiB", 0, None),
-)
-MAX_TRIED = 200  # characters of what a search tried
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
-FAILED = "failed"
-SOURCE, ORACLE = "source", "oracle-finetune"  # what disruption and the gap are measured from
 
-Row = Mapping[str, Any]  # of the results, with the columns of ``results.SCHEMA``
+BoardCell = dict[Hashable, Any]  # a row of ``Board.cells``
 
 
 @dataclass(frozen=True)
@@ -67,16 +38,16 @@ class Board:
     """One table of a suite.
 
     Attributes:
-        suite: the suite; ``name``: which table of it this is.
+        suite: the suite.
+        name: which table of the suite this is.
         context: what all its rows share, for the caption.
         counts: (task, n_seen, n_missing).
         cells: one row per method label and task (and ``MEAN``): ``label, track, task, seeds,
-            state`` and for each of ``COLUMNS`` its mean over seeds and, with suffix ``_std``, the
-            sample standard deviation. State is ``ok``, ``partial`` (seeds lack), ``failed`` or
-            ``not-applicable``.
-        problems: failed and missing cells by name.
+            state`` and, for each of ``columns.COLUMNS``, its mean over seeds and, with the suffix
+            ``_std``, the sample standard deviation. For the state see :func:`cell_state`.
+        problems: failed and missing runs.
         not_applicable: methods that cannot work on some tasks, with the reason.
-        notes: what methods said of their own runs, and which settings a search chose.
+        notes: notes of methods on their runs, and which settings a search chose.
     """
 
     suite: Suite
@@ -94,23 +65,23 @@ class Board:
         keys = {}
         for cell in self.of_task(MEAN).values():
             overall = cell["overall"]
-            unranked = math.inf if math.isnan(overall) else -overall
-            keys[cell["label"]] = (cell["track"] == "oracle", unranked, cell["label"])
+            rank = math.inf if math.isnan(overall) else -overall
+            keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
 
-    def of_task(self, task: str) -> dict[str, dict[Hashable, Any]]:
+    def of_task(self, task: str) -> dict[str, BoardCell]:
         """The cells of a task (or of ``MEAN``) by method label."""
         cells = self.cells[self.cells["task"] == task].to_dict("records")
         return {cell["label"]: cell for cell in cells}
 
 
 def build_boards(suite: Suite, manifest: Manifest, results: pa.Table) -> list[Board]:
-    """The tables of a suite: those of the manifest's own network, then others; the newest first.
+    """The tables of a suite: first those of the manifest's own network, each the newest first.
 
     Args:
-        suite: its tasks and seeds are the grid; methods are those that have rows.
+        suite: its tasks and seeds are the grid; the methods are those that have rows.
         manifest: the suite's; rows of other manifests are left out.
-        results: rows as ``results.update_results`` gives them.
+        results: as ``results.update_results`` returns them.
     """
     rows = [
         {**row, "label": printable(row["label"])}
@@ -119,24 +90,25 @@ def build_boards(suite: Suite, manifest: Manifest, results: pa.Table) -> list[Bo
         and row["task"] in suite.tasks
         and row["seed"] in suite.seeds
     ]
-    kinds = _grouped(rows, lambda row: (row["protocol"], row["model"], row["recipe_digest"]))
-    newest_first = sorted(kinds.values(), key=lambda of_kind: -max(map(_finished, of_kind)))
-    newest_first.sort(key=lambda of_kind: not _is_own(of_kind[0], manifest))
+    groups = group_rows(rows, lambda row: (row["protocol"], row["model"], row["recipe_digest"]))
+    ordered = sorted(groups.values(), key=_newest)
+    ordered.sort(key=lambda group: not _has_own_network(group[0], manifest))
     sources = {task: "+".join(sorted(manifest.task(task).sources)) for task in suite.tasks}
     boards: list[Board] = []
     count: Counter[str] = Counter()
-    for of_kind in newest_first:
-        network = "" if _is_own(of_kind[0], manifest) else f", {_network(of_kind[0])}"
-        for part in _by_source(of_kind, sources):
+    for group in ordered:
+        own = _has_own_network(group[0], manifest)
+        network = "" if own else f", {_network(group[0])}"
+        for table in _split_by_checkpoint(group, sources):
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
             name = f"{suite.name}{network}{number}"
-            boards.append(_board(suite, name, manifest, sources, part))
+            boards.append(_build_board(suite, name, manifest, sources, table))
     return boards
 
 
-def _is_own(row: Row, manifest: Manifest) -> bool:
-    """Whether a row is of the network that its manifest has."""
+def _has_own_network(row: Row, manifest: Manifest) -> bool:
+    """Whether the row's network is the one that its manifest names."""
     return bool(json.loads(row["model"]) == manifest.document["model"])
 
 
@@ -145,57 +117,36 @@ def _network(row: Row) -> str:
     return printable(network_label(json.loads(row["model"])))
 
 
-def printable(text: str) -> str:
-    """Text of strangers without what a terminal would obey: control characters become ``?``."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _grouped(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
-    """Rows by key, in the order in which the keys appear."""
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
+def _newest(rows: Iterable[Row]) -> float:
+    """A sort key that puts the rows with the newest run first."""
+    return -max(map(_finished, rows))
 
 
 def _finished(row: Row) -> float:
     return float(row["measured_finished"] or 0)
 
 
-def _by_source(rows: Iterable[Row], sources: Mapping[str, str]) -> list[list[Row]]:
-    """Split rows so that each part has one checkpoint per source, those with the newest first."""
-    parts: dict[int, list[Row]] = {}
-    for of_source in _grouped(rows, lambda row: sources[row["task"]]).values():
-        checkpoints = _grouped(of_source, lambda row: row["source_digest"]).values()
-        newest_first = sorted(checkpoints, key=lambda part: -max(map(_finished, part)))
-        for rank, part in enumerate(newest_first):
-            parts.setdefault(rank, []).extend(part)
-    return [part for _, part in sorted(parts.items())]
+def _split_by_checkpoint(rows: Iterable[Row], sources: Mapping[str, str]) -> list[list[Row]]:
+    """Split rows into tables with one checkpoint per source domain, the newest first.
+
+    Args:
+        rows: of one protocol, model and recipe.
+        sources: the source domains of each task.
+    """
+    tables: dict[int, list[Row]] = {}
+    for group in group_rows(rows, lambda row: sources[row["task"]]).values():
+        checkpoints = group_rows(group, lambda row: row["source_digest"]).values()
+        for rank, part in enumerate(sorted(checkpoints, key=_newest)):
+            tables.setdefault(rank, []).extend(part)
+    return [table for _, table in sorted(tables.items())]
 
 
-def _board(
-    suite: Suite, name: str, manifest: Manifest, sources: Mapping[str, str], part: list[Row]
+def _build_board(
+    suite: Suite, name: str, manifest: Manifest, sources: Mapping[str, str], rows: list[Row]
 ) -> Board:
-    rows = _newest(part)
-    of = {(row["label"], row["task"], row["seed"]): row for row in rows if row["status"] == "ok"}
-    rows = [
-        {
-            **row,
-            "disruption": _disruption(row, of),
-            "gap_closed": _gap_closed(row, of),
-            "peak_mib": _number(row["measured_peak_memory"]) / 2**20,
-        }
-        for row in rows
-    ]
-    judged = [*rows, *_failures_of_stars(rows)]
-    by_cell = _grouped(judged, lambda row: (row["label"], row["task"]))
-    by_label = _grouped(judged, lambda row: row["label"])
-    cells = [
-        _cell(label, task, by_label[label][0]["track"], by_cell.get((label, task), []), suite)
-        for label in sorted(by_label)
-        for task in suite.tasks
-    ]
-    cells += [_mean_cell(label, by_label[label], suite) for label in sorted(by_label)]
+    import pandas as pd
+
+    rows = _with_columns(_newest_of_each(rows))
     checkpoints = {sources[row["task"]]: row["source_digest"] for row in rows}
     context = {
         "manifest": f"{manifest.reference} ({manifest.digest[:12]})",
@@ -208,197 +159,112 @@ def _board(
         ),
     }
     return Board(
-        suite,
-        name,
-        context,
-        _counts(suite, rows),
-        pd.DataFrame(cells),
-        _problems(suite, rows),
-        _not_applicable(suite, rows),
-        _notes(suite, rows),
+        suite=suite,
+        name=name,
+        context=context,
+        counts=_counts(suite, rows),
+        cells=pd.DataFrame(_cells(suite, rows)),
+        problems=remarks.problems(suite, rows),
+        not_applicable=remarks.not_applicable(suite, rows),
+        notes=remarks.notes(suite, rows),
     )
 
 
-def _newest(rows: Iterable[Row]) -> list[Row]:
-    """One row per cell: a method whose code changed has several, and the newest counts."""
+def _newest_of_each(rows: Iterable[Row]) -> list[Row]:
+    """One row per label, task and seed: the newest, if a method's code changed between runs."""
     in_time = sorted(rows, key=lambda row: (_finished(row), row["key"]))
     return list({(row["task"], row["label"], row["seed"]): row for row in in_time}.values())
 
 
-def _failures_of_stars(rows: Sequence[Row]) -> list[Row]:
-    """Failed runs of finetune under the label of gamma-star, which has no row beside them.
-
-    Without these its cells would be averages over what is left of a failure.
-    """
-    labels = {row["label"] for row in rows}
+def _with_columns(rows: Sequence[Row]) -> list[Row]:
+    """The rows with the values of the board's columns."""
+    peers = {
+        cell: {row["label"]: row for row in group}
+        for cell, group in group_rows(
+            with_status(rows, "ok"), lambda row: (row["task"], row["seed"])
+        ).items()
+    }
     return [
-        {**row, "label": star_label(row["label"])}
+        {**row, **columns.column_values(row, peers.get((row["task"], row["seed"]), {}))}
         for row in rows
-        if row["method"] == CALIBRATED
-        and row["status"] != "ok"
-        and star_label(row["label"]) in labels
     ]
-
-
-def _disruption(row: Row, of: Mapping[tuple[str, str, int], Row]) -> float:
-    """Missing accuracy of the source model less the method's, on the same task and seed."""
-    source = of.get((SOURCE, row["task"], row["seed"]), {})
-    return _number(source.get("missing")) - _number(row["missing"])
-
-
-def _gap_closed(row: Row, of: Mapping[tuple[str, str, int], Row]) -> float:
-    """Per cent of the way from the source's overall accuracy to the oracle's.
-
-    NaN where the oracle is not above the source: then there is no gap to close.
-    """
-    source, oracle = (
-        _number(of.get((label, row["task"], row["seed"]), {}).get("overall"))
-        for label in (SOURCE, ORACLE)
-    )
-    gap = oracle - source
-    return 100 * (_number(row["overall"]) - source) / gap if gap > 0 else math.nan
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _cell(label: str, task: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
-    good, state = _judged(rows, len(suite.seeds))
-    # Never an average over what is left of a failure.
-    rest = () if state in (FAILED, NOT_APPLICABLE) else good
-    seeds = [{c.name: _number(row[c.name]) for c in COLUMNS} for row in rest]
-    return {"label": label, "track": track, "task": task, "seeds": len(good), "state": state,
-            **_over_seeds(seeds)}  # fmt: skip
-
-
-def _mean_cell(label: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
-    """Mean over the suite's tasks, seed by seed; nothing where a cell of the grid is not there."""
-    good, state = _judged(rows, len(suite.tasks) * len(suite.seeds))
-    by_seed = _grouped(good, lambda row: row["seed"]).values() if state == "ok" else ()
-    seeds = [
-        {c.name: statistics.fmean(_number(row[c.name]) for row in of_seed) for c in COLUMNS}
-        for of_seed in by_seed
-    ]
-    return {"label": label, "track": rows[0]["track"], "task": MEAN, "seeds": len(seeds),
-            "state": state, **_over_seeds(seeds)}  # fmt: skip
-
-
-def _judged(rows: Iterable[Row], wanted: int) -> tuple[list[Row], str]:
-    """The rows of runs that ended well, and the state of a cell that wants so many of them."""
-    by_status = _grouped(rows, lambda row: row["status"])
-    good = by_status.get("ok", [])
-    bad = next((status for status in (FAILED, NOT_APPLICABLE) if status in by_status), None)
-    return good, bad or ("ok" if len(good) == wanted else "partial")
-
-
-def _of_status(rows: Iterable[Row], status: str) -> list[Row]:
-    return [row for row in rows if row["status"] == status]
-
-
-def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean and sample standard deviation of every column; NaN where a seed has no value."""
-    found = {}
-    for column in COLUMNS:
-        values = np.array([values[column.name] for values in seeds])
-        found[column.name] = float(values.mean()) if len(seeds) else math.nan
-        found[f"{column.name}_std"] = float(values.std(ddof=1)) if len(seeds) > 1 else math.nan
-    return found
 
 
 def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ...]:
-    good = _of_status(rows, "ok")
-    found = {row["task"]: (row["task"], row["n_seen"], row["n_missing"]) for row in good}
-    return tuple(found[task] for task in suite.tasks if task in found)
-
-
-def _problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """Every failed run with its reason, and every cell of the grid without a run."""
-    rows = sorted(rows, key=lambda row: (row["label"], row["task"], row["seed"]))
-    problems = [
-        f"failed: {row['label']} on {row['task']}, seed {row['seed']}: "
-        f"{_first_line(row['error_message'])}"
-        for row in _of_status(rows, FAILED)
-    ]
-    have = {(row["label"], row["task"], row["seed"]) for row in rows}
-    # What does not apply to a task does not with any seed.
-    have |= {
-        (row["label"], row["task"], seed)
-        for row in _of_status(rows, NOT_APPLICABLE)
-        for seed in suite.seeds
+    counts = {
+        row["task"]: (row["task"], row["n_seen"], row["n_missing"])
+        for row in with_status(rows, "ok")
     }
-    # A row of gamma-star can only lack where finetune ended well; elsewhere finetune is named.
-    good = {(row["label"], row["task"], row["seed"]) for row in _of_status(rows, "ok")}
-    derived = {
-        star_label(row["label"]): row["label"] for row in rows if row["method"] == CALIBRATED
-    }
-    labels = dict.fromkeys(row["label"] for row in rows)
-    if unrun := [method for method in suite.methods if method not in labels]:
-        problems.append(f"not run: {', '.join(unrun)}")
-    for label in labels:
-        for task in suite.tasks:
-            lacking = [
-                seed
-                for seed in suite.seeds
-                if (label, task, seed) not in have
-                and (label not in derived or (derived[label], task, seed) in good)
-            ]
-            if lacking:
-                problems.append(f"not run: {label} on {task}, {_seeds(lacking)}")
-    return tuple(problems)
+    return tuple(counts[task] for task in suite.tasks if task in counts)
 
 
-def _not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """Every method that cannot work on some tasks: which ones, and its reason."""
-    found = _grouped(
-        sorted(_of_status(rows, NOT_APPLICABLE), key=lambda row: (row["label"], row["seed"])),
-        lambda row: (row["label"], _first_line(row["error_message"])),
-    )
-    lines = []
-    for (label, reason), of_reason in found.items():
-        tasks = [task for task in suite.tasks if any(row["task"] == task for row in of_reason)]
-        where = "every task" if len(tasks) == len(suite.tasks) > 1 else ", ".join(tasks)
-        lines.append(f"{label} on {where}: {reason}")
-    return tuple(lines)
+# --- cells -------------------------------------------------------------------------------------
 
 
-def _notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """What is to be known of single runs: the same words of several seeds are one line."""
-    said = _grouped(
-        (
-            {**row, "note": printable(note)}
-            for row in sorted(rows, key=lambda row: (row["label"], row["seed"]))
-            for note in [*json.loads(row["notes"] or "[]"), *_search_note(row)]
-        ),
-        lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
-    )
-    return tuple(
-        f"{label} on {suite.tasks[task]}, {_seeds([row['seed'] for row in of_note])}: {note}"
-        for (label, task, note), of_note in sorted(said.items())
-    )
-
-
-def _search_note(row: Row) -> list[str]:
-    """Which settings a search chose for the run, and what the search cost."""
-    if row["search"] is None:
-        return []
-    search = json.loads(row["search"])
-    chosen = _settings(search["chosen"])
-    tried = "; ".join(_settings(entry["settings"]) for entry in search["tried"])
+def _cells(suite: Suite, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The cells of a table: every label on every task, then every label's mean."""
+    rows = [*rows, *gamma_star.unscored_rows(rows)]
+    by_cell = group_rows(rows, lambda row: (row["label"], row["task"]))
+    by_label = group_rows(rows, lambda row: row["label"])
+    tracks = {label: by_label[label][0]["track"] for label in sorted(by_label)}
     return [
-        f"{chosen} by {search['by']} (tried on {search['folds']} folds: {tried[:MAX_TRIED]}; "
-        f"{search['steps']} gradient steps)"
+        *(
+            _task_cell(label, task, track, by_cell.get((label, task), []), suite)
+            for label, track in tracks.items()
+            for task in suite.tasks
+        ),
+        *(_mean_cell(label, track, by_label[label], suite) for label, track in tracks.items()),
     ]
 
 
-def _settings(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+def _task_cell(label: str, task: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
+    ok = with_status(rows, "ok")
+    state = cell_state(rows, len(suite.seeds))
+    # Never an average over the runs that are left when one has failed.
+    shown = () if state in (FAILED, NOT_APPLICABLE) else ok
+    values = [{column.key: row[column.key] for column in columns.COLUMNS} for row in shown]
+    return {"label": label, "track": track, "task": task, "seeds": len(ok), "state": state,
+            **_over_seeds(values)}  # fmt: skip
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+def _mean_cell(label: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
+    """Mean over the suite's tasks, seed by seed; without values unless all runs succeeded."""
+    state = cell_state(rows, len(suite.tasks) * len(suite.seeds))
+    by_seed = group_rows(rows, lambda row: row["seed"]).values() if state == "ok" else ()
+    values = [
+        {
+            column.key: statistics.fmean(row[column.key] for row in of_seed)
+            for column in columns.COLUMNS
+        }
+        for of_seed in by_seed
+    ]
+    return {"label": label, "track": track, "task": MEAN, "seeds": len(values), "state": state,
+            **_over_seeds(values)}  # fmt: skip
 
 
-def _first_line(message: str | None) -> str:
-    """The beginning of a method's own words."""
-    return printable((message or "").partition("\n")[0])[:200]
+def cell_state(rows: Sequence[Row], expected: int) -> str:
+    """The state of a cell.
+
+    Args:
+        rows: of the cell's runs.
+        expected: how many runs the suite's grid has there.
+
+    Returns:
+        ``failed`` or ``not-applicable`` if one of the runs is, ``ok`` if all expected runs
+        succeeded, else ``partial``.
+    """
+    statuses = {row["status"] for row in rows}
+    for status in (FAILED, NOT_APPLICABLE):
+        if status in statuses:
+            return status
+    return "ok" if len(with_status(rows, "ok")) == expected else "partial"
+
+
+def _over_seeds(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean and sample standard deviation of each column; NaN if a seed has no value."""
+    cell = {}
+    for column in columns.COLUMNS:
+        of_column = np.array([of_seed[column.key] for of_seed in values])
+        cell[column.key] = float(of_column.mean()) if len(values) else math.nan
+        cell[f"{column.key}_std"] = float(of_column.std(ddof=1)) if len(values) > 1 else math.nan
+    return cell

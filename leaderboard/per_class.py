@@ -1,4 +1,4 @@
-"""The accuracy of every class, and what it is taken for: where a method's points are lost."""
+"""The accuracy of every class, and the class that it is most often confused with."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ class ClassScore:
     """One class of a run.
 
     Attributes:
-        name: the class; ``seen``: whether it is a seen one.
-        n: its test images; ``accuracy``: per cent of them that are right, over all classes.
-        taken_for: the wrong class most often predicted for it (the first of equals), or None.
-        taken: per cent of its images that are taken for that class.
+        name: of the class.
+        seen: whether it is a seen class.
+        n: number of its test images.
+        accuracy: per cent of its images that are predicted correctly, among all classes.
+        taken_for: the wrong class predicted most often for its images (the first in a tie); None
+            if all are correct.
+        taken: per cent of its images for which ``taken_for`` is predicted.
     """
 
     name: str
@@ -40,17 +43,20 @@ def per_class(
     """Accuracy and most frequent confusion of every class that has test images.
 
     Args:
-        logits: (N, C); ``labels``: (N,); ``seen``: (C,); ``classes``: C names.
+        logits: (N, C), float.
+        labels: (N,), integers in [0, C).
+        seen: (C,), bool, true for the seen classes.
+        classes: the C class names.
 
     Returns:
-        Seen classes first, then missing ones, each from the least accurate up.
+        The seen classes, then the missing ones, each sorted by accuracy from the lowest.
     """
     count = len(classes)
-    predicted = logits.argmax(axis=1)  # the lowest index at a tie
+    predicted = logits.argmax(axis=1)  # the lowest index in a tie
     table = np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count)
     rows = []
     for index in np.flatnonzero(table.sum(axis=1)).tolist():
-        n, right = int(table[index].sum()), int(table[index, index])
+        n, correct = int(table[index].sum()), int(table[index, index])
         wrong = table[index].copy()
         wrong[index] = 0
         worst = int(wrong.argmax())
@@ -59,7 +65,7 @@ def per_class(
                 name=classes[index],
                 seen=bool(seen[index]),
                 n=n,
-                accuracy=100 * right / n,
+                accuracy=100 * correct / n,
                 taken_for=classes[worst] if wrong[worst] else None,
                 taken=100 * int(wrong[worst]) / n,
             )

@@ -3,8 +3,8 @@
 Notation: S are the seen classes, U the missing ones, z the logits, and Acc_{A/B} the accuracy over
 the test samples of the classes A with the argmax taken over the columns B (Y is S and U together).
 
-Everything follows from three numbers a sample: its best seen column, its best missing column, and
-the margin between their logits. They are taken once; no metric goes back to the (N, C) logits.
+Every metric follows from three numbers per sample: its best seen column, its best missing column,
+and the margin between their logits. They are computed once; no metric uses the (N, C) logits again.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class CalibrationCurve:
     margins of exactly 0 exist, the point of the plain argmax lies between the two intervals that
     meet at 0. No point is repeated, and gamma = 0 is always one of them.
 
-    ``gamma`` is a value inside the point's interval: 0 where the interval holds 0, else the
-    midpoint, else (an interval without end) the outermost margin less or plus 1. All are finite,
+    ``gamma`` is a value inside the point's interval: 0 if the interval contains 0, else the
+    midpoint, else (in an unbounded interval) the outermost margin less or plus 1. All are finite,
     so adding one to the missing-class logits in float64 gives the point's accuracies, as long as
     neighbouring margins lie further apart than rounding does.
 
@@ -122,7 +122,7 @@ def score_at_best_gamma(
 ) -> BestGamma:
     """Compute every metric at gamma*, the constant on the missing-class logits that is best.
 
-    Gamma* looks at test labels: it is an upper bound of what calibration can reach and no method
+    Gamma* looks at test labels: it is an upper bound on what calibration can reach, not a method
     (Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024, arXiv 2409.16223). It maximises
     the overall accuracy over the points of :func:`calibration_curve`; of equally good ones it is
     the nearest to 0. ``ausuc`` and the metrics within a group are those without gamma: the curve
@@ -214,21 +214,21 @@ def match_samples(
         (N,) integers such that ``sample_ids[order]`` equals ``expected_ids``.
 
     Raises:
-        ScoringError: An id is unknown (not expected), missing, or there more than once.
+        ScoringError: An id is unknown (not expected), missing, or repeated.
     """
-    given = _unique_ids(sample_ids, "the predictions")
+    positions = _unique_ids(sample_ids, "the predictions")
     expected = _unique_ids(expected_ids, "the expected samples")
     problems = []
-    if unknown := [i for i in given if i not in expected]:
+    if unknown := [i for i in positions if i not in expected]:
         problems.append(f"{len(unknown)} unknown sample id(s): {first(unknown)}")
-    if missing := [i for i in expected if i not in given]:
+    if missing := [i for i in expected if i not in positions]:
         problems.append(f"{len(missing)} missing sample id(s): {first(missing)}")
     if problems:
         raise ScoringError(
             f"the predictions hold {' and '.join(problems)}; "
             "predict each test sample of the task's manifest exactly once"
         )
-    return np.fromiter((given[i] for i in expected), dtype=np.intp, count=len(expected))
+    return np.fromiter((positions[i] for i in expected), dtype=np.intp, count=len(expected))
 
 
 def _unique_ids(ids: Sequence[Hashable] | npt.NDArray[Any], where: str) -> dict[Hashable, int]:
@@ -245,7 +245,7 @@ def _unique_ids(ids: Sequence[Hashable] | npt.NDArray[Any], where: str) -> dict[
 
 
 def _validate(logits: object, labels: object, seen: object) -> IntArray:
-    """Refuse whatever cannot be scored; return the labels as an index type."""
+    """Check that the input can be scored; return the labels as an index type."""
     logits = _array("logits", logits, ndim=2, shape="(N, C)")
     labels = _array("labels", labels, ndim=1, shape="(N,)")
     seen = _array("seen", seen, ndim=1, shape="(C,)")
@@ -271,7 +271,7 @@ def _check_dtypes(
     if logits.dtype.kind != "f" or logits.dtype.itemsize > 8:
         raise ScoringError(
             f"logits must be float16, float32 or float64, not {logits.dtype}; "
-            "give the model's outputs as they are, not predicted classes"
+            "pass the model's outputs, not predicted classes"
         )
     if labels.dtype.kind not in "iu":
         raise ScoringError(
@@ -339,14 +339,14 @@ def _check_groups(labels: IntArray, seen: BoolArray) -> None:
 
 
 class _Picks(NamedTuple):
-    """All that the metrics need of the logits; each (N,)."""
+    """What the metrics need from the logits; each (N,)."""
 
     seen: IntArray  # best column of S
     missing: IntArray  # best column of U
     margin: FloatArray  # max_S z - max_U z: the gamma at which the sample flips
 
     def at(self, gamma: float) -> IntArray:
-        """The argmax over all columns, gamma added to those of U, without the addition's rounding.
+        """The argmax over all columns with gamma added to those of U, without rounding errors.
 
         An exact tie of the two groups goes to the lower index.
         """
@@ -355,7 +355,7 @@ class _Picks(NamedTuple):
 
 
 class _Sweep(NamedTuple):
-    """The curve in whole samples, which keeps it exact; each (P,)."""
+    """The curve as counts of samples, which keeps it exact; each (P,)."""
 
     gamma: FloatArray
     seen_hits: IntArray
@@ -382,7 +382,7 @@ def _pick(logits: npt.NDArray[np.floating[Any]], seen: BoolArray) -> _Picks:
 
 
 def _best(logits: npt.NDArray[np.floating[Any]], columns: IntArray) -> tuple[IntArray, FloatArray]:
-    """The best of some columns (the lowest at a tie), and its logit in float64."""
+    """The best of some columns (the lowest in a tie), and its logit in float64."""
     part = logits[:, columns]
     best = part.argmax(axis=1)
     return columns[best], part[np.arange(len(part)), best].astype(np.float64)
@@ -406,10 +406,10 @@ def _harmonic_mean(a: float, b: float) -> float:
 
 
 def _sweep(picks: _Picks, labels: IntArray, seen: BoolArray) -> _Sweep:
-    """Count the hits of both groups on every interval of gamma between distinct margins.
+    """Count the hits of both groups in each interval of gamma between distinct margins.
 
     Passing a margin flips all samples that have it, from their best seen to their best missing
-    column: seen samples that were right are lost, missing samples whose column is right are won.
+    column: correct seen samples are lost, missing samples whose column is correct are won.
     """
     margins, which = np.unique(picks.margin, return_inverse=True)
     lost = np.bincount(which[picks.seen == labels], minlength=margins.size)
@@ -420,7 +420,7 @@ def _sweep(picks: _Picks, labels: IntArray, seen: BoolArray) -> _Sweep:
     gamma = np.concatenate(
         ([margins[0] - 1], margins[:-1] / 2 + margins[1:] / 2, [margins[-1] + 1])
     )
-    zero = int(np.searchsorted(margins, 0.0))  # the interval that holds 0, or ends there
+    zero = int(np.searchsorted(margins, 0.0))  # the interval that contains 0, or ends there
     if zero == margins.size or margins[zero] != 0:
         gamma[zero] = 0.0
         return _Sweep(gamma, seen_hits, missing_hits)
@@ -434,7 +434,7 @@ def _sweep(picks: _Picks, labels: IntArray, seen: BoolArray) -> _Sweep:
 
 
 def _area(sweep: _Sweep, labels: IntArray, seen: BoolArray) -> float:
-    """Trapezoid in whole numbers, so that no order of summation can change a bit of it."""
+    """Trapezoidal rule in integers, so the order of summation cannot change the result."""
     fall = sweep.seen_hits[:-1] - sweep.seen_hits[1:]
     twice = int((fall * (sweep.missing_hits[:-1] + sweep.missing_hits[1:])).sum())
     n_seen = int(np.count_nonzero(seen[labels]))

@@ -31,7 +31,7 @@ def command(what: tuple[str, ...], as_json: bool) -> None:
       htbench cite > references.bib
     """
     table = read_citations()
-    names = what or (*_known_data(), *table["methods"], BOARD)
+    names = what or (*_known_data(), *papers_of_methods(table), BOARD)
     found = {name: _entries(name, table) for name in names}
     if as_json:
         print_json(
@@ -61,6 +61,17 @@ def read_citations() -> dict[str, Any]:
 
     text = (Path(__file__).parent.parent / "citations.toml").read_text("utf-8")
     return tomllib.loads(text)
+
+
+def papers_of_methods(table: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The keys of every method's papers, those of derived results included.
+
+    Args:
+        table: what :func:`read_citations` returns.
+    """
+    from leaderboard import gamma_star
+
+    return {**table["methods"], **gamma_star.PAPERS}
 
 
 def short_reference(key: str, table: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -101,8 +112,9 @@ def _entries(name: str, table: Mapping[str, Any]) -> list[tuple[str, str]]:
     from benchmark.expand import load_recipe
     from benchmark.manifest import load_manifest, published_manifests, published_recipes
 
-    if name == BOARD or name in table["methods"]:
-        keys = table["board"]["keys"] if name == BOARD else table["methods"][name]
+    methods = papers_of_methods(table)
+    if name == BOARD or name in methods:
+        keys = table["board"]["keys"] if name == BOARD else methods[name]
         return [(key, table["entries"][key].strip()) for key in keys]
     if "@" in name or (Path(name) / "manifest.toml").is_file():
         recipe = name in published_recipes() and name not in published_manifests()
@@ -111,8 +123,7 @@ def _entries(name: str, table: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [(_key(bibtex) or name, bibtex)]
     data = ", ".join(_known_data())
     raise UsageError(
-        f"no citation for {name!r}; data: {data}; methods: {', '.join(table['methods'])}; "
-        f"and {BOARD}"
+        f"no citation for {name!r}; data: {data}; methods: {', '.join(methods)}; and {BOARD}"
     )
 
 

@@ -59,6 +59,7 @@ def methods(
     from benchmark.manifest import load_suite
     from benchmark.registry import entry_point_sources, resolve
     from benchmark.runs.workspace import Workspace
+    from leaderboard.gamma_star import DERIVED
     from leaderboard.render.methods import SHOWN, means, without_means
 
     if as_json and (markdown or into):
@@ -68,7 +69,7 @@ def methods(
     suite = load_suite(suite_name) if suite_name else None
     names = suite.methods if suite else entry_point_sources()
     with Session() as session:
-        found = resolve(names, plugins, session.describe)
+        found = resolve(names, plugins, session.describe, DERIVED)
     markdown = markdown or into is not None
     entries = entries_of(found, derived=markdown or suite is not None)
     boards = boards_of(suite, Workspace(root)) if suite else []
@@ -212,7 +213,7 @@ def datasets(as_json: bool) -> None:
 def runs(suite_name: str, root: Path, as_json: bool) -> None:
     """List the runs of a workspace with their scores.
 
-    A line of gamma-star is no run: the scorer makes it of a run of finetune.
+    Results that the leaderboard derives from a run's predictions are listed too.
 
     \b
     Examples:
@@ -221,7 +222,8 @@ def runs(suite_name: str, root: Path, as_json: bool) -> None:
     """
     import json
 
-    from benchmark.manifest import load_manifest, load_suite, network_label
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.networks import network_label
     from benchmark.runs.workspace import Workspace
     from leaderboard.results import update_results
 

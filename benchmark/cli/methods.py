@@ -22,12 +22,12 @@ def entries_of(methods: Iterable[MethodDescription], *, derived: bool) -> list[d
 
     Args:
         methods: descriptions.
-        derived: whether gamma-star, which the scorer makes of finetune's runs, is among them.
+        derived: whether to add the results that the leaderboard derives from their predictions.
     """
-    from benchmark.cli.cite import read_citations
-    from leaderboard.results import CALIBRATED
+    from benchmark.cli.cite import papers_of_methods, read_citations
+    from leaderboard import gamma_star
 
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "method": m.name,
             "fields": {f.name: f.default for f in m.fields},
@@ -39,21 +39,13 @@ def entries_of(methods: Iterable[MethodDescription], *, derived: bool) -> list[d
         }
         for m in methods
     ]
-    if derived and any(entry["method"] == CALIBRATED for entry in found):
-        found.append(_gamma_star())
-    papers = read_citations()["methods"]
+    if derived and any(entry["method"] == gamma_star.BASE for entry in found):
+        found.append(dict(gamma_star.METHOD_ENTRY))
+    papers = papers_of_methods(read_citations())
     return sorted(
         ({**entry, "papers": papers.get(entry["method"], [])} for entry in found),
         key=lambda entry: str(entry["method"]),
     )
-
-
-def _gamma_star() -> dict[str, Any]:
-    from benchmark.records import GAMMA_STAR
-    from leaderboard.results import CALIBRATED, STAR_SUMMARY, STAR_TRACK
-
-    return {"method": GAMMA_STAR, "fields": {}, "base": CALIBRATED, "track": STAR_TRACK,
-            "needs": [], "from": "the scorer", "summary": STAR_SUMMARY}  # fmt: skip
 
 
 def markdown_of(

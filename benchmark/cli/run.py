@@ -78,11 +78,13 @@ def command(
     """
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
-    from benchmark.manifest import load_manifest, load_suite, network_label
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.networks import network_label
     from benchmark.registry import resolve
     from benchmark.runs.isolate import Limits
     from benchmark.runs.plan import grid, resolve_device, select
     from benchmark.runs.workspace import Workspace
+    from leaderboard.gamma_star import DERIVED
 
     suite = load_suite(suite_name)
     manifest = load_manifest(suite.manifest)
@@ -99,7 +101,7 @@ def command(
     ) as session:
         manifest = session.with_network(manifest, network)
         names = methods or (() if plugins else suite.methods)
-        described = resolve(names, plugins, session.describe)
+        described = resolve(names, plugins, session.describe, DERIVED)
         cells = grid(manifest, task_ids, described, seed_list, device, given)
         for method in described:
             session.check(method, method.configure(given))

@@ -12,7 +12,6 @@ from benchmark.cli.main import print_json
 if TYPE_CHECKING:
     from benchmark.manifest import Manifest
     from benchmark.records import RunRecord
-    from benchmark.runs.workspace import Workspace
 
 
 @click.command("score")
@@ -37,7 +36,7 @@ def command(run: str, task_id: str | None, suite_name: str, root: Path, as_json:
     from benchmark.errors import UsageError
     from benchmark.manifest import load_manifest, load_suite
     from benchmark.records import PREDICTIONS_FILE, RunRecord
-    from leaderboard.results import score_predictions
+    from leaderboard.predictions import score_predictions
 
     path = Path(run)
     if path.is_file():
@@ -100,6 +99,7 @@ def find_run(name: str, root: Path) -> Path:
     """
     from benchmark.errors import UsageError, first
     from benchmark.runs.workspace import Workspace
+    from leaderboard.gamma_star import refuse_key
 
     if (Path(name) / "run.json").is_file():
         return Path(name)
@@ -108,7 +108,7 @@ def find_run(name: str, root: Path) -> Path:
     workspace = Workspace(root)
     found = sorted(workspace.runs.glob(f"{name}*/run.json"))
     if not found:
-        _refuse_star(name, workspace)
+        refuse_key(name, workspace.runs)
     if len(found) != 1:
         keys = first(p.parent.name[:12] for p in found)
         what = f"{len(found)} runs begin with {name!r}: {keys}" if found else (
@@ -116,22 +116,3 @@ def find_run(name: str, root: Path) -> Path:
         )  # fmt: skip
         raise UsageError(what)
     return found[0].parent
-
-
-def _refuse_star(name: str, workspace: Workspace) -> None:
-    """A row of gamma-star is no run.
-
-    Raises:
-        UsageError: its key is meant; the message names the run that it is made of.
-    """
-    from benchmark.errors import UsageError
-    from benchmark.records import RunRecord
-    from leaderboard.results import CALIBRATED, star_key
-
-    for path in sorted(workspace.runs.glob("*/run.json")):
-        key = path.parent.name
-        if star_key(key).startswith(name) and RunRecord.read(path.parent).method == CALIBRATED:
-            raise UsageError(
-                f"{name} is the row of gamma-star that is made of run {key[:12]}; "
-                f"`htbench show {key[:12]}` shows both"
-            )

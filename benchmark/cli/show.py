@@ -33,45 +33,40 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
     """
     from benchmark.cli.score import find_run, manifest_of
     from benchmark.records import PREDICTIONS_FILE, RunRecord
+    from leaderboard import gamma_star
     from leaderboard.per_class import per_class
-    from leaderboard.results import (
-        CALIBRATED,
-        read_scored,
-        score_predictions,
-        star_of_predictions,
-    )
+    from leaderboard.predictions import read_logits_and_labels, score_predictions
 
     folder = find_run(run, root)
     record = RunRecord.read(folder)
     scores: dict[str, Any] = {}
-    star: dict[str, Any] = {}
+    derived: dict[str, float] = {}
     classes: list[dict[str, Any]] = []
     if record.status == "ok":
         manifest = manifest_of(record, suite_name)
         task = manifest.task(record.task)
         path = folder / PREDICTIONS_FILE
         scores = score_predictions(path, manifest, record.task).as_dict()
-        logits, labels = read_scored(path, manifest, record.task)
-        if record.method == CALIBRATED:
-            gamma, best = star_of_predictions(path, manifest, record.task)
-            star = {"gamma": gamma, **best.as_dict()}
+        logits, labels = read_logits_and_labels(path, manifest, record.task)
+        derived = gamma_star.scores_to_show(record, path, manifest)
         rows = per_class(logits, labels, manifest.seen_mask(task), manifest.classes)
         classes = [dataclasses.asdict(row) for row in rows]
     if as_json:
-        print_json({**dataclasses.asdict(record), "scores": scores, "gamma_star": star,
+        print_json({**dataclasses.asdict(record), "scores": scores, "gamma_star": derived,
                     "classes": classes})  # fmt: skip
         return
     _print_record(record, folder)
     _print_search(record)
     _print_scores(scores)
-    _print_star(star)
+    if derived:
+        click.echo(gamma_star.scores_as_text(derived))
     _print_curve(record)
     _print_classes(classes)
     _print_key(record)
 
 
 def _print_record(record: RunRecord, folder: Path) -> None:
-    from leaderboard.board import printable
+    from benchmark.text import printable
 
     click.echo(click.style(f"{record.label} on {record.task}, seed {record.seed}", bold=True))
     facts: dict[str, Any] = {
@@ -140,13 +135,6 @@ def _print_scores(scores: dict[str, Any]) -> None:
     print_table(rows, headers)
     excluded = f", n_excluded = {scores['n_excluded']}" if scores["n_excluded"] else ""
     click.echo(f"n_seen = {scores['n_seen']}, n_missing = {scores['n_missing']}{excluded}")
-
-
-def _print_star(star: dict[str, Any]) -> None:
-    """What the row of gamma-star says, which the scorer makes of this run."""
-    if star:
-        shown = ", ".join(f"{name} {star[name]:.2f}" for name in ("overall", "seen", "missing"))
-        click.echo(f"gamma-star (oracle): {shown} with {star['gamma']:+.4g} on missing logits")
 
 
 def _print_curve(record: RunRecord) -> None:

@@ -257,7 +257,7 @@ def _one(specs: list[SourceSpec]) -> SourceSpec:
 
 
 def _entry(source: SourceCheckpoint) -> dict[str, Any]:
-    from benchmark.manifest import network_label
+    from benchmark.networks import network_label
 
     record = source.record
     return {

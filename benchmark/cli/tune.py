@@ -77,10 +77,12 @@ def command(
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
     from benchmark.executors.local import slots
-    from benchmark.manifest import load_manifest, load_suite, network_label
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.networks import network_label
     from benchmark.registry import resolve
     from benchmark.runs.plan import resolve_device, select
     from benchmark.runs.workspace import Workspace
+    from leaderboard.gamma_star import DERIVED
 
     if (method is None) == (plugin is None):
         raise click.UsageError("name one METHOD, or give its file with --plugin")
@@ -92,7 +94,7 @@ def command(
     with Session(never=[workspace.root, manifest.root], cuda=device == "cuda") as session:
         manifest = session.with_network(manifest, network)
         described = resolve(
-            [method] if method else [], [plugin] if plugin else [], session.describe
+            [method] if method else [], [plugin] if plugin else [], session.describe, DERIVED
         )
         settings = _product(grids, described[-1])
         for chosen in settings:
@@ -247,7 +249,7 @@ class _Search:
 def _score(pseudo: Manifest, spec: RunSpec, folds: Workspace) -> tuple[float, float] | None:
     """Seen and missing accuracy of a run on a fold; None if it did not end well."""
     from benchmark.records import PREDICTIONS_FILE, RunRecord
-    from leaderboard.results import score_predictions
+    from leaderboard.predictions import score_predictions
 
     folder = folds.folder(spec.key)
     if RunRecord.read(folder).status != "ok":

@@ -15,7 +15,7 @@ from benchmark import checkpoint
 from benchmark.errors import DataError, MethodError, RunError, UsageError
 from benchmark.files import digest_file
 from benchmark.images.store import DomainStore, store_kind
-from benchmark.manifest import network_label
+from benchmark.networks import network_label
 from benchmark.records import (
     NOT_APPLICABLE,
     PREDICTIONS_FILE,

@@ -1,6 +1,6 @@
-"""Which images of a task play which role: the one table that every export is made from.
+"""Which images of a task play which role: the one table that every export is built from.
 
-No torch here: :mod:`benchmark.splits.torch_data` is for those who want it.
+No torch; see :mod:`benchmark.splits.torch_data` for a torch dataset.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 # With underscores: a split of Hugging Face `datasets` may not have a hyphen in its name.
 ROLES = {
-    "source_train": "source domains, training images of all classes: what the source model saw",
+    "source_train": "source domains, training images of all classes: trains the source model",
     "source_test": "source domains, test images of all classes: source accuracy only",
-    "train": "target domain, training images of the seen classes: what a method is given",
+    "train": "target domain, training images of the seen classes: the input of a method",
     "train_missing": "target domain, training images of the missing classes: for oracles only",
-    "test": "target domain, test images of the seen and the missing classes: what is scored",
-    "test_excluded": "target domain, test images of classes in neither group: in no metric",
+    "test": "target domain, test images of the seen and the missing classes: scored",
+    "test_excluded": "target domain, test images of classes in neither group: not scored",
 }
 CLASS_ORDERS = {
-    "manifest": "the order of the manifest, that of this suite's logits",
+    "manifest": "the order of the manifest, as in this suite's logits",
     "sorted": "sorted by name (code points), as readers of folders number them",
     "seen-first": "the seen classes, then the missing ones, each in the manifest's order",
 }
@@ -55,31 +55,31 @@ def ordered_classes(manifest: Manifest, task: Task, order: str = "manifest") -> 
 
 
 def task_frame(manifest: Manifest, task: str, class_order: str = "manifest") -> pd.DataFrame:
-    """The images that play a role in a task, one a row.
+    """The images that play a role in a task, one per row.
 
     Args:
         manifest: a checked manifest.
         task: id of one of its tasks.
-        class_order: a key of :data:`CLASS_ORDERS`: which label a class has.
+        class_order: a key of :data:`CLASS_ORDERS`, which decides the label of each class.
 
     Returns:
-        Columns :data:`COLUMNS`, then those of ``sha256``, ``group``, ``datetime`` that the
-        manifest has. ``role`` is a key of :data:`ROLES`; ``label`` (int64) is the index of
+        Columns :data:`COLUMNS`, then ``sha256``, ``group`` and ``datetime`` if the manifest has
+        them. ``role`` is a key of :data:`ROLES`; ``label`` (int64) is the index of
         ``class`` in :func:`ordered_classes`; ``seen`` (bool) says whether the class is seen in
-        this task, whatever the domain. Rows are in the order of the roles, then of ``image_id``.
+        this task, in every domain. Rows are ordered by role, then by ``image_id``.
 
     Raises:
         ManifestError: there is no such task.
         UsageError: there is no such class order.
     """
-    found = manifest.task(task)
-    classes = ordered_classes(manifest, found, class_order)
+    entry = manifest.task(task)
+    classes = ordered_classes(manifest, entry, class_order)
     frame: pd.DataFrame = manifest.table.to_pandas()
-    source = frame["domain"].isin(found.sources)
-    target = frame["domain"] == found.target
+    source = frame["domain"].isin(entry.sources)
+    target = frame["domain"] == entry.target
     train = frame["split"] == "train"
-    seen = frame["class"].isin(found.seen)
-    groups = dict(zip(manifest.classes, _groups(manifest, found), strict=True))
+    seen = frame["class"].isin(entry.seen)
+    groups = dict(zip(manifest.classes, _groups(manifest, entry), strict=True))
     scored = frame["class"].map(groups) != "excluded"
     roles = [source & train, source & ~train, target & train & seen, target & train & ~seen]
     roles += [target & ~train & scored, target & ~train & ~scored]
@@ -95,7 +95,7 @@ def task_frame(manifest: Manifest, task: str, class_order: str = "manifest") -> 
 
 
 def roles_in(frame: pd.DataFrame) -> list[str]:
-    """The roles of a task, in order: ``test_excluded`` only where there is such an image."""
+    """The roles of a task, in order; ``test_excluded`` only if the task has such images."""
     excluded = bool((frame["role"] == "test_excluded").any())
     return [role for role in ROLES if excluded or role != "test_excluded"]
 
@@ -121,7 +121,7 @@ def role_frame(
 
 
 def class_counts(manifest: Manifest, task: str) -> pd.DataFrame:
-    """How many images each class has in each role of a task.
+    """Count the images of each class in each role of a task.
 
     Returns:
         One row for each class in the manifest's order: ``class``, ``group`` (``seen``,
@@ -137,14 +137,14 @@ def class_counts(manifest: Manifest, task: str) -> pd.DataFrame:
 
 
 def shown_classes(counts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The classes that a picture of a target domain shows, and how many it leaves out.
+    """The classes that a figure of a target domain shows, and how many it leaves out.
 
     Args:
         counts: from :func:`class_counts`.
 
     Returns:
         The rows with a target image or a group, seen classes first, with ``any_train`` and
-        ``any_test``: target images whatever their role; and the number of other classes.
+        ``any_test``: target images of any role; and the number of other classes.
     """
     counts = counts.assign(
         any_train=counts["train"] + counts["train_missing"],

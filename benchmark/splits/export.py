@@ -1,4 +1,4 @@
-"""A task's splits as the files that other toolkits read."""
+"""Write a task's splits as files that other toolkits read."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from benchmark.manifest import Manifest
 
 FORMATS = {
-    "txt": "a folder: <role>.txt with a line `path label` for each image",
+    "txt": "a folder with <role>.txt, one line `path label` for each image",
     "csv": "one file, one row for each image",
     "parquet": "one file, one row for each image",
     "json": "one file, a list with one object for each image",
-    "imagefolder": "a folder: <role>/<class>/<image>, links or, if packaged, the images themselves",
+    "imagefolder": "a folder with <role>/<class>/<image>: links, or embedded images",
 }
 FOLDER_FORMATS = ("txt", "imagefolder")
-CLASSES_FILE = "classes.txt"  # class names, one a line, in the order of the labels
-ABOUT_FILE = "export.json"  # what the folder is; also the sign that we may replace it
-MAX_NAME_BYTES = 120  # file systems take 255; a name also gets a suffix
-# A file's content, the file that a link points to, or None for a folder that stays empty.
+CLASSES_FILE = "classes.txt"  # class names, one per line, in the order of the labels
+ABOUT_FILE = "export.json"  # describes the export, and marks the folder as replaceable
+MAX_NAME_BYTES = 120  # file systems allow 255; a name also gets a suffix
+# For each path: a file's content, the target of a link, or None for an empty folder.
 Plan = dict[str, bytes | Path | None]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds.
+    """The result of an export.
 
     Attributes:
         out: the file or folder.
         format: a key of :data:`FORMATS`; ``class_order``: a key of ``CLASS_ORDERS``.
         counts: images in each role.
-        written: False if the same export was there already.
+        written: False if the same export existed already.
     """
 
     out: Path
@@ -64,22 +64,22 @@ def export(
     class_order: str | None = None,
     force: bool = False,
 ) -> Exported:
-    """Write the splits of a task; they appear whole or not at all.
+    """Write the splits of a task, completely or not at all.
 
     Args:
         manifest: a checked manifest.
         task: id of one of its tasks.
         form: a key of :data:`FORMATS`.
-        out: the file or folder to make. One that is there already is left alone if it is the
-            same export, and else refused.
+        out: the file or folder to create. An existing one is left alone if it is the same
+            export, and refused otherwise.
         class_order: a key of ``CLASS_ORDERS``; default ``sorted`` for ``imagefolder``, whose
             readers number classes by sorted folder name, else ``manifest``.
-        force: replace what is there, if it is a file or an export.
+        force: replace an existing file or export.
 
     Raises:
-        UsageError: an option cannot be meant, or something else is in the way.
+        UsageError: an option is invalid, or ``out`` exists and is not this export.
         ManifestError: there is no such task.
-        DataError: images are not at hand, or the export cannot be written.
+        DataError: images are absent, or the export cannot be written.
     """
     if form not in FORMATS:
         raise UsageError(f"no format {form!r}; known: {', '.join(FORMATS)}")
@@ -87,11 +87,11 @@ def export(
     if form == "imagefolder" and order != "sorted":
         raise UsageError(
             "readers of image folders number classes by sorted folder name: "
-            f"use --class-order sorted, or another format for {order}"
+            f"use --class-order sorted, or another format with --class-order {order}"
         )
     frame = task_frame(manifest, task, order)
     counts = {role: int((frame["role"] == role).sum()) for role in roles_in(frame)}
-    out = Path(os.path.realpath(out))  # what is replaced is the folder, not a link to it
+    out = Path(os.path.realpath(out))  # replaces the folder, not a link to it
     try:
         if form in FOLDER_FORMATS:
             plan = _plan(manifest, task, form, order, frame)
@@ -130,7 +130,7 @@ def _write_table(out: Path, data: bytes, force: bool) -> bool:
         if out.read_bytes() == data:
             return False
         if not force:
-            raise UsageError(f"{out} exists and is not this export; --force replaces it")
+            raise UsageError(f"{out} exists and differs from this export; --force replaces it")
     write_file(out, data)
     return True
 
@@ -173,8 +173,8 @@ def _lists(frame: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
     spaced = [path for path in frame["path"] if len(path.split()) != 1]
     if spaced:
         raise UsageError(
-            f"a line of txt is a path, a blank and a label, and {len(spaced)} paths have blanks "
-            f"themselves: {first(spaced)}; use --format csv"
+            "the txt format separates path and label with a space, but "
+            f"{len(spaced)} paths contain spaces: {first(spaced)}; use --format csv"
         )
     for role in roles_in(frame):
         part = frame[frame["role"] == role]
@@ -185,10 +185,10 @@ def _lists(frame: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
 def _image_files(
     manifest: Manifest, frame: pd.DataFrame, folders: dict[str, str]
 ) -> Iterator[tuple[str, bytes | Path | None]]:
-    """``<role>/<class>/<file>``; a class without an image in a role has an empty folder.
+    """``<role>/<class>/<file>``; a class without images in a role gets an empty folder.
 
-    Without the folder, a reader of ``train`` would number the seen classes alone from 0, and its
-    labels would not be those of ``test``.
+    Without it, a reader of ``train`` would number only the seen classes, and its labels would
+    differ from those of ``test``.
     """
     for role in roles_in(frame):
         for folder in folders.values():
@@ -200,13 +200,13 @@ def _image_files(
 
 
 def safe_names(texts: Iterable[str]) -> list[str]:
-    """Names for files and folders, one for each text, different for different texts.
+    """One file or folder name for each text, distinct for distinct texts.
 
-    Letters, digits and ``_ . + -`` stay, everything else becomes ``_``; no name begins with a
-    dot, or is too long. Where two would be the same (also on a file system that ignores case),
-    the later one gets part of its text's SHA-256.
+    Letters, digits and ``_ . + -`` are kept, everything else becomes ``_``; no name begins with a
+    dot or is too long. If two names would be equal (ignoring case, as some file systems do), the
+    later one gets part of its text's SHA-256.
     """
-    taken: set[str] = set()
+    used: set[str] = set()
     names = []
     for text in texts:
         name = _NOT_SAFE.sub("_", unicodedata.normalize("NFC", text))
@@ -216,10 +216,10 @@ def safe_names(texts: Iterable[str]) -> list[str]:
         if len(stem.encode()) > MAX_NAME_BYTES:
             stem = stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
         name = stem + suffix
-        while name.casefold() in taken:
+        while name.casefold() in used:
             stem = f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
             name = stem + suffix
-        taken.add(name.casefold())
+        used.add(name.casefold())
         names.append(name)
     return names
 
@@ -230,17 +230,17 @@ _NOT_SAFE = re.compile(r"[^\w.+-]")
 def _write_folder(out: Path, plan: Plan, force: bool) -> bool:
     if out.exists():
         if not out.is_dir():
-            raise UsageError(f"{out} is a file; name a folder to make")
+            raise UsageError(f"{out} is a file; name a folder to create")
         if any(out.iterdir()):
             if not _is_export(out):
                 raise UsageError(
-                    f"{out} exists and is not an export (it has no {ABOUT_FILE} of ours); "
-                    "it is never replaced: name another folder"
+                    f"{out} exists and is not an export of this suite (no valid {ABOUT_FILE}), so "
+                    "it will not be replaced; name another folder"
                 )
             if _holds(out, plan):
                 return False
             if not force:
-                raise UsageError(f"{out} exists and is another export; --force replaces it")
+                raise UsageError(f"{out} holds a different export; --force replaces it")
     with new_folder(out) as building:
         for name, content in plan.items():
             path = building / name
@@ -263,17 +263,16 @@ def _is_export(folder: Path) -> bool:
 
 
 def _holds(folder: Path, plan: Plan) -> bool:
-    """Whether a folder holds what is planned and nothing else."""
+    """Whether a folder holds exactly the planned files."""
     expected = set(plan) | {
         "/".join(parts[:n]) for parts in (k.split("/") for k in plan) for n in range(1, len(parts))
     }
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    if found != expected:
+    if {path.relative_to(folder).as_posix() for path in folder.rglob("*")} != expected:
         return False
-    return all(_is(folder / name, content) for name, content in plan.items())
+    return all(_matches(folder / name, content) for name, content in plan.items())
 
 
-def _is(path: Path, content: bytes | Path | None) -> bool:
+def _matches(path: Path, content: bytes | Path | None) -> bool:
     if content is None:
         return path.is_dir()
     if isinstance(content, Path):

@@ -1,4 +1,4 @@
-"""A picture of how many images each class has, seen and missing."""
+"""Draw how many images each seen and missing class has."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from benchmark.manifest import Manifest, Task
 
 KINDS = ("png", "svg", "pdf")
-# Blue and orange of Okabe and Ito (2008): told apart with every common colour blindness, and
-# when printed in grey (the orange is lighter).
+# Blue and orange of Okabe and Ito (2008): distinct with every common colour blindness, and in
+# greyscale prints, where the orange is lighter.
 SEEN, MISSING = "#0072B2", "#E69F00"
 EXCLUDED = "#999999"
-COLUMN_ROWS = 72  # classes below one another; more classes stand in further columns
+COLUMN_ROWS = 72  # classes per column; more classes take further columns
 ROW_INCHES = 0.165
 PANEL_INCHES = 1.55  # one of the two panels of a column
 HEAD_INCHES, FOOT_INCHES = 1.4, 0.45
@@ -36,19 +36,19 @@ def draw(manifest: Manifest, task: Task, counts: pd.DataFrame, out: Path) -> Non
         manifest: the manifest; its reference is in the title.
         task: the task that the counts are of.
         counts: from :func:`benchmark.splits.class_counts`.
-        out: the file; its ending, one of :data:`KINDS`, decides what is written.
+        out: the file; its extension, one of :data:`KINDS`, decides the format.
 
     Raises:
-        UsageError: another ending.
+        UsageError: unknown extension.
         DataError: the file cannot be written.
     """
     kind = out.suffix.lower().removeprefix(".")
     if kind not in KINDS:
-        raise UsageError(f"cannot draw {out.name!r}: a figure ends in .{', .'.join(KINDS)}")
+        raise UsageError(f"cannot draw {out.name!r}: name a file ending in .{', .'.join(KINDS)}")
     import matplotlib as mpl
 
     buffer = io.BytesIO()
-    # Equal input, equal bytes: no date, no random ids. Text of an SVG stays text.
+    # Equal input gives equal bytes: no date, no random ids. Text in an SVG stays text.
     date = {} if kind == "png" else {"CreationDate" if kind == "pdf" else "Date": None}
     with mpl.rc_context({"svg.hashsalt": "htbench", "svg.fonttype": "none", "font.size": FONT}):
         figure = _figure(manifest, task, counts)
@@ -69,7 +69,7 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
     longest = max(len(name) for name in rows["class"])
     name_inches = 0.25 + min(longest, 40) * FONT / 72 * 0.56
     column_inches = name_inches + 2 * PANEL_INCHES + 0.2
-    width = max(5.5, columns * column_inches)  # the least that the title needs
+    width = max(5.5, columns * column_inches)  # the title needs 5.5 inches
     height = HEAD_INCHES + FOOT_INCHES + deep * ROW_INCHES
     figure = Figure(figsize=(width, height), facecolor="white")
     most = {name: max(1, int(rows[name].max())) for name in ("any_train", "any_test")}
@@ -108,16 +108,27 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
     parts = {group: rows[rows["group"] == group] for group in ("seen", "missing", "excluded")}
     seen, missing, excluded = parts.values()
     withheld = missing["any_train"].sum() + excluded["any_train"].sum()
+    tests = {group: part["any_test"].sum() for group, part in parts.items()}
     handles = [
-        Patch(facecolor=SEEN, label=f"seen: {len(seen)} classes, {seen['any_train'].sum()} train, "
-                                    f"{seen['any_test'].sum()} test"),
-        Patch(facecolor=MISSING, label=f"missing: {len(missing)} classes, "
-                                       f"{missing['any_test'].sum()} test"),
-        Patch(facecolor="white", edgecolor=MISSING, hatch="//////", linewidth=0.8,
-              label=f"withheld, for oracles only: {withheld} train"),
-    ]  # fmt: skip
+        Patch(
+            facecolor=SEEN,
+            label=f"seen: {len(seen)} classes, {seen['any_train'].sum()} train, "
+            f"{tests['seen']} test",
+        ),
+        Patch(
+            facecolor=MISSING,
+            label=f"missing: {len(missing)} classes, {tests['missing']} test",
+        ),
+        Patch(
+            facecolor="white",
+            edgecolor=MISSING,
+            hatch="//////",
+            linewidth=0.8,
+            label=f"withheld, for oracles only: {withheld} train",
+        ),
+    ]
     if len(excluded):
-        label = f"in no metric: {len(excluded)} classes, {excluded['any_test'].sum()} test"
+        label = f"not scored: {len(excluded)} classes, {tests['excluded']} test"
         handles.append(Patch(facecolor=EXCLUDED, label=label))
     wide = width > 8
     figure.legend(
@@ -135,7 +146,7 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
 
 
 def _bars(axes: Axes, part: pd.DataFrame, name: str, most: int) -> None:
-    """Bars of one panel, each with its count at its end."""
+    """Draw the bars of one panel, each with its count at the end."""
     values = part[name].to_numpy()
     for index, (value, group) in enumerate(zip(values, part["group"], strict=True)):
         colour = {"seen": SEEN, "missing": MISSING, "excluded": EXCLUDED}[group]
@@ -143,8 +154,14 @@ def _bars(axes: Axes, part: pd.DataFrame, name: str, most: int) -> None:
         if group != "seen" and name == "any_train":  # withheld
             style = {"facecolor": "white", "edgecolor": colour, "hatch": "//////"}
         axes.barh(index, value, height=0.72, linewidth=0.8, **style)
-        axes.text(value + most * 0.03, index, str(value), va="center", fontsize=FONT - 1.5,
-                  color="#404040")  # fmt: skip
+        axes.text(
+            value + most * 0.03,
+            index,
+            str(value),
+            va="center",
+            fontsize=FONT - 1.5,
+            color="#404040",
+        )
     axes.set_xlim(0, most * 1.22)  # room for the count of the longest bar
     axes.set_ylim(len(part) - 0.5, -0.5)
     axes.set_xticks([])
@@ -155,6 +172,6 @@ def _bars(axes: Axes, part: pd.DataFrame, name: str, most: int) -> None:
 
 
 def _short(name: str) -> str:
-    """A class name that fits beside its bar, and that matplotlib does not read as mathematics."""
+    """Shorten a class name to fit beside its bar, and escape matplotlib's math markup."""
     shown = name if len(name) <= 40 else name[:39] + "…"
     return shown.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""A task as Hugging Face ``datasets``."""
+"""Convert a task to Hugging Face ``datasets``."""
 
 from __future__ import annotations
 
@@ -20,25 +20,31 @@ def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") ->
     Args:
         manifest: a manifest, such as ``load_manifest("icons@1.0")``.
         task: id of one of its tasks.
-        class_order: which label a class has, see :data:`benchmark.splits.CLASS_ORDERS`.
+        class_order: decides the label of each class, see :data:`benchmark.splits.CLASS_ORDERS`.
 
     Returns:
         A split for each of :func:`benchmark.splits.roles_in` (``train_missing`` is for oracles
-        only), with the columns ``image`` (``datasets.Image``: bytes that the manifest embeds, or
-        the path of the user's file), ``label`` (``datasets.ClassLabel`` over all classes),
+        only), with the columns ``image`` (``datasets.Image``: embedded bytes, or the path of the
+        user's file), ``label`` (``datasets.ClassLabel`` over all classes),
         ``image_id``, ``path``, ``domain`` and ``seen``.
 
     Raises:
         ManifestError: there is no such task.
         UsageError: there is no such class order.
-        DataError: images are not at hand; the message names the command that brings them.
+        DataError: images are absent; the message names the command that gets them.
+
+    Example:
+        >>> from htbench import load_manifest, to_datasets
+        >>> splits = to_datasets(load_manifest("icons@1.0"), "outline-solid")
+        >>> splits["train"].features["label"].num_classes
+        65
     """
     import pandas as pd
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
     names = ordered_classes(manifest, manifest.task(task), class_order)
     frame = task_frame(manifest, task, class_order)
-    frame["image"] = pd.Series([_cell(image) for image in find_images(manifest, frame)])
+    frame["image"] = pd.Series([_image_value(image) for image in find_images(manifest, frame)])
     texts = ("image_id", "path", "domain")
     features = Features(
         {"image": Image(), "label": ClassLabel(names=list(names))}
@@ -56,7 +62,7 @@ def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") ->
     )
 
 
-def _cell(image: bytes | Path) -> dict[str, bytes | str | None]:
+def _image_value(image: bytes | Path) -> dict[str, bytes | str | None]:
     """An image as ``datasets.Image`` stores it."""
     if isinstance(image, Path):
         return {"bytes": None, "path": str(image)}

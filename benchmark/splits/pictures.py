@@ -1,4 +1,4 @@
-"""The images of a data set as they are: bytes inside the manifest, or files that the user has."""
+"""The original images of a data set: bytes embedded in the manifest, or the user's files."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:
     """The image of each row: its encoded bytes if the manifest embeds it, else its file.
 
     Args:
-        manifest: the manifest that the rows are of.
+        manifest: the manifest of the rows.
         frame: rows with ``image_id``, ``domain`` and ``path``.
 
     Raises:
-        DataError: images are not at hand; the message names the command that brings them.
+        DataError: images are absent; the message names the command that gets them.
     """
     if manifest.document["images"] == "embedded":
         wanted = set(frame["image_id"])
-        packed = {
+        images = {
             image_id: data
             for domain in sorted(set(frame["domain"]))
             for image_id, data in embedded_images(manifest, domain)
             if image_id in wanted
         }
-        if lacking := sorted(wanted - packed.keys()):
-            raise DataError(f"{manifest.reference} has no image data for {first(lacking)}")
-        return [packed[image_id] for image_id in frame["image_id"]]
+        if absent := sorted(wanted - images.keys()):
+            raise DataError(f"{manifest.reference} has no image data for {first(absent)}")
+        return [images[image_id] for image_id in frame["image_id"]]
     root = images_folder(manifest)
     files: list[bytes | Path] = [root / path for path in frame["path"]]
-    if lacking := [path for path in frame["path"] if not (root / path).is_file()]:
+    if absent := [path for path in frame["path"] if not (root / path).is_file()]:
         raise DataError(
-            f"{len(lacking)} of {len(files)} images of {manifest.reference} are not in {root}: "
-            f"{first(lacking)}; htbench data download {manifest.reference}, or htbench data import "
-            f"{manifest.reference} PATH if you have them"
+            f"{len(absent)} of {len(files)} images of {manifest.reference} are not in {root}: "
+            f"{first(absent)}; run htbench data download {manifest.reference}, or, if you have a "
+            f"copy, htbench data import {manifest.reference} PATH"
         )
     return files
 
@@ -62,4 +62,4 @@ def open_image(image: bytes | Path) -> Image.Image:
             return opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         where = "an embedded image" if isinstance(image, bytes) else str(image)
-        raise DataError(f"{where} cannot be decoded: {error}") from None
+        raise DataError(f"cannot decode {where}: {error}") from None

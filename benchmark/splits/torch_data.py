@@ -1,4 +1,4 @@
-"""One role of a task as a map-style torch dataset, for a training loop of one's own."""
+"""One role of a task as a map-style torch dataset, for your own training loop."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TaskDataset(Dataset[tuple[Any, int]]):
     """Images and labels of one role of a task, by index.
 
     Attributes:
-        classes: class names; a label is an index into them. All classes of the manifest, also
-            those without an image in this role.
+        classes: names of all classes of the manifest, including those without an image in this
+            role; a label is an index into them.
         labels: the label of each image; ``image_ids``: its id in the manifest.
     """
 
@@ -43,7 +43,7 @@ class TaskDataset(Dataset[tuple[Any, int]]):
         return len(self._images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The image (PIL, RGB, or what the transform makes of it) and its label."""
+        """The image (PIL, RGB, or the output of the transform) and its label."""
         image = open_image(self._images[index])
         return (self._transform(image) if self._transform else image), self.labels[index]
 
@@ -64,12 +64,19 @@ def torch_dataset(
             (target, all classes), or, for oracles only, ``train_missing``.
         transform: applied to the PIL image (RGB, the size it is stored in), such as
             ``torchvision.transforms.v2.ToImage()``.
-        class_order: which label a class has, see :data:`benchmark.splits.CLASS_ORDERS`.
+        class_order: decides the label of each class, see :data:`benchmark.splits.CLASS_ORDERS`.
 
     Raises:
         UsageError: there is no such role or class order.
         ManifestError: there is no such task.
-        DataError: images are not at hand; the message names the command that brings them.
+        DataError: images are absent; the message names the command that gets them.
+
+    Example:
+        >>> from htbench import load_manifest, torch_dataset
+        >>> train = torch_dataset(load_manifest("icons@1.0"), "outline-solid", "train")
+        >>> image, label = train[0]
+        >>> image.size
+        (32, 32)
     """
     frame = role_frame(manifest, task, role, class_order)
     classes = ordered_classes(manifest, manifest.task(task), class_order)

@@ -5,37 +5,40 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from leaderboard.board import Board
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def to_csv(boards: Sequence[Board]) -> str:
     """One line per table, method and task; the task ``mean`` is the mean over tasks."""
-    parts = [_ordered(board).assign(table=board.name) for board in boards]
-    frame = pd.concat(parts) if parts else pd.DataFrame()
-    columns = ["table", *(c for c in frame.columns if c != "table")]
-    return frame[columns].to_csv(index=False, lineterminator="\n") if parts else ""
+    import pandas as pd
+
+    if not boards:
+        return ""
+    frame = pd.concat([_ordered_cells(board).assign(table=board.name) for board in boards])
+    names = ["table", *(name for name in frame.columns if name != "table")]
+    return frame[names].to_csv(index=False, lineterminator="\n")
 
 
 def to_json(boards: Sequence[Board]) -> str:
-    """A list of tables with their context, counts, cells and what is said of them.
-
-    Absent values are null.
-    """
-    found = [
+    """A list of tables with their context, counts, cells and remarks; absent values are null."""
+    tables = [
         {
             "table": board.name,
             "suite": board.suite.name,
             "tasks": list(board.suite.tasks),
             "seeds": list(board.suite.seeds),
             **board.context,
-            "counts": {task: {"n_seen": s, "n_missing": m} for task, s, m in board.counts},
+            "counts": {
+                task: {"n_seen": seen, "n_missing": missing} for task, seen, missing in board.counts
+            },
             "cells": [
-                {name: _plain(value) for name, value in row.items()}
-                for row in _ordered(board).to_dict("records")
+                {name: nan_to_none(value) for name, value in cell.items()}
+                for cell in _ordered_cells(board).to_dict("records")
             ],
             "problems": list(board.problems),
             "not_applicable": list(board.not_applicable),
@@ -43,13 +46,15 @@ def to_json(boards: Sequence[Board]) -> str:
         }
         for board in boards
     ]
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(tables, indent=2, ensure_ascii=False) + "\n"
 
 
-def _ordered(board: Board) -> pd.DataFrame:
+def _ordered_cells(board: Board) -> pd.DataFrame:
+    """The cells with the methods in the order of the board."""
     order = {label: i for i, label in enumerate(board.labels)}
     return board.cells.sort_values("label", key=lambda s: s.map(order), kind="stable")
 
 
-def _plain(value: Any) -> Any:
+def nan_to_none(value: Any) -> Any:
+    """The value, or None for NaN, which JSON does not have."""
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -6,15 +6,17 @@ import math
 import re
 from collections.abc import Sequence
 
-from leaderboard.board import COLUMNS, MEAN, Board, Column
+from leaderboard import columns, gamma_star
+from leaderboard.board import MEAN, Board
+from leaderboard.columns import Column
 
-# What Markdown would obey in text of strangers. An underscore inside a word is only itself.
+# What Markdown treats as markup. An underscore inside a word is not.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
-    """All tables of a suite, with captions, one after the other."""
+    """All tables of a suite, each with its caption."""
     return "\n".join(_board(board) for board in boards)
 
 
@@ -24,13 +26,9 @@ def _board(board: Board) -> str:
     seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
         f"- seeds: {seeds}; mean ± sample standard deviation over seeds, given the source models",
-        "- accuracies in per cent over all classes; disruption: missing accuracy of the source "
-        "model less the method's; H: harmonic mean of seen and missing; gap %: how much of the way "
-        "from source to oracle-finetune, overall",
-        "- cost, with that of the run that a method starts from: gradient steps in all, those one "
-        "after the other (depth), seconds of adapting, peak memory of the process",
-        "- oracle: was given missing-class training data, or looks at test labels (gamma-star: "
-        "finetune with the best constant on its missing-class logits); shown, not ranked",
+        *(f"- {column.heading}: {column.legend}" for column in columns.COLUMNS),
+        "- oracle: not ranked, because it trains on missing classes or uses test labels "
+        f"({gamma_star.LEGEND})",
         "",
     ]
     if len(board.suite.tasks) > 1:
@@ -48,7 +46,7 @@ def _board(board: Board) -> str:
 
 
 def _heading(title: str, board: Board, tasks: Sequence[str]) -> str:
-    """The title with the numbers of test images, where they are known for all of the tasks."""
+    """The title with the number of test images, if it is known for all tasks."""
     counts = {task: (seen, missing) for task, seen, missing in board.counts}
     if not all(task in counts for task in tasks):
         return f"## {title}"
@@ -59,7 +57,8 @@ def _heading(title: str, board: Board, tasks: Sequence[str]) -> str:
 def _table(board: Board, task: str) -> str:
     cells = board.of_task(task)
     if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
-        return "No method has run on all of it yet."  # the end of the page names what lacks
+        what = "completed all tasks" if task == MEAN else "run on this task"
+        return f"No method has {what} yet."  # "Not in the table" names what is missing
     rows = []
     for label in board.labels:
         cell = cells[label]
@@ -68,9 +67,9 @@ def _table(board: Board, task: str) -> str:
             note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
         if cell["track"] == "oracle":
             note += " (oracle)"
-        values = [_value(c, cell[c.name], cell[f"{c.name}_std"]) for c in COLUMNS]
+        values = [_value(c, cell[c.key], cell[f"{c.key}_std"]) for c in columns.COLUMNS]
         rows.append([literal(label) + note, *values])
-    headers = ["method", *(c.title for c in COLUMNS)]
+    headers = ["method", *(column.heading for column in columns.COLUMNS)]
     return pipe_table(headers, rows, left=1)
 
 
@@ -78,8 +77,9 @@ def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int)
     """A Markdown table, aligned for the terminal and as narrow as its cells allow.
 
     Args:
-        headers: headings; ``rows``: as many cells each, with nothing that Markdown would obey.
-        left: how many of the first columns are aligned to the left.
+        headers: headings of the columns.
+        rows: each with one cell per column; markup in a cell is not escaped.
+        left: how many columns, from the first, are aligned to the left.
     """
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
 
@@ -95,7 +95,7 @@ def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int)
 
 
 def rounded(column: Column, value: float | None) -> str:
-    """A number of a column for people; a dash where there is none."""
+    """A value with its column's number of decimal places; a dash if there is none."""
     if value is None or math.isnan(value):
         return "-"
     return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
@@ -109,5 +109,5 @@ def _value(column: Column, mean: float, spread: float) -> str:
 
 
 def literal(text: str) -> str:
-    """Text of strangers as Markdown shows it and does not obey it."""
+    """Untrusted text with its Markdown escaped, so that it is shown as it is."""
     return _MARKUP.sub(r"\\\g<0>", text)

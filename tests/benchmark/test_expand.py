@@ -28,7 +28,7 @@ from benchmark.manifest import load_manifest, load_suite, published_manifests, r
 from benchmark.records import write_predictions
 from benchmark.registry import builtin_methods
 from leaderboard import score
-from leaderboard.results import score_predictions
+from leaderboard.predictions import score_predictions
 
 # The columns of metadata.csv of iWildCam2020-WILDS v2.0; the first, a row number, has no name.
 HEADER = ["", "split", "location_remapped", "location", "sequence_remapped", "seq_id", "y",
@@ -267,13 +267,13 @@ class TestTheRule:
 
     def test_no_task_at_all(self, cameras: Cameras, tmp_path: Path) -> None:
         cameras.days(cameras.targets[0], [1] * 49, [1] * 60)
-        with pytest.raises(ManifestError, match=r"none of 48 locations is a task \(loc-"):
+        with pytest.raises(ManifestError, match=r"none of 48 locations qualifies as a task \(loc-"):
             cameras.expand(tmp_path)
 
     def test_a_source_without_images(self, recipe: Recipe, tmp_path: Path) -> None:
         cameras = Cameras(recipe)
         one_task(cameras)
-        with pytest.raises(ManifestError, match="no image of the split 'train'"):
+        with pytest.raises(ManifestError, match="no images of the split 'train'"):
             cameras.expand(tmp_path)
 
 
@@ -479,8 +479,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (same("image_id"), "column image_id has a value more than once: '"),
-            (same("filename"), "column filename has a value more than once: '"),
+            (same("image_id"), "column image_id repeats a value: '"),
+            (same("filename"), "column filename repeats a value: '"),
             *[
                 (cell(name, value, row=4), f"column {name} is empty in 1 of 110 rows, the first of "
                                            f"them row 5: '{value}'")
@@ -489,20 +489,20 @@ class TestMistakes:
             (cell("datetime", "2013-06-05"), "column datetime is not a time such as 2013-06-05 05"),
             (cell("datetime", "05/06/2013 12:00"), "column datetime is not a time"),
             (cell("datetime", "2013-06-05 25:00:00"), "column datetime is not a time"),
-            (cell("datetime", "2013-02-30 12:00:00.000"), "column datetime is no date in 1 of"),
-            (cell("datetime", "0000-01-01 12:00:00"), "column datetime is no date in 1 of"),
+            (cell("datetime", "2013-02-30 12:00:00.000"), "column datetime is not a calendar date in 1"),
+            (cell("datetime", "0000-01-01 12:00:00"), "column datetime is not a calendar date in 1"),
             (cell("y", "182"), "column y is not a class from 0 to 181 in 1 of 110 rows"),
             (cell("y", "99999"), "column y is not a class from 0 to 181"),
             (cell("y", "1.0"), "column y is not a whole number"),
             (cell("y", "-1"), "column y is not a whole number"),
             (cell("y", "1" * 40), "column y is not a whole number"),
-            (cell("category_id", "9"), "class 0 has category_id 9, but 'empty' is 0"),
-            (cell("split", "training"), "column split is none of id_test, id_val, test, train"),
+            (cell("category_id", "9"), "class 0 has category_id 9, but 'empty' has 0"),
+            (cell("split", "training"), "column split is not one of id_test, id_val, test, train"),
             (cell("location_remapped", "323"), "location_remapped is not a location of the data"),
-            (cell("split", "test"), "has images of the split 'test', but it is one of train"),
-            (cell("filename", "../x.jpg"), "column filename is not a plain name"),
-            (cell("filename", "a\x1b.jpg"), "column filename is not a plain name"),
-            (cell("seq_id", "a b"), "column seq_id is not a plain name"),
+            (cell("split", "test"), "has images of the split 'test', but it belongs to train"),
+            (cell("filename", "../x.jpg"), "column filename is not a file name"),
+            (cell("filename", "a\x1b.jpg"), "column filename is not a file name"),
+            (cell("seq_id", "a b"), "column seq_id is not a file name"),
         ],
     )  # fmt: skip
     def test_in_a_cell(
@@ -518,7 +518,9 @@ class TestMistakes:
     @pytest.mark.parametrize("name", module.COLUMNS)
     def test_a_column_that_lacks(self, cameras: Cameras, tmp_path: Path, name: str) -> None:
         path = cameras.write(tmp_path / "m.csv", [column for column in HEADER if column != name])
-        with pytest.raises(DataError, match=rf"lacks the columns '{name}'; give the metadata\.csv"):
+        with pytest.raises(
+            DataError, match=rf"missing the columns '{name}'; give the metadata\.csv"
+        ):
             read_metadata(path, cameras.recipe, allow_unknown=True)
 
     def test_only_the_columns_of_the_rule_are_needed(
@@ -533,13 +535,13 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"", "lacks the columns"),
+            (b"", "is missing the columns"),
             (b"\x89PNG\r\n\x1a\n\x00", "its first line is not text"),
-            (b'{"split": 1}', "lacks the columns"),
-            (b"split,split", "lacks the columns"),
-            (",".join([*HEADER, "y"]).encode(), "more than one column 'y'"),
-            (",".join(HEADER).encode(), "has a header and no rows"),
-            (",".join(HEADER).encode() + b"\n\n", "has a header and no rows"),
+            (b'{"split": 1}', "is missing the columns"),
+            (b"split,split", "is missing the columns"),
+            (",".join([*HEADER, "y"]).encode(), "more than one column named 'y'"),
+            (",".join(HEADER).encode(), "has a header but no rows"),
+            (",".join(HEADER).encode() + b"\n\n", "has a header but no rows"),
             (",".join(HEADER).encode() + b"\n1,2\n", "not a CSV file with the same columns"),
             (",".join(HEADER).encode() + b"\n" + b"\xff," * 10 + b"1\n", "not a CSV file"),
         ],

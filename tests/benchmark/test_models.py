@@ -149,9 +149,9 @@ def test_places_of_a_vision_transformer_are_interpolated():
 def test_initial_weights_of_another_network_or_size_do_not_fit():
     table = {"name": "timm/test_vit"}
     model = build(table, CLASSES, 32)
-    with pytest.raises(ManifestError, match=r"do not fit: of other shapes: pos_embed is \(1, 101"):
+    with pytest.raises(ManifestError, match=r"do not fit: shape mismatch: pos_embed is \(1, 101"):
         load_backbone(model, library_network(table, 160).state_dict(), table, 32)
-    with pytest.raises(ManifestError, match="do not fit: it lacks"):
+    with pytest.raises(ManifestError, match="do not fit: missing keys"):
         load_backbone(model, {"head.weight": torch.zeros(1)}, table, 32)
 
 
@@ -159,7 +159,7 @@ def test_a_difference_names_what_lacks_what_is_unknown_and_other_shapes():
     expected = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
     assert difference(expected, dict(expected)) is None
     words = difference(expected, {"a": torch.zeros(5), "b": torch.zeros(3), "z": torch.zeros(1)})
-    assert words == "it lacks 'c'; it has unknown 'z'; of other shapes: a is (5,), not (2,)"
+    assert words == "missing keys 'c'; unexpected keys 'z'; shape mismatch: a is (5,), not (2,)"
 
 
 def test_torchvision_is_imported_only_where_a_network_of_it_is_built():

@@ -10,8 +10,8 @@ import pytest
 
 from benchmark import networks
 from benchmark.errors import UsageError
-from benchmark.manifest import load_manifest, network_label
-from benchmark.networks import library_of, parse_network
+from benchmark.manifest import load_manifest
+from benchmark.networks import library_of, network_label, parse_network
 from benchmark.source import SourceCheckpoint, SourceSpec, features_folder
 from benchmark.tune import fold
 

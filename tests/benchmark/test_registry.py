@@ -218,7 +218,6 @@ class TestDescription:
             ({"name": "x\x1b[2J"}, r"a method is named 'x\\x1b\[2J'"),
             ({"name": 3}, "a method is named 3"),
             ({"name": None}, "a method is named None"),
-            ({"name": "gamma-star"}, "gamma-star is what the scorer makes of finetune's"),
             ({"base": 3}, "base of mine is 3, not a method's name"),
             ({"base": "no name"}, "base of mine is 'no name'"),
             ({"track": "best"}, "track of mine is 'best'"),
@@ -396,6 +395,19 @@ class TestResolve:
             resolve([], [path], Asked(answer("finetune")))
         assert "baselines.finetune" in str(caught.value)
         assert path in str(caught.value)
+
+    def test_a_derived_name_cannot_be_run(self) -> None:
+        ask = Asked()
+        message = "^best cannot be run: it is derived from finetune's .* use --method finetune$"
+        with pytest.raises(MethodError, match=message):
+            resolve(["source", "best"], [], ask, {"best": "finetune"})
+        assert ask.names == []
+
+    def test_no_method_may_have_a_derived_name(self, files: Callable[..., list[str]]) -> None:
+        (path,) = files("best")
+        message = f"^{path}: the name best is reserved for results .* from finetune's predictions"
+        with pytest.raises(MethodError, match=message):
+            resolve(["source"], [path], Asked(answer("best")), {"best": "finetune"})
 
     def test_two_plugins_of_one_name(self, files: Callable[..., list[str]]) -> None:
         paths = files("a", "b")

@@ -73,7 +73,7 @@ def same(found: pd.DataFrame, manifest: Manifest, task: str, classes: tuple[str,
 
 class TestFrame:
     def test_is_what_the_files_say(self, mini: Manifest) -> None:
-        frame = mini.task_frame(TASK)
+        frame = task_frame(mini, TASK)
         same(frame, mini, TASK, mini.classes)
         assert list(frame.columns) == [*COLUMNS, "sha256", "group"]
         assert frame["label"].dtype == np.int64
@@ -127,9 +127,9 @@ class TestFrame:
 
     def test_says_what_is_wrong(self, mini: Manifest) -> None:
         with pytest.raises(ManifestError, match="has no task 'nope'"):
-            mini.task_frame("nope")
+            task_frame(mini, "nope")
         with pytest.raises(UsageError, match="no class order 'nope'; known: manifest"):
-            mini.task_frame(TASK, "nope")
+            task_frame(mini, TASK, "nope")
         with pytest.raises(UsageError, match="no role 'val'; known: source_train"):
             role_frame(mini, TASK, "val")
 
@@ -174,7 +174,7 @@ class TestLists:
     def test_a_path_with_a_blank_has_no_line(self, draft: Draft, tmp_path: Path) -> None:
         row = draft.rows_of(domain="solid")[0]
         row["path"] = "my icons/one.png"
-        with pytest.raises(UsageError, match=r"1 paths have blanks.*my icons/one.png.*csv"):
+        with pytest.raises(UsageError, match=r"1 paths contain spaces.*my icons/one.png.*csv"):
             export(draft.read(), "outline-solid", "txt", tmp_path / "lists")
         assert not (tmp_path / "lists").exists()
 

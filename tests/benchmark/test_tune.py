@@ -89,7 +89,7 @@ def test_settings_that_fail_on_one_fold_are_never_chosen():
     assert failed.score is None
     good = trial({"weight": "2"}, [(1.0, 1.0), (1.0, 1.0)])
     assert best([failed, good]) is good
-    with pytest.raises(UsageError, match="nothing can be chosen"):
+    with pytest.raises(UsageError, match="so none can be chosen"):
         best([failed])
 
 

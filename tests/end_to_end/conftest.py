@@ -22,8 +22,8 @@ from benchmark.cli.main import main
 from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
-from benchmark.records import GAMMA_STAR
 from data_manifests.toml_writer import dumps, dumps_list
+from leaderboard.gamma_star import NAME as GAMMA_STAR
 
 CLASSES = 12
 SEEN = 6

@@ -18,8 +18,9 @@ import click
 import pytest
 
 from benchmark.cli.main import htbench as group
-from benchmark.records import GAMMA_STAR
-from leaderboard.results import METRICS, star_key
+from leaderboard.gamma_star import NAME as GAMMA_STAR
+from leaderboard.gamma_star import derived_key
+from leaderboard.rows import METRICS
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -84,7 +85,7 @@ def test_the_beginning_of_several_keys_is_ambiguous(htbench, mini, finished, at,
 
 
 @pytest.mark.parametrize("command", ["show", "score"])
-def test_gamma_star_is_no_run_and_the_sentence_names_the_one_it_is_made_of(
+def test_the_key_of_gamma_star_is_refused_and_the_message_names_the_run_behind_it(
     htbench, mini, finished, at, command
 ):
     base = finished.row(method="finetune", task="outline-solid", seed=0)
@@ -92,10 +93,10 @@ def test_gamma_star_is_no_run_and_the_sentence_names_the_one_it_is_made_of(
     for key in (star["key"], star["key"][:12]):
         said = htbench(command, key, "--suite", mini.suite, *at).sentence
         assert said.count("\n") == 1
-        assert f"is the row of gamma-star that is made of run {base['key'][:12]}" in said
+        assert f"is not a run but the row of gamma-star derived from run {base['key'][:12]}" in said
         assert f"`htbench show {base['key'][:12]}` shows both" in said
     other = finished.row(method="source", task="outline-solid", seed=0)
-    said = htbench(command, star_key(other["key"]), "--suite", mini.suite, *at).sentence
+    said = htbench(command, derived_key(other["key"]), "--suite", mini.suite, *at).sentence
     assert "no run in" in said, "it is beside finetune only"
     shown = htbench("show", base["key"], "--suite", mini.suite, *at).stdout
     assert f"gamma-star (oracle): overall {star['overall']:.2f}, seen {star['seen']:.2f}" in shown
@@ -196,7 +197,7 @@ def test_list_methods_without_any_run(htbench, mini, tmp_path):
     assert not workspace.exists()
 
 
-def test_gamma_star_is_no_method_to_choose_and_is_listed_where_its_numbers_are(htbench):
+def test_gamma_star_cannot_be_run_and_is_listed_only_with_numbers(htbench):
     plain = {m["method"] for m in json.loads(htbench("list", "methods", "--json").stdout)}
     assert GAMMA_STAR not in plain
     assert f"| {GAMMA_STAR} " in htbench("list", "methods", "--markdown").stdout

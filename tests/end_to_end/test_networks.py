@@ -15,8 +15,8 @@ import torch
 from benchmark import weights
 from benchmark.folders import data_folder
 from benchmark.models import library_network, weights_of
-from benchmark.records import GAMMA_STAR
 from data_manifests.toml_writer import dumps, dumps_list
+from leaderboard.gamma_star import NAME as GAMMA_STAR
 from tests.benchmark.serving import Served, serve
 from tests.end_to_end.conftest import Mini
 

@@ -9,8 +9,8 @@ import click
 import pytest
 
 from benchmark.cli.main import htbench as group
-from benchmark.records import GAMMA_STAR
 from benchmark.registry import builtin_methods
+from leaderboard.gamma_star import NAME as GAMMA_STAR
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.records import GAMMA_STAR
 from benchmark.runs.plan import resolve_device
+from leaderboard.gamma_star import NAME as GAMMA_STAR
 
 METHODS = ["source", "finetune", "frozen-classifier", "calibrated-alg"]
 TASKS = ["outline-solid", "solid-outline"]
@@ -254,7 +254,11 @@ def test_a_mistake_is_one_sentence(htbench, mini, finished, tmp_path, arguments,
         ),
         ("wise-ft", "alpha=-1", "wise-ft(alpha=-1.0): alpha is -1.0; it must lie between 0 and 1"),
         ("calibrated-pcv", "held_out=2", "held_out is 2.0; it must lie between 0 and 1"),
-        ("gamma-star", "alpha=1", "gamma-star is no method to run: the scorer makes it"),
+        (
+            "gamma-star",
+            "alpha=1",
+            "gamma-star cannot be run: it is derived from finetune's predictions",
+        ),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_before_anything_runs(

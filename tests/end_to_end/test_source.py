@@ -157,7 +157,7 @@ class TestImport:
         torch.save(other, tmp_path / "model.pth")
         words = take(tmp_path / "model.pth").sentence
         assert "cannot be the source model of mini@0.1 outline: it is not of this network" in words
-        assert "it lacks 'head.bias'; it has unknown 'head.extra'" in words
+        assert "missing keys 'head.bias'; unexpected keys 'head.extra'" in words
         assert "backbone.0.weight is (8, 3, 3, 3), not (16, 3, 3, 3)" in words
 
     def test_values_that_are_not_finite_are_refused(self, take, model, tmp_path):

@@ -1,4 +1,4 @@
-"""Which rows form a table, what is averaged, and what is named instead."""
+"""Which rows share a table, and what is averaged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.manifest import Manifest, Suite, load_suite
+from benchmark.manifest import Manifest, Suite
 from benchmark.records import PROTOCOL, RunRecord
-from leaderboard.board import COLUMNS, MEAN, Board, build_boards
-from leaderboard.results import COUNTS, METRICS, SCHEMA, update_results
+from leaderboard.board import MEAN, build_boards, cell_state
+from leaderboard.columns import COLUMNS
+from leaderboard.results import update_results
+from leaderboard.rows import SCHEMA
+from tests.leaderboard.grids import TASKS, build, cell, failed, grid, row
 
 PROPERTY = settings(deadline=None, database=None, max_examples=20)
 WriteRun = Callable[..., RunRecord]
-TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
-
-
-@pytest.fixture(scope="session")
-def suite() -> Suite:
-    return dataclasses.replace(load_suite("icons"), methods=("source", "finetune"))
-
-
-def row(icons: Manifest, label: str, task: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
-    """A row as ``update_results`` makes it, with round numbers."""
-    base: dict[str, Any] = dict.fromkeys(SCHEMA.names)
-    base |= dict.fromkeys(METRICS, 50.0) | dict.fromkeys(COUNTS, 100)
-    return base | {
-        "key": f"{label} {task} {seed} {sorted(changes.items())}",
-        "status": "ok",
-        "manifest": icons.reference,
-        "manifest_digest": icons.digest,
-        "protocol": PROTOCOL,
-        "model": json.dumps(icons.document["model"]),
-        "recipe_digest": "r",
-        "source_digest": f"checkpoint of {task.partition('-')[0]}",
-        "task": task,
-        "method": label.partition("(")[0],
-        "label": label,
-        "track": "standard",
-        "seed": seed,
-        "measured_finished": 1000.0,
-        **changes,
-    }
-
-
-def grid(icons: Manifest, label: str, **changes: Any) -> list[dict[str, Any]]:
-    """All rows of a method."""
-    return [row(icons, label, task, seed, **changes) for task in TASKS for seed in range(3)]
-
-
-def failed(icons: Manifest, label: str, task: str, seed: int, message: str = "m") -> Any:
-    scores = dict.fromkeys((*METRICS, *COUNTS))
-    return row(icons, label, task, seed, status="failed", error_message=message, **scores)
-
-
-def build(suite: Suite, icons: Manifest, rows: list[dict[str, Any]]) -> list[Board]:
-    return build_boards(suite, icons, pa.Table.from_pylist(rows, schema=SCHEMA))
-
-
-def cell(board: Board, label: str, task: str) -> Mapping[Any, Any]:
-    return board.of_task(task)[label]
 
 
 class TestFromRuns:
@@ -92,10 +48,10 @@ class TestFromRuns:
         for label in board.labels:
             for task in TASKS:
                 values = [r["ausuc"] for r in rows if (r["label"], r["task"]) == (label, task)]
-                found = cell(board, label, task)
-                assert found["state"] == "ok"
-                assert found["ausuc"] == pytest.approx(statistics.fmean(values))
-                assert found["ausuc_std"] == pytest.approx(statistics.stdev(values))
+                mean = cell(board, label, task)
+                assert mean["state"] == "ok"
+                assert mean["ausuc"] == pytest.approx(statistics.fmean(values))
+                assert mean["ausuc_std"] == pytest.approx(statistics.stdev(values))
             by_seed = [
                 statistics.fmean(
                     r["overall"] for r in rows if (r["label"], r["seed"]) == (label, s)
@@ -109,9 +65,23 @@ class TestFromRuns:
 
 
 class TestCells:
+    @pytest.mark.parametrize(
+        ("statuses", "expected", "state"),
+        [
+            (["ok", "ok"], 2, "ok"),
+            (["ok"], 2, "partial"),
+            ([], 2, "partial"),
+            (["ok", "failed"], 2, "failed"),
+            (["ok", "not-applicable"], 3, "not-applicable"),
+            (["not-applicable", "failed"], 2, "failed"),
+        ],
+    )
+    def test_state(self, statuses: list[str], expected: int, state: str) -> None:
+        assert cell_state([{"status": status} for status in statuses], expected) == state
+
     def test_columns(self, suite: Suite, icons: Manifest) -> None:
         (board,) = build(suite, icons, grid(icons, "source"))
-        values = [name for c in COLUMNS for name in (c.name, f"{c.name}_std")]
+        values = [name for c in COLUMNS for name in (c.key, f"{c.key}_std")]
         assert list(board.cells.columns) == ["label", "track", "task", "seeds", "state", *values]
         assert board.cells["task"].tolist() == [*TASKS, MEAN]
 
@@ -120,76 +90,6 @@ class TestCells:
         (board,) = build(one, icons, [row(icons, "source", t) for t in TASKS])
         assert cell(board, "source", MEAN)["state"] == "ok"
         assert math.isnan(cell(board, "source", MEAN)["overall_std"])
-
-    def test_a_failure_is_named_and_never_averaged_over(
-        self, suite: Suite, icons: Manifest
-    ) -> None:
-        rows = grid(icons, "source") + grid(icons, "finetune")
-        rows = [r for r in rows if (r["label"], r["task"], r["seed"]) != ("finetune", TASKS[0], 1)]
-        rows.append(failed(icons, "finetune", TASKS[0], 1, "out of memory\nsecond line"))
-        (board,) = build(suite, icons, rows)
-        for task in (TASKS[0], MEAN):
-            found = cell(board, "finetune", task)
-            assert found["state"] == "failed"
-            assert all(math.isnan(found[c.name]) for c in COLUMNS)
-        assert cell(board, "finetune", TASKS[1])["overall"] == 50.0
-        assert cell(board, "source", MEAN)["overall"] == 50.0
-        assert board.problems == ("failed: finetune on outline-solid, seed 1: out of memory",)
-
-    def test_what_was_not_run_is_named(self, suite: Suite, icons: Manifest) -> None:
-        rows = [r for r in grid(icons, "mine") if (r["task"], r["seed"]) != (TASKS[2], 2)]
-        rows = [r for r in rows if r["task"] != TASKS[1]]
-        (board,) = build(suite, icons, rows)
-        assert board.problems == (
-            "not run: source, finetune",
-            "not run: mine on solid-outline, seeds 0, 1, 2",
-            "not run: mine on outline+solid-color, seed 2",
-        )
-        assert (cell(board, "mine", TASKS[2])["state"], cell(board, "mine", TASKS[2])["seeds"]) == (
-            "partial", 2
-        )  # fmt: skip
-        assert cell(board, "mine", TASKS[1])["seeds"] == 0
-        assert cell(board, "mine", MEAN)["state"] == "partial"
-        assert math.isnan(cell(board, "mine", MEAN)["overall"])
-
-    def test_disruption_is_the_loss_against_the_source_on_the_same_task_and_seed(
-        self, suite: Suite, icons: Manifest
-    ) -> None:
-        rows = [row(icons, "source", t, s, missing=40.0 + s) for t in TASKS for s in range(3)]
-        rows += [row(icons, "finetune", t, s, missing=10.0) for t in TASKS for s in range(3)]
-        rows += [row(icons, "mine", t, s, missing=50.0 + s) for t in TASKS for s in range(3)]
-        (board,) = build(suite, icons, rows)
-        assert cell(board, "finetune", TASKS[0])["disruption"] == 31.0
-        assert cell(board, "finetune", TASKS[0])["disruption_std"] == 1.0
-        assert cell(board, "mine", MEAN)["disruption"] == -10.0
-        assert cell(board, "source", MEAN)["disruption"] == 0.0
-
-    def test_disruption_is_not_averaged_over_what_is_left(
-        self, suite: Suite, icons: Manifest
-    ) -> None:
-        source = grid(icons, "source")[1:]  # no source for the first task's seed 0
-        (board,) = build(suite, icons, source + grid(icons, "finetune"))
-        assert math.isnan(cell(board, "finetune", TASKS[0])["disruption"])
-        assert math.isnan(cell(board, "finetune", MEAN)["disruption"])
-        assert cell(board, "finetune", TASKS[1])["disruption"] == 0.0
-        assert cell(board, "finetune", MEAN)["overall"] == 50.0
-
-    def test_gap_closed_is_the_way_from_source_to_oracle(
-        self, suite: Suite, icons: Manifest
-    ) -> None:
-        rows = grid(icons, "source", overall=40.0) + grid(icons, "mine", overall=55.0)
-        rows += grid(icons, "oracle-finetune", overall=70.0, track="oracle")
-        (board,) = build(suite, icons, rows)
-        gaps = {label: cell(board, label, MEAN)["gap_closed"] for label in board.labels}
-        assert gaps == {"source": 0.0, "mine": 50.0, "oracle-finetune": 100.0}
-
-    def test_there_is_no_gap_to_close_where_the_oracle_is_not_above_the_source(
-        self, suite: Suite, icons: Manifest
-    ) -> None:
-        rows = grid(icons, "source", overall=40.0) + grid(icons, "mine", overall=55.0)
-        rows += grid(icons, "oracle-finetune", overall=40.0, track="oracle")
-        (board,) = build(suite, icons, rows)
-        assert math.isnan(cell(board, "mine", TASKS[0])["gap_closed"])
 
     def test_the_newest_of_several_runs_counts(self, suite: Suite, icons: Manifest) -> None:
         rows = grid(icons, "source", overall=10.0, measured_finished=1.0)
@@ -211,21 +111,10 @@ class TestCells:
         (board,) = build(suite, icons, rows)
         assert board.labels == ["b", "c", "a", "e", "d"]
 
-    def test_settings_are_methods_of_their_own(self, suite: Suite, icons: Manifest) -> None:
+    def test_other_settings_are_another_method(self, suite: Suite, icons: Manifest) -> None:
         rows = grid(icons, "wise") + grid(icons, "wise(alpha=0.3)", overall=60.0)
         (board,) = build(suite, icons, rows)
         assert board.labels == ["wise(alpha=0.3)", "wise"]
-
-    @pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "a\u009bx", "a\u202eb", "a\r", "a\ud800"])
-    def test_nothing_that_a_terminal_obeys(self, suite: Suite, icons: Manifest, text: str) -> None:
-        rows = (
-            [failed(icons, "source", TASKS[0], 0, f"boom {text}")] if "\ud800" not in text else []
-        )
-        label = f"mine(x={text})".encode(errors="replace").decode()
-        (board,) = build(suite, icons, [*rows, *grid(icons, label)])
-        shown = [*board.labels, *board.problems]
-        assert all(line.isprintable() for line in shown)
-        assert board.problems[0].startswith("failed: source") or not rows
 
 
 class TestTables:
@@ -241,7 +130,7 @@ class TestTables:
         assert build(suite, icons, [row(icons, "source", TASKS[0]) | changes]) == []
 
     @pytest.mark.parametrize("changes", [{"protocol": "0.9"}, {"recipe_digest": "other"}])
-    def test_rows_that_do_not_compare_are_in_tables_of_their_own(
+    def test_rows_that_do_not_compare_are_in_separate_tables(
         self, suite: Suite, icons: Manifest, changes: dict[str, Any]
     ) -> None:
         rows = grid(icons, "source", measured_finished=2.0)
@@ -252,17 +141,6 @@ class TestTables:
         assert "not run: finetune" in first.problems
         assert "not run: source" in second.problems
 
-    def test_what_does_not_apply_is_not_called_not_run(self, suite: Suite, icons: Manifest) -> None:
-        rows = grid(icons, "source") + grid(icons, "finetune")
-        rows.append(row(icons, "bn-stats", TASKS[0], status="not-applicable", error_message="no"))
-        rows.append(row(icons, "bn-stats", TASKS[1]))
-        (board,) = build(suite, icons, rows)
-        assert [p for p in board.problems if "bn-stats" in p] == [
-            f"not run: bn-stats on {TASKS[1]}, seeds 1, 2",
-            f"not run: bn-stats on {TASKS[2]}, seeds 0, 1, 2",
-        ]
-        assert board.not_applicable == (f"bn-stats on {TASKS[0]}: no",)
-
     def test_another_network_has_tables_under_its_name_after_the_manifest_s_own(
         self, suite: Suite, icons: Manifest
     ) -> None:
@@ -272,8 +150,8 @@ class TestTables:
         rows = grid(icons, "source", **other, source_digest="one")
         rows += grid(icons, "source", **other | {"measured_finished": 8.0}, source_digest="two")
         rows += grid(icons, "source") + grid(icons, "finetune", **timm)
-        found = [(board.name, board.context["network"]) for board in build(suite, icons, rows)]
-        assert found == [
+        names = [(board.name, board.context["network"]) for board in build(suite, icons, rows)]
+        assert names == [
             ("icons", "convnet"),
             ("icons, resnet18", "resnet18"),
             ("icons, resnet18, table 2", "resnet18"),
@@ -291,7 +169,7 @@ class TestTables:
         assert cell(second, "finetune", TASKS[0])["disruption"] == 0.0
 
     def test_tasks_of_one_source_domain_share_its_checkpoint(self, draft: Any) -> None:
-        """Two tasks start from outline; where one was run anew, the other is in another table."""
+        """Two tasks start from outline; if one is run again, the other is in another table."""
         draft.document["tasks"][1] |= {"id": "outline-color", "sources": ["outline"],
                                        "target": "color"}  # fmt: skip
         mini = draft.read()
@@ -308,7 +186,7 @@ class TestTables:
         assert second.context["source models"] == "outline older"
         assert second.problems == ()
 
-    def test_the_caption_says_what_all_rows_share(self, suite: Suite, icons: Manifest) -> None:
+    def test_the_caption_has_what_all_rows_share(self, suite: Suite, icons: Manifest) -> None:
         (board,) = build(suite, icons, grid(icons, "source"))
         assert board.context == {
             "manifest": f"icons@1.0 ({icons.digest[:12]})",
@@ -319,7 +197,7 @@ class TestTables:
 
     @PROPERTY
     @given(data=st.data())
-    def test_the_order_of_rows_plays_no_part(
+    def test_the_order_of_rows_does_not_matter(
         self, suite: Suite, icons: Manifest, data: st.DataObject
     ) -> None:
         rows = grid(icons, "source") + grid(icons, "finetune", overall=60.0)

@@ -12,25 +12,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmark.errors import RecordError
+from benchmark.errors import RecordError, UsageError
 from benchmark.files import digest_file
 from benchmark.manifest import Manifest, Suite, load_suite
 from benchmark.records import (
-    GAMMA_STAR,
     PREDICTIONS_FILE,
     RECORD_FILE,
-    RunRecord,
     read_predictions,
     write_predictions,
 )
-from leaderboard import results as module
-from leaderboard import score
-from leaderboard.board import COLUMNS, MEAN, Board, build_boards
-from leaderboard.results import COUNTS, METRICS, RESULTS_FILE, star_key, update_results
+from leaderboard import gamma_star, results, score
+from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.columns import COLUMNS
+from leaderboard.gamma_star import NAME as GAMMA_STAR
+from leaderboard.gamma_star import derived_key, refuse_key, scores_as_text, scores_to_show
+from leaderboard.results import RESULTS_FILE, update_results
+from leaderboard.rows import COUNTS, METRICS
+from tests.leaderboard.runs import FAILED, WriteRun
 
-WriteRun = Callable[..., RunRecord]
 TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
-FAILED = {"status": "failed", "error": {"kind": "exception", "message": "m", "traceback": "t"}}
 DOES_NOT_APPLY = {**FAILED, "status": "not-applicable"}
 
 
@@ -67,8 +67,8 @@ class TestScores:
         assert star["overall"] >= plain["overall"]
         gamma = json.loads(star["config"])["gamma"]
         assert json.loads(star["config"]) == {"gamma": gamma}
-        found = score(exact + gamma * ~seen, labels, seen).as_dict()
-        assert {name: star[name] for name in (*METRICS, *COUNTS)} == found
+        expected = score(exact + gamma * ~seen, labels, seen).as_dict()
+        assert {name: star[name] for name in (*METRICS, *COUNTS)} == expected
         if bias == 100.0:  # no missing class was ever predicted
             assert plain["missing"] == 0 < star["missing"]
             assert gamma == pytest.approx(bias, abs=5)
@@ -108,7 +108,7 @@ class TestRow:
         assert len(rows) == 7
         assert [row["key"] for row in rows] == sorted(row["key"] for row in rows)
         expected = {
-            "key": star_key(base.key),
+            "key": derived_key(base.key),
             "label": GAMMA_STAR,
             "track": "oracle",
             "base": base.key,
@@ -140,11 +140,11 @@ class TestRow:
         search = {"by": "a", "folds": 1, "steps": 2, "chosen": {"x": "1"}, "tried": []}
         write_run(tmp_path, "finetune", config={"x": 1}, label=label, made={"search": search})
         rows = update_results(tmp_path, [icons]).to_pylist()
-        found = {row["label"]: row for row in rows}
-        assert set(found) == {"finetune", GAMMA_STAR, label, of_star}
-        assert found[of_star]["base"] == found[label]["key"]
-        assert found[of_star]["search"] == found[label]["search"]
-        assert json.loads(found[label]["search"]) == search
+        by_label = {row["label"]: row for row in rows}
+        assert set(by_label) == {"finetune", GAMMA_STAR, label, of_star}
+        assert by_label[of_star]["base"] == by_label[label]["key"]
+        assert by_label[of_star]["search"] == by_label[label]["search"]
+        assert json.loads(by_label[label]["search"]) == search
 
     @pytest.mark.parametrize("ended", [FAILED, DOES_NOT_APPLY], ids=lambda e: e["status"])
     def test_a_run_without_predictions_has_none(
@@ -153,7 +153,7 @@ class TestRow:
         write_run(tmp_path, "finetune", **ended)
         assert update_results(tmp_path, [icons])["method"].to_pylist() == ["finetune"]
 
-    def test_it_goes_with_its_run(
+    def test_it_disappears_with_its_run(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         folder = tmp_path / "runs" / write_run(tmp_path, "finetune").key
@@ -163,18 +163,18 @@ class TestRow:
 
 
 class TestTakenOver:
-    """A row is computed anew if the predictions or the scorer changed, and only then."""
+    """A row is computed again if the predictions or the scorer changed, and only then."""
 
     @pytest.fixture
     def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         calls: list[Path] = []
-        real = module.star_of_predictions
+        real = gamma_star.score_gamma_star
 
         def counting(path: Path, *rest: Any) -> Any:
             calls.append(path)
             return real(path, *rest)
 
-        monkeypatch.setattr(module, "star_of_predictions", counting)
+        monkeypatch.setattr(gamma_star, "score_gamma_star", counting)
         return calls
 
     def test_nothing_changed(
@@ -204,7 +204,7 @@ class TestTakenOver:
     ) -> None:
         write_run(tmp_path, "finetune")
         update_results(tmp_path, [icons])
-        monkeypatch.setattr(module, "scorer_digest", lambda: "other")
+        monkeypatch.setattr(results, "scorer_digest", lambda: "other")
         table = update_results(tmp_path, [icons])
         assert len(counted) == 2
         assert table["scorer_digest"].to_pylist() == ["other", "other"]
@@ -224,7 +224,7 @@ class TestTakenOver:
         after = {r["key"]: r for r in update_results(tmp_path, [icons]).to_pylist()}
         assert len(counted) == 3
         moved = {key for key in after if after[key] != before[key]}
-        assert moved == {record.key, star_key(record.key)}
+        assert moved == {record.key, derived_key(record.key)}
 
     def test_predictions_are_checked_where_only_this_row_is_new(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
@@ -232,18 +232,18 @@ class TestTakenOver:
         """A file of results from before there was such a row, and a file changed since."""
         record = write_run(tmp_path, "finetune")
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_stars", lambda *_: [])
+            patch.setattr(gamma_star, "derive_rows", lambda *_: [])
             assert update_results(tmp_path, [icons]).num_rows == 1
         path = tmp_path / "runs" / record.key / PREDICTIONS_FILE
         good = path.read_bytes()
         ids, logits = read_predictions(path)
         write_predictions(path, ids, logits[::-1])
-        with pytest.raises(RecordError, match="is not the file that the run wrote"):
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
             update_results(tmp_path, [icons])
         path.write_bytes(good)
         assert update_results(tmp_path, [icons]).num_rows == 2
 
-    def test_a_manifest_that_is_not_at_hand(
+    def test_a_manifest_that_is_not_given(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         write_run(tmp_path, "finetune")
@@ -253,31 +253,64 @@ class TestTakenOver:
         assert update_results(tmp_path, []).equals(scored)
 
 
+class TestShow:
+    """What `htbench show` prints, and the keys that it refuses."""
+
+    def test_scores_are_those_of_the_row(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        record = write_run(tmp_path, "finetune", bias=3.0)
+        path = tmp_path / "runs" / record.key / PREDICTIONS_FILE
+        star = by_method(update_results(tmp_path, [icons]))[GAMMA_STAR]
+        scores = scores_to_show(record, path, icons)
+        assert scores["gamma"] == json.loads(star["config"])["gamma"]
+        assert {name: scores[name] for name in METRICS} == {name: star[name] for name in METRICS}
+        assert scores_as_text(scores) == (
+            f"gamma-star (oracle): overall {star['overall']:.2f}, seen {star['seen']:.2f}, "
+            f"missing {star['missing']:.2f} with {scores['gamma']:+.4g} on missing logits"
+        )
+
+    def test_another_method_has_none(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        record = write_run(tmp_path, "lolsgd")
+        path = tmp_path / "runs" / record.key / PREDICTIONS_FILE
+        assert scores_to_show(record, path, icons) == {}
+
+    def test_its_key_is_refused(self, tmp_path: Path, write_run: WriteRun) -> None:
+        key = write_run(tmp_path, "finetune").key
+        other = write_run(tmp_path, "lolsgd").key
+        with pytest.raises(UsageError, match=f"row of gamma-star derived from run {key[:12]}; "):
+            refuse_key(derived_key(key)[:12], tmp_path / "runs")
+        refuse_key(derived_key(other), tmp_path / "runs")
+        refuse_key(key, tmp_path / "runs")
+
+
 class TestBoard:
     @pytest.fixture
-    def board(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> Callable[..., Board]:
-        """The board of runs of finetune on every task and seed, some of them other than others."""
+    def build(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> Callable[..., Board]:
+        """The board of runs of finetune on every task and seed, some of them different."""
         suite = Suite("s", "S", "icons@1.0", TASKS, ("source", "finetune"), (0, 1, 2))
 
-        def build(**odd: dict[str, Any] | None) -> Board:
+        def write_and_build(**odd: dict[str, Any] | None) -> Board:
             for task in TASKS:
                 for seed in suite.seeds:
                     write_run(tmp_path, "source", task, seed, skill=0.5)
                     how = odd.get(f"{task} {seed}", {})
                     if how is not None:
                         write_run(tmp_path, "finetune", task, seed, bias=2.0, **how)
-            (made,) = build_boards(suite, icons, update_results(tmp_path, [icons]))
-            return made
+            (result,) = build_boards(suite, icons, update_results(tmp_path, [icons]))
+            return result
 
-        return build
+        return write_and_build
 
-    def test_a_whole_grid(self, board: Callable[..., Board]) -> None:
-        made = board()
-        assert made.labels[-1] == GAMMA_STAR, "shown last, and not ranked"
-        assert set(made.labels) == {"source", "finetune", GAMMA_STAR}
-        assert made.problems == ()
+    def test_a_whole_grid(self, build: Callable[..., Board]) -> None:
+        table = build()
+        assert table.labels[-1] == GAMMA_STAR, "shown last, and not ranked"
+        assert set(table.labels) == {"source", "finetune", GAMMA_STAR}
+        assert table.problems == ()
         for task in (*TASKS, MEAN):
-            cells = made.of_task(task)
+            cells = table.of_task(task)
             star, finetune = cells[GAMMA_STAR], cells["finetune"]
             assert (star["state"], star["track"]) == ("ok", "oracle")
             assert star["overall"] >= finetune["overall"]
@@ -287,45 +320,45 @@ class TestBoard:
             assert star["disruption"] == pytest.approx(cells["source"]["missing"] - star["missing"])
 
     def test_a_failed_finetune_is_named_once_and_never_averaged_over(
-        self, board: Callable[..., Board]
+        self, build: Callable[..., Board]
     ) -> None:
-        made = board(**{"outline-solid 1": FAILED})
-        assert made.problems == ("failed: finetune on outline-solid, seed 1: m",)
+        table = build(**{"outline-solid 1": FAILED})
+        assert table.problems == ("failed: finetune on outline-solid, seed 1: m",)
         for label in ("finetune", GAMMA_STAR):
             for task in (TASKS[0], MEAN):
-                cell = made.of_task(task)[label]
+                cell = table.of_task(task)[label]
                 assert cell["state"] == "failed"
-                assert all(np.isnan(cell[c.name]) for c in COLUMNS)
-            assert made.of_task(TASKS[1])[label]["state"] == "ok"
+                assert all(np.isnan(cell[c.key]) for c in COLUMNS)
+            assert table.of_task(TASKS[1])[label]["state"] == "ok"
 
-    def test_a_seed_that_was_not_run_lacks_in_both(self, board: Callable[..., Board]) -> None:
-        made = board(**{"outline-solid 1": None})
-        assert made.problems == ("not run: finetune on outline-solid, seed 1",)
+    def test_a_seed_that_was_not_run_is_missing_in_both(self, build: Callable[..., Board]) -> None:
+        table = build(**{"outline-solid 1": None})
+        assert table.problems == ("not run: finetune on outline-solid, seed 1",)
         for label in ("finetune", GAMMA_STAR):
-            cell = made.of_task(TASKS[0])[label]
+            cell = table.of_task(TASKS[0])[label]
             assert (cell["state"], cell["seeds"]) == ("partial", 2)
-            assert made.of_task(MEAN)[label]["state"] == "partial"
+            assert table.of_task(MEAN)[label]["state"] == "partial"
 
-    def test_a_row_that_lacks_beside_a_good_run_is_named(
+    def test_a_row_that_is_missing_beside_a_run_that_succeeded_is_named(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         for seed in range(3):
             write_run(tmp_path, "finetune", seed=seed)
-        table = update_results(tmp_path, [icons])
-        rows = [r for r in table.to_pylist() if (r["method"], r["seed"]) != (GAMMA_STAR, 2)]
+        results = update_results(tmp_path, [icons])
+        rows = [r for r in results.to_pylist() if (r["method"], r["seed"]) != (GAMMA_STAR, 2)]
         suite = Suite("s", "S", "icons@1.0", TASKS[:1], ("finetune",), (0, 1, 2))
-        (made,) = build_boards(suite, icons, pa.Table.from_pylist(rows, schema=table.schema))
-        assert made.problems == ("not run: gamma-star on outline-solid, seed 2",)
+        (table,) = build_boards(suite, icons, pa.Table.from_pylist(rows, schema=results.schema))
+        assert table.problems == ("not run: gamma-star on outline-solid, seed 2",)
 
-    def test_a_finetune_that_always_fails_has_no_row(self, board: Callable[..., Board]) -> None:
-        made = board(**{f"{task} {seed}": FAILED for task in TASKS for seed in range(3)})
-        assert set(made.labels) == {"source", "finetune"}
-        assert not any(GAMMA_STAR in problem for problem in made.problems)
+    def test_a_finetune_that_always_fails_has_no_row(self, build: Callable[..., Board]) -> None:
+        table = build(**{f"{task} {seed}": FAILED for task in TASKS for seed in range(3)})
+        assert set(table.labels) == {"source", "finetune"}
+        assert not any(GAMMA_STAR in problem for problem in table.problems)
 
     def test_a_suite_without_finetune(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         write_run(tmp_path, "source")
-        (made,) = build_boards(load_suite("icons"), icons, update_results(tmp_path, [icons]))
-        assert made.labels == ["source"]
-        assert not any(GAMMA_STAR in problem for problem in made.problems)
+        (table,) = build_boards(load_suite("icons"), icons, update_results(tmp_path, [icons]))
+        assert table.labels == ["source"]
+        assert not any(GAMMA_STAR in problem for problem in table.problems)

@@ -1,4 +1,4 @@
-"""The table of methods: means of the first board, dashes where a run lacks, nothing obeyed."""
+"""The table of methods: means of the first board, dashes where a run is missing, markup escaped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.manifest import Manifest, Suite, load_suite
-from benchmark.records import GAMMA_STAR, RunRecord
+from benchmark.records import RunRecord
 from leaderboard.board import Board, build_boards
+from leaderboard.gamma_star import NAME as GAMMA_STAR
 from leaderboard.render.methods import SHOWN, MethodLine, means, methods_table
 from leaderboard.results import update_results
 
@@ -37,7 +38,7 @@ def boards(tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun) -
 
 
 def line(name: str, **changes: object) -> MethodLine:
-    known = {"summary": "Does.", "source": "Li et al., ICML 2018", "link": "https://x/1"}
+    known = {"summary": "Does.", "paper": "Li et al., ICML 2018", "link": "https://x/1"}
     return MethodLine(**{"name": name, "track": "standard", **known, **changes})  # type: ignore[arg-type]
 
 
@@ -51,12 +52,12 @@ def test_means_are_over_tasks_and_seeds(
 ) -> None:
     rows = update_results(tmp_path, [icons]).to_pylist()
     for method in ("finetune", GAMMA_STAR):
-        found = means(boards, method)
-        assert list(found) == ["seen", "missing", "overall"]
+        shown = means(boards, method)
+        assert list(shown) == ["seen", "missing", "overall"]
         for name in SHOWN:
             values = [row[name] for row in rows if row["method"] == method]
             assert len(values) == 4
-            assert found[name] == pytest.approx(statistics.fmean(values))
+            assert shown[name] == pytest.approx(statistics.fmean(values))
 
 
 @pytest.mark.parametrize("method", ["lolsgd", "source", "wise-ft", "nope"])
@@ -83,11 +84,11 @@ def test_the_table(boards: list[Board], suite: Suite) -> None:
 
 
 def test_without_a_suite_there_are_no_numbers() -> None:
-    table = methods_table([line("lolsgd", source="", link=None)])
+    table = methods_table([line("lolsgd", paper="", link=None)])
     assert cells(table)[0] == ["method", "what it does", "source", "track"]
     assert cells(table)[2] == ["lolsgd", "Does.", "-", "standard"]
 
 
-def test_words_of_a_method_are_shown_and_not_obeyed() -> None:
+def test_markup_of_a_method_is_escaped() -> None:
     table = methods_table([line("mine", summary="a|b <img> [x](y) `z`")])
     assert r"| a\|b \<img\> \[x\](y) \`z\` |" in table

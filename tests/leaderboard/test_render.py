@@ -1,4 +1,4 @@
-"""The board as text: rounded for people, exact for machines, and never obeyed."""
+"""The board as text: rounded for people, exact for machines, with markup escaped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 from benchmark.manifest import Manifest, Suite, load_suite
 from benchmark.records import RunRecord
 from benchmark.registry import builtin_methods
-from leaderboard.board import COLUMNS, MEAN, Board, build_boards
+from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.columns import COLUMNS
 from leaderboard.render import FORMATS
 from leaderboard.results import update_results
 
@@ -47,15 +48,15 @@ def boards(tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun) -
 
 def tables(markdown: str) -> dict[str, list[list[str]]]:
     """Heading to rows of cells, as a reader of GitHub Markdown would split them."""
-    found: dict[str, list[list[str]]] = {}
+    rows: dict[str, list[list[str]]] = {}
     heading = ""
     for line in markdown.splitlines():
         if line.startswith("#"):
             heading = line.strip("# ")
         if line.startswith("|"):
             cells = [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]]
-            found.setdefault(heading, []).append(cells)
-    return found
+            rows.setdefault(heading, []).append(cells)
+    return rows
 
 
 class TestMarkdown:
@@ -81,7 +82,7 @@ class TestMarkdown:
 
     def test_every_row_has_every_column(self, boards: list[Board]) -> None:
         for rows in tables(FORMATS["markdown"](boards)).values():
-            assert rows[0] == ["method", *(c.title for c in COLUMNS)]
+            assert rows[0] == ["method", *(c.heading for c in COLUMNS)]
             assert {len(row) for row in rows} == {len(COLUMNS) + 1}
 
     def test_a_terminal_of_140_columns_takes_the_longest_name_that_ships(
@@ -161,7 +162,7 @@ class TestMarkdown:
             ("x" * 300, "x" * 200),
         ],
     )
-    def test_words_of_a_method_are_shown_and_not_obeyed(
+    def test_markup_and_control_characters_are_shown_as_they_are(
         self,
         tmp_path: Path,
         suite: Suite,
@@ -173,8 +174,8 @@ class TestMarkdown:
         error = {"kind": "exception", "message": words, "traceback": words}
         write_run(tmp_path, "lolsgd", status="failed", error=error)
         write_run(tmp_path, "mine", config={"x": words}, label=f"mine(x={words})")
-        made = build_boards(suite, icons, update_results(tmp_path, [icons]))
-        text = FORMATS["markdown"](made)
+        built = build_boards(suite, icons, update_results(tmp_path, [icons]))
+        text = FORMATS["markdown"](built)
         assert all(c.isprintable() or c == "\n" for c in text)
         assert {len(row) for rows in tables(text).values() for row in rows} == {len(COLUMNS) + 1}
         if shown is None:
@@ -185,7 +186,7 @@ class TestMarkdown:
             if len(words) < 200:
                 assert f"| mine(x={shown})" in text
         for name in ("csv", "json"):
-            assert all(c.isprintable() or c == "\n" for c in FORMATS[name](made))
+            assert all(c.isprintable() or c == "\n" for c in FORMATS[name](built))
 
 
 class TestData:

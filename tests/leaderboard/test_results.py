@@ -1,48 +1,23 @@
-"""One row per run, computed from stored predictions, and nothing that cannot be trusted."""
+"""The results file: one row per run, scored once, and never from a run that was changed."""
 
 from __future__ import annotations
 
-import json
-import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.errors import RecordError, ScoringError
-from benchmark.files import digest_file
+from benchmark.errors import RecordError
 from benchmark.manifest import Manifest
-from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, read_predictions
-from benchmark.records import write_predictions as write
+from benchmark.records import PREDICTIONS_FILE, read_predictions
 from leaderboard import results as module
 from leaderboard import score
-from leaderboard.results import (
-    COUNTS,
-    MEASURED,
-    METRICS,
-    RESULTS_FILE,
-    SCHEMA,
-    score_predictions,
-    scorer_digest,
-    update_results,
-)
-
-WriteRun = Callable[..., RunRecord]
-FAILED = {"status": "failed", "error": {"kind": "exception", "message": "m", "traceback": "t"}}
-
-
-def folder_of(workspace: Path, record: RunRecord) -> Path:
-    return workspace / "runs" / record.key
-
-
-def change_record(workspace: Path, record: RunRecord, **changes: object) -> None:
-    path = folder_of(workspace, record) / RECORD_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+from leaderboard.results import RESULTS_FILE, update_results
+from leaderboard.rows import COUNTS, METRICS, SCHEMA
+from tests.leaderboard.runs import FAILED, WriteRun, change_record, folder_of
 
 
 class TestRows:
@@ -63,65 +38,11 @@ class TestRows:
         assert {name: row[name] for name in (*METRICS, *COUNTS)} == expected
         assert row["overall"] == 100 * np.mean(logits.argmax(axis=1) == test.labels)
 
-    def test_identity(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
-        config = {"alpha": 0.5}
-        record = write_run(
-            tmp_path, "wise", seed=1, config=config, label="wise(alpha=0.5)", track="oracle"
-        )
-        (row,) = update_results(tmp_path, [icons]).to_pylist()
-        expected = {
-            "key": record.key,
-            "provenance": "local",
-            "status": "ok",
-            "manifest": "icons@1.0",
-            "manifest_digest": icons.digest,
-            "source_digest": record.made_from["source"],
-            "task": "outline-solid",
-            "method": "wise",
-            "label": "wise(alpha=0.5)",
-            "config": '{"alpha":0.5}',
-            "track": "oracle",
-            "seed": 1,
-            "predictions_sha256": record.predictions_sha256,
-            "scorer_digest": scorer_digest(),
-            "isolation": '["child-process"]',
-            "total_steps": 200,
-            "sequential_steps": 100,
-            "measured_adapt_seconds": 2.0,
-            "measured_peak_memory": 512 * 2**20,
-            "error_kind": None,
-        }
-        assert {name: row[name] for name in expected} == expected
-        assert set(row) == set(SCHEMA.names)
-        assert all(f"measured_{name}" in row for name in MEASURED)
-
-    def test_a_failed_run_is_a_row_without_scores(
-        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
-    ) -> None:
-        write_run(tmp_path, "finetune", **FAILED)
-        (row,) = update_results(tmp_path, [icons]).to_pylist()
-        assert row["status"] == "failed"
-        assert (row["error_kind"], row["error_message"], row["error_traceback"]) == (
-            "exception", "m", "t"
-        )  # fmt: skip
-        assert all(row[name] is None for name in (*METRICS, *COUNTS))
-
-    def test_a_message_that_has_no_utf8(
-        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
-    ) -> None:
-        """A method may name a file whose name is no text: the board must not fall over it."""
-        message = os.fsdecode(b"no file caf\xe9")
-        error = {"kind": "exception", "message": message, "traceback": ""}
-        write_run(tmp_path, "finetune", status="failed", error=error)
-        (row,) = update_results(tmp_path, [icons]).to_pylist()
-        assert row["error_message"] == "no file caf?"
-        assert update_results(tmp_path, [icons]).to_pylist() == [row]
-
     def test_rows_are_in_the_order_of_the_keys(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         records = [write_run(tmp_path, "lolsgd", seed=seed) for seed in range(5)]
-        (tmp_path / "runs" / ".building-x").mkdir()  # of a run in hand
+        (tmp_path / "runs" / ".building-x").mkdir()  # of a run in progress
         table = update_results(tmp_path, [icons])
         assert table["key"].to_pylist() == sorted(record.key for record in records)
 
@@ -169,7 +90,7 @@ class TestFile:
         assert update_results(tmp_path, [icons])["key"].to_pylist() == [kept.key]
         assert pq.read_table(tmp_path / RESULTS_FILE)["key"].to_pylist() == [kept.key]
 
-    def test_another_scorer_scores_anew(
+    def test_another_scorer_scores_again(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_run(tmp_path, "lolsgd")
@@ -194,82 +115,26 @@ class TestFile:
     def test_several_at_once(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
         for seed in range(3):
             write_run(tmp_path, "finetune", seed=seed)
-        found: list[pa.Table] = []
+        tables: list[pa.Table] = []
         threads = [
-            threading.Thread(target=lambda: found.append(update_results(tmp_path, [icons])))
+            threading.Thread(target=lambda: tables.append(update_results(tmp_path, [icons])))
             for _ in range(3)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert all(table.equals(found[0]) for table in found)
-        assert len(found) == 3
+        assert all(table.equals(tables[0]) for table in tables)
+        assert len(tables) == 3
 
 
 class TestTrust:
-    def test_predictions_of_another_run(
-        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
-    ) -> None:
-        good = write_run(tmp_path, "finetune", skill=5)
-        poor = write_run(tmp_path, "source", skill=0)
-        better = (folder_of(tmp_path, good) / PREDICTIONS_FILE).read_bytes()
-        (folder_of(tmp_path, poor) / PREDICTIONS_FILE).write_bytes(better)
-        with pytest.raises(RecordError, match="is not the file that the run wrote"):
-            update_results(tmp_path, [icons])
-
-    def test_one_changed_byte(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
-        path = folder_of(tmp_path, write_run(tmp_path, "finetune")) / PREDICTIONS_FILE
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-        with pytest.raises(RecordError, match="is not the file that the run wrote"):
-            update_results(tmp_path, [icons])
-
-    def test_no_predictions(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
-        (folder_of(tmp_path, write_run(tmp_path, "finetune")) / PREDICTIONS_FILE).unlink()
-        with pytest.raises(RecordError, match="is not the file that the run wrote"):
-            update_results(tmp_path, [icons])
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"task": "solid-outline"},
-            {"seed": 1},
-            {"method": "lolsgd"},
-            {"label": "lolsgd"},
-            {"config": {"alpha": 1}},
-        ],
-        ids=lambda changes: next(iter(changes)),
-    )
-    def test_what_the_table_shows_is_what_the_run_was_made_from(
-        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, changes: dict[str, object]
-    ) -> None:
-        change_record(tmp_path, write_run(tmp_path, "finetune"), **changes)
-        with pytest.raises(RecordError, match="are not what the run was made from"):
-            update_results(tmp_path, [icons])
-
-    @pytest.mark.parametrize("name", ["manifest", "recipe", "source", "seed", "method"])
-    def test_a_key_of_too_little(
-        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, name: str
-    ) -> None:
-        write_run(tmp_path, "finetune", made={name: None})
-        with pytest.raises(RecordError, match=f"made_from has no {name}"):
-            update_results(tmp_path, [icons])
-
-    def test_a_search_of_too_little(
-        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
-    ) -> None:
-        write_run(tmp_path, "finetune", made={"search": {"by": "nobody", "folds": "3"}})
-        with pytest.raises(RecordError, match="search that chose the settings has no folds"):
-            update_results(tmp_path, [icons])
-
     def test_a_folder_of_another_name(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         folder = folder_of(tmp_path, write_run(tmp_path, "finetune"))
         folder.rename(folder.with_name("0" * 64))
-        with pytest.raises(RecordError, match="which is not its folder's name"):
+        with pytest.raises(RecordError, match="does not match the name of its folder"):
             update_results(tmp_path, [icons])
 
     def test_a_changed_record(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
@@ -280,7 +145,7 @@ class TestTrust:
 
 
 class TestOtherManifests:
-    """A workspace may hold runs of manifests that are not at hand."""
+    """A workspace may hold runs of manifests that are not given."""
 
     def test_has_no_scores(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, mini: Manifest
@@ -340,49 +205,6 @@ class TestCost:
         assert row["total_steps"] == 200
 
 
-class TestScorePredictions:
-    def rewrite(self, tmp_path: Path, icons: Manifest, change: Callable[[Any, Any], Any]) -> Path:
-        test = icons.samples("solid", "test")
-        logits = np.zeros((len(test.ids), 65), np.float32)
-        ids, logits = change(list(test.ids), logits)
-        write(tmp_path / PREDICTIONS_FILE, ids, logits)
-        return tmp_path / PREDICTIONS_FILE
-
-    def test_any_order_of_samples(
-        self, tmp_path: Path, icons: Manifest, write_run: WriteRun
-    ) -> None:
-        record = write_run(tmp_path, "finetune")
-        path = folder_of(tmp_path, record) / PREDICTIONS_FILE
-        expected = score_predictions(path, icons, "outline-solid")
-        ids, logits = read_predictions(path)
-        write(path, ids[::-1], logits[::-1])
-        assert digest_file(path) != record.predictions_sha256
-        assert score_predictions(path, icons, "outline-solid") == expected
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda i, z: (i[1:], z[1:]), r"1 missing sample id\(s\): "),
-            (lambda i, z: (["x", *i[1:]], z), r"1 unknown sample id\(s\): 'x'"),
-            (lambda i, z: ([i[1], *i[1:]], z), r"1 sample id\(s\) more than once"),
-            (lambda i, z: (i, z[:, :64]), "logits have 64 columns but seen names 65 classes"),
-            (lambda i, z: (i, z * np.nan), "NaN or infinite logits"),
-        ],
-    )
-    def test_refused(
-        self, tmp_path: Path, icons: Manifest, change: Callable[[Any, Any], Any], message: str
-    ) -> None:
-        path = self.rewrite(tmp_path, icons, change)
-        with pytest.raises(ScoringError, match=message) as caught:
-            score_predictions(path, icons, "outline-solid")
-        assert str(caught.value).startswith(str(path))
-
-    def test_of_another_task(self, tmp_path: Path, icons: Manifest) -> None:
-        path = self.rewrite(tmp_path, icons, lambda i, z: (i, z))
-        with pytest.raises(ScoringError, match="unknown sample id"):
-            score_predictions(path, icons, "solid-outline")
-
-
 def test_the_cost_of_a_run_includes_those_it_starts_from(
     tmp_path: Path, icons: Manifest, write_run: WriteRun
 ) -> None:
@@ -406,7 +228,7 @@ def test_the_cost_of_a_run_includes_those_it_starts_from(
         assert memory == [500, 700, 700], "they do not run at the same time: the largest counts"
 
 
-def test_a_run_of_a_manifest_that_is_not_at_hand_keeps_the_scores_it_had(
+def test_a_run_of_a_manifest_that_is_not_given_keeps_the_scores_it_had(
     tmp_path: Path, icons: Manifest, write_run: WriteRun
 ) -> None:
     write_run(tmp_path, "lolsgd")

@@ -1,0 +1,165 @@
+"""The columns of the board. A column is one record of ``COLUMNS``: nothing else knows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from leaderboard.rows import Row
+
+SOURCE, ORACLE = "source", "oracle-finetune"  # what disruption and the gap are measured from
+
+# From the row of a run, and the rows of all runs with scores on the same task and seed by label,
+# to the value of the run; NaN if it has none.
+Compute = Callable[[Row, Mapping[str, Row]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the board.
+
+    Attributes:
+        key: its name in CSV and JSON.
+        heading: its name in tables.
+        legend: what it shows, for the caption of a table.
+        digits: decimal places in tables.
+        higher_is_better: None if neither higher nor lower is better.
+        compute: computes the value of one run; the board averages over tasks and seeds.
+        spread: whether tables show the standard deviation over seeds.
+    """
+
+    key: str
+    heading: str
+    legend: str
+    digits: int
+    higher_is_better: bool | None
+    compute: Compute
+    spread: bool = False
+
+
+def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, float]:
+    """The values of all columns for one run, by the columns' keys.
+
+    Args:
+        row: of the run.
+        peers: the rows of all runs with scores on the same task and seed, by label.
+    """
+    return {column.key: column.compute(row, peers) for column in COLUMNS}
+
+
+def _value(row: Row | None, name: str) -> float:
+    """A number of a row; NaN if the row or the number is missing."""
+    value = None if row is None else row[name]
+    return math.nan if value is None else float(value)
+
+
+def _entry(name: str, scale: float = 1) -> Compute:
+    """Computes a column that is an entry of the row, divided by ``scale``."""
+    return lambda row, peers: _value(row, name) / scale
+
+
+def _disruption(row: Row, peers: Mapping[str, Row]) -> float:
+    return _value(peers.get(SOURCE), "missing") - _value(row, "missing")
+
+
+def _gap_closed(row: Row, peers: Mapping[str, Row]) -> float:
+    """NaN unless the oracle is above the source: otherwise there is no gap to close."""
+    source, oracle = (_value(peers.get(label), "overall") for label in (SOURCE, ORACLE))
+    gap = oracle - source
+    return 100 * (_value(row, "overall") - source) / gap if gap > 0 else math.nan
+
+
+COLUMNS = (
+    Column(
+        key="overall",
+        heading="overall",
+        legend="accuracy on all test images, in per cent",
+        digits=1,
+        higher_is_better=True,
+        compute=_entry("overall"),
+        spread=True,
+    ),
+    Column(
+        key="seen",
+        heading="seen",
+        legend="accuracy on seen classes, predicted among all classes, in per cent",
+        digits=1,
+        higher_is_better=True,
+        compute=_entry("seen"),
+        spread=True,
+    ),
+    Column(
+        key="missing",
+        heading="missing",
+        legend="accuracy on missing classes, predicted among all classes, in per cent",
+        digits=1,
+        higher_is_better=True,
+        compute=_entry("missing"),
+        spread=True,
+    ),
+    Column(
+        key="disruption",
+        heading="disruption",
+        legend=f"missing accuracy of {SOURCE} minus that of the method",
+        digits=1,
+        higher_is_better=False,
+        compute=_disruption,
+    ),
+    Column(
+        key="harmonic",
+        heading="H",
+        legend="harmonic mean of seen and missing",
+        digits=1,
+        higher_is_better=True,
+        compute=_entry("harmonic"),
+    ),
+    Column(
+        key="ausuc",
+        heading="AUSUC",
+        legend="area under the seen-unseen accuracy curve, from 0 to 1",
+        digits=3,
+        higher_is_better=True,
+        compute=_entry("ausuc"),
+    ),
+    Column(
+        key="gap_closed",
+        heading="gap %",
+        legend=f"share of the overall accuracy gap from {SOURCE} to {ORACLE} that is closed",
+        digits=0,
+        higher_is_better=True,
+        compute=_gap_closed,
+    ),
+    Column(
+        key="total_steps",
+        heading="steps",
+        legend="gradient steps; all costs include those of the run that the method starts from",
+        digits=0,
+        higher_is_better=None,
+        compute=_entry("total_steps"),
+    ),
+    Column(
+        key="sequential_steps",
+        heading="depth",
+        legend="gradient steps in sequence; steps of models trained side by side count once",
+        digits=0,
+        higher_is_better=None,
+        compute=_entry("sequential_steps"),
+    ),
+    Column(
+        key="measured_adapt_seconds",
+        heading="adapt s",
+        legend="seconds of adaptation",
+        digits=1,
+        higher_is_better=None,
+        compute=_entry("measured_adapt_seconds"),
+    ),
+    Column(
+        key="peak_mib",
+        heading="peak MiB",
+        legend="peak memory of the process",
+        digits=0,
+        higher_is_better=None,
+        compute=_entry("measured_peak_memory", scale=2**20),
+    ),
+)

@@ -1,0 +1,191 @@
+"""gamma-star: an upper bound on calibration, derived from the predictions of ``finetune``.
+
+It is a row of the results that no run made: beside every scored run of ``finetune``, the same
+predictions with the constant on the missing-class logits that is best by the test labels. This
+file has everything that is specific to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UsageError
+from benchmark.files import digest_json
+from benchmark.manifest import Manifest
+from benchmark.records import RECORD_FILE, RunRecord
+from leaderboard.predictions import (
+    TaskScores,
+    read_logits_and_labels,
+    verified_predictions,
+    with_excluded,
+)
+from leaderboard.rows import MEASURED, METRICS, STEPS, Row, json_text
+from leaderboard.scoring import score_at_best_gamma
+
+NAME = "gamma-star"
+BASE = "finetune"  # the method whose predictions it is derived from
+TRACK = "oracle"  # it uses test labels
+SUMMARY = "Fine-tuning plus the gamma on the missing classes that the test labels say is best."
+LEGEND = f"{NAME}: {BASE} with the best constant on its missing-class logits"
+PAPERS = {NAME: ["mai2024finetuning", "chao2016empirical"]}  # keys of the citations
+DERIVED = {NAME: BASE}  # names that cannot be run and that no method may take
+# What `htbench list methods` shows.
+METHOD_ENTRY: Mapping[str, Any] = {
+    "method": NAME,
+    "fields": {},
+    "base": BASE,
+    "track": TRACK,
+    "needs": [],
+    "from": "the scorer",
+    "summary": SUMMARY,
+}
+
+
+# --- scores ------------------------------------------------------------------------------------
+
+
+def score_gamma_star(path: Path, manifest: Manifest, task_id: str) -> tuple[float, TaskScores]:
+    """Score a predictions file at gamma*, see :func:`leaderboard.scoring.score_at_best_gamma`.
+
+    Returns:
+        Gamma* in logits, and the scores there.
+
+    Raises:
+        RecordError, ScoringError: as for :func:`leaderboard.predictions.score_predictions`.
+    """
+    logits, labels = read_logits_and_labels(path, manifest, task_id)
+    mask = manifest.seen_mask(manifest.task(task_id))
+    gamma, scores = score_at_best_gamma(logits, labels, mask)
+    return gamma, with_excluded(scores, manifest, task_id)
+
+
+def scores_to_show(record: RunRecord, path: Path, manifest: Manifest) -> dict[str, float]:
+    """Gamma* and the metrics there, for `htbench show`; empty if the run is not of ``finetune``.
+
+    Args:
+        record: of a run with predictions; ``path``: its predictions file.
+    """
+    if record.method != BASE:
+        return {}
+    gamma, scores = score_gamma_star(path, manifest, record.task)
+    return {"gamma": gamma, **scores.as_dict()}
+
+
+def scores_as_text(scores: Mapping[str, float]) -> str:
+    """One line for what :func:`scores_to_show` returns."""
+    accuracies = ", ".join(f"{name} {scores[name]:.2f}" for name in ("overall", "seen", "missing"))
+    return f"{NAME} ({TRACK}): {accuracies} with {scores['gamma']:+.4g} on missing logits"
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+def derive_rows(
+    rows: Iterable[Row],
+    workspace: Path,
+    previous: Mapping[str, Row],
+    manifests: Mapping[str, Manifest],
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of gamma-star for every scored run of ``finetune``; by itself it costs nothing.
+
+    Args:
+        rows: of runs.
+        workspace: where the runs are.
+        previous: rows of the last update by key; a row whose predictions and scorer have not
+            changed keeps its scores.
+        manifests: by digest.
+
+    Raises:
+        RecordError: a predictions file cannot be trusted.
+    """
+    for row in rows:
+        if row["method"] != BASE or row["overall"] is None:
+            continue
+        key = derived_key(row["key"])
+        if scores := _scores(row, workspace, previous.get(key), manifests):
+            yield {
+                **row,
+                **dict.fromkeys((*STEPS, *(f"measured_{name}" for name in MEASURED))),
+                "key": key,
+                "method": NAME,
+                "label": derived_label(row["label"]),
+                "track": TRACK,
+                "base": row["key"],
+                "notes": json_text([]),
+                "measured_finished": row["measured_finished"],
+                **scores,
+            }
+
+
+def derived_key(key: str) -> str:
+    """The key of the row that is derived from a run of ``finetune``."""
+    return digest_json({"base": key, "method": NAME})
+
+
+def derived_label(label: str) -> str:
+    """The label of the row that is derived from a run of ``finetune``: with the same settings."""
+    return NAME + label.removeprefix(BASE)
+
+
+def _scores(
+    base: Row,
+    workspace: Path,
+    previous: Row | None,
+    manifests: Mapping[str, Manifest],
+) -> dict[str, Any]:
+    """Gamma* and the metrics there, from the previous row if its inputs have not changed."""
+    inputs = ("predictions_sha256", "scorer_digest")
+    if previous is not None and all(previous[name] == base[name] for name in inputs):
+        return {name: previous[name] for name in ("config", *METRICS)}
+    manifest = manifests.get(base["manifest_digest"])
+    if manifest is None:
+        return {}
+    path = verified_predictions(workspace / "runs" / base["key"], base["predictions_sha256"])
+    gamma, scores = score_gamma_star(path, manifest, base["task"])
+    return {**scores.as_dict(), "config": json_text({"gamma": gamma})}
+
+
+# --- on the board ------------------------------------------------------------------------------
+
+
+def unscored_rows(rows: Iterable[Row]) -> list[Row]:
+    """Rows of gamma-star for the runs of ``finetune`` that have no scores, with their status.
+
+    The results have no such rows. The board needs them: without them, a cell of gamma-star would
+    be the average over the runs that are left when one has failed.
+    """
+    rows = list(rows)
+    labels = {row["label"] for row in rows}
+    return [
+        {**row, "label": derived_label(row["label"])}
+        for row in rows
+        if row["method"] == BASE and row["status"] != "ok" and derived_label(row["label"]) in labels
+    ]
+
+
+def base_labels(rows: Iterable[Row]) -> dict[str, str]:
+    """The label of ``finetune`` for each label of gamma-star that may be derived from the rows."""
+    return {derived_label(row["label"]): row["label"] for row in rows if row["method"] == BASE}
+
+
+# --- on the command line -----------------------------------------------------------------------
+
+
+def refuse_key(prefix: str, runs: Path) -> None:
+    """Explain that the key of a row of gamma-star names no run.
+
+    Args:
+        prefix: a key or the beginning of one; ``runs``: the workspace's folder of runs.
+
+    Raises:
+        UsageError: it is the key of a row of gamma-star; the message names the run behind it.
+    """
+    for path in sorted(runs.glob(f"*/{RECORD_FILE}")):
+        key = path.parent.name
+        if derived_key(key).startswith(prefix) and RunRecord.read(path.parent).method == BASE:
+            raise UsageError(
+                f"{prefix} is not a run but the row of {NAME} derived from run {key[:12]}; "
+                f"`htbench show {key[:12]}` shows both"
+            )

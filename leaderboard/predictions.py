@@ -1,0 +1,103 @@
+"""Scores of stored predictions: a predictions file and a manifest's labels to metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmark.errors import RecordError, ScoringError, first
+from benchmark.files import digest_file
+from benchmark.manifest import Manifest
+from benchmark.records import PREDICTIONS_FILE, read_predictions
+from leaderboard import scoring
+from leaderboard.scoring import Scores, match_samples, score
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TaskScores(Scores):
+    """The scores of a run on a task, some of whose test samples may not count."""
+
+    n_excluded: int  # test samples of classes in neither group, left out of all metrics
+
+
+def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScores:
+    """Score a predictions file against the labels of a task.
+
+    The file holds every test sample of the target. Those of classes that the task has in neither
+    group (see :class:`benchmark.manifest.Task`) are left out of all metrics and counted in
+    ``n_excluded``. The columns of these classes stay, so a prediction can still be wrong by
+    choosing one of them.
+
+    Raises:
+        RecordError: the file cannot be read as predictions.
+        ScoringError: unknown, duplicate or missing sample ids, wrong width, or logits that are NaN
+            or infinite.
+    """
+    logits, labels = read_logits_and_labels(path, manifest, task_id)
+    try:
+        scores = score(logits, labels, manifest.seen_mask(manifest.task(task_id)))
+    except ScoringError as error:
+        raise ScoringError(f"{path}: {error}") from None
+    return with_excluded(scores, manifest, task_id)
+
+
+def with_excluded(scores: Scores, manifest: Manifest, task_id: str) -> TaskScores:
+    """Scores with the number of the task's test samples that they leave out."""
+    n_test = len(manifest.samples(manifest.task(task_id).target, "test").ids)
+    return TaskScores(**vars(scores), n_excluded=n_test - scores.n_seen - scores.n_missing)
+
+
+def read_logits_and_labels(
+    path: Path, manifest: Manifest, task_id: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Read the predictions of a task for the test samples that count.
+
+    Returns:
+        Logits (N, C) and labels (N,) of the samples of seen and missing classes, in the order of
+        the manifest.
+
+    Raises:
+        RecordError: the file cannot be read as predictions.
+        ScoringError: unknown, duplicate or missing sample ids, or NaN or infinite logits in the
+            samples that do not count.
+    """
+    task = manifest.task(task_id)
+    test = manifest.samples(task.target, "test")
+    ids, logits = read_predictions(path)
+    try:
+        order = match_samples(ids, test.ids)
+    except ScoringError as error:
+        raise ScoringError(f"{path}: {error}") from None
+    counts = (manifest.seen_mask(task) | manifest.missing_mask(task))[test.labels]
+    excluded = order[~counts]
+    if (bad := np.flatnonzero(~np.isfinite(logits[excluded]).all(axis=1))).size:
+        names = [ids[row] for row in excluded[bad]]
+        raise ScoringError(f"{path}: NaN or infinite logits of {first(names)}; fix the model")
+    return logits[order[counts]], test.labels[counts]
+
+
+def verified_predictions(folder: Path, sha256: str | None) -> Path:
+    """The predictions file of a run's folder, after a check of its SHA-256.
+
+    Raises:
+        RecordError: the file is missing or not the one that the run wrote.
+    """
+    path = folder / PREDICTIONS_FILE
+    if not path.is_file() or digest_file(path) != sha256:
+        raise RecordError(
+            f"{path} is missing or does not match the SHA-256 in the run's record; "
+            "delete the run's folder and run it again"
+        )
+    return path
+
+
+def scorer_digest() -> str:
+    """SHA-256 of the code that computes the metrics: a row of another scorer is recomputed."""
+    return hashlib.sha256(Path(scoring.__file__).read_bytes()).hexdigest()

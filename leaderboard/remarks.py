@@ -1,0 +1,116 @@
+"""What a board says beside its numbers: failed and missing runs, what does not apply, notes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmark.manifest import Suite
+from benchmark.records import NOT_APPLICABLE
+from benchmark.text import printable
+from leaderboard import gamma_star
+from leaderboard.rows import FAILED, Row, group_rows, with_status
+
+MAX_TRIED = 200  # characters of what a search tried
+MAX_MESSAGE = 200  # characters of a method's error message
+
+
+def problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Every failed run with its reason, and every cell of the suite's grid without a run.
+
+    Args:
+        suite: the grid.
+        rows: of one table, one per label, task and seed.
+    """
+    rows = sorted(rows, key=lambda row: (row["label"], row["task"], row["seed"]))
+    failures = [
+        f"failed: {row['label']} on {row['task']}, seed {row['seed']}: "
+        f"{_first_line(row['error_message'])}"
+        for row in with_status(rows, FAILED)
+    ]
+    return (*failures, *_not_run(suite, rows))
+
+
+def _not_run(suite: Suite, rows: Sequence[Row]) -> list[str]:
+    present = {(row["label"], row["task"], row["seed"]) for row in rows}
+    # What does not apply to a task with one seed does not apply with any other.
+    present |= {
+        (row["label"], row["task"], seed)
+        for row in with_status(rows, NOT_APPLICABLE)
+        for seed in suite.seeds
+    }
+    # A derived row can only be missing where its base succeeded; elsewhere the base is named.
+    succeeded = {(row["label"], row["task"], row["seed"]) for row in with_status(rows, "ok")}
+    bases = gamma_star.base_labels(rows)
+    labels = dict.fromkeys(row["label"] for row in rows)
+    lines = []
+    if methods := [method for method in suite.methods if method not in labels]:
+        lines.append(f"not run: {', '.join(methods)}")
+    for label in labels:
+        for task in suite.tasks:
+            seeds = [
+                seed
+                for seed in suite.seeds
+                if (label, task, seed) not in present
+                and (label not in bases or (bases[label], task, seed) in succeeded)
+            ]
+            if seeds:
+                lines.append(f"not run: {label} on {task}, {_seeds(seeds)}")
+    return lines
+
+
+def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Every method that cannot work on some tasks: on which ones, and why."""
+    groups = group_rows(
+        sorted(with_status(rows, NOT_APPLICABLE), key=lambda row: (row["label"], row["seed"])),
+        lambda row: (row["label"], _first_line(row["error_message"])),
+    )
+    lines = []
+    for (label, reason), group in groups.items():
+        tasks = [task for task in suite.tasks if any(row["task"] == task for row in group)]
+        where = "every task" if len(tasks) == len(suite.tasks) > 1 else ", ".join(tasks)
+        lines.append(f"{label} on {where}: {reason}")
+    return tuple(lines)
+
+
+def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Notes of methods on their runs, and what searches chose; one line for equal notes."""
+    groups = group_rows(
+        (
+            {**row, "note": printable(note)}
+            for row in sorted(rows, key=lambda row: (row["label"], row["seed"]))
+            for note in [*json.loads(row["notes"] or "[]"), *_search_note(row)]
+        ),
+        lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
+    )
+    return tuple(
+        f"{label} on {suite.tasks[task]}, {_seeds([row['seed'] for row in group])}: {note}"
+        for (label, task, note), group in sorted(groups.items())
+    )
+
+
+def _search_note(row: Row) -> list[str]:
+    """Which settings a search chose for the run, and what the search cost; empty without one."""
+    if row["search"] is None:
+        return []
+    search = json.loads(row["search"])
+    chosen = _settings(search["chosen"])
+    tried = "; ".join(_settings(entry["settings"]) for entry in search["tried"])
+    return [
+        f"{chosen} by {search['by']} (tried on {search['folds']} folds: {tried[:MAX_TRIED]}; "
+        f"{search['steps']} gradient steps)"
+    ]
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _first_line(message: str | None) -> str:
+    """The first line of a method's error message, cut to ``MAX_MESSAGE`` characters."""
+    return printable((message or "").partition("\n")[0])[:MAX_MESSAGE]

@@ -1,0 +1,153 @@
+"""Rows of the results: their schema, how a row is built from a run's record, how rows are grouped.
+
+Each row describes one run (or one that the leaderboard derives, see ``gamma_star.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from benchmark.errors import RecordError
+from benchmark.files import canonical_json, digest_json
+from benchmark.records import DEVICE_MEMORY, RunRecord
+from leaderboard.scoring import Scores
+
+Row = Mapping[str, Any]  # by the names of SCHEMA
+
+FAILED = "failed"  # a status
+COUNTS = ("n_seen", "n_missing")
+EXCLUDED = "n_excluded"  # test samples that are in neither group of the task
+METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
+STEPS = ("total_steps", "sequential_steps")
+# Seconds and bytes differ between two runs of the same key: in the schema their names get the
+# prefix ``measured_``, which separates them from what is reproducible.
+MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", DEVICE_MEMORY,
+            "finished")  # fmt: skip
+
+_TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
+         "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "search",
+         "track", "base", "predictions_sha256", "scorer_digest", "error_kind", "error_message",
+         "error_traceback", "notes", "environment", "isolation")  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXT),
+        ("seed", pa.int64()),
+        *((name, pa.float64()) for name in METRICS),
+        *((name, pa.int64()) for name in (*COUNTS, EXCLUDED)),
+        *((name, pa.int64()) for name in STEPS),
+        *((f"measured_{name}", pa.float64()) for name in MEASURED),
+    ]
+)
+
+# The entries of a record's ``made_from`` that a row needs, with their types.
+_MADE_FROM: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("manifest", "protocol", "source", "device", "task"), str),
+    **dict.fromkeys(("model", "recipe", "config", "method"), dict),
+    "seed": int,
+    "base": (str, type(None)),
+    "search": (dict, type(None)),
+}
+# What the board reports of the search that chose a run's settings.
+_SEARCH: dict[str, type] = {"by": str, "folds": int, "steps": int, "chosen": dict, "tried": list}
+
+
+def row_of_record(record: RunRecord) -> dict[str, Any]:
+    """The row of a run, without scores: everything but ``scorer_digest`` and the metrics.
+
+    Args:
+        record: one that :func:`check_record` accepts.
+    """
+    row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+    made_from = record.made_from
+    error = record.error or {}
+    row |= {
+        "key": record.key,
+        "provenance": "local",
+        "status": record.status,
+        "manifest": record.manifest,
+        "manifest_digest": made_from["manifest"],
+        "protocol": made_from["protocol"],
+        "model": json_text(made_from["model"]),
+        "recipe_digest": digest_json(made_from["recipe"]),
+        "source_digest": made_from["source"],
+        "device": made_from["device"],
+        "task": record.task,
+        "method": record.method,
+        "label": record.label,
+        "config": json_text(record.config),
+        "search": json_text(made_from["search"]) if "search" in made_from else None,
+        "track": record.track,
+        "base": made_from["base"],
+        "seed": record.seed,
+        "predictions_sha256": record.predictions_sha256,
+        "error_kind": error.get("kind"),
+        "error_message": error.get("message"),
+        "error_traceback": error.get("traceback"),
+        "environment": json_text(record.environment),
+        "isolation": json_text(list(record.isolation)),
+        "notes": json_text(list(record.notes)),
+        **{name: record.cost.get(name) for name in STEPS},
+        **{f"measured_{name}": record.cost.get(name) for name in MEASURED},
+    }
+    # A lone surrogate (from a file name in an error message) cannot be encoded as UTF-8.
+    return {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
+def check_record(record: RunRecord, path: Path) -> None:
+    """Check that a record agrees with what its run was made from.
+
+    The run's key covers ``made_from`` only, so whatever else a row shows must agree with it.
+
+    Args:
+        record: the record; ``path``: its file, for messages.
+
+    Raises:
+        RecordError: an entry of ``made_from`` is missing or has the wrong type, or the record
+            contradicts it.
+    """
+    made_from = record.made_from
+    for name, kind in _MADE_FROM.items():
+        if not isinstance(made_from.get(name), kind):
+            raise RecordError(f"{path}: made_from has no valid {name}")
+    search = made_from.get("search") or {}
+    for name, kind in _SEARCH.items() if search else ():
+        if not isinstance(search.get(name), kind):
+            raise RecordError(f"{path}: the search that chose the settings has no valid {name}")
+    for entry in search.get("tried", ()):
+        if not (isinstance(entry, dict) and isinstance(entry.get("settings"), dict)):
+            raise RecordError(
+                f"{path}: the search that chose the settings has an invalid entry {entry!r:.100}"
+            )
+    shown = (record.task, record.seed, record.config, record.method, record.label.split("(")[0])
+    method = made_from["method"].get("name")
+    if shown != (made_from["task"], made_from["seed"], made_from["config"], method, method):
+        raise RecordError(
+            f"{path}: task, seed, method, label or config does not match made_from; the file was "
+            "changed: delete the run's folder and run it again"
+        )
+
+
+def json_text(value: object) -> str:
+    """A value as a cell of text: canonical JSON."""
+    return canonical_json(value).decode()
+
+
+def group_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
+    """Rows by key, in the order in which the keys appear."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def with_status(rows: Iterable[Row], status: str) -> list[Row]:
+    """The rows that have a status, in their order."""
+    return [row for row in rows if row["status"] == status]

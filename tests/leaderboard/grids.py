@@ -1,0 +1,57 @@
+"""Rows of results with round numbers, and the boards that are built from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from benchmark.manifest import Manifest, Suite
+from benchmark.records import PROTOCOL
+from leaderboard.board import Board, build_boards
+from leaderboard.rows import COUNTS, METRICS, SCHEMA
+
+TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
+
+
+def row(icons: Manifest, label: str, task: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """A row as ``update_results`` makes it, with round numbers."""
+    base: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+    base |= dict.fromkeys(METRICS, 50.0) | dict.fromkeys(COUNTS, 100)
+    return base | {
+        "key": f"{label} {task} {seed} {sorted(changes.items())}",
+        "status": "ok",
+        "manifest": icons.reference,
+        "manifest_digest": icons.digest,
+        "protocol": PROTOCOL,
+        "model": json.dumps(icons.document["model"]),
+        "recipe_digest": "r",
+        "source_digest": f"checkpoint of {task.partition('-')[0]}",
+        "task": task,
+        "method": label.partition("(")[0],
+        "label": label,
+        "track": "standard",
+        "seed": seed,
+        "measured_finished": 1000.0,
+        **changes,
+    }
+
+
+def grid(icons: Manifest, label: str, **changes: Any) -> list[dict[str, Any]]:
+    """All rows of a method."""
+    return [row(icons, label, task, seed, **changes) for task in TASKS for seed in range(3)]
+
+
+def failed(icons: Manifest, label: str, task: str, seed: int, message: str = "m") -> Any:
+    scores = dict.fromkeys((*METRICS, *COUNTS))
+    return row(icons, label, task, seed, status="failed", error_message=message, **scores)
+
+
+def build(suite: Suite, icons: Manifest, rows: list[dict[str, Any]]) -> list[Board]:
+    return build_boards(suite, icons, pa.Table.from_pylist(rows, schema=SCHEMA))
+
+
+def cell(board: Board, label: str, task: str) -> Mapping[Any, Any]:
+    return board.of_task(task)[label]

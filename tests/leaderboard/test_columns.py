@@ -1,0 +1,105 @@
+"""The columns of the board: what they compute, and that a column is one record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from benchmark.manifest import Manifest, Suite
+from leaderboard import columns
+from leaderboard.board import MEAN
+from leaderboard.columns import COLUMNS, Column
+from leaderboard.render import FORMATS
+from leaderboard.rows import Row
+from tests.leaderboard.grids import TASKS, build, cell, grid, row
+
+
+def test_keys_and_headings_differ_and_every_column_has_a_legend() -> None:
+    assert len({column.key for column in COLUMNS}) == len(COLUMNS)
+    assert len({column.heading for column in COLUMNS}) == len(COLUMNS)
+    assert all(column.legend for column in COLUMNS)
+
+
+def test_a_new_column_is_one_record(
+    suite: Suite, icons: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is averaged, has its legend, and is in every format."""
+
+    def compute(row: Row, peers: Mapping[str, Row]) -> float:
+        return float(row["missing"] - peers["finetune"]["missing"])
+
+    new = Column(
+        key="above_finetune",
+        heading="above",
+        legend="missing accuracy minus that of finetune",
+        digits=2,
+        higher_is_better=True,
+        compute=compute,
+        spread=True,
+    )
+    monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, new))
+    rows = [row(icons, "source", task, s, missing=60.0 + s) for task in TASKS for s in range(3)]
+    boards = build(suite, icons, rows + grid(icons, "finetune"))
+    assert cell(boards[0], "source", MEAN)["above_finetune"] == 11.0
+    assert cell(boards[0], "source", TASKS[0])["above_finetune_std"] == 1.0
+
+    text = FORMATS["markdown"](boards)
+    assert "\n- above: missing accuracy minus that of finetune\n" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[0].split("|")[-2].strip() == "above"
+    (mean,) = {line.split("|")[-2].strip() for line in lines if line.startswith("| source ")}
+    assert mean == "11.00 ± 1.00"
+
+    data = list(csv.DictReader(io.StringIO(FORMATS["csv"](boards))))
+    (table,) = json.loads(FORMATS["json"](boards))
+    for cells in (data, table["cells"]):
+        values = [
+            (float(c["above_finetune"]), float(c["above_finetune_std"]))
+            for c in cells
+            if c["label"] == "source"
+        ]
+        assert values == [(11.0, 1.0)] * (len(TASKS) + 1)
+
+
+def test_disruption_is_the_loss_against_the_source_on_the_same_task_and_seed(
+    suite: Suite, icons: Manifest
+) -> None:
+    rows = [row(icons, "source", t, s, missing=40.0 + s) for t in TASKS for s in range(3)]
+    rows += [row(icons, "finetune", t, s, missing=10.0) for t in TASKS for s in range(3)]
+    rows += [row(icons, "mine", t, s, missing=50.0 + s) for t in TASKS for s in range(3)]
+    (board,) = build(suite, icons, rows)
+    assert cell(board, "finetune", TASKS[0])["disruption"] == 31.0
+    assert cell(board, "finetune", TASKS[0])["disruption_std"] == 1.0
+    assert cell(board, "mine", MEAN)["disruption"] == -10.0
+    assert cell(board, "source", MEAN)["disruption"] == 0.0
+
+
+def test_disruption_is_not_averaged_over_what_is_left(suite: Suite, icons: Manifest) -> None:
+    source = grid(icons, "source")[1:]  # no source for the first task's seed 0
+    (board,) = build(suite, icons, source + grid(icons, "finetune"))
+    assert math.isnan(cell(board, "finetune", TASKS[0])["disruption"])
+    assert math.isnan(cell(board, "finetune", MEAN)["disruption"])
+    assert cell(board, "finetune", TASKS[1])["disruption"] == 0.0
+    assert cell(board, "finetune", MEAN)["overall"] == 50.0
+
+
+def test_gap_closed_is_the_way_from_source_to_oracle(suite: Suite, icons: Manifest) -> None:
+    rows = grid(icons, "source", overall=40.0) + grid(icons, "mine", overall=55.0)
+    rows += grid(icons, "oracle-finetune", overall=70.0, track="oracle")
+    (board,) = build(suite, icons, rows)
+    gaps = {label: cell(board, label, MEAN)["gap_closed"] for label in board.labels}
+    assert gaps == {"source": 0.0, "mine": 50.0, "oracle-finetune": 100.0}
+
+
+def test_there_is_no_gap_to_close_where_the_oracle_is_not_above_the_source(
+    suite: Suite, icons: Manifest
+) -> None:
+    rows = grid(icons, "source", overall=40.0) + grid(icons, "mine", overall=55.0)
+    rows += grid(icons, "oracle-finetune", overall=40.0, track="oracle")
+    (board,) = build(suite, icons, rows)
+    assert math.isnan(cell(board, "mine", TASKS[0])["gap_closed"])

@@ -1,0 +1,87 @@
+"""Scores of stored predictions, and predictions files that cannot be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.errors import RecordError, ScoringError
+from benchmark.files import digest_file
+from benchmark.manifest import Manifest
+from benchmark.records import PREDICTIONS_FILE, read_predictions
+from benchmark.records import write_predictions as write
+from leaderboard.predictions import score_predictions
+from leaderboard.results import update_results
+from tests.leaderboard.runs import WriteRun, folder_of
+
+
+class TestTrust:
+    def test_predictions_of_another_run(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        good = write_run(tmp_path, "finetune", skill=5)
+        poor = write_run(tmp_path, "source", skill=0)
+        better = (folder_of(tmp_path, good) / PREDICTIONS_FILE).read_bytes()
+        (folder_of(tmp_path, poor) / PREDICTIONS_FILE).write_bytes(better)
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
+            update_results(tmp_path, [icons])
+
+    def test_one_changed_byte(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
+        path = folder_of(tmp_path, write_run(tmp_path, "finetune")) / PREDICTIONS_FILE
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
+            update_results(tmp_path, [icons])
+
+    def test_no_predictions(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
+        (folder_of(tmp_path, write_run(tmp_path, "finetune")) / PREDICTIONS_FILE).unlink()
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
+            update_results(tmp_path, [icons])
+
+
+class TestScorePredictions:
+    def rewrite(self, tmp_path: Path, icons: Manifest, change: Callable[[Any, Any], Any]) -> Path:
+        test = icons.samples("solid", "test")
+        logits = np.zeros((len(test.ids), 65), np.float32)
+        ids, logits = change(list(test.ids), logits)
+        write(tmp_path / PREDICTIONS_FILE, ids, logits)
+        return tmp_path / PREDICTIONS_FILE
+
+    def test_any_order_of_samples(
+        self, tmp_path: Path, icons: Manifest, write_run: WriteRun
+    ) -> None:
+        record = write_run(tmp_path, "finetune")
+        path = folder_of(tmp_path, record) / PREDICTIONS_FILE
+        expected = score_predictions(path, icons, "outline-solid")
+        ids, logits = read_predictions(path)
+        write(path, ids[::-1], logits[::-1])
+        assert digest_file(path) != record.predictions_sha256
+        assert score_predictions(path, icons, "outline-solid") == expected
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda i, z: (i[1:], z[1:]), r"1 missing sample id\(s\): "),
+            (lambda i, z: (["x", *i[1:]], z), r"1 unknown sample id\(s\): 'x'"),
+            (lambda i, z: ([i[1], *i[1:]], z), r"1 sample id\(s\) more than once"),
+            (lambda i, z: (i, z[:, :64]), "logits have 64 columns but seen names 65 classes"),
+            (lambda i, z: (i, z * np.nan), "NaN or infinite logits"),
+        ],
+    )
+    def test_refused(
+        self, tmp_path: Path, icons: Manifest, change: Callable[[Any, Any], Any], message: str
+    ) -> None:
+        path = self.rewrite(tmp_path, icons, change)
+        with pytest.raises(ScoringError, match=message) as caught:
+            score_predictions(path, icons, "outline-solid")
+        assert str(caught.value).startswith(str(path))
+
+    def test_of_another_task(self, tmp_path: Path, icons: Manifest) -> None:
+        path = self.rewrite(tmp_path, icons, lambda i, z: (i, z))
+        with pytest.raises(ScoringError, match="unknown sample id"):
+            score_predictions(path, icons, "solid-outline")

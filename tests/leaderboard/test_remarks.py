@@ -1,0 +1,101 @@
+"""What a board says beside its numbers: failed and missing runs, what does not apply, notes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from benchmark.manifest import Manifest, Suite
+from leaderboard.board import MEAN
+from leaderboard.columns import COLUMNS
+from leaderboard.remarks import MAX_MESSAGE, MAX_TRIED
+from tests.leaderboard.grids import TASKS, build, cell, failed, grid, row
+
+
+def test_a_failure_is_named_and_never_averaged_over(suite: Suite, icons: Manifest) -> None:
+    rows = grid(icons, "source") + grid(icons, "finetune")
+    rows = [r for r in rows if (r["label"], r["task"], r["seed"]) != ("finetune", TASKS[0], 1)]
+    rows.append(failed(icons, "finetune", TASKS[0], 1, "out of memory\nsecond line"))
+    (board,) = build(suite, icons, rows)
+    for task in (TASKS[0], MEAN):
+        shown = cell(board, "finetune", task)
+        assert shown["state"] == "failed"
+        assert all(math.isnan(shown[c.key]) for c in COLUMNS)
+    assert cell(board, "finetune", TASKS[1])["overall"] == 50.0
+    assert cell(board, "source", MEAN)["overall"] == 50.0
+    assert board.problems == ("failed: finetune on outline-solid, seed 1: out of memory",)
+
+
+def test_what_was_not_run_is_named(suite: Suite, icons: Manifest) -> None:
+    rows = [r for r in grid(icons, "mine") if (r["task"], r["seed"]) != (TASKS[2], 2)]
+    rows = [r for r in rows if r["task"] != TASKS[1]]
+    (board,) = build(suite, icons, rows)
+    assert board.problems == (
+        "not run: source, finetune",
+        "not run: mine on solid-outline, seeds 0, 1, 2",
+        "not run: mine on outline+solid-color, seed 2",
+    )
+    assert (cell(board, "mine", TASKS[2])["state"], cell(board, "mine", TASKS[2])["seeds"]) == (
+        "partial", 2
+    )  # fmt: skip
+    assert cell(board, "mine", TASKS[1])["seeds"] == 0
+    assert cell(board, "mine", MEAN)["state"] == "partial"
+    assert math.isnan(cell(board, "mine", MEAN)["overall"])
+
+
+def test_what_does_not_apply_is_not_called_not_run(suite: Suite, icons: Manifest) -> None:
+    rows = grid(icons, "source") + grid(icons, "finetune")
+    rows.append(row(icons, "bn-stats", TASKS[0], status="not-applicable", error_message="no"))
+    rows.append(row(icons, "bn-stats", TASKS[1]))
+    (board,) = build(suite, icons, rows)
+    assert [p for p in board.problems if "bn-stats" in p] == [
+        f"not run: bn-stats on {TASKS[1]}, seeds 1, 2",
+        f"not run: bn-stats on {TASKS[2]}, seeds 0, 1, 2",
+    ]
+    assert board.not_applicable == (f"bn-stats on {TASKS[0]}: no",)
+
+
+def test_a_method_that_applies_to_no_task(suite: Suite, icons: Manifest) -> None:
+    rows = grid(icons, "bn-stats", status="not-applicable", error_message="no BatchNorm\nmore")
+    (board,) = build(suite, icons, rows)
+    assert board.not_applicable == ("bn-stats on every task: no BatchNorm",)
+    assert cell(board, "bn-stats", MEAN)["state"] == "not-applicable"
+
+
+def test_equal_notes_of_several_seeds_are_one_line(suite: Suite, icons: Manifest) -> None:
+    rows = [row(icons, "mine", TASKS[1], s, notes=json.dumps(["slow"])) for s in range(3)]
+    rows.append(row(icons, "mine", TASKS[0], 1, notes=json.dumps(["slow", "odd"])))
+    (board,) = build(suite, icons, rows)
+    assert board.notes == (
+        "mine on outline-solid, seed 1: odd",
+        "mine on outline-solid, seed 1: slow",
+        "mine on solid-outline, seeds 0, 1, 2: slow",
+    )
+
+
+def test_a_search_is_a_note(suite: Suite, icons: Manifest) -> None:
+    tried = [{"settings": {"alpha": value / 100}} for value in range(100)]
+    search = {"by": "x", "folds": 3, "steps": 7, "chosen": {"alpha": "1"}, "tried": tried}
+    (board,) = build(suite, icons, [row(icons, "mine", TASKS[0], search=json.dumps(search))])
+    (note,) = board.notes
+    start = "mine on outline-solid, seed 0: alpha=1 by x (tried on 3 folds: alpha=0.0; alpha=0.01; "
+    assert note.startswith(start)
+    assert note.endswith("; 7 gradient steps)")
+    assert len(note.partition("folds: ")[2]) == MAX_TRIED + len("; 7 gradient steps)")
+
+
+def test_a_message_is_cut(suite: Suite, icons: Manifest) -> None:
+    (board,) = build(suite, icons, [failed(icons, "source", TASKS[0], 0, "x" * 300)])
+    assert board.problems[0] == f"failed: source on outline-solid, seed 0: {'x' * MAX_MESSAGE}"
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "a\u009bx", "a\u202eb", "a\r", "a\ud800"])
+def test_control_characters_are_replaced(suite: Suite, icons: Manifest, text: str) -> None:
+    rows = [failed(icons, "source", TASKS[0], 0, f"boom {text}")] if "\ud800" not in text else []
+    label = f"mine(x={text})".encode(errors="replace").decode()
+    (board,) = build(suite, icons, [*rows, *grid(icons, label)])
+    shown = [*board.labels, *board.problems]
+    assert all(line.isprintable() for line in shown)
+    assert board.problems[0].startswith("failed: source") or not rows

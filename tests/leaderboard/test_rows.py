@@ -1,0 +1,123 @@
+"""Rows: what they take from a record, and records that contradict what their run was made from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmark.errors import RecordError
+from benchmark.manifest import Manifest
+from leaderboard.predictions import scorer_digest
+from leaderboard.results import update_results
+from leaderboard.rows import COUNTS, MEASURED, METRICS, SCHEMA, group_rows, with_status
+from tests.leaderboard.runs import FAILED, WriteRun, change_record
+
+
+def test_identity(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
+    config = {"alpha": 0.5}
+    record = write_run(
+        tmp_path, "wise", seed=1, config=config, label="wise(alpha=0.5)", track="oracle"
+    )
+    (row,) = update_results(tmp_path, [icons]).to_pylist()
+    expected = {
+        "key": record.key,
+        "provenance": "local",
+        "status": "ok",
+        "manifest": "icons@1.0",
+        "manifest_digest": icons.digest,
+        "source_digest": record.made_from["source"],
+        "task": "outline-solid",
+        "method": "wise",
+        "label": "wise(alpha=0.5)",
+        "config": '{"alpha":0.5}',
+        "track": "oracle",
+        "seed": 1,
+        "predictions_sha256": record.predictions_sha256,
+        "scorer_digest": scorer_digest(),
+        "isolation": '["child-process"]',
+        "total_steps": 200,
+        "sequential_steps": 100,
+        "measured_adapt_seconds": 2.0,
+        "measured_peak_memory": 512 * 2**20,
+        "error_kind": None,
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert set(row) == set(SCHEMA.names)
+    assert all(f"measured_{name}" in row for name in MEASURED)
+
+
+def test_a_failed_run_is_a_row_without_scores(
+    tmp_path: Path, write_run: WriteRun, icons: Manifest
+) -> None:
+    write_run(tmp_path, "finetune", **FAILED)
+    (row,) = update_results(tmp_path, [icons]).to_pylist()
+    assert row["status"] == "failed"
+    assert (row["error_kind"], row["error_message"], row["error_traceback"]) == (
+        "exception", "m", "t"
+    )  # fmt: skip
+    assert all(row[name] is None for name in (*METRICS, *COUNTS))
+
+
+def test_a_message_that_has_no_utf8(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
+    """A method may name a file whose name is not valid text; the board must still be built."""
+    message = os.fsdecode(b"no file caf\xe9")
+    error = {"kind": "exception", "message": message, "traceback": ""}
+    write_run(tmp_path, "finetune", status="failed", error=error)
+    (row,) = update_results(tmp_path, [icons]).to_pylist()
+    assert row["error_message"] == "no file caf?"
+    assert update_results(tmp_path, [icons]).to_pylist() == [row]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": "solid-outline"},
+        {"seed": 1},
+        {"method": "lolsgd"},
+        {"label": "lolsgd"},
+        {"config": {"alpha": 1}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_the_table_shows_is_what_the_run_was_made_from(
+    tmp_path: Path, write_run: WriteRun, icons: Manifest, changes: dict[str, object]
+) -> None:
+    change_record(tmp_path, write_run(tmp_path, "finetune"), **changes)
+    with pytest.raises(RecordError, match="does not match made_from"):
+        update_results(tmp_path, [icons])
+
+
+@pytest.mark.parametrize("name", ["manifest", "recipe", "source", "seed", "method"])
+def test_a_key_of_too_little(
+    tmp_path: Path, write_run: WriteRun, icons: Manifest, name: str
+) -> None:
+    write_run(tmp_path, "finetune", made={name: None})
+    with pytest.raises(RecordError, match=f"made_from has no valid {name}"):
+        update_results(tmp_path, [icons])
+
+
+def test_a_search_of_too_little(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
+    write_run(tmp_path, "finetune", made={"search": {"by": "nobody", "folds": "3"}})
+    with pytest.raises(RecordError, match="search that chose the settings has no valid folds"):
+        update_results(tmp_path, [icons])
+
+
+def test_a_search_that_tried_no_settings(
+    tmp_path: Path, write_run: WriteRun, icons: Manifest
+) -> None:
+    search = {"by": "x", "folds": 3, "steps": 1, "chosen": {}, "tried": [{"alpha": 1}]}
+    write_run(tmp_path, "finetune", made={"search": search})
+    with pytest.raises(RecordError, match=r"has an invalid entry \{'alpha': 1\}"):
+        update_results(tmp_path, [icons])
+
+
+def test_groups_keep_the_order_of_the_rows() -> None:
+    rows = [{"status": status, "seed": seed} for seed, status in enumerate("baab")]
+    groups = group_rows(rows, lambda row: row["status"])
+    assert {key: [row["seed"] for row in group] for key, group in groups.items()} == {
+        "b": [0, 3], "a": [1, 2]
+    }  # fmt: skip
+    assert list(groups) == ["b", "a"]
+    assert with_status(rows, "a") == groups["a"]
