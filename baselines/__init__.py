@@ -1,1 +1,1 @@
-"""The methods of the suite, one a file, written as any plugin would be."""
+"""The built-in methods, one per file, written like any plugin."""

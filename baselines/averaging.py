@@ -1,4 +1,4 @@
-"""How methods average weights; no method itself."""
+"""Averages of weights, which several methods share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ State = Mapping[str, Tensor]
 
 
 class Mean:
-    """The mean of states of one network, each of some weight.
+    """The running weighted mean of states of one network.
 
     Attributes:
-        state: the mean so far, by name; empty before the first.
-        weight: the weights of all of them together.
+        state: the mean, by name; empty before the first state.
+        weight: the sum of the weights.
     """
 
     def __init__(self) -> None:
@@ -22,19 +22,29 @@ class Mean:
         self.weight = 0
 
     def add(self, state: State, weight: int = 1) -> None:
-        """Take one more state into the mean."""
+        """Add a state, which is copied.
+
+        Args:
+            state: tensors by name, the same names and shapes in every call.
+            weight: its weight, relative to the other states.
+        """
         if not self.state:
             self.state = {name: value.clone() for name, value in state.items()}
         self.weight += weight
-        move(self.state, state, weight / self.weight)
+        interpolate_(self.state, state, weight / self.weight)
 
 
-def move(state: State, other: State, share: float) -> None:
-    """Move a state in place to (1 - share) state + share other.
+def interpolate_(state: State, other: State, share: float) -> None:
+    """Replace a state in place with (1 - share) * state + share * other.
 
-    It is exact at both ends, and a value on which the two agree stays as it is to the bit, so that
-    a frozen part stays frozen. BatchNorm's running statistics count like weights; counters
-    (integers) become the other's.
+    The result is exact at both ends, and values that are equal in both states do not change by a
+    bit, so frozen parts stay frozen. BatchNorm's running statistics are interpolated like weights;
+    integers (counters) are copied from ``other``.
+
+    Args:
+        state: tensors by name, modified in place.
+        other: tensors of the same names and shapes.
+        share: the weight of ``other``, between 0 and 1.
     """
     for name, value in state.items():
         if value.is_floating_point():

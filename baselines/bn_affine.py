@@ -1,4 +1,4 @@
-"""Fine-tuning of the BatchNorm layers alone."""
+"""Fine-tuning of the BatchNorm layers only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from benchmark import Method, Run, SourceModel, TargetData, fit
 
 @dataclass(frozen=True)
 class BNAffine(Method):
-    """Train scale and shift of the BatchNorm layers and let their statistics follow the target.
+    """Train only the scale and shift of BatchNorm layers; their statistics follow the target.
 
-    Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021 (arXiv 2003.00152), on
-    random networks. This suite's choice: every other weight stays at the source's, and the
-    recipe and its augmentation are those of fine-tuning.
+    Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021 (arXiv 2003.00152), who
+    train networks with random weights. This suite's choices: all other weights are the source
+    model's, and the recipe and the augmentation are those of ``finetune``.
     """
 
     name = "bn-affine"
     needs = ("a BatchNorm layer",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """min over every layer's scale and shift of the mean of CE(z(x), y) over seen (x, y)."""
+        """Minimise the mean of CE(z(x), y) over seen (x, y), in scale and shift of all layers."""
         model = source.copy()
         return fit(model, target, run, train=nn.ModuleList(require_batch_norm(model)))

@@ -1,4 +1,4 @@
-"""BatchNorm statistics of the target domain, no gradient."""
+"""BatchNorm statistics of the target domain, without gradients."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from benchmark import Classifier, Method, NotApplicable, Run, SourceModel, Targe
 
 @dataclass(frozen=True)
 class BNStats(Method):
-    """Replace the BatchNorm statistics by those of the seen target images; no weight trains.
+    """Replace the BatchNorm statistics with those of the seen target images; train nothing.
 
     Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016 (arXiv
-    1603.04779). The moments m_b, v_b of the batches are pooled as populations, like Wu and
-    Johnson, "Rethinking 'Batch' in BatchNorm", 2021 (arXiv 2105.07576): the mean of the v_b alone
-    would leave out how the m_b differ.
+    1603.04779). The means m_b and variances v_b of the batches are pooled into those of the
+    population, as in Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021 (arXiv 2105.07576):
+    the mean of the v_b alone would ignore the differences between the m_b.
 
-    This suite's choices: one pass over the training images with the evaluation transform, in
-    random order (an ordered batch would hold few classes), each image once, in batches of the
-    recipe's size or just under, so that none is small; each batch is normalised by its own moments
-    while it passes.
+    This suite's choices: one pass over the training images with the evaluation transform, in random
+    order (images come ordered by class, and such a batch would hold few classes), in batches of
+    almost equal size, at most the recipe's; each batch is normalised by its own statistics.
     """
 
     name = "bn-stats"
@@ -39,9 +38,14 @@ class BNStats(Method):
 
 
 def reestimate(model: Classifier, target: TargetData, run: Run) -> Classifier:
-    """Give every BatchNorm layer of a model the statistics of the images, as ``bn-stats`` does.
+    """Recompute the BatchNorm statistics of a model on the target images, as in ``bn-stats``.
 
-    A network without one is left as it is.
+    A network without BatchNorm does not change.
+
+    Args:
+        model: the model; it is modified in place.
+        target: the images.
+        run: transforms, batch size and the stream ``order``.
 
     Returns:
         ``model``, in evaluation mode.
@@ -71,22 +75,28 @@ def reestimate(model: Classifier, target: TargetData, run: Run) -> Classifier:
 
 
 def _pool(moments: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-    """Add the mean and the mean square of a batch's activations, times its images."""
+    """Add the mean and the mean square of a batch's activations, times its number of images.
+
+    Args:
+        moments: float64 (2, channels), modified in place.
+        layer: the BatchNorm layer; not used.
+        inputs: the layer's input, (N, channels, ...).
+    """
     var, mean = torch.var_mean(inputs[0], [0, *range(2, inputs[0].ndim)], correction=0)
     mean, var = mean.double(), var.double()
     moments += len(inputs[0]) * torch.stack([mean, var + mean**2]).to(moments.device)
 
 
 def batch_norm_layers(model: nn.Module) -> list[_BatchNorm]:
-    """The BatchNorm layers of a network."""
+    """Return the BatchNorm layers of a network."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
 def require_batch_norm(model: nn.Module) -> list[_BatchNorm]:
-    """The BatchNorm layers of a network that must have one.
+    """Return the BatchNorm layers of a network.
 
     Raises:
-        NotApplicable: it has none.
+        NotApplicable: the network has no BatchNorm layer.
     """
     if not (layers := batch_norm_layers(model)):
         raise NotApplicable("the network has no BatchNorm layer")

@@ -1,4 +1,4 @@
-"""Fine-tuning, then a constant added to the missing classes' logits (ALG)."""
+"""Calibration of a fine-tuned model by the average logit gap (ALG)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from benchmark import (
 
 @dataclass(frozen=True)
 class CalibratedALG(Method):
-    """Fine-tuning plus gamma on the missing classes, gamma the average logit gap on seen data.
+    """Fine-tune, then add gamma, the average logit gap on seen data, to the missing-class logits.
 
-    Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223). Gamma uses
-    seen *training* samples only, in evaluation mode with the evaluation transform; the released
-    code feeds it test logits and labels, which is a leak and not copied.
+    Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223). Gamma is
+    computed on seen *training* images only, with the evaluation transform. (The released code
+    computes it on test logits and labels, which leaks test data.)
     """
 
     name = "calibrated-alg"
@@ -32,7 +32,7 @@ class CalibratedALG(Method):
     needs = ("two seen classes", "a missing class")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """argmax over c of z_c + gamma * 1(c in U).
+        """Predict argmax over c of z_c + gamma * 1(c in U), for seen classes S and missing U.
 
         gamma = mean over seen (x, y) of mean_{c in S, c != y} z_c(x) - mean_{c in U} z_c(x).
         """
@@ -44,11 +44,11 @@ class CalibratedALG(Method):
 
 
 class Calibrated(nn.Module):
-    """A classifier with a constant added to some columns.
+    """A classifier that adds a constant to some of its logits.
 
     Args:
         model: the classifier.
-        columns: bool (C,), which columns it is added to.
+        columns: bool (C,), the columns to shift.
         gamma: the constant.
     """
 
@@ -59,27 +59,32 @@ class Calibrated(nn.Module):
         self.register_buffer("shift", gamma * columns.to(torch.float32))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C)."""
-        out: Tensor = self.model(images) + self.shift
-        return out
+        """Return logits (N, C) of transformed images (N, 3, H, W)."""
+        logits: Tensor = self.model(images) + self.shift
+        return logits
 
 
 def average_logit_gap(logits: Tensor, labels: Tensor, seen: Tensor) -> float:
-    """Mean over samples of (mean of z_c over seen c other than the label) - (mean over missing c).
+    """Return the mean gap between the logits of wrong seen classes and of missing classes.
+
+    It is the mean over samples of (mean of z_c over seen c other than the label) - (mean of z_c
+    over missing c). Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024.
 
     Args:
-        logits: float (N, C); ``labels``: int64 (N,), all of seen classes; ``seen``: bool (C,).
+        logits: float (N, C).
+        labels: int64 (N,), seen classes only.
+        seen: bool (C,).
 
     Raises:
-        NotApplicable: with fewer than two seen classes, or no missing one, the gap is not defined.
+        NotApplicable: there are fewer than two seen classes, or no missing class.
     """
     count = int(seen.sum())
     if count < 2 or count == len(seen):
         raise NotApplicable(
-            f"the average logit gap needs two seen classes and a missing one; there are {count} "
+            f"the average logit gap needs two seen classes and a missing one; the task has {count} "
             f"seen and {len(seen) - count} missing"
         )
     values = logits.double()
-    own = values.gather(1, labels.unsqueeze(1)).squeeze(1)
-    others = (values[:, seen].sum(dim=1) - own) / (count - 1)
+    at_label = values.gather(1, labels.unsqueeze(1)).squeeze(1)
+    others = (values[:, seen].sum(dim=1) - at_label) / (count - 1)
     return float((others - values[:, ~seen].mean(dim=1)).mean())

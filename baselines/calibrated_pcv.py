@@ -1,4 +1,4 @@
-"""Fine-tuning, then a constant added to the missing classes' logits (PCV)."""
+"""Calibration of a fine-tuned model by pseudo cross-validation (PCV)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from baselines.calibrated_alg import Calibrated
 from baselines.finetune import Finetune
 from benchmark import Method, NotApplicable, Run, SourceModel, TargetData, check_share, predict
 
-FEWEST = 4  # seen classes: in a half of fewer there would be one, and nothing to tell it from
+MIN_SEEN_CLASSES = 4  # with fewer, a half would be a single class
 
 
 @dataclass(frozen=True)
 class CalibratedPCV(Method):
-    """Fine-tuning plus gamma on the missing classes, gamma chosen where seen classes play missing.
+    """Fine-tune, then add gamma to the missing-class logits, chosen by pseudo cross-validation.
 
-    Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223): three times,
-    half of the seen classes S are drawn to play missing, the rest is fine-tuned on by the same
-    recipe, and the gamma is taken that is best for accuracy over S while the pseudo-missing classes
-    are no worse than under the source model; gamma is the mean of the three.
+    Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223). Three times,
+    a random half of the seen classes S is treated as missing and the model is fine-tuned on the
+    other half with the same recipe. The chosen gamma maximises the accuracy over S, provided that
+    the pseudo-missing classes are not predicted worse than by the source model. The final gamma is
+    the mean of the three.
 
-    This suite's choices: a fifth of the images of every pseudo-seen class is held out of
-    fine-tuning; accuracies are over these and all images of the pseudo-missing classes (which so
-    weigh about five times as much), argmax over the columns S, in evaluation mode with the
-    evaluation transform, the source model's too; of the gammas that are equally good the middle is
-    taken (the finite end where there is none, and those nearest to 0 where they lie apart). A
-    repeat in which no gamma is good enough does not count; if none does gamma is 0 and the row
-    says so.
+    This suite's choices:
+
+    - A fifth of the images of every pseudo-seen class is held out. Accuracies are computed on these
+      and on all images of the pseudo-missing classes, which therefore weigh about five times as
+      much, by the argmax over the columns S under the evaluation transform.
+    - If an interval of gammas is best, its middle is chosen, or its finite end if it has only one;
+      of several intervals, the one nearest to 0.
+    - Repeats in which no gamma satisfies the condition are ignored. If there are no others, gamma
+      is 0 and the row has a note.
     """
 
     name = "calibrated-pcv"
@@ -41,101 +44,109 @@ class CalibratedPCV(Method):
 
     def __post_init__(self) -> None:
         if self.repeats < 1:
-            raise ValueError(f"repeats is {self.repeats}; there must be one at least")
+            raise ValueError(f"repeats is {self.repeats}; it must be at least 1")
         check_share("held_out", self.held_out)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """argmax over c of z_c + gamma * 1(c in U), gamma the mean of gamma_r over repeats r.
+        """Predict argmax over c of z_c + gamma * 1(c in U); gamma is the mean of gamma_r over r.
 
-        gamma_r is the g with the best accuracy of argmax over c in S of z_c + g * 1(c in P_r) for
-        which the accuracy on P_r is not below the source model's; P_r are the pseudo-missing
-        classes, z the logits of the model that was fine-tuned without them.
+        gamma_r is the g that maximises the accuracy of argmax over c in S of z_c + g * 1(c in P_r),
+        provided that the accuracy on P_r is at least the source model's. P_r are the pseudo-missing
+        classes and z the logits of the model that was fine-tuned without them.
         """
         assert run.base is not None
-        if (count := int(target.seen.sum())) < FEWEST:
-            raise NotApplicable(f"halving the seen classes needs {FEWEST}; there are {count}")
-        found = [self._gamma(source, target, run) for _ in range(self.repeats)]
-        run.sequential_steps = run.recipe.steps  # the repeats could train at the same time
-        good = [gamma for gamma in found if gamma is not None]
-        gamma = fmean(good) if good else 0.0
-        if not good:
-            run.note(
-                f"gamma is 0: in none of {self.repeats} repeats a gamma kept the pseudo-missing "
-                "classes at the source model's accuracy"
+        if (count := int(target.seen.sum())) < MIN_SEEN_CLASSES:
+            raise NotApplicable(
+                f"pseudo cross-validation needs {MIN_SEEN_CLASSES} seen classes; the task has "
+                f"{count}"
             )
-        run.log(gamma=gamma, repeats_that_count=len(good))
+        gammas = [self._gamma(source, target, run) for _ in range(self.repeats)]
+        run.sequential_steps = run.recipe.steps  # the repeats could train in parallel
+        valid_gammas = [gamma for gamma in gammas if gamma is not None]
+        gamma = fmean(valid_gammas) if valid_gammas else 0.0
+        if not valid_gammas:
+            run.note(
+                f"gamma is 0: in none of {self.repeats} repeats did any gamma keep the "
+                "pseudo-missing classes at the source model's accuracy"
+            )
+        run.log(gamma=gamma, repeats_that_count=len(valid_gammas))
         return Calibrated(run.base, ~target.seen, gamma)
 
     def _gamma(self, source: SourceModel, target: TargetData, run: Run) -> float | None:
-        """The gamma of one repeat; None where none is good enough."""
+        """Return the gamma of one repeat; None if no gamma satisfies the condition."""
         seen = target.seen.nonzero().squeeze(1)
-        drawn = torch.randperm(len(seen), generator=run.stream("method")).to(seen.device)
-        missing = seen[drawn[: len(seen) // 2]]
+        order = torch.randperm(len(seen), generator=run.stream("method")).to(seen.device)
+        missing = seen[order[: len(seen) // 2]]
         is_missing = torch.isin(target.labels, missing)
-        kept, held = target.hold_out(self.held_out, run.stream("method"))
-        model = Finetune().adapt(source, target.rows(kept[~is_missing[kept]]), run)
-        tests = target.rows(torch.cat([held[~is_missing[held]], is_missing.nonzero().squeeze(1)]))
-        before, after = (
-            predict(m, tests.images, run)[:, seen].cpu() for m in (source.copy(), model)
+        train, held_out = target.hold_out(self.held_out, run.stream("method"))
+        model = Finetune().adapt(source, target.rows(train[~is_missing[train]]), run)
+        validation = target.rows(
+            torch.cat([held_out[~is_missing[held_out]], is_missing.nonzero().squeeze(1)])
         )
-        labels = torch.searchsorted(seen, tests.labels).cpu()  # columns of S
-        columns = torch.isin(seen, missing).cpu()
-        right = before.argmax(dim=1) == labels
-        return best_gamma(after, labels, columns, int(right[columns[labels]].sum()))
+        source_logits, logits = (
+            predict(m, validation.images, run)[:, seen].cpu() for m in (source.copy(), model)
+        )
+        labels = torch.searchsorted(seen, validation.labels).cpu()  # columns of S
+        missing_columns = torch.isin(seen, missing).cpu()
+        correct = source_logits.argmax(dim=1) == labels
+        floor = int(correct[missing_columns[labels]].sum())
+        return best_gamma(logits, labels, missing_columns, floor)
 
 
 def best_gamma(logits: Tensor, labels: Tensor, missing: Tensor, floor: int) -> float | None:
-    """The constant on some columns that is best for accuracy while their classes keep a floor.
+    """Return the constant for the missing columns that maximises accuracy, under a condition.
 
-    A sample turns to the missing columns where gamma passes its margin, its best other logit less
-    its best missing one. So both accuracies are constant between neighbouring margins, and every
-    interval is looked at, in O(N log N).
+    The prediction of a sample changes to a missing class when gamma exceeds the sample's margin:
+    its largest seen logit minus its largest missing logit. Both accuracies are therefore constant
+    between neighbouring margins. All intervals are evaluated in O(N log N).
 
     Args:
-        logits: float (N, K); ``labels``: int64 (N,); ``missing``: bool (K,), some true, some not.
-        floor: how many samples of missing classes must be right, at least.
+        logits: float (N, K).
+        labels: int64 (N,), columns of ``logits``.
+        missing: bool (K,), with at least one true and one false value.
+        floor: the minimum number of correct samples of missing classes.
 
     Returns:
-        The middle of the best interval, its finite end where it has one only, 0 where it is
-        everything; of several, of the one nearest to 0. None where no gamma keeps the floor.
+        The middle of the best interval, or its finite end if it has only one, or 0 if it is
+        unbounded on both sides; of several best intervals, the one nearest to 0. None if no gamma
+        reaches the floor.
     """
     values = logits.double()
     best, winner = values.masked_fill(missing, -torch.inf).max(dim=1)
     best_missing, winner_missing = values.masked_fill(~missing, -torch.inf).max(dim=1)
     margins = best - best_missing
-    lost = (winner == labels).long()  # right up to the margin
-    won = (winner_missing == labels).long()  # right beyond it; never both
-    turns = (lost | won).bool()  # where another sample turns nothing changes
-    edges, place = margins[turns].unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    lost = (winner == labels).long()  # correct below the margin
+    won = (winner_missing == labels).long()  # correct above the margin; never both
+    matters = (lost | won).bool()  # other samples are never correct
+    edges, position = margins[matters].unique(return_inverse=True)  # type: ignore[no-untyped-call]
     change = torch.zeros(2, len(edges) + 1, dtype=torch.int64, device=edges.device)
-    change[0].index_add_(0, place + 1, (won - lost)[turns])
-    change[1].index_add_(0, place + 1, won[turns])  # samples of missing classes are only ever won
+    change[0].index_add_(0, position + 1, (won - lost)[matters])
+    change[1].index_add_(0, position + 1, won[matters])  # missing classes only gain with gamma
     change[0, 0] = lost.sum()
     correct, correct_missing = change.cumsum(dim=1)
-    kept = correct_missing >= floor
-    if not kept.any():
+    reaches_floor = correct_missing >= floor
+    if not reaches_floor.any():
         return None
-    good = kept & (correct == correct[kept].max())
+    is_best = reaches_floor & (correct == correct[reaches_floor].max())
     ends = [-torch.inf, *edges.tolist(), torch.inf]
-    return _middle(min(_stretches(good.tolist(), ends), key=_distance))
+    return _middle(min(_merge(is_best.tolist(), ends), key=_distance_to_zero))
 
 
-def _stretches(good: list[bool], ends: list[float]) -> list[tuple[float, float]]:
-    """Neighbouring good intervals as one, in order; interval i is from end i to end i + 1."""
-    found: list[tuple[float, float]] = []
-    for i, is_good in enumerate(good):
-        if is_good and i and good[i - 1]:
-            found[-1] = (found[-1][0], ends[i + 1])
-        elif is_good:
-            found.append((ends[i], ends[i + 1]))
-    return found
+def _merge(is_best: list[bool], ends: list[float]) -> list[tuple[float, float]]:
+    """Return the best intervals, neighbours merged; interval i is from end i to end i + 1."""
+    intervals: list[tuple[float, float]] = []
+    for i, best in enumerate(is_best):
+        if best and i and is_best[i - 1]:
+            intervals[-1] = (intervals[-1][0], ends[i + 1])
+        elif best:
+            intervals.append((ends[i], ends[i + 1]))
+    return intervals
 
 
-def _distance(stretch: tuple[float, float]) -> float:
-    """From 0, which may lie inside."""
-    return max(stretch[0], -stretch[1], 0.0)
+def _distance_to_zero(interval: tuple[float, float]) -> float:
+    return max(interval[0], -interval[1], 0.0)
 
 
-def _middle(stretch: tuple[float, float]) -> float:
-    finite = [end for end in stretch if abs(end) < torch.inf]
-    return fmean(finite) if finite else 0.0
+def _middle(interval: tuple[float, float]) -> float:
+    finite_ends = [end for end in interval if abs(end) < torch.inf]
+    return fmean(finite_ends) if finite_ends else 0.0

@@ -1,4 +1,4 @@
-"""Fine-tuning that keeps the features from collapsing onto few directions."""
+"""Fine-tuning that prevents a collapse of the features onto few dimensions."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from torch import Tensor, nn
 
 from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
 
-EPSILON = 1e-8  # of a variance: a feature that a batch does not move is 0, not NaN
+EPSILON = 1e-8  # added to variances, so that a constant feature gives 0 and not NaN
 
 
 @dataclass(frozen=True)
 class FeatureRank(Method):
-    """Fine-tune, and penalise the correlations between features.
+    """Fine-tune, and penalise correlations between features.
 
     The regulariser of Shi et al., "Towards Understanding and Mitigating Dimensional Collapse in
     Heterogeneous Federated Learning" (FedDecorr), ICLR 2023 (arXiv 2210.00226), with its weight of
-    0.1; Tu et al., "Holistic Transfer", NeurIPS 2023, study a regulariser of the rank of features.
-    This suite's choice: correlations are of the augmented batch, with its population variance.
+    0.1. Tu et al., "Holistic Transfer", NeurIPS 2023, study a regulariser of the features' rank.
+    This suite's choice: correlations are computed on the augmented batch, with population variance.
     """
 
     name = "feature-rank"
     weight: float = 0.1
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """min of the mean of CE(z, y) + weight * ||K||_F^2 / d^2, K the features' correlations."""
+        """Minimise the mean of CE(z, y) + weight * ||K||_F^2 / d^2, K the feature correlations."""
         return fit(source.copy(), target, run, penalties=[correlation_penalty(self.weight)])
 
 
 def correlation_penalty(weight: float) -> Callable[[Batch], Tensor]:
-    """The penalty weight * ||K||_F^2 / d^2 of a batch.
+    """Return the penalty weight * ||K||_F^2 / d^2, a function from a batch to a scalar.
 
-    K (d, d) is the matrix of correlations between the d features over the batch. Its squared norm
-    is d if no two features go together, and d^2 if all do.
+    K (d, d) is the correlation matrix of the d features over the batch. Its squared norm is d if
+    all features are uncorrelated, and d^2 if all are perfectly correlated. Shi et al., ICLR 2023.
     """
 
     def penalty(batch: Batch) -> Tensor:

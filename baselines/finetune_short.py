@@ -1,4 +1,4 @@
-"""Fine-tuning as shallow as leave-out local SGD."""
+"""Fine-tuning for as few sequential steps as leave-out local SGD."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmark import Method, Run, SourceModel, TargetData, fit
 
 @dataclass(frozen=True)
 class FinetuneShort(Method):
-    """Fine-tune for as many steps as ``lolsgd`` takes one after the other.
+    """Fine-tune for only as many steps as ``lolsgd`` takes in sequence.
 
-    This suite's own control: ``lolsgd`` spreads the recipe's T steps over M local models, so its
-    weights are only T / M steps deep, and shallow training alone does less harm. The cosine runs
-    over these steps.
+    A control of this suite: ``lolsgd`` distributes the recipe's T steps over M local models, so
+    only T / M steps follow one another, and short training alone already does less harm. The cosine
+    runs over these T / M steps.
     """
 
     name = "finetune-short"
@@ -24,9 +24,9 @@ class FinetuneShort(Method):
 
     def __post_init__(self) -> None:
         if self.local_models < 1:
-            raise ValueError(f"local_models is {self.local_models}; there must be one at least")
+            raise ValueError(f"local_models is {self.local_models}; it must be at least 1")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """As fine-tuning, with T // M gradient steps (at least one)."""
+        """Minimise the loss of ``finetune`` by T // M gradient steps (at least one)."""
         steps = max(1, run.recipe.steps // self.local_models)
         return fit(source.copy(), target, run, steps=steps)

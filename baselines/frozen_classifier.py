@@ -1,4 +1,4 @@
-"""Fine-tuning of the backbone under a frozen classifier."""
+"""Fine-tuning with a frozen classifier."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from benchmark import Method, Run, SourceModel, TargetData, fit
 
 @dataclass(frozen=True)
 class FrozenClassifier(Method):
-    """Fine-tune the backbone, leave the classifier alone: missing classes keep their weights.
+    """Fine-tune the backbone and freeze the classifier, so missing classes keep their weights.
 
-    Tu et al., "Holistic Transfer", NeurIPS 2023, study it as the simplest way to keep the
-    relations between classes.
+    Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study it as the simplest way to
+    preserve the relations between classes.
     """
 
     name = "frozen-classifier"
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """As fine-tuning, with the head held at its source weights."""
+        """Minimise the loss of ``finetune`` in the backbone, with the head fixed at W_S, b_S."""
         model = source.copy()
         return fit(model, target, run, train=model.backbone)

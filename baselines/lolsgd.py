@@ -16,17 +16,17 @@ Penalty = Callable[[Batch], Tensor]
 
 @dataclass(frozen=True)
 class LOLSGD(Method):
-    """Leave-out local SGD: average local models that each trained without some seen classes.
+    """Leave-out local SGD: average local models, each trained without some of the seen classes.
 
-    Tu et al., "Holistic Transfer", NeurIPS 2023. A round starts M local models from the current
-    weights; each takes ``local_steps`` of SGD on the seen classes less a random subset; the new
-    weights are the mean of the M. What all of them agree on is the shift of the domain; what
-    each forgets of the classes it left out averages away.
+    Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420). In every round, M local models
+    start from the current weights; each trains for ``local_steps`` steps of SGD on the seen classes
+    except a random subset; the mean of the M models gives the new weights. The domain shift is
+    common to all of them, while what each forgets about its left-out classes averages out.
 
-    10 local models and a tenth of the classes left out (3 of 30 on Office-Home) are believed to
-    be the paper's choice (unconfirmed). This suite's choice: M x local_steps x rounds are the
-    recipe's steps, momentum restarts each round, the rate follows the recipe's cosine over rounds
-    and BatchNorm buffers are averaged like weights.
+    We believe that the paper uses 10 local models and leaves out a tenth of the classes (3 of 30 on
+    Office-Home), but could not confirm it. This suite's choices: M x local_steps x rounds equals
+    the recipe's steps; momentum restarts every round; the rate follows the recipe's cosine over
+    rounds; and BatchNorm's statistics are averaged like weights.
     """
 
     name = "lolsgd"
@@ -37,48 +37,51 @@ class LOLSGD(Method):
     def __post_init__(self) -> None:
         if min(self.local_models, self.local_steps) < 1 or not 0 <= self.left_out <= 1:
             raise ValueError(
-                f"local_models is {self.local_models}, local_steps {self.local_steps} and left_out "
-                f"{self.left_out}; the two count from 1, and left_out is a share of the classes"
+                f"local_models is {self.local_models}, local_steps is {self.local_steps} and "
+                f"left_out is {self.left_out}; the first two must be at least 1, and left_out must "
+                "lie between 0 and 1"
             )
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """theta <- mean over m of SGD(theta; D without the classes left out by m), per round."""
+        """Repeat theta <- mean over m of SGD(theta; D without the classes that m leaves out)."""
         rounds = self._rounds(run.recipe.steps)
         model = source.copy()
-        for number in range(rounds):
+        for round_index in range(rounds):
             start = {name: value.clone() for name, value in model.state_dict().items()}
             mean = Mean()
-            sequential = run.sequential_steps
+            sequential_steps = run.sequential_steps
             for _ in range(self.local_models):
                 model.load_state_dict(start)
-                kept = self._kept_classes(target, run)
-                self.train_locally(model, source, target.only(kept), run, cosine(number, rounds))
+                local_target = target.only(self._kept_classes(target, run))
+                rate = cosine(round_index, rounds)
+                self.train_locally(model, source, local_target, run, rate)
                 mean.add(model.state_dict())
             model.load_state_dict(mean.state)
-            # The M local models could train at the same time: a round is local_steps deep.
-            run.sequential_steps = sequential + self.local_steps
+            # The M local models could train in parallel, so a round adds only local_steps.
+            run.sequential_steps = sequential_steps + self.local_steps
         return model
 
     def _rounds(self, steps: int) -> int:
-        """Rounds such that all gradient steps together are the recipe's."""
-        each = self.local_models * self.local_steps
-        if steps % each:
+        """Return the number of rounds that uses exactly the recipe's gradient steps."""
+        steps_per_round = self.local_models * self.local_steps
+        if steps % steps_per_round:
             raise ValueError(
-                f"local_models x local_steps = {each} must divide the recipe's {steps} steps"
+                f"local_models x local_steps = {steps_per_round} must divide the recipe's {steps} "
+                "steps"
             )
-        return steps // each
+        return steps // steps_per_round
 
     def _kept_classes(self, target: TargetData, run: Run) -> Tensor:
-        """A random subset of the seen classes: at least one is kept and, if it can, left out."""
+        """Draw the classes of a local model, int64 (K,): not all, but always at least one."""
         seen = target.seen.nonzero().squeeze(1)
-        out = min(max(1, round(self.left_out * len(seen))), len(seen) - 1)
+        count = min(max(1, round(self.left_out * len(seen))), len(seen) - 1)
         order = torch.randperm(len(seen), generator=run.stream("method"))
-        return seen[order.to(seen.device)[out:]]
+        return seen[order.to(seen.device)[count:]]
 
     def train_locally(
-        self, model: Classifier, source: SourceModel, target: TargetData, run: Run, factor: float
+        self, model: Classifier, source: SourceModel, target: TargetData, run: Run, rate: float
     ) -> None:
-        """Train one local model in place, at the rate of its round."""
+        """Train one local model in place; ``rate`` is the factor on the learning rates."""
         fit(
             model,
             target,
@@ -86,13 +89,13 @@ class LOLSGD(Method):
             train=self.part(model),
             penalties=self.penalties(source, target),
             steps=self.local_steps,
-            rate=lambda _: factor,
+            rate=lambda _: rate,
         )
 
     def part(self, model: Classifier) -> nn.Module:
-        """What of a local model trains: all of it. A combination may say otherwise."""
+        """Return the part of a local model to train; subclasses may override this."""
         return model
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
-        """What is added to the loss of a local model: nothing. Combinations add terms."""
+        """Return terms to add to the local loss; subclasses may override this."""
         return []

@@ -1,4 +1,4 @@
-"""Leave-out local SGD with selective distillation and uncorrelated features."""
+"""Leave-out local SGD with selective distillation and the feature-rank penalty."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from benchmark import SourceModel, TargetData
 
 @dataclass(frozen=True)
 class LOLSGDDistillRank(LOLSGD):
-    """Leave-out local SGD with both terms, selective distillation and the rank of the features.
+    """Leave-out local SGD with both selective distillation and the feature-rank penalty.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. All
-    else, this suite's choices included, is as in ``lolsgd``, ``selective-distill`` and
-    ``feature-rank``.
+    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
+    suite's choices are those of ``lolsgd``, ``selective-distill`` and ``feature-rank``.
     """
 
     name = "lolsgd-distill-rank"
@@ -24,7 +23,7 @@ class LOLSGDDistillRank(LOLSGD):
     rank_weight: float = FeatureRank.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
-        """A local loss is CE + w_d * KL(softmax(z_S[U]) || softmax(z[U])) + w_r * ||K||^2 / d^2."""
+        """Add w_d * KL(softmax(z_S[U]) || softmax(z[U])) + w_r * ||K||_F^2 / d^2 to the loss."""
         return [
             missing_divergence(source, target, self.distill_weight),
             correlation_penalty(self.rank_weight),

@@ -1,4 +1,4 @@
-"""Leave-out local SGD that keeps the features from collapsing."""
+"""Leave-out local SGD with the feature-rank penalty."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from benchmark import SourceModel, TargetData
 class LOLSGDFeatureRank(LOLSGD):
     """Leave-out local SGD whose local models are penalised for correlated features.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. All
-    else, this suite's choices included, is as in ``lolsgd`` and ``feature-rank``.
+    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
+    suite's choices are those of ``lolsgd`` and ``feature-rank``.
     """
 
     name = "lolsgd-feature-rank"
     weight: float = FeatureRank.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
-        """A local loss is CE(z, y) + weight * ||K||_F^2 / d^2, K the features' correlations."""
+        """Add weight * ||K||_F^2 / d^2 to the local loss, K the feature correlations."""
         return [correlation_penalty(self.weight)]

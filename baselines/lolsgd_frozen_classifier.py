@@ -1,4 +1,4 @@
-"""Leave-out local SGD under a frozen classifier."""
+"""Leave-out local SGD with a frozen classifier."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from benchmark import Classifier
 
 @dataclass(frozen=True)
 class LOLSGDFrozenClassifier(LOLSGD):
-    """Leave-out local SGD whose local models train the backbone alone.
+    """Leave-out local SGD whose local models train the backbone only.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study; all
-    else, this suite's choices included, is as in ``lolsgd``.
+    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
+    suite's choices are those of ``lolsgd``.
     """
 
     name = "lolsgd-frozen-classifier"
 
     def part(self, model: Classifier) -> nn.Module:
-        """min over the backbone of the mean of CE(z(x), y), the head held at W_S, b_S."""
+        """Return the backbone; the head is fixed at W_S, b_S."""
         return model.backbone

@@ -11,16 +11,16 @@ from benchmark import SourceModel, TargetData
 
 @dataclass(frozen=True)
 class LOLSGDSelectiveDistill(LOLSGD):
-    """Leave-out local SGD whose local models keep the source's view of the missing classes.
+    """Leave-out local SGD with selective distillation of the missing classes.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. All
-    else, this suite's choices included, is as in ``lolsgd`` and ``selective-distill``: what a local
-    model leaves out is not missing, so U is the task's in every one of them.
+    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
+    suite's choices are those of ``lolsgd`` and ``selective-distill``. Classes that a local model
+    leaves out do not count as missing: U is the task's for all local models.
     """
 
     name = "lolsgd-selective-distill"
     weight: float = SelectiveDistill.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
-        """A local loss is CE(z, y) + weight * KL(softmax(z_S[U]) || softmax(z[U]))."""
+        """Add weight * KL(softmax(z_S[U]) || softmax(z[U])) to the local loss."""
         return [missing_divergence(source, target, self.weight)]

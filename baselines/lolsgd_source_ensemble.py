@@ -1,4 +1,4 @@
-"""Leave-out local SGD, averaged with the source model in the space of predictions."""
+"""An ensemble of the source model and leave-out local SGD."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from baselines.source_ensemble import SourceEnsemble
 
 @dataclass(frozen=True)
 class LOLSGDSourceEnsemble(SourceEnsemble):
-    """Predict with the mean of the source's and the ``lolsgd`` model's probabilities.
+    """Predict with the mean of the probabilities of the source and the ``lolsgd`` model.
 
-    z = log((softmax(z_S) + softmax(z_lolsgd)) / 2): a combination that Tu et al., "Holistic
-    Transfer", NeurIPS 2023 (arXiv 2311.01420), study; this suite's choices are those of
-    ``source-ensemble`` and of ``lolsgd``.
+    z = log((softmax(z_S) + softmax(z_lolsgd)) / 2), a combination that Tu et al., "Holistic
+    Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This suite's choices are those of
+    ``source-ensemble`` and ``lolsgd``.
     """
 
     name = "lolsgd-source-ensemble"

@@ -11,18 +11,18 @@ from benchmark import Method, Run, SourceModel, TargetData, fit
 
 @dataclass(frozen=True)
 class LPFT(Method):
-    """Fine-tune everything, from the head that linear probing has found.
+    """Fine-tune all parameters, starting from the head of ``linear-probe``.
 
     Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
-    Out-of-Distribution", ICLR 2022 (arXiv 2202.10054): with a head that fits already, the features
-    move less. This suite's choice: each of the two stages is the recipe's steps long, and the probe
-    is the row ``linear-probe``.
+    Out-of-Distribution", ICLR 2022 (arXiv 2202.10054): with a head that already fits, the features
+    change less. This suite's choices: both stages take the recipe's number of steps, and the first
+    one is the run of ``linear-probe``.
     """
 
     name = "lp-ft"
     base = "linear-probe"
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """min over theta of the mean of CE(z(x), y), from theta_S with the probe's W, b."""
+        """Minimise the mean of CE(z(x), y) over seen (x, y), from theta_S with the probe's W, b."""
         assert run.base is not None
         return fit(run.base.copy(), target, run)

@@ -1,4 +1,4 @@
-"""Fine-tuning that keeps the source model's view of all classes."""
+"""Fine-tuning with distillation of the source model over all classes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
 
 @dataclass(frozen=True)
 class LwF(Method):
-    """Learning without forgetting: distil the source model's probabilities of all C classes.
+    """Learning without forgetting: distil the source model's probabilities over all C classes.
 
     Li and Hoiem, "Learning without Forgetting", ECCV 2016 (arXiv 1606.09282), with its temperature
-    of 2. In the form of Hinton et al. (2015): the divergence times T^2, so that its gradient does
-    not shrink with T. This suite's choices: the frozen source, in evaluation mode, sees the same
-    augmented images, and the weight is 1.
+    of 2. As in Hinton et al., "Distilling the Knowledge in a Neural Network", 2015 (arXiv
+    1503.02531), the divergence is multiplied by T^2, so that its gradient does not shrink with T.
+    This suite's choices: the source model sees the same augmented images, and the weight is 1.
     """
 
     name = "lwf"
@@ -27,18 +27,21 @@ class LwF(Method):
     temperature: float = 2.0
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """min of the mean of CE(z, y) + weight * T^2 * KL(softmax(z_S / T) || softmax(z / T))."""
-        penalty = divergence(source, self.weight, self.temperature)
+        """Minimise mean CE(z, y) + weight * T^2 * KL(softmax(z_S / T) || softmax(z / T))."""
+        penalty = distillation_penalty(source, self.weight, self.temperature)
         return fit(source.copy(), target, run, penalties=[penalty])
 
 
-def divergence(source: SourceModel, weight: float, temperature: float) -> Callable[[Batch], Tensor]:
-    """The penalty weight * T^2 * KL(softmax(z_S / T) || softmax(z / T)), the mean over a batch."""
+def distillation_penalty(
+    source: SourceModel, weight: float, temperature: float
+) -> Callable[[Batch], Tensor]:
+    """Return the penalty weight * T^2 * KL(softmax(z_S / T) || softmax(z / T)), a batch mean."""
 
     def penalty(batch: Batch) -> Tensor:
         with torch.no_grad():
-            kept = (source.logits(batch.images) / temperature).log_softmax(dim=1)
-        now = (batch.logits / temperature).log_softmax(dim=1)
-        return weight * temperature**2 * kl_div(now, kept, reduction="batchmean", log_target=True)
+            expected = (source.logits(batch.images) / temperature).log_softmax(dim=1)
+        actual = (batch.logits / temperature).log_softmax(dim=1)
+        divergence = kl_div(actual, expected, reduction="batchmean", log_target=True)
+        return weight * temperature**2 * divergence
 
     return penalty

@@ -1,4 +1,4 @@
-"""Nearest class mean: how good the features of fine-tuning are, whatever its classifier says."""
+"""Nearest class mean: a measure of the fine-tuned features, independent of the classifier."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from torch import Tensor, nn
 
 from benchmark import Classifier, Method, Run, SourceModel, TargetData, predict
 
-NEVER = -2.0  # of a class without an image: below every cosine
+NO_IMAGES = -2.0  # score of a class without images: below every cosine
 
 
 @dataclass(frozen=True)
 class NCM(Method):
-    """Nearest class mean in the fine-tuned features, with target images of all classes.
+    """Nearest class mean in the fine-tuned features, using target images of all classes.
 
-    Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223), diagnose
-    features so; the classifier is that of Mensink et al., TPAMI 2013. With g(x) = f(x) / ||f(x)||,
-    the mean of a class is that of g over its training images, normalised again. It is given the
-    missing classes' training images, so it says what the features could do, and is never ranked.
-    This suite's choices: features of the evaluation transform; a class without an image is never
-    predicted.
+    Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223), evaluate
+    features this way; the classifier is that of Mensink et al., "Distance-Based Image
+    Classification: Generalizing to New Classes at Near-Zero Cost", TPAMI 2013. With
+    g(x) = f(x) / ||f(x)||, a class's mean is that of g over its training images, normalised again.
+    The method uses training images of missing classes, so it shows the potential of the features
+    and is not ranked. This suite's choices: the evaluation transform, and a class without images is
+    never predicted.
     """
 
     name = "ncm"
@@ -32,24 +33,24 @@ class NCM(Method):
     needs = ("training images of missing classes",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """z_c = cos(f(x), m_c), m_c the normalised mean of g(x) over the images of class c."""
+        """Return z_c = cos(f(x), m_c), m_c the normalised mean of g(x) over images of class c."""
         model = self.network(source, run)
-        everything = target.with_missing()
-        features = predict(model.backbone, everything.images, run)
-        return NearestMean(model, class_means(features, everything.labels, len(target.classes)))
+        all_classes = target.with_missing()
+        features = predict(model.backbone, all_classes.images, run)
+        return NearestMean(model, class_means(features, all_classes.labels, len(target.classes)))
 
     def network(self, source: SourceModel, run: Run) -> Classifier:
-        """Whose features are diagnosed."""
+        """Return the model whose features are used: the fine-tuned one."""
         assert run.base is not None
         return run.base
 
 
 class NearestMean(nn.Module):
-    """Cosines of features to class means.
+    """A classifier whose logits are the cosines between features and class means.
 
     Args:
-        model: gives the features.
-        means: (C, d), of length 1, or 0 where there is no mean.
+        model: the model that computes the features.
+        means: float32 (C, d), rows of length 1; a row of zeros for a class without images.
     """
 
     def __init__(self, model: Classifier, means: Tensor) -> None:
@@ -59,21 +60,23 @@ class NearestMean(nn.Module):
         self.register_buffer("means", means)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Cosines (N, C)."""
+        """Return cosines (N, C) of transformed images (N, 3, H, W)."""
         cosines = F.normalize(self.model.features(images), dim=1) @ self.means.T
-        return cosines.masked_fill(~self.means.any(dim=1), NEVER)
+        return cosines.masked_fill(~self.means.any(dim=1), NO_IMAGES)
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The normalised mean of the normalised features of every class.
+    """Return the normalised mean of the normalised features of every class.
 
     Args:
-        features: float (N, d); ``labels``: int64 (N,).
-        classes: C.
+        features: float (N, d).
+        labels: int64 (N,).
+        classes: the number of classes C.
 
     Returns:
-        float32 (C, d); 0 for a class without a sample.
+        float32 (C, d), with zeros for a class without samples.
     """
     unit = F.normalize(features.double(), dim=1)
-    ones = F.one_hot(labels, classes).double()
-    return F.normalize(ones.T @ unit, dim=1).to(torch.float32)  # a sum points where the mean does
+    one_hot = F.one_hot(labels, classes).double()
+    # The sum suffices: it has the direction of the mean.
+    return F.normalize(one_hot.T @ unit, dim=1).to(torch.float32)

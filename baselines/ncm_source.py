@@ -1,4 +1,4 @@
-"""Nearest class mean in the features of the source model: what ``ncm`` is to be compared with."""
+"""Nearest class mean in the source model's features: the reference for ``ncm``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from benchmark import Classifier, Run, SourceModel
 
 @dataclass(frozen=True)
 class NCMSource(NCM):
-    """Nearest class mean in the source model's features, with target images of all classes.
+    """Nearest class mean in the source model's features, using target images of all classes.
 
-    As ``ncm``, with f_S in the place of f: where ``ncm`` is above it, fine-tuning on some classes
-    made the features better for the others too, which is the finding of Mai et al., "Fine-Tuning
-    is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223).
+    The same as ``ncm``, with f_S instead of f. If ``ncm`` scores higher, fine-tuning on seen
+    classes improved the features of missing classes too, as Mai et al., "Fine-Tuning is Fine, if
+    Calibrated", NeurIPS 2024 (arXiv 2409.16223), observe.
     """
 
     name = "ncm-source"
     base = None
 
     def network(self, source: SourceModel, run: Run) -> Classifier:
-        """The source model."""
+        """Return the source model."""
         return source.copy()

@@ -11,11 +11,11 @@ from benchmark import Method, Run, SourceModel, TargetData, fit
 
 @dataclass(frozen=True)
 class OracleFinetune(Method):
-    """Fine-tune on the target's training data of all classes, missing ones too.
+    """Fine-tune on the target's training data of all classes, including missing ones.
 
-    The upper bound of Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420): no user has
-    these data, so it is shown and never ranked. The recipe is that of fine-tuning: the same number
-    of steps over more images.
+    The upper bound of Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420). In practice
+    these data do not exist, so the method is shown but not ranked. The recipe is that of
+    ``finetune``: the same number of steps, on more images.
     """
 
     name = "oracle-finetune"
@@ -23,5 +23,5 @@ class OracleFinetune(Method):
     needs = ("training images of missing classes",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """min over theta of the mean of CE(z(x), y) over seen and missing (x, y), from theta_S."""
+        """Minimise the mean of CE(z(x), y) over seen and missing (x, y), in theta, from theta_S."""
         return fit(source.copy(), target.with_missing(), run)

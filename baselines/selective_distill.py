@@ -1,4 +1,4 @@
-"""Fine-tuning that keeps the source model's view of the missing classes."""
+"""Fine-tuning with distillation of the source model over the missing classes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
 class SelectiveDistill(Method):
     """Fine-tune, and distil the source model's probabilities among the missing classes.
 
-    The idea is that of Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420). This
-    suite's choices: the divergence is of softmaxes over the missing columns U alone, at
-    temperature 1; the frozen source, in evaluation mode, sees the same augmented images; and the
-    weight is 1.
+    The idea is from Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420). This suite's
+    choices: the divergence compares softmaxes over the missing columns U only, at temperature 1;
+    the source model sees the same augmented images; and the weight is 1.
     """
 
     name = "selective-distill"
     weight: float = 1.0
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """min of the mean of CE(z, y) + weight * KL(softmax(z_S[U]) || softmax(z[U]))."""
+        """Minimise the mean of CE(z, y) + weight * KL(softmax(z_S[U]) || softmax(z[U]))."""
         penalty = missing_divergence(source, target, self.weight)
         return fit(source.copy(), target, run, penalties=[penalty])
 
@@ -34,13 +33,13 @@ class SelectiveDistill(Method):
 def missing_divergence(
     source: SourceModel, target: TargetData, weight: float
 ) -> Callable[[Batch], Tensor]:
-    """The penalty weight * KL(softmax(z_S[U]) || softmax(z[U])), the mean over a batch."""
+    """Return the penalty weight * KL(softmax(z_S[U]) || softmax(z[U])), the mean over a batch."""
     missing = ~target.seen
 
     def penalty(batch: Batch) -> Tensor:
         with torch.no_grad():
-            kept = source.logits(batch.images)[:, missing].log_softmax(dim=1)
-        now = batch.logits[:, missing].log_softmax(dim=1)
-        return weight * kl_div(now, kept, reduction="batchmean", log_target=True)
+            expected = source.logits(batch.images)[:, missing].log_softmax(dim=1)
+        actual = batch.logits[:, missing].log_softmax(dim=1)
+        return weight * kl_div(actual, expected, reduction="batchmean", log_target=True)
 
     return penalty

@@ -1,4 +1,4 @@
-"""The source model as it is."""
+"""The source model without adaptation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from benchmark import Method, Run, SourceModel, TargetData
 
 @dataclass(frozen=True)
 class Source(Method):
-    """The source model as it is, without any adaptation: the line that harm is measured from."""
+    """The source model without adaptation: the reference against which harm is measured."""
 
     name = "source"
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """theta = theta_S."""
+        """Return a model with theta = theta_S."""
         return source.copy()

@@ -13,13 +13,13 @@ from benchmark import Method, Run, SourceModel, TargetData, cosine, fit
 
 @dataclass(frozen=True)
 class SWA(Method):
-    """Fine-tune, and average the weights of the last quarter, once an epoch.
+    """Fine-tune, and average the weights over the last quarter of training, once per epoch.
 
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018
-    (arXiv 1803.05407), algorithm 1 with a constant rate: averaging starts after 75 % of the budget,
-    a model an epoch counts, and BatchNorm statistics are computed anew for the mean. This suite's
-    choices: the rate follows the recipe's cosine up to the start and then stays where it is, at
-    0.15 of the recipe's; and the statistics are pooled as in ``bn-stats``.
+    (arXiv 1803.05407), algorithm 1 with a constant rate: averaging starts after 75 % of the steps,
+    with one snapshot per epoch, and the BatchNorm statistics are recomputed for the mean. This
+    suite's choices: the rate follows the recipe's cosine until averaging starts and is constant
+    from there, at 0.15 of the initial rate; and the statistics are pooled as in ``bn-stats``.
     """
 
     name = "swa"
@@ -29,30 +29,30 @@ class SWA(Method):
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1 or self.epochs <= 0:
             raise ValueError(
-                f"start is {self.start} and epochs {self.epochs}; start must lie between 0 and 1, "
-                "and epochs above 0"
+                f"start is {self.start} and epochs is {self.epochs}; start must lie between 0 and "
+                "1, and epochs must be positive"
             )
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """theta = mean of theta_t over t = s, s + c, s + 2c, ... <= T, T the recipe's steps."""
+        """Return the mean of theta_t over t = s, s + c, s + 2c, ... <= T, T the recipe's steps."""
         steps = run.recipe.steps
-        times = self.times(steps, len(target), run.recipe.batch_size)
+        snapshots = self.snapshot_steps(steps, len(target), run.recipe.batch_size)
         model = source.copy()
         mean = Mean()
 
-        def average(done: int) -> None:
-            if done in times:
+        def average(step: int) -> None:
+            if step in snapshots:
                 mean.add(model.state_dict())
 
         def rate(step: int) -> float:
-            return cosine(min(step, times.start), steps)
+            return cosine(min(step, snapshots.start), steps)
 
         fit(model, target, run, rate=rate, after_step=average)
         model.load_state_dict(mean.state)
         return reestimate(model, target, run)
 
-    def times(self, steps: int, images: int, batch_size: int) -> range:
-        """After which numbers of steps a model counts: at least one, an epoch's steps apart."""
+    def snapshot_steps(self, steps: int, images: int, batch_size: int) -> range:
+        """Return the numbers of finished steps at which weights enter the mean; at least one."""
         epoch = max(1, images // batch_size)  # the last partial batch is dropped
         return range(
             max(1, round(self.start * steps)), steps + 1, max(1, round(self.epochs * epoch))

@@ -1,4 +1,4 @@
-"""Stochastic weight averaging densely, over the flat part of training."""
+"""Dense stochastic weight averaging over the flat part of training."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ class SWAD(Method):
     """Fine-tune, and average the weights of all steps in the valley of the validation loss.
 
     Cha et al., "SWAD: Domain Generalization by Seeking Flat Minima", NeurIPS 2021 (arXiv
-    2102.08604), algorithm 1 with its N_s = 3, N_e = 6 and r = 1.3. With E_i the loss at evaluation
-    i, the valley begins at the first s whose E_s is the least of E_s ... E_(s + N_s - 1), and ends
-    before the first e from which N_e evaluations all lie above r times the mean of those N_s.
+    2102.08604), algorithm 1 with its N_s = 3, N_e = 6 and r = 1.3. Let E_i be the loss at
+    evaluation i. The valley begins at the first s for which E_s is the minimum of E_s ...
+    E_(s + N_s - 1). It ends before the first e from which N_e evaluations are all above r times the
+    mean of those N_s.
 
-    This suite's choices: 50 evaluations; training, its falling rate included, is that of
-    ``finetune`` on what is not held out, while the paper's rate is constant; the images held out to
-    validate are seen training images, a fifth of every class; where no valley begins the mean is of
-    the last evaluation's steps, and the row says so; BatchNorm statistics are computed anew for the
-    mean as in ``bn-stats`` (the paper freezes them).
+    This suite's choices: 50 evaluations; a fifth of the training images of every seen class is held
+    out for validation, and training on the others is that of ``finetune``, with its decreasing rate
+    (the paper's is constant); if no valley begins, the mean is over the steps of the last
+    evaluation and the row has a note; and the BatchNorm statistics are recomputed for the mean, as
+    in ``bn-stats`` (the paper freezes them).
     """
 
     name = "swad"
@@ -48,94 +49,100 @@ class SWAD(Method):
 
     def __post_init__(self) -> None:
         if min(self.converged, self.tolerated, self.evaluations) < 1:
-            raise ValueError("converged, tolerated and evaluations count from 1")
+            raise ValueError(
+                f"converged is {self.converged}, tolerated is {self.tolerated} and evaluations is "
+                f"{self.evaluations}; all must be at least 1"
+            )
         if self.ratio < 1:
-            raise ValueError(f"ratio is {self.ratio}; below 1 the valley ends where it begins")
+            raise ValueError(f"ratio is {self.ratio}; it must be at least 1")
         check_share("held_out", self.held_out)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """theta = mean of theta_t over the steps t of the valley."""
-        kept, held = target.hold_out(self.held_out, run.stream("method"))
-        if not len(held):
-            raise NotApplicable("no class has a second image that could be held out to validate")
-        train, validation = target.rows(kept), target.rows(held)
+        """Return the mean of theta_t over the steps t of the valley."""
+        train_rows, held_out_rows = target.hold_out(self.held_out, run.stream("method"))
+        if not len(held_out_rows):
+            raise NotApplicable("no class has a second image to hold out for validation")
+        train, validation = target.rows(train_rows), target.rows(held_out_rows)
         steps = run.recipe.steps
-        every = max(1, math.ceil(steps / self.evaluations))
+        interval = max(1, math.ceil(steps / self.evaluations))
         valley = Valley(self.converged, self.tolerated, self.ratio)
-        model, judge = source.copy(), source.copy()
+        model, snapshot = source.copy(), source.copy()
         segment = Mean()
 
-        def follow(done: int) -> None:
+        def evaluate(step: int) -> None:
             nonlocal segment
             segment.add(model.state_dict())
-            if done % every == 0 or done == steps:
-                judge.load_state_dict(model.state_dict())  # the model itself stays in training mode
-                logits = predict(judge, validation.images, run)
-                valley.close(segment, float(F.cross_entropy(logits, validation.labels)))
+            if step % interval == 0 or step == steps:
+                snapshot.load_state_dict(model.state_dict())  # predict() would end training mode
+                logits = predict(snapshot, validation.images, run)
+                valley.add(segment, float(F.cross_entropy(logits, validation.labels)))
                 segment = Mean()
 
-        fit(model, train, run, after_step=follow)
-        if not valley.begun:
+        fit(model, train, run, after_step=evaluate)
+        if not valley.has_begun:
             run.note(
-                "the validation loss never settled: the mean is of the last evaluation's steps"
+                "the validation loss has no valley; the mean is over the steps of the last "
+                "evaluation"
             )
-        model.load_state_dict(valley.end().state)
+        model.load_state_dict(valley.mean().state)
         return reestimate(model, target, run)
 
 
 class Valley:
-    """Finds the valley of the validation loss while training goes on.
+    """Finds the valley of the validation loss during training.
 
-    Only the segments of training that are not decided yet are kept, so that the memory it takes
-    does not grow with training.
+    A segment is the part of training between two evaluations. Only undecided segments are kept, so
+    the memory does not grow with training.
 
     Args:
-        converged: N_s; ``tolerated``: N_e; ``ratio``: r.
+        converged: N_s of the paper.
+        tolerated: N_e of the paper.
+        ratio: r of the paper.
     """
 
     def __init__(self, converged: int, tolerated: int, ratio: float) -> None:
         self._converged, self._tolerated, self._ratio = converged, tolerated, ratio
-        self._open: list[tuple[float, Mean]] = []  # loss, and the weights of the steps before it
+        self._undecided: list[tuple[float, Mean]] = []  # losses, and mean weights of the segments
         self._threshold: float | None = None
-        self._over = False
+        self._has_ended = False
         self._mean = Mean()
 
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether the loss has reached its valley."""
         return self._threshold is not None
 
-    def close(self, segment: Mean, loss: float) -> None:
-        """Take the mean of a segment's weights, and the validation loss at its end."""
-        if self._over:
+    def add(self, segment: Mean, loss: float) -> None:
+        """Add the mean weights of a segment and the validation loss at its end."""
+        if self._has_ended:
             return
-        self._open.append((loss, segment))
+        self._undecided.append((loss, segment))
         if self._threshold is None:
             self._begin()
-        elif len(self._open) >= self._tolerated:
+        elif len(self._undecided) >= self._tolerated:
             self._decide(self._threshold)
 
     def _begin(self) -> None:
-        del self._open[: -self._converged]
-        losses = [loss for loss, _ in self._open]
+        del self._undecided[: -self._converged]
+        losses = [loss for loss, _ in self._undecided]
         if len(losses) == self._converged and losses[0] == min(losses):
             self._threshold = self._ratio * sum(losses) / len(losses)
-            while len(self._open) >= self._tolerated:
+            while len(self._undecided) >= self._tolerated:
                 self._decide(self._threshold)
 
     def _decide(self, threshold: float) -> None:
-        """Take the oldest open segment into the valley, or end it."""
-        if min(loss for loss, _ in self._open[: self._tolerated]) > threshold:
-            self._over = True
-            self._open.clear()
+        """Add the oldest undecided segment to the valley, or end the valley."""
+        if min(loss for loss, _ in self._undecided[: self._tolerated]) > threshold:
+            self._has_ended = True
+            self._undecided.clear()
             return
-        _, segment = self._open.pop(0)
+        _, segment = self._undecided.pop(0)
         self._mean.add(segment.state, segment.weight)
 
-    def end(self) -> Mean:
-        """The mean over the valley once training is over."""
+    def mean(self) -> Mean:
+        """Return the mean weights of the valley; call it once, after training."""
         if self._threshold is None:
-            return self._open[-1][1]
-        for _, segment in self._open:  # fewer than N_e evaluations end nothing
+            return self._undecided[-1][1]
+        for _, segment in self._undecided:  # too few evaluations to end the valley
             self._mean.add(segment.state, segment.weight)
         return self._mean

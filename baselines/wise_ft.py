@@ -1,4 +1,4 @@
-"""The source and the fine-tuned model, interpolated in weight space."""
+"""Interpolation between the source and the fine-tuned model in weight space."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from baselines.averaging import move
+from baselines.averaging import interpolate_
 from benchmark import Method, Run, SourceModel, TargetData
 
 
 @dataclass(frozen=True)
 class WiSEFT(Method):
-    """Weights on the line from the source model (alpha = 0) to the fine-tuned one (alpha = 1).
+    """Interpolate weights between the source (alpha = 0) and the fine-tuned model (alpha = 1).
 
     Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022 (arXiv 2109.01903), who
-    recommend alpha = 0.5 where nothing is known. This suite's choice: BatchNorm's running mean and
+    recommend alpha = 0.5 if it cannot be tuned. This suite's choice: BatchNorm's running mean and
     variance are interpolated like weights, and counters are the fine-tuned model's.
     """
 
@@ -28,8 +28,8 @@ class WiSEFT(Method):
             raise ValueError(f"alpha is {self.alpha}; it must lie between 0 and 1")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """theta = (1 - alpha) theta_S + alpha theta_finetune."""
+        """Return a model with theta = (1 - alpha) theta_S + alpha theta_finetune."""
         assert run.base is not None
         model = source.copy()
-        move(model.state_dict(), run.base.state_dict(), self.alpha)
+        interpolate_(model.state_dict(), run.base.state_dict(), self.alpha)
         return model

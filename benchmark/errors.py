@@ -1,17 +1,18 @@
-"""Every error that the suite raises on purpose.
+"""The exceptions that the suite raises.
 
-    HTBenchError                  a user reads the message; no traceback, exit status 2
-    ├── UsageError                an option or argument that cannot be meant
-    ├── ManifestError             a manifest or suite that breaks a rule, or is not found
-    ├── DataError                 images or files that are missing, damaged or not the manifest's
-    ├── MethodError               a method that is unknown, clashes, or is configured wrongly
-    ├── NotApplicable             what ``adapt`` raises where a method cannot work; no failure
-    ├── RunError                  a run that could not be started, or whose answer is not valid
-    ├── RecordError               a run record or predictions file that cannot be trusted
+    HTBenchError                  a mistake or problem that the message explains
+    ├── UsageError                an invalid option or argument
+    ├── ManifestError             an invalid manifest or suite, or one that does not exist
+    ├── DataError                 images or files that are missing, damaged or unexpected
+    ├── MethodError               an unknown method, a name conflict or invalid settings
+    ├── NotApplicable             the method cannot work on this network or task; not a failure
+    ├── RunError                  a run that did not start or that returned an invalid result
+    ├── RecordError               an invalid run record or predictions file
     └── ScoringError              logits, labels or sample ids that cannot be scored
 
-A message says what is wrong, where, and what to do. ``ManifestError``, ``RecordError`` and
-``ScoringError`` are also ``ValueError``: they report the content of a value that was passed in.
+The command line prints the message without a traceback and exits with status 2. A message says what
+is wrong, where, and how to fix it. ``ManifestError``, ``RecordError`` and ``ScoringError`` are also
+``ValueError``, since they report an invalid value.
 """
 
 from __future__ import annotations
@@ -21,39 +22,46 @@ from itertools import islice
 
 
 class HTBenchError(Exception):
-    """Root of the tree; catching it catches every mistake that the suite reports."""
+    """Base class: catch it to catch every error that the suite reports."""
 
 
 class UsageError(HTBenchError):
-    """An option or argument that cannot be meant."""
+    """An invalid option or argument."""
 
 
 class ManifestError(HTBenchError, ValueError):
-    """A manifest or suite that breaks a rule, or is not found."""
+    """An invalid manifest or suite, or one that does not exist."""
 
 
 class DataError(HTBenchError):
-    """Images or files that are missing, damaged or not the manifest's."""
+    """Images or files that are missing, damaged or different from the manifest's."""
 
 
 class MethodError(HTBenchError):
-    """A method that is unknown, clashes with another, or is configured wrongly."""
+    """An unknown method, two methods of one name, or invalid settings."""
 
 
 class NotApplicable(HTBenchError):
-    """Raised by ``adapt`` where the method cannot work: on this network, or on this task.
+    """The method cannot work on this network or this task; ``adapt`` raises it.
 
-    The row says so with the message as the reason, such as "the network has no BatchNorm layer".
-    It is no failure, and no number.
+    This is not a failure: the cell of the leaderboard shows "not applicable", with the message as
+    the reason.
+
+    Example:
+        >>> from htbench import NotApplicable
+        >>> def require_two_classes(target):
+        ...     if (count := int(target.seen.sum())) < 2:
+        ...         raise NotApplicable(f"the method needs two seen classes; the task has {count}")
+        >>> require_two_classes(target)
     """
 
 
 class RunError(HTBenchError):
-    """A run that could not be started, or whose answer breaks the contract."""
+    """A run that did not start, or that returned an invalid result."""
 
 
 class RecordError(HTBenchError, ValueError):
-    """A run record or predictions file that cannot be trusted."""
+    """An invalid or modified run record or predictions file."""
 
 
 class ScoringError(HTBenchError, ValueError):
@@ -61,7 +69,7 @@ class ScoringError(HTBenchError, ValueError):
 
 
 def first(items: Iterable[object], limit: int = 3) -> str:
-    """Name the first offenders of a list: ``'a', 'b', 'c' and 7 more``."""
+    """Format the first items for a message: ``'a', 'b', 'c' and 7 more``."""
     iterator = iter(items)
     shown = [repr(item) for item in islice(iterator, limit)]
     rest = sum(1 for _ in iterator)

@@ -1,27 +1,30 @@
-"""Where things are kept: nothing is written outside the data folder and the workspace."""
+"""The suite's folders. It writes only to the data folder and the workspace."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import platformdirs
+
 
 def data_folder() -> Path:
-    """The folder of image stores, source models and expanded manifests: ``$HTBENCH_DATA``.
+    """Return the folder of image stores, source models and expanded manifests.
 
-    Default: the user's cache folder of the platform, such as ``~/.cache/htbench``.
+    It is ``$HTBENCH_DATA``; default: the platform's cache folder, such as ``~/.cache/htbench``.
     """
-    chosen = os.environ.get("HTBENCH_DATA")
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    import platformdirs  # here, because `htbench --help` does not need it
-
+    if folder := os.environ.get("HTBENCH_DATA"):
+        return Path(folder).expanduser().resolve()
     return Path(platformdirs.user_cache_dir("htbench", appauthor=False))
 
 
 def packaged_manifests() -> Path:
-    """The folder ``data_manifests`` that ships with the suite, found without importing it."""
-    beside = Path(__file__).resolve().parent.parent / "data_manifests"
-    if not beside.is_dir():
-        raise FileNotFoundError(f"data_manifests is not beside {beside.parent / 'benchmark'}")
-    return beside
+    """Return the folder ``data_manifests`` that ships with the suite, without importing it.
+
+    Raises:
+        FileNotFoundError: the installation is incomplete.
+    """
+    folder = Path(__file__).resolve().parent.parent / "data_manifests"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} does not exist; reinstall holistic-transfer-bench")
+    return folder

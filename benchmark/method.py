@@ -1,4 +1,4 @@
-"""The contract between the suite and a method: what a method is, is given and gives back."""
+"""The interface of a method: the class that an author writes and the objects that it receives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
+
+from benchmark.errors import ManifestError
 
 if TYPE_CHECKING:
     import torch
@@ -25,19 +27,37 @@ Track = Literal["standard", "oracle"]
 class Method(ABC):
     """A way to adapt the source model. Subclass it as a frozen dataclass.
 
-    Fields of the dataclass are the hyper-parameters: ``bool``, ``int``, ``float`` or ``str`` with
-    defaults. They are listed by ``htbench list methods``, set by ``--set field=value`` and part of
-    the run's key. Values that make no sense are refused before anything runs if ``__post_init__``
-    raises a ``ValueError`` that says so.
+    The fields of the dataclass are the hyper-parameters: ``bool``, ``int``, ``float`` or ``str``,
+    each with a default. ``htbench list methods`` lists them, ``--set field=value`` sets them, and
+    they are part of the run's key. To reject invalid values before anything runs, raise a
+    ``ValueError`` in ``__post_init__``. The first paragraph of the docstring is the summary that
+    tables of methods show.
 
     Attributes:
-        name: unique; lower case letters, digits and dashes.
-        base: name of the method whose adapted model this one starts from, given as ``run.base``.
-        track: ``oracle`` for upper bounds that look at missing-class data (built-in methods only).
-        uses_features: whether ``target.features`` is wanted: the source model's features of the
-            training images, computed once per source model and shared by all runs.
-        needs: what the network or the task must have, in words, such as ``a BatchNorm layer``;
-            shown by ``htbench list methods``. Where it lacks, ``adapt`` raises ``NotApplicable``.
+        name: unique name: lower-case letters, digits and dashes.
+        base: name of the method whose adapted model this one starts from; the model is passed as
+            ``run.base``.
+        track: ``oracle`` for upper bounds that use data of missing classes (built-in methods only).
+        uses_features: whether the method uses ``target.features``, the source model's features of
+            the training images. They are computed once per source model and shared by all runs.
+        needs: requirements on the network or the task, as phrases such as ``a BatchNorm layer``;
+            ``htbench list methods`` shows them. If one is not met, ``adapt`` raises
+            ``NotApplicable``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from htbench import Method, fit
+        >>> @dataclass(frozen=True)
+        ... class LowerRate(Method):
+        ...     '''Fine-tune the backbone only, at a constant rate.'''
+        ...
+        ...     name = "lower-rate"
+        ...     factor: float = 0.1
+        ...
+        ...     def adapt(self, source, target, run):
+        ...         model = source.copy()
+        ...         return fit(model, target, run, train=model.backbone, rate=lambda _: self.factor)
+        >>> adapted = LowerRate(factor=0.5).adapt(source, target, run)
     """
 
     name: ClassVar[str]
@@ -48,25 +68,39 @@ class Method(ABC):
 
     @abstractmethod
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """Return a module that maps prepared images (N, 3, H, W) to finite logits (N, C).
+        """Return a module that maps transformed images (N, 3, H, W) to finite logits (N, C).
 
-        Columns are in the manifest's class order. A prediction must not depend on its batch
-        mates. The suite predicts: it hands over the test images after this call has returned, and
-        no test label ever.
+        The columns are in the manifest's class order. The logits of an image must not depend on
+        the other images of its batch. The suite does the prediction: it loads the test images
+        after this call has returned, and never passes a test label.
+
+        Args:
+            source: the source model; it is frozen.
+            target: training images of the seen classes of the target domain.
+            run: device, recipe, transforms and random streams of this run.
 
         Raises:
-            NotApplicable: the method cannot work on this network or this task. The row says why;
-                any other error is a failed run.
+            NotApplicable: the method cannot work on this network or this task. The leaderboard
+                shows the reason. Any other exception makes the run a failed one.
         """
 
 
 class SourceModel:
-    """The source model as it is: evaluation mode, no gradients. ``copy()`` gives one to train.
+    """The frozen source model: in evaluation mode, without gradients.
 
     Attributes:
-        backbone: frozen module, prepared images (N, 3, H, W) to features (N, d).
+        backbone: frozen module that maps transformed images, float32 (N, 3, H, W), to features,
+            float32 (N, d).
         head: frozen ``nn.Linear(d, C)``.
-        digest: SHA-256 of the checkpoint.
+        digest: SHA-256 of the checkpoint, in hex.
+
+    Example:
+        >>> images = run.transforms.evaluate(target.images[:2])
+        >>> tuple(source.logits(images).shape) == (2, len(target.classes))
+        True
+        >>> model = source.copy()  # trainable; the source model does not change
+        >>> all(parameter.requires_grad for parameter in model.parameters())
+        True
     """
 
     def __init__(self, model: Classifier, digest: str) -> None:
@@ -76,29 +110,40 @@ class SourceModel:
         self.digest = digest
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (N, d) of prepared images (N, 3, H, W)."""
+        """Return the features, float32 (N, d), of transformed images, float32 (N, 3, H, W)."""
         return self._model.features(images)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of prepared images (N, 3, H, W)."""
-        out: Tensor = self._model(images)
-        return out
+        """Return the logits, float32 (N, C), of transformed images, float32 (N, 3, H, W)."""
+        logits: Tensor = self._model(images)
+        return logits
 
     def copy(self) -> Classifier:
-        """A trainable copy."""
+        """Return a trainable copy."""
         return self._model.copy()
 
 
-def held_out(count: int, share: float) -> int:
-    """How many of a class's ``count`` samples are held out: a share, at least one, never all."""
+def held_out_count(count: int, share: float) -> int:
+    """Return how many of a class's ``count`` samples to hold out: at least one, but never all."""
     return min(max(1, math.floor(share * count)), count - 1)
 
 
 def check_share(name: str, share: float) -> None:
-    """Refuse what is not a part of a whole, neither nothing nor all of it.
+    """Check that a share lies strictly between 0 and 1.
+
+    Args:
+        name: name of the setting, for the message.
+        share: its value.
 
     Raises:
-        ValueError: it does not lie between 0 and 1; the message has its name.
+        ValueError: it does not.
+
+    Example:
+        >>> from htbench import check_share
+        >>> check_share("held_out", 0.2)
+        >>> check_share("held_out", 2.0)
+        Traceback (most recent call last):
+        ValueError: held_out is 2.0; it must lie between 0 and 1
     """
     if not 0 < share < 1:
         raise ValueError(f"{name} is {share}; it must lie between 0 and 1")
@@ -106,18 +151,26 @@ def check_share(name: str, share: float) -> None:
 
 @dataclass(frozen=True)
 class TargetData:
-    """Training data of the target domain: the seen classes', and nothing else.
+    """Training data of the target domain, restricted to the seen classes.
 
     Attributes:
-        images: uint8 (N, 3, H, W). ``images[rows]``, with an int64 tensor or a slice, gives a
-            tensor on the run's device; that, ``len`` and ``shape`` are all to rely upon, for a
-            large data set stays in its files and is read batch by batch.
+        images: uint8 (N, 3, H, W). ``images[rows]``, with an int64 tensor or a slice, returns a
+            tensor on the run's device. Use only indexing, ``len`` and ``shape``: the images of a
+            large data set stay on disk and are read batch by batch.
         labels: int64 (N,), indices into ``classes``, on the run's device.
-        classes: the C class names in the manifest's order.
-        seen: bool (C,), which classes are seen in the task, on the run's device.
-        features: float32 (N, d), the frozen source model's features of the images under the
-            evaluation transform; only for methods that declare ``uses_features``.
-        missing: the missing classes' training data; only for the oracle track.
+        classes: the C class names, in the manifest's order.
+        seen: bool (C,), whether a class is seen in the task; on the run's device.
+        features: float32 (N, d), features of the images under the frozen source model and the
+            evaluation transform; None unless the method declares ``uses_features``.
+        missing: training data of the missing classes; None outside the oracle track.
+
+    Example:
+        >>> rows, held_out_rows = target.hold_out(0.2, run.stream("method"))
+        >>> train, validation = target.rows(rows), target.rows(held_out_rows)
+        >>> len(train) + len(validation) == len(target)
+        True
+        >>> bool(target.seen[target.labels].all())
+        True
     """
 
     images: Tensor | Images
@@ -131,14 +184,22 @@ class TargetData:
         return len(self.labels)
 
     def only(self, classes: Tensor | Sequence[int]) -> TargetData:
-        """The samples of some classes (indices); ``seen`` stays the task's."""
+        """Return the samples of the given classes.
+
+        Args:
+            classes: int64 (K,), indices into ``classes``. ``seen`` does not change.
+        """
         import torch
 
         wanted = torch.as_tensor(classes, device=self.labels.device)
         return self.rows(torch.isin(self.labels, wanted).nonzero().squeeze(1))
 
     def rows(self, rows: Tensor) -> TargetData:
-        """Some of the samples, by an int64 tensor of their indices."""
+        """Return some of the samples.
+
+        Args:
+            rows: int64 (M,), indices of samples.
+        """
         from benchmark.images.raw import select
 
         features = None if self.features is None else self.features[rows]
@@ -147,42 +208,46 @@ class TargetData:
         )
 
     def hold_out(self, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows to train on, and rows held out: a share of every class's, drawn at random.
+        """Split the samples at random, class by class, into two sets of rows.
 
         Args:
-            share: between 0 and 1; see :func:`held_out`.
-            generator: draws them, on the CPU.
-
-        Raises:
-            ValueError: the share is not between 0 and 1.
+            share: the share of each class to hold out, strictly between 0 and 1. It is rounded
+                down, but at least one sample is held out and at least one is not.
+            generator: a generator on the CPU.
 
         Returns:
-            int64 indices for :meth:`rows`. The second is empty where every class has one sample.
+            int64 indices for :meth:`rows`: those to train on, and those held out. The second is
+            empty if every class has a single sample.
+
+        Raises:
+            ValueError: ``share`` does not lie between 0 and 1.
         """
         import torch
 
         check_share("share", share)
-        kept, out = [], []
+        train, held_out = [], []
         for label in torch.unique(self.labels):
             rows = (self.labels == label).nonzero().squeeze(1)
             rows = rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
-            count = held_out(len(rows), share)
-            out.append(rows[:count])
-            kept.append(rows[count:])
-        return torch.cat(kept), torch.cat(out)
+            count = held_out_count(len(rows), share)
+            held_out.append(rows[:count])
+            train.append(rows[count:])
+        return torch.cat(train), torch.cat(held_out)
 
     def with_missing(self) -> TargetData:
-        """The samples of all classes, the missing ones' last; only for the oracle track.
+        """Return the samples of all classes, those of missing classes last.
 
         Raises:
-            ValueError: the missing classes' data were not given.
+            ValueError: the method is not on the oracle track, so there are no such data.
         """
         import torch
 
         from benchmark.images.raw import concatenate
 
         if self.missing is None:
-            raise ValueError("only a built-in method of the oracle track is given missing classes")
+            raise ValueError(
+                "only built-in methods of the oracle track receive data of missing classes"
+            )
         return replace(
             self,
             images=concatenate(self.images, self.missing.images),
@@ -193,13 +258,13 @@ class TargetData:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How every gradient method trains: fixed by the manifest, the same for all of them.
+class TrainingRecipe:
+    """The training settings that all gradient methods share; the manifest fixes them.
 
     Attributes:
-        steps: gradient steps in total.
-        batch_size: images a step.
-        head_lr, backbone_lr: initial learning rates, brought to 0 by a cosine.
+        steps: total number of gradient steps.
+        batch_size: images per step.
+        head_lr, backbone_lr: initial learning rates; both follow a cosine down to 0.
         momentum, nesterov, weight_decay: of SGD.
     """
 
@@ -212,35 +277,61 @@ class Recipe:
     weight_decay: float
 
     @classmethod
-    def of(cls, table: Mapping[str, object]) -> Recipe:
-        """Read a manifest's ``[recipe]`` or ``[source]`` table (``lr`` stands for both rates)."""
-        from benchmark.errors import ManifestError
+    def from_table(cls, table: Mapping[str, object]) -> TrainingRecipe:
+        """Read a manifest's ``[recipe]`` or ``[source]`` table; ``lr`` sets both learning rates.
 
+        Raises:
+            ManifestError: an entry is missing.
+        """
         values = dict(table)
         if "lr" in values:
             values["head_lr"] = values["backbone_lr"] = values.pop("lr")
-        names = ("steps", "batch_size", "head_lr", "backbone_lr", "momentum", "nesterov",
-                 "weight_decay")  # fmt: skip
-        if lacking := [name for name in names if name not in values]:
-            raise ManifestError(f"the recipe of the manifest lacks {', '.join(lacking)}")
+        names = (
+            "steps",
+            "batch_size",
+            "head_lr",
+            "backbone_lr",
+            "momentum",
+            "nesterov",
+            "weight_decay",
+        )
+        if absent := [name for name in names if name not in values]:
+            raise ManifestError(f"the manifest's recipe has no {', '.join(absent)}; add it")
         return cls(**{name: values[name] for name in names})  # type: ignore[arg-type]
 
 
 @dataclass
 class Run:
-    """One run: what a method may use besides the source model and the target data.
+    """One run: everything a method needs besides the source model and the target data.
 
     Attributes:
-        device: where images are and where the model belongs.
-        recipe: steps, batch size, learning rates.
-        transforms: ``augment(images, generator)`` and ``evaluate(images)`` prepare uint8 images.
-        stream: ``stream("order" | "augmentation" | "method")`` gives that ``torch.Generator``.
-        scratch: an empty folder for the method's own files; gone after the run.
-        base: the adapted model of the base run, for methods that declare ``base``.
+        device: the device of the images and of the model.
+        recipe: number of steps, batch size and learning rates.
+        transforms: ``augment(images, generator)`` and ``evaluate(images)`` turn uint8 images
+            (N, 3, H, W) into transformed ones, float32 (N, 3, H, W).
+        stream: ``stream(name)`` returns the run's ``torch.Generator`` of that name: ``order``,
+            ``augmentation`` or ``method``. Draw your own random numbers from ``method``.
+        scratch: an empty folder for temporary files; it is deleted after the run.
+        base: the adapted model of the base method; None unless the method declares ``base``.
+        report: called with the number of finished steps and the total, to show progress.
+        history: the rows of the training log.
+        notes: the notes for readers of the leaderboard.
+        total_steps: gradient steps so far.
+        sequential_steps: those of them that could not run in parallel. A method whose models could
+            train side by side sets it to the length of the longest chain.
+
+    Example:
+        >>> import torch
+        >>> order = torch.randperm(len(target), generator=run.stream("method"))
+        >>> images = run.transforms.evaluate(target.images[order[:8]])
+        >>> images.dtype
+        torch.float32
+        >>> run.log(gamma=1.5)
+        >>> run.note("no class has a second image, so alpha is its default")
     """
 
     device: torch.device
-    recipe: Recipe
+    recipe: TrainingRecipe
     transforms: Transforms
     stream: Streams
     scratch: Path
@@ -252,13 +343,13 @@ class Run:
     sequential_steps: int = 0
 
     def log(self, **metrics: float) -> None:
-        """Append one row of numbers to the run's training log."""
+        """Append one row of numbers to the training log."""
         self.history.append({name: float(value) for name, value in metrics.items()})
 
     def note(self, text: str) -> None:
-        """Say in one line what a reader of the row must know, such as a fallback that was taken."""
+        """Add a one-line note for readers of the leaderboard, such as a fallback that was used."""
         self.notes.append(text)
 
     def progress(self, done: int, total: int) -> None:
-        """Tell the user how far the run is."""
+        """Report that ``done`` of ``total`` steps are finished."""
         self.report(done, total)

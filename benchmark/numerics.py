@@ -1,6 +1,6 @@
-"""Seeds, named random streams and the switches that make a run's bytes depend on its key alone.
+"""Seeds, named random streams and the settings that make runs reproducible to the byte.
 
-torch is imported by what needs it: the driver reads the switches and loads none.
+Importing this module loads no torch: the driver needs only the constants.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 STREAMS = ("order", "augmentation", "method")
 
-# In the environment before torch is imported. One thread per run: several runs go side by side,
-# and bytes do not depend on the number of cores. Spinning OpenMP threads would take the cores
-# from each other.
+# Environment variables to set before torch is imported. A run uses one thread: several runs execute
+# in parallel, and results do not depend on the number of cores. Threads of OpenMP that spin while
+# they wait would slow down the other runs.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -26,37 +26,41 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
 }
 
-# What configure() sets, as part of a run's key.
+# What configure() sets; part of a run's key.
 SWITCHES = {"threads": 1, "deterministic": True, "tf32": False, "flush_denormal": True}
 
 
 def configure() -> None:
-    """Switch this process to ``SWITCHES``; call it once, before anything is computed."""
+    """Apply ``SWITCHES`` to this process; call it once, before any computation."""
     import torch
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    # Off: it fills every new tensor, a tenth of the time of a step, to guard operations that read
-    # what was never written; none here does.
+    # Off: filling every new tensor takes a tenth of a step's time and only helps operations that
+    # read uninitialized memory; there are none here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    # Below 1e-38 a CPU multiplies a hundred times slower; late in training many gradients are.
+    # CPUs multiply denormals (below 1e-38) a hundred times slower, and late in training many
+    # gradients are that small.
     torch.set_flush_denormal(True)
 
 
 def derive(seed: int, stream: str) -> int:
-    """The seed of a stream: 63 bits of SHA-256 over the run's seed and the stream's name."""
+    """Return the seed of a stream: 63 bits of a SHA-256 of the run's seed and the stream's name."""
     digest = hashlib.sha256(f"htbench stream {seed} {stream}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 class Streams:
-    """The named random streams of one run; each is created once and drawn from in turn.
+    """The named random streams of one run; each is created on first use.
 
-    Streams live on the CPU whatever the device: the same seed draws the same numbers everywhere.
+    All streams are on the CPU, so that a seed gives the same numbers on every device.
+
+    Args:
+        seed: the run's seed.
     """
 
     def __init__(self, seed: int) -> None:
@@ -64,13 +68,13 @@ class Streams:
         self._streams: dict[str, torch.Generator] = {}
 
     def __call__(self, name: str) -> torch.Generator:
-        """The stream of that name.
+        """Return the stream of that name, one of ``STREAMS``.
 
         Raises:
-            KeyError: there is no such stream; a misspelt name would else be a new, valid stream.
+            KeyError: unknown name.
         """
         if name not in STREAMS:
-            raise KeyError(f"no random stream {name!r}; a run has {', '.join(STREAMS)}")
+            raise KeyError(f"unknown random stream {name!r}; use one of {', '.join(STREAMS)}")
         import torch
 
         if name not in self._streams:
@@ -79,14 +83,14 @@ class Streams:
 
 
 def seed_globals(seed: int) -> None:
-    """Seed torch's own generators (dropout, a method's bare ``torch.rand``) from a stream."""
+    """Seed torch's global generators, which dropout and plain ``torch.rand`` calls use."""
     import torch
 
     torch.manual_seed(derive(seed, "global"))
 
 
 def driver_facts(device: torch.device) -> dict[str, str]:
-    """Device name and, on CUDA, driver-side versions, for the record."""
+    """Return the name of the device and details that affect results, for the run record."""
     import torch
 
     if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Schemas of what a run leaves behind: ``run.json`` and ``predictions.parquet``. No torch."""
+"""The output files of a run: ``run.json`` and ``predictions.parquet``. Loads no torch."""
 
 from __future__ import annotations
 
@@ -18,42 +18,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 1
-PROTOCOL = "1.0"  # the version of the rules of measurement; part of every run's key
+PROTOCOL = "1.0"  # version of the measurement protocol; part of every run's key
 MAX_RECORD_BYTES = 16 << 20
-MAX_PREDICTIONS = 500_000_000  # logits in one file: far above 52,041 x 345
+MAX_PREDICTIONS = 500_000_000  # logits per file; the largest data set has 52,041 x 345
 RECORD_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.parquet"
 WEIGHTS_FILE = "weights.safetensors"
 
 Status = Literal["ok", "failed", "not-applicable"]
-NOT_APPLICABLE: Final = "not-applicable"  # a status, and the kind of error that leads to it
-DEVICE_MEMORY = "device_peak_memory"  # of a run's cost, on CUDA: the child's own word
+NOT_APPLICABLE: Final = "not-applicable"  # a status, and the kind of error that causes it
+DEVICE_MEMORY = "device_peak_memory"  # a cost, on CUDA only; self-reported by the child
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The whole record of one run.
+    """The record of one run.
 
     Attributes:
-        key: SHA-256 over ``made_from``; the name of the run's folder.
+        key: SHA-256, in hex, of ``made_from``; the name of the run's folder.
         made_from: everything that the bytes of the predictions depend on.
-        manifest: ``name@version``; ``task``, ``method``, ``label`` (the method with the settings
-            that are not its defaults), ``config`` (all settings), ``track``, ``seed``.
-        status: ``ok``, ``failed`` or ``not-applicable``; in the last two ``error`` has ``kind``,
-            ``message`` and ``traceback``. Not applicable is no failure: the method cannot work on
-            the network or the task, and the message is the reason.
-        predictions_sha256, weights_sha256: of the files beside the record, where there are any.
-        cost: measured: ``adapt_seconds`` (in ``adapt``), ``predict_seconds``, ``wall_seconds`` (the
-            whole process) and ``peak_memory`` (resident bytes of the process, about 0.4 GiB of them
-            Python and torch; on CUDA also ``device_peak_memory``); counted: ``total_steps`` and
-            ``sequential_steps`` of gradient. Not in it: the base run, which has a record of its
-            own; and what is made once for all methods: image stores, source models, and the source
-            model's features that ``linear-probe`` and others are given.
+        manifest: ``name@version``.
+        task: id of the task.
+        method: name of the method.
+        label: the method's name, with the settings that differ from their defaults.
+        config: all settings of the method.
+        track: ``standard`` or ``oracle``.
+        seed: the run's seed.
+        status: ``ok``, ``failed`` or ``not-applicable``. The last is not a failure: the method
+            cannot work on the network or the task, and the error's message is the reason.
+        error: ``kind``, ``message`` and ``traceback``; None if the status is ``ok``.
+        predictions_sha256, weights_sha256: of the files next to the record; None without a file.
+        cost: measured: ``adapt_seconds``, ``predict_seconds``, ``wall_seconds`` (the whole process)
+            and ``peak_memory`` (resident bytes of the process, of which Python and torch take about
+            0.4 GiB); on CUDA also ``device_peak_memory`` in bytes. Counted: ``total_steps`` and
+            ``sequential_steps``, of gradient steps. The base run is not included: it has its own
+            record. Neither is work that all methods share: image stores, source models and the
+            source model's features.
         environment: versions and device.
-        isolation: what kept the method from the labels, as a list of facts.
-        log: rows of the training curve.
-        notes: what the method said that a reader of the row must know.
+        isolation: the isolation measures that were active.
+        log: the rows of the training log.
+        notes: the method's notes for readers of the leaderboard.
+        format: version of this schema.
     """
 
     key: str
@@ -77,29 +83,28 @@ class RunRecord:
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
-        """The content of ``run.json``."""
+        """Return the content of ``run.json``."""
         return canonical_json(dataclasses.asdict(self)) + b"\n"
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """Read and check the record of a run's folder.
+        """Read and check the record in a run's folder.
 
         Raises:
-            RecordError: it is missing, too large, not of this format, or its key is not the
-                digest of what it says it was made from.
+            RecordError: the record is missing, too large, of another format or invalid, or its key
+                is not the digest of ``made_from``.
         """
         path = folder / RECORD_FILE
         data = read_json(path, MAX_RECORD_BYTES, RecordError)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise RecordError(f"{path} is not a run record of format {FORMAT}")
-        data.setdefault("notes", [])  # records written before there were any
+        data.setdefault("notes", [])  # missing in records of older versions
         names = {f.name for f in dataclasses.fields(cls)}
-        if set(data) != names:
-            odd = sorted(set(data) ^ names)
-            raise RecordError(f"{path} has the wrong fields: {', '.join(odd)}")
-        for name, fits in _FITS.items():
-            if not fits(data[name]):
-                raise RecordError(f"{path}: {name} is {str(data[name])[:100]!r}")
+        if differences := sorted(set(data) ^ names):
+            raise RecordError(f"{path}: unexpected or missing fields: {', '.join(differences)}")
+        for name, is_valid in _IS_VALID.items():
+            if not is_valid(data[name]):
+                raise RecordError(f"{path}: {name} is {str(data[name])[:100]!r}, which is invalid")
         if digest_json(data["made_from"]) != data["key"]:
             raise RecordError(f"{path}: key is not the digest of made_from; the file was changed")
         return cls(**data)
@@ -109,7 +114,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_texts(value: object) -> bool:
+def _is_text_list(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
@@ -117,7 +122,7 @@ def _is_digest(value: object) -> bool:
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
-def _is_numbers(value: object) -> bool:
+def _is_number_map(value: object) -> bool:
     return isinstance(value, dict) and all(type(v) is float or _is_whole(v) for v in value.values())
 
 
@@ -128,12 +133,12 @@ def _is_whole(value: object) -> bool:
 def _is_cost(value: object) -> bool:
     return (
         isinstance(value, dict)
-        and _is_numbers(value)
+        and _is_number_map(value)
         and all(_is_whole(v) for name, v in value.items() if name.endswith("_steps"))
     )
 
 
-_FITS: Mapping[str, Callable[[Any], bool]] = {
+_IS_VALID: Mapping[str, Callable[[Any], bool]] = {
     "key": _is_digest,
     "made_from": lambda v: isinstance(v, dict),
     **dict.fromkeys(("manifest", "task", "method", "label", "track"), _is_text),
@@ -145,41 +150,53 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     "weights_sha256": lambda v: v is None or _is_digest(v),
     "cost": _is_cost,
     "environment": lambda v: isinstance(v, dict),
-    "isolation": _is_texts,
-    "notes": _is_texts,
-    "log": lambda v: isinstance(v, list) and all(map(_is_numbers, v)),
+    "isolation": _is_text_list,
+    "notes": _is_text_list,
+    "log": lambda v: isinstance(v, list) and all(map(_is_number_map, v)),
 }
 
 
 def write_predictions(path: Path, ids: Sequence[str], logits: NDArray[np.float32]) -> None:
-    """Write sample ids and logits (N, C) float32 as Parquet; equal input gives equal bytes."""
+    """Write predictions as Parquet; equal input gives equal bytes.
+
+    Args:
+        path: the file.
+        ids: N sample ids.
+        logits: float32 (N, C).
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     values = pa.array(np.ascontiguousarray(logits, dtype=np.float32).reshape(-1))
     column = pa.FixedSizeListArray.from_arrays(values, logits.shape[1])
     table = pa.table({"sample_id": pa.array(ids, pa.string()), "logits": column})
-    # Random mantissas do not compress: plain encoding is faster and no larger.
+    # Logits hardly compress: plain encoding is faster and no larger.
     pq.write_table(table, path, compression="none", use_dictionary=False)
 
 
 def read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """Read sample ids (N) and logits (N, C) float32.
+    """Read predictions.
+
+    Returns:
+        The N sample ids, and logits, float32 (N, C).
 
     Raises:
-        RecordError: not a Parquet file of that schema, or absurdly large.
+        RecordError: the file is missing, too large or not a Parquet file of this schema.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
-        kind = _logits_type(file.schema_arrow, path)
+        logits_type = _logits_type(file.schema_arrow, path)
         rows = file.metadata.num_rows
-        if rows * kind.list_size > MAX_PREDICTIONS:
-            raise RecordError(f"{path} claims {rows} x {kind.list_size} logits; that is too many")
+        if rows * logits_type.list_size > MAX_PREDICTIONS:
+            raise RecordError(
+                f"{path} declares {rows} x {logits_type.list_size} logits; the limit is "
+                f"{MAX_PREDICTIONS}"
+            )
         table = file.read(columns=["sample_id", "logits"])
-        table.validate(full=True)  # that ids are UTF-8 is not checked before
+        table.validate(full=True)  # reading does not check that ids are UTF-8
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist") from None
     except (pa.ArrowException, OSError) as error:
@@ -188,19 +205,20 @@ def read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     chunks = [chunk.flatten() for chunk in logits.chunks]
     if ids.null_count or logits.null_count or any(chunk.null_count for chunk in chunks):
         raise RecordError(f"{path} has empty values")
-    values = np.empty((rows, kind.list_size), np.float32)
+    values = np.empty((rows, logits_type.list_size), np.float32)
     np.concatenate([chunk.to_numpy() for chunk in chunks] or [[]], out=values.reshape(-1))
     return tuple(ids.to_pylist()), values
 
 
 def _logits_type(schema: Any, path: Path) -> Any:
+    """Check the schema of a predictions file and return the type of its logits."""
     import pyarrow as pa
 
     if any(schema.names.count(name) != 1 for name in ("sample_id", "logits")):
         raise RecordError(f"{path} must have one column sample_id and one column logits")
-    kind = schema.field("logits").type
-    if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):
-        raise RecordError(f"{path}: logits is {kind}, not a fixed-size list of float32")
+    logits_type = schema.field("logits").type
+    if not (pa.types.is_fixed_size_list(logits_type) and logits_type.value_type == pa.float32()):
+        raise RecordError(f"{path}: logits is {logits_type}, not a fixed-size list of float32")
     if not pa.types.is_string(schema.field("sample_id").type):
         raise RecordError(f"{path}: sample_id is {schema.field('sample_id').type}, not string")
-    return kind
+    return logits_type

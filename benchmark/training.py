@@ -1,4 +1,4 @@
-"""The one training loop that every gradient method uses, and prediction in evaluation mode."""
+"""The training loop that all gradient methods share, and prediction in evaluation mode."""
 
 from __future__ import annotations
 
@@ -18,20 +18,32 @@ from benchmark.images.raw import Images
 from benchmark.method import Run, TargetData
 from benchmark.models import Classifier
 
-PREDICT_BATCH = 256  # images at once, of up to PREDICT_PIXELS in all
-PREDICT_PIXELS = 4 << 20  # a network's activations at 224 x 224 pixels are large
-LOG_ROWS = 50  # rows of the training curve, whatever the number of steps
+PREDICT_BATCH = 256  # the most images per batch
+PREDICT_PIXELS = 4 << 20  # the most pixels per batch: activations at 224 x 224 are large
+LOG_ROWS = 50  # approximate number of rows in the training log, for any number of steps
 
 
 @dataclass
 class Batch:
-    """What a loss sees at one step.
+    """The input of a loss at one step.
+
+    ``features`` and ``logits`` are computed on first use and then cached, so that several loss
+    terms share one forward pass.
 
     Attributes:
-        model: the model in training.
+        model: the model that is trained.
         images: float32 (B, 3, H, W), augmented and normalised.
         labels: int64 (B,).
-        features: (B, d), ``logits``: (B, C), both of the model, with gradients.
+
+    Example:
+        >>> import torch.nn.functional as F
+        >>> from htbench import Batch
+        >>> def smoothed(batch: Batch) -> torch.Tensor:
+        ...     return F.cross_entropy(batch.logits, batch.labels, label_smoothing=0.1)
+        >>> images = run.transforms.evaluate(target.images[:4])
+        >>> loss = smoothed(Batch(source.copy(), images, target.labels[:4]))
+        >>> loss.requires_grad
+        True
     """
 
     model: Classifier
@@ -40,26 +52,35 @@ class Batch:
 
     @cached_property
     def features(self) -> Tensor:
-        """Features (B, d), computed once."""
+        """Features (B, d) of the model, with gradients."""
         return self.model.features(self.images)
 
     @cached_property
     def logits(self) -> Tensor:
-        """Logits (B, C), computed once."""
-        out: Tensor = self.model.head(self.features)
-        return out
+        """Logits (B, C) of the model, with gradients."""
+        logits: Tensor = self.model.head(self.features)
+        return logits
 
 
 Loss = Callable[[Batch], Tensor]
 
 
 def cross_entropy(batch: Batch) -> Tensor:
-    """Mean cross-entropy over all C columns."""
+    """Return the mean cross-entropy over all C columns, a scalar."""
     return F.cross_entropy(batch.logits, batch.labels)
 
 
 def cosine(step: int, steps: int) -> float:
-    """Cosine from 1 at step 0 towards 0 at ``steps`` (Loshchilov and Hutter, 2017, no restart)."""
+    """Return the learning-rate factor of a cosine schedule: 1 at step 0, 0 at ``steps``.
+
+    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017 (arXiv
+    1608.03983), equation 5, without restarts.
+
+    Example:
+        >>> from htbench import cosine
+        >>> [round(cosine(step, 4), 3) for step in range(5)]
+        [1.0, 0.854, 0.5, 0.146, 0.0]
+    """
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
@@ -77,29 +98,39 @@ def fit(
     after_step: Callable[[int], None] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Classifier:
-    """Train a model in place by SGD with Nesterov momentum, as the recipe says.
+    """Train a model in place by SGD, with the settings of the recipe.
 
     Args:
-        model: the model; it is changed and returned in evaluation mode.
+        model: the model to train.
         target: images and labels to train on.
-        run: recipe, random streams, progress.
-        train: the part whose parameters train, such as ``model.backbone``; default the whole.
-            Every other part is truly frozen: no gradient, evaluation mode, so that its BatchNorm
-            statistics stand still too.
-        loss: the main loss of a batch.
-        penalties: further terms, added to it.
-        batch_norm: ``update`` normalises the trained part by batch statistics and moves its
-            running ones; ``frozen`` uses the running ones and leaves them alone.
-        steps: gradient steps; default the recipe's.
-        rate: factor on the learning rates at a step; default a cosine over ``steps``.
-        after_step: called after every step with the number of steps done.
-        checkpoints: keeps them, and brings back the last; for trainings that take hours.
+        run: recipe, random streams and progress.
+        train: the part to train, such as ``model.backbone``; default: the whole model. All other
+            parts are frozen: they get no gradients and stay in evaluation mode, so their BatchNorm
+            statistics do not change either.
+        loss: maps a batch to the main loss, a scalar tensor.
+        penalties: further terms of the same kind, added to the loss.
+        batch_norm: ``update`` normalises the trained part by batch statistics and updates the
+            running statistics; ``frozen`` normalises by the running statistics and does not change
+            them.
+        steps: number of gradient steps; default: the recipe's.
+        rate: maps a step (from 0) to a factor on the learning rates; default: a cosine over
+            ``steps``.
+        after_step: called after every step with the number of finished steps.
+        checkpoints: saves checkpoints and restores the latest, for training that takes hours.
 
     Returns:
-        ``model``.
+        ``model``, in evaluation mode.
 
     Raises:
         FloatingPointError: the loss is not finite.
+
+    Example:
+        >>> from htbench import Batch, fit
+        >>> def small_features(batch: Batch) -> torch.Tensor:
+        ...     return 0.01 * batch.features.square().mean()
+        >>> model = fit(source.copy(), target, run, penalties=[small_features])
+        >>> model.training
+        False
     """
     part = model if train is None else train
     steps = run.recipe.steps if steps is None else steps
@@ -111,35 +142,41 @@ def fit(
         batch = Batch(model, images, target.labels[index])
         return sum((penalty(batch) for penalty in penalties), loss(batch))
 
-    _descend(step_loss, optimizer, len(target), run, steps, rate, after_step, checkpoints)
+    _train(step_loss, optimizer, len(target), run, steps, rate, after_step, checkpoints)
     return model.eval()
 
 
 def fit_head(model: Classifier, target: TargetData, run: Run) -> Classifier:
-    """Train a model's head in place on ``target.features``, as the recipe says, by cross-entropy.
+    """Train a model's head in place on ``target.features``, by cross-entropy.
 
-    The backbone is not called, so it is truly frozen, and there is no augmentation.
+    The backbone is not called: it does not change, and images are not augmented.
 
     Returns:
         ``model``, in evaluation mode.
 
     Raises:
-        ValueError: the method did not declare ``uses_features``.
+        ValueError: the method does not declare ``uses_features``.
         FloatingPointError: the loss is not finite.
+
+    Example:
+        >>> from htbench import fit_head
+        >>> model = fit_head(source.copy(), target, run)  # needs ``uses_features = True``
+        >>> torch.equal(model.head.weight, source.head.weight)
+        False
     """
     features = target.features
     if features is None:
-        raise ValueError("there are no features; declare `uses_features = True` on the method")
+        raise ValueError("target.features is None; declare `uses_features = True` on the method")
     optimizer = _sgd(model, model.head, run)
 
     def step_loss(index: Tensor) -> Tensor:
         return F.cross_entropy(model.head(features[index]), target.labels[index])
 
-    _descend(step_loss, optimizer, len(target), run, run.recipe.steps, None, None)
+    _train(step_loss, optimizer, len(target), run, run.recipe.steps, None, None)
     return model.eval()
 
 
-def _descend(
+def _train(
     step_loss: Callable[[Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
     count: int,
@@ -149,27 +186,27 @@ def _descend(
     after_step: Callable[[int], None] | None,
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Gradient steps on the loss of index batches, with logging, progress and step counts."""
+    """Take gradient steps on ``step_loss(indices)``; log, report progress and count the steps."""
     rate = rate or (lambda step: cosine(step, steps))
     base_rates = [group["lr"] for group in optimizer.param_groups]
-    # A method may call this many times (local models): its whole run is what is told and logged.
+    # A method may call this many times (local models), so progress is that of the whole run.
     total = max(run.recipe.steps, run.total_steps + steps)
-    every = max(1, total // LOG_ROWS)
+    log_every = max(1, total // LOG_ROWS)
     batches = index_batches(count, run.recipe.batch_size, run.stream("order"))
-    begin = checkpoints.restore(optimizer) if checkpoints is not None else 0
-    for _ in range(begin):
-        next(batches)  # those that the steps before it had
-    for step in range(begin, steps):
+    first_step = checkpoints.restore(optimizer) if checkpoints is not None else 0
+    for _ in range(first_step):
+        next(batches)  # skip the batches of the steps before the checkpoint
+    for step in range(first_step, steps):
         factor = rate(step)
         for group, base in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = base * factor
-        value = step_loss(next(batches).to(run.device))
+        loss = step_loss(next(batches).to(run.device))
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        done = run.total_steps + step + 1
-        if (done - 1) % every == 0 or (step == steps - 1 and steps >= every):
-            _note(run, value, done, total)
+        run_step = run.total_steps + step + 1
+        if (run_step - 1) % log_every == 0 or (step == steps - 1 and steps >= log_every):
+            _log_loss(run, loss, run_step, total)
         if after_step is not None:
             after_step(step + 1)
         if checkpoints is not None:
@@ -180,26 +217,48 @@ def _descend(
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor | Images, run: Run) -> Tensor:
-    """Logits (N, C) float32 of uint8 images (N, 3, H, W), in evaluation mode, transform applied.
+    """Return the outputs of a model for all images, under the evaluation transform.
 
-    Every image counts: the last batch may be smaller.
+    Args:
+        model: maps transformed images, float32 (N, 3, H, W), to logits (N, C) or to other rows; it
+            is put into evaluation mode.
+        images: uint8 (N, 3, H, W).
+        run: transforms and device.
+
+    Returns:
+        float32 (N, C), on the run's device.
+
+    Example:
+        >>> from htbench import predict
+        >>> logits = predict(source.copy(), target.images, run)
+        >>> tuple(logits.shape) == (len(target), len(target.classes))
+        True
     """
     model.eval()
     size = max(1, min(PREDICT_BATCH, PREDICT_PIXELS // images.shape[-1] ** 2))
-    parts = [
+    batches = [
         model(run.transforms.evaluate(images[start : start + size].to(run.device)))
         for start in range(0, len(images), size)
     ]
-    return torch.cat(parts).to(torch.float32)
+    return torch.cat(batches).to(torch.float32)
 
 
 def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Endless batches of indices: a fresh permutation each epoch, its last partial batch dropped.
+    """Yield batches of indices, int64 (B,), without end.
 
-    With fewer samples than a batch holds, every batch is all of them.
+    Every epoch is a new permutation whose last partial batch is dropped. If there are fewer
+    samples than ``size``, every batch holds all of them.
+
+    Args:
+        count: number of samples.
+        size: samples per batch.
+        generator: a generator on the CPU.
+
+    Raises:
+        ValueError: there are no samples.
     """
     if count == 0:
-        raise ValueError("there is no image to train on")
+        raise ValueError("there are no images to train on")
     size = min(size, count)
     while True:
         order = torch.randperm(count, generator=generator)
@@ -208,11 +267,11 @@ def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator
 
 
 def _sgd(model: Classifier, part: nn.Module, run: Run) -> torch.optim.SGD:
-    """SGD over the parameters of ``part``, the head's at the head's rate."""
+    """Return an optimizer of ``part`` only; other parameters require no gradients."""
     recipe = run.recipe
-    chosen = {id(p) for p in part.parameters()}
+    trained_ids = {id(parameter) for parameter in part.parameters()}
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in chosen)
+        parameter.requires_grad_(id(parameter) in trained_ids)
     groups = [
         {"params": list(_trainable(model.backbone.parameters())), "lr": recipe.backbone_lr},
         {"params": list(_trainable(model.head.parameters())), "lr": recipe.head_lr},
@@ -238,9 +297,11 @@ def _set_modes(model: nn.Module, part: nn.Module, batch_norm: str) -> None:
                 module.eval()
 
 
-def _note(run: Run, value: Tensor, done: int, total: int) -> None:
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise FloatingPointError(f"the loss is {number} at step {done} of {total}")
-    run.log(step=done, loss=number)
-    run.progress(done, total)
+def _log_loss(run: Run, loss: Tensor, step: int, total: int) -> None:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"the loss is {value} at step {step} of {total}; a lower learning rate may help"
+        )
+    run.log(step=step, loss=value)
+    run.progress(step, total)

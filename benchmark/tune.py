@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.errors import UsageError
 from benchmark.manifest import Manifest, Task
-from benchmark.method import held_out
+from benchmark.method import held_out_count
 
 REPEATS = 3
 HELD_OUT_SHARE = 0.2  # of the images of a pseudo-seen class
@@ -56,7 +56,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
             of_class[name].append(image_id)
     tests: set[str] = set()
     for name, ids in of_class.items():
-        count = len(ids) if name in missing else held_out(len(ids), HELD_OUT_SHARE)
+        count = len(ids) if name in missing else held_out_count(len(ids), HELD_OUT_SHARE)
         tests.update(_shuffled(ids, f"{task.id} {repeat} image")[:count])
     chosen = {image_id for ids in of_class.values() for image_id in ids}
     return Manifest(

@@ -33,7 +33,7 @@ from benchmark.images.augment import Transforms
 from benchmark.images.raw import join, open_images
 from benchmark.images.store import Need, open_store, store_kind
 from benchmark.manifest import Manifest, load_manifest
-from benchmark.method import Recipe
+from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
 
@@ -105,7 +105,7 @@ def main() -> None:
     torch.set_num_threads(1)
     manifest = load_manifest("icons@1.0")
     target = seen_data(manifest)
-    recipe = replace(Recipe.of(manifest.document["recipe"]), steps=args.steps)
+    recipe = replace(TrainingRecipe.from_table(manifest.document["recipe"]), steps=args.steps)
     transforms = Transforms(manifest.document["transforms"])
     source = SourceModel(build(manifest.document["model"], len(manifest.classes)), "0" * 64)
     methods: dict[str, Method] = {"finetune": Finetune()}

@@ -36,7 +36,7 @@ from benchmark.errors import NotApplicable
 from benchmark.files import digest_file
 from benchmark.images.augment import Transforms
 from benchmark.images.raw import Images, join, open_images
-from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
+from benchmark.method import Method, Run, SourceModel, TargetData, TrainingRecipe
 from benchmark.models import Classifier, all_finite, build, load_backbone, weights_of
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE
 from benchmark.registry import installed_folders
@@ -436,7 +436,7 @@ def _start(job: _Job) -> Run:
     numerics.configure()
     return Run(
         device=torch.device(job.settings["device"]),
-        recipe=Recipe.of(job.settings["recipe"]),
+        recipe=TrainingRecipe.from_table(job.settings["recipe"]),
         transforms=Transforms(job.settings["transforms"]),
         stream=numerics.Streams(job.settings["seed"]),
         scratch=Path(job.settings["scratch"]),

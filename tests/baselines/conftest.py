@@ -1,4 +1,4 @@
-"""A small source model and target data, and the training loop written out by hand."""
+"""A small source model, target data, and a simple training loop as a reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import baselines
 from baselines.finetune import Finetune
 from benchmark import Classifier, Method, Run, SourceModel, TargetData, predict
 from benchmark.images.augment import Transforms
-from benchmark.method import Recipe
+from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
 
@@ -32,7 +32,7 @@ TRANSFORMS = {
         {"op": "horizontal-flip", "p": 0.5},
     ],
 }
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=12,
     batch_size=8,
     head_lr=0.1,
@@ -44,7 +44,7 @@ RECIPE = Recipe(
 
 
 def every_method() -> Iterator[type[Method]]:
-    """The methods that a module of the package defines (not those that it imports)."""
+    """Yield the methods that the modules of the package define, without those that they import."""
     for info in pkgutil.iter_modules(baselines.__path__, "baselines."):
         for item in vars(importlib.import_module(info.name)).values():
             if isinstance(item, type) and issubclass(item, Method) and item.__module__ == info.name:
@@ -59,7 +59,7 @@ NaiveFit = Callable[..., None]
 
 @pytest.fixture
 def source() -> SourceModel:
-    """The icons' network, four channels wide; its BatchNorm layers are not at their defaults."""
+    """The icons' network, four channels wide, with BatchNorm layers that are not the identity."""
     torch.manual_seed(0)
     model = build({"name": "convnet", "width": 4}, len(CLASSES))
     for module in model.modules():
@@ -72,17 +72,17 @@ def source() -> SourceModel:
 
 
 def images_of(classes: tuple[int, ...], each: int) -> tuple[Tensor, Tensor]:
-    """``each`` noisy images of every class, in the order of the classes as in a run."""
-    random = torch.Generator().manual_seed(sum(classes))
+    """Return ``each`` noisy images of every class and their labels, class by class as in a run."""
+    generator = torch.Generator().manual_seed(sum(classes))
     labels = torch.tensor(classes).repeat_interleave(each)
-    colour = torch.rand(len(CLASSES), 3, 1, 1, generator=random)[labels]
-    noise = torch.rand(len(labels), 3, 16, 16, generator=random)
+    colour = torch.rand(len(CLASSES), 3, 1, 1, generator=generator)[labels]
+    noise = torch.rand(len(labels), 3, 16, 16, generator=generator)
     return ((colour + noise) * 127).to(torch.uint8), labels
 
 
 @pytest.fixture
 def target() -> TargetData:
-    """44 images of four seen classes; with batches of 8 the last of an epoch is partial."""
+    """44 images of four seen classes; in batches of 8, an epoch ends with a partial batch."""
     images, labels = images_of(SEEN, 11)
     seen = torch.zeros(len(CLASSES), dtype=torch.bool)
     seen[list(SEEN)] = True
@@ -91,7 +91,7 @@ def target() -> TargetData:
 
 @pytest.fixture
 def whole_target(source: SourceModel, target: TargetData, new_run: NewRun) -> TargetData:
-    """The same with everything that a method can ask for: features, missing classes' data."""
+    """The same with everything that a method can use: features and data of missing classes."""
     images, labels = images_of(MISSING, 7)
     with torch.no_grad():
         features = source.features(new_run().transforms.evaluate(target.images))
@@ -101,9 +101,9 @@ def whole_target(source: SourceModel, target: TargetData, new_run: NewRun) -> Ta
 
 @pytest.fixture
 def new_run(tmp_path: Path) -> NewRun:
-    """Makes a run from its beginning: ``new_run(seed=1, base=model, steps=4)``."""
+    """Creates runs, such as ``new_run(seed=1, base=model, steps=4)``."""
 
-    def make(seed: int = 0, base: Classifier | None = None, **recipe: Any) -> Run:
+    def create(seed: int = 0, base: Classifier | None = None, **recipe: Any) -> Run:
         return Run(
             device=torch.device("cpu"),
             recipe=replace(RECIPE, **recipe),
@@ -113,12 +113,12 @@ def new_run(tmp_path: Path) -> NewRun:
             base=base,
         )
 
-    return make
+    return create
 
 
 @pytest.fixture
 def tuned(source: SourceModel, target: TargetData, new_run: NewRun) -> nn.Module:
-    """The fine-tuned model, as a base run hands it on."""
+    """The fine-tuned model, as a base run provides it."""
     return Finetune().adapt(source, target, new_run())
 
 
@@ -126,7 +126,7 @@ def tuned(source: SourceModel, target: TargetData, new_run: NewRun) -> nn.Module
 def logits_of(
     source: SourceModel, whole_target: TargetData, new_run: NewRun
 ) -> Callable[..., tuple[Tensor, Run, nn.Module]]:
-    """Adapts with a seed and gives the logits of some images, the run and the model."""
+    """Adapts with a seed; returns the logits of the missing images, the run and the model."""
 
     def adapt(method: type[Method], seed: int = 0) -> tuple[Tensor, Run, nn.Module]:
         target = whole_target
@@ -147,11 +147,11 @@ def logits_of(
 
 @pytest.fixture
 def naive_fit() -> NaiveFit:
-    """SGD with Nesterov momentum and weight decay, formula by formula; no torch.optim, no fit.
+    """SGD with Nesterov momentum and weight decay, without ``torch.optim`` and ``fit``.
 
-    ``factors`` scale the rates, one a step. Parameters with ``trains(name)`` train; modules with
-    ``moves(module)`` are in training mode. ``extra(images, features, logits)`` is added to the
-    loss.
+    ``factors`` holds a factor on the learning rates for every step. Parameters with
+    ``trains(name)`` are trained; modules with ``in_training(module)`` are in training mode.
+    ``extra(images, features, logits)`` is added to the loss.
     """
 
     def fit(
@@ -161,11 +161,11 @@ def naive_fit() -> NaiveFit:
         factors: list[float],
         *,
         trains: Callable[[str], bool] = lambda name: True,
-        moves: Callable[[nn.Module], bool] = lambda module: True,
+        in_training: Callable[[nn.Module], bool] = lambda module: True,
         extra: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         for module in model.modules():
-            module.training = moves(module)
+            module.training = in_training(module)
         weights = {name: p for name, p in model.named_parameters() if trains(name)}
         velocity: dict[str, Tensor] = {}
         batches = naive_batches(len(target), run)
@@ -174,14 +174,14 @@ def naive_fit() -> NaiveFit:
             images = run.transforms.augment(target.images[rows], run.stream("augmentation"))
             features = model.features(images)
             logits = model.head(features)
-            right = logits[range(len(rows)), target.labels[rows]]
-            loss = (logits.exp().sum(dim=1).log() - right).sum() / len(rows)
+            at_label = logits[range(len(rows)), target.labels[rows]]
+            loss = (logits.exp().sum(dim=1).log() - at_label).sum() / len(rows)
             if extra is not None:
                 loss = loss + extra(images, features, logits)
-            slopes = torch.autograd.grad(loss, list(weights.values()))
+            gradients = torch.autograd.grad(loss, list(weights.values()))
             with torch.no_grad():
-                for (name, weight), slope in zip(weights.items(), slopes, strict=True):
-                    g = slope + run.recipe.weight_decay * weight
+                for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                    g = gradient + run.recipe.weight_decay * weight
                     v = g + run.recipe.momentum * velocity.get(name, 0)
                     velocity[name] = v
                     rates = run.recipe.head_lr, run.recipe.backbone_lr
@@ -204,7 +204,7 @@ def naive_batches(count: int, run: Run) -> Iterator[list[int]]:
 
 @pytest.fixture
 def same() -> Callable[[nn.Module, nn.Module], None]:
-    """Asserts that two models hold the same values but for rounding."""
+    """Asserts that two models have the same values, except for rounding."""
 
     def check(one: nn.Module, other: nn.Module) -> None:
         torch.testing.assert_close(
@@ -215,8 +215,8 @@ def same() -> Callable[[nn.Module, nn.Module], None]:
 
 
 @pytest.fixture
-def moved() -> Callable[[nn.Module, nn.Module], set[str]]:
-    """Names of the values of a state that differ between two models, by even one bit."""
+def changed() -> Callable[[nn.Module, nn.Module], set[str]]:
+    """Returns the names of the values that differ between two models by at least one bit."""
 
     def names(one: nn.Module, other: nn.Module) -> set[str]:
         before: Mapping[str, Tensor] = one.state_dict()

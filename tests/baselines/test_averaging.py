@@ -1,4 +1,4 @@
-"""Means of weights against numpy and torch's own averaged model."""
+"""Means of weights against numpy and torch's averaged model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from baselines.averaging import Mean, move
+from baselines.averaging import Mean, interpolate_
 
 
 @pytest.fixture
 def states():
-    """Seven states of a small network, with a counter and a part on which all agree."""
+    """Seven states of a small network, with a counter and a part that is equal in all of them."""
     random = torch.Generator().manual_seed(0)
     return [
         {
@@ -40,7 +40,7 @@ def test_it_is_the_weighted_mean(states):
     assert mean.state["counter"] == 6
 
 
-def test_it_is_torch_s_averaged_model():
+def test_it_equals_the_averaged_model_of_torch():
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -53,7 +53,7 @@ def test_it_is_torch_s_averaged_model():
     torch.testing.assert_close(ours.state, dict(theirs.module.state_dict()))
 
 
-def test_the_states_themselves_are_left_alone(states):
+def test_the_states_do_not_change(states):
     before = [{k: v.clone() for k, v in state.items()} for state in states]
     mean = Mean()
     for state in states:
@@ -63,11 +63,11 @@ def test_the_states_themselves_are_left_alone(states):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_move_is_exact_at_both_ends(states, share):
-    here, there = states[0], states[1]
-    start = {k: v.clone() for k, v in here.items()}
-    move(here, there, share)
-    expected = start["weight"].double() * (1 - share) + there["weight"].double() * share
-    torch.testing.assert_close(here["weight"], expected.float())
+def test_interpolation_is_exact_at_both_ends(states, share):
+    state, other = states[0], states[1]
+    start = {k: v.clone() for k, v in state.items()}
+    interpolate_(state, other, share)
+    expected = start["weight"].double() * (1 - share) + other["weight"].double() * share
+    torch.testing.assert_close(state["weight"], expected.float())
     if share in (0.0, 1.0):
-        assert torch.equal(here["weight"], (start, there)[int(share)]["weight"])
+        assert torch.equal(state["weight"], (start, other)[int(share)]["weight"])

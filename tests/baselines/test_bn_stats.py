@@ -1,4 +1,4 @@
-"""BatchNorm statistics against numpy's, over the activations that a layer really sees."""
+"""BatchNorm statistics against numpy's, computed on the actual inputs of the layers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def layers_of(model):
 
 
 def activations(model, images):
-    """What every BatchNorm layer sees in evaluation mode, as arrays (N, channels, H, W)."""
-    seen = []
+    """Return the inputs of the BatchNorm layers in evaluation mode, (N, channels, H, W) each."""
+    inputs = []
     hooks = [
-        layer.register_forward_pre_hook(lambda _, x: seen.append(x[0].double().numpy().copy()))
+        layer.register_forward_pre_hook(lambda _, x: inputs.append(x[0].double().numpy().copy()))
         for layer in layers_of(model)
     ]
     with torch.no_grad():
         model(images)
     for hook in hooks:
         hook.remove()
-    return seen
+    return inputs
 
 
-def close(layer, values):
+def check_statistics(layer, values):
     np.testing.assert_allclose(
         layer.running_mean, values.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-6
     )
@@ -45,37 +45,37 @@ def test_the_first_layer_has_the_statistics_of_the_whole_population(
     run = new_run(batch_size=batch_size)
     model = BNStats().adapt(source, target, run)
     values = activations(model, run.transforms.evaluate(target.images))
-    close(layers_of(model)[0], values[0])
+    check_statistics(layers_of(model)[0], values[0])
 
 
-def test_in_one_batch_every_layer_has_the_statistics_of_what_it_sees(source, target, new_run):
+def test_in_one_batch_every_layer_has_the_statistics_of_its_input(source, target, new_run):
     run = new_run(batch_size=100)
     model = BNStats().adapt(source, target, run)
     values = activations(model, run.transforms.evaluate(target.images))
     assert len(values) == 4
     for layer, value in zip(layers_of(model), values, strict=True):
-        close(layer, value)
+        check_statistics(layer, value)
 
 
-def test_small_batches_come_near_it_in_deep_layers_too(source, target, new_run):
-    whole = layers_of(BNStats().adapt(source, target, new_run(batch_size=100)))[-1]
-    parts = layers_of(BNStats().adapt(source, target, new_run(batch_size=15)))[-1]
+def test_small_batches_are_close_to_it_in_deep_layers_too(source, target, new_run):
+    one_batch = layers_of(BNStats().adapt(source, target, new_run(batch_size=100)))[-1]
+    small_batches = layers_of(BNStats().adapt(source, target, new_run(batch_size=15)))[-1]
     before = layers_of(source.copy())[-1]
     for name in ("running_mean", "running_var"):
-        wanted = getattr(whole, name)
-        gap = (getattr(parts, name) - wanted).norm()
-        assert gap < 0.3 * (getattr(before, name) - wanted).norm()
+        expected = getattr(one_batch, name)
+        distance = (getattr(small_batches, name) - expected).norm()
+        assert distance < 0.3 * (getattr(before, name) - expected).norm()
 
 
-def test_a_batch_holds_a_mixture_of_classes(source, target, new_run):
-    """Images come ordered by class, and a batch of one class would be normalised by that class."""
+def test_batches_mix_classes(source, target, new_run):
+    """Images come ordered by class, but a batch of one class has the statistics of that class."""
     batches = []
     run = new_run()
-    spied = run.transforms.evaluate
+    original = run.transforms.evaluate
 
     def evaluate(images):
         batches.append(images)
-        return spied(images)
+        return original(images)
 
     run.transforms.evaluate = evaluate
     BNStats().adapt(source, target, run)
@@ -85,13 +85,13 @@ def test_a_batch_holds_a_mixture_of_classes(source, target, new_run):
     assert all(len(set(target.labels[batch].tolist())) > 1 for batch in rows)
 
 
-def test_no_weight_moves_and_no_hook_stays(source, target, new_run, moved):
+def test_no_weight_changes_and_no_hook_remains(source, target, new_run, changed):
     model = BNStats().adapt(source, target, new_run())
-    assert not moved(source.copy(), model) & {name for name, _ in model.named_parameters()}
+    assert not changed(source.copy(), model) & {name for name, _ in model.named_parameters()}
     assert all(not layer._forward_pre_hooks for layer in layers_of(model))
 
 
-def test_it_wants_batch_norm(target, new_run):
+def test_it_needs_batch_norm(target, new_run):
     plain = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 6))
     with pytest.raises(NotApplicable, match="the network has no BatchNorm layer"):
         BNStats().adapt(SourceModel(plain, ""), target, new_run())

@@ -1,4 +1,4 @@
-"""The average logit gap against a double loop, and a model with gamma added."""
+"""The average logit gap against a double loop, and the calibrated model."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_the_order_of_the_classes_does_not_matter():
     assert average_logit_gap(logits[permuted], labels[permuted], seen) == pytest.approx(gap)
 
 
-def test_a_constant_on_the_missing_columns_is_undone():
+def test_a_constant_on_the_missing_columns_changes_the_gap():
     random = torch.Generator().manual_seed(2)
     seen = torch.tensor([True, True, False])
     logits, labels = torch.randn(9, 3, generator=random), torch.arange(9) % 2
-    moved = logits + 4.0 * ~seen
+    shifted = logits + 4.0 * ~seen
     gap = average_logit_gap(logits, labels, seen)
-    assert average_logit_gap(moved, labels, seen) == pytest.approx(gap - 4)
+    assert average_logit_gap(shifted, labels, seen) == pytest.approx(gap - 4)
 
 
 def test_gamma_0_changes_nothing_and_seen_columns_never_change(target, tuned, new_run):
@@ -66,6 +66,6 @@ def test_gamma_0_changes_nothing_and_seen_columns_never_change(target, tuned, ne
 
 
 @pytest.mark.parametrize("seen", [[True, False, False], [True, True, True]])
-def test_with_too_few_classes_it_does_not_apply(seen):
+def test_with_too_few_classes_it_is_not_applicable(seen):
     with pytest.raises(NotApplicable, match="needs two seen classes and a missing one"):
         average_logit_gap(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), torch.tensor(seen))

@@ -1,4 +1,4 @@
-"""The gamma of pseudo cross-validation against a sweep over all of them, one by one."""
+"""The gamma of pseudo cross-validation against an exhaustive sweep."""
 
 from __future__ import annotations
 
@@ -19,55 +19,55 @@ from benchmark import NotApplicable, predict
 
 
 def naive_gamma(logits, labels, missing, floor):
-    """Every gamma between two margins of any samples, and one beyond each end."""
+    """Try a gamma in every interval between two margins, and one beyond each end."""
     z = logits.double().numpy()
     missing, labels = missing.numpy(), labels.numpy()
     margins = np.unique(z[:, ~missing].max(axis=1) - z[:, missing].max(axis=1))
     ends = [-math.inf, *margins.tolist(), math.inf]
-    found = []
+    scores = []
     for low, high in pairwise(ends):
         gamma = low + 1 if high == math.inf else high - 1 if low == -math.inf else (low + high) / 2
-        right = (z + gamma * missing).argmax(axis=1) == labels
-        kept = right[missing[labels]].sum() >= floor
-        found.append((low, high, right.sum() if kept else -1))
-    best = max(score for _, _, score in found)
+        correct = (z + gamma * missing).argmax(axis=1) == labels
+        reaches_floor = correct[missing[labels]].sum() >= floor
+        scores.append((low, high, correct.sum() if reaches_floor else -1))
+    best = max(score for _, _, score in scores)
     if best < 0:
         return None
-    stretches = []
-    for low, high, score in found:
-        if score == best and stretches and stretches[-1][1] == low:
-            stretches[-1][1] = high
+    intervals = []
+    for low, high, score in scores:
+        if score == best and intervals and intervals[-1][1] == low:
+            intervals[-1][1] = high
         elif score == best:
-            stretches.append([low, high])
-    low, high = min(stretches, key=lambda s: 0 if s[0] <= 0 <= s[1] else min(map(abs, s)))
+            intervals.append([low, high])
+    low, high = min(intervals, key=lambda s: 0 if s[0] <= 0 <= s[1] else min(map(abs, s)))
     finite = [end for end in (low, high) if math.isfinite(end)]
     return fmean(finite) if finite else 0.0
 
 
 @st.composite
 def samples(draw):
-    """Small whole logits, so that margins of several samples fall together and some are 0."""
+    """Small integers as logits, so that several samples have the same margin and some have 0."""
     columns = draw(st.integers(2, 6))
     missing = draw(st.lists(st.booleans(), min_size=columns, max_size=columns))
     missing[0], missing[-1] = True, False
     count = draw(st.integers(1, 30))
     cell = st.integers(-9, 9)
-    logits = draw(st.lists(st.lists(cell, min_size=columns, max_size=columns),
-                           min_size=count, max_size=count))  # fmt: skip
-    # Distinct values in a row: an exact tie of two columns of one group is argmax's to break.
-    spread = torch.tensor(logits, dtype=torch.float64) + torch.arange(columns) / 64
+    row = st.lists(cell, min_size=columns, max_size=columns)
+    logits = draw(st.lists(row, min_size=count, max_size=count))
+    # Make the values of a row distinct: how argmax breaks a tie is not part of the definition.
+    distinct = torch.tensor(logits, dtype=torch.float64) + torch.arange(columns) / 64
     labels = draw(st.lists(st.integers(0, columns - 1), min_size=count, max_size=count))
-    return spread, torch.tensor(labels), torch.tensor(missing)
+    return distinct, torch.tensor(labels), torch.tensor(missing)
 
 
 @given(samples(), st.integers(0, 6))
 def test_it_is_the_best_of_all_intervals(sample, floor):
-    found, expected = best_gamma(*sample, floor), naive_gamma(*sample, floor)
-    assert found == (None if expected is None else pytest.approx(expected))
+    expected = naive_gamma(*sample, floor)
+    assert best_gamma(*sample, floor) == (None if expected is None else pytest.approx(expected))
 
 
 @given(samples(), st.integers(0, 6), st.integers(0, 99))
-def test_the_order_of_samples_and_columns_plays_no_part(sample, floor, seed):
+def test_the_order_of_samples_and_columns_does_not_matter(sample, floor, seed):
     logits, labels, missing = sample
     random = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(logits), generator=random)
@@ -78,53 +78,53 @@ def test_the_order_of_samples_and_columns_plays_no_part(sample, floor, seed):
     assert again == best_gamma(logits, labels, missing, floor)
 
 
-def test_where_no_gamma_changes_anything_it_is_0():
+def test_if_no_gamma_changes_anything_it_is_0():
     wrong = torch.tensor([[0.0, 1.0, 5.0]])
     assert best_gamma(wrong, torch.tensor([0]), torch.tensor([False, False, True]), 0) == 0.0
 
 
 @pytest.mark.parametrize(("label", "gamma"), [(0, -4.0), (2, -4.0)])
-def test_an_interval_without_end_gives_the_end_it_has(label, gamma):
+def test_of_a_half_infinite_interval_it_is_the_finite_end(label, gamma):
     logits = torch.tensor([[1.0, 0.0, 5.0]])
-    found = best_gamma(logits, torch.tensor([label]), torch.tensor([False, False, True]), 0)
-    assert found == gamma
+    missing = torch.tensor([False, False, True])
+    assert best_gamma(logits, torch.tensor([label]), missing, 0) == gamma
 
 
 def naive_pcv(source, target, run, repeats):
-    """The definition in plain lists; fine-tuning, the split and prediction are the suite's."""
+    """The definition in plain lists, with the suite's fine-tuning, split and prediction."""
     seen = target.seen.nonzero().squeeze(1).tolist()
     gammas = []
     for _ in range(repeats):
         order = torch.randperm(len(seen), generator=run.stream("method")).tolist()
         pseudo = {seen[i] for i in order[: len(seen) // 2]}
-        kept, held = target.hold_out(0.2, run.stream("method"))
-        train = [i for i in kept.tolist() if int(target.labels[i]) not in pseudo]
-        tests = [i for i in held.tolist() if int(target.labels[i]) not in pseudo]
+        train_rows, held_out_rows = target.hold_out(0.2, run.stream("method"))
+        train = [i for i in train_rows.tolist() if int(target.labels[i]) not in pseudo]
+        tests = [i for i in held_out_rows.tolist() if int(target.labels[i]) not in pseudo]
         tests += [i for i in range(len(target)) if int(target.labels[i]) in pseudo]
         tuned = Finetune().adapt(source, target.rows(torch.tensor(train)), run)
-        part = target.rows(torch.tensor(tests))
-        labels = torch.tensor([seen.index(int(label)) for label in part.labels])
+        validation = target.rows(torch.tensor(tests))
+        labels = torch.tensor([seen.index(int(label)) for label in validation.labels])
         missing = torch.tensor([c in pseudo for c in seen])
-        before = predict(source.copy(), part.images, run)[:, seen].argmax(1)
+        before = predict(source.copy(), validation.images, run)[:, seen].argmax(1)
         floor = sum(int(before[i] == labels[i]) for i in range(len(tests)) if missing[labels[i]])
         gammas.append(
-            naive_gamma(predict(tuned, part.images, run)[:, seen], labels, missing, floor)
+            naive_gamma(predict(tuned, validation.images, run)[:, seen], labels, missing, floor)
         )
     return gammas
 
 
-def test_it_is_fine_tuning_with_the_mean_gamma(source, target, new_run, tuned, moved):
+def test_it_is_fine_tuning_with_the_mean_gamma(source, target, new_run, tuned, changed):
     before, run = tuned.copy(), new_run(base=tuned)
     model = CalibratedPCV(repeats=2).adapt(source, target, run)
     gammas = naive_pcv(source, target, new_run(), 2)
-    good = [gamma for gamma in gammas if gamma is not None]
-    assert len(good) == 1  # in the other no gamma keeps the source's accuracy
-    gamma = fmean(good)
+    valid = [gamma for gamma in gammas if gamma is not None]
+    assert len(valid) == 1  # in the other repeat no gamma keeps the source model's accuracy
+    gamma = fmean(valid)
     assert run.history[-1] == {"gamma": pytest.approx(gamma, abs=1e-4), "repeats_that_count": 1}
     plain = predict(tuned, target.images, run)
     shifted = predict(model, target.images, run)
     torch.testing.assert_close(shifted, plain + gamma * ~target.seen, rtol=1e-4, atol=1e-4)
-    assert not moved(before, tuned)
+    assert not changed(before, tuned)
     assert (run.total_steps, run.sequential_steps) == (24, 12)
     assert run.notes == []
 
@@ -132,11 +132,11 @@ def test_it_is_fine_tuning_with_the_mean_gamma(source, target, new_run, tuned, m
 @pytest.mark.parametrize(
     ("gammas", "expected"), [([None, 2.0, 4.0], 3.0), ([None, None, None], 0.0)]
 )
-def test_repeats_without_a_gamma_do_not_count(
+def test_repeats_without_a_gamma_are_ignored(
     gammas, expected, source, target, new_run, tuned, monkeypatch
 ):
-    given = iter(gammas)
-    monkeypatch.setattr("baselines.calibrated_pcv.best_gamma", lambda *_: next(given))
+    results = iter(gammas)
+    monkeypatch.setattr("baselines.calibrated_pcv.best_gamma", lambda *_: next(results))
     run = new_run(base=tuned, steps=1)
     model = CalibratedPCV().adapt(source, target, run)
     assert isinstance(model, Calibrated)
@@ -149,13 +149,13 @@ def test_repeats_without_a_gamma_do_not_count(
 
 
 @pytest.mark.parametrize("settings", [{"repeats": 0}, {"held_out": 2.0}])
-def test_settings_that_make_no_sense(settings):
-    with pytest.raises(ValueError, match=r"there must be one at least|must lie between 0 and 1"):
+def test_invalid_settings(settings):
+    with pytest.raises(ValueError, match=r"must be at least 1|must lie between 0 and 1"):
         CalibratedPCV(**settings)
 
 
 def test_with_three_seen_classes_it_does_not_apply(source, target, new_run, tuned):
     few = target.only([0, 2, 3])
     few.seen[5] = False
-    with pytest.raises(NotApplicable, match="needs 4; there are 3"):
+    with pytest.raises(NotApplicable, match="needs 4 seen classes; the task has 3"):
         CalibratedPCV().adapt(source, few, new_run(base=tuned))

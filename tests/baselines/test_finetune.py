@@ -1,4 +1,4 @@
-"""Fine-tuning of everything: plain, short, and on all classes."""
+"""Fine-tuning of all parameters: plain, short, and on all classes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ def cosine_factors(steps):
 
 @pytest.mark.parametrize("steps", [1, 12])
 def test_finetune_is_sgd_with_nesterov_momentum_and_a_cosine(
-    steps, source, target, new_run, naive_fit, same, moved
+    steps, source, target, new_run, naive_fit, same, changed
 ):
     model = Finetune().adapt(source, target, new_run(steps=steps))
     expected = source.copy()
     naive_fit(expected, target, new_run(steps=steps), cosine_factors(steps))
     same(model, expected)
-    assert moved(source.copy(), model) == set(model.state_dict())
+    assert changed(source.copy(), model) == set(model.state_dict())
 
 
-def test_finetune_short_is_as_deep_as_lolsgd(source, target, new_run, naive_fit, same):
+def test_finetune_short_takes_the_sequential_steps_of_lolsgd(
+    source, target, new_run, naive_fit, same
+):
     run = new_run(steps=24)
     model = FinetuneShort(local_models=4).adapt(source, target, run)
     assert run.total_steps == run.sequential_steps == 6
@@ -42,13 +44,13 @@ def test_finetune_short_is_as_deep_as_lolsgd(source, target, new_run, naive_fit,
     assert other.sequential_steps == 6
 
 
-def test_finetune_short_takes_a_tenth_of_the_steps_unless_told(source, target, new_run):
+def test_finetune_short_takes_a_tenth_of_the_steps_by_default(source, target, new_run):
     run = new_run(steps=40)
     FinetuneShort().adapt(source, target, run)
     assert run.total_steps == 4
 
 
-def test_oracle_finetune_is_finetune_on_all_classes(source, whole_target, new_run, moved):
+def test_oracle_finetune_is_finetune_on_all_classes(source, whole_target, new_run, changed):
     model = OracleFinetune().adapt(source, whole_target, new_run())
     missing = whole_target.missing
     joined = replace(
@@ -56,11 +58,11 @@ def test_oracle_finetune_is_finetune_on_all_classes(source, whole_target, new_ru
         images=torch.cat([whole_target.images, missing.images]),
         labels=torch.cat([whole_target.labels, missing.labels]),
     )
-    assert not moved(model, Finetune().adapt(source, joined, new_run()))
-    assert moved(model, Finetune().adapt(source, whole_target, new_run()))
+    assert not changed(model, Finetune().adapt(source, joined, new_run()))
+    assert changed(model, Finetune().adapt(source, whole_target, new_run()))
 
 
-def test_oracle_finetune_is_an_oracle_and_wants_the_missing_data(source, target, new_run):
+def test_oracle_finetune_is_an_oracle_and_needs_the_missing_data(source, target, new_run):
     assert OracleFinetune.track == "oracle"
-    with pytest.raises(ValueError, match="is given missing classes"):
+    with pytest.raises(ValueError, match="receive data of missing classes"):
         OracleFinetune().adapt(source, target, new_run())

@@ -1,4 +1,4 @@
-"""Methods that train a part of the network, or nothing: what they leave alone stays to the bit."""
+"""Methods that train a part of the network, or nothing: other parts do not change by a bit."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def cosine_factors(steps):
     return [(1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
 
 
-def test_source_gives_the_source_logits(source, target, new_run):
+def test_source_returns_the_source_logits(source, target, new_run):
     run = new_run()
     logits = predict(Source().adapt(source, target, run), target.images, run)
     assert torch.equal(logits, source.logits(run.transforms.evaluate(target.images)))
 
 
-def test_frozen_classifier_trains_the_backbone_alone(
-    source, target, new_run, naive_fit, same, moved
+def test_frozen_classifier_trains_the_backbone_only(
+    source, target, new_run, naive_fit, same, changed
 ):
     model = FrozenClassifier().adapt(source, target, new_run())
-    assert moved(source.copy(), model) == {k for k in model.state_dict() if k.startswith("backb")}
+    assert changed(source.copy(), model) == {k for k in model.state_dict() if k.startswith("backb")}
     expected = source.copy()
     naive_fit(
         expected,
@@ -42,33 +42,33 @@ def test_frozen_classifier_trains_the_backbone_alone(
     same(model, expected)
 
 
-def test_bn_affine_trains_batch_norm_alone(source, target, new_run, naive_fit, same, moved):
+def test_bn_affine_trains_batch_norm_only(source, target, new_run, naive_fit, same, changed):
     model = BNAffine().adapt(source, target, new_run())
     layers = [n for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    ours = {name for name in model.state_dict() if name.rpartition(".")[0] in layers}
-    assert len(ours) == 4 * 5
-    assert moved(source.copy(), model) == ours
+    trained = {name for name in model.state_dict() if name.rpartition(".")[0] in layers}
+    assert len(trained) == 4 * 5
+    assert changed(source.copy(), model) == trained
     expected = source.copy()
     naive_fit(
         expected,
         target,
         new_run(),
         cosine_factors(12),
-        trains=lambda name: name in ours,
-        moves=lambda module: isinstance(module, nn.BatchNorm2d),
+        trains=lambda name: name in trained,
+        in_training=lambda module: isinstance(module, nn.BatchNorm2d),
     )
     same(model, expected)
 
 
-def test_bn_affine_wants_batch_norm(target, new_run):
+def test_bn_affine_needs_batch_norm(target, new_run):
     plain = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(3, 6))
     with pytest.raises(NotApplicable, match="the network has no BatchNorm layer"):
         BNAffine().adapt(SourceModel(plain, ""), target, new_run())
 
 
-def test_linear_probe_trains_the_head_alone(source, whole_target, new_run, moved):
+def test_linear_probe_trains_the_head_only(source, whole_target, new_run, changed):
     model = LinearProbe().adapt(source, whole_target, new_run())
-    assert moved(source.copy(), model) == {"head.weight", "head.bias"}
+    assert changed(source.copy(), model) == {"head.weight", "head.bias"}
 
 
 def test_linear_probe_is_softmax_regression_on_the_features(source, whole_target, new_run):
@@ -85,15 +85,15 @@ def test_linear_probe_is_softmax_regression_on_the_features(source, whole_target
             order = torch.randperm(len(x), generator=run.stream("order")).tolist()
         rows, order = order[: recipe.batch_size], order[recipe.batch_size :]
         odds = np.exp(x[rows] @ w.T)
-        slope = (odds / odds.sum(axis=1, keepdims=True) - y[rows]).T @ x[rows] / len(rows)
-        slope += recipe.weight_decay * w
-        v = recipe.momentum * v + slope
-        w -= factor * recipe.head_lr * (slope + recipe.momentum * v)
+        gradient = (odds / odds.sum(axis=1, keepdims=True) - y[rows]).T @ x[rows] / len(rows)
+        gradient += recipe.weight_decay * w
+        v = recipe.momentum * v + gradient
+        w -= factor * recipe.head_lr * (gradient + recipe.momentum * v)
     np.testing.assert_allclose(model.head.weight.detach(), w[:, :-1], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(model.head.bias.detach(), w[:, -1], rtol=1e-4, atol=1e-6)
 
 
-def test_linear_probe_wants_features(source, target, new_run):
+def test_linear_probe_needs_features(source, target, new_run):
     assert LinearProbe.uses_features
     with pytest.raises(ValueError, match="uses_features"):
         LinearProbe().adapt(source, target, new_run())

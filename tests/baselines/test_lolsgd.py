@@ -1,4 +1,4 @@
-"""Leave-out local SGD against a plain loop over rounds and local models."""
+"""Leave-out local SGD against a simple loop over rounds and local models."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SEEN = [0, 2, 3, 5]
 
 @pytest.fixture
 def naive_lolsgd(source, target, new_run, naive_fit):
-    """The definition in loops: ``out`` classes are left out of each local model."""
+    """The definition in loops; ``left_out`` is the number of classes that each model leaves out."""
 
-    def adapt(rounds, local_models, local_steps, out, **options):
+    def adapt(rounds, local_models, local_steps, left_out, **options):
         run = new_run()
         weights = source.copy().state_dict()
         for number in range(rounds):
@@ -32,7 +32,7 @@ def naive_lolsgd(source, target, new_run, naive_fit):
                 local = source.copy()
                 local.load_state_dict(weights)
                 order = torch.randperm(len(SEEN), generator=run.stream("method")).tolist()
-                kept = [SEEN[i] for i in order[out:]]
+                kept = [SEEN[i] for i in order[left_out:]]
                 data = target.only(sorted(kept))
                 naive_fit(local, data, run, [factor] * local_steps, **options)
                 states.append(local.state_dict())
@@ -48,44 +48,48 @@ def naive_lolsgd(source, target, new_run, naive_fit):
 
 
 def test_it_is_the_mean_of_local_models_round_by_round(
-    source, target, new_run, naive_lolsgd, same, moved
+    source, target, new_run, naive_lolsgd, same, changed
 ):
     method = LOLSGD(local_models=3, local_steps=2, left_out=0.5)
     model = method.adapt(source, target, new_run())
-    same(model, naive_lolsgd(rounds=2, local_models=3, local_steps=2, out=2))
-    assert moved(source.copy(), model) == set(model.state_dict())
+    same(model, naive_lolsgd(rounds=2, local_models=3, local_steps=2, left_out=2))
+    assert changed(source.copy(), model) == set(model.state_dict())
 
 
-def test_under_a_frozen_classifier_the_head_stays_to_the_bit(
-    source, target, new_run, naive_lolsgd, same, moved
+def test_a_frozen_classifier_does_not_change_by_a_bit(
+    source, target, new_run, naive_lolsgd, same, changed
 ):
     method = LOLSGDFrozenClassifier(local_models=3, local_steps=2, left_out=0.25)
     model = method.adapt(source, target, new_run())
-    assert moved(source.copy(), model) == {k for k in model.state_dict() if k.startswith("backb")}
+    assert changed(source.copy(), model) == {k for k in model.state_dict() if k.startswith("backb")}
     expected = naive_lolsgd(
-        rounds=2, local_models=3, local_steps=2, out=1, trains=lambda n: n.startswith("backbone")
+        rounds=2,
+        local_models=3,
+        local_steps=2,
+        left_out=1,
+        trains=lambda name: name.startswith("backbone"),
     )
     same(model, expected)
 
 
 def divergence(source, target, weight):
-    """Of selective distillation, column by column."""
+    """The term of selective distillation."""
     missing = (~target.seen).nonzero().squeeze(1).tolist()
 
     def extra(images, features, logits):
-        kept = source.logits(images)[:, missing].softmax(1)
-        now = logits[:, missing].softmax(1)
-        return weight * (kept * (kept / now).log()).sum() / len(images)
+        p = source.logits(images)[:, missing].softmax(1)
+        q = logits[:, missing].softmax(1)
+        return weight * (p * (p / q).log()).sum() / len(images)
 
     return extra
 
 
 def correlations(weight):
-    """Of feature rank, by torch's own matrix of correlations (a constant feature has none)."""
+    """The term of feature rank, with torch's correlation matrix, without constant features."""
 
     def extra(images, features, logits):
-        moving = features.std(dim=0) > 1e-6
-        matrix = torch.corrcoef(features[:, moving].T)
+        varies = features.std(dim=0) > 1e-6
+        matrix = torch.corrcoef(features[:, varies].T)
         return weight * matrix.square().sum() / features.shape[1] ** 2
 
     return extra
@@ -101,19 +105,22 @@ def correlations(weight):
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_combinations_add_their_terms_to_every_local_loss(
-    method, terms, source, target, new_run, naive_lolsgd, same, moved
+    method, terms, source, target, new_run, naive_lolsgd, same, changed
 ):
     settings = {"local_models": 3, "local_steps": 2, "left_out": 0.5}
     model = replace(method, **settings).adapt(source, target, new_run())
-    makers = {"distill": lambda w: divergence(source, target, w), "rank": correlations}
-    extras = [makers[name](weight) for name, weight in terms.items()]
+    factories = {"distill": lambda w: divergence(source, target, w), "rank": correlations}
+    extras = [factories[name](weight) for name, weight in terms.items()]
     expected = naive_lolsgd(
-        rounds=2, local_models=3, local_steps=2, out=2,
+        rounds=2,
+        local_models=3,
+        local_steps=2,
+        left_out=2,
         extra=lambda *batch: sum(term(*batch) for term in extras),
-    )  # fmt: skip
+    )
     same(model, expected)
     plain = LOLSGD(**settings).adapt(source, target, new_run())
-    assert moved(plain, model) >= {"head.weight", "head.bias"}
+    assert changed(plain, model) >= {"head.weight", "head.bias"}
 
 
 @pytest.mark.parametrize(
@@ -125,64 +132,64 @@ def test_combinations_add_their_terms_to_every_local_loss(
     ],
     ids=lambda method: method.name,
 )
-def test_combinations_without_weight_are_lolsgd(method, source, target, new_run, moved):
+def test_combinations_at_weight_0_are_lolsgd(method, source, target, new_run, changed):
     settings = {"local_models": 3, "local_steps": 2}
     model = replace(method, **settings).adapt(source, target, new_run())
-    assert not moved(model, LOLSGD(**settings).adapt(source, target, new_run()))
+    assert not changed(model, LOLSGD(**settings).adapt(source, target, new_run()))
 
 
-def test_one_local_model_in_one_round_is_plain_sgd_without_the_classes_left_out(
-    source, target, new_run, moved
+def test_one_local_model_in_one_round_is_plain_sgd_without_its_left_out_classes(
+    source, target, new_run, changed
 ):
     method = LOLSGD(local_models=1, local_steps=12, left_out=0.5)
     model = method.adapt(source, target, new_run())
     run = new_run()
     order = torch.randperm(4, generator=run.stream("method")).tolist()
     kept = target.only([SEEN[i] for i in order[2:]])
-    assert not moved(model, fit(source.copy(), kept, run, rate=lambda step: 1.0))
+    assert not changed(model, fit(source.copy(), kept, run, rate=lambda step: 1.0))
 
 
 @dataclass(frozen=True)
-class Spied(LOLSGD):
-    data: list = field(default_factory=list)
+class Spy(LOLSGD):
+    calls: list = field(default_factory=list)
 
-    def train_locally(self, model, source, target, run, factor):
-        self.data.append((target, factor))
-        super().train_locally(model, source, target, run, factor)
+    def train_locally(self, model, source, target, run, rate):
+        self.calls.append((target, rate))
+        super().train_locally(model, source, target, run, rate)
 
 
 @pytest.mark.parametrize(("left_out", "classes"), [(0.0, 3), (0.1, 3), (0.5, 2), (1.0, 1)])
-def test_a_local_model_never_sees_what_it_left_out(left_out, classes, source, target, new_run):
-    spied = Spied(local_models=4, local_steps=1, left_out=left_out)
-    spied.adapt(source, target, new_run())
-    drawn = set()
-    for data, _ in spied.data:
+def test_a_local_model_never_sees_its_left_out_classes(left_out, classes, source, target, new_run):
+    spy = Spy(local_models=4, local_steps=1, left_out=left_out)
+    spy.adapt(source, target, new_run())
+    subsets = set()
+    for data, _ in spy.calls:
         kept = set(data.labels.tolist())
-        drawn.add(frozenset(kept))
+        subsets.add(frozenset(kept))
         assert len(kept) == classes
         assert kept < set(SEEN)
         rows = [i for i, label in enumerate(target.labels.tolist()) if label in kept]
         assert torch.equal(data.images, target.images[rows])
         assert torch.equal(data.labels, target.labels[rows])
-    assert len(spied.data) == 12
-    assert len(drawn) > 1
+    assert len(spy.calls) == 12
+    assert len(subsets) > 1
 
 
 def test_the_rate_follows_the_cosine_over_rounds(source, target, new_run):
-    spied = Spied(local_models=2, local_steps=2)
-    spied.adapt(source, target, new_run())
-    assert [factor for _, factor in spied.data] == pytest.approx([1, 1, 0.75, 0.75, 0.25, 0.25])
+    spy = Spy(local_models=2, local_steps=2)
+    spy.adapt(source, target, new_run())
+    assert [rate for _, rate in spy.calls] == pytest.approx([1, 1, 0.75, 0.75, 0.25, 0.25])
 
 
-def test_a_single_seen_class_is_kept(source, target, new_run):
+def test_a_single_seen_class_is_not_left_out(source, target, new_run):
     one = target.only([2])
     one.seen[[0, 3, 5]] = False
-    spied = Spied(local_models=2, local_steps=1)
-    spied.adapt(source, one, new_run(steps=2))
-    assert all(len(data) == 11 for data, _ in spied.data)
+    spy = Spy(local_models=2, local_steps=1)
+    spy.adapt(source, one, new_run(steps=2))
+    assert all(len(data) == 11 for data, _ in spy.calls)
 
 
-def test_all_its_steps_together_are_the_recipe_s(source, target, new_run):
+def test_it_takes_as_many_steps_as_the_recipe(source, target, new_run):
     run = new_run()
     LOLSGD(local_models=3, local_steps=2).adapt(source, target, run)
     assert (run.total_steps, run.sequential_steps) == (12, 4)
@@ -197,6 +204,6 @@ def test_steps_that_do_not_fit_the_recipe_are_an_error(models, steps, source, ta
 @pytest.mark.parametrize(
     "settings", [{"local_models": 0}, {"local_steps": -1}, {"left_out": 1.5}, {"left_out": -0.1}]
 )
-def test_settings_that_make_no_sense(settings):
-    with pytest.raises(ValueError, match="count from 1, and left_out is a share of the classes"):
+def test_invalid_settings(settings):
+    with pytest.raises(ValueError, match="at least 1, and left_out must lie between 0 and 1"):
         LOLSGD(**settings)

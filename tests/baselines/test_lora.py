@@ -1,4 +1,4 @@
-"""Low-rank changes against peft's, and what they leave alone."""
+"""Low-rank updates against those of peft, and the parts that do not change."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from baselines.lora import LoRA, LowRank, adapted_weights
 from benchmark import Classifier
 
 
-def test_forward_is_pefts(source, new_run):
-    """The same A and B in peft's layers give the same logits."""
+def test_the_same_matrices_give_the_logits_of_peft(source):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft imports what this project has not
+        warnings.simplefilter("ignore")  # peft warns about packages that are not installed
         peft = pytest.importorskip("peft")
 
     ours, theirs = source.copy(), source.copy()
@@ -30,13 +29,13 @@ def test_forward_is_pefts(source, new_run):
     pairs = [m for m in wrapped.modules() if hasattr(m, "lora_A") and len(m.lora_A)]
     assert len(pairs) == len(layers) == 4
     for (layer, _), pair in zip(layers, pairs, strict=True):
-        change = LowRank(layer.weight, 3, 5.0, random)
+        update = LowRank(layer.weight, 3, 5.0, random)
         with torch.no_grad():
-            change.up.copy_(torch.randn(change.up.shape, generator=random))
+            update.up.copy_(torch.randn(update.up.shape, generator=random))
             a, b = pair.lora_A["default"].weight, pair.lora_B["default"].weight
-            a.copy_(change.down.view(a.shape))
-            b.copy_(change.up.view(b.shape))
-        register_parametrization(layer, "weight", change)
+            a.copy_(update.down.view(a.shape))
+            b.copy_(update.up.view(b.shape))
+        register_parametrization(layer, "weight", update)
     images = torch.randn(5, 3, 16, 16, generator=random)
     with torch.no_grad():
         expected = theirs.head.eval()(wrapped.eval()(images))
@@ -44,31 +43,29 @@ def test_forward_is_pefts(source, new_run):
         assert not torch.allclose(expected, source.logits(images), atol=1e-2)
 
 
-def test_only_weights_of_layers_and_the_head_move(source, target, new_run, moved):
+def test_only_weights_of_layers_and_the_head_change(source, target, new_run, changed):
     model = LoRA().adapt(source, target, new_run())
-    convolutions = {f"backbone.{i}.weight" for i in (0, 3, 7, 11)}
-    names = moved(model, source.copy())
+    names = changed(model, source.copy())
     assert {"head.weight", "head.bias"} <= names
-    rest = names - {"head.weight", "head.bias"}
     layers = {n for n, m in source.copy().named_modules() if isinstance(m, nn.Conv2d)}
-    assert rest == {f"{name}.weight" for name in layers}, convolutions
+    assert names - {"head.weight", "head.bias"} == {f"{name}.weight" for name in layers}
     assert not any(hasattr(module, "parametrizations") for module in model.modules())
 
 
-def test_the_change_has_the_rank(source, target, new_run):
+def test_the_update_has_the_rank(source, target, new_run):
     model = LoRA(rank=2).adapt(source, target, new_run())
     start = source.copy()
     pairs = zip(adapted_weights(model), adapted_weights(start), strict=True)
     for (new, _), (old, _) in pairs:
-        change = (new.weight - old.weight).detach().double().flatten(1)
-        values = torch.linalg.svdvals(change)
+        update = (new.weight - old.weight).detach().double().flatten(1)
+        values = torch.linalg.svdvals(update)
         assert values[1] > 1e-7
         assert values[2] < 1e-5 * values[0]
 
 
-def test_before_the_first_step_nothing_has_changed(source, target, new_run, moved):
+def test_at_rate_0_nothing_changes(source, target, new_run, changed):
     model = LoRA().adapt(source, target, new_run(head_lr=0.0, backbone_lr=0.0))
-    assert not moved(model, source.copy())
+    assert not changed(model, source.copy())
 
 
 def test_a_rank_below_one():
@@ -76,8 +73,8 @@ def test_a_rank_below_one():
         LoRA(rank=0)
 
 
-def test_an_attention_is_adapted_as_the_plain_product_says():
-    """Its queries, keys and values included, as in torchvision's vision transformers."""
+def test_attention_layers_are_adapted_too():
+    """Including their queries, keys and values, as in torchvision's vision transformers."""
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     weights = adapted_weights(Classifier(attention, nn.Linear(8, 3)))
@@ -87,13 +84,13 @@ def test_an_attention_is_adapted_as_the_plain_product_says():
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for layer, name in weights:
-            change = LowRank(getattr(layer, name), 2, 3.0, random)
-            change.up.copy_(torch.randn(change.up.shape, generator=random))
+            update = LowRank(getattr(layer, name), 2, 3.0, random)
+            update.up.copy_(torch.randn(update.up.shape, generator=random))
             other = plain if layer is attention else plain.out_proj
-            getattr(other, name).add_(1.5 * change.up @ change.down)
-            register_parametrization(layer, name, change)
+            getattr(other, name).add_(1.5 * update.up @ update.down)
+            register_parametrization(layer, name, update)
         x = torch.randn(4, 5, 8, generator=random)
-        for mode in (True, False):  # in evaluation mode torch takes another way through
+        for mode in (True, False):  # torch computes them differently
             one = attention.train(mode)(x, x, x, need_weights=False)[0]
             other = plain.train(mode)(x, x, x, need_weights=False)[0]
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -21,7 +21,7 @@ def data(whole_target):
 
 
 def reference(features, labels):
-    """scikit-learn's nearest neighbour by cosine among the classes' normalised means."""
+    """Return scikit-learn's nearest neighbour by cosine among the normalised class means."""
     unit = normalize(features.double().numpy())
     classes = np.unique(labels)
     means = normalize([unit[labels == c].mean(axis=0) for c in classes])
@@ -29,21 +29,21 @@ def reference(features, labels):
 
 
 @pytest.mark.parametrize("method", [NCM, NCMSource])
-def test_it_is_scikit_learns(method, source, data, new_run, tuned):
+def test_it_predicts_as_scikit_learn(method, source, data, new_run, tuned):
     run = new_run(base=tuned)
-    features_of = tuned if method is NCM else source.copy()
+    network = tuned if method is NCM else source.copy()
     model = method().adapt(source, data, run)
-    everything = data.with_missing()
-    features = predict(features_of.eval().backbone, everything.images, run)
-    known, means = reference(features, everything.labels.numpy())
+    all_classes = data.with_missing()
+    features = predict(network.eval().backbone, all_classes.images, run)
+    neighbours, means = reference(features, all_classes.labels.numpy())
     random = torch.Generator().manual_seed(4)
     images = torch.randint(0, 256, (40, 3, 16, 16), generator=random, dtype=torch.uint8)
-    tests = torch.cat([images, everything.images])
-    found = predict(model, tests, run)
-    asked = predict(features_of.backbone, tests, run).double().numpy()
-    assert found.argmax(dim=1).tolist() == known.predict(asked).tolist()
-    np.testing.assert_allclose(found.numpy(), normalize(asked) @ means.T, atol=1e-5)
-    assert len(set(found.argmax(dim=1).tolist())) > 3
+    tests = torch.cat([images, all_classes.images])
+    logits = predict(model, tests, run)
+    test_features = predict(network.backbone, tests, run).double().numpy()
+    assert logits.argmax(dim=1).tolist() == neighbours.predict(test_features).tolist()
+    np.testing.assert_allclose(logits.numpy(), normalize(test_features) @ means.T, atol=1e-5)
+    assert len(set(logits.argmax(dim=1).tolist())) > 3
 
 
 def test_a_class_without_an_image_is_never_predicted(source, data, new_run):
@@ -55,7 +55,7 @@ def test_a_class_without_an_image_is_never_predicted(source, data, new_run):
     assert logits.isfinite().all()
 
 
-def test_the_length_of_a_feature_does_not_count():
+def test_the_length_of_a_feature_does_not_matter():
     random = torch.Generator().manual_seed(0)
     features, labels = torch.randn(30, 5, generator=random), torch.arange(30) % 3
     scale = torch.rand(30, 1, generator=random) + 0.1
@@ -64,7 +64,7 @@ def test_the_length_of_a_feature_does_not_count():
     )
 
 
-def test_only_an_oracle_is_given_what_it_takes(source, target, new_run, tuned):
+def test_it_is_an_oracle_and_needs_the_missing_data(source, target, new_run, tuned):
     assert NCM.track == NCMSource.track == "oracle"
-    with pytest.raises(ValueError, match="only a built-in method of the oracle track"):
+    with pytest.raises(ValueError, match="only built-in methods of the oracle track"):
         NCM().adapt(source, target, new_run(base=tuned))

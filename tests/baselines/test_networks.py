@@ -18,7 +18,7 @@ NEEDS_BATCH_NORM = {"bn-stats", "bn-affine"}
 
 @pytest.fixture
 def source() -> SourceModel:
-    """Two layers of two heads, on four patches of a 16-pixel image."""
+    """A transformer of two layers with two heads, on four patches of a 16-pixel image."""
     torch.manual_seed(0)
     network = VisionTransformer(
         image_size=16, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32
@@ -29,7 +29,7 @@ def source() -> SourceModel:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
-def test_it_adapts_or_says_that_it_does_not_apply(method, logits_of, source, moved):
+def test_it_adapts_or_is_not_applicable(method, logits_of, source, changed):
     before = source.copy()
     if "a BatchNorm layer" in method.needs:
         with pytest.raises(NotApplicable, match="the network has no BatchNorm layer"):
@@ -40,16 +40,16 @@ def test_it_adapts_or_says_that_it_does_not_apply(method, logits_of, source, mov
         assert logits.isfinite().all()
         assert torch.equal(logits, logits_of(method)[0])
         assert not model.training
-    assert not moved(before, source.copy())
+    assert not changed(before, source.copy())
 
 
-def test_who_needs_batch_norm_says_so():
+def test_methods_declare_that_they_need_batch_norm():
     assert {m.name for m in METHODS if "a BatchNorm layer" in m.needs} == NEEDS_BATCH_NORM
 
 
-def test_lora_adapts_the_attention_too(source, target, new_run, moved):
+def test_lora_adapts_the_attention_too(source, target, new_run, changed):
     model = LoRA().adapt(source, target, new_run())
-    names = moved(model, source.copy())
+    names = changed(model, source.copy())
     attentions = [n for n, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)]
     assert len(attentions) == 2
     assert {f"{name}.in_proj_weight" for name in attentions} <= names

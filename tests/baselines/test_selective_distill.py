@@ -1,4 +1,4 @@
-"""The divergence among the missing columns, and fine-tuning with it."""
+"""The divergence over the missing columns, and fine-tuning with it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_it_is_the_divergence_of_the_source_from_the_model(source, target, image
     model = Finetune().adapt(source, target, new_run())
     penalty = missing_divergence(source, target, 0.7)(Batch(model, images, target.labels))
     with torch.no_grad():
-        kept, now = (
+        p, q = (
             softmax(m(images)[:, MISSING].double().numpy(), axis=1) for m in (source.logits, model)
         )
-    assert penalty.item() == pytest.approx(0.7 * rel_entr(kept, now).sum() / len(images), rel=1e-5)
+    assert penalty.item() == pytest.approx(0.7 * rel_entr(p, q).sum() / len(images), rel=1e-5)
     assert penalty.item() > 1e-3
 
 
-def test_seen_columns_play_no_part(source, target, images):
+def test_seen_columns_do_not_matter(source, target, images):
     model = source.copy()
     with torch.no_grad():
         model.head.weight[target.seen] += 1
@@ -48,13 +48,13 @@ def test_seen_columns_play_no_part(source, target, images):
     assert penalty.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_training_adds_it_on_the_augmented_batch(source, target, new_run, naive_fit, same, moved):
+def test_training_adds_it_on_the_augmented_batch(source, target, new_run, naive_fit, same, changed):
     model = SelectiveDistill(weight=2.0).adapt(source, target, new_run())
 
     def extra(images, features, logits):
-        kept = source.logits(images)[:, MISSING].softmax(dim=1)
-        now = logits[:, MISSING].softmax(dim=1)
-        return 2.0 * (kept * (kept / now).log()).sum() / len(images)
+        p = source.logits(images)[:, MISSING].softmax(dim=1)
+        q = logits[:, MISSING].softmax(dim=1)
+        return 2.0 * (p * (p / q).log()).sum() / len(images)
 
     factors = [(1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
     expected = source.copy()
@@ -62,6 +62,6 @@ def test_training_adds_it_on_the_augmented_batch(source, target, new_run, naive_
     same(model, expected)
 
 
-def test_with_weight_0_it_is_finetune(source, target, new_run, moved):
+def test_with_weight_0_it_is_finetune(source, target, new_run, changed):
     model = SelectiveDistill(weight=0.0).adapt(source, target, new_run())
-    assert not moved(model, Finetune().adapt(source, target, new_run()))
+    assert not changed(model, Finetune().adapt(source, target, new_run()))

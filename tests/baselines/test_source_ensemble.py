@@ -21,20 +21,20 @@ def test_it_predicts_the_mean_of_the_probabilities(source, target, new_run, tune
     assert len({tuple(z.argmax(axis=1)) for z in (*both, mean)}) == 3
 
 
-def test_of_twice_the_source_it_is_the_source(source, target, new_run):
+def test_with_the_source_as_base_it_is_the_source(source, target, new_run):
     run = new_run(base=source.copy())
     logits = predict(SourceEnsemble().adapt(source, target, run), target.images, run)
     plain = predict(source.copy(), target.images, run).log_softmax(dim=1)
     torch.testing.assert_close(logits, plain, rtol=1e-5, atol=1e-5)
 
 
-def test_it_leaves_the_base_alone_and_trains_nothing(source, target, new_run, tuned, moved):
+def test_it_trains_nothing_and_does_not_change_the_base(source, target, new_run, tuned, changed):
     before, run = tuned.copy(), new_run(base=tuned)
     SourceEnsemble().adapt(source, target, run)
-    assert not moved(before, tuned)
+    assert not changed(before, tuned)
     assert run.total_steps == 0
 
 
-def test_the_other_one_differs_by_its_base_alone():
+def test_lolsgd_source_ensemble_differs_only_by_its_base():
     assert (SourceEnsemble.base, LOLSGDSourceEnsemble.base) == ("finetune", "lolsgd")
     assert LOLSGDSourceEnsemble.adapt is SourceEnsemble.adapt

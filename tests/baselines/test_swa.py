@@ -1,4 +1,4 @@
-"""Averages over training against prefixes of training, run by a naive loop."""
+"""Averages over training against a simple loop that trains up to every snapshot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmark import NotApplicable
 
 @pytest.fixture
 def prefix(source, new_run, naive_fit):
-    """The parameters after a number of steps, each trained from the beginning by the naive loop."""
+    """Returns the parameters after a number of steps, trained from the start by a simple loop."""
 
     def weights(target, factors, steps):
         model = source.copy()
@@ -41,7 +41,7 @@ def cosine_at(step, steps):
 
 
 def check_batch_norm(model, target, run):
-    """All images at once by torch's own update_bn, whose variance is the unbiased one."""
+    """Compare with torch's update_bn on all images at once; its variance is the unbiased one."""
     images = run.transforms.evaluate(target.images)
     theirs = model.copy()
     counts = {}
@@ -63,8 +63,8 @@ def check_batch_norm(model, target, run):
 
 
 class TestSWA:
-    def test_it_is_the_mean_of_the_weights_an_epoch_apart(self, source, target, new_run, prefix):
-        """Of 20 steps the last half counts; an epoch of 44 images in batches of 8 has 5 steps."""
+    def test_it_is_the_mean_of_a_snapshot_per_epoch(self, source, target, new_run, prefix):
+        """Averaging starts at half of 20 steps; an epoch of 44 images has 5 steps."""
         model = SWA(start=0.5).adapt(source, target, new_run(steps=20))
         factors = [cosine_at(min(step, 10), 20) for step in range(20)]
         check_mean(model, [prefix(target, factors, t) for t in (10, 15, 20)])
@@ -84,24 +84,24 @@ class TestSWA:
             (SWA(start=0.99, epochs=1e-9), [99, 100]),
         ],
     )
-    def test_which_models_count(self, method, expected):
-        assert list(method.times(100, images=800, batch_size=64)) == expected
+    def test_snapshot_steps(self, method, expected):
+        assert list(method.snapshot_steps(100, images=800, batch_size=64)) == expected
 
     def test_fewer_images_than_a_batch(self):
-        assert list(SWA(start=0.7).times(10, images=3, batch_size=64)) == [7, 8, 9, 10]
+        assert list(SWA(start=0.7).snapshot_steps(10, images=3, batch_size=64)) == [7, 8, 9, 10]
 
     @pytest.mark.parametrize("settings", [{"start": 1.2}, {"start": -0.1}, {"epochs": 0.0}])
-    def test_settings_that_make_no_sense(self, settings):
-        with pytest.raises(ValueError, match=r"start must lie between 0 and 1, and epochs above 0"):
+    def test_invalid_settings(self, settings):
+        with pytest.raises(ValueError, match="lie between 0 and 1, and epochs must be positive"):
             SWA(**settings)
 
-    def test_a_constant_model_stays(self, source, target, new_run, moved):
+    def test_a_constant_model_does_not_change(self, source, target, new_run, changed):
         model = SWA().adapt(source, target, new_run(head_lr=0.0, backbone_lr=0.0))
-        assert all("running" in n or "num_batches" in n for n in moved(source.copy(), model))
+        assert all("running" in n or "num_batches" in n for n in changed(source.copy(), model))
 
 
 def naive_valley(losses, converged, tolerated, ratio):
-    """Algorithm 1 over the whole list: the indices that count, or None if no valley begins."""
+    """Algorithm 1 on the complete list: the indices of the valley, None if no valley begins."""
     for s in range(len(losses) - converged + 1):
         window = losses[s : s + converged]
         if losses[s] == min(window):
@@ -126,107 +126,107 @@ class TestValley:
         for index, loss in enumerate(losses):
             segment = Mean()
             segment.add({"w": torch.tensor([float(index)], dtype=torch.float64)}, 1 + index % 3)
-            valley.close(segment, float(loss))
+            valley.add(segment, float(loss))
         expected = naive_valley(list(map(float, losses)), converged, tolerated, ratio)
-        assert valley.begun == (expected is not None)
-        chosen = [len(losses) - 1] if expected is None else expected
-        weights = [1 + i % 3 for i in chosen]
-        found = valley.end()
-        assert found.weight == sum(weights)
-        assert found.state["w"].item() == pytest.approx(np.average(chosen, weights=weights))
+        assert valley.has_begun == (expected is not None)
+        indices = [len(losses) - 1] if expected is None else expected
+        weights = [1 + i % 3 for i in indices]
+        mean = valley.mean()
+        assert mean.weight == sum(weights)
+        assert mean.state["w"].item() == pytest.approx(np.average(indices, weights=weights))
 
-    def test_it_keeps_few_segments_however_long_training_is(self):
+    def test_it_keeps_few_segments_in_long_training(self):
         valley = Valley(3, 6, 1.3)
         for index in range(1000):
             segment = Mean()
             segment.add({"w": torch.tensor([float(index)])})
-            valley.close(segment, 1.0)
-            assert len(valley._open) <= 6
+            valley.add(segment, 1.0)
+            assert len(valley._undecided) <= 6
 
-    def test_the_last_evaluations_end_it_only_if_they_are_enough(self):
+    def test_too_few_high_losses_at_the_end_do_not_end_it(self):
         for high, expected in ((5, 15), (6, 10)):
             valley = Valley(3, 6, 1.3)
             for loss in [1.0] * 10 + [2.0] * high:
                 segment = Mean()
                 segment.add({"w": torch.zeros(1)})
-                valley.close(segment, loss)
-            assert valley.end().weight == expected
+                valley.add(segment, loss)
+            assert valley.mean().weight == expected
 
 
 ALL = {"converged": 1, "ratio": 1e9}  # the valley is all of training
 
 
 class TestSWAD:
-    def test_over_a_valley_without_end_it_is_the_mean_of_all_steps(
+    def test_over_an_endless_valley_it_is_the_mean_of_all_steps(
         self, source, target, new_run, prefix
     ):
         model = SWAD(**ALL, evaluations=3).adapt(source, target, new_run(steps=5))
-        kept, _ = target.hold_out(0.2, new_run().stream("method"))
+        rows, _ = target.hold_out(0.2, new_run().stream("method"))
         factors = [cosine_at(step, 5) for step in range(5)]
-        states = [prefix(target.rows(kept), factors, t) for t in range(1, 6)]
+        states = [prefix(target.rows(rows), factors, t) for t in range(1, 6)]
         check_mean(model, states)
 
     def test_batch_norm_statistics_are_those_of_the_mean(self, source, target, new_run):
         run = new_run(batch_size=64)
         check_batch_norm(SWAD().adapt(source, target, run), target, run)
 
-    def test_images_held_out_are_not_trained_on(self, source, target, new_run):
-        _, held = target.hold_out(0.2, new_run().stream("method"))
+    def test_held_out_images_are_not_trained_on(self, source, target, new_run):
+        _, held_out = target.hold_out(0.2, new_run().stream("method"))
         changed = target.rows(torch.arange(len(target)))
-        changed.images[held] = 255 - changed.images[held]
+        changed.images[held_out] = 255 - changed.images[held_out]
         one, other = (SWAD(**ALL).adapt(source, t, new_run()) for t in (target, changed))
         for a, b in zip(one.parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b)
 
-    def test_the_loss_that_decides_is_that_of_the_images_held_out(
+    def test_the_validation_loss_is_that_of_the_held_out_images(
         self, source, target, new_run, monkeypatch
     ):
-        told = []
+        segments = []
 
-        def close(self, segment, loss, original=Valley.close):
-            told.append((segment.weight, loss))
+        def add(self, segment, loss, original=Valley.add):
+            segments.append((segment.weight, loss))
             original(self, segment, loss)
 
-        monkeypatch.setattr(Valley, "close", close)
+        monkeypatch.setattr(Valley, "add", add)
         run = new_run(head_lr=0.0, backbone_lr=0.0, steps=7)
         SWAD(evaluations=3).adapt(source, target, run)
-        assert [weight for weight, _ in told] == [3, 3, 1]
-        kept, held = target.hold_out(0.2, new_run().stream("method"))
-        moving = source.copy()  # no weight moves, but BatchNorm's statistics do
-        moving.train()
+        assert [weight for weight, _ in segments] == [3, 3, 1]
+        rows, held_out = target.hold_out(0.2, new_run().stream("method"))
+        expected = source.copy()  # no weight changes, but BatchNorm's statistics do
+        expected.train()
         again = new_run()
-        order = torch.randperm(len(kept), generator=again.stream("order"))
+        order = torch.randperm(len(rows), generator=again.stream("order"))
         for start in (0, 8, 16):
-            rows = kept[order[start : start + 8]]
-            moving(again.transforms.augment(target.images[rows], again.stream("augmentation")))
+            batch = target.images[rows[order[start : start + 8]]]
+            expected(again.transforms.augment(batch, again.stream("augmentation")))
         with torch.no_grad():
-            logits = moving.eval()(again.transforms.evaluate(target.images[held]))
-        right = logits.log_softmax(1)[range(len(held)), target.labels[held]]
-        assert told[0][1] == pytest.approx(-right.mean().item(), rel=1e-4)
+            logits = expected.eval()(again.transforms.evaluate(target.images[held_out]))
+        at_label = logits.log_softmax(1)[range(len(held_out)), target.labels[held_out]]
+        assert segments[0][1] == pytest.approx(-at_label.mean().item(), rel=1e-4)
 
-    def test_where_no_valley_begins_the_row_says_so(self, source, target, new_run, prefix):
+    def test_without_a_valley_the_row_has_a_note(self, source, target, new_run, prefix):
         run = new_run(steps=4)
         model = SWAD(converged=50, evaluations=2).adapt(source, target, run)
         assert run.notes == [
-            "the validation loss never settled: the mean is of the last evaluation's steps"
+            "the validation loss has no valley; the mean is over the steps of the last evaluation"
         ]
-        kept, _ = target.hold_out(0.2, new_run().stream("method"))
+        rows, _ = target.hold_out(0.2, new_run().stream("method"))
         factors = [cosine_at(step, 4) for step in range(4)]
-        check_mean(model, [prefix(target.rows(kept), factors, t) for t in (3, 4)])
+        check_mean(model, [prefix(target.rows(rows), factors, t) for t in (3, 4)])
 
     @pytest.mark.parametrize(
-        ("settings", "words"),
+        ("settings", "message"),
         [
-            ({"evaluations": 0}, "count from 1"),
-            ({"converged": 0}, "count from 1"),
-            ({"tolerated": -1}, "count from 1"),
-            ({"ratio": 0.9}, "below 1 the valley ends where it begins"),
+            ({"evaluations": 0}, "evaluations is 0; all must be at least 1"),
+            ({"converged": 0}, "converged is 0, .* all must be at least 1"),
+            ({"tolerated": -1}, "tolerated is -1 .* all must be at least 1"),
+            ({"ratio": 0.9}, "ratio is 0.9; it must be at least 1"),
             ({"held_out": 0.0}, "held_out is 0.0; it must lie between 0 and 1"),
             ({"held_out": 7.0}, "held_out is 7.0; it must lie between 0 and 1"),
         ],
     )
-    def test_settings_that_make_no_sense(self, settings, words):
-        with pytest.raises(ValueError, match=words):
+    def test_invalid_settings(self, settings, message):
+        with pytest.raises(ValueError, match=message):
             SWAD(**settings)
 
     def test_single_images_cannot_be_held_out(self, source, target, new_run):

@@ -1,4 +1,4 @@
-"""A training that is stopped goes on from its last checkpoint to the very same bytes."""
+"""An interrupted training resumes from its checkpoint and ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -9,105 +9,103 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import fit
+from benchmark import TargetData, fit
 from benchmark.checkpoint import Checkpoints, checkpoint_step
+from benchmark.images.augment import Transforms
 from benchmark.models import build
 from tests.benchmark.test_training import new_run, state_of
 
 KEY = "a" * 64
-CUT = {"op": "random-resized-crop", "scale": [0.7, 1.0]}
+CROP = {"op": "random-resized-crop", "scale": [0.7, 1.0]}
 
 
-class Stopped(Exception):
-    """The process was killed."""
+class Killed(Exception):
+    """Stands for a killed process."""
 
 
 @pytest.fixture
-def images():
-    from benchmark import TargetData
-
+def target():
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (37, 3, 16, 16), dtype=torch.uint8, generator=random)
     return TargetData(pixels, torch.arange(37) % 4, ("a", "b", "c", "d"), torch.ones(4).bool())
 
 
-def a_model(dropout: bool = True):
+def a_model():
     torch.manual_seed(0)
     model = build({"name": "convnet", "width": 2}, 4)
-    if dropout:  # so that the global generator matters too
-        model.backbone.append(nn.Dropout(0.3))
+    model.backbone.append(nn.Dropout(0.3))  # uses the global generator
     return model
 
 
 def a_run():
-    from benchmark.images.augment import Transforms
-
     run = new_run(steps=11)
-    settings = {"mean": [0.5] * 3, "std": [0.25] * 3, "train": [CUT]}
+    settings = {"mean": [0.5] * 3, "std": [0.25] * 3, "train": [CROP]}
     return replace(run, transforms=Transforms(settings))
 
 
-def train(images, folder, key=KEY, stop=None, seconds=0.0):
+def train(target, folder, key=KEY, kill_at=None, seconds=0.0):
     model, run = a_model(), a_run()
 
-    def maybe_stop(step: int) -> None:
-        if step == stop:
-            raise Stopped
+    def maybe_kill(step: int) -> None:
+        if step == kill_at:
+            raise Killed
 
-    kept = Checkpoints(folder, key, model, run, seconds)
-    fit(model, images, run, after_step=maybe_stop, checkpoints=kept)
+    checkpoints = Checkpoints(folder, key, model, run, seconds)
+    fit(model, target, run, after_step=maybe_kill, checkpoints=checkpoints)
     return model, run
 
 
 @pytest.fixture
-def undisturbed(images, tmp_path):
+def uninterrupted(target, tmp_path):
     (tmp_path / "whole").mkdir()
-    return train(images, tmp_path / "whole")
+    return train(target, tmp_path / "whole")
 
 
-@pytest.mark.parametrize("stops", [[1], [2], [7], [11], [3, 5, 9]])
-def test_the_bytes_are_those_of_an_undisturbed_training(images, tmp_path, undisturbed, stops):
+@pytest.mark.parametrize("steps", [[1], [2], [7], [11], [3, 5, 9]])
+def test_a_resumed_training_ends_with_the_same_bytes(target, tmp_path, uninterrupted, steps):
     folder = tmp_path / "part"
     folder.mkdir()
-    for stop in stops:
-        with pytest.raises(Stopped):
-            train(images, folder, stop=stop)
-        assert checkpoint_step(folder, KEY) == stop - 1
-    model, run = train(images, folder)
-    expected, whole = undisturbed
+    for step in steps:
+        with pytest.raises(Killed):
+            train(target, folder, kill_at=step)
+        assert checkpoint_step(folder, KEY) == step - 1
+    model, run = train(target, folder)
+    expected, expected_run = uninterrupted
     for name, value in state_of(expected).items():
         assert torch.equal(value, model.state_dict()[name]), name
-    assert run.history == whole.history
-    assert run.total_steps == whole.total_steps == 11
+    assert run.history == expected_run.history
+    assert run.total_steps == expected_run.total_steps == 11
 
 
-def test_checkpoints_themselves_change_nothing(images, tmp_path, undisturbed):
+def test_saving_checkpoints_does_not_change_the_result(target, tmp_path, uninterrupted):
     (tmp_path / "rare").mkdir()
-    model, _ = train(images, tmp_path / "rare", seconds=1e9)
+    model, _ = train(target, tmp_path / "rare", seconds=1e9)
     assert not list((tmp_path / "rare").iterdir())
-    expected, _ = undisturbed
+    expected, _ = uninterrupted
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in state_of(expected).items())
 
 
-def test_only_the_last_is_kept(images, tmp_path, undisturbed):
+def test_only_the_last_checkpoint_is_kept(tmp_path, uninterrupted):
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert names == ["checkpoint.json", "step-11.safetensors"]
 
 
-@pytest.mark.parametrize("damage", ["cut off", "changed", "gone", "no record", "other key", "step"])
-def test_a_checkpoint_that_is_not_right_is_not_used(images, tmp_path, undisturbed, damage):
+@pytest.mark.parametrize(
+    "damage", ["truncated", "changed", "missing", "no record", "other key", "step"]
+)
+def test_an_invalid_checkpoint_is_ignored(target, tmp_path, uninterrupted, damage):
     folder = tmp_path / "part"
     folder.mkdir()
-    with pytest.raises(Stopped):
-        train(images, folder, stop=6)
+    with pytest.raises(Killed):
+        train(target, folder, kill_at=6)
     (path,) = folder.glob("*.safetensors")
     record = folder / "checkpoint.json"
     data = path.read_bytes()
-    if damage == "cut off":
+    if damage == "truncated":
         path.write_bytes(data[:-10])
     elif damage == "changed":
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    elif damage == "gone":
+    elif damage == "missing":
         path.unlink()
     elif damage == "no record":
         record.write_text("{")
@@ -115,6 +113,6 @@ def test_a_checkpoint_that_is_not_right_is_not_used(images, tmp_path, undisturbe
         record.write_text(json.dumps({**json.loads(record.read_text()), "step": "6"}))
     key = "b" * 64 if damage == "other key" else KEY
     assert checkpoint_step(folder, key) == 0
-    model, _ = train(images, folder, key=key)
-    expected, _ = undisturbed
+    model, _ = train(target, folder, key=key)
+    expected, _ = uninterrupted
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in state_of(expected).items())

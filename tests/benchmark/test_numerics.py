@@ -1,4 +1,4 @@
-"""Seeds and streams: pinned, named and independent of each other."""
+"""Seeds and random streams: pinned, named and independent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from benchmark.numerics import STREAMS, Streams, derive, seed_globals
 
-# Published results stand on these numbers; a change of one changes every result.
+# Published results depend on these numbers: changing one changes every result.
 PINNED = {
     (0, "order"): 1551599365710260469,
     (0, "augmentation"): 3839628496669112070,
@@ -29,36 +29,38 @@ def test_seeds_of_streams_differ_and_fit_a_generator():
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_goes_on_where_it_stopped(name):
+def test_a_stream_continues_where_it_stopped(name):
     streams, whole = Streams(3), Streams(3)
     parts = [torch.rand(2, generator=streams(name)), torch.rand(3, generator=streams(name))]
     assert torch.equal(torch.cat(parts), torch.rand(5, generator=whole(name)))
 
 
-def test_drawing_from_one_stream_moves_no_other():
-    busy, calm = Streams(0), Streams(0)
-    torch.rand(100, generator=busy("augmentation"))
+def test_drawing_from_one_stream_does_not_affect_others():
+    used, unused = Streams(0), Streams(0)
+    torch.rand(100, generator=used("augmentation"))
     torch.rand(7)
     for name in ("order", "method"):
-        one, other = (torch.randperm(50, generator=s(name)) for s in (busy, calm))
+        one, other = (torch.randperm(50, generator=s(name)) for s in (used, unused))
         assert torch.equal(one, other)
 
 
-def test_streams_of_one_seed_and_seeds_of_one_stream_are_unlike():
-    drawn = {
+def test_streams_differ_by_seed_and_by_name():
+    permutations = {
         tuple(torch.randperm(30, generator=Streams(seed)(name)).tolist())
         for seed in range(3)
         for name in STREAMS
     }
-    assert len(drawn) == 9
+    assert len(permutations) == 9
 
 
-def test_an_unknown_stream_is_an_error_that_names_the_known_ones():
-    with pytest.raises(KeyError, match="no random stream 'oder'; a run has order, augmentation"):
+def test_an_unknown_stream_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(
+        KeyError, match="unknown random stream 'oder'; use one of order, augmentation"
+    ):
         Streams(0)("oder")
 
 
-def test_torch_s_own_generator_has_a_seed_of_its_own():
+def test_the_global_generator_has_a_separate_seed():
     with torch.random.fork_rng(devices=[]):
         seed_globals(5)
         one = torch.rand(4)

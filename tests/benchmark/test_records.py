@@ -1,4 +1,4 @@
-"""What a run leaves behind is read back as it was written, or refused."""
+"""Run records and predictions: round trips, and errors for invalid files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RECORD = RunRecord(
     environment={"torch": "2.6.0"},
     isolation=["child-process"],
     log=[{"step": 1, "loss": 0.5}],
-    notes=["a fallback was taken"],
+    notes=["a fallback was used"],
 )
 
 
@@ -62,7 +62,7 @@ class TestRecord:
         shuffled = dataclasses.replace(RECORD, made_from=dict(reversed(MADE_FROM.items())))
         assert shuffled.to_bytes() == RECORD.to_bytes()
 
-    def test_what_it_was_made_from_cannot_be_changed(self, tmp_path: Path) -> None:
+    def test_a_change_of_made_from_is_detected(self, tmp_path: Path) -> None:
         self.write(tmp_path, made_from={**MADE_FROM, "seed": 2})
         with pytest.raises(RecordError, match="key is not the digest of made_from"):
             RunRecord.read(tmp_path)
@@ -72,7 +72,7 @@ class TestRecord:
         [
             ({"format": 2}, "not a run record of format 1"),
             ({"format": None}, "not a run record of format 1"),
-            ({"score": 99.0}, "has the wrong fields: score"),
+            ({"score": 99.0}, "unexpected or missing fields: score"),
             ({"key": "abc"}, "key is 'abc'"),
             ({"key": 7}, "key is '7'"),
             ({"key": "0" * 64}, "key is not the digest of made_from"),
@@ -95,14 +95,14 @@ class TestRecord:
             ({"log": [1]}, "log is"),
         ],
     )
-    def test_refused(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    def test_invalid_records(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
         self.write(tmp_path, **changes)
-        with pytest.raises(RecordError, match=message) as caught:
+        with pytest.raises(RecordError, match=message) as error:
             RunRecord.read(tmp_path)
-        assert str(tmp_path / RECORD_FILE) in str(caught.value)
+        assert str(tmp_path / RECORD_FILE) in str(error.value)
 
     @pytest.mark.parametrize("text", ["[]", "3", "{", "", '{"format": 1}', '{"seed": NaN}'])
-    def test_not_a_record(self, tmp_path: Path, text: str) -> None:
+    def test_not_a_record_at_all(self, tmp_path: Path, text: str) -> None:
         (tmp_path / RECORD_FILE).write_text(text)
         with pytest.raises(RecordError, match=RECORD_FILE):
             RunRecord.read(tmp_path)
@@ -137,10 +137,10 @@ class TestPredictions:
         path = tmp_path_factory.mktemp("p") / PREDICTIONS_FILE
         ids = tuple(f"sample-{i}" for i in range(len(logits)))
         write_predictions(path, ids, logits)
-        found_ids, found = read_predictions(path)
-        assert found_ids == ids
-        assert found.dtype == np.float32
-        assert found.tobytes() == logits.tobytes()
+        ids_read, logits_read = read_predictions(path)
+        assert ids_read == ids
+        assert logits_read.dtype == np.float32
+        assert logits_read.tobytes() == logits.tobytes()
 
     def test_equal_input_gives_equal_bytes(self, tmp_path: Path) -> None:
         logits = np.random.default_rng(0).normal(size=(100, 65)).astype(np.float32)
@@ -149,17 +149,17 @@ class TestPredictions:
         write_predictions(tmp_path / "b", ids, np.asfortranarray(logits))
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
-    def test_of_another_writer(self, tmp_path: Path) -> None:
-        """Several row groups, compressed, and a column that nobody asked for."""
+    def test_files_of_another_writer(self, tmp_path: Path) -> None:
+        """With several row groups, compression and an additional column."""
         path = tmp_path / PREDICTIONS_FILE
-        written = table(note=pa.array(["x", "y"]))
-        pq.write_table(written, path, compression="zstd", row_group_size=1)
+        with_note = table(note=pa.array(["x", "y"]))
+        pq.write_table(with_note, path, compression="zstd", row_group_size=1)
         ids, logits = read_predictions(path)
         assert ids == ("a", "b")
         assert logits.tolist() == [[1, 2, 3], [4, 5, 6]]
 
     @pytest.mark.parametrize(
-        ("written", "message"),
+        ("invalid", "message"),
         [
             (table().drop_columns(["logits"]), "must have one column sample_id and one"),
             (table().rename_columns(["id", "logits"]), "must have one column sample_id and one"),
@@ -189,16 +189,14 @@ class TestPredictions:
             ),
         ],
     )
-    def test_refused(self, tmp_path: Path, written: pa.Table, message: str) -> None:
+    def test_invalid_tables(self, tmp_path: Path, invalid: pa.Table, message: str) -> None:
         path = tmp_path / PREDICTIONS_FILE
-        pq.write_table(written, path)
-        with pytest.raises(RecordError, match=message) as caught:
+        pq.write_table(invalid, path)
+        with pytest.raises(RecordError, match=message) as error:
             read_predictions(path)
-        assert str(caught.value).startswith(str(path))
+        assert str(error.value).startswith(str(path))
 
-    def test_not_a_file_that_can_be_read(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_unreadable_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / PREDICTIONS_FILE
         with pytest.raises(RecordError, match="does not exist"):
             read_predictions(path)
@@ -207,5 +205,5 @@ class TestPredictions:
             read_predictions(path)
         pq.write_table(table(), path)
         monkeypatch.setattr(records, "MAX_PREDICTIONS", 5)
-        with pytest.raises(RecordError, match="claims 2 x 3 logits; that is too many"):
+        with pytest.raises(RecordError, match="declares 2 x 3 logits; the limit is 5"):
             read_predictions(path)

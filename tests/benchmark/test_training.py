@@ -1,4 +1,4 @@
-"""The training loop and prediction: what trains, what stands still, what is drawn when."""
+"""The training loop and prediction: which parts train, and which random numbers they use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmark import Batch, Run, TargetData, cosine, fit, fit_head, predict, training
 from benchmark.images.augment import Transforms
-from benchmark.method import Recipe
+from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
 from benchmark.training import cross_entropy, index_batches
@@ -25,7 +25,7 @@ TRANSFORMS = Transforms(
         "train": [{"op": "horizontal-flip", "p": 0.5}],
     }
 )
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=6,
     batch_size=8,
     head_lr=0.1,
@@ -44,7 +44,7 @@ def model():
 
 @pytest.fixture
 def target():
-    """19 images of three classes: two whole batches of eight and three images more."""
+    """19 images of three classes: two full batches of eight, and three more images."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (19, 3, 16, 16), dtype=torch.uint8, generator=random)
     seen = torch.tensor([True, True, True, False])
@@ -62,7 +62,7 @@ def state_of(model):
 
 
 def moved(before, model):
-    """Names of the values that changed, by even one bit."""
+    """Return the names of the values that changed by at least one bit."""
     return {k for k, value in model.state_dict().items() if not torch.equal(before[k], value)}
 
 
@@ -73,7 +73,7 @@ class TestCosine:
         assert cosine(10, 10) == pytest.approx(0)
         assert cosine(1, 6) == pytest.approx((2 + math.sqrt(3)) / 4)
 
-    def test_it_falls_all_the_way(self):
+    def test_it_is_strictly_decreasing(self):
         assert all(a > b for a, b in itertools.pairwise(cosine(i, 50) for i in range(51)))
 
 
@@ -97,24 +97,24 @@ class TestBatches:
         for _ in range(3):
             assert sorted(next(batches).tolist()) == list(range(count))
 
-    def test_nothing_to_train_on_is_an_error(self):
-        with pytest.raises(ValueError, match="no image to train on"):
+    def test_no_images_are_an_error(self):
+        with pytest.raises(ValueError, match="there are no images to train on"):
             next(index_batches(0, 8, torch.Generator()))
 
 
-class TestWhatTrains:
+class TestTrainedParts:
     def test_everything_by_default(self, model, target):
         before = state_of(model)
         assert fit(model, target, new_run()) is model
         assert moved(before, model) == set(before)
         assert not model.training
 
-    def test_under_a_frozen_backbone_batch_norm_stands_still(self, model, target):
+    def test_under_a_frozen_backbone_batch_norm_does_not_change(self, model, target):
         before = state_of(model)
         fit(model, target, new_run(), train=model.head)
         assert moved(before, model) == {"head.weight", "head.bias"}
 
-    def test_under_a_frozen_head_batch_norm_moves(self, model, target):
+    def test_under_a_frozen_head_batch_norm_changes(self, model, target):
         before = state_of(model)
         fit(model, target, new_run(), train=model.backbone)
         assert moved(before, model) == {k for k in before if k.startswith("backbone")}
@@ -124,13 +124,13 @@ class TestWhatTrains:
         fit(model, target, new_run(), train=model.backbone[1])
         assert moved(before, model) == {k for k in before if k.startswith("backbone.1.")}
 
-    def test_batch_norm_can_keep_its_statistics_while_it_trains(self, model, target):
+    def test_batch_norm_can_train_with_frozen_statistics(self, model, target):
         before = state_of(model)
         fit(model, target, new_run(), batch_norm="frozen")
         assert moved(before, model) == {name for name, _ in model.named_parameters()}
 
     def test_frozen_batch_norm_normalises_by_its_statistics(self, model, target):
-        """One step whose every gradient is that of the model in evaluation mode."""
+        """One step along the gradient of the model in evaluation mode."""
         expected = model.copy().eval()
         run = new_run(steps=1, momentum=0.0, nesterov=False, weight_decay=0.0)
         fit(model, target, run, batch_norm="frozen")
@@ -145,7 +145,7 @@ class TestWhatTrains:
             step = rates[name.partition(".")[0]] * theirs.grad
             torch.testing.assert_close(ours.detach(), theirs.detach() - step)
 
-    def test_what_was_frozen_before_trains_again(self, model, target):
+    def test_a_part_that_was_frozen_can_train_again(self, model, target):
         fit(model, target, new_run(), train=model.head)
         before = state_of(model)
         fit(model, target, new_run())
@@ -154,12 +154,12 @@ class TestWhatTrains:
 
 class TestLossAndRate:
     def test_penalties_are_added_to_the_loss(self, model, target):
-        def size(batch: Batch):
+        def mean_square(batch: Batch):
             return batch.features.square().mean()
 
         other = model.copy()
-        fit(model, target, new_run(), penalties=[size, size])
-        fit(other, target, new_run(), loss=lambda b: cross_entropy(b) + 2 * size(b))
+        fit(model, target, new_run(), penalties=[mean_square, mean_square])
+        fit(other, target, new_run(), loss=lambda b: cross_entropy(b) + 2 * mean_square(b))
         for name, value in model.state_dict().items():
             torch.testing.assert_close(value, other.state_dict()[name])
 
@@ -169,31 +169,31 @@ class TestLossAndRate:
         fit(model, target, new_run(), penalties=[lambda b: b.logits.sum() * 0] * 3)
         assert len(calls) == 6
 
-    def test_rate_0_moves_no_weight(self, model, target):
+    def test_at_rate_0_no_weight_changes(self, model, target):
         before = state_of(model)
         fit(model, target, new_run(), rate=lambda step: 0.0)
         assert not moved(before, model) & {name for name, _ in model.named_parameters()}
 
-    def test_rate_is_asked_for_every_step_and_the_default_is_a_cosine(self, model, target):
-        asked, other = [], model.copy()
-        fit(model, target, new_run(), steps=4, rate=lambda step: asked.append(step) or 1.0)
-        assert asked == [0, 1, 2, 3]
+    def test_rate_is_called_at_every_step_and_defaults_to_a_cosine(self, model, target):
+        steps, other = [], model.copy()
+        fit(model, target, new_run(), steps=4, rate=lambda step: steps.append(step) or 1.0)
+        assert steps == [0, 1, 2, 3]
         model = other.copy()
         fit(model, target, new_run(), steps=4)
         fit(other, target, new_run(), steps=4, rate=lambda step: cosine(step, 4))
         assert not moved(state_of(model), other)
 
-    @pytest.mark.parametrize("bad", [math.nan, math.inf])
-    def test_a_loss_that_is_not_finite_is_an_error(self, bad, model, target):
-        with pytest.raises(FloatingPointError, match=rf"the loss is {bad} at step 1 of 6"):
-            fit(model, target, new_run(), penalties=[lambda batch: batch.logits.sum() * 0 + bad])
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_loss_that_is_not_finite_is_an_error(self, value, model, target):
+        with pytest.raises(FloatingPointError, match=rf"the loss is {value} at step 1 of 6"):
+            fit(model, target, new_run(), penalties=[lambda batch: batch.logits.sum() * 0 + value])
 
-    def test_a_divergence_half_way_is_an_error(self, model, target):
+    def test_divergence_during_training_is_an_error(self, model, target):
         with pytest.raises(FloatingPointError, match="of 6"):
             fit(model, target, new_run(), rate=lambda step: 1e30 if step == 2 else 1.0)
 
 
-class TestOneRun:
+class TestRandomness:
     def test_the_same_seed_gives_the_same_bytes_and_another_does_not(self, model, target):
         again, other = model.copy(), model.copy()
         fit(model, target, new_run(seed=1))
@@ -202,15 +202,14 @@ class TestOneRun:
         assert not moved(state_of(model), again)
         assert moved(state_of(model), other) >= {name for name, _ in model.named_parameters()}
 
-    def test_torch_s_own_generator_plays_no_part(self, model, target):
+    def test_the_global_generator_is_not_used(self, model, target):
         again = model.copy()
         fit(model, target, new_run())
         torch.manual_seed(99)
         fit(again, target, new_run())
         assert not moved(state_of(model), again)
 
-    def test_it_trains_on_what_the_streams_draw(self, model, target):
-        """Order and augmentation have a stream each, and every image has its own label."""
+    def test_order_and_augmentation_come_from_their_streams(self, model, target):
         batches = []
         fit(model, target, new_run(), penalties=[lambda b: batches.append(b) or b.logits.sum() * 0])
         run = new_run()
@@ -222,23 +221,25 @@ class TestOneRun:
             assert torch.equal(batch.labels, target.labels[rows])
             assert torch.equal(batch.images, images)
 
-    def test_steps_are_counted_and_told(self, model, target):
-        run, told = new_run(), []
-        fit(model, target, run, steps=4, after_step=told.append)
+
+class TestLog:
+    def test_steps_are_counted_and_reported(self, model, target):
+        run, steps = new_run(), []
+        fit(model, target, run, steps=4, after_step=steps.append)
         fit(model, target, run)
-        assert told == [1, 2, 3, 4]
+        assert steps == [1, 2, 3, 4]
         assert (run.total_steps, run.sequential_steps) == (10, 10)
         assert [row["step"] for row in run.history] == list(range(1, 11))
         assert all(math.isfinite(row["loss"]) for row in run.history)
 
-    def test_it_learns(self, model, target):
+    def test_the_loss_decreases(self, model, target):
         run = new_run(steps=60)
         fit(model, target, run)
         assert run.history[-1]["loss"] < 0.5 * run.history[0]["loss"]
 
 
 class TestHead:
-    def test_it_trains_on_features_alone(self, model, target):
+    def test_it_trains_on_features_only(self, model, target):
         target = replace(target, features=torch.randn(19, model.head.in_features))
         before, calls = state_of(model), []
         model.backbone.register_forward_hook(lambda *_: calls.append(1))
@@ -248,13 +249,13 @@ class TestHead:
         assert not calls
         assert run.total_steps == 6
 
-    def test_it_is_fit_of_a_linear_layer(self, model, target):
-        """With features as images and nothing augmented, both loops are one."""
+    def test_it_equals_fit_on_a_linear_layer(self, model, target):
+        """If features serve as images, without augmentation, both loops are the same."""
         features = torch.randn(19, model.head.in_features)
         other = model.copy()
         fit_head(model, replace(target, features=features), new_run())
         run = replace(new_run())
-        run.transforms = type("AsTheyAre", (), {"augment": lambda self, images, _: images})()
+        run.transforms = type("Identity", (), {"augment": lambda self, images, _: images})()
         other.backbone = nn.Identity()
         fit(other, replace(target, images=features), run)
         assert torch.equal(model.head.weight, other.head.weight)
@@ -266,24 +267,24 @@ class TestHead:
 
 
 class TestPredict:
-    def test_every_image_counts(self, model, target, monkeypatch):
-        whole = predict(model, target.images, new_run())
-        assert whole.shape == (19, 4)
-        assert whole.dtype == torch.float32
+    def test_all_images_are_predicted(self, model, target, monkeypatch):
+        logits = predict(model, target.images, new_run())
+        assert logits.shape == (19, 4)
+        assert logits.dtype == torch.float32
         with torch.no_grad():
             expected = model((target.images / 255 - 0.5) / 0.25)
-        torch.testing.assert_close(whole, expected)
+        torch.testing.assert_close(logits, expected)
         monkeypatch.setattr(training, "PREDICT_BATCH", 8)
-        torch.testing.assert_close(predict(model, target.images, new_run()), whole)
+        torch.testing.assert_close(predict(model, target.images, new_run()), logits)
 
-    def test_batch_mates_play_no_part(self, model, target):
+    def test_a_prediction_does_not_depend_on_its_batch(self, model, target):
         model.train()
-        whole = predict(model, target.images, new_run())
+        logits = predict(model, target.images, new_run())
         order = torch.randperm(19)
-        torch.testing.assert_close(predict(model, target.images[order], new_run()), whole[order])
-        torch.testing.assert_close(predict(model, target.images[:1], new_run()), whole[:1])
+        torch.testing.assert_close(predict(model, target.images[order], new_run()), logits[order])
+        torch.testing.assert_close(predict(model, target.images[:1], new_run()), logits[:1])
 
-    def test_it_leaves_the_model_as_it_was(self, model, target):
+    def test_it_does_not_change_the_model(self, model, target):
         before = state_of(model.train())
         predict(model, target.images, new_run())
         assert not moved(before, model)

@@ -89,7 +89,7 @@ def train(
 
     from benchmark import numerics
     from benchmark.images.augment import Transforms
-    from benchmark.method import Recipe, Run
+    from benchmark.method import Run, TrainingRecipe
     from benchmark.models import build, weights_of
     from benchmark.training import fit, predict
 
@@ -99,7 +99,7 @@ def train(
     recipe = {**SGD, "steps": candidate.steps, "lr": candidate.rate}
     run = Run(
         device=torch.device("cpu"),
-        recipe=Recipe.of(recipe),
+        recipe=TrainingRecipe.from_table(recipe),
         transforms=Transforms(settings.transforms),
         stream=numerics.Streams(candidate.seed),
         scratch=Path(os.devnull),
