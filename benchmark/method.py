@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.images.augment import Transforms
-    from benchmark.images.raw import Images
+    from benchmark.images.tensors import LazyImages
     from benchmark.models import Classifier
     from benchmark.numerics import Streams
 
@@ -120,7 +120,7 @@ class TargetData:
         missing: the missing classes' training data; only for the oracle track.
     """
 
-    images: Tensor | Images
+    images: Tensor | LazyImages
     labels: Tensor
     classes: tuple[str, ...]
     seen: Tensor
@@ -139,7 +139,7 @@ class TargetData:
 
     def rows(self, rows: Tensor) -> TargetData:
         """Some of the samples, by an int64 tensor of their indices."""
-        from benchmark.images.raw import select
+        from benchmark.images.tensors import select
 
         features = None if self.features is None else self.features[rows]
         return replace(
@@ -179,7 +179,7 @@ class TargetData:
         """
         import torch
 
-        from benchmark.images.raw import concatenate
+        from benchmark.images.tensors import concatenate
 
         if self.missing is None:
             raise ValueError("only a built-in method of the oracle track is given missing classes")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.checkpoint import Checkpoints
-from benchmark.images.raw import Images
+from benchmark.images.tensors import LazyImages
 from benchmark.method import Run, TargetData
 from benchmark.models import Classifier
 
@@ -179,7 +179,7 @@ def _descend(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor | Images, run: Run) -> Tensor:
+def predict(model: nn.Module, images: Tensor | LazyImages, run: Run) -> Tensor:
     """Logits (N, C) float32 of uint8 images (N, 3, H, W), in evaluation mode, transform applied.
 
     Every image counts: the last batch may be smaller.
