@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from benchmark.manifest import Manifest, Suite, network_label
 from benchmark.records import NOT_APPLICABLE
+from benchmark.text import printable
 from leaderboard.results import CALIBRATED, star_label
 
 
@@ -143,11 +144,6 @@ def _is_own(row: Row, manifest: Manifest) -> bool:
 def _network(row: Row) -> str:
     """The network of a row, as `--model` writes it."""
     return printable(network_label(json.loads(row["model"])))
-
-
-def printable(text: str) -> str:
-    """Text of strangers without what a terminal would obey: control characters become ``?``."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _grouped(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
@@ -401,4 +397,4 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _first_line(message: str | None) -> str:
     """The beginning of a method's own words."""
-    return printable((message or "").partition("\n")[0])[:200]
+    return printable((message or "").partition("\n")[0], limit=200)

@@ -71,7 +71,7 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
 
 
 def _print_record(record: RunRecord, folder: Path) -> None:
-    from leaderboard.board import printable
+    from benchmark.text import printable
 
     click.echo(click.style(f"{record.label} on {record.task}, seed {record.seed}", bold=True))
     facts: dict[str, Any] = {
