@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,7 +69,7 @@ def each(function: Callable[[J], T], jobs: Sequence[J], images: int) -> Iterator
     waiting = iter(jobs)
     workers: dict[connection.Connection, _Worker] = {}
     try:
-        for job in (next(waiting) for _ in range(count)):
+        for job in islice(waiting, count):
             worker = _Worker()
             workers[worker.channel] = worker
             worker.send((function, job))
@@ -80,10 +81,9 @@ def each(function: Callable[[J], T], jobs: Sequence[J], images: int) -> Iterator
                 if error is not None:
                     raise error
                 busy.discard(channel)
-                for job in waiting:
+                for job in islice(waiting, 1):
                     workers[channel].send((function, job))
                     busy.add(channel)
-                    break
                 yield result
     finally:
         _stop(list(workers.values()))

@@ -159,7 +159,7 @@ class TestColorJitter:
         assert factors.max() == pytest.approx(1.3, abs=0.01)
 
     def test_the_order_is_drawn_for_each_image(self, images):
-        """With the factors at their ends, each of the 24 orders gives a picture of its own."""
+        """With the factors at their ends, each of the 24 orders gives a different image."""
         jitter = color_jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3)
         draw = torch.rand(2, 300, 4, generator=generator())
         out = jitter(images[:1].expand(300, -1, -1, -1), generator())

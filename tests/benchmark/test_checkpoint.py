@@ -1,4 +1,4 @@
-"""A training that is stopped goes on from its last checkpoint to the very same bytes."""
+"""An interrupted training resumes at its last checkpoint and gives the same bytes."""
 
 from __future__ import annotations
 
