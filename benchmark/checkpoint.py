@@ -1,4 +1,4 @@
-"""Checkpoints of a long training, so that one that is killed goes on to the very same bytes."""
+"""Checkpoints of a training run: a resumed run gives the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
-from benchmark.files import digest_file, read_json
+from benchmark.files import digest_file, read_json, write_file
 
 if TYPE_CHECKING:
     import torch
@@ -23,24 +23,24 @@ SECONDS = 60.0  # between two checkpoints
 
 
 def checkpoint_step(folder: Path, key: str) -> int:
-    """The step that a training can go on from; 0 if there is no checkpoint of it. No torch."""
+    """Return the step at which a training can resume, 0 without a checkpoint. Imports no torch."""
     record = _record(folder, key)
     return record["step"] if record is not None else 0
 
 
 class Checkpoints:
-    """Keeps the last checkpoint of one training in a folder, and brings it back.
+    """Saves the latest checkpoint of a training run to a folder and restores it.
 
-    What is kept: weights and buffers, the optimizer's momentum, the step, the training log, and
-    the state of the random generators. The order of the images is not: it is drawn anew, up to
-    the step, from the run's seed.
+    A checkpoint holds the weights and buffers, the optimizer's momentum, the step, the training
+    log and the states of the random generators. It does not hold the order of the images, which
+    follows from the run's seed and the step.
 
     Args:
-        folder: of the checkpoint; it exists.
-        key: of what is trained: a checkpoint of anything else is not used.
-        model: what is trained.
-        run: its streams and its log.
-        seconds: between two checkpoints; they change no byte of the result.
+        folder: an existing folder for the checkpoint.
+        key: identifies the training; a checkpoint with another key is ignored.
+        model: the model that is trained.
+        run: provides the random streams and the training log.
+        seconds: time between two checkpoints; it does not change the result.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Checkpoints:
     ) -> None:
         self._folder, self._key, self._model, self._run = folder, key, model, run
         self._seconds, self._last = seconds, time.monotonic()
-        # Read at once: whoever trains may not be able to read files later.
-        self._found = self._read()
+        # Read now: a sandboxed process may not be able to read files later.
+        self._saved = self._read()
 
     def restore(self, optimizer: torch.optim.Optimizer) -> int:
-        """Bring back the checkpoint, if there is one; return the number of steps done."""
-        if self._found is None:
+        """Restore the checkpoint, if there is one; return the number of completed steps."""
+        if self._saved is None:
             return 0
         import torch
 
-        record, state = self._found
+        record, state = self._saved
         weights = {
             name.removeprefix("model."): value
             for name, value in state.items()
@@ -74,7 +74,7 @@ class Checkpoints:
         return int(record["step"])
 
     def after_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Keep a checkpoint if the last one is old enough."""
+        """Save a checkpoint if the last one is old enough."""
         if time.monotonic() - self._last < self._seconds:
             return
         import safetensors.torch
@@ -90,10 +90,15 @@ class Checkpoints:
             {name: value.detach().cpu().contiguous() for name, value in state.items()}
         )
         path = self._folder / f"step-{step}.safetensors"
-        _write(path, data)
-        record = {"key": self._key, "step": step, "file": path.name,
-                  "sha256": digest_file(path), "history": self._run.history}  # fmt: skip
-        _write(self._folder / RECORD_FILE, json.dumps(record).encode())
+        write_file(path, data)
+        record = {
+            "key": self._key,
+            "step": step,
+            "file": path.name,
+            "sha256": digest_file(path),
+            "history": self._run.history,
+        }
+        write_file(self._folder / RECORD_FILE, json.dumps(record).encode())
         for old in self._folder.glob("step-*.safetensors"):
             if old != path:
                 old.unlink()
@@ -108,23 +113,16 @@ class Checkpoints:
         return record, safetensors.torch.load_file(self._folder / Path(record["file"]).name)
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, by calls that a locked child is left with (it may not change modes)."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _record(folder: Path, key: str) -> dict[str, Any] | None:
-    """The record of a whole checkpoint of that training, or None."""
+    """Return the record of a complete checkpoint of that training, or None."""
     try:
         record = read_json(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
         path = folder / Path(record["file"]).name
-        whole = record["key"] == key and digest_file(path) == record["sha256"]
-        return record if whole and type(record["step"]) is int else None
+        valid = record["key"] == key and digest_file(path) == record["sha256"]
+        return record if valid and type(record["step"]) is int else None
     except (DataError, OSError, KeyError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the digests that name them."""
+"""Atomic writes of files and folders, and digests of their content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,15 @@ from typing import Any
 
 from benchmark.errors import HTBenchError
 
+FILE_MODE = 0o644
+
 
 def canonical_json(value: object) -> bytes:
-    """JSON with sorted keys and no spaces: equal values have equal bytes. NaN is refused."""
+    """Encode as JSON with sorted keys and no spaces: equal values have equal bytes.
+
+    Raises:
+        ValueError: the value contains NaN or infinity.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -32,63 +40,72 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file by temporary file and rename: a reader sees the old bytes or the new."""
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    The block writes to the temporary path that it gets, in the same folder. If the block succeeds,
+    the temporary file replaces ``path``; if it fails, the temporary file is deleted.
+
+    Args:
+        path: the final path; missing parent folders are created.
+
+    Yields:
+        The path of an empty file with a random name. The block may replace it, also by a link.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).chmod(0o644)  # mkstemp's 0600 is for secrets
-        Path(name).replace(path)
+        yield temporary
+        mode = temporary.lstat().st_mode
+        if stat.S_ISREG(mode) and stat.S_IMODE(mode) != FILE_MODE:  # a strict umask
+            with contextlib.suppress(PermissionError):  # a sandboxed process cannot change modes
+                temporary.chmod(FILE_MODE)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file next to ``path`` that replaces it when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp's 0600 is for secrets
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file atomically, see :func:`atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
 def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
-    """A folder that appears under its final name when the block ends without an error.
+    """Create a folder that appears under its final name only if the block succeeds.
 
     Args:
-        final: its name; an older folder of that name is replaced.
-        building_in: where the block's temporary folder is, on the same file system; default
-            beside the final one.
+        final: the final path; an existing folder is replaced.
+        building_in: where to create the temporary folder that the block fills, on the same file
+            system; default: the parent of the final path.
+
+    Yields:
+        The path of the temporary folder.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
+    replaced = building.with_name(f"{building.name}-old")
     try:
-        building.chmod(0o755)  # mkdtemp's 0700 is for secrets
+        building.chmod(0o755)  # mkdtemp creates it for its owner only
         yield building
-        if final.exists():  # moved away first: under its name a folder is whole or not there
-            final.rename(building.with_name(f"{building.name}-old"))
+        if final.exists():  # moved away first: a folder under its final name is always complete
+            final.rename(replaced)
         building.rename(final)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(building.with_name(f"{building.name}-old"), ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
     """Read a JSON file of bounded size.
 
     Raises:
-        error: the file is missing, too large or not JSON (NaN and infinities are not); the
-            message names it.
+        error: the file cannot be read, is larger than ``limit`` bytes, or is not JSON (NaN and
+            infinity are not JSON either).
     """
     try:
         with path.open("rb") as file:
@@ -106,5 +123,5 @@ def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is not a number that JSON can hold")
+        raise ValueError(f"{text} is not a JSON number")
     return value

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.images.augment import Transforms
-    from benchmark.images.raw import Images
+    from benchmark.images.tensors import LazyImages
     from benchmark.models import Classifier
     from benchmark.numerics import Streams
 
@@ -173,7 +173,7 @@ class TargetData:
         True
     """
 
-    images: Tensor | Images
+    images: Tensor | LazyImages
     labels: Tensor
     classes: tuple[str, ...]
     seen: Tensor
@@ -200,7 +200,7 @@ class TargetData:
         Args:
             rows: int64 (M,), indices of samples.
         """
-        from benchmark.images.raw import select
+        from benchmark.images.tensors import select
 
         features = None if self.features is None else self.features[rows]
         return replace(
@@ -242,7 +242,7 @@ class TargetData:
         """
         import torch
 
-        from benchmark.images.raw import concatenate
+        from benchmark.images.tensors import concatenate
 
         if self.missing is None:
             raise ValueError(

@@ -21,6 +21,7 @@ from typing import Any, TypeGuard
 from benchmark.errors import HTBenchError, MethodError
 from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
 from benchmark.folders import data_folder
+from benchmark.text import printable
 
 GROUP = "holistic_transfer.methods"
 REFERENCES = ("source", "finetune")  # what adapting starts from, and what it is by default
@@ -37,9 +38,9 @@ COMPUTES = (
     "checkpoint.py",
     "images/augment.py",
     "images/build.py",
-    "images/packed.py",
-    "images/raw.py",
+    "images/jpeg.py",
     "images/store.py",
+    "images/tensors.py",
     "method.py",
     "models.py",
     "numerics.py",
@@ -68,7 +69,7 @@ _WANTED = {
 def _is_plain(value: Value) -> bool:
     """Whether a setting is one that JSON, a digest and a terminal all take."""
     if isinstance(value, str):
-        return len(value) <= MAX_TEXT and value.isprintable()
+        return len(value) <= MAX_TEXT and value == printable(value)
     if isinstance(value, float):
         return math.isfinite(value)
     return -(2**63) <= value < 2**63
@@ -363,8 +364,8 @@ def _checked(
 
 
 def _shown(text: str) -> str:
-    """A method's own words, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text.replace("``", ""))[:MAX_TEXT]
+    """A method's description of itself, made safe to print on one line."""
+    return printable(" ".join(text.replace("``", "").split()), limit=MAX_TEXT)
 
 
 def _entries(value: object) -> list[Mapping[str, Any]]:

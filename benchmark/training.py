@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.checkpoint import Checkpoints
-from benchmark.images.raw import Images
+from benchmark.images.tensors import LazyImages
 from benchmark.method import Run, TargetData
 from benchmark.models import Classifier
 
@@ -216,7 +216,7 @@ def _train(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor | Images, run: Run) -> Tensor:
+def predict(model: nn.Module, images: Tensor | LazyImages, run: Run) -> Tensor:
     """Return the outputs of a model for all images, under the evaluation transform.
 
     Args:

@@ -138,7 +138,7 @@ def fetch_initial(server: ForkServer, manifest: Manifest, tell: Tell) -> Initial
     tell(f"downloading {address}")
     file = data_folder() / "downloads" / PurePosixPath(urlsplit(address).path).name
     try:
-        download(address, file, tell=tell)
+        download(address, file, log=tell)
     except DataError as error:
         raise DataError(
             f"{error}. Get the file by another way, then: "

@@ -48,7 +48,7 @@ WORK = {"done"}
 FRESH = """
 import sys, torch, safetensors.torch
 from benchmark.images.augment import Transforms
-from benchmark.images.raw import map_images
+from benchmark.images.tensors import map_images
 from benchmark.models import build
 from benchmark.manifest import load_manifest
 torch.set_num_threads(1)

@@ -30,8 +30,8 @@ from baselines.finetune import Finetune
 from baselines.lolsgd import LOLSGD
 from benchmark import Method, Run, SourceModel, TargetData, cosine, fit
 from benchmark.images.augment import Transforms
-from benchmark.images.raw import join, open_images
-from benchmark.images.store import Need, open_store, store_kind
+from benchmark.images.store import ImageNeed, open_store, store_kind
+from benchmark.images.tensors import join, open_images
 from benchmark.manifest import Manifest, load_manifest
 from benchmark.method import TrainingRecipe
 from benchmark.models import build
@@ -72,7 +72,7 @@ def seen_data(manifest: Manifest) -> TargetData:
     seen = torch.from_numpy(manifest.seen_mask(task))
     classes = seen.nonzero().squeeze(1).tolist()
     store = open_store(
-        manifest, task.target, lambda done, total: None, Need(frozenset(classes)), print
+        manifest, task.target, lambda done, total: None, ImageNeed(frozenset(classes)), print
     )
     parts, labels = [], []
     for path, label, count in store.train_files(classes):

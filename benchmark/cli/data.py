@@ -81,14 +81,14 @@ def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy:
       htbench data import office-home@1.0 ~/OfficeHomeDataset_10072016
       htbench data import domainnet@1.0 clipart.zip infograph.zip painting.zip real.zip sketch.zip
     """
-    from benchmark.images.copies import import_images, lacking
+    from benchmark.images.take import absent_paths, import_images
 
     manifest = _of_files(dataset)
     for path in paths:
         with _Bar() as bar:
             taken = import_images(manifest, path, copy=copy, progress=bar.of(f"taking {path.name}"))
         click.echo(plain(f"{path}: {taken} images taken"))
-    if left := lacking(manifest):
+    if left := absent_paths(manifest):
         click.echo(plain(_lacking(manifest, left)), err=True)
         context.exit(1)
     _say_complete(manifest)
@@ -130,7 +130,7 @@ def verify(context: click.Context, dataset: str, as_json: bool) -> None:
       htbench data verify office-home@1.0
       htbench data verify domainnet@1.0 --json
     """
-    from benchmark.images.verify import verify as check
+    from benchmark.images.verify import verify_images
 
     manifest = _manifest(dataset)
     if manifest.document["images"] == "embedded":
@@ -143,7 +143,7 @@ def verify(context: click.Context, dataset: str, as_json: bool) -> None:
             click.echo(f"{manifest.reference}: all {count} images ship with it and are whole")
         return
     with _Bar() as bar:
-        found = check(manifest, bar.of("decoding"))
+        found = verify_images(manifest, bar.of("decoding"))
     if as_json:
         print_json(found.as_dict())
     else:
@@ -225,7 +225,7 @@ def status(as_json: bool) -> None:
 
 
 def _entry(manifest: Manifest) -> dict[str, Any]:
-    from benchmark.images.local import images_folder
+    from benchmark.images.place import images_folder
     from benchmark.images.store import store_state
     from benchmark.images.verify import verified_on
 
@@ -264,9 +264,9 @@ def remove(dataset: str, stores: bool, yes: bool) -> None:
     import shutil
 
     from benchmark.errors import UsageError
-    from benchmark.images.local import images_folder
+    from benchmark.images.place import images_folder
     from benchmark.images.store import store_folder
-    from benchmark.images.verify import lock_file
+    from benchmark.images.verify import digests_file
 
     manifest = _of_files(dataset)
     folders = [images_folder(manifest)]
@@ -281,7 +281,7 @@ def remove(dataset: str, stores: bool, yes: bool) -> None:
         for folder in there:
             click.echo(f"  {folder}", err=True)
         click.confirm("Remove these folders?", abort=True, err=True)
-    lock_file(manifest).unlink(missing_ok=True)
+    digests_file(manifest).unlink(missing_ok=True)
     for folder in there:
         gone = folder.with_name(f".removed-{folder.name}")
         shutil.rmtree(gone, ignore_errors=True)  # what an interrupted call has left

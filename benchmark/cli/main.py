@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from benchmark.text import printable
+
 # noun -> (module, help): a module is imported when its command is used.
 _COMMANDS = {
     "cite": ("cite", "Print BibTeX for data, methods and the board."),
@@ -97,8 +99,8 @@ network_option = click.option(
 
 
 def plain(text: str) -> str:
-    """Text with words of strangers, without what a terminal would obey; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    """Untrusted text, made safe for the terminal; line breaks are kept."""
+    return printable(text, keep="\n")
 
 
 def print_json(value: Any) -> None:

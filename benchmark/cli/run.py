@@ -228,7 +228,7 @@ def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
 def _lacking(cells: list[Cell]) -> list[str]:
     """What the runs need and is not here, each with the command that brings it."""
     from benchmark.cli.session import source_needs, target_needs
-    from benchmark.images.store import lacking_images
+    from benchmark.images.store import absent_images
     from benchmark.source import find_source
     from benchmark.weights import find_initial, initial_name
 
@@ -238,7 +238,7 @@ def _lacking(cells: list[Cell]) -> list[str]:
     for domain, need in source_needs(untrained).items():
         needs[domain] = needs[domain] | need if domain in needs else need
     lines = []
-    left = {domain: len(lacking_images(manifest, domain, need)) for domain, need in needs.items()}
+    left = {domain: len(absent_images(manifest, domain, need)) for domain, need in needs.items()}
     if count := sum(left.values()):
         each = ", ".join(f"{domain} {number}" for domain, number in sorted(left.items()) if number)
         got = "htbench data download {0}, or " if manifest.document.get("mirrors") else ""

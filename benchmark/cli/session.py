@@ -15,7 +15,7 @@ import click
 from benchmark.cli.main import plain
 
 if TYPE_CHECKING:
-    from benchmark.images.store import DomainStore, Need
+    from benchmark.images.store import DomainStore, ImageNeed
     from benchmark.manifest import Manifest
     from benchmark.registry import MethodDescription, MethodSource, Value
     from benchmark.runs.isolate import ForkServer, Limits
@@ -227,7 +227,7 @@ class Ticker:
         click.echo(f"{self._what}: {done} of {total}{self._unit}{left}", err=True)
 
 
-def open_stores(manifest: Manifest, needs: Mapping[str, Need]) -> dict[str, DomainStore]:
+def open_stores(manifest: Manifest, needs: Mapping[str, ImageNeed]) -> dict[str, DomainStore]:
     """The image stores of some domains; what of them is needed and not there is built."""
     from benchmark.images.store import open_store
 
@@ -237,22 +237,22 @@ def open_stores(manifest: Manifest, needs: Mapping[str, Need]) -> dict[str, Doma
     }
 
 
-def target_needs(cells: Iterable[Cell]) -> dict[str, Need]:
+def target_needs(cells: Iterable[Cell]) -> dict[str, ImageNeed]:
     """What runs need of the images of their targets, by domain."""
-    from benchmark.images.store import Need
+    from benchmark.images.store import ImageNeed
 
-    needs: dict[str, Need] = {}
+    needs: dict[str, ImageNeed] = {}
     for cell in cells:
         seen = frozenset(cell.manifest.seen_mask(cell.task).nonzero()[0].tolist())
         # Features are of all classes, so that tasks with other seen classes share them.
         every = cell.method.track == "oracle" or cell.method.uses_features
-        need = Need(None if every else seen)
+        need = ImageNeed(None if every else seen)
         target = cell.task.target
         needs[target] = needs[target] | need if target in needs else need
     return needs
 
 
-def source_needs(specs: Iterable[SourceSpec]) -> dict[str, Need]:
+def source_needs(specs: Iterable[SourceSpec]) -> dict[str, ImageNeed]:
     """What training source models needs: everything of their domains."""
     from benchmark.images.store import EVERYTHING
 

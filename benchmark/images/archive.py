@@ -1,12 +1,10 @@
-"""Archives of strangers: unpacked so that nothing leaves its folder or fills the disk."""
+"""Unpack untrusted archives: no file outside the target folder, no decompression bomb."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,94 +13,97 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from benchmark.errors import DataError
+from benchmark.files import atomic_path
+from benchmark.progress import Progress
 
 MAX_MEMBERS = 2_000_000
-MAX_MEMBER_BYTES = 256 << 20  # of one image
-MAX_RATIO = 200  # of inflated to packed bytes; images hardly shrink at all
-RATIO_FROM = 1 << 20  # smaller members may shrink as they like
+MAX_MEMBER_BYTES = 256 << 20  # more than any image has
+MAX_RATIO = 200  # of uncompressed to compressed bytes; images hardly compress at all
+RATIO_FROM = 1 << 20  # smaller members may have any ratio
 PIECE = 1 << 20
 
-Progress = Callable[[int, int], None]
 Place = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
 class _Member:
-    """A regular file in an archive: its name, its sizes, and how to read it."""
+    """A regular file in an archive: its name, its sizes in bytes, and a function that opens it."""
 
     name: str
     size: int
-    packed: int | None
+    compressed: int | None
     open: Callable[[], IO[bytes]]
 
 
 def list_members(archive: Path) -> list[str]:
-    """Names of the regular files of a zip or tar archive, whatever its own name.
+    """List the regular files of a zip or tar archive, whatever its suffix.
 
     Raises:
-        DataError: it is no such archive, is damaged, or has names that lead out of a folder.
+        DataError: the file is not such an archive, is damaged, or contains unsafe paths.
     """
-    with _opened(archive) as members:
+    with _open(archive) as members:
         return [member.name for member in members]
 
 
 def unpack(archive: Path, into: Path, place: Place, progress: Progress | None = None) -> int:
-    """Write some of the files of an archive, each by temporary file and rename.
+    """Extract some of the files of an archive, each atomically.
 
-    Links and devices are never written. Sizes are counted while inflating, not believed.
+    Links and devices are never extracted. Sizes in the archive are not trusted: bytes are counted
+    during extraction.
 
     Args:
         archive: a zip or tar file.
-        into: folder that they go below.
-        place: relative path of a member by its name, or None to leave it out.
-        progress: called with files written and their total.
+        into: the target folder.
+        place: maps the name of a member to its relative path, or to None to skip it.
+        progress: called with the number of extracted files and their total.
 
     Returns:
-        How many files were written.
+        The number of extracted files.
 
     Raises:
-        DataError: see :func:`list_members`; a member is encrypted, larger than it says or than an
-            image can be, or the disk is too small.
+        DataError: see :func:`list_members`; or a member is encrypted, has another size than the
+            archive states, is too large for an image, or does not fit on the disk.
     """
-    with _opened(archive) as members:
-        wanted = {m.name: path for m in members if (path := place(m.name)) is not None}
-    with _opened(archive) as members:
-        chosen = (member for member in members if member.name in wanted)
-        sizes = 0
-        listed = list(chosen) if _is_zip(archive) else None
-        if listed is not None:
-            sizes = sum(member.size for member in listed)
-            _check_space(into, sizes)
-        done = 0
-        for member in listed if listed is not None else chosen:
-            _check_member(archive, member)
-            if listed is None:
-                _check_space(into, member.size)
-            _write(archive, member, into / _plain(wanted[member.name], archive))
-            done += 1
+    paths: dict[str, str] = {}
+    total_bytes = 0
+    with _open(archive) as members:
+        for member in members:
+            if (path := place(member.name)) is not None:
+                _check_member(archive, member)
+                paths[member.name] = _check_relative(path, archive)
+                total_bytes += member.size
+    _check_space(into, total_bytes)
+    count = 0
+    with _open(archive) as members:
+        for member in members:
+            if member.name not in paths:
+                continue
+            _extract(archive, member, into / paths[member.name])
+            count += 1
             if progress is not None:
-                progress(done, len(wanted))
-    return done
+                progress(count, len(paths))
+    return count
 
 
 @contextlib.contextmanager
-def _opened(archive: Path) -> Iterator[Iterator[_Member]]:
-    """The regular files of an archive; what goes wrong with it is a DataError."""
+def _open(archive: Path) -> Iterator[Iterator[_Member]]:
+    """Open an archive and give its regular files; turn every error of it into a DataError."""
     try:
         with contextlib.ExitStack() as stack:
             if _is_zip(archive):
-                yield _checked(archive, _zip_members(stack.enter_context(zipfile.ZipFile(archive))))
+                file = stack.enter_context(zipfile.ZipFile(archive))
+                yield _check_members(archive, _zip_members(file))
             else:
-                # One pass from front to back: a compressed tar cannot be searched.
-                opened = stack.enter_context(tarfile.open(archive, "r:*"))
-                yield _checked(archive, _tar_members(opened))
+                # Read front to back in one pass: a compressed tar does not support seeking.
+                tar = stack.enter_context(tarfile.open(archive, "r:*"))
+                yield _check_members(archive, _tar_members(tar))
     except tarfile.ReadError:
-        raise DataError(f"{archive} is {_looks_like(archive)}, not a zip or tar archive") from None
+        raise DataError(f"{archive} is {_describe(archive)}, not a zip or tar archive") from None
     except (
         zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError,
         NotImplementedError,
     ) as error:  # fmt: skip
-        raise DataError(f"{archive} cannot be unpacked: {error}; get it again") from None
+        raise DataError(f"{archive} cannot be unpacked: {error}; download it again") from None
 
 
 def _is_zip(archive: Path) -> bool:
@@ -112,60 +113,58 @@ def _is_zip(archive: Path) -> bool:
         raise DataError(f"cannot read {archive}: {error.strerror}") from None
 
 
-def _zip_members(opened: zipfile.ZipFile) -> Iterator[_Member]:
-    for info in opened.infolist():
+def _zip_members(file: zipfile.ZipFile) -> Iterator[_Member]:
+    for info in file.infolist():
         mode = info.external_attr >> 16
         if info.is_dir() or (mode & 0o170000) not in (0, 0o100000):  # only regular files
             continue
 
         def read(info: zipfile.ZipInfo = info) -> IO[bytes]:
-            return opened.open(info)
+            return file.open(info)
 
         yield _Member(info.filename, info.file_size, info.compress_size, read)
 
 
-def _tar_members(opened: tarfile.TarFile) -> Iterator[_Member]:
-    for info in opened:
+def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
+    for info in tar:
         if not info.isreg():
             continue
 
         def read(info: tarfile.TarInfo = info) -> IO[bytes]:
-            file = opened.extractfile(info)
+            file = tar.extractfile(info)
             assert file is not None
             return file
 
         yield _Member(info.name, info.size, None, read)
 
 
-def _checked(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
+def _check_members(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
     for number, member in enumerate(members):
         if number >= MAX_MEMBERS:
             raise DataError(f"{archive} has more than {MAX_MEMBERS} files")
-        _plain(member.name, archive)
+        _check_relative(member.name, archive)
         yield member
 
 
-def _plain(name: str, archive: Path) -> str:
-    """A name that stays below the folder it is unpacked to."""
+def _check_relative(name: str, archive: Path) -> str:
+    """Return a path unchanged if it stays below the target folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name:
-        raise DataError(
-            f"{archive} holds {name[:200]!r}, which leads out of a folder; not unpacked"
-        )
+        raise DataError(f"{archive}: refusing to extract the unsafe path {name[:200]!r}")
     return name
 
 
 def _check_member(archive: Path, member: _Member) -> None:
     if member.size > MAX_MEMBER_BYTES:
         raise DataError(
-            f"{archive}: {member.name!r} has {member.size} bytes, too many for an image"
+            f"{archive}: {member.name!r} has {member.size} bytes, too large for an image"
         )
     if (
-        member.packed is not None
+        member.compressed is not None
         and member.size > RATIO_FROM
-        and member.size > MAX_RATIO * max(1, member.packed)
+        and member.size > MAX_RATIO * max(1, member.compressed)
     ):
-        raise DataError(f"{archive}: {member.name!r} inflates more than {MAX_RATIO} times")
+        raise DataError(f"{archive}: {member.name!r} expands more than {MAX_RATIO} times")
 
 
 def _check_space(into: Path, size: int) -> None:
@@ -173,32 +172,25 @@ def _check_space(into: Path, size: int) -> None:
     free = shutil.disk_usage(into).free
     if size > free:
         raise DataError(
-            f"{into} has {free / 2**30:.2f} GiB free, and {size / 2**30:.2f} GiB are to be "
-            "unpacked: make room, or set HTBENCH_DATA to a folder on a larger disk"
+            f"{into} has {free / 2**30:.2f} GiB free, but the images need {size / 2**30:.2f} GiB: "
+            "free some space, or set HTBENCH_DATA to a folder on a larger disk"
         )
 
 
-def _write(archive: Path, member: _Member, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".unpacking-", dir=path.parent)
-    try:
-        written = 0
-        with os.fdopen(handle, "wb") as out, member.open() as file:
-            while piece := file.read(PIECE):
-                written += len(piece)
-                if written > member.size:
-                    raise DataError(f"{archive}: {member.name!r} is larger than the archive says")
-                out.write(piece)
-        if written != member.size:
-            raise DataError(f"{archive}: {member.name!r} is shorter than the archive says")
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _extract(archive: Path, member: _Member, path: Path) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as out, member.open() as file:
+        size = 0
+        while piece := file.read(PIECE):
+            size += len(piece)
+            if size > member.size:
+                raise DataError(f"{archive}: {member.name!r} is larger than the archive states")
+            out.write(piece)
+        if size != member.size:
+            raise DataError(f"{archive}: {member.name!r} is smaller than the archive states")
 
 
-def _looks_like(archive: Path) -> str:
+def _describe(archive: Path) -> str:
+    """Say what a file that is not an archive looks like."""
     try:
         with archive.open("rb") as file:
             head = file.read(512)
@@ -207,5 +199,5 @@ def _looks_like(archive: Path) -> str:
     if not head:
         return "empty"
     if head.lstrip()[:1] == b"<":
-        return "a web page, perhaps one that asks for a confirmation"
-    return "something else, or cut off"
+        return "a web page, perhaps one that asks for confirmation"
+    return "another kind of file, or truncated"

@@ -1,9 +1,9 @@
-"""Augmentation and normalisation of whole batches on the device they are on.
+"""Augmentation and normalisation of whole batches, on the device of the images.
 
 Random numbers are drawn on the CPU from the run's ``augmentation`` stream, so that a seed gives
-the same crops on every device; only the pixels move on the device. Operations are those of
-torchvision with the same names, on floats in [0, 1]: nothing is rounded to 8 bits in between, as
-a chain of PIL images would be.
+the same crops on every device; only pixels are processed on the device. The operations equal
+torchvision's of the same names, on floats in [0, 1]: unlike in a chain of PIL images, no
+intermediate result is rounded to 8 bits.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from benchmark.errors import ManifestError
 
 Operation = Callable[[Tensor, torch.Generator], Tensor]
 
-TRIES = 10  # at a window, as torchvision's
+TRIES = 10  # to draw a window, as in torchvision
 MAX_SIDE = 4096
 
 
 class Transforms:
-    """What a manifest's ``[transforms]`` table says, for training and for evaluation.
+    """The transforms of a manifest's ``[transforms]`` table, for training and for evaluation.
 
     Args:
         settings: ``mean`` and ``std`` of three numbers each (of pixels in [0, 1]); ``train``, a
             list of tables ``{op = name, ...}`` applied in order; and ``size``, the side in pixels
-            that the network sees, if it is not the stored one.
+            of the network's input, if it differs from the stored size.
 
     Raises:
         ManifestError: an unknown operation or a wrong field.
@@ -48,14 +48,14 @@ class Transforms:
     def evaluate(self, images: Tensor) -> Tensor:
         """Prepare uint8 images (N, 3, H, W) for the network: float32, resized, normalised.
 
-        The whole image is resized, its aspect not kept: there is no crop.
+        The whole image is resized to a square, without a crop.
         """
         return self._normalise(images.to(torch.float32).div_(255))
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The same with the training augmentation, drawn afresh for every image.
+        """Like :meth:`evaluate`, with a training augmentation drawn separately for every image.
 
-        Images that no crop has brought to the network's size are resized after all operations.
+        Images that do not have the network's size after all operations are resized.
         """
         floats = images.to(torch.float32).div_(255)
         for operation in self._train:
@@ -65,13 +65,13 @@ class Transforms:
     def _normalise(self, floats: Tensor) -> Tensor:
         if self._size is not None and floats.shape[-2:] != (self._size, self._size):
             floats = resize(floats, self._size)
-        # Channels last: on a CPU a step of the small network takes two thirds of the time.
+        # Channels last: a training step of the small network on a CPU takes a third less time.
         mean, std = self._mean.to(floats.device), self._std.to(floats.device)
         return ((floats - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def affine(degrees: float, translate: float, scale: tuple[float, float]) -> Operation:
-    """Rotate, scale and shift each image, bilinear, the border repeated outwards.
+    """Rotate, scale and shift each image, bilinear, with the border pixels repeated outwards.
 
     Args:
         degrees: rotation is uniform in [-degrees, degrees].
@@ -107,7 +107,7 @@ def horizontal_flip(p: float) -> Operation:
 
 
 def grayscale(p: float) -> Operation:
-    """Take the colour from each image with probability ``p``; it keeps three equal channels."""
+    """Convert each image to three equal grey channels with probability ``p``."""
 
     def apply(images: Tensor, generator: torch.Generator) -> Tensor:
         chosen = torch.rand(len(images), generator=generator) < p
@@ -121,20 +121,20 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     size: int | None = None,
 ) -> Operation:
-    """Cut a random window out of each image and resize it, bilinear and antialiased.
+    """Crop a random window of each image and resize it, bilinear with antialiasing.
 
-    A window is drawn as torchvision draws it: ten tries at an area and an aspect, of which the
-    first that fits counts, then a position; whole pixels. Where none fits it is the largest
-    window in the middle whose aspect is allowed.
+    A window is drawn as in torchvision: the first of ten random areas and aspects that fits, then
+    a position, in whole pixels. If none fits, it is the largest centred window with an allowed
+    aspect.
 
     Args:
         scale: area of the window as a share of the image's, uniform in [low, high].
         ratio: width over height, its logarithm uniform between those of [low, high].
-        size: side of the result; default that of the network, or else the image's height.
+        size: side of the result in pixels; default: the network's, else the image's height.
     """
     (low, high), (narrow, wide) = scale, ratio
     if not (0 < low <= high <= 1 and 0 < narrow <= wide):
-        raise ValueError(f"random-resized-crop: scale {scale} or ratio {ratio} is no range")
+        raise ValueError(f"random-resized-crop: scale {scale} or ratio {ratio} is invalid")
     size = _side(size)
 
     def apply(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -153,7 +153,7 @@ def draw_windows(
     ratio: tuple[float, float],
     generator: torch.Generator,
 ) -> Tensor:
-    """Windows (count, 4) int64 in an image: top, left, height, width. See random_resized_crop."""
+    """Draw windows, int64 (count, 4): top, left, height, width. See :func:`random_resized_crop`."""
     draw = torch.rand(count, 2 * TRIES + 2, generator=generator, dtype=torch.float64)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * draw[:, :TRIES])
     logs = math.log(ratio[0]), math.log(ratio[1])
@@ -175,11 +175,11 @@ def draw_windows(
 
 
 def resized_crops(images: Tensor, windows: Tensor, size: int) -> Tensor:
-    """The windows (N, 4) of images (N, C, H, W), each resized to (size, size).
+    """Crop windows (N, 4) of images (N, C, H, W) and resize them to (size, size).
 
-    Bilinear, and antialiased where a window is larger than the result, as torchvision's
-    ``resized_crop(antialias=True)``. Resizing is linear and separable, so a window is two small
-    matrices: one product over the rows and one over the columns do the whole batch.
+    Bilinear, with antialiasing where a window is larger than the result, like torchvision's
+    ``resized_crop(antialias=True)``. Resizing is linear and separable, so that two matrix products
+    per image, over its rows and its columns, process the whole batch.
     """
     windows = windows.to(images.device, torch.float32)
     rows = _resampling(windows[:, 0], windows[:, 2], images.shape[-2], size)
@@ -188,7 +188,7 @@ def resized_crops(images: Tensor, windows: Tensor, size: int) -> Tensor:
 
 
 def _resampling(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor:
-    """Weights (N, size, pixels) of the pixels of a row in the pixels of its resized stretch."""
+    """Weights (N, size, pixels) of a row's pixels in the pixels of its resized window."""
     step = (length / size).view(-1, 1, 1)
     reach = step.clamp(min=1)  # of the triangle filter
     centre = start.view(-1, 1, 1) + step * (
@@ -201,7 +201,7 @@ def _resampling(start: Tensor, length: Tensor, pixels: int, size: int) -> Tensor
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Float images (N, C, H, W) as (N, C, size, size), bilinear, antialiased."""
+    """Resize float images (N, C, H, W) to (N, C, size, size), bilinear with antialiasing."""
     height, width = images.shape[-2:]
     whole = torch.tensor([[0, 0, height, width]])
     return resized_crops(images, whole, size)
@@ -210,7 +210,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 def color_jitter(
     brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
 ) -> Operation:
-    """Change the colours of each image by factors of its own, in an order of its own.
+    """Change the colours of each image by random factors, in a random order per image.
 
     Args:
         brightness, contrast, saturation: a factor is uniform in [max(0, 1 - x), 1 + x].
@@ -218,7 +218,7 @@ def color_jitter(
     """
     ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     if min(*ranges.values(), hue) < 0 or hue > 0.5:
-        raise ValueError("color-jitter: no range may be negative, and hue at most 0.5")
+        raise ValueError("color-jitter: ranges must not be negative, and hue at most 0.5")
     bounds = {name: (max(0.0, 1 - x), 1 + x) for name, x in ranges.items() if x}
     if hue:
         bounds["hue"] = (-hue, hue)
@@ -227,7 +227,7 @@ def color_jitter(
     changes = [_CHANGES[name] for name in bounds]
 
     def apply(images: Tensor, generator: torch.Generator) -> Tensor:
-        # One draw for the factors, one for the orders: random numbers, sorted, are a permutation.
+        # One draw for the factors, one for the orders: sorting random numbers permutes them.
         draw = torch.rand(2, len(images), len(changes), generator=generator)
         factors = low + (high - low) * draw[0]
         order = draw[1].argsort(dim=1)
@@ -268,7 +268,7 @@ def adjust_saturation(images: Tensor, factor: Tensor) -> Tensor:
 def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
     """Turn the hue of images by (N, 1, 1, 1) of the colour circle, in [-0.5, 0.5].
 
-    By way of hue, saturation and value; the way back is the closed form of
+    The conversion from HSV back to RGB is the closed form of
     https://en.wikipedia.org/wiki/HSL_and_HSV#HSV_to_RGB_alternative.
     """
     red, green, blue = images.unbind(dim=1)

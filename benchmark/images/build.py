@@ -1,8 +1,8 @@
-"""Building the store of a data set whose images are files: in parallel, part by part, resumable.
+"""Build the store of a data set whose images are files: in parallel, part by part, resumable.
 
-A part is the training images of one class, or the test images. It is decoded in chunks, each of
-which appears by rename, and put together when all of its chunks are there: whoever is killed goes
-on at the chunk in hand. No torch.
+A part is the training images of one class, or all test images. It is decoded in chunks, which are
+joined once all of them are there. A build that was interrupted keeps its finished chunks.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,30 +20,29 @@ from typing import IO, Any
 import numpy as np
 
 from benchmark.errors import DataError, first
-from benchmark.files import read_json, write_file
-from benchmark.images.packed import encode, write_pack
+from benchmark.files import atomic_path, read_json, write_file
+from benchmark.images import pool
+from benchmark.images.jpeg import encode, write_pack
+from benchmark.progress import Logger, Progress
 
 CHUNK = 256  # images decoded at a time
-POOL_FROM = 1024  # fewer images are decoded in this process: starting others takes longer
-SAMPLED = 24  # images decoded beforehand, for the estimate
+SAMPLED = 24  # images decoded in advance, to estimate size and duration
 CHUNKS_FOLDER = ".chunks"
-MAX_INDEX_BYTES = 256 << 20
-
-Progress = Callable[[int, int], None]
-Tell = Callable[[str], None]
+MAX_INDEX_BYTES = 256 << 20  # of the index of a part or of a whole store
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What is to be built.
+class BuildPlan:
+    """The parts of a store to build.
 
     Attributes:
-        folder: of the store.
-        images: the root of the paths.
+        folder: the folder of the store.
+        images: the folder that the image paths are relative to.
         size: side of a stored image in pixels.
         kind: ``raw`` or ``jpeg``.
-        members: name of a part to the (id, path) of its images.
-        name: of what is built, for people; ``reference``: of its manifest.
+        members: part name to the (id, path) of its images.
+        name: what is built, for messages.
+        reference: the manifest's ``name@version``, for messages.
     """
 
     folder: Path
@@ -59,69 +55,81 @@ class Parts:
 
     @property
     def suffix(self) -> str:
-        """Of a part's file."""
-        return ".u8" if self.kind == "raw" else ".pack"
+        """Suffix of the parts' files."""
+        return suffix_of(self.kind)
 
     @property
-    def count(self) -> int:
-        """Images in all."""
-        return sum(map(len, self.members.values()))
+    def paths(self) -> list[str]:
+        """Paths of all images."""
+        return [path for entries in self.members.values() for _, path in entries]
 
 
-def build_parts(parts: Parts, progress: Progress, tell: Tell) -> None:
-    """Decode the images of parts, and write the file and the index of each.
+def suffix_of(kind: str) -> str:
+    """Suffix of the image files of a store of kind ``raw`` or ``jpeg``."""
+    return ".u8" if kind == "raw" else ".pack"
+
+
+def build_parts(plan: BuildPlan, progress: Progress, log: Logger) -> None:
+    """Decode the images of a plan and write an image file and an index for each part.
+
+    Args:
+        plan: what to build.
+        progress: called with the number of decoded images and their total.
+        log: called with the expected size and duration, if the build takes a while.
 
     Raises:
-        DataError: images are not there or cannot be decoded, or the disk is too small.
+        DataError: images are missing or cannot be decoded, or the disk is too small.
     """
-    _check_present(parts)
-    chunks = parts.folder / CHUNKS_FOLDER
-    chunks.mkdir(parents=True, exist_ok=True)
-    _announce(parts, tell)
-    jobs = list(_jobs(parts, chunks))
-    open_jobs = [job for job in jobs if not job.done]
-    done = parts.count - sum(len(job.entries) for job in open_jobs)
-    for finished in _carry_out(open_jobs):
-        done += finished
-        progress(done, parts.count)
-    for name in parts.members:
-        _assemble(parts, name, [job for job in jobs if job.part == name])
+    _check_present(plan)
+    chunks_folder = plan.folder / CHUNKS_FOLDER
+    chunks_folder.mkdir(parents=True, exist_ok=True)
+    _estimate(plan, log)
+    chunks = list(_chunks(plan, chunks_folder))
+    remaining = [chunk for chunk in chunks if not chunk.is_complete]
+    to_decode = sum(len(chunk.entries) for chunk in remaining)
+    total = len(plan.paths)
+    finished = total - to_decode
+    for count in pool.each(_decode_chunk, remaining, to_decode):
+        finished += count
+        progress(finished, total)
+    for name in plan.members:
+        _join(plan, name, [chunk for chunk in chunks if chunk.part == name])
 
 
-def _check_present(parts: Parts) -> None:
-    every = [path for entries in parts.members.values() for _, path in entries]
-    lacking = [path for path in every if not (parts.images / path).is_file()]
-    if lacking:
+def _check_present(plan: BuildPlan) -> None:
+    absent = [path for path in plan.paths if not (plan.images / path).is_file()]
+    if absent:
         raise DataError(
-            f"{len(lacking)} of {len(every)} images that are needed of {parts.reference} are not "
-            f"in {parts.images}: {first(lacking)}; htbench data download {parts.reference}, or "
-            f"htbench data import {parts.reference} PATH if you have them"
+            f"{len(absent)} of {len(plan.paths)} required images of {plan.reference} are not in "
+            f"{plan.images}: {first(absent)}; run htbench data download {plan.reference}, or "
+            f"htbench data import {plan.reference} PATH if you have them"
         )
 
 
-def _announce(parts: Parts, tell: Tell) -> None:
-    """Say how large the store will be and how long it will take; refuse what does not fit."""
-    every = [path for entries in parts.members.values() for _, path in entries]
-    sample = every[:: max(1, len(every) // SAMPLED)][:SAMPLED]
-    begun = time.perf_counter()
-    bytes_each = [
-        len(encode(pixels)) if parts.kind == "jpeg" else pixels.nbytes
-        for pixels, _ in (read_image(parts.images / path, parts.size) for path in sample)
+def _estimate(plan: BuildPlan, log: Logger) -> None:
+    """Announce how large the store will be and how long it takes; check the free disk space."""
+    paths = plan.paths
+    sample = paths[:: max(1, len(paths) // SAMPLED)][:SAMPLED]
+    start = time.perf_counter()
+    sizes = [
+        len(encode(pixels)) if plan.kind == "jpeg" else pixels.nbytes
+        for pixels, _ in (read_image(plan.images / path, plan.size) for path in sample)
     ]
-    seconds = (time.perf_counter() - begun) / max(1, len(sample)) * len(every)
-    workers = _workers() if len(every) >= POOL_FROM else 1
-    size = int(np.mean(bytes_each) * len(every)) if bytes_each else 0
-    free = shutil.disk_usage(parts.folder).free
-    if 2 * size > free:  # chunks and what they are put together to
+    seconds = (time.perf_counter() - start) / max(1, len(sample)) * len(paths)
+    workers = pool.worker_count(len(paths))
+    size = int(np.mean(sizes) * len(paths)) if sizes else 0
+    free = shutil.disk_usage(plan.folder).free
+    if 2 * size > free:  # the chunks, and the parts joined from them
         raise DataError(
-            f"the image store of {parts.name} takes {size / 2**30:.1f} GiB and as much again while "
-            f"it is built; {parts.folder} has {free / 2**30:.1f} GiB free: make room, or set "
-            "HTBENCH_DATA to a folder on a larger disk"
+            f"the image store of {plan.name} needs {2 * size / 2**30:.1f} GiB while it is built "
+            f"and {size / 2**30:.1f} GiB afterwards, but {plan.folder} has "
+            f"{free / 2**30:.1f} GiB free: free some space, or set HTBENCH_DATA to a folder on a "
+            "larger disk"
         )
     if seconds > 2 * workers:
-        tell(
-            f"building the image store of {parts.name}: {len(every)} images, "
-            f"{size / 2**30:.2f} GiB ({parts.kind}), about {seconds / workers:.0f} s with "
+        log(
+            f"building the image store of {plan.name}: {len(paths)} images, "
+            f"{size / 2**30:.2f} GiB ({plan.kind}), about {seconds / workers:.0f} s with "
             f"{workers} processes"
         )
 
@@ -130,8 +138,8 @@ def _announce(parts: Parts, tell: Tell) -> None:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A chunk to decode: some images of a part, and the file that they go to."""
+class _Chunk:
+    """Some images of a part, and the file for their pixels."""
 
     part: str
     entries: tuple[tuple[str, str], ...]
@@ -145,76 +153,44 @@ class _Job:
         return self.out.with_suffix(".json")
 
     @property
-    def done(self) -> bool:
+    def is_complete(self) -> bool:
         return self.index.is_file()
 
 
-def _jobs(parts: Parts, chunks: Path) -> Iterator[_Job]:
-    for name, entries in parts.members.items():
+def _chunks(plan: BuildPlan, folder: Path) -> Iterator[_Chunk]:
+    for name, entries in plan.members.items():
         for number, start in enumerate(range(0, len(entries), CHUNK)):
             some = tuple(entries[start : start + CHUNK])
-            out = chunks / f"{name}.{number}.bin"
-            yield _Job(name, some, parts.images, parts.size, parts.kind, out)
+            out = folder / f"{name}.{number}.bin"
+            yield _Chunk(name, some, plan.images, plan.size, plan.kind, out)
 
 
-def _carry_out(jobs: Sequence[_Job]) -> Iterator[int]:
-    """Decode chunks; yields the number of images of each when it is done."""
-    if sum(len(job.entries) for job in jobs) < POOL_FROM:
-        for job in jobs:
-            yield _decode_chunk(job)
-        return
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(_workers(), mp_context=context, initializer=leave_ctrl_c) as pool:
-        try:
-            for future in as_completed([pool.submit(_decode_chunk, job) for job in jobs]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _workers() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def leave_ctrl_c() -> None:
-    """Ctrl-C goes to all processes of a terminal; the first of them ends the others in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _decode_chunk(job: _Job) -> int:
-    """Decode a chunk into its file, and note ids, digests of the pixels, lengths and damage."""
-    notes = []
-    temporary = job.out.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            for image_id, path in job.entries:
-                pixels, truncated = read_image(job.images / path, job.size)
-                data = encode(pixels) if job.kind == "jpeg" else pixels.tobytes()
-                file.write(data)
-                digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-                notes.append([image_id, digest, len(data), truncated])
-        temporary.replace(job.out)
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_file(job.index, json.dumps(notes).encode())  # last: with it the chunk is done
-    return len(notes)
+def _decode_chunk(chunk: _Chunk) -> int:
+    """Decode a chunk into its file; index the ids, pixel digests, lengths and truncations."""
+    rows = []
+    with atomic_path(chunk.out) as temporary, temporary.open("wb") as file:
+        for image_id, path in chunk.entries:
+            pixels, truncated = read_image(chunk.images / path, chunk.size)
+            data = encode(pixels) if chunk.kind == "jpeg" else pixels.tobytes()
+            file.write(data)
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+            rows.append([image_id, digest, len(data), truncated])
+    write_file(chunk.index, json.dumps(rows).encode())  # last: it marks the chunk as complete
+    return len(rows)
 
 
 def read_image(path: Path, size: int) -> tuple[Any, bool]:
-    """Decode an image file and resize it, its aspect not kept, bilinear and antialiased.
+    """Decode an image file and resize it to a square, bilinear with antialiasing.
 
     Args:
         path: a JPEG or PNG file.
         size: side of the result in pixels.
 
     Returns:
-        uint8 (3, S, S), and whether the file ends too early, see :func:`decode_file`.
+        uint8 (3, S, S), and whether the file is truncated, see :func:`decode_file`.
 
     Raises:
-        DataError: it cannot be decoded.
+        DataError: the file cannot be decoded.
     """
     from PIL import Image
 
@@ -228,23 +204,23 @@ def decode_file(path: Path) -> tuple[Any, bool]:
     """Decode a JPEG or PNG file.
 
     Returns:
-        A PIL image in RGB, and whether the file ends too early. The rest of such an image is grey
-        or black, as PIL fills it: DomainNet has some.
+        A PIL image in RGB, and whether the file is truncated. PIL fills the rest of a truncated
+        image with grey or black; DomainNet has some.
 
     Raises:
-        DataError: it cannot be decoded otherwise.
+        DataError: the file cannot be decoded for any other reason.
     """
     from PIL import Image, ImageFile
 
     try:
         try:
-            return _decoded(path), False
+            return _open_rgb(path), False
         except OSError as error:
             if "truncated" not in str(error).lower():
                 raise
             ImageFile.LOAD_TRUNCATED_IMAGES = True
             try:
-                return _decoded(path), True
+                return _open_rgb(path), True
             finally:
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -253,7 +229,7 @@ def decode_file(path: Path) -> tuple[Any, bool]:
         ) from None
 
 
-def _decoded(path: Path) -> Any:
+def _open_rgb(path: Path) -> Any:
     from PIL import Image
 
     with Image.open(path, formats=("PNG", "JPEG")) as image:
@@ -263,36 +239,41 @@ def _decoded(path: Path) -> Any:
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _assemble(parts: Parts, name: str, jobs: Sequence[_Job]) -> None:
-    """Put the chunks of a part together in the order of their pixels' digests."""
+def _join(plan: BuildPlan, name: str, chunks: Sequence[_Chunk]) -> None:
+    """Join the chunks of a part, its images in the order of their pixel digests."""
     places = []  # digest, id, chunk, offset, length
-    truncated = []
-    for number, job in enumerate(jobs):
+    truncated_ids = []
+    for number, chunk in enumerate(chunks):
         offset = 0
-        for image_id, digest, length, damaged in read_json(job.index, MAX_INDEX_BYTES, DataError):
+        for image_id, digest, length, truncated in read_json(
+            chunk.index, MAX_INDEX_BYTES, DataError
+        ):
             places.append((digest, image_id, number, offset, length))
             offset += length
-            if damaged:
-                truncated.append(image_id)
+            if truncated:
+                truncated_ids.append(image_id)
     places.sort()
-    temporary = parts.folder / f".{name}.tmp"
+    path = plan.folder / f"{name}{plan.suffix}"
     with contextlib.ExitStack() as stack:
-        chunks = [stack.enter_context(job.out.open("rb")) for job in jobs]
+        temporary = stack.enter_context(atomic_path(path))
+        files = [stack.enter_context(chunk.out.open("rb")) for chunk in chunks]
         out = stack.enter_context(temporary.open("wb"))
-        images = (_piece(chunks[chunk], offset, length) for _, _, chunk, offset, length in places)
-        if parts.kind == "jpeg":
+        images = (_slice(files[number], offset, length) for _, _, number, offset, length in places)
+        if plan.kind == "jpeg":
             write_pack(out, [length for *_, length in places], images)
         else:
             out.writelines(images)
-    size = temporary.stat().st_size
-    temporary.replace(parts.folder / f"{name}{parts.suffix}")
-    index = {"ids": [place[1] for place in places], "bytes": size, "truncated": sorted(truncated)}
-    write_file(parts.folder / f"{name}.json", json.dumps(index).encode())
-    for job in jobs:
-        job.index.unlink()
-        job.out.unlink()
+    index = {
+        "ids": [place[1] for place in places],
+        "bytes": path.stat().st_size,
+        "truncated": sorted(truncated_ids),
+    }
+    write_file(plan.folder / f"{name}.json", json.dumps(index).encode())
+    for chunk in chunks:
+        chunk.index.unlink()
+        chunk.out.unlink()
 
 
-def _piece(file: IO[bytes], offset: int, length: int) -> bytes:
+def _slice(file: IO[bytes], offset: int, length: int) -> bytes:
     file.seek(offset)
     return file.read(length)

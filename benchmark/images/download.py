@@ -1,4 +1,4 @@
-"""Files over HTTP: resumed where they were cut off, checked, and there under their name or not."""
+"""Download files over HTTP: resumable, verified, and atomic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from email.message import Message
 from importlib.metadata import version
 from pathlib import Path
@@ -19,27 +18,26 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from benchmark.errors import DataError
+from benchmark.progress import Logger, Progress
+from benchmark.text import printable
 
 TIMEOUT = 60  # seconds without a byte
-RETRIES = 4  # in a row that bring nothing
+RETRIES = 4  # in a row without a new byte
 PAUSE = 1.0  # seconds before the first retry, then doubled
 PIECE = 1 << 20
-MAX_BYTES = 64 << 30  # of a file whose size nobody has published
+MAX_BYTES = 64 << 30  # of a file whose size is not published
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-
-Progress = Callable[[int, int], None]
-Tell = Callable[[str], None]
 
 
 class _SameOrSafer(urllib.request.HTTPRedirectHandler):
-    """Follows redirects as urllib does (ten at most), but never from https to http or elsewhere."""
+    """Follows at most ten redirects, like urllib, but never from https to a less safe scheme."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https") or (req.type == "https" and scheme != "https"):
-            raise DataError(f"{req.full_url} leads to {newurl}, which is less safe; not followed")
+            raise DataError(f"{req.full_url}: refusing to follow a redirect to {printable(newurl)}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -50,54 +48,55 @@ def download(
     size: int | None = None,
     sha256: str | None = None,
     progress: Progress | None = None,
-    tell: Tell | None = None,
+    log: Logger | None = None,
 ) -> Path:
-    """Download a file; what an earlier call got of it is gone on with.
+    """Download a file, or the rest of it if an earlier call was interrupted.
 
-    The bytes go to ``<name>.part`` beside the destination, which is renamed when they are whole
-    and right. They are only gone on with where the server says that the file is still the same.
+    The bytes go to ``<name>.part`` next to the destination, which is renamed once it is complete
+    and verified. A partial file is resumed only if the server confirms that the file has not
+    changed.
 
     Args:
-        address: http or https.
-        destination: where the file appears.
+        address: an http or https URL.
+        destination: the path of the downloaded file.
         size: its length in bytes, if published.
         sha256: its SHA-256 (hex), if published.
-        progress: called with bytes done and their total (0 where nobody knows).
-        tell: is told of retries.
+        progress: called with the number of bytes received and their total (0 if unknown).
+        log: called before each retry.
 
     Returns:
         ``destination``.
 
     Raises:
-        DataError: it cannot be had: the message says why. A file of the wrong size or sum is not
-            kept; one that was cut off is.
+        DataError: the download failed. A file with the wrong size or SHA-256 is deleted, an
+            incomplete one is kept.
     """
     if urlsplit(address).scheme not in ("http", "https"):
-        raise DataError(f"{address} is no http or https address")
+        raise DataError(f"{address} is not an http or https URL")
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(f"{destination.name}.part")
     tries = 0
     while True:
         before = _length(part)
         try:
-            _get(address, part, size, progress or (lambda done, total: None))
+            _get(address, part, size, progress or (lambda received, total: None))
             break
         except urllib.error.HTTPError as error:
-            problem = f"the server answers {error.code} {error.reason}"
+            problem = f"the server responded {error.code} {printable(str(error.reason))}"
             if error.code not in (408, 425, 429) and error.code < 500:
                 raise DataError(f"cannot download {address}: {problem}") from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            problem = str(reason) or type(error).__name__
-            if isinstance(reason, (socket.gaierror, ConnectionRefusedError)):  # nobody is there
+            problem = printable(str(reason)) or type(error).__name__
+            if isinstance(reason, (socket.gaierror, ConnectionRefusedError)):  # no server
                 raise DataError(f"cannot download {address}: {problem}") from None
         tries = 1 if _length(part) > before else tries + 1
         if tries > RETRIES:
             raise DataError(
-                f"cannot download {address}: {problem}; the same command goes on where it stopped"
+                f"cannot download {address}: {problem}; run the same command again to resume"
             )
-        if tell is not None:
-            tell(f"{address}: {problem}; trying again")
+        if log is not None:
+            log(f"{address}: {problem}; retrying")
         time.sleep(PAUSE * 2 ** (tries - 1))
     _check(address, part, size, sha256)
     part.replace(destination)
@@ -106,11 +105,11 @@ def download(
 
 
 def _get(address: str, part: Path, size: int | None, progress: Progress) -> None:
-    """One request: append what is left of the file to its part.
+    """Send one request and append the rest of the file to its part.
 
     Raises:
-        OSError: the connection failed or was cut off; what came is kept.
-        DataError: a web page, too many bytes, or too small a disk.
+        OSError: the connection failed or was closed early; the received bytes are kept.
+        DataError: the response is a web page or too long, or the disk is too small.
     """
     request = urllib.request.Request(address)
     request.add_header(
@@ -123,26 +122,26 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
         request.add_header("If-Range", mark)
     opener = urllib.request.build_opener(_SameOrSafer)
     try:
-        answer = opener.open(request, timeout=TIMEOUT)
+        response = opener.open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416:
             raise
-        _forget(part)  # it has more bytes than the file: begin again
-        raise ConnectionError("what was there is not a part of the file") from None
-    with answer:
-        if answer.status != 206 or not _goes_on(answer.headers, start):
-            _forget(part)
+        _delete(part)  # it is longer than the file: start over
+        raise ConnectionError("the partial file does not match the file") from None
+    with response:
+        if response.status != 206 or not _resumes(response.headers, start):
+            _delete(part)
             start = 0
-        total = size or _total(answer.headers, start)
-        _check_room(part, (total or 0) - start)
-        _note_of(part).write_text(_mark(answer.headers))
+        total = size or _total(response.headers, start)
+        _check_space(part, (total or 0) - start)
+        _note_of(part).write_text(_mark(response.headers))
         with part.open("ab") as file:
-            _copy(answer, file, address, start, total, size, progress)
+            _copy(response, file, address, start, total, size, progress)
 
 
 def _copy(
-    answer: IO[bytes],
+    response: IO[bytes],
     file: IO[bytes],
     address: str,
     start: int,
@@ -150,60 +149,59 @@ def _copy(
     size: int | None,
     progress: Progress,
 ) -> None:
-    done, limit = start, size or MAX_BYTES
-    while piece := answer.read(PIECE):
-        if done == 0:
+    received, limit = start, size or MAX_BYTES
+    while piece := response.read(PIECE):
+        if received == 0:
             _check_page(address, piece)
-        done += len(piece)
-        if done > limit:
+        received += len(piece)
+        if received > limit:
             file.close()
-            _forget(Path(file.name))
-            raise DataError(f"{address} sends more than the {limit} bytes that it should")
+            _delete(Path(file.name))
+            raise DataError(f"{address} is longer than the expected {limit} bytes; deleted")
         file.write(piece)
-        progress(done, total or 0)
-    if total is not None and done < total:
-        raise ConnectionError(f"cut off after {done} of {total} bytes")
+        progress(received, total or 0)
+    if total is not None and received < total:
+        raise ConnectionError(f"connection closed after {received} of {total} bytes")
 
 
 def _check(address: str, part: Path, size: int | None, sha256: str | None) -> None:
-    found = _length(part)
-    if size is not None and found != size:
-        _forget(part)
-        raise DataError(f"{address} has {found} bytes, not the {size} that are published")
+    length = _length(part)
+    if size is not None and length != size:
+        _delete(part)
+        raise DataError(f"{address} has {length} bytes, not the published {size}; deleted")
     if sha256 is None:
         return
     with part.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != sha256:
-        _forget(part)
+        _delete(part)
         raise DataError(
-            f"{address} has SHA-256 {digest[:16]}..., and published is {sha256[:16]}...: it has "
-            "been changed or was damaged on the way; it was not kept"
+            f"{address} has SHA-256 {digest[:16]}..., not the published {sha256[:16]}...: it was "
+            "modified or corrupted in transit; deleted"
         )
 
 
 def _check_page(address: str, head: bytes) -> None:
-    """A web page in the place of a file says what is wrong in its title, if anywhere."""
+    """Refuse a web page sent in place of a file; its title often gives the reason."""
     if not head.lstrip()[:64].lower().startswith((b"<!doctype html", b"<html")):
         return
     title = _TITLE.search(head)
-    words = html.unescape(title[1].decode("utf-8", "replace")).strip() if title else ""
-    shown = "".join(c for c in words if c.isprintable())[:100]
-    raise DataError(
-        f"{address} answers with a web page{f' ({shown})' if shown else ''}, not a file"
-    )
+    text = html.unescape(title[1].decode("utf-8", "replace")).strip() if title else ""
+    shown = f" ({printable(text, limit=100)})" if text else ""
+    raise DataError(f"{address} returned a web page{shown}, not a file")
 
 
-def _check_room(part: Path, more: int) -> None:
+def _check_space(part: Path, size: int) -> None:
     free = shutil.disk_usage(part.parent).free
-    if more > free:
+    if size > free:
         raise DataError(
-            f"{part.parent} has {free / 2**30:.2f} GiB free, and {more / 2**30:.2f} GiB are to "
-            "come: make room, or set HTBENCH_DATA to a folder on a larger disk"
+            f"{part.parent} has {free / 2**30:.2f} GiB free, but the download needs "
+            f"{size / 2**30:.2f} GiB more: free some space, or set HTBENCH_DATA to a folder on a "
+            "larger disk"
         )
 
 
-def _goes_on(headers: Message, start: int) -> bool:
+def _resumes(headers: Message, start: int) -> bool:
     return (headers.get("Content-Range") or "").startswith(f"bytes {start}-")
 
 
@@ -213,7 +211,7 @@ def _total(headers: Message, start: int) -> int | None:
 
 
 def _mark(headers: Message) -> str:
-    """What tells this version of the file from another: a strong ETag, or else the date."""
+    """Identify this version of the file: a strong ETag, or else the modification date."""
     tag = headers.get("ETag") or ""
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified") or ""
 
@@ -230,7 +228,7 @@ def _read_note(part: Path) -> str:
         return ""
 
 
-def _forget(part: Path) -> None:
+def _delete(part: Path) -> None:
     part.unlink(missing_ok=True)
     _note_of(part).unlink(missing_ok=True)
 

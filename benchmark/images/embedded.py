@@ -1,4 +1,4 @@
-"""Images that are packaged inside a manifest's ``images.parquet``."""
+"""Images embedded in a manifest's ``images.parquet``."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ BATCH_ROWS = 512
 
 
 def embedded_images(manifest: Manifest, domain: str) -> Iterator[tuple[str, bytes]]:
-    """The id and the encoded bytes of every image of a domain.
+    """Yield the id and the encoded bytes of every image of a domain.
 
     Raises:
-        DataError: the file cannot be read, has no column ``image`` with bytes, or bytes whose
-            SHA-256 is not the manifest's.
+        DataError: the file cannot be read or has no column ``image`` with bytes, or the SHA-256 of
+            an image does not match.
     """
     path = manifest.root / "images.parquet"
-    for image_id, home, expected, image in _rows(path):
-        if home != domain:
+    for image_id, image_domain, expected, image in _rows(path):
+        if image_domain != domain:
             continue
         data = (image and image["bytes"]) or b""
         if hashlib.sha256(data).hexdigest() != expected:
-            raise DataError(f"{path}: the bytes of image {image_id!r} are not the manifest's")
+            raise DataError(f"{path}: the SHA-256 of image {image_id!r} does not match")
         yield image_id, data
 
 
 def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
-    """Id, domain, SHA-256 and image of every row, a few hundred in memory at a time."""
+    """Yield id, domain, SHA-256 and image of every row, with a few hundred in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -52,7 +52,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _holds_images(schema: Any) -> bool:
-    """Whether there is a column ``image`` of structs with ``bytes``, as Hugging Face writes it."""
+    """Whether there is a column ``image`` of structs with ``bytes``, as Hugging Face writes."""
     import pyarrow as pa
 
     if "image" not in schema.names:

@@ -1,4 +1,4 @@
-"""The mirrors of a manifest, one after the other, until all its images are there."""
+"""Download a manifest's images from its mirrors, one after the other until none is missing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 from benchmark.errors import DataError
 from benchmark.files import write_file
 from benchmark.images.archive import MAX_MEMBER_BYTES
-from benchmark.images.copies import import_images, lacking
-from benchmark.images.download import Progress, Tell, download
-from benchmark.images.local import images_folder
+from benchmark.images.download import download
+from benchmark.images.place import images_folder
+from benchmark.images.take import absent_paths, import_images
+from benchmark.progress import Logger, Progress
+from benchmark.text import printable
 
 if TYPE_CHECKING:
     from benchmark.manifest import Manifest
@@ -25,59 +27,58 @@ Mirror = dict[str, Any]
 
 
 def fetch(
-    manifest: Manifest, folder: Path, tell: Tell, progress_for: Callable[[str], Progress]
+    manifest: Manifest, folder: Path, log: Logger, progress_for: Callable[[str], Progress]
 ) -> None:
-    """Walk the mirrors until no image of a manifest is lacking.
+    """Try the mirrors in order until all images of a manifest are in the local copy.
 
-    An archive that is named after a domain is left out when that domain is whole. Archives lie in
-    ``folder`` while they are downloaded and unpacked.
+    An archive that is named after a domain is skipped if that domain is complete.
 
     Args:
         manifest: a manifest whose images are files.
-        folder: for archives and parts of them.
-        tell: is told what is done and what went wrong.
-        progress_for: gives the progress of a download or unpacking by its name.
+        folder: holds archives while they are downloaded and unpacked.
+        log: called with each mirror that is tried and each failure.
+        progress_for: returns the progress callback of a download or extraction, by its name.
 
     Raises:
-        DataError: images lack after all; the message says why of each mirror.
+        DataError: images are still missing; the message gives the reason for each mirror.
     """
     problems = []
     for mirror in manifest.document.get("mirrors", []):
-        if not lacking(manifest):
+        if not absent_paths(manifest):
             return
         name = mirror.get("title", mirror["address"])
-        if _whole_already(manifest, mirror["address"]):
+        if _is_complete(manifest, mirror["address"]):
             continue
-        tell(f"trying: {name}")
+        log(f"trying {name}")
         try:
-            _take(manifest, mirror, folder, tell, progress_for)
+            _import_from(manifest, mirror, folder, log, progress_for)
         except DataError as error:
             problems.append(f"{name}: {error}")
-            tell(str(error))
-    if left := lacking(manifest):
+            log(str(error))
+    if absent := absent_paths(manifest):
         total = manifest.table.num_rows
         raise DataError(
-            f"{len(left)} of {total} images of {manifest.reference} are still lacking. "
+            f"{len(absent)} of {total} images of {manifest.reference} are still missing. "
             + "".join(f"\n- {problem}" for problem in problems)
-            + f"\nGet them by another way, then: htbench data import {manifest.reference} PATH"
+            + f"\nObtain them elsewhere, then run htbench data import {manifest.reference} PATH"
         )
 
 
-def _whole_already(manifest: Manifest, address: str) -> bool:
-    """Whether an archive is named after a domain of which nothing lacks."""
+def _is_complete(manifest: Manifest, address: str) -> bool:
+    """Whether an archive is named after a domain whose images are all in the local copy."""
     stem = Path(urlsplit(address).path).name.partition(".")[0]
     if stem not in {domain.name for domain in manifest.domains}:
         return False
-    left = lacking(manifest)
+    absent = absent_paths(manifest)
     columns = (manifest.table[name].to_pylist() for name in ("path", "domain"))
-    return not any(domain == stem and path in left for path, domain in zip(*columns, strict=True))
+    return not any(domain == stem and path in absent for path, domain in zip(*columns, strict=True))
 
 
-def _take(
+def _import_from(
     manifest: Manifest,
     mirror: Mirror,
     folder: Path,
-    tell: Tell,
+    log: Logger,
     progress_for: Callable[[str], Progress],
 ) -> None:
     host = urlsplit(mirror["address"]).hostname
@@ -96,7 +97,7 @@ def _take(
             size=mirror.get("bytes"),
             sha256=mirror.get("sha256"),
             progress=progress_for(f"downloading {archive.name}"),
-            tell=tell,
+            log=log,
         )
     import_images(manifest, archive, copy=True, progress=progress_for(f"unpacking {archive.name}"))
     archive.unlink()
@@ -106,10 +107,10 @@ def _take(
 
 
 def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
-    """Download by gdown, which knows the page that stands before a large file.
+    """Download with gdown, which handles the confirmation page of large files.
 
     Raises:
-        DataError: it cannot be had, such as where too many have asked for it today.
+        DataError: the download failed, for example because the daily quota is exhausted.
     """
     try:
         import gdown
@@ -129,13 +130,12 @@ def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
             quiet=True,
             resume=True,
             use_cookies=False,
-            progress=lambda done, total: progress(done, total or 0),
+            progress=lambda finished, total: progress(finished, total or 0),
         )
-    except Exception as error:  # gdown and requests each have their own
-        words = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(f"cannot download {mirror['address']}: {words}") from None
+    except Exception as error:  # gdown and requests have no common base class
+        raise DataError(f"cannot download {mirror['address']}: {_reason(error)}") from None
     if not archive.is_file():
-        raise DataError(f"cannot download {mirror['address']}: nothing came")
+        raise DataError(f"cannot download {mirror['address']}: gdown wrote no file")
 
 
 # --- the hub --------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def _hub_name(mirror: Mirror) -> str:
 
 
 def _hub_file(mirror: Mirror) -> str:
-    """The address of the file of a hub repository that has the mirror's SHA-256."""
+    """Return the address of the file in a hub repository that has the mirror's SHA-256."""
     from huggingface_hub import HfApi, hf_hub_url
 
     name = _hub_name(mirror)
@@ -159,14 +159,14 @@ def _hub_file(mirror: Mirror) -> str:
 
 
 def _from_hub(manifest: Manifest, mirror: Mirror, progress_for: Callable[[str], Progress]) -> None:
-    """Take images from a hub data set, whose rows are matched by their column of paths."""
+    """Import images from a hub data set, whose rows are matched by their column of paths."""
     from datasets import Image, load_dataset
 
     name = _hub_name(mirror)
     with _hub_problems(name):
         splits = load_dataset(name, revision=mirror.get("revision"), streaming=True)
-    root, left = images_folder(manifest), lacking(manifest)
-    total, progress = len(left), progress_for(f"reading {name}")
+    root, absent = images_folder(manifest), absent_paths(manifest)
+    total, progress = len(absent), progress_for(f"reading {name}")
     for rows in splits.values():
         if PATH_COLUMN not in (rows.column_names or []):
             raise DataError(
@@ -175,12 +175,12 @@ def _from_hub(manifest: Manifest, mirror: Mirror, progress_for: Callable[[str], 
         rows = rows.select_columns([PATH_COLUMN, IMAGE_COLUMN])
         for row in _rows(name, rows.cast_column(IMAGE_COLUMN, Image(decode=False))):
             path, data = row[PATH_COLUMN], (row[IMAGE_COLUMN] or {}).get("bytes")
-            if path not in left or not isinstance(data, bytes) or len(data) > MAX_MEMBER_BYTES:
+            if path not in absent or not isinstance(data, bytes) or len(data) > MAX_MEMBER_BYTES:
                 continue
             write_file(root / path, data)
-            left.discard(path)
-            progress(total - len(left), total)
-        if not left:
+            absent.discard(path)
+            progress(total - len(absent), total)
+        if not absent:
             return
 
 
@@ -191,11 +191,15 @@ def _rows(name: str, rows: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _hub_problems(name: str) -> Iterator[None]:
-    """What the hub's libraries raise, in one sentence."""
+    """Turn any exception of the hub's libraries into a DataError of one sentence."""
     try:
         yield
     except (DataError, GeneratorExit):
         raise
     except Exception as error:
-        words = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DataError(f"cannot read {name} from the hub: {words}") from None
+        raise DataError(f"cannot read {name} from the hub: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an exception's message, without control characters."""
+    return printable(str(error).strip().partition("\n")[0]) or type(error).__name__

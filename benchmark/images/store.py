@@ -1,12 +1,12 @@
-"""The image store: images of a domain decoded once, into files to be mapped.
+"""The image store: a domain's images, decoded once into files that are memory-mapped.
 
-A domain's training images lie in one file per class, so that a run can be given its seen classes
-and nothing else. Its test images lie in one file ordered by the SHA-256 of their pixels: a
-manifest is written class by class, and its order would give the labels away. No torch.
+The training images are in one file per class, so that a run gets its seen classes and no others.
+The test images are in one file, ordered by the SHA-256 of their pixels: manifests are ordered by
+class, and that order would reveal the labels. Imports no torch.
 
-A small data set that embeds its images is built domain by domain. Of one whose images are files
-only what is needed is built (see ``images/build.py``): as raw pixels, or, where these would take
-more than ``RAW_LIMIT``, as JPEG.
+The store of a small data set with embedded images is built domain by domain. For a data set whose
+images are files, only the required parts are built (see ``images/build.py``): as raw pixels or, if
+these would exceed ``RAW_LIMIT``, as JPEG.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,11 @@ import numpy as np
 from benchmark.errors import DataError, first
 from benchmark.files import digest_json, new_folder, read_json
 from benchmark.folders import data_folder
-from benchmark.images import packed
+from benchmark.images import jpeg
+from benchmark.images.build import MAX_INDEX_BYTES, BuildPlan, build_parts, suffix_of
 from benchmark.images.embedded import embedded_images
+from benchmark.images.place import images_folder
+from benchmark.progress import Logger, Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,36 +37,32 @@ if TYPE_CHECKING:
     from benchmark.manifest import Manifest
 
 FORMAT = 1
-MAX_INDEX_BYTES = 256 << 20
 TEST_FILE = "test.u8"
 INDEX_FILE = "index.json"
 
-RAW_LIMIT = 48 << 30  # bytes of a whole manifest's pixels; DomainNet has 76 GiB at 256 pixels
-
-Progress = Callable[[int, int], None]
-Tell = Callable[[str], None]
+RAW_LIMIT = 48 << 30  # bytes of all pixels of a manifest; DomainNet has 76 GiB at 256 pixels
 
 
 @dataclass(frozen=True)
-class Need:
-    """Which images of a domain are needed.
+class ImageNeed:
+    """Which images of a domain are required.
 
     Attributes:
-        train: class indices whose training images are; None: of every class.
-        test: whether the test images are.
+        train: indices of the classes whose training images are required; None: all classes.
+        test: whether the test images are required.
     """
 
     train: frozenset[int] | None = None
     test: bool = True
 
-    def __or__(self, other: Need) -> Need:
-        """What either needs."""
+    def __or__(self, other: ImageNeed) -> ImageNeed:
+        """Combine two needs."""
         both = self.train is not None and other.train is not None
         train = self.train | other.train if both else None  # type: ignore[operator]
-        return Need(train, self.test or other.test)
+        return ImageNeed(train, self.test or other.test)
 
 
-EVERYTHING = Need()
+EVERYTHING = ImageNeed()
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,9 @@ class DomainStore:
     """The decoded images of one domain of one manifest.
 
     Attributes:
-        root: its folder: ``train-<class index>.u8`` and ``test.u8`` of N x 3 x S x S bytes, S the
-            manifest's image size; or the same with ``.pack``, see ``images/packed.py``.
+        root: the folder with ``train-<class index>.u8`` and ``test.u8``, uint8 (N, 3, S, S) with S
+            the manifest's image size; or with the same names in ``.pack``, see ``images/jpeg.py``.
+        image_size: S.
         index: ``train``: class index to ids; ``test``: ids, in the order of the file.
         kind: ``raw`` or ``jpeg``.
     """
@@ -84,20 +84,20 @@ class DomainStore:
 
     @property
     def _suffix(self) -> str:
-        return ".u8" if self.kind == "raw" else ".pack"
+        return suffix_of(self.kind)
 
     @cached_property
     def test_ids(self) -> tuple[str, ...]:
-        """Ids of the test images in the order of the test file."""
+        """Ids of the test images, in the order of the test file."""
         return tuple(self.index["test"])
 
     @property
     def test_file(self) -> Path:
-        """The file of all test images."""
+        """The file of the test images."""
         return self.root / f"test{self._suffix}"
 
     def train_files(self, classes: list[int]) -> list[tuple[Path, int, int]]:
-        """File, class index and number of images of each of the classes that has any."""
+        """File, class index and number of images, for each of the classes that has images."""
         return [
             (self.root / f"train-{c}{self._suffix}", c, len(self.index["train"][str(c)]))
             for c in classes
@@ -106,10 +106,10 @@ class DomainStore:
 
 
 def store_key(manifest: Manifest, domain: str) -> str:
-    """What the bytes of a store depend on, as a digest."""
+    """Return a digest of everything that the bytes of a store depend on."""
     from importlib.metadata import version
 
-    made_from = {
+    inputs = {
         "format": FORMAT,
         "manifest": manifest.digest,
         "domain": domain,
@@ -117,27 +117,27 @@ def store_key(manifest: Manifest, domain: str) -> str:
         "pillow": version("pillow"),
     }
     if (kind := store_kind(manifest)) != "raw":
-        made_from |= {"kind": kind, "quality": packed.QUALITY}
-    return digest_json(made_from)
+        inputs |= {"kind": kind, "quality": jpeg.QUALITY}
+    return digest_json(inputs)
 
 
 def store_kind(manifest: Manifest) -> str:
-    """``raw`` or ``jpeg``: what the manifest says by ``store``, or else by its size alone."""
-    chosen = manifest.document.get("store")
-    if chosen is not None:
-        return str(chosen)
+    """Return ``raw`` or ``jpeg``: the manifest's ``store``, or a choice by its size."""
+    kind = manifest.document.get("store")
+    if kind is not None:
+        return str(kind)
     pixels = manifest.table.num_rows * 3 * manifest.image_size**2
     return "raw" if manifest.document["images"] == "embedded" or pixels <= RAW_LIMIT else "jpeg"
 
 
 def store_folder(manifest: Manifest, domain: str) -> Path:
-    """Where the store of a domain is, or would be."""
+    """Return the folder of a domain's store; it may not exist yet."""
     name = f"{manifest.name}-{manifest.version}-{domain}-{store_key(manifest, domain)[:16]}"
     return data_folder() / "stores" / name
 
 
 def store_state(manifest: Manifest) -> tuple[int, int]:
-    """How many domains have something in the store, and how many domains there are."""
+    """Count the domains with a store (complete or not), and all domains."""
     built = [
         domain
         for domain in manifest.domains
@@ -146,17 +146,15 @@ def store_state(manifest: Manifest) -> tuple[int, int]:
     return len(built), len(manifest.domains)
 
 
-def find_store(manifest: Manifest, domain: str, need: Need = EVERYTHING) -> DomainStore | None:
-    """A domain's store if what is needed of it is there, else None; nothing is built."""
+def find_store(manifest: Manifest, domain: str, need: ImageNeed = EVERYTHING) -> DomainStore | None:
+    """Return a domain's store, or None if a required part is missing; nothing is built."""
     return _read(store_folder(manifest, domain), manifest, domain, need)
 
 
-def lacking_images(manifest: Manifest, domain: str, need: Need) -> list[str]:
-    """Paths of needed images that are neither in the store nor in the local copy."""
+def absent_images(manifest: Manifest, domain: str, need: ImageNeed) -> list[str]:
+    """List the paths of required images that are in neither the store nor the local copy."""
     if manifest.document["images"] == "embedded" or find_store(manifest, domain, need) is not None:
         return []
-    from benchmark.images.local import images_folder
-
     root = images_folder(manifest)
     members = _parts(manifest, domain, need).values()
     return [path for part in members for _, path in part if not (root / path).is_file()]
@@ -166,20 +164,20 @@ def open_store(
     manifest: Manifest,
     domain: str,
     progress: Progress | None = None,
-    need: Need = EVERYTHING,
-    tell: Tell | None = None,
+    need: ImageNeed = EVERYTHING,
+    log: Logger | None = None,
 ) -> DomainStore:
-    """Open a domain's store; build first what of it is needed and not there or not whole.
+    """Open a domain's store; build the required parts first if they are missing or incomplete.
 
     Args:
-        manifest: a checked manifest.
+        manifest: a valid manifest.
         domain: name of one of its domains.
-        progress: called with images done and their total while building.
-        need: what must be there; what the manifest embeds is all built at once.
-        tell: is told how large and how long a build will be.
+        progress: called with the number of decoded images and their total.
+        need: the required images; embedded images are always built together.
+        log: called with the expected size and duration of a long build.
 
     Raises:
-        DataError: an image is missing, damaged or of the wrong size; the disk is too small.
+        DataError: an image is missing, damaged or of the wrong size, or the disk is too small.
     """
     from filelock import FileLock
 
@@ -187,22 +185,22 @@ def open_store(
     if (store := _read(folder, manifest, domain, need)) is not None:
         return store
     folder.parent.mkdir(parents=True, exist_ok=True)
-    progress, tell = progress or (lambda done, total: None), tell or (lambda text: None)
+    progress, log = progress or (lambda finished, total: None), log or (lambda text: None)
     with FileLock(folder.with_name(folder.name + ".lock")):
-        # Another process may have built it.
+        # Another process may have built it in the meantime.
         if (store := _read(folder, manifest, domain, need)) is None:
             if manifest.document["images"] == "embedded":
                 _build(folder, manifest, domain, progress)
             else:
-                _build_needed(folder, manifest, domain, need, progress, tell)
+                _build_needed(folder, manifest, domain, need, progress, log)
             store = _read(folder, manifest, domain, need)
     if store is None:
-        raise DataError(f"the image store {folder} is not readable after it was built")
+        raise DataError(f"the image store {folder} cannot be read although it was just built")
     return store
 
 
-def _read(folder: Path, manifest: Manifest, domain: str, need: Need) -> DomainStore | None:
-    """The store in a folder, or None if a needed file is absent or has not the size it must."""
+def _read(folder: Path, manifest: Manifest, domain: str, need: ImageNeed) -> DomainStore | None:
+    """Return the store in a folder, or None if a required file is missing or has a wrong size."""
     if manifest.document["images"] == "embedded":
         return _read_whole(folder, manifest)
     index: dict[str, Any] = {"train": {}, "test": []}
@@ -220,21 +218,21 @@ def _read(folder: Path, manifest: Manifest, domain: str, need: Need) -> DomainSt
 
 
 def _read_part(store: DomainStore, name: str, count: int) -> list[str] | None:
-    """The ids of a part in the order of its file; None if it is not whole."""
+    """Return the ids of a part in the order of its file, or None if it is incomplete."""
     path = store.root / f"{name}.json"
     if not path.is_file():
         return None
     try:
         index = read_json(path, MAX_INDEX_BYTES, DataError)
         ids, size = list(index["ids"]), index["bytes"]
-        found = (store.root / f"{name}{store._suffix}").stat().st_size
+        actual = (store.root / f"{name}{store._suffix}").stat().st_size
     except (DataError, KeyError, TypeError, OSError):
         return None
-    return ids if len(ids) == count and found == size else None
+    return ids if len(ids) == count and actual == size else None
 
 
-def _parts(manifest: Manifest, domain: str, need: Need) -> dict[str, list[tuple[str, str]]]:
-    """The (id, path) of the images of every part that is needed, by the part's name."""
+def _parts(manifest: Manifest, domain: str, need: ImageNeed) -> dict[str, list[tuple[str, str]]]:
+    """Map the name of every required part to the (id, path) of its images."""
     paths = dict(
         zip(manifest.table["image_id"].to_pylist(), manifest.table["path"].to_pylist(), strict=True)
     )
@@ -249,23 +247,26 @@ def _parts(manifest: Manifest, domain: str, need: Need) -> dict[str, list[tuple[
 
 
 def _build_needed(
-    folder: Path, manifest: Manifest, domain: str, need: Need, progress: Progress, tell: Tell
+    folder: Path, manifest: Manifest, domain: str, need: ImageNeed, progress: Progress, log: Logger
 ) -> None:
-    """Build those of the needed parts that are not there."""
-    from benchmark.images.build import Parts, build_parts
-    from benchmark.images.local import images_folder
-
+    """Build the required parts that are missing or incomplete."""
     kind = store_kind(manifest)
     store = DomainStore(folder, manifest.image_size, {}, kind)
-    lacking = {
+    absent = {
         name: members
         for name, members in _parts(manifest, domain, need).items()
         if _read_part(store, name, len(members)) is None
     }
-    name = f"{manifest.reference} {domain}"
-    parts = Parts(folder, images_folder(manifest), manifest.image_size, kind, lacking, name,
-                  manifest.reference)  # fmt: skip
-    build_parts(parts, progress, tell)
+    plan = BuildPlan(
+        folder=folder,
+        images=images_folder(manifest),
+        size=manifest.image_size,
+        kind=kind,
+        members=absent,
+        name=f"{manifest.reference} {domain}",
+        reference=manifest.reference,
+    )
+    build_parts(plan, progress, log)
 
 
 def _read_whole(folder: Path, manifest: Manifest) -> DomainStore | None:
@@ -289,10 +290,9 @@ def _read_whole(folder: Path, manifest: Manifest) -> DomainStore | None:
 def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) -> None:
     train = manifest.samples(domain, "train")
     test = manifest.samples(domain, "test")
-    pixels = dict(_decoded(manifest, domain, progress, len(train.ids) + len(test.ids)))
-    if lacking := [i for i in (*train.ids, *test.ids) if i not in pixels]:
-        raise DataError(f"{manifest.reference}: no image data for {len(lacking)} ids, "
-                        f"the first is {lacking[0]!r}")  # fmt: skip
+    pixels = dict(_decode_all(manifest, domain, progress, len(train.ids) + len(test.ids)))
+    if absent := [i for i in (*train.ids, *test.ids) if i not in pixels]:
+        raise DataError(f"{manifest.reference}: no image data for {first(absent)}")
     classes: dict[int, list[str]] = {}
     for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
         classes.setdefault(label, []).append(image_id)
@@ -305,7 +305,7 @@ def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) ->
 
 
 def _write(path: Path, ids: list[str], pixels: dict[str, NDArray[np.uint8]]) -> list[str]:
-    """Write images in the order of their pixels' SHA-256 and return their ids in that order."""
+    """Write images in the order of their pixels' SHA-256; return their ids in that order."""
     ordered = sorted(ids, key=lambda i: (hashlib.sha256(pixels[i].tobytes()).digest(), i))
     with path.open("wb") as file:
         for image_id in ordered:
@@ -313,22 +313,22 @@ def _write(path: Path, ids: list[str], pixels: dict[str, NDArray[np.uint8]]) -> 
     return ordered
 
 
-def _decoded(
+def _decode_all(
     manifest: Manifest, domain: str, progress: Progress, total: int
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for done, (image_id, data) in enumerate(embedded_images(manifest, domain), start=1):
+    for finished, (image_id, data) in enumerate(embedded_images(manifest, domain), start=1):
         yield image_id, _decode(image_id, data, manifest.image_size)
-        if done % 256 == 0 or done == total:
-            progress(done, total)
+        if finished % 256 == 0 or finished == total:
+            progress(finished, total)
 
 
 def _decode(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:
-    """Pixels (3, S, S) uint8 of an encoded image, as RGB."""
+    """Decode an image as RGB, uint8 (3, S, S)."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if image.size != (size, size):  # known from the header, before anything is inflated
+            if image.size != (size, size):  # known from the header, before decompression
                 raise DataError(f"image {image_id!r} is {image.size}, not {size} x {size} pixels")
             array = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -337,16 +337,16 @@ def _decode(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:
 
 
 def check_images(manifest: Manifest) -> int:
-    """Decode every packaged image of a manifest; return how many there are.
+    """Decode every embedded image of a manifest; return their number.
 
     Raises:
-        DataError: one is missing, damaged, of the wrong size, or not the manifest's.
+        DataError: an image is missing, damaged or of the wrong size, or its SHA-256 does not match.
     """
-    found = {
+    ids = {
         image_id
         for domain in manifest.domains
-        for image_id, _ in _decoded(manifest, domain.name, lambda done, total: None, 0)
+        for image_id, _ in _decode_all(manifest, domain.name, lambda finished, total: None, 0)
     }
-    if lacking := set(manifest.table["image_id"].to_pylist()) - found:
-        raise DataError(f"{manifest.reference}: no image data for {first(sorted(lacking))}")
-    return len(found)
+    if absent := set(manifest.table["image_id"].to_pylist()) - ids:
+        raise DataError(f"{manifest.reference}: no image data for {first(sorted(absent))}")
+    return len(ids)

@@ -1,47 +1,49 @@
-"""Proof that a local copy is the manifest's: all there, all decodable, nothing else, unchanged.
+"""Verify a local copy of a data set: complete, decodable, unchanged, and without other files.
 
-The first whole verification leaves the digest of every image's pixels beside the copy. A later one
-compares with it.
+The first successful verification stores the digest of every image's pixels next to the copy; later
+ones compare with it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
-from benchmark.images.build import POOL_FROM, decode_file, leave_ctrl_c
-from benchmark.images.local import images_folder
+from benchmark.files import write_file
+from benchmark.images import pool
+from benchmark.images.build import decode_file
+from benchmark.images.place import images_folder
+from benchmark.progress import Progress
 
 if TYPE_CHECKING:
     from benchmark.manifest import Manifest
 
-CHUNK = 256
+CHUNK = 256  # images per job of a worker
 DIGEST_KEY, DATE_KEY = b"manifest", b"verified"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
 class Verification:
-    """What a verification found; paths are the manifest's.
+    """The result of a verification; paths are the manifest's.
 
     Attributes:
-        missing: not there; ``damaged``: path to why it cannot be decoded; ``other_bytes``: not the
-            SHA-256 of the manifest; ``changed``: other pixels than at the first verification;
-            ``unexpected``: files in the copy that the manifest does not name.
-        truncated: files that end too early. They are a data set's own, so they are no difference.
-        counts: domain, split, images expected and found good.
-        classes: domain, split and class to (found good, expected), where these differ.
-        since: date of the first verification, where there was one.
+        missing: images that are not in the copy.
+        damaged: path to the reason why it cannot be decoded.
+        other_bytes: images whose SHA-256 does not match the manifest.
+        changed: images whose pixels differ from the first verification.
+        unexpected: files in the copy that the manifest does not name.
+        truncated: files that end early; some published data sets have them, so they are not a
+            problem.
+        counts: domain, split, number of images expected, number found good.
+        classes: ``domain/split/class`` to (found good, expected), where these differ.
+        since: date of the first successful verification, if any.
     """
 
     reference: str
@@ -59,19 +61,19 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether the copy is the manifest's."""
+        """Whether the copy matches the manifest."""
         return not (
             self.missing or self.damaged or self.other_bytes or self.changed or self.unexpected
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to a dictionary for JSON."""
         return {"ok": self.ok, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class _Image:
-    """What a worker found of one image."""
+    """The facts about one image file: problem (if any), bytes, SHA-256 of pixels and of bytes."""
 
     path: str
     problem: str | None
@@ -81,126 +83,123 @@ class _Image:
     truncated: bool
 
 
-def lock_file(manifest: Manifest) -> Path:
-    """Where the digests of the first verification are, or would be."""
+def digests_file(manifest: Manifest) -> Path:
+    """Return the path of the pixel digests of the first verification; it may not exist."""
     folder = images_folder(manifest)
     return folder.with_name(f"{folder.name}.lock.parquet")
 
 
-def verify(manifest: Manifest, progress: Progress | None = None) -> Verification:
+def verify_images(manifest: Manifest, progress: Progress | None = None) -> Verification:
     """Compare the local copy of a manifest's images with the manifest, on all cores.
 
     Args:
         manifest: a manifest whose images are files.
-        progress: called with images done and their total.
+        progress: called with the number of checked images and their total.
 
     Raises:
-        DataError: there is no copy at all.
+        DataError: there is no local copy.
     """
     root = images_folder(manifest)
     if not root.is_dir():
         raise DataError(
-            f"there are no images of {manifest.reference} in {root}; htbench data download "
+            f"there are no images of {manifest.reference} in {root}; run htbench data download "
             f"{manifest.reference}, or htbench data import {manifest.reference} PATH"
         )
     paths = manifest.table["path"].to_pylist()
-    there = set(_files(root))
-    found = Verification(manifest.reference, str(root), len(paths))
-    found.missing = [path for path in paths if path not in there]
-    found.unexpected = sorted(there - set(paths))
+    files = set(_files(root))
+    verification = Verification(manifest.reference, str(root), len(paths))
+    verification.missing = [path for path in paths if path not in files]
+    verification.unexpected = sorted(files - set(paths))
     images = {}
-    present = [path for path in paths if path in there]
-    for image in _decode_all(root, present):
+    present = [path for path in paths if path in files]
+    for image in _check_all(root, present):
         images[image.path] = image
         if progress is not None and (len(images) % CHUNK == 0 or len(images) == len(present)):
             progress(len(images), len(present))
-    _judge(manifest, images, found)
-    _count(manifest, found)
-    if found.ok and found.since is None:
-        _write_lock(manifest, images)
-    return found
+    _compare(manifest, images, verification)
+    _count(manifest, verification)
+    if verification.ok and verification.since is None:
+        _write_digests(manifest, images)
+    return verification
 
 
 def _files(root: Path) -> Iterator[str]:
-    for place, _, names in os.walk(root):
+    for folder, _, names in os.walk(root):
         for name in names:
-            if (Path(place) / name).exists():  # a link that leads nowhere is not there
-                yield (Path(place) / name).relative_to(root).as_posix()
+            if (Path(folder) / name).exists():  # not a broken link
+                yield (Path(folder) / name).relative_to(root).as_posix()
 
 
-def _decode_all(root: Path, paths: Sequence[str]) -> Iterator[_Image]:
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    if len(paths) < POOL_FROM:
-        for chunk in chunks:
-            yield from _decode_some(root, chunk)
-        return
-    context = multiprocessing.get_context("spawn")
-    workers = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=leave_ctrl_c) as pool:
-        try:
-            for future in as_completed([pool.submit(_decode_some, root, c) for c in chunks]):
-                yield from future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+def _check_all(root: Path, paths: Sequence[str]) -> Iterator[_Image]:
+    chunks = [(root, paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
+    for images in pool.each(_check_chunk, chunks, len(paths)):
+        yield from images
 
 
-def _decode_some(root: Path, paths: Sequence[str]) -> list[_Image]:
-    return [_look_at(root, path) for path in paths]
+def _check_chunk(chunk: tuple[Path, Sequence[str]]) -> list[_Image]:
+    root, paths = chunk
+    return [_check_image(root, path) for path in paths]
 
 
-def _look_at(root: Path, path: str) -> _Image:
+def _check_image(root: Path, path: str) -> _Image:
     file = root / path
     try:
         data = file.read_bytes()
         image, truncated = decode_file(file)
     except (DataError, OSError) as error:
-        words = str(error).partition(" cannot be decoded: ")[2].partition("; `htbench")[0]
-        return _Image(path, words or str(error), 0, "", "", False)
+        reason = str(error).partition(" cannot be decoded: ")[2].partition("; `htbench")[0]
+        return _Image(path, reason or str(error), 0, "", "", False)
     pixels = hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes())
     encoded = hashlib.sha256(data).hexdigest()
     return _Image(path, None, len(data), pixels.hexdigest(), encoded, truncated)
 
 
-def _judge(manifest: Manifest, images: dict[str, _Image], found: Verification) -> None:
-    sums = {}
+def _compare(manifest: Manifest, images: dict[str, _Image], verification: Verification) -> None:
+    """Compare images with the manifest's checksums and with the first verification."""
+    checksums = {}
     if "sha256" in manifest.table.column_names:
         columns = (manifest.table[name].to_pylist() for name in ("path", "sha256"))
-        sums = dict(zip(*columns, strict=True))
-    before, found.since = _read_lock(manifest)
+        checksums = dict(zip(*columns, strict=True))
+    digests, verification.since = _read_digests(manifest)
     for path in sorted(images):
         image = images[path]
         if image.problem is not None:
-            found.damaged[path] = image.problem
-        elif sums.get(path) not in (None, image.encoded):
-            found.other_bytes.append(path)
-        elif before.get(path) not in (None, image.pixels):
-            found.changed.append(path)
+            verification.damaged[path] = image.problem
+        elif checksums.get(path) not in (None, image.encoded):
+            verification.other_bytes.append(path)
+        elif digests.get(path) not in (None, image.pixels):
+            verification.changed.append(path)
         if image.truncated:
-            found.truncated.append(path)
+            verification.truncated.append(path)
 
 
-def _count(manifest: Manifest, found: Verification) -> None:
-    bad = {*found.missing, *found.damaged, *found.other_bytes, *found.changed}
+def _count(manifest: Manifest, verification: Verification) -> None:
+    """Count expected and good images by domain and split, and by class where they differ."""
+    bad = {
+        *verification.missing,
+        *verification.damaged,
+        *verification.other_bytes,
+        *verification.changed,
+    }
     names = ("domain", "split", "class", "path")
     rows = list(zip(*(manifest.table[name].to_pylist() for name in names), strict=True))
     expected = Counter((domain, split) for domain, split, _, _ in rows)
     good = Counter((domain, split) for domain, split, _, path in rows if path not in bad)
-    found.counts = [(*key, expected[key], good[key]) for key in sorted(expected)]
+    verification.counts = [(*key, expected[key], good[key]) for key in sorted(expected)]
     of_class = Counter(row[:3] for row in rows)
     lost = Counter(row[:3] for row in rows if row[3] in bad)
-    found.classes = {
+    verification.classes = {
         "/".join(key): (of_class[key] - count, of_class[key]) for key, count in sorted(lost.items())
     }
 
 
-def _read_lock(manifest: Manifest) -> tuple[dict[str, str], str | None]:
-    """Path to pixel digest, and the date, of the first verification of this very manifest."""
+def _read_digests(manifest: Manifest) -> tuple[dict[str, str], str | None]:
+    """Path to pixel digest, and the date, of the first verification of this exact manifest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(lock_file(manifest))
+        table = pq.read_table(digests_file(manifest))
         notes = table.schema.metadata or {}
         if notes.get(DIGEST_KEY) != manifest.digest.encode():
             return {}, None
@@ -210,21 +209,19 @@ def _read_lock(manifest: Manifest) -> tuple[dict[str, str], str | None]:
         return {}, None
     except (pa.ArrowException, OSError, KeyError, ValueError):
         raise DataError(
-            f"{lock_file(manifest)} cannot be read; delete it if the images are as they should be, "
+            f"{digests_file(manifest)} cannot be read; if you trust the images, delete this file "
             "and verify again"
         ) from None
 
 
 def verified_on(manifest: Manifest) -> str | None:
-    """The date of the first whole verification, or None."""
-    return _read_lock(manifest)[1]
+    """Return the date of the first successful verification, or None."""
+    return _read_digests(manifest)[1]
 
 
-def _write_lock(manifest: Manifest, images: dict[str, _Image]) -> None:
+def _write_digests(manifest: Manifest, images: dict[str, _Image]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from benchmark.files import write_file
 
     ordered = [images[path] for path in sorted(images)]
     table = pa.table(
@@ -238,4 +235,4 @@ def _write_lock(manifest: Manifest, images: dict[str, _Image]) -> None:
     notes = {DIGEST_KEY: manifest.digest.encode(), DATE_KEY: date}
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(notes), sink)
-    write_file(lock_file(manifest), sink.getvalue().to_pybytes())
+    write_file(digests_file(manifest), sink.getvalue().to_pybytes())

@@ -35,7 +35,7 @@ from benchmark.checkpoint import Checkpoints
 from benchmark.errors import NotApplicable
 from benchmark.files import digest_file
 from benchmark.images.augment import Transforms
-from benchmark.images.raw import Images, join, open_images
+from benchmark.images.tensors import LazyImages, join, open_images
 from benchmark.method import Method, Run, SourceModel, TargetData, TrainingRecipe
 from benchmark.models import Classifier, all_finite, build, load_backbone, weights_of
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE
@@ -474,7 +474,7 @@ def _open_training(settings: Mapping[str, Any]) -> TargetData:
 
 def _open_classes(
     entries: list[tuple[str, int, int]], settings: Mapping[str, Any]
-) -> tuple[Tensor | Images, Tensor]:
+) -> tuple[Tensor | LazyImages, Tensor]:
     parts, labels, size = [], [], settings["image_size"]
     for path, label, count in entries:
         with open(path, "rb") as file:  # noqa: PTH123
@@ -520,7 +520,7 @@ def _open_model(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Classi
 class _Answer:
     """The test images, and the files that the answer's array and weights go to."""
 
-    images: Tensor | Images | None
+    images: Tensor | LazyImages | None
     array: int
     weights: int
 
@@ -573,7 +573,7 @@ def _check_logits(logits: Tensor, count: int, classes: int) -> None:
         raise ContractError(f"the logits of {bad} of {count} images are NaN or infinite")
 
 
-def _check_mates(model: nn.Module, images: Tensor | Images, logits: Tensor, run: Run) -> None:
+def _check_mates(model: nn.Module, images: Tensor | LazyImages, logits: Tensor, run: Run) -> None:
     """A prediction must not depend on the other images of its batch."""
     some = images[:MATES_CHECKED]
     chunks = [some.flip(0)[start : start + 5] for start in range(0, len(some), 5)]

@@ -19,6 +19,7 @@ import numpy as np
 from benchmark.errors import RunError
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
 from benchmark.runs.isolate import GONE
+from benchmark.text import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -249,11 +250,8 @@ def _is_number(value: object) -> bool:
 
 
 def _text(value: object, limit: int = MAX_TEXT) -> str:
-    """A text that can be printed: no escapes that a terminal obeys, no halves of characters."""
-    cut = str(value)[:limit]
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in cut
-    )
+    """Untrusted text, made safe to print; line breaks and tabs are kept."""
+    return printable(str(value), keep="\n\t", limit=limit)
 
 
 def _read_array(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, first
 from benchmark.images.embedded import embedded_images
-from benchmark.images.local import images_folder
+from benchmark.images.place import images_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -159,7 +159,7 @@ class TestColorJitter:
         assert factors.max() == pytest.approx(1.3, abs=0.01)
 
     def test_the_order_is_drawn_for_each_image(self, images):
-        """With the factors at their ends, each of the 24 orders gives a picture of its own."""
+        """With the factors at their ends, each of the 24 orders gives a different image."""
         jitter = color_jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3)
         draw = torch.rand(2, 300, 4, generator=generator())
         out = jitter(images[:1].expand(300, -1, -1, -1), generator())
@@ -227,14 +227,14 @@ class TestCrop:
         assert out.shape == (5, 3, 16, 16)
         assert len({image.numpy().tobytes() for image in out}) == 5
 
-    def test_no_image_has_part_in_what_another_becomes(self, photo):
+    def test_the_result_of_an_image_does_not_depend_on_others(self, photo):
         crop = random_resized_crop(scale=(0.3, 1.0), size=16)
         other = torch.cat([photo[:1], torch.rand(3, 3, 40, 50)])
         torch.testing.assert_close(crop(photo, generator())[0], crop(other, generator())[0])
 
     @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.8, 0.5), (0.5, 1.5)])
-    def test_a_range_that_is_none_is_refused(self, scale):
-        with pytest.raises(ValueError, match="no range"):
+    def test_an_invalid_range_is_refused(self, scale):
+        with pytest.raises(ValueError, match="is invalid"):
             random_resized_crop(scale=scale)
 
 

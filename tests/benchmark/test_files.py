@@ -1,8 +1,9 @@
-"""Files and folders appear whole or not at all, and nothing odd is read."""
+"""Files and folders appear complete or not at all, and invalid JSON is refused."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from benchmark.errors import DataError, RecordError
 from benchmark.files import (
+    atomic_path,
     canonical_json,
     digest_file,
     digest_json,
@@ -44,14 +46,14 @@ class TestCanonicalJson:
 
 
 class TestWriteFile:
-    def test_makes_folders_and_replaces(self, tmp_path: Path) -> None:
+    def test_creates_folders_and_replaces(self, tmp_path: Path) -> None:
         path = tmp_path / "a" / "b.txt"
         write_file(path, b"old")
         write_file(path, b"new")
         assert path.read_bytes() == b"new"
         assert names(path.parent) == ["b.txt"]
 
-    def test_others_may_read_it(self, tmp_path: Path) -> None:
+    def test_everyone_may_read_it(self, tmp_path: Path) -> None:
         write_file(tmp_path / "board.md", b"")
         assert stat.S_IMODE((tmp_path / "board.md").stat().st_mode) == 0o644
 
@@ -67,6 +69,52 @@ class TestWriteFile:
         monkeypatch.setattr(Path, "replace", stop)
         with pytest.raises(Stop):
             write_file(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert names(tmp_path) == ["x"]
+
+
+class TestAtomicPath:
+    def test_the_file_appears_at_the_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "deep" / "x"
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"new")
+            assert temporary.parent == path.parent
+            assert not path.exists()
+        assert path.read_bytes() == b"new"
+        assert names(path.parent) == ["x"]
+
+    @pytest.mark.parametrize("mask", [0o022, 0o077, 0o000])
+    def test_everyone_may_read_it_whatever_the_umask(self, tmp_path: Path, mask: int) -> None:
+        previous = os.umask(mask)
+        try:
+            write_file(tmp_path / "x", b"")
+        finally:
+            os.umask(previous)
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
+
+    def test_the_block_may_make_it_a_link(self, tmp_path: Path) -> None:
+        target = tmp_path / "target"
+        target.touch(0o600)
+        with atomic_path(tmp_path / "link") as temporary:
+            temporary.unlink()
+            temporary.symlink_to(target)
+        assert (tmp_path / "link").resolve() == target
+        assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("error", [ValueError, Stop])
+    def test_a_failure_leaves_the_old_file_and_no_other(
+        self, tmp_path: Path, error: type[BaseException]
+    ) -> None:
+        path = tmp_path / "x"
+        path.write_bytes(b"old")
+
+        def fail() -> None:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(b"new")
+                raise error
+
+        with pytest.raises(error):
+            fail()
         assert path.read_bytes() == b"old"
         assert names(tmp_path) == ["x"]
 

@@ -1,4 +1,4 @@
-"""Mirrors are walked until every image is there, and what went wrong with each is said."""
+"""Mirrors are tried until no image is missing, and each failure is reported."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from benchmark.errors import DataError
 from benchmark.images import download as download_module
 from benchmark.images import mirrors as module
-from benchmark.images.copies import lacking
 from benchmark.images.embedded import embedded_images
-from benchmark.images.local import images_folder
 from benchmark.images.mirrors import fetch
+from benchmark.images.place import images_folder
+from benchmark.images.take import absent_paths
 from benchmark.manifest import Manifest, load_manifest
 from tests.benchmark.serving import Served, serve
 
@@ -38,11 +38,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pictures() -> dict[str, bytes]:
     """Forty real images by path."""
     icons = load_manifest("icons@1.0")
-    found = {}
+    pictures = {}
     for domain in DOMAINS:
         for image_id, data in list(embedded_images(icons, domain))[:20]:
-            found[f"{domain}/star/{image_id.replace('/', '_')}.png"] = data
-    return found
+            pictures[f"{domain}/star/{image_id.replace('/', '_')}.png"] = data
+    return pictures
 
 
 def manifest_of(pictures: dict[str, bytes], mirrors: list[dict[str, Any]], root: Path) -> Manifest:
@@ -58,26 +58,26 @@ def manifest_of(pictures: dict[str, bytes], mirrors: list[dict[str, Any]], root:
 
 def zipped(pictures: dict[str, bytes], domain: str = "") -> bytes:
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as made:
+    with zipfile.ZipFile(data, "w") as file:
         for path, image in pictures.items():
             if path.startswith(domain):
-                made.writestr(f"top/{path}", image)
+                file.writestr(f"top/{path}", image)
     return data.getvalue()
 
 
 def walk(manifest: Manifest, own: Path) -> list[str]:
-    said: list[str] = []
-    fetch(manifest, own / "downloads", said.append, lambda name: lambda done, total: None)
-    return said
+    messages: list[str] = []
+    fetch(manifest, own / "downloads", messages.append, lambda name: lambda done, total: None)
+    return messages
 
 
 def assert_whole(manifest: Manifest, pictures: dict[str, bytes]) -> None:
     root = images_folder(manifest)
-    found = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.png")}
-    assert found == pictures
+    files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.png")}
+    assert files == pictures
 
 
-def test_archives_of_domains_are_fetched_where_the_domain_lacks(own, pictures):
+def test_archives_of_complete_domains_are_skipped(own, pictures):
     files = {f"{domain}.zip": Served(zipped(pictures, domain)) for domain in DOMAINS}
     with serve(**files) as site:
         mirrors = [
@@ -97,7 +97,7 @@ def test_archives_of_domains_are_fetched_where_the_domain_lacks(own, pictures):
     assert list((own / "downloads").iterdir()) == []
 
 
-def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_sum(own, pictures):
+def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_digest(own, pictures):
     good = Served(zipped(pictures))
     page = Served(b"<html><title>Too many</title>")
     with serve(page=page, rot=Served(good.data), good=good) as site:
@@ -107,13 +107,13 @@ def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_sum(own, pictures):
             {"address": f"{site.address}/good", "bytes": len(good.data)},
         ]
         manifest = manifest_of(pictures, mirrors, own)
-        said = walk(manifest, own)
+        messages = walk(manifest, own)
     assert_whole(manifest, pictures)
-    assert any("web page (Too many)" in line for line in said)
-    assert any("has SHA-256" in line for line in said)
+    assert any("web page (Too many)" in line for line in messages)
+    assert any("has SHA-256" in line for line in messages)
 
 
-def test_when_no_mirror_helps_each_reason_is_given(own, pictures):
+def test_the_reason_for_each_failed_mirror_is_given(own, pictures):
     with serve(page=Served(b"<html><title>Too many</title>")) as site:
         mirrors = [{"title": "One", "address": f"{site.address}/page"},
                    {"title": "Two", "address": f"{site.address}/gone"}]  # fmt: skip
@@ -121,7 +121,7 @@ def test_when_no_mirror_helps_each_reason_is_given(own, pictures):
         with pytest.raises(DataError) as caught:
             walk(manifest, own)
     text = str(caught.value)
-    assert "40 of 40 images of far@0.1 are still lacking" in text
+    assert "40 of 40 images of far@0.1 are still missing" in text
     assert "- One: " in text
     assert "- Two: " in text
     assert "htbench data import far@0.1 PATH" in text
@@ -165,7 +165,7 @@ def test_rows_of_the_hub_without_paths_cannot_be_matched(own, pictures, monkeypa
         walk(manifest, own)
 
 
-def test_a_file_of_the_hub_is_found_by_its_sum(own, pictures, monkeypatch):
+def test_a_file_of_the_hub_is_found_by_its_digest(own, pictures, monkeypatch):
     import huggingface_hub
 
     data = zipped(pictures)
@@ -189,7 +189,7 @@ def test_a_file_of_the_hub_is_found_by_its_sum(own, pictures, monkeypatch):
     assert_whole(manifest, pictures)
 
 
-def test_google_drive_goes_by_gdown(own, pictures, monkeypatch):
+def test_google_drive_uses_gdown(own, pictures, monkeypatch):
     """gdown itself asks a server here; only the address of Drive is another."""
     gdown = pytest.importorskip("gdown")
     data = zipped(pictures)
@@ -215,12 +215,12 @@ def test_without_gdown_the_extra_is_named(own, pictures, monkeypatch):
         walk(manifest_of(pictures, [mirror], own), own)
 
 
-def test_nothing_lacks_nothing_is_fetched(own, pictures):
+def test_a_complete_copy_needs_no_download(own, pictures):
     manifest = manifest_of(pictures, [{"address": "http://127.0.0.1:9/x"}], own)
     for path, data in pictures.items():
         file = images_folder(manifest) / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-    assert not lacking(manifest)
+    assert not absent_paths(manifest)
     assert walk(manifest, own) == []
     assert module.HUB == "huggingface.co"

@@ -18,7 +18,7 @@ from PIL import Image
 from benchmark import to_datasets, torch_dataset
 from benchmark.cli.main import main
 from benchmark.errors import DataError, ManifestError, UsageError
-from benchmark.images.local import images_folder
+from benchmark.images.place import images_folder
 from benchmark.manifest import Manifest, load_manifest
 from benchmark.splits import COLUMNS, ROLES, class_counts, ordered_classes, role_frame, task_frame
 from benchmark.splits.export import FOLDER_FORMATS, FORMATS, export, safe_names

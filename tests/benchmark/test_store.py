@@ -18,8 +18,8 @@ from PIL import Image
 
 from benchmark.errors import DataError
 from benchmark.images import store as module
-from benchmark.images.raw import map_images
 from benchmark.images.store import check_images, open_store, store_folder
+from benchmark.images.tensors import map_images
 from benchmark.manifest import Manifest, load_manifest
 
 pytestmark = pytest.mark.usefixtures("own_data")
@@ -122,15 +122,15 @@ class TestBuilding:
     @pytest.fixture
     def builds(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The domains that were decoded."""
-        done: list[str] = []
+        domains: list[str] = []
         build = module._build
 
         def counted(folder: Path, manifest: Manifest, domain: str, progress: Any) -> None:
-            done.append(domain)
+            domains.append(domain)
             build(folder, manifest, domain, progress)
 
         monkeypatch.setattr(module, "_build", counted)
-        return done
+        return domains
 
     def test_once_for_each_domain(self, mini: Manifest, builds: list[str]) -> None:
         first = open_store(mini, "solid")
@@ -167,16 +167,16 @@ class TestBuilding:
         assert builds == ["solid", "solid"]
 
     def test_progress(self, mini: Manifest) -> None:
-        told: list[tuple[int, int]] = []
-        open_store(mini, "solid", lambda done, total: told.append((done, total)))
-        assert told == [(30, 30)]
+        calls: list[tuple[int, int]] = []
+        open_store(mini, "solid", lambda finished, total: calls.append((finished, total)))
+        assert calls == [(30, 30)]
 
     def test_threads_share_one_build(self, mini: Manifest, builds: list[str]) -> None:
-        barrier, found = threading.Barrier(4), []
+        barrier, roots = threading.Barrier(4), []
 
         def work() -> None:
             barrier.wait()
-            found.append(open_store(mini, "outline").root)
+            roots.append(open_store(mini, "outline").root)
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
@@ -184,7 +184,7 @@ class TestBuilding:
         for thread in threads:
             thread.join()
         assert builds == ["outline"]
-        assert len(found) == 4
+        assert len(roots) == 4
 
     def test_processes_share_one_store(self, mini: Manifest, own_data: Path) -> None:
         code = (
@@ -233,9 +233,9 @@ class TestDamage:
     def test_bytes_that_are_not_the_manifests(self, draft: Any) -> None:
         row = draft.rows_of(domain="solid")[0]
         row["image"] = {"bytes": png(), "path": None}
-        with pytest.raises(DataError, match=f"{row['image_id']!r} are not the manifest's"):
+        with pytest.raises(DataError, match=f"{row['image_id']!r} does not match"):
             open_store(draft.read(), "solid")
-        with pytest.raises(DataError, match="are not the manifest's"):
+        with pytest.raises(DataError, match="does not match"):
             check_images(draft.read())
 
     def test_no_images_at_all(self, draft: Any) -> None:

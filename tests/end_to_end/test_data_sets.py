@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from benchmark.images.embedded import embedded_images
-from benchmark.images.store import Need, open_store, store_folder
+from benchmark.images.store import ImageNeed, open_store, store_folder
 from benchmark.manifest import load_manifest
 from benchmark.toml import to_toml
 from tests.end_to_end.conftest import Mini
@@ -275,11 +275,11 @@ class TestStore:
 
     def test_only_what_is_needed_is_built(self, ready):
         manifest = load_manifest(ready.manifest)
-        store = open_store(manifest, "Real_World", need=Need(frozenset({1, 2}), test=False))
+        store = open_store(manifest, "Real_World", need=ImageNeed(frozenset({1, 2}), test=False))
         assert [label for _, label, _ in store.train_files(list(range(CLASSES)))] == [1, 2]
         built = sorted(path.name for path in store.root.glob("*.u8"))
         assert built == ["train-1.u8", "train-2.u8"]
-        more = open_store(manifest, "Real_World", need=Need(frozenset({2, 3}), test=True))
+        more = open_store(manifest, "Real_World", need=ImageNeed(frozenset({2, 3}), test=True))
         assert sorted(path.name for path in more.root.glob("*.u8")) == [
             "test.u8", "train-1.u8", "train-2.u8", "train-3.u8",
         ]  # fmt: skip
@@ -302,7 +302,7 @@ class TestStore:
             expected = resize(whole, [32, 32], antialias=True).numpy().astype(int)
             assert np.abs(expected - image).max() <= 1
 
-    def test_a_killed_build_goes_on_at_the_chunk_in_hand(self, ready, monkeypatch):
+    def test_an_interrupted_build_keeps_its_complete_chunks(self, ready, monkeypatch):
         from benchmark.images import build
 
         monkeypatch.setattr(build, "CHUNK", 5)
@@ -321,11 +321,11 @@ class TestStore:
         folder = store_folder(manifest, "Art")
         assert not list(folder.glob("*.json"))
 
-        def go_on(job: Any) -> int:
+        def resume(job: Any) -> int:
             assert job.out.name not in decoded
             return real(job)
 
-        monkeypatch.setattr(build, "_decode_chunk", go_on)
+        monkeypatch.setattr(build, "_decode_chunk", resume)
         resumed = open_store(manifest, "Art")
         assert not list((folder / ".chunks").iterdir())
         before = {path.name: path.read_bytes() for path in folder.glob("*.u8")}
@@ -337,13 +337,13 @@ class TestStore:
         assert {path.name: path.read_bytes() for path in folder.glob("*.u8")} == before
 
     def test_a_large_build_uses_processes_and_gives_the_same_bytes(self, ready, monkeypatch):
-        from benchmark.images import build
+        from benchmark.images import pool
 
         manifest = load_manifest(ready.manifest)
         alone = open_store(manifest, "Art")
         before = {path.name: path.read_bytes() for path in alone.root.glob("*.u8")}
         shutil.rmtree(alone.root)
-        monkeypatch.setattr(build, "POOL_FROM", 1)
+        monkeypatch.setattr(pool, "POOL_FROM", 1)
         told: list[tuple[int, int]] = []
         open_store(manifest, "Art", lambda done, total: told.append((done, total)))
         assert {path.name: path.read_bytes() for path in alone.root.glob("*.u8")} == before
@@ -359,11 +359,11 @@ class TestStore:
         (truncated,) = [note["truncated"] for note in notes if note["truncated"]]
         assert truncated == [manifest.table["image_id"][0].as_py()]
 
-    def test_images_that_lack_are_named_with_the_command_that_brings_them(self, ready):
+    def test_missing_images_are_reported_with_the_command_to_get_them(self, ready):
         shutil.rmtree(ready.data / "images")
         done = ready.htbench("run", "--suite", ready.suite, "--workspace", ready.data / "ws")
         assert done.returncode == 2
-        assert "80 of 80 images" in done.stderr
+        assert "80 of 80 required images" in done.stderr
         assert "htbench data import" in done.stderr
         plan = ready.htbench("run", "--suite", ready.suite, "--dry-run", "--workspace",
                              ready.data / "ws")  # fmt: skip
@@ -394,14 +394,14 @@ class TestWrongInput:
         (tmp_path / "other" / "things").mkdir(parents=True)
         done = home.data_command("import", tmp_path / "other")
         assert done.returncode == 2
-        assert "it has: things" in done.stderr
-        assert "should end like Art/" in done.stderr
+        assert "it contains: things" in done.stderr
+        assert "should end with, for example, Art/" in done.stderr
 
     def test_two_copies_in_one_folder(self, home):
         shutil.copytree(home.images / "Set_2016", home.images / "again")
         done = home.data_command("import", home.images)
         assert done.returncode == 2
-        assert "are both the image" in done.stderr
+        assert "both match the image" in done.stderr
 
     def test_not_an_archive(self, home, tmp_path):
         (tmp_path / "x.zip").write_bytes(b"<html>Sign in</html>")

@@ -123,7 +123,7 @@ def _data(
     import numpy as np
     import torch
 
-    from benchmark.images.raw import map_images
+    from benchmark.images.tensors import map_images
     from benchmark.method import TargetData
 
     classes = list(range(len(manifest.classes)))

@@ -1,7 +1,7 @@
-"""Image files of a store as tensors, or as something that is indexed like one.
+"""Image files of a store as tensors, or as an object that is indexed like one.
 
-What is small is one tensor. What is large stays in its files: an image is copied or decoded when a
-batch asks for it.
+Small data are held in memory as one tensor. Large data stay in their files: an image is copied or
+decoded when a batch needs it.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.images.packed import Pack
+from benchmark.images.jpeg import JpegPack
 
-IN_MEMORY = 1 << 30  # bytes of pixels that are held as one tensor
+IN_MEMORY = 1 << 30  # largest number of bytes held as one tensor
 
 
 def map_images(descriptor: int, count: int, size: int) -> Tensor:
-    """The images of an open file as uint8 (count, 3, size, size), mapped, not read.
+    """Map the images of an open file into memory as uint8 (count, 3, size, size).
 
     Raises:
-        ValueError: the file has not the length that this many images take.
+        ValueError: the length of the file does not match.
     """
     expected = count * 3 * size * size
-    found = os.fstat(descriptor).st_size
-    if found != expected:
-        raise ValueError(f"an image file has {found} bytes; {count} images take {expected}")
+    length = os.fstat(descriptor).st_size
+    if length != expected:
+        raise ValueError(f"an image file has {length} bytes; {count} images take {expected}")
     if count == 0:  # an empty file cannot be mapped
         return torch.empty((0, 3, size, size), dtype=torch.uint8)
-    # A private copy-on-write map: torch wants a writable buffer, the file stays as it is.
+    # Copy-on-write: torch requires a writable buffer, but the file must not change.
     view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
     return torch.frombuffer(view, dtype=torch.uint8).view(count, 3, size, size)
 
 
-class Images:
-    """Images uint8 (N, 3, S, S) that stay in their files, indexed as a tensor is.
+class LazyImages:
+    """Images uint8 (N, 3, S, S) that stay in their files, indexed like a tensor.
 
-    ``images[rows]`` with an int64 tensor or a slice gives a tensor of these images. ``len``,
-    ``shape`` and ``dtype`` are a tensor's.
+    ``images[rows]`` with an int64 tensor or a slice returns a tensor of these images. ``len``,
+    ``shape`` and ``dtype`` are those of a tensor.
 
     Args:
-        parts: mapped tensors or packs, one after the other.
+        parts: mapped tensors or packs, in order.
         size: side of an image in pixels.
-        rows: int64 (N,), which images of the parts, in order; default all.
-        device: where what is asked for is put.
+        rows: int64 (N,), indices into the concatenated parts; default: all images.
+        device: the device of the returned tensors.
     """
 
     dtype = torch.uint8
 
     def __init__(
         self,
-        parts: Sequence[Tensor | Pack],
+        parts: Sequence[Tensor | JpegPack],
         size: int,
         rows: Tensor | None = None,
         device: torch.device | None = None,
@@ -79,24 +79,25 @@ class Images:
         for place, row in enumerate(rows):
             number = int(np.searchsorted(self._ends, row, side="right"))
             part = self._parts[number]
-            within = row - (int(self._ends[number - 1]) if number else 0)
-            out[place] = (
-                torch.from_numpy(part.decode(within)) if isinstance(part, Pack) else part[within]
-            )
+            index_in_part = row - (int(self._ends[number - 1]) if number else 0)
+            if isinstance(part, JpegPack):
+                out[place] = torch.from_numpy(part.decode(index_in_part))
+            else:
+                out[place] = part[index_in_part]
         return out.to(self.device)
 
     def select(self, rows: Tensor) -> Self:
-        """Some of the images; nothing is copied or decoded."""
+        """Return some of the images, without copying or decoding."""
         return type(self)(self._parts, self._size, self._rows[rows.cpu()], self.device)
 
     def to(self, device: torch.device) -> Self:
-        """The same images; what is asked for is put on the device, batch by batch."""
+        """Return the same images; batches are moved to the device when they are read."""
         return type(self)(self._parts, self._size, self._rows, device)
 
-    def plus(self, other: Images) -> Images:
-        """These images, then those of another; nothing is copied or decoded."""
+    def plus(self, other: LazyImages) -> LazyImages:
+        """Concatenate with other images, without copying or decoding."""
         start = int(self._ends[-1]) if len(self._ends) else 0
-        return Images(
+        return LazyImages(
             [*self._parts, *other._parts],
             self._size,
             torch.cat([self._rows, other._rows + start]),
@@ -104,35 +105,37 @@ class Images:
         )
 
 
-def join(parts: Sequence[Tensor | Pack], size: int) -> Tensor | Images:
-    """Parts one after the other: one tensor in memory if it is small, else ``Images``."""
+def join(parts: Sequence[Tensor | JpegPack], size: int) -> Tensor | LazyImages:
+    """Concatenate parts: one tensor in memory if it is small, else ``LazyImages``."""
     total = sum(len(part) for part in parts) * 3 * size * size
     tensors = [part for part in parts if isinstance(part, Tensor)]
     if len(tensors) == len(parts) and parts and total <= IN_MEMORY:
         return torch.cat(tensors)
-    return Images(parts, size)
+    return LazyImages(parts, size)
 
 
-def select(images: Tensor | Images, rows: Tensor) -> Tensor | Images:
-    """Some of the images, by an int64 tensor of their indices."""
-    return images.select(rows) if isinstance(images, Images) else images[rows]
+def select(images: Tensor | LazyImages, rows: Tensor) -> Tensor | LazyImages:
+    """Return some of the images, by an int64 tensor of their indices."""
+    return images.select(rows) if isinstance(images, LazyImages) else images[rows]
 
 
-def concatenate(first: Tensor | Images, second: Tensor | Images) -> Tensor | Images:
-    """Images one after the other."""
+def concatenate(first: Tensor | LazyImages, second: Tensor | LazyImages) -> Tensor | LazyImages:
+    """Concatenate images."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.cat([first, second])
     one, two = (
-        images if isinstance(images, Images) else Images([images.cpu()], images.shape[-1])
+        images if isinstance(images, LazyImages) else LazyImages([images.cpu()], images.shape[-1])
         for images in (first, second)
     )
     return one.plus(two).to(first.device)
 
 
-def open_images(descriptor: int, count: int, size: int, kind: str) -> Tensor | Pack:
-    """The images of an open file of a store, of kind ``raw`` or ``jpeg``.
+def open_images(descriptor: int, count: int, size: int, kind: str) -> Tensor | JpegPack:
+    """Open the images of a store's file, of kind ``raw`` or ``jpeg``.
 
     Raises:
         ValueError: the file does not hold that many images.
     """
-    return Pack(descriptor, count, size) if kind == "jpeg" else map_images(descriptor, count, size)
+    return (
+        JpegPack(descriptor, count, size) if kind == "jpeg" else map_images(descriptor, count, size)
+    )

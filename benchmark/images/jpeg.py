@@ -1,7 +1,7 @@
-"""A file of many JPEG images that is mapped, and an image is decoded when it is asked for.
+"""A file of many JPEG images, memory-mapped; an image is decoded when it is read.
 
-The form: the eight bytes ``MAGIC``, the number N of images and N + 1 offsets from the beginning of
-the file as little-endian unsigned 64-bit numbers, then the images one after the other. No torch.
+Format: the eight bytes ``MAGIC``, the number N of images and N + 1 offsets from the start of the
+file as little-endian unsigned 64-bit integers, then the images. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAGIC = b"HTBJPEG1"
-QUALITY = 95  # with full colour resolution: about 50 KB for 256 x 256 pixels
+QUALITY = 95  # without chroma subsampling: about 50 KB for 256 x 256 pixels
 
 
 def encode(pixels: NDArray[np.uint8]) -> bytes:
-    """The JPEG of an image (3, S, S) uint8."""
+    """Encode an image, uint8 (3, S, S), as JPEG."""
     from PIL import Image
 
     data = io.BytesIO()
@@ -32,7 +32,13 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def write_pack(file: IO[bytes], lengths: Sequence[int], images: Iterable[bytes]) -> None:
-    """Write a pack of images whose lengths in bytes are known."""
+    """Write a pack.
+
+    Args:
+        file: a binary file at position 0.
+        lengths: length of each image in bytes.
+        images: the encoded images, in the same order.
+    """
     head = len(MAGIC) + 8 * (len(lengths) + 2)
     offsets = np.cumsum([head, *lengths], dtype="<u8")
     file.write(MAGIC + np.array([len(lengths)], "<u8").tobytes() + offsets.tobytes())
@@ -40,43 +46,47 @@ def write_pack(file: IO[bytes], lengths: Sequence[int], images: Iterable[bytes])
         file.write(data)
 
 
-class Pack:
+class JpegPack:
     """The images of an open pack.
 
     Args:
-        descriptor: of the file.
-        count: images that it must hold; ``size``: their side in pixels.
+        descriptor: file descriptor, open for reading.
+        count: the number of images that it must hold.
+        size: their side in pixels.
 
     Raises:
-        ValueError: it is no pack of that many images.
+        ValueError: the file is not a pack of ``count`` images.
     """
 
     def __init__(self, descriptor: int, count: int, size: int) -> None:
         from PIL import Image
 
-        Image.preinit()  # whoever decodes may not be able to read files by then
+        Image.preinit()  # imports decoders; a sandboxed process cannot do so later
         length = os.fstat(descriptor).st_size
         head = len(MAGIC) + 8 * (count + 2)
         if length < head:
-            raise ValueError(f"a pack has {length} bytes; {count} images take more")
+            raise ValueError(f"the pack has {length} bytes, too few for {count} images")
         self._bytes = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         numbers = np.frombuffer(self._bytes, "<u8", count + 2, len(MAGIC)).astype(np.int64)
         self._offsets = numbers[1:]
-        whole = self._offsets[0] == head and self._offsets[-1] == length
-        if self._bytes[: len(MAGIC)] != MAGIC or numbers[0] != count or not whole:
-            raise ValueError(f"a file is no pack of {count} images")
+        is_complete = self._offsets[0] == head and self._offsets[-1] == length
+        if self._bytes[: len(MAGIC)] != MAGIC or numbers[0] != count or not is_complete:
+            raise ValueError(f"the file is not a pack of {count} images")
         if (np.diff(self._offsets) <= 0).any():
-            raise ValueError("the offsets of a pack do not rise")
+            raise ValueError("the offsets of the pack do not increase")
         self._size = size
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def decode(self, index: int) -> NDArray[np.uint8]:
-        """An image as (3, S, S) uint8.
+        """Decode an image.
+
+        Returns:
+            uint8 (3, S, S).
 
         Raises:
-            ValueError: it cannot be decoded, or is of another size.
+            ValueError: it cannot be decoded, or has another size or mode.
         """
         from PIL import Image
 
@@ -84,8 +94,8 @@ class Pack:
         try:
             with Image.open(io.BytesIO(self._bytes[begin:end]), formats=("JPEG",)) as image:
                 if image.size != (self._size, self._size) or image.mode != "RGB":
-                    raise ValueError(f"image {index} of a pack is {image.size} {image.mode}")
+                    raise ValueError(f"image {index} of the pack is {image.size} {image.mode}")
                 array = np.asarray(image)
         except (OSError, SyntaxError) as error:
-            raise ValueError(f"image {index} of a pack cannot be decoded: {error}") from None
+            raise ValueError(f"image {index} of the pack cannot be decoded: {error}") from None
         return np.ascontiguousarray(array.transpose(2, 0, 1))

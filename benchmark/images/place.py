@@ -1,4 +1,4 @@
-"""Where the images of a data set that does not ship with the suite lie on this machine."""
+"""The local folder of a data set's image files."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 
 def images_folder(manifest: Manifest) -> Path:
-    """The root of the paths of a manifest that embeds no image; it may not exist yet."""
+    """Return the folder that a manifest's image paths are relative to; it may not exist yet."""
     return data_folder() / "images" / f"{manifest.name}-{manifest.version}"

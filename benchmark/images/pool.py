@@ -1,0 +1,187 @@
+"""Run a function over many images on all cores, in worker processes.
+
+A worker is a new interpreter that imports this module and nothing of the caller's: unlike the
+workers of ``multiprocessing``, it does not import ``__main__`` again, so a plain script, a
+notebook and ``python < script`` all work, whatever files lie in the working directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import benchmark
+from benchmark.errors import DataError, HTBenchError
+
+POOL_FROM = 1024  # with fewer images, starting workers takes longer than it saves
+STOP_SECONDS = 5.0  # for a worker to remove its temporary files
+PARENT_SECONDS = 0.5  # between two checks that the parent is alive
+
+J = TypeVar("J")
+T = TypeVar("T")
+
+# The parent folder of our package comes first, so that no other `benchmark` can be imported.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from benchmark.images.pool import _work; _work()"
+)
+
+
+def worker_count(images: int) -> int:
+    """How many processes work on that many images: 1 (this process), or one per core."""
+    if images < POOL_FROM:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def each(function: Callable[[J], T], jobs: Sequence[J], images: int) -> Iterator[T]:
+    """Apply a function to every job, on all cores if there are many images.
+
+    Args:
+        function: a function at the top level of an importable module that does not import torch.
+        jobs: its arguments; each covers some of the images.
+        images: the total number of images.
+
+    Yields:
+        The result of each job, in order of completion.
+
+    Raises:
+        DataError: a worker was killed.
+        Exception: what the function raised.
+    """
+    count = min(worker_count(images), len(jobs))
+    if count <= 1:
+        yield from map(function, jobs)
+        return
+    waiting = iter(jobs)
+    workers: dict[connection.Connection, _Worker] = {}
+    try:
+        for job in islice(waiting, count):
+            worker = _Worker()
+            workers[worker.channel] = worker
+            worker.send((function, job))
+        busy = set(workers)
+        while busy:
+            for channel in connection.wait(busy):
+                assert isinstance(channel, connection.Connection)
+                result, error = workers[channel].receive()
+                if error is not None:
+                    raise error
+                busy.discard(channel)
+                for job in islice(waiting, 1):
+                    workers[channel].send((function, job))
+                    busy.add(channel)
+                yield result
+    finally:
+        _stop(list(workers.values()))
+
+
+class _Worker:
+    """A worker process, seen from the process that started it."""
+
+    def __init__(self) -> None:
+        self.channel, theirs = connection.Pipe()
+        package = Path(benchmark.__file__).resolve().parent
+        command = [sys.executable, "-P", "-c", _START, str(package.parent)]
+        with theirs:
+            self.process = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,  # the caller's script may be on standard input
+                stdout=subprocess.DEVNULL,  # standard output is the caller's alone
+                process_group=0,  # Ctrl-C reaches the caller alone, which then stops the workers
+            )
+        self.send([path for path in sys.path if path])
+
+    def send(self, message: object) -> None:
+        """Send a message; :meth:`receive` notices a dead worker."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.channel.send(message)
+
+    def receive(self) -> tuple[Any, Exception | None]:
+        """The result of the last job, or the exception that it raised.
+
+        Raises:
+            DataError: the worker is dead.
+        """
+        try:
+            result, error = self.channel.recv()
+            return result, error
+        except (EOFError, ConnectionResetError):
+            code = self.process.wait()
+        if code < 0:
+            problem = (
+                f"was killed by signal {-code}: the machine may have run out of memory; run the "
+                "same command again to continue"
+            )
+        else:
+            problem = f"exited with code {code}: its standard error may say why"
+        raise DataError(f"a worker process that decodes images {problem}") from None
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    """End all workers now; none is left when this returns."""
+    for worker in workers:
+        worker.channel.close()
+        worker.process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except BaseException as error:  # including a second Ctrl-C
+            for other in workers:
+                other.process.kill()
+            worker.process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+
+
+# --- in the worker --------------------------------------------------------------------------------
+
+
+def _work() -> None:
+    """Do the jobs that the parent sends, until it closes the channel or dies."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # clean-up handlers run
+    package, descriptor, parent = sys.argv[1:]
+    threading.Thread(target=_exit_with, args=(int(parent),), daemon=True).start()
+    with contextlib.suppress(EOFError, OSError), connection.Connection(int(descriptor)) as channel:
+        # Our package is imported; its folder must not hide the standard library from here on.
+        sys.path.remove(package)
+        sys.path.extend(path for path in channel.recv() if path not in sys.path)
+        while True:
+            function, job = channel.recv()
+            channel.send(_attempt(function, job))
+
+
+def _attempt(function: Callable[[Any], Any], job: object) -> tuple[Any, Exception | None]:
+    try:
+        return function(job), None
+    except HTBenchError as error:
+        return None, error
+    except Exception as error:
+        error.add_note(f"In a worker process:\n{traceback.format_exc()}")
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            return None, RuntimeError(f"{type(error).__name__}: {error}")
+        return None, error
+
+
+def _exit_with(parent: int) -> None:
+    """End this process soon after its parent, also in the middle of a job."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
