@@ -1,12 +1,12 @@
-"""What a run costs besides its work: from the fork to the result, for a method that trains nothing.
+"""The fixed cost of a run: from the fork to the result, for a method that trains nothing.
 
     python performance/fixed_cost.py
     python performance/fixed_cost.py --repeats 30 --suite icons
 
-Carries out the method ``source`` with many seeds, one after another, in a workspace that is thrown
-away, and prints the median of each part of a run. Beside it: what a user would do instead, a fresh
-interpreter for each run. The source model of the suite's first task is trained first if need be
-(in the data folder, as ``htbench run`` would).
+Runs the method ``source`` with many seeds, one after another, in a temporary workspace, and prints
+the median time of each part of a run. For comparison, it times the alternative: a new interpreter
+for each run. If the source model of the suite's first task does not exist, it is trained first, in
+the data folder, like ``htbench run`` does.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from benchmark.runs.isolate import Child
 from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
 
-LIMIT = 0.150  # seconds of fixed cost that a run may have
+LIMIT = 0.150  # the maximum fixed cost of a run, in seconds
 
 PARTS = {
     "locked": "fork, open images and weights, lock",
     "started": "import the method",
-    "adapted": "adapt (nothing, here)",
-    "done": "predict, and check batch mates (work)",
+    "adapted": "adapt (nothing)",
+    "done": "predict, and check batch independence (work)",
     "ended": "end of the process",
-    "left": "check, write and digest the answer",
+    "left": "check, write and digest the result",
 }
 WORK = {"done"}
 
-# What a run would be in an interpreter of its own; the images are given, as they are to a child.
+# A run in a new interpreter; the images are opened before, as for a child.
 FRESH = """
 import sys, torch, safetensors.torch
 from benchmark.images.augment import Transforms
@@ -65,7 +65,7 @@ with torch.inference_mode():
 
 
 class Clock:
-    """Notes when a child's messages arrive, by what they say."""
+    """Records the arrival times of a child's messages, by their keys."""
 
     def __init__(self) -> None:
         self.times: dict[str, float] = {}
@@ -80,9 +80,9 @@ class Clock:
             return message
 
         def finish(child: Child) -> Any:
-            ended = clock._finish(child)
+            outcome = clock._finish(child)
             clock.times["ended"] = perf_counter()
-            return ended
+            return outcome
 
         Child.receive, Child.finish = receive, finish  # type: ignore[method-assign]
         return self
@@ -90,27 +90,27 @@ class Clock:
     def __exit__(self, *_: object) -> None:
         Child.receive, Child.finish = self._receive, self._finish  # type: ignore[method-assign]
 
-    def parts(self, begun: float, left: float) -> dict[str, float]:
-        """Seconds of each part of a run."""
-        moments = [begun, *(self.times[part] for part in [*PARTS][:-1]), left]
-        return dict(zip(PARTS, (b - a for a, b in pairwise(moments)), strict=True))
+    def parts(self, start: float, end: float) -> dict[str, float]:
+        """Return the duration of each part of a run, in seconds."""
+        times = [start, *(self.times[part] for part in [*PARTS][:-1]), end]
+        return dict(zip(PARTS, (b - a for a, b in pairwise(times)), strict=True))
 
 
 class Quiet:
-    """A reporter that says nothing."""
+    """A reporter without output."""
 
     def begin(self, name: str) -> None:
         """A job has started."""
 
     def step(self, name: str, done: int, total: int) -> None:
-        """A job has done some of its steps."""
+        """A job has finished some of its steps."""
 
     def end(self, name: str, note: str) -> None:
         """A job has ended."""
 
 
 def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list[object]]:
-    """Time the parts of many runs, and the arguments of a run in a fresh interpreter."""
+    """Return the times of the parts of many runs, and arguments for ``FRESH``."""
     suite = load_suite(suite_name)
     manifest = load_manifest(suite.manifest)
     with (
@@ -126,27 +126,27 @@ def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list
         runs = list(with_sources(cells, sources))
         rows = [one(executor, run, stores) for run in runs]
         store = stores[cells[0].task.target]
-        told = [suite.manifest, runs[0].source.path, store.test_file, len(store.test_ids)]
-    return rows[1:], told  # the first one finds cold caches
+        arguments = [suite.manifest, runs[0].source.path, store.test_file, len(store.test_ids)]
+    return rows[1:], arguments  # the caches are cold in the first run
 
 
 def one(executor: LocalExecutor, run: RunSpec, stores: dict[str, DomainStore]) -> dict[str, float]:
-    """Seconds of each part of one run."""
+    """Return the duration of each part of one run, in seconds."""
     with Clock() as clock:
-        begun = perf_counter()
+        start = perf_counter()
         (record,) = executor.execute([run], stores)
-        left = perf_counter()
+        end = perf_counter()
     assert record.status == "ok", record.error
-    return clock.parts(begun, left)
+    return clock.parts(start, end)
 
 
 def seconds(command: list[object], repeats: int) -> float:
-    """Median time of a command."""
+    """Return the median time of a command, in seconds."""
     times = []
     for _ in range(repeats):
-        begun = perf_counter()
+        start = perf_counter()
         subprocess.run([str(word) for word in command], check=True, capture_output=True)
-        times.append(perf_counter() - begun)
+        times.append(perf_counter() - start)
     return median(times)
 
 
@@ -159,23 +159,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20, help="runs; the median is shown")
     args = parser.parse_args()
 
-    rows, told = measure(args.suite, args.repeats)
+    rows, arguments = measure(args.suite, args.repeats)
     parts = {part: median(row[part] for row in rows) for part in PARTS}
-    best = {part: min(row[part] for row in rows) for part in PARTS}
+    least = {part: min(row[part] for row in rows) for part in PARTS}
     fixed = [sum(v for part, v in row.items() if part not in WORK) for row in rows]
-    table = [[PARTS[part], 1000 * parts[part], 1000 * best[part]] for part in PARTS]
+    table = [[PARTS[part], 1000 * parts[part], 1000 * least[part]] for part in PARTS]
     table.append(["whole run", *(1000 * f(sum(r.values()) for r in rows) for f in (median, min))])
     table.append(["fixed cost (all but the work)", 1000 * median(fixed), 1000 * min(fixed)])
-    print(f"One run of 'source' on {told[3]} test images, {args.repeats} times")
+    print(f"One run of 'source' on {arguments[3]} test images, {args.repeats} times")
     print(tabulate(table, ["part", "median ms", "least ms"], floatfmt=".1f"))
 
-    few = max(3, args.repeats // 5)
+    repeats = max(3, args.repeats // 5)
     whole = median(sum(row.values()) for row in rows)
     fresh = [
-        ["import torch", seconds([sys.executable, "-c", "import torch"], few)],
-        ["the same prediction", seconds([sys.executable, "-c", FRESH, *told], few)],
+        ["import torch", seconds([sys.executable, "-c", "import torch"], repeats)],
+        ["the same prediction", seconds([sys.executable, "-c", FRESH, *arguments], repeats)],
     ]
-    print("\nA fresh interpreter for each run instead")
+    print("\nWith a new interpreter for each run instead")
     columns = ["what", "s", "times a whole run"]
     print(tabulate([[n, s, s / whole] for n, s in fresh], columns, floatfmt=("", ".2f", ".1f")))
     verdict = "within" if median(fixed) <= LIMIT else "OVER"

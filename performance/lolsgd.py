@@ -1,13 +1,13 @@
-"""What leave-out local SGD costs beside fine-tuning, at the same number of gradient steps.
+"""The cost of leave-out local SGD relative to fine-tuning, at the same number of gradient steps.
 
     python performance/lolsgd.py
     python performance/lolsgd.py --repeats 9 --steps 200
 
-All methods adapt in this process, on one thread, in turns: a machine that slows down slows down
-every one of them. The images are those of the first task of `icons`; the network is its network
-with random weights, for the time of a step does not depend on their values. Beside the suite's
-`lolsgd` stands what a user would write instead: a fresh copy of the model for each local model, all
-M kept, and their mean taken over a stack.
+All methods adapt in this process, on one thread and in turns, so that a slowdown of the machine
+affects all of them. The images are those of the first task of `icons`. The network is that of
+`icons` with random weights, since the time of a step does not depend on them. For comparison with
+`lolsgd`, there is a simple implementation: a new copy of the model for each local model, all M kept
+in memory, and their mean computed over a stack.
 """
 
 from __future__ import annotations
@@ -37,37 +37,37 @@ from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
 
-LIMIT = 1.2  # times fine-tuning, at the same number of gradient steps
+LIMIT = 1.2  # the maximum cost, as a multiple of fine-tuning
 
 Adapt = Callable[[SourceModel, TargetData, Run], nn.Module]
 
 
 class Naive(LOLSGD):
-    """The same method as it would be written without a thought for its cost."""
+    """A simple implementation of the same method."""
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """theta <- mean over m of SGD(theta; D without the classes left out by m), per round."""
+        """Repeat theta <- mean over m of SGD(theta; D without the classes that m leaves out)."""
         rounds = self._rounds(run.recipe.steps)
         model = source.copy()
-        for number in range(rounds):
-            locals_ = []
+        for round_index in range(rounds):
+            states = []
             for _ in range(self.local_models):
                 local = copy.deepcopy(model)
-                kept = target.only(self._kept_classes(target, run))
-                factor = cosine(number, rounds)
-                fit(local, kept, run, steps=self.local_steps, rate=lambda _, f=factor: f)
-                locals_.append({k: v.clone() for k, v in local.state_dict().items()})
+                local_target = target.only(self._kept_classes(target, run))
+                factor = cosine(round_index, rounds)
+                fit(local, local_target, run, steps=self.local_steps, rate=lambda _, f=factor: f)
+                states.append({k: v.clone() for k, v in local.state_dict().items()})
             model.load_state_dict(
                 {
-                    name: torch.stack([state[name] for state in locals_]).double().mean(0)
-                    for name in locals_[0]
+                    name: torch.stack([state[name] for state in states]).double().mean(0)
+                    for name in states[0]
                 }
             )
         return model
 
 
 def seen_data(manifest: Manifest) -> TargetData:
-    """The training images of the first task's seen classes."""
+    """Return the training images of the first task's seen classes."""
     task = manifest.tasks[0]
     seen = torch.from_numpy(manifest.seen_mask(task))
     classes = seen.nonzero().squeeze(1).tolist()
@@ -85,10 +85,10 @@ def seen_data(manifest: Manifest) -> TargetData:
 
 
 def one(method: Method, source: SourceModel, target: TargetData, run: Run) -> float:
-    """Seconds that a method takes to adapt."""
-    begun = perf_counter()
+    """Return the time of ``adapt``, in seconds."""
+    start = perf_counter()
     method.adapt(source, target, run)
-    return perf_counter() - begun
+    return perf_counter() - start
 
 
 def main() -> None:
@@ -119,18 +119,20 @@ def main() -> None:
             for name, method in methods.items():
                 run = Run(torch.device("cpu"), recipe, transforms, Streams(repeat), Path(folder))
                 times[name].append(one(method, source, target, run))
-    plain = times.pop("finetune")[1:]  # the first turn finds cold caches
+    plain = times.pop("finetune")[1:]  # the caches are cold in the first turn
     rows = [["finetune", median(plain), 1.0, 1.0, 1.0]]
-    for name, taken in times.items():
-        ratios = [a / b for a, b in zip(taken[1:], plain, strict=True)]
-        rows.append([name, median(taken[1:]), median(ratios), min(ratios), max(ratios)])
+    for name, durations in times.items():
+        ratios = [a / b for a, b in zip(durations[1:], plain, strict=True)]
+        rows.append([name, median(durations[1:]), median(ratios), min(ratios), max(ratios)])
     print(f"{args.steps} gradient steps on {len(target)} images, {args.repeats} turns")
     columns = ["method", "median s", "times finetune", "least", "most"]
     print(tabulate(rows, columns, floatfmt=".2f"))
-    over = rows[1][2] > LIMIT
-    verdict = "OVER" if over else "within"
-    print(f"\nlolsgd at its defaults costs {rows[1][2]:.2f} times finetune: {verdict} {LIMIT}")
-    sys.exit(over)
+    is_over = rows[1][2] > LIMIT
+    verdict = "OVER" if is_over else "within"
+    print(
+        f"\nlolsgd with default settings costs {rows[1][2]:.2f} times finetune: {verdict} {LIMIT}"
+    )
+    sys.exit(is_over)
 
 
 if __name__ == "__main__":

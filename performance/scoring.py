@@ -1,12 +1,12 @@
-"""How long the metrics take beside what a user would write instead, measured in one run.
+"""The time of the metrics compared with other implementations.
 
     python performance/scoring.py
     OMP_NUM_THREADS=1 python performance/scoring.py --sizes 5000 50000 --repeats 5
     python performance/scoring.py --classes 345 --sweep-sizes 250 500
 
-The first table times every metric of ``leaderboard.score`` against scikit-learn's accuracies alone
-(no AUSUC). The second times AUSUC against a sweep that recomputes both accuracies at every flip, in
-O(N^2 C), and therefore stays at small N.
+The first table compares all metrics of ``leaderboard.score`` with scikit-learn's accuracies only
+(without AUSUC). The second compares them with AUSUC by a sweep that recomputes both accuracies at
+every change of a prediction, in O(N^2 C), and therefore only at small N.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from leaderboard import score
 
 
 def make_case(n_samples: int, n_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw (N, C) float32 logits of a model that favours the seen half of the classes."""
+    """Return random float32 logits (N, C) that favour the seen half, labels and the seen mask."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, n_classes, n_samples)
     seen = np.arange(n_classes) % 2 == 0
@@ -52,19 +52,19 @@ def with_scikit_learn(logits: np.ndarray, labels: np.ndarray, seen: np.ndarray) 
 
 
 def with_a_sweep(logits: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> float:
-    """Compute AUSUC from its definition: after every flip, predict and count all over again."""
-    logits = logits.astype(np.float64)  # in float32 rounding moves the flips
+    """Compute AUSUC from its definition, with all predictions recomputed for every gamma."""
+    logits = logits.astype(np.float64)  # rounding to float32 would move the changes
     margins = np.sort(logits[:, seen].max(axis=1) - logits[:, ~seen].max(axis=1))
     of_seen = seen[labels]
     points = []
     for gamma in (margins[0] - 1, *((a + b) / 2 for a, b in pairwise(margins)), margins[-1] + 1):
-        right = (logits + gamma * ~seen).argmax(axis=1) == labels
-        points.append((right[of_seen].mean(), right[~of_seen].mean()))
+        correct = (logits + gamma * ~seen).argmax(axis=1) == labels
+        points.append((correct[of_seen].mean(), correct[~of_seen].mean()))
     return float(sum((a - c) * (b + d) / 2 for (a, b), (c, d) in pairwise(points)))
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Time the best of several calls, which is the least disturbed one."""
+    """Return the shortest time of several calls, in seconds."""
     times = []
     for _ in range(repeats):
         start = perf_counter()
@@ -80,7 +80,7 @@ def compare(
     n_classes: int,
     repeats: int,
 ) -> str:
-    """Time ``score`` and another way at each size; growth is the time over the row above's."""
+    """Return a table of the times of ``score`` and another function; growth is per row."""
     rows: list[list[object]] = []
     before = None
     for size in sizes:
