@@ -160,7 +160,7 @@ def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path):
 
 def test_iwildcam_from_metadata_to_board(tmp_path):
     from benchmark.expand import load_recipe
-    from tests.benchmark.test_expand import Cameras, one_task
+    from tests.benchmark.manifest.cameras import Cameras, one_task
 
     cameras = Cameras(load_recipe("iwildcam@1.0"))
     for split in ("train", "id_test"):

@@ -1,4 +1,4 @@
-"""Networks: a backbone and a linear head, of this suite or of torchvision."""
+"""Networks: a backbone and a linear head, from this suite, torchvision or timm."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_network_of_torchvision_becomes_a_backbone_and_a_linear_head(name, wid
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
-def test_it_computes_what_the_network_of_torchvision_computes(name):
+def test_its_outputs_equal_those_of_torchvision(name):
     theirs = models.get_model(name, weights=None, num_classes=CLASSES).eval()
     model = build({"name": name}, CLASSES).eval()
     model.load_state_dict(own_names(theirs.state_dict(), {"name": name}))
@@ -61,8 +61,8 @@ def test_own_names_stay_as_they_are():
     assert own_names(state, {"name": "resnet18"}).keys() == state.keys()
 
 
-def test_features_in_training_are_those_the_head_sees_without_dropout():
-    """MobileNet drops a fifth of them; a head on cached features could not do the same."""
+def test_the_backbone_has_no_dropout():
+    """MobileNet drops a fifth of its features; a head on cached features could not."""
     backbone = build({"name": "mobilenet_v2"}, CLASSES).backbone
     assert any(
         isinstance(m, nn.Dropout) for m in library_network({"name": "mobilenet_v2"}).modules()
@@ -70,7 +70,7 @@ def test_features_in_training_are_those_the_head_sees_without_dropout():
     assert not any(isinstance(m, nn.Dropout) for m in backbone.modules())
 
 
-def test_the_name_of_initial_weights_is_no_part_of_the_network():
+def test_the_name_of_initial_weights_does_not_change_the_network():
     weights = "ResNet18_Weights.IMAGENET1K_V1"
     assert not difference(
         build({"name": "resnet18"}, 3).state_dict(),
@@ -105,7 +105,7 @@ def test_a_network_of_timm_becomes_a_backbone_and_a_linear_head(name, width):
 
 
 @pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_convnext"])
-def test_it_computes_what_the_network_of_timm_computes(name):
+def test_its_outputs_equal_those_of_timm(name):
     """A state under timm's own names: the norm before the last layer stays in the backbone."""
     import timm
 
@@ -117,12 +117,12 @@ def test_it_computes_what_the_network_of_timm_computes(name):
     torch.testing.assert_close(model(images), theirs(images))
 
 
-def test_a_vision_transformer_is_made_for_the_size_of_the_images():
+def test_a_vision_transformer_fits_the_size_of_the_images():
     backbone = build({"name": "vit_b_16"}, CLASSES, 48).backbone
     assert backbone.encoder.pos_embedding.shape[1] == 1 + 9
 
 
-def test_initial_weights_fill_the_backbone_and_leave_the_head():
+def test_initial_weights_fill_the_backbone_but_not_the_head():
     table = {"name": "timm/test_resnet"}
     model, initial = build(table, CLASSES, 32), library_network(table, 32).state_dict()
     head = model.head.weight.clone()
@@ -131,8 +131,8 @@ def test_initial_weights_fill_the_backbone_and_leave_the_head():
     assert torch.equal(model.backbone.state_dict()["conv1.0.weight"], initial["conv1.0.weight"])
 
 
-def test_places_of_a_vision_transformer_are_interpolated():
-    """Everything else is taken as it is; a constant stays one at any size."""
+def test_position_embeddings_of_a_vision_transformer_are_interpolated():
+    """All other weights are copied; a constant embedding stays constant at any size."""
     table = {"name": "vit_b_32"}
     initial = library_network(table, 96).state_dict()
     initial["encoder.pos_embedding"][:] = 0.25
@@ -155,14 +155,14 @@ def test_initial_weights_of_another_network_or_size_do_not_fit():
         load_backbone(model, {"head.weight": torch.zeros(1)}, table, 32)
 
 
-def test_a_difference_names_what_lacks_what_is_unknown_and_other_shapes():
+def test_a_difference_names_missing_and_unexpected_keys_and_other_shapes():
     expected = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
     assert difference(expected, dict(expected)) is None
-    words = difference(expected, {"a": torch.zeros(5), "b": torch.zeros(3), "z": torch.zeros(1)})
-    assert words == "missing keys 'c'; unexpected keys 'z'; shape mismatch: a is (5,), not (2,)"
+    message = difference(expected, {"a": torch.zeros(5), "b": torch.zeros(3), "z": torch.zeros(1)})
+    assert message == "missing keys 'c'; unexpected keys 'z'; shape mismatch: a is (5,), not (2,)"
 
 
-def test_torchvision_is_imported_only_where_a_network_of_it_is_built():
+def test_building_the_small_network_does_not_import_torchvision():
     code = (
         "import sys; from benchmark.models import build; build({'name': 'convnet', 'width': 4}, 3);"
         "sys.exit('torchvision' in sys.modules)"
@@ -177,7 +177,7 @@ def source():
 
 
 class TestResNet50At224Pixels:
-    """One step of each family of methods on ResNet-50 as the large manifests use it."""
+    """One step of each family of methods on ResNet-50, as in the large manifests."""
 
     TRANSFORMS = {
         "mean": [0.485, 0.456, 0.406],
@@ -186,11 +186,16 @@ class TestResNet50At224Pixels:
         "train": [
             {"op": "random-resized-crop", "scale": [0.7, 1.0], "ratio": [0.75, 4 / 3]},
             {"op": "horizontal-flip", "p": 0.5},
-            {"op": "color-jitter", "brightness": 0.3, "contrast": 0.3, "saturation": 0.3,
-             "hue": 0.3},
+            {
+                "op": "color-jitter",
+                "brightness": 0.3,
+                "contrast": 0.3,
+                "saturation": 0.3,
+                "hue": 0.3,
+            },
             {"op": "grayscale", "p": 0.1},
         ],
-    }  # fmt: skip
+    }
 
     @pytest.fixture
     def target(self):
@@ -230,12 +235,12 @@ class TestResNet50At224Pixels:
             target = TargetData(target.images, target.labels, target.classes, target.seen, features)
         model = method.adapt(source, target, run)
         assert run.total_steps == 1
-        assert moved(model.backbone.conv1, source.backbone.conv1) is backbone
-        assert moved(model.head, source.head) is head
+        assert differs(model.backbone.conv1, source.backbone.conv1) is backbone
+        assert differs(model.head, source.head) is head
         logits = predict(model, target.images[:1], run)
         assert logits.shape == (1, CLASSES)
         assert torch.isfinite(logits).all()
 
 
-def moved(one: nn.Module, other: nn.Module) -> bool:
+def differs(one: nn.Module, other: nn.Module) -> bool:
     return not torch.equal(one.weight, other.weight)

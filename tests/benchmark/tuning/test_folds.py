@@ -1,4 +1,4 @@
-"""Folds are made of seen training images alone, and the best settings are chosen by their mean."""
+"""Folds contain seen training images only, and the settings with the best mean are chosen."""
 
 from __future__ import annotations
 
@@ -10,62 +10,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import UsageError
-from benchmark.manifest import Manifest, load_manifest
+from benchmark.manifest import Manifest
 from benchmark.tune import REPEATS, Trial, best, fold, trial
 
 
-@pytest.fixture(scope="module")
-def icons() -> Manifest:
-    return load_manifest("icons@1.0")
-
-
-def _images(manifest: Manifest, split: str) -> set[str]:
+def image_ids(manifest: Manifest, split: str) -> set[str]:
+    """The ids of all images of a split."""
     return set(manifest.samples([d.name for d in manifest.domains], split).ids)
 
 
 @pytest.mark.parametrize("repeat", range(REPEATS))
 @pytest.mark.parametrize("number", range(3))
-def test_a_fold_is_the_seen_training_images_and_nothing_else(icons, number, repeat):
+def test_a_fold_has_the_seen_training_images_only(icons, number, repeat):
     task = icons.tasks[number]
-    made = fold(icons, task, repeat)
+    pseudo_manifest = fold(icons, task, repeat)
     seen = {icons.classes.index(name) for name in task.seen}
-    known = icons.samples(task.target, "train")
-    allowed = {i for i, label in zip(known.ids, known.labels, strict=True) if label in seen}
-    assert _images(made, "train") | _images(made, "test") == allowed
-    assert not _images(made, "train") & _images(made, "test")
+    train = icons.samples(task.target, "train")
+    seen_ids = {i for i, label in zip(train.ids, train.labels, strict=True) if label in seen}
+    assert image_ids(pseudo_manifest, "train") | image_ids(pseudo_manifest, "test") == seen_ids
+    assert not image_ids(pseudo_manifest, "train") & image_ids(pseudo_manifest, "test")
 
 
-def test_half_of_the_seen_classes_play_missing_and_are_never_trained_on(icons):
+def test_half_of_the_seen_classes_are_pseudo_missing_and_never_trained_on(icons):
     task = icons.tasks[0]
     for repeat in range(REPEATS):
-        made = fold(icons, task, repeat)
-        (pseudo,) = made.tasks
+        pseudo_manifest = fold(icons, task, repeat)
+        (pseudo,) = pseudo_manifest.tasks
         assert pseudo.missing is not None
         assert len(pseudo.missing) == len(task.seen) // 2
         assert sorted(pseudo.seen + pseudo.missing) == sorted(task.seen)
-        trained = made.samples(task.target, "train")
-        assert {made.classes[label] for label in trained.labels} == set(pseudo.seen)
+        samples = pseudo_manifest.samples(task.target, "train")
+        assert {pseudo_manifest.classes[label] for label in samples.labels} == set(pseudo.seen)
 
 
 def test_a_fifth_of_every_pseudo_seen_class_is_held_out(icons):
     task = icons.tasks[0]
-    made = fold(icons, task, 0)
-    (pseudo,) = made.tasks
-    whole = icons.samples(task.target, "train").labels.tolist()
-    held = made.samples(task.target, "test").labels.tolist()
+    pseudo_manifest = fold(icons, task, 0)
+    (pseudo,) = pseudo_manifest.tasks
+    train_labels = icons.samples(task.target, "train").labels.tolist()
+    test_labels = pseudo_manifest.samples(task.target, "test").labels.tolist()
     for name in pseudo.seen:
         label = icons.classes.index(name)
-        count = whole.count(label)
-        assert held.count(label) == min(max(1, count // 5), count - 1)
+        count = train_labels.count(label)
+        assert test_labels.count(label) == min(max(1, count // 5), count - 1)
 
 
 def test_repeats_draw_other_classes(icons):
-    drawn = {fold(icons, icons.tasks[0], repeat).tasks[0].missing for repeat in range(REPEATS)}
-    assert len(drawn) == REPEATS
+    draws = {fold(icons, icons.tasks[0], repeat).tasks[0].missing for repeat in range(REPEATS)}
+    assert len(draws) == REPEATS
 
 
-def test_test_rows_and_missing_classes_play_no_part(icons):
-    """The same folds come from a manifest without any test image or image of a missing class."""
+def test_test_images_and_missing_classes_change_nothing(icons):
+    """A manifest without test images and images of missing classes gives the same folds."""
     task = icons.tasks[0]
     split, classes = (icons.table[name].to_pylist() for name in ("split", "class"))
     keep = [s == "train" and c in task.seen for s, c in zip(split, classes, strict=True)]
@@ -80,8 +76,8 @@ def test_few_seen_classes_cannot_be_halved(icons):
 
 
 def test_a_score_is_the_mean_of_both_groups_over_folds():
-    found = trial({"weight": "1"}, [(90.0, 10.0), (80.0, 40.0)])
-    assert (found.seen, found.missing, found.score) == (85.0, 25.0, 55.0)
+    result = trial({"weight": "1"}, [(90.0, 10.0), (80.0, 40.0)])
+    assert (result.seen, result.missing, result.score) == (85.0, 25.0, 55.0)
 
 
 def test_settings_that_fail_on_one_fold_are_never_chosen():
@@ -94,7 +90,7 @@ def test_settings_that_fail_on_one_fold_are_never_chosen():
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=8))
-def test_the_first_of_the_best_is_chosen(pairs):
+def test_the_first_of_equally_good_settings_is_chosen(pairs):
     trials = [Trial({"a": str(i)}, *pair) for i, pair in enumerate(pairs)]
     scores = [(seen + missing) / 2 for seen, missing in pairs]
     assert best(trials).settings == {"a": str(scores.index(max(scores)))}

@@ -1,0 +1,68 @@
+"""Manifests are found by reference or by folder, and their digests are pinned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmark.cli.list import command as list_command
+from benchmark.errors import ManifestError
+from benchmark.folders import packaged_manifests
+from benchmark.manifest import Manifest, load_manifest, pinned_digests, published_manifests
+
+
+class TestLoadManifest:
+    def test_a_reference_and_a_folder_name_the_same_manifest(self, icons: Manifest) -> None:
+        assert load_manifest(packaged_manifests() / "icons" / "1.0").digest == icons.digest
+
+    @pytest.mark.parametrize("reference", ["icons", "icons@", "icons@9.9", "../icons@1.0", ""])
+    def test_an_unknown_reference_lists_the_known_ones(self, reference: str) -> None:
+        with pytest.raises(ManifestError, match=r"no manifest .*known: .*icons@1\.0"):
+            load_manifest(reference)
+
+    def test_the_folder_must_be_named_after_the_manifest(self, draft: Any, own_data: Path) -> None:
+        draft.root = own_data / "manifests" / "other" / "0.1"
+        draft.write()
+        assert "other@0.1" in published_manifests()
+        with pytest.raises(ManifestError, match="rename the folder after the manifest"):
+            load_manifest("other@0.1")
+
+    def test_the_data_folder_is_searched(self, draft: Any, own_data: Path) -> None:
+        draft.root = own_data / "manifests" / "mini" / "0.1"
+        assert draft.read().digest == load_manifest("mini@0.1").digest
+
+
+class TestRecipeThatIsNotExpanded:
+    @pytest.mark.parametrize(
+        "reference", ["iwildcam@1.0", "iwildcam", "data_manifests/iwildcam/1.0"]
+    )
+    def test_loading_it_names_the_command(self, reference: str) -> None:
+        if "/" in reference:
+            reference = str(packaged_manifests() / "iwildcam" / "1.0")
+        command = r"htbench manifest expand iwildcam@1\.0 --metadata metadata\.csv$"
+        with pytest.raises(ManifestError, match=command):
+            load_manifest(reference)
+
+    def test_an_unknown_reference_lists_recipes(self) -> None:
+        with pytest.raises(ManifestError, match=r"recipes to expand: iwildcam@1\.0"):
+            load_manifest("iwildcam@9.9")
+
+    def test_the_lists_include_it(self, own_data: Path) -> None:
+        result = CliRunner().invoke(list_command, ["datasets"])
+        assert result.exit_code == 0
+        assert "htbench manifest expand iwildcam@1.0 --metadata FILE" in result.output
+        entries = json.loads(CliRunner().invoke(list_command, ["datasets", "--json"]).output)
+        assert "icons@1.0" in [entry["manifest"] for entry in entries]
+
+
+def test_every_published_digest_is_pinned() -> None:
+    """A published version never changes; a correction is a new version."""
+    references = {
+        f"{path.parent.parent.name}@{path.parent.name}"
+        for path in packaged_manifests().glob("*/*/manifest.toml")
+    }
+    assert pinned_digests() == {name: load_manifest(name).digest for name in references}

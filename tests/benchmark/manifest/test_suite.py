@@ -1,0 +1,103 @@
+"""Suites: the shipped ones, suites in a file, and every rule of their TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.errors import ManifestError
+from benchmark.folders import packaged_manifests
+from benchmark.manifest import known_suites, load_manifest, load_suite
+from benchmark.registry import entry_point_sources
+
+
+class TestShipped:
+    @pytest.mark.parametrize("name", known_suites())
+    def test_names_known_tasks_and_methods(self, name: str) -> None:
+        suite = load_suite(name)
+        manifest = load_manifest(suite.manifest)
+        assert set(suite.tasks) <= {task.id for task in manifest.tasks}
+        assert set(suite.methods) <= set(entry_point_sources())
+        assert suite.seeds == (0, 1, 2)
+        assert suite.methods[0] == "source"  # disruption is measured against it
+
+    def test_icons_is_known(self) -> None:
+        assert "icons" in known_suites()
+        assert load_suite("icons").manifest == "icons@1.0"
+
+    @pytest.mark.parametrize("name", ["icons-full", "office-home", "office-home-all", "domainnet"])
+    def test_a_full_suite_has_every_method_that_ships(self, name: str) -> None:
+        project = tomllib.loads((packaged_manifests().parent / "pyproject.toml").read_text("utf-8"))
+        entry_points = project["project"]["entry-points"]["holistic_transfer.methods"]
+        methods = load_suite(name).methods
+        assert methods[:2] == ("source", "finetune")
+        assert list(methods[2:]) == sorted(set(entry_points) - {"source", "finetune"})
+
+    def test_icons_full_is_icons_with_more_methods(self) -> None:
+        full, short = load_suite("icons-full"), load_suite("icons")
+        assert (full.manifest, full.tasks, full.seeds) == (short.manifest, short.tasks, short.seeds)
+        assert set(short.methods) < set(full.methods)
+
+
+class TestLoadSuite:
+    def test_all_methods_need_a_registered_method(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("benchmark.registry.entry_point_sources", dict)
+        with pytest.raises(ManifestError, match="methods is 'all', but no method is registered"):
+            load_suite("icons-full")
+
+    def test_a_file_names_a_manifest_beside_it(self, draft: Any, tmp_path: Path) -> None:
+        draft.write()
+        path = tmp_path / "own.toml"
+        path.write_text(
+            'title = "T"\nmanifest = "mini"\ntasks = ["outline-solid"]\n'
+            'methods = ["source"]\nseeds = [7]\n'
+        )
+        suite = load_suite(str(path))
+        assert (suite.name, suite.seeds) == ("own", (7,))
+        assert load_manifest(suite.manifest).reference == "mini@0.1"
+
+    @pytest.mark.parametrize("name", ["icon", "../suites/icons", "", "no.toml"])
+    def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:
+        with pytest.raises(ManifestError, match=r"no suite .*known: .*icons"):
+            load_suite(name)
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("seeds = []", "seeds must be a list of whole numbers"),
+            ("seeds = [-1]", "seeds must be a list of whole numbers"),
+            ("seeds = [4294967296]", "seeds must be a list of whole numbers"),
+            ("seeds = [true]", "seeds must be a list of whole numbers"),
+            ("seeds = [1, 1]", "seeds names a seed more than once"),
+            ("seeds = 1", "seeds is 1; it must be a list of whole numbers"),
+            ("tasks = []", "tasks must be a list of names"),
+            ('methods = ["source", "source"]', "methods names 'source' more than once"),
+            (
+                'methods = "some"',
+                "methods is 'some'; it must be a list of names, or 'all' for every",
+            ),
+            ("methods = 1", "methods is 1; it must be a list of names"),
+            ("title = 3", "title is 3; it must be a string"),
+            ('title = "\\u001b[2J"', "control characters"),
+            ("manifest = 1", "manifest is 1; it must be a string"),
+        ],
+    )
+    def test_rule(self, tmp_path: Path, line: str, message: str) -> None:
+        lines = {
+            "title": '"T"',
+            "manifest": '"icons@1.0"',
+            "tasks": '["outline-solid"]',
+            "methods": '["source"]',
+            "seeds": "[0]",
+        }
+        key, _, value = line.partition(" = ")
+        path = tmp_path / "bad.toml"
+        path.write_text("".join(f"{k} = {v}\n" for k, v in {**lines, key: value}.items()))
+        with pytest.raises(ManifestError, match=message) as error:
+            load_suite(str(path))
+        assert str(error.value).startswith(str(path))

@@ -1,0 +1,97 @@
+"""The commands htbench splits show and export."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.manifest import Manifest
+from benchmark.splits.export import FORMATS
+from tests.benchmark.command import Htbench
+from tests.benchmark.expected_roles import TASK, expected_roles
+
+
+def test_export_reports_what_it_wrote(htbench: Htbench, tmp_path: Path) -> None:
+    arguments = ["splits", "export", "icons@1.0", "--task", "outline-solid", "--format", "txt"]
+    status, out, err = htbench(*arguments, "--out", tmp_path / "lists")
+    assert (status, err) == (0, "")
+    assert "labels  manifest: the order of the manifest" in out
+    assert "   658  train\n" in out
+    status, out, _ = htbench(*arguments, "--out", tmp_path / "lists", "--json")
+    assert status == 0
+    report = json.loads(out)
+    assert report["written"] is False
+    assert report["counts"]["test"] == 1119
+
+
+def test_show_counts_classes(htbench: Htbench, icons: Manifest) -> None:
+    status, out, _ = htbench("splits", "show", "icons@1.0", "--task", TASK, "--json")
+    assert status == 0
+    (task,) = json.loads(out)["tasks"]
+    truth = expected_roles(icons, TASK)
+    target = truth[truth["domain"] == "color"]
+    for split in ("train", "test"):
+        for group, seen in (("seen", True), ("missing", False)):
+            rows = target[(target["split"] == split) & (target["seen"] == seen)]
+            assert task["totals"][f"{split}_{group}"] == len(rows)
+    assert [row["class"] for row in task["classes"]] == list(icons.classes)
+
+
+@pytest.mark.parametrize("columns", [30, 60, 200])
+def test_bars_fit_the_terminal(
+    htbench: Htbench, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, out, _ = htbench("splits", "show", "icons@1.0", "--task", "outline-solid")
+    bars = [line for line in out.splitlines() if "█" in line or "▏" in line]
+    assert len(bars) == 65
+    assert max(map(len, bars)) <= max(columns, 50)
+    assert "seen     32 classes, 658 train, 520 test" in out
+    _, out, _ = htbench("splits", "show", "icons@1.0")
+    assert "outline+solid-color" in out or columns == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["show", "nope@1.0"], "no manifest 'nope@1.0'"),
+        (["show", "icons@1.0", "--task", "nope"], "has no task 'nope'"),
+        (["show", "icons@1.0", "--figure", "a.png"], "name it with --task"),
+        (["show", "icons@1.0", "--task", TASK, "--figure", "a.gif"], r"\.png, \.svg, \.pdf"),
+        (["export", "icons@1.0", "--task", TASK, "--format", "csv", "--out", "."], "a folder"),
+    ],
+)
+def test_an_error_is_one_sentence(htbench: Htbench, arguments: list[str], sentence: str) -> None:
+    status, out, err = htbench("splits", *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("htbench: ")
+    assert re.search(sentence, err)
+
+
+def test_splits_and_their_neighbours_load_no_torch(mini: Manifest, tmp_path: Path) -> None:
+    reference, task = str(mini.root), ["--task", TASK]
+    commands = [
+        ["manifest", "croissant", reference],
+        ["manifest", "diff", reference, reference],
+        ["splits", "show", reference],
+        ["splits", "show", reference, *task, "--figure", str(tmp_path / "f.svg")],
+        *(
+            ["splits", "export", reference, *task, "--format", form, "--out", str(tmp_path / form)]
+            for form in FORMATS
+        ),
+        ["cite", reference, "board"],
+    ]
+    code = (
+        "import sys\nfrom benchmark.cli.main import main\n"
+        f"for words in {commands!r}:\n"
+        "    try:\n        main(words)\n"
+        "    except SystemExit as error:\n        assert not error.code, words\n"
+        "assert not {'torch', 'torchvision', 'datasets'} & set(sys.modules)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
