@@ -22,12 +22,12 @@ from benchmark.files import canonical_json, digest_file, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.download import download
 from benchmark.images.store import store_kind
+from benchmark.isolation.conversation import request, run_job
 from benchmark.manifest import network_label
-from benchmark.runs.converse import ask, converse
 
 if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
     from benchmark.manifest import Manifest
-    from benchmark.runs.isolate import ForkServer
 
 WEIGHTS_FILE = "weights.safetensors"
 RECORD_FILE = "weights.json"
@@ -157,7 +157,7 @@ def _take(
     verified = _verify(file, name, address, tell)
     with _working_folder() as folder:
         job = {**_job(manifest, folder), "kind": "initial", "file": str(file.resolve())}
-        outcome = converse(server, job, [], (0, 1), folder, lambda done, total: None)
+        outcome = run_job(server, job, [], (0, 1), folder, lambda done, total: None)
         if outcome.error is not None:
             message = outcome.error["message"].partition(": ")[2]
             raise DataError(f"{file} cannot be used as {name}: {message}")
@@ -189,7 +189,7 @@ def _verify(file: Path, name: str, address: str, tell: Tell) -> bool:
 
 def _address(server: ForkServer, manifest: Manifest) -> str:
     with _working_folder() as folder:
-        answer = ask(server, {**_job(manifest, folder), "kind": "address"}, folder)
+        answer = request(server, {**_job(manifest, folder), "kind": "address"}, folder)
     if "failed" in answer:
         raise ManifestError(answer["failed"]["message"].partition(": ")[2])
     return str(answer["done"]["address"])

@@ -26,9 +26,9 @@ from tabulate import tabulate
 from benchmark.cli.session import Session, open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store import DomainStore
+from benchmark.isolation.client import Child
 from benchmark.manifest import load_manifest, load_suite
 from benchmark.registry import resolve
-from benchmark.runs.isolate import Child
 from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
 

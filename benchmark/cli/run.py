@@ -78,9 +78,9 @@ def command(
     """
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
+    from benchmark.isolation.client import Limits
     from benchmark.manifest import load_manifest, load_suite, network_label
     from benchmark.registry import resolve
-    from benchmark.runs.isolate import Limits
     from benchmark.runs.plan import grid, resolve_device, select
     from benchmark.runs.workspace import Workspace
 

@@ -16,9 +16,9 @@ from benchmark.cli.main import plain
 
 if TYPE_CHECKING:
     from benchmark.images.store import DomainStore, Need
+    from benchmark.isolation.client import ForkServer, Limits
     from benchmark.manifest import Manifest
     from benchmark.registry import MethodDescription, MethodSource, Value
-    from benchmark.runs.isolate import ForkServer, Limits
     from benchmark.runs.plan import Cell
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
@@ -55,7 +55,7 @@ class Session:
         """
         if self._server is None:
             from benchmark.folders import data_folder
-            from benchmark.runs.isolate import ForkServer
+            from benchmark.isolation.client import ForkServer
 
             self._server = ForkServer(
                 never=[data_folder(), *self._never],
@@ -112,7 +112,7 @@ class Session:
 
 def _required_facts() -> Iterable[str]:
     from benchmark.errors import UsageError
-    from benchmark.runs import sandbox
+    from benchmark.isolation import sandbox
 
     missing = sandbox.available().missing
     if missing:

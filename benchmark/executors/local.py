@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar
 from benchmark.checkpoint import checkpoint_step
 from benchmark.failpoints import reach
 from benchmark.images.store import DomainStore
+from benchmark.isolation.client import ForkServer
 from benchmark.records import NOT_APPLICABLE, RunRecord
 from benchmark.runs.execute import execute_run, fail_run, train_source
-from benchmark.runs.isolate import ForkServer
 from benchmark.runs.plan import RunSpec
 from benchmark.runs.workspace import Workspace
 from benchmark.source import SourceCheckpoint, SourceSpec, find_source, source_lock

@@ -38,12 +38,12 @@ from benchmark.files import digest_file
 from benchmark.folders import ROOT, harness_packages, own_packages
 from benchmark.images.augment import Transforms
 from benchmark.images.raw import Images, join, open_images
+from benchmark.isolation import wire
+from benchmark.isolation.sandbox import Sandbox
 from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
 from benchmark.models import Classifier, all_finite, build, load_backbone, weights_of
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE
 from benchmark.registry import installed_folders
-from benchmark.runs import wire
-from benchmark.runs.sandbox import Sandbox
 from benchmark.training import fit, predict
 
 MAX_TEXT = 20_000
@@ -145,7 +145,7 @@ class _Job:
         write = [scratch]
         if kept := self.settings.get("checkpoints"):  # of a source training: no method's code
             write.append(Path(kept["folder"]))
-        facts = self.sandbox.lock(read=read, listed=listed, write=write)
+        facts = self.sandbox.enter(read=read, listed=listed, write=write)
         reach("process-locked")
         self.tell(locked=list(facts))
 

@@ -16,6 +16,7 @@ from benchmark.errors import DataError, MethodError, RunError, UsageError
 from benchmark.failpoints import reach
 from benchmark.files import digest_file
 from benchmark.images.store import DomainStore, store_kind
+from benchmark.isolation.conversation import OUTPUT_FILE, Outcome, Progress, request, run_job
 from benchmark.manifest import network_label
 from benchmark.records import (
     NOT_APPLICABLE,
@@ -27,7 +28,6 @@ from benchmark.records import (
     write_predictions,
 )
 from benchmark.registry import MethodDescription, MethodSource, Value
-from benchmark.runs.converse import OUTPUT_FILE, Outcome, Progress, ask, converse
 from benchmark.source import (
     SEED,
     Features,
@@ -42,8 +42,8 @@ from benchmark.source import (
 from benchmark.weights import initial_path
 
 if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
     from benchmark.manifest import Manifest
-    from benchmark.runs.isolate import ForkServer
     from benchmark.runs.plan import RunSpec
     from benchmark.runs.workspace import Workspace
 
@@ -57,7 +57,7 @@ def describe(server: ForkServer, source: MethodSource, folder: Path) -> Any:
         MethodError: its code cannot be imported, or it breaks the contract.
     """
     job = {"kind": "describe", "method": source.to_json(), "scratch": _scratch(folder)}
-    message = ask(server, job, folder)
+    message = request(server, job, folder)
     if "done" in message:
         return message["done"]
     failed = message["failed"]
@@ -75,7 +75,7 @@ def check_settings(
     """
     job = {"kind": "configure", "method": method.source.to_json(), "config": dict(config),
            "scratch": _scratch(folder)}  # fmt: skip
-    message = ask(server, job, folder)
+    message = request(server, job, folder)
     if "failed" in message:
         words = message["failed"]["message"].partition(": ")[2]
         raise MethodError(f"{method.label(config)}: {words}")
@@ -89,7 +89,7 @@ def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Pat
     """
     recipe = manifest.document["recipe"]
     job = {"kind": "network", **_common(manifest, device, folder), "recipe": recipe}
-    message = ask(server, job, folder)
+    message = request(server, job, folder)
     if "failed" in message:
         words = message["failed"]["message"].partition(": ")[2].removeprefix("[model] ")
         raise UsageError(f"--model {network_label(manifest.model)}: {words}")
@@ -181,7 +181,7 @@ def _with_tests(
     sources = [stores[domain] for domain in spec.domains]
     tests = [(store.test_file, len(store.test_ids)) for store in sources]
     shape = (sum(count for _, count in tests), len(spec.manifest.classes))
-    return converse(server, job, tests, shape, folder, progress)
+    return run_job(server, job, tests, shape, folder, progress)
 
 
 def _facts(spec: SourceSpec, stores: Mapping[str, DomainStore], outcome: Outcome) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def extract_features(
         "source": {"path": str(spec.source.path), "digest": spec.source.digest},
     }
     shape = (sum(count for _, _, count in files), _head_width(spec.source))
-    outcome = converse(server, job, [], shape, folder, lambda done, total: None)
+    outcome = run_job(server, job, [], shape, folder, lambda done, total: None)
     if outcome.error is not None:
         raise RunError(f"features for {spec.name} failed: {_words(outcome)}")
     assert outcome.array is not None
@@ -254,10 +254,10 @@ def execute_run(
     """
     cell = spec.cell
     with workspace.temporary() as folder:
-        job = _run_job(server, spec, store, workspace, folder) | {"keep_weights": keep_weights}
+        job = _job_of(server, spec, store, workspace, folder) | {"keep_weights": keep_weights}
         tests = [(store.test_file, len(store.test_ids))]
         shape = (len(store.test_ids), len(cell.manifest.classes))
-        outcome = converse(server, job, tests, shape, folder, progress)
+        outcome = run_job(server, job, tests, shape, folder, progress)
         with workspace.new_run(spec.key) as building:
             sums = _write_answer(outcome, spec, store, building)
             with (folder / OUTPUT_FILE).open("rb") as file:  # a hole makes it as long as it likes
@@ -279,7 +279,7 @@ def fail_run(spec: RunSpec, workspace: Workspace, message: str, kind: str = "bas
     return record
 
 
-def _run_job(
+def _job_of(
     server: ForkServer, spec: RunSpec, store: DomainStore, workspace: Workspace, folder: Path
 ) -> dict[str, Any]:
     cell = spec.cell
