@@ -33,6 +33,11 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_safetensors(beginning: bytes) -> bool:
+    """Whether a file with these first nine bytes is safetensors: a length, then JSON."""
+    return beginning[8:9] == b"{"
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file by temporary file and rename: a reader sees the old bytes or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -193,7 +193,7 @@ class TargetData:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How every gradient method trains: fixed by the manifest, the same for all of them.
 
     Attributes:
@@ -212,7 +212,7 @@ class Recipe:
     weight_decay: float
 
     @classmethod
-    def of(cls, table: Mapping[str, object]) -> Recipe:
+    def of(cls, table: Mapping[str, object]) -> TrainingRecipe:
         """Read a manifest's ``[recipe]`` or ``[source]`` table (``lr`` stands for both rates)."""
         from benchmark.errors import ManifestError
 
@@ -240,7 +240,7 @@ class Run:
     """
 
     device: torch.device
-    recipe: Recipe
+    recipe: TrainingRecipe
     transforms: Transforms
     stream: Streams
     scratch: Path

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 STREAMS = ("order", "augmentation", "method")
+SOURCE_SEED = 0  # of source models, whatever the seeds of the runs
 
 # In the environment before torch is imported. One thread per run: several runs go side by side,
 # and bytes do not depend on the number of cores. Spinning OpenMP threads would take the cores

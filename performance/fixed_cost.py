@@ -35,10 +35,10 @@ from benchmark.runs.workspace import Workspace
 LIMIT = 0.150  # seconds of fixed cost that a run may have
 
 PARTS = {
-    "locked": "fork, open images and weights, lock",
+    "locked": "fork, open images and weights, enter the sandbox",
     "started": "import the method",
     "adapted": "adapt (nothing, here)",
-    "done": "predict, and check batch mates (work)",
+    "done": "predict, and check batch independence (work)",
     "ended": "end of the process",
     "left": "check, write and digest the answer",
 }

@@ -17,8 +17,9 @@ from benchmark.cli.main import plain
 if TYPE_CHECKING:
     from benchmark.images.store import DomainStore, Need
     from benchmark.isolation.client import ForkServer, Limits
+    from benchmark.jobs import Value
     from benchmark.manifest import Manifest
-    from benchmark.registry import MethodDescription, MethodSource, Value
+    from benchmark.registry import MethodDescription, MethodLocation
     from benchmark.runs.plan import Cell
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
@@ -65,9 +66,9 @@ class Session:
             )
         return self._server
 
-    def describe(self, source: MethodSource) -> Any:
+    def describe(self, source: MethodLocation) -> Any:
         """Ask a child to describe a method."""
-        from benchmark.runs.execute import describe
+        from benchmark.methods.ask import describe
 
         with tempfile.TemporaryDirectory() as folder:
             return describe(self.server, source, Path(folder))
@@ -78,7 +79,7 @@ class Session:
         Raises:
             MethodError: it refuses them.
         """
-        from benchmark.runs.execute import check_settings
+        from benchmark.methods.ask import check_settings
 
         if config != method.configure({}):
             with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +92,7 @@ class Session:
             UsageError: there is no such network, or it cannot be used here.
         """
         from benchmark.networks import library_of, parse_network
-        from benchmark.runs.execute import try_network
+        from benchmark.sources.network import try_network
 
         if text is None:
             return manifest

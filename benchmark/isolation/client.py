@@ -20,10 +20,11 @@ from typing import Any, Self
 from benchmark import failpoints
 from benchmark.errors import RunError
 from benchmark.isolation import wire
+from benchmark.jobs import DescribeJob, Job, RunJob, job_message
 from benchmark.numerics import ENVIRONMENT
 
 GONE = "the worker process exited before the run finished"
-CHILD = "benchmark.runs.child"  # what a child runs; named, so that the driver does not import it
+CHILD = "benchmark.child.main"  # what a child runs; named, so that the driver does not import it
 FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
@@ -272,11 +273,11 @@ class ForkServer:
             )
         self._control.settimeout(None)
 
-    def start(self, job: Mapping[str, Any], output: int) -> Child:
+    def start(self, job: Job, output: int) -> Child:
         """Fork a child and send it a job (see ``benchmark/child/main.py``).
 
         Args:
-            job: JSON-able description of the work; ``scratch`` is its scratch folder.
+            job: what the child does.
             output: open descriptor that becomes the child's standard output and error.
 
         Raises:
@@ -293,11 +294,14 @@ class ForkServer:
             ours.close()
             raise RunError(GONE) from None
         # The user's limits are those of a run; training a source model may take more.
-        kinds = {"run": self.limits, "describe": Limits(seconds=DESCRIBE_SECONDS)}
-        limits = kinds.get(job["kind"], Limits())
-        child = Child(self, number, ours, Path(job["scratch"]), output, limits)
+        kinds = {
+            RunJob.kind: self.limits,
+            DescribeJob.kind: Limits(seconds=DESCRIBE_SECONDS),
+        }
+        limits = kinds.get(job.kind, Limits())
+        child = Child(self, number, ours, Path(job.scratch), output, limits)
         self._children[number] = child
-        child.send({**job, "file_limit": limits.scratch})
+        child.send(job_message(job, limits.scratch))
         return child
 
     def forget(self, job: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from benchmark.errors import RunError
 from benchmark.failpoints import reach
 from benchmark.isolation.client import GONE
+from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, MAX_TEXT, ImageJob, Job, TestImages
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 OUTPUT_FILE = "output.txt"
 ARRAY_FILE = "array.f32"
-MAX_TEXT = 20_000
 MAX_COUNT = 2**53
-MAX_LOG_ROWS = 1000
-MAX_NOTES = 10
 MAX_NOTE = 200
 
 
@@ -59,20 +57,26 @@ class Outcome:
     notes: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def error_text(self) -> str:
+        """The message and the traceback of the error."""
+        assert self.error is not None
+        return f"{self.error['message']}\n{self.error['traceback']}".strip()
 
-def request(server: ForkServer, job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+
+def request(server: ForkServer, job: Job, folder: Path) -> dict[str, Any]:
     """Run a job without images; return the child's ``done`` or ``failed`` message, unchecked."""
     with (folder / OUTPUT_FILE).open("wb") as output, server.start(job, output.fileno()) as child:
-        message = _next_message(child, _no_progress, until="locked")
+        message = _next_message(child, no_progress, until="locked")
         if "locked" in message:
             _isolation(message["locked"], server)
-            message = _next_message(child, _no_progress)
+            message = _next_message(child, no_progress)
     return message
 
 
 def run_job(
     server: ForkServer,
-    job: Mapping[str, Any],
+    job: Job,
     tests: Sequence[tuple[Path, int]],
     shape: tuple[int, int],
     folder: Path,
@@ -115,9 +119,9 @@ def run_job(
                 stack.enter_context((folder / ARRAY_FILE).open("wb")),
                 stack.enter_context(outcome.weights.open("wb")),
             ]
-            counts = [count for _, count in tests]
-            images = {name: job[name] for name in ("image_size", "store")} | {"counts": counts}
-            child.send(images, [file.fileno() for file in files])
+            images = job.images if isinstance(job, ImageJob) else None
+            handover = TestImages(images, tuple(count for _, count in tests))
+            child.send(handover.to_json(), [file.fileno() for file in files])
             message = _next_message(child, progress)
         reach("answer-received")
         done = time.perf_counter()
@@ -152,8 +156,8 @@ def _check_in_time(outcome: Outcome) -> None:
         )
 
 
-def _no_progress(done: int, total: int) -> None:
-    pass
+def no_progress(done: int, total: int) -> None:
+    """Ignore the progress of a job."""
 
 
 def _next_message(child: Child, progress: Progress, until: str = "done") -> dict[str, Any]:

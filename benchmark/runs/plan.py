@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MethodError, UsageError
-from benchmark.files import digest_json
 from benchmark.images.store import store_key
+from benchmark.jobs import Value
 from benchmark.manifest import Manifest, Suite, Task
-from benchmark.registry import MethodDescription, Value
-from benchmark.source import SourceCheckpoint, SourceSpec, computation
+from benchmark.provenance import RunFacts, computation
+from benchmark.registry import MethodDescription
+from benchmark.source import SourceCheckpoint, SourceSpec
 
 
 @dataclass(frozen=True)
@@ -54,28 +55,28 @@ class RunSpec:
     base: RunSpec | None
 
     @cached_property
-    def made_from(self) -> dict[str, Any]:
+    def facts(self) -> RunFacts:
         """Everything that the bytes of the predictions depend on."""
-        cell, document = self.cell, self.cell.manifest.document
-        return {
-            "manifest": cell.manifest.digest,
-            "task": cell.task.id,
-            "store": store_key(cell.manifest, cell.task.target),
-            "source": self.source.digest,
-            "base": self.base.key if self.base else None,
-            "method": {"name": cell.method.name, "code": dict(cell.method.code)},
-            "config": dict(cell.config),
-            "model": cell.manifest.model,
-            "recipe": document["recipe"],
-            "seed": cell.seed,
-            **({"search": cell.search} if cell.search else {}),
-            **computation(cell.device, cell.manifest.model),
-        }
+        cell = self.cell
+        return RunFacts(
+            manifest=cell.manifest.digest,
+            task=cell.task.id,
+            store=store_key(cell.manifest, cell.task.target),
+            source=self.source.digest,
+            base=self.base.key if self.base else None,
+            method={"name": cell.method.name, "code": dict(cell.method.code)},
+            config=dict(cell.config),
+            model=cell.manifest.model,
+            recipe=cell.manifest.document["recipe"],
+            seed=cell.seed,
+            search=cell.search or None,
+            computation=computation(cell.device, cell.manifest.model),
+        )
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 over ``made_from``: the run's name on disk."""
-        return digest_json(self.made_from)
+        """The run's key: its name on disk."""
+        return self.facts.key
 
     @property
     def name(self) -> str:

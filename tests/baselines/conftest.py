@@ -17,7 +17,7 @@ import baselines
 from baselines.finetune import Finetune
 from benchmark import Classifier, Method, Run, SourceModel, TargetData, predict
 from benchmark.images.augment import Transforms
-from benchmark.method import Recipe
+from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
 
@@ -32,7 +32,7 @@ TRANSFORMS = {
         {"op": "horizontal-flip", "p": 0.5},
     ],
 }
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=12,
     batch_size=8,
     head_lr=0.1,

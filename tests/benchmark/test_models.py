@@ -19,7 +19,7 @@ from baselines.selective_distill import SelectiveDistill
 from benchmark import Run, SourceModel, TargetData
 from benchmark.errors import ManifestError
 from benchmark.images.augment import Transforms
-from benchmark.method import Recipe
+from benchmark.method import TrainingRecipe
 from benchmark.models import build, difference, library_network, load_backbone, own_names
 from benchmark.numerics import Streams
 from benchmark.training import predict
@@ -204,7 +204,7 @@ class TestResNet50At224Pixels:
     def run(self, tmp_path):
         return Run(
             device=torch.device("cpu"),
-            recipe=Recipe(1, 2, 0.001, 0.0001, 0.9, True, 0.0005),
+            recipe=TrainingRecipe(1, 2, 0.001, 0.0001, 0.9, True, 0.0005),
             transforms=Transforms(self.TRANSFORMS),
             stream=Streams(0),
             scratch=tmp_path,

@@ -12,7 +12,8 @@ from benchmark import networks
 from benchmark.errors import UsageError
 from benchmark.manifest import load_manifest, network_label
 from benchmark.networks import library_of, parse_network
-from benchmark.source import SourceCheckpoint, SourceSpec, features_folder
+from benchmark.source import SourceCheckpoint, SourceSpec
+from benchmark.sources.features import features_folder
 from benchmark.tune import fold
 
 OWN = {"name": "convnet", "width": 16}
@@ -69,9 +70,9 @@ class TestWithModel:
         ours, theirs = (SourceSpec.of(m, ("outline",), "cpu") for m in (mini, other))
         assert ours.key != theirs.key
         assert ours.imported_folder != theirs.imported_folder
-        assert theirs.made_from["model"] == {"name": "resnet18"}
-        assert theirs.made_from["torchvision"] == version("torchvision")
-        assert "torchvision" not in ours.made_from
+        assert theirs.facts.to_json()["model"] == {"name": "resnet18"}
+        assert theirs.facts.to_json()["torchvision"] == version("torchvision")
+        assert "torchvision" not in ours.facts.to_json()
         assert theirs.name.endswith("outline (resnet18)")
 
     def test_the_manifest_s_own_network_is_no_other(self, mini, own_data):

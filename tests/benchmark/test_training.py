@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmark import Batch, Run, TargetData, cosine, fit, fit_head, predict, training
 from benchmark.images.augment import Transforms
-from benchmark.method import Recipe
+from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
 from benchmark.training import cross_entropy, index_batches
@@ -25,7 +25,7 @@ TRANSFORMS = Transforms(
         "train": [{"op": "horizontal-flip", "p": 0.5}],
     }
 )
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=6,
     batch_size=8,
     head_lr=0.1,

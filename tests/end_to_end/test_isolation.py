@@ -605,7 +605,7 @@ def test_a_method_may_not_lie_where_methods_must_not_look(mini, finished, tmp_pa
     finally:
         path.unlink()
     assert said.returncode == 2
-    assert "inside.py' to a run: it lies in" in said.stderr
+    assert "inside.py': it is in" in said.stderr
     assert "Traceback" not in said.stderr
 
 

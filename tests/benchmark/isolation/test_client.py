@@ -22,7 +22,19 @@ from benchmark.cli.session import Session
 from benchmark.errors import RunError, UsageError
 from benchmark.isolation import client, sandbox, wire
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
-from benchmark.isolation.conversation import MAX_LOG_ROWS, MAX_TEXT, Outcome, request, run_job
+from benchmark.isolation.conversation import Outcome, request, run_job
+from benchmark.jobs import (
+    MAX_LOG_ROWS,
+    MAX_TEXT,
+    AddressJob,
+    DescribeJob,
+    ImageFormat,
+    ImportJob,
+    Job,
+    MethodCode,
+    Network,
+    Setup,
+)
 from benchmark.runs.workspace import _remove
 
 SHAPE = (4, 3)
@@ -79,7 +91,7 @@ class FakeServer:
         self.killed = 0
 
     @contextlib.contextmanager
-    def start(self, job: dict[str, Any], output: int) -> Iterator[Child]:
+    def start(self, job: Job, output: int) -> Iterator[Child]:
         ours, theirs = socket.socketpair()
 
         def play() -> None:
@@ -91,7 +103,7 @@ class FakeServer:
 
         thread = threading.Thread(target=play)
         thread.start()
-        with Child(self, 1, ours, Path(job["scratch"]), output, self.limits) as child:  # type: ignore[arg-type]
+        with Child(self, 1, ours, Path(job.scratch), output, self.limits) as child:  # type: ignore[arg-type]
             yield child
         thread.join()
 
@@ -113,7 +125,13 @@ def hear(tmp_path: Path) -> Callable[..., Outcome]:
     test = tmp_path / "test.u8"
     test.write_bytes(b"test images")
     (tmp_path / "scratch").mkdir()
-    job = {"scratch": str(tmp_path / "scratch"), "image_size": 1, "store": "raw"}
+    job = ImportJob(
+        str(tmp_path / "scratch"),
+        Setup("cpu", 0, {}, {}),
+        Network({}, (), 1),
+        ImageFormat(1, "raw"),
+        "file",
+    )
 
     def run(script: Callable[[Script], object], **options: Any) -> Outcome:
         server: Any = FakeServer(script, required=options.pop("required", ()))
@@ -134,7 +152,7 @@ class TestConversation:
             message, (images, array, weights) = child.adapt(
                 total_steps=7, sequential_steps=7, log=[{"loss": 0.5, "step": 1}]
             )
-            assert message == {"counts": [4], "image_size": 1, "store": "raw"}
+            assert message == {"counts": [4], "images": {"size": 1, "store": "raw"}}
             assert os.pread(images, 99, 0) == b"test images"
             for fd in (array, weights):
                 with pytest.raises(OSError, match="Bad file"):
@@ -368,7 +386,7 @@ class TestConversation:
             hear(lambda child: child.answer(), alive=False)
 
     def test_asking(self, tmp_path: Path) -> None:
-        job = {"scratch": str(tmp_path)}
+        job = AddressJob(str(tmp_path), {})
         server: Any = FakeServer(lambda child: (child.say(locked=FACTS), child.say(done=[1])))
         assert request(server, job, tmp_path) == {"done": [1]}
         server = FakeServer(lambda child: child.say(failed={"message": "no"}))
@@ -493,8 +511,7 @@ def described(server: ForkServer, tmp_path: Path) -> Callable[[str], tuple[dict[
         path = tmp_path / "method.py"
         path.write_text(code)
         (tmp_path / "scratch").mkdir(exist_ok=True)
-        method = {"module": None, "attribute": None, "file": str(path)}
-        job = {"kind": "describe", "method": method, "scratch": str(tmp_path / "scratch")}
+        job = DescribeJob(str(tmp_path / "scratch"), MethodCode(None, None, str(path)))
         answer = request(server, job, tmp_path)
         return answer, (tmp_path / "output.txt").read_text()
 
@@ -553,7 +570,7 @@ def test_a_server_that_is_gone_starts_nothing(tmp_path: Path) -> None:
         os.kill(running._process.pid, signal.SIGKILL)
         running._process.wait()
         with (tmp_path / "out").open("wb") as output, pytest.raises(RunError, match="exited"):
-            running.start({"scratch": str(tmp_path), "kind": "run"}, output.fileno())
+            running.start(AddressJob(str(tmp_path), {}), output.fileno())
     assert not running.alive
 
 
