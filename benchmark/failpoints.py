@@ -20,7 +20,7 @@ POINTS = (
     "run-claimed",  # the run is locked; nothing is in the journal yet
     "run-journaled",  # the journal says that the run has started
     "child-started",  # the child has its job
-    "child-adapted",  # the child said that it has adapted; it does not have the test images yet
+    "child-adapted",  # the child has adapted; it does not have the test images yet
     "answer-received",  # the child's answer is complete
     "predictions-written",  # in the temporary folder
     "record-written",  # the temporary folder is complete
@@ -34,7 +34,7 @@ POINTS = (
     "child-forked",  # the driver does not know the child's process id yet
     # in a child
     "job-received",  # nothing is locked yet
-    "process-locked",  # the driver has not been told yet
+    "process-locked",  # the driver does not know it yet
     "model-adapted",  # adapt has returned; the driver has not been told yet
     "answer-written",  # the array is written; the driver has not been told yet
     "checkpoint-written",  # of a source training, in a temporary file

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmark.jobs import Value
     from benchmark.manifest import Manifest
     from benchmark.registry import MethodDescription, MethodLocation
-    from benchmark.runs.plan import Cell
+    from benchmark.runs.plan import PlannedRun
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
 
@@ -238,7 +238,7 @@ def open_stores(manifest: Manifest, needs: Mapping[str, Need]) -> dict[str, Doma
     }
 
 
-def target_needs(cells: Iterable[Cell]) -> dict[str, Need]:
+def target_needs(cells: Iterable[PlannedRun]) -> dict[str, Need]:
     """What runs need of the images of their targets, by domain."""
     from benchmark.images.store import Need
 

@@ -1,4 +1,4 @@
-"""Runs on this machine: several one-thread children side by side on CPU, one at a time on a GPU."""
+"""Runs on this machine: several one-thread children in parallel on CPU, one at a time on a GPU."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class LocalExecutor:
             return carry_out(
                 self.server,
                 spec,
-                stores[spec.cell.task.target],
+                stores[spec.planned.task.target],
                 self.workspace,
                 self.reporter,
                 keep_weights=spec.key in bases,

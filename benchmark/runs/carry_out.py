@@ -78,7 +78,7 @@ def carry_out(
 
 def _inputs(server: ForkServer, spec: RunSpec, store: DomainStore, workspace: Workspace) -> Inputs:
     """The base run's weights, and the source model's features, where the method uses them."""
-    run = spec.cell
+    run = spec.planned
     base = workspace.folder(spec.base.key) / WEIGHTS_FILE if spec.base else None
     if not run.method.uses_features:
         return Inputs(base, None)
@@ -96,7 +96,7 @@ def _base_problem(spec: RunSpec, workspace: Workspace) -> dict[str, str] | None:
     base = workspace.finished(spec.base.key)
     if base is not None and base.status == NOT_APPLICABLE:
         reason = (base.error or {}).get("message", "")
-        message = f"it starts from {spec.base.cell.label}, which is not applicable: {reason}"
+        message = f"it starts from {spec.base.planned.label}, which is not applicable: {reason}"
         return {"kind": NOT_APPLICABLE, "message": message}
     message = f"its base run ({spec.base.name}) failed or produced no weights"
     return {"kind": "base", "message": message}
@@ -104,7 +104,7 @@ def _base_problem(spec: RunSpec, workspace: Workspace) -> dict[str, str] | None:
 
 def _oracle_problem(spec: RunSpec, store: DomainStore) -> dict[str, str] | None:
     """An oracle method does not apply where the target has no missing-class training images."""
-    run = spec.cell
+    run = spec.planned
     missing = (~run.manifest.seen_mask(run.task)).nonzero()[0].tolist()
     if run.method.track != "oracle" or store.train_files(missing):
         return None

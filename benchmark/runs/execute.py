@@ -53,7 +53,7 @@ def execute_run(
     *,
     keep_weights: bool,
 ) -> RunRecord:
-    """Carry out a run in a child and leave its folder in the workspace.
+    """Carry out a run in a child and create its folder in the workspace.
 
     Args:
         server: forks the child.
@@ -68,11 +68,11 @@ def execute_run(
         The record. A method that fails or does not apply gives a record of that status, not an
         exception.
     """
-    cell = spec.cell
+    run = spec.planned
     with workspace.temporary() as folder:
         job = _job(spec, store, inputs, new_scratch(folder), keep_weights=keep_weights)
         tests = [(store.test_file, len(store.test_ids))]
-        shape = (len(store.test_ids), len(cell.manifest.classes))
+        shape = (len(store.test_ids), len(run.manifest.classes))
         outcome = run_job(server, job, tests, shape, folder, progress)
         with workspace.new_run(spec.key) as building:
             sums = _write_answer(outcome, spec, store, building)
@@ -98,7 +98,7 @@ def fail_run(spec: RunSpec, workspace: Workspace, message: str, kind: str = "bas
 def _job(
     spec: RunSpec, store: DomainStore, inputs: Inputs, scratch: str, *, keep_weights: bool
 ) -> RunJob:
-    run = spec.cell
+    run = spec.planned
     manifest, method = run.manifest, run.method
     mask = manifest.seen_mask(run.task)
     seen = np.flatnonzero(mask).tolist()
@@ -148,17 +148,17 @@ def _write_answer(
 
 
 def _record(spec: RunSpec, outcome: Outcome, sums: Mapping[str, str]) -> RunRecord:
-    cell = spec.cell
+    run = spec.planned
     return RunRecord(
         key=spec.key,
         made_from=spec.facts.to_json(),
-        manifest=cell.manifest.reference,
-        task=cell.task.id,
-        method=cell.method.name,
-        label=cell.label,
-        config=dict(cell.config),
-        track=cell.method.track,
-        seed=cell.seed,
+        manifest=run.manifest.reference,
+        task=run.task.id,
+        method=run.method.name,
+        label=run.label,
+        config=dict(run.config),
+        track=run.method.track,
+        seed=run.seed,
         status=_status(outcome),
         error=outcome.error,
         predictions_sha256=sums.get("predictions_sha256"),

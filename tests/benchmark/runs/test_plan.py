@@ -83,7 +83,7 @@ class TestGrid:
     def test_a_field_that_nobody_has(
         self, mini: Manifest, method: Callable[..., MethodDescription]
     ) -> None:
-        with pytest.raises(MethodError, match=r"--set beta: no chosen .*; fields: alpha"):
+        with pytest.raises(MethodError, match=r"--set beta: no selected .*; fields: alpha"):
             grid(
                 mini, ["outline-solid"], [method("a", alpha=("int", 1))], [0], "cpu", {"beta": "1"}
             )
