@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
-from benchmark.files import digest_file, read_json, write_file
+from benchmark.failpoints import reach
+from benchmark.files import atomic_path, digest_file, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,7 @@ class Checkpoints:
             {name: value.detach().cpu().contiguous() for name, value in state.items()}
         )
         path = self._folder / f"step-{step}.safetensors"
-        write_file(path, data)
+        _write(path, data)
         record = {
             "key": self._key,
             "step": step,
@@ -98,7 +99,7 @@ class Checkpoints:
             "sha256": digest_file(path),
             "history": self._run.history,
         }
-        write_file(self._folder / RECORD_FILE, json.dumps(record).encode())
+        _write(self._folder / RECORD_FILE, json.dumps(record).encode())
         for old in self._folder.glob("step-*.safetensors"):
             if old != path:
                 old.unlink()
@@ -126,3 +127,9 @@ def _record(folder: Path, key: str) -> dict[str, Any] | None:
         return record if valid and type(record["step"]) is int else None
     except (DataError, OSError, KeyError, TypeError):
         return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+        reach("checkpoint-written")

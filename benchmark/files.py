@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import HTBenchError
+from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
 
@@ -40,6 +41,11 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_safetensors(beginning: bytes) -> bool:
+    """Whether a file with these first nine bytes is safetensors: a length, then JSON."""
+    return beginning[8:9] == b"{"
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Write a file so that readers see the old content or the new, never a part.
@@ -62,6 +68,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if stat.S_ISREG(mode) and stat.S_IMODE(mode) != FILE_MODE:  # a strict umask
             with contextlib.suppress(PermissionError):  # a sandboxed process cannot change modes
                 temporary.chmod(FILE_MODE)
+        reach("file-written")
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -94,7 +101,9 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
         yield building
         if final.exists():  # moved away first: a folder under its final name is always complete
             final.rename(replaced)
+            reach("old-folder-moved")
         building.rename(final)
+        reach("folder-renamed")
     finally:
         shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)

@@ -1,4 +1,7 @@
-"""The suite's folders. It writes only to the data folder and the workspace."""
+"""Folders of our own code and data, and of the user's data.
+
+The suite writes only to the data folder and the workspace.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,29 @@ import os
 from pathlib import Path
 
 import platformdirs
+
+import benchmark
+
+PACKAGE = Path(benchmark.__file__).resolve().parent
+ROOT = PACKAGE.parent  # of all our packages: a checkout, or a site-packages folder
+
+# Packages that hold labels or score predictions: closed to every run.
+PRIVATE_PACKAGES = ("data_manifests", "leaderboard")
+
+
+def own_packages() -> tuple[Path, ...]:
+    """The folders of our packages that every run may read: the harness, then the baselines."""
+    return tuple(path for path in (*harness_packages(), ROOT / "baselines") if path.is_dir())
+
+
+def harness_packages() -> tuple[Path, ...]:
+    """The folders of our packages that are not methods; provenance covers their code."""
+    return tuple(path for path in (PACKAGE, ROOT / "htbench") if path.is_dir())
+
+
+def private_packages() -> frozenset[Path]:
+    """The folders of our packages that no run may read."""
+    return frozenset(ROOT / name for name in PRIVATE_PACKAGES)
 
 
 def data_folder() -> Path:
@@ -24,7 +50,7 @@ def packaged_manifests() -> Path:
     Raises:
         FileNotFoundError: the installation is incomplete.
     """
-    folder = Path(__file__).resolve().parent.parent / "data_manifests"
+    folder = ROOT / "data_manifests"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} does not exist; reinstall holistic-transfer-bench")
     return folder

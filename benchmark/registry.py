@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import math
 import re
-import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,6 +20,8 @@ from typing import Any, TypeGuard
 from benchmark.errors import HTBenchError, MethodError
 from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
 from benchmark.folders import data_folder
+from benchmark.jobs import MethodCode, Value
+from benchmark.provenance import compute_digest
 from benchmark.text import printable
 
 GROUP = "holistic_transfer.methods"
@@ -33,24 +34,6 @@ MAX_TEXT = 200  # characters of a summary or of a setting
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
-# The part of this package that computes predictions: a change of one of these changes every key.
-COMPUTES = (
-    "checkpoint.py",
-    "images/augment.py",
-    "images/build.py",
-    "images/jpeg.py",
-    "images/store.py",
-    "images/tensors.py",
-    "method.py",
-    "models.py",
-    "numerics.py",
-    "runs/child.py",
-    "runs/execute.py",
-    "source.py",
-    "training.py",
-)
-
-Value = bool | int | float | str
 _PYTHON_TYPES: dict[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
 _READERS: dict[str, Callable[[str], Value]] = {
     "bool": lambda text: {"true": True, "false": False}[text.lower()],
@@ -76,7 +59,7 @@ def _is_plain(value: Value) -> bool:
 
 
 @dataclass(frozen=True)
-class MethodSource:
+class MethodLocation:
     """Where the code of a method is.
 
     Attributes:
@@ -93,13 +76,10 @@ class MethodSource:
     file: Path | None
     origin: str
 
-    def to_json(self) -> dict[str, str | None]:
-        """What a child needs to load it."""
-        return {
-            "module": self.module,
-            "attribute": self.attribute,
-            "file": str(self.file) if self.file else None,
-        }
+    @property
+    def code(self) -> MethodCode:
+        """What a child needs to import it."""
+        return MethodCode(self.module, self.attribute, str(self.file) if self.file else None)
 
 
 @dataclass(frozen=True)
@@ -138,7 +118,7 @@ class MethodDescription:
         needs: what the network or the task must have, in words.
     """
 
-    source: MethodSource
+    source: MethodLocation
     name: str
     summary: str
     fields: tuple[Field, ...]
@@ -162,16 +142,16 @@ class MethodDescription:
         return self.name + (f"({', '.join(changed)})" if changed else "")
 
 
-def entry_point_sources() -> dict[str, MethodSource]:
+def entry_point_sources() -> dict[str, MethodLocation]:
     """Every method that an installed distribution registers, by name.
 
     Raises:
         MethodError: two distributions register different things under one name.
     """
-    found: dict[str, MethodSource] = {}
+    found: dict[str, MethodLocation] = {}
     for point in metadata.entry_points(group=GROUP):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-        source = MethodSource(point.name, point.module, point.attr, None, origin)
+        source = MethodLocation(point.name, point.module, point.attr, None, origin)
         other = found.setdefault(point.name, source)
         if (other.module, other.attribute) != (source.module, source.attribute):
             raise MethodError(
@@ -197,7 +177,7 @@ def reference_first(name: str) -> tuple[bool | str, ...]:
     return (*(name != reference for reference in REFERENCES), name)
 
 
-def file_source(argument: str) -> MethodSource:
+def file_source(argument: str) -> MethodLocation:
     """The method of ``--plugin path/to/file.py[:Class]``.
 
     Raises:
@@ -213,7 +193,7 @@ def file_source(argument: str) -> MethodSource:
         raise MethodError(f"--plugin {argument}: {file.name} is not a Python file (.py)")
     if colon and not _ATTRIBUTE.fullmatch(attribute):
         raise MethodError(f"--plugin {argument}: {attribute!r} is not the name of a class")
-    return MethodSource(None, None, attribute or None, file.resolve(), str(file.resolve()))
+    return MethodLocation(None, None, attribute or None, file.resolve(), str(file.resolve()))
 
 
 def _is_file(path: str) -> bool:
@@ -240,23 +220,17 @@ def choose(names: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
-def compute_digest() -> str:
-    """Digest of the files in ``COMPUTES``."""
-    package = Path(__file__).resolve().parent
-    return digest_json({name: digest_file(package / name) for name in COMPUTES})
-
-
 # --- descriptions ----------------------------------------------------------------------------
 
-Describe = Callable[[MethodSource], Any]
+Describe = Callable[[MethodLocation], Any]
 
 
-def described(source: MethodSource, ask: Describe) -> MethodDescription:
+def described(source: MethodLocation, ask: Describe) -> MethodDescription:
     """The description of a method: from the cache, or from a child by ``ask``.
 
     Args:
         source: where the method is.
-        ask: gives the JSON answer of a child that imported it (see ``runs/child.py``).
+        ask: gives the JSON answer of a child that imported it (see ``methods/ask.py``).
 
     Raises:
         MethodError: the code cannot be imported or does not keep to the contract.
@@ -278,11 +252,11 @@ def described(source: MethodSource, ask: Describe) -> MethodDescription:
     return description
 
 
-def _cache_key(source: MethodSource) -> dict[str, Any]:
-    return {"source": source.to_json(), "name": source.name, "contract": compute_digest()}
+def _cache_key(source: MethodLocation) -> dict[str, Any]:
+    return {"source": source.code.to_json(), "name": source.name, "contract": compute_digest()}
 
 
-def _code(source: MethodSource, answer: Mapping[str, Any]) -> dict[str, Any]:
+def _code(source: MethodLocation, answer: Mapping[str, Any]) -> dict[str, Any]:
     """Digests of the files and distributions that a description says it was loaded from.
 
     A plugin's own file counts whatever it says.
@@ -322,7 +296,7 @@ def _is_strings(value: object) -> TypeGuard[list[str]]:
 
 
 def _checked(
-    source: MethodSource, answer: Mapping[str, Any], code: Mapping[str, Any]
+    source: MethodLocation, answer: Mapping[str, Any], code: Mapping[str, Any]
 ) -> MethodDescription:
     """A child's answer, checked field by field: its process has run strangers' code."""
     name = answer.get("name")
@@ -374,7 +348,7 @@ def _entries(value: object) -> list[Mapping[str, Any]]:
     return value
 
 
-def _field(entry: Mapping[str, Any], method: str, source: MethodSource) -> Field:
+def _field(entry: Mapping[str, Any], method: str, source: MethodLocation) -> Field:
     name, kind, default = entry.get("name"), entry.get("type"), entry.get("default")
     if not isinstance(name, str) or not name.isidentifier() or len(name) > MAX_TEXT:
         raise MethodError(f"{source.origin}: a field of {method} has no valid name")
@@ -394,7 +368,7 @@ def _field(entry: Mapping[str, Any], method: str, source: MethodSource) -> Field
     return Field(name, kind, default)
 
 
-def is_builtin(source: MethodSource) -> bool:
+def is_builtin(source: MethodLocation) -> bool:
     """Whether the method is one of the suite's own: a module of the package ``baselines``."""
     ours = source.origin.startswith("holistic-transfer-bench ")
     return ours and source.module is not None and source.module.partition(".")[0] == "baselines"
@@ -469,7 +443,7 @@ def resolve(
 
 
 def _refuse_derived(
-    names: Iterable[str], taken: Mapping[str, MethodSource], derived: Mapping[str, str]
+    names: Iterable[str], taken: Mapping[str, MethodLocation], derived: Mapping[str, str]
 ) -> None:
     """Check that no method has the name of a derived result, and that none is to be run.
 
@@ -487,10 +461,3 @@ def _refuse_derived(
                 f"{name} cannot be run: it is derived from {base}'s predictions; "
                 f"use --method {base}"
             )
-
-
-def installed_folders() -> tuple[Path, ...]:
-    """Folders of installed distributions and of the standard library."""
-    paths = sysconfig.get_paths()
-    names = ("purelib", "platlib", "stdlib", "platstdlib")
-    return tuple({Path(paths[name]).resolve() for name in names})

@@ -7,36 +7,26 @@ manifest and domains, whatever this machine has trained or would train.
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
 from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
 from benchmark.folders import data_folder
-from benchmark.images.store import DomainStore, store_key
+from benchmark.images.store import store_key
 from benchmark.manifest import Manifest
-from benchmark.networks import library_of, network_label
-from benchmark.numerics import ENVIRONMENT, SWITCHES
-from benchmark.records import PROTOCOL
-from benchmark.registry import compute_digest
+from benchmark.networks import network_label
+from benchmark.numerics import SOURCE_SEED
+from benchmark.provenance import SourceFacts, computation
 from benchmark.weights import Initial, find_initial
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MODEL_FILE = "model.safetensors"
 RECORD_FILE = "source.json"
-FEATURES_FILE = "features.f32"
-FEATURES_RECORD = "features.json"
 MAX_RECORD_BYTES = 1 << 20
-SEED = 0  # of the source model, whatever the seeds of the runs
 
 
 @dataclass(frozen=True)
@@ -66,25 +56,25 @@ class SourceSpec:
         return find_initial(self.manifest.model)
 
     @property
-    def made_from(self) -> dict[str, Any]:
+    def facts(self) -> SourceFacts:
         """Everything that the checkpoint's bytes depend on."""
         document, initial = self.manifest.document, self.initial
-        return {
-            "manifest": self.manifest.digest,
-            "domains": list(self.domains),
-            "stores": [store_key(self.manifest, domain) for domain in self.domains],
-            "model": self.manifest.model,
-            "initial": initial.digest if initial else None,
-            "recipe": document["source"],
-            "transforms": document["transforms"],
-            "seed": SEED,
-            **computation(self.device, self.manifest.model),
-        }
+        return SourceFacts(
+            manifest=self.manifest.digest,
+            domains=list(self.domains),
+            stores=[store_key(self.manifest, domain) for domain in self.domains],
+            model=self.manifest.model,
+            initial=initial.digest if initial else None,
+            recipe=document["source"],
+            transforms=document["transforms"],
+            seed=SOURCE_SEED,
+            computation=computation(self.device, self.manifest.model),
+        )
 
     @property
     def key(self) -> str:
-        """SHA-256 over ``made_from``."""
-        return digest_json(self.made_from)
+        """The source model's key: part of its name on disk."""
+        return self.facts.key
 
     @property
     def folder(self) -> Path:
@@ -124,23 +114,6 @@ class SourceCheckpoint:
     path: Path
     digest: str
     record: Mapping[str, Any]
-
-
-def computation(device: str, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What any computed bytes depend on besides data and settings.
-
-    Raises:
-        UsageError: the network is of a library that is not installed.
-    """
-    return {
-        **library_of(model),
-        "protocol": PROTOCOL,
-        "numerics": {**SWITCHES, **ENVIRONMENT},
-        "device": device,
-        "machine": platform.machine(),
-        "torch": version("torch"),
-        "compute": compute_digest(),
-    }
 
 
 def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
@@ -183,7 +156,9 @@ def source_lock(spec: SourceSpec) -> FileLock:
 
 def save_source(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) -> SourceCheckpoint:
     """Write a trained checkpoint's folder, whole or not at all."""
-    return _save(spec, spec.folder, weights, {**facts, "provenance": "trained"}, spec.made_from)
+    return _save(
+        spec, spec.folder, weights, {**facts, "provenance": "trained"}, spec.facts.to_json()
+    )
 
 
 def save_imported(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) -> SourceCheckpoint:
@@ -224,71 +199,3 @@ def _save(
         (building / MODEL_FILE).write_bytes(weights)
         (building / RECORD_FILE).write_bytes(canonical_json(record) + b"\n")
     return SourceCheckpoint(folder / MODEL_FILE, record["digest"], record)
-
-
-# --- features -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Features:
-    """A source model's features of a domain's training images, on disk.
-
-    Attributes:
-        path: float32 rows of ``width`` numbers, class by class, in the order of the image store.
-        ranges: class index (as text) to first row and number of rows.
-    """
-
-    path: Path
-    width: int
-    ranges: Mapping[str, tuple[int, int]]
-
-    def rows_of(self, classes: Sequence[int]) -> dict[str, Any]:
-        """What a child needs to read the rows of some classes, and no others."""
-        ranges = [list(self.ranges[str(c)]) for c in classes if str(c) in self.ranges]
-        return {"path": str(self.path), "width": self.width, "ranges": ranges}
-
-
-def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -> Path:
-    """Where the features of a domain under a source model are, or would be."""
-    model = source.record["made_from"]["model"]
-    made_from = {
-        "source": source.digest,
-        "model": model,  # two networks can have states of the same names and shapes
-        "store": store.root.name,
-        "classes": sorted(store.index["train"]),  # not every class need be in the store
-        **computation(device, model),
-    }
-    return data_folder() / "features" / digest_json(made_from)[:32]
-
-
-def find_features(folder: Path) -> Features | None:
-    """The features in a folder, or None if they are yet to be computed."""
-    if not (folder / FEATURES_RECORD).is_file():
-        return None
-    record = read_json(folder / FEATURES_RECORD, MAX_RECORD_BYTES, DataError)
-    path, width, ranges = folder / FEATURES_FILE, record["width"], record["ranges"]
-    rows = sum(count for _, count in ranges.values())
-    if not path.is_file() or path.stat().st_size != rows * width * 4:
-        return None  # not whole: compute them again
-    return Features(path, width, ranges)
-
-
-def save_features(
-    folder: Path, files: Sequence[tuple[Path, int, int]], rows: NDArray[np.float32]
-) -> Features:
-    """Write features, whole or not at all.
-
-    Args:
-        folder: see :func:`features_folder`.
-        files: path, class index and number of images, in the order of the rows.
-        rows: float32 (N, d).
-    """
-    ranges, start = {}, 0
-    for _, label, count in files:
-        ranges[str(label)] = (start, count)
-        start += count
-    with new_folder(folder) as building:
-        (building / FEATURES_FILE).write_bytes(rows.tobytes())
-        record = {"width": rows.shape[1], "ranges": ranges}
-        (building / FEATURES_RECORD).write_bytes(canonical_json(record))
-    return Features(folder / FEATURES_FILE, rows.shape[1], ranges)

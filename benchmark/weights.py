@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from benchmark.errors import DataError, ManifestError, UsageError
-from benchmark.files import canonical_json, digest_file, new_folder, read_json
+from benchmark.files import canonical_json, digest_file, is_safetensors, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.download import download
-from benchmark.images.store import store_kind
+from benchmark.isolation.conversation import no_progress, request, run_job
+from benchmark.jobs import AddressJob, PretrainedJob, network_of, new_scratch
 from benchmark.networks import network_label
-from benchmark.runs.converse import ask, converse
 
 if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
     from benchmark.manifest import Manifest
-    from benchmark.runs.isolate import ForkServer
 
 WEIGHTS_FILE = "weights.safetensors"
 RECORD_FILE = "weights.json"
@@ -156,8 +156,8 @@ def _take(
 ) -> Initial:
     verified = _verify(file, name, address, tell)
     with _working_folder() as folder:
-        job = {**_job(manifest, folder), "kind": "initial", "file": str(file.resolve())}
-        outcome = converse(server, job, [], (0, 1), folder, lambda done, total: None)
+        job = PretrainedJob(new_scratch(folder), network_of(manifest), str(file.resolve()))
+        outcome = run_job(server, job, [], (0, 1), folder, no_progress)
         if outcome.error is not None:
             message = outcome.error["message"].partition(": ")[2]
             raise DataError(f"{file} cannot be used as {name}: {message}")
@@ -174,7 +174,7 @@ def _verify(file: Path, name: str, address: str, tell: Tell) -> bool:
     """Compare a file with the sum in the name of torchvision's; False if that cannot be done."""
     expected = _SUM_IN_NAME.search(address)
     with file.open("rb") as opened:
-        converted = opened.read(9)[8:] == b"{"  # safetensors: another file, if of equal tensors
+        converted = is_safetensors(opened.read(9))  # not the library's file, if of equal tensors
     if converted or expected is None:
         tell(f"{file.name}: nothing to check it against; its own SHA-256 goes on record")
         return False
@@ -189,22 +189,10 @@ def _verify(file: Path, name: str, address: str, tell: Tell) -> bool:
 
 def _address(server: ForkServer, manifest: Manifest) -> str:
     with _working_folder() as folder:
-        answer = ask(server, {**_job(manifest, folder), "kind": "address"}, folder)
+        answer = request(server, AddressJob(new_scratch(folder), manifest.model), folder)
     if "failed" in answer:
         raise ManifestError(answer["failed"]["message"].partition(": ")[2])
     return str(answer["done"]["address"])
-
-
-def _job(manifest: Manifest, folder: Path) -> dict[str, Any]:
-    (folder / "scratch").mkdir()
-    return {
-        "model": manifest.model,
-        "image_size": manifest.image_size,
-        "input_size": manifest.input_size,
-        "classes": list(manifest.classes),
-        "store": store_kind(manifest),
-        "scratch": str(folder / "scratch"),
-    }
 
 
 @contextlib.contextmanager

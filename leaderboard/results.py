@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from benchmark.errors import RecordError
+from benchmark.failpoints import reach
 from benchmark.files import atomic_path
 from benchmark.manifest import Manifest
 from benchmark.records import DEVICE_MEMORY, RECORD_FILE, RunRecord
@@ -72,6 +73,8 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
         if rows != list(previous.values()):
             with atomic_path(workspace / RESULTS_FILE) as path:
                 pq.write_table(table, path)
+                reach("results-written")
+            reach("results-replaced")
     return table
 
 

@@ -26,16 +26,16 @@ from tabulate import tabulate
 from benchmark.cli.session import Session, open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store import DomainStore
+from benchmark.isolation.client import Child
 from benchmark.manifest import load_manifest, load_suite
 from benchmark.registry import resolve
-from benchmark.runs.isolate import Child
 from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
 
 LIMIT = 0.150  # the maximum fixed cost of a run, in seconds
 
 PARTS = {
-    "locked": "fork, open images and weights, lock",
+    "locked": "fork, open images and weights, enter the sandbox",
     "started": "import the method",
     "adapted": "adapt (nothing)",
     "done": "predict, and check batch independence (work)",

@@ -66,7 +66,7 @@ def _device() -> dict[str, Any]:
 
 
 def _isolation() -> dict[str, Any]:
-    from benchmark.runs.sandbox import available
+    from benchmark.isolation.sandbox import available
 
     found = available()
     return {

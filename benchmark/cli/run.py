@@ -13,7 +13,7 @@ from benchmark.cli.main import network_option, print_json, print_table
 if TYPE_CHECKING:
     from benchmark.cli.session import Session
     from benchmark.records import RunRecord
-    from benchmark.runs.plan import Cell, RunSpec
+    from benchmark.runs.plan import PlannedRun, RunSpec
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
 
@@ -78,10 +78,10 @@ def command(
     """
     from benchmark.cli.leaderboard import print_board
     from benchmark.cli.session import Session
+    from benchmark.isolation.client import Limits
     from benchmark.manifest import load_manifest, load_suite
     from benchmark.networks import network_label
     from benchmark.registry import resolve
-    from benchmark.runs.isolate import Limits
     from benchmark.runs.plan import grid, resolve_device, select
     from benchmark.runs.workspace import Workspace
     from leaderboard.gamma_star import DERIVED
@@ -130,7 +130,9 @@ def _parse(settings: tuple[str, ...]) -> dict[str, str]:
     return parsed
 
 
-def _carry_out(session: Session, cells: list[Cell], workspace: Workspace, jobs: int | None) -> int:
+def _carry_out(
+    session: Session, cells: list[PlannedRun], workspace: Workspace, jobs: int | None
+) -> int:
     """Do all that is not done; return how many runs failed."""
     from benchmark.executors.local import slots
 
@@ -138,7 +140,9 @@ def _carry_out(session: Session, cells: list[Cell], workspace: Workspace, jobs: 
         return _carry_out_here(session, cells, workspace, jobs or slots(cells[0].device))
 
 
-def _carry_out_here(session: Session, cells: list[Cell], workspace: Workspace, width: int) -> int:
+def _carry_out_here(
+    session: Session, cells: list[PlannedRun], workspace: Workspace, width: int
+) -> int:
     from benchmark.cli.session import ready_sources
 
     specs = list(dict.fromkeys(cell.source for cell in cells))
@@ -149,7 +153,7 @@ def _carry_out_here(session: Session, cells: list[Cell], workspace: Workspace, w
 
 def execute_cells(
     session: Session,
-    cells: list[Cell],
+    cells: list[PlannedRun],
     sources: Mapping[SourceSpec, SourceCheckpoint],
     workspace: Workspace,
     width: int,
@@ -163,12 +167,12 @@ def execute_cells(
         return []
     if again := sum(workspace.finished(run.key) is not None for run in runs):
         tell(f"{again} finished runs are done again, for runs that start from their weights")
-    stores = open_stores(cells[0].manifest, target_needs(run.cell for run in runs))
+    stores = open_stores(cells[0].manifest, target_needs(run.planned for run in runs))
     with progress(len(runs)) as reporter:
         return LocalExecutor(session.server, workspace, width, reporter).execute(runs, stores)
 
 
-def _to_do(cells: list[Cell], sources: Any, workspace: Workspace) -> list[RunSpec]:
+def _to_do(cells: list[PlannedRun], sources: Any, workspace: Workspace) -> list[RunSpec]:
     """The runs that are not done; a base whose weights are wanted and gone is done again."""
     from benchmark.runs.plan import with_sources
 
@@ -179,7 +183,7 @@ def _to_do(cells: list[Cell], sources: Any, workspace: Workspace) -> list[RunSpe
     return list({spec.key: spec for spec in specs if spec.key in open_runs}.values())
 
 
-def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
+def _show_plan(cells: list[PlannedRun], workspace: Workspace, as_json: bool) -> None:
     from benchmark.runs.plan import with_sources
     from benchmark.source import find_source
 
@@ -225,7 +229,7 @@ def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
             click.echo(line)
 
 
-def _lacking(cells: list[Cell]) -> list[str]:
+def _lacking(cells: list[PlannedRun]) -> list[str]:
     """What the runs need and is not here, each with the command that brings it."""
     from benchmark.cli.session import source_needs, target_needs
     from benchmark.images.store import absent_images
@@ -256,7 +260,7 @@ def _lacking(cells: list[Cell]) -> list[str]:
     return lines
 
 
-def _chain(cell: Cell) -> list[Cell]:
+def _chain(cell: PlannedRun) -> list[PlannedRun]:
     """A cell after the cells that it starts from."""
     return [*_chain(cell.base), cell] if cell.base else [cell]
 

@@ -16,10 +16,11 @@ from benchmark.cli.main import plain
 
 if TYPE_CHECKING:
     from benchmark.images.store import DomainStore, ImageNeed
+    from benchmark.isolation.client import ForkServer, Limits
+    from benchmark.jobs import Value
     from benchmark.manifest import Manifest
-    from benchmark.registry import MethodDescription, MethodSource, Value
-    from benchmark.runs.isolate import ForkServer, Limits
-    from benchmark.runs.plan import Cell
+    from benchmark.registry import MethodDescription, MethodLocation
+    from benchmark.runs.plan import PlannedRun
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
 
@@ -55,7 +56,7 @@ class Session:
         """
         if self._server is None:
             from benchmark.folders import data_folder
-            from benchmark.runs.isolate import ForkServer
+            from benchmark.isolation.client import ForkServer
 
             self._server = ForkServer(
                 never=[data_folder(), *self._never],
@@ -65,9 +66,9 @@ class Session:
             )
         return self._server
 
-    def describe(self, source: MethodSource) -> Any:
+    def describe(self, source: MethodLocation) -> Any:
         """Ask a child to describe a method."""
-        from benchmark.runs.execute import describe
+        from benchmark.methods.ask import describe
 
         with tempfile.TemporaryDirectory() as folder:
             return describe(self.server, source, Path(folder))
@@ -78,7 +79,7 @@ class Session:
         Raises:
             MethodError: it refuses them.
         """
-        from benchmark.runs.execute import check_settings
+        from benchmark.methods.ask import check_settings
 
         if config != method.configure({}):
             with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +92,7 @@ class Session:
             UsageError: there is no such network, or it cannot be used here.
         """
         from benchmark.networks import library_of, parse_network
-        from benchmark.runs.execute import try_network
+        from benchmark.sources.network import try_network
 
         if text is None:
             return manifest
@@ -112,7 +113,7 @@ class Session:
 
 def _required_facts() -> Iterable[str]:
     from benchmark.errors import UsageError
-    from benchmark.runs import sandbox
+    from benchmark.isolation import sandbox
 
     missing = sandbox.available().missing
     if missing:
@@ -237,7 +238,7 @@ def open_stores(manifest: Manifest, needs: Mapping[str, ImageNeed]) -> dict[str,
     }
 
 
-def target_needs(cells: Iterable[Cell]) -> dict[str, ImageNeed]:
+def target_needs(cells: Iterable[PlannedRun]) -> dict[str, ImageNeed]:
     """What runs need of the images of their targets, by domain."""
     from benchmark.images.store import ImageNeed
 

@@ -125,8 +125,8 @@ def import_(
           --note "trained by a friend"
     """
     from benchmark.cli.session import Session, open_stores, source_needs
-    from benchmark.runs.execute import import_source
     from benchmark.runs.plan import resolve_device
+    from benchmark.sources.train import import_source
 
     device = resolve_device(device)
     manifest, known = _manifest(suite_name, reference)

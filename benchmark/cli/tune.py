@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmark.cli.session import Session
     from benchmark.manifest import Manifest, Task
     from benchmark.registry import MethodDescription
-    from benchmark.runs.plan import Cell, RunSpec
+    from benchmark.runs.plan import PlannedRun, RunSpec
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
     from benchmark.tune import Trial
@@ -204,7 +204,7 @@ class _Search:
         from benchmark.cli.session import ready_sources
         from benchmark.runs.plan import grid
 
-        cells: list[Cell] = []
+        cells: list[PlannedRun] = []
         for task, search in found.items():
             of_task = grid(self._manifest, [task], self._methods, seeds, self._device,
                            search["chosen"])  # fmt: skip
@@ -233,7 +233,7 @@ class _Search:
 
         (task,) = pseudo.tasks
         ends: list[RunSpec] = []
-        all_cells: list[Cell] = []
+        all_cells: list[PlannedRun] = []
         sources: dict[SourceSpec, SourceCheckpoint] = {}
         for settings in self._settings:
             cells = grid(pseudo, [task.id], self._methods, [self._seed], self._device, settings)
@@ -254,7 +254,7 @@ def _score(pseudo: Manifest, spec: RunSpec, folds: Workspace) -> tuple[float, fl
     folder = folds.folder(spec.key)
     if RunRecord.read(folder).status != "ok":
         return None
-    scores = score_predictions(folder / PREDICTIONS_FILE, pseudo, spec.cell.task.id)
+    scores = score_predictions(folder / PREDICTIONS_FILE, pseudo, spec.planned.task.id)
     return scores.seen, scores.missing
 
 

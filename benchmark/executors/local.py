@@ -1,4 +1,4 @@
-"""Runs on this machine: several one-thread children side by side on CPU, one at a time on a GPU."""
+"""Runs on this machine: several one-thread children in parallel on CPU, one at a time on a GPU."""
 
 from __future__ import annotations
 
@@ -7,40 +7,25 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from benchmark.checkpoint import checkpoint_step
+from benchmark.executors.reporter import Reporter
 from benchmark.images.store import DomainStore
-from benchmark.records import NOT_APPLICABLE, RunRecord
-from benchmark.runs.execute import execute_run, fail_run, train_source
-from benchmark.runs.isolate import ForkServer
+from benchmark.isolation.client import ForkServer
+from benchmark.records import RunRecord
+from benchmark.runs.carry_out import ClaimedError, carry_out
 from benchmark.runs.plan import RunSpec
 from benchmark.runs.workspace import Workspace
 from benchmark.source import SourceCheckpoint, SourceSpec, find_source, source_lock
+from benchmark.sources.train import train_source
 
 T = TypeVar("T")
-TAKEN_SECONDS = 0.2  # before asking again for a run that another driver has in hand
-
-
-class _TakenError(Exception):
-    """Another driver is carrying the run out."""
-
-
-class Reporter(Protocol):
-    """Who tells the user how far the work is. Called from several threads."""
-
-    def begin(self, name: str) -> None:
-        """A job has started."""
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """A job has done some of its steps."""
-
-    def end(self, name: str, note: str) -> None:
-        """A job has ended; ``note`` says how."""
+CLAIMED_SECONDS = 0.2  # before trying again to claim a run of another driver
 
 
 def slots(device: str) -> int:
-    """How many jobs go side by side: one per core on CPU, one on a GPU."""
+    """How many jobs run in parallel: one per core on CPU, one on a GPU."""
     return len(os.sched_getaffinity(0)) if device == "cpu" else 1
 
 
@@ -50,9 +35,9 @@ class LocalExecutor:
 
     Attributes:
         server: forks the children.
-        workspace: where runs are left.
-        width: jobs side by side.
-        reporter: told of every job.
+        workspace: where the runs' folders appear.
+        width: jobs in parallel.
+        reporter: told about every job.
     """
 
     server: ForkServer
@@ -63,7 +48,7 @@ class LocalExecutor:
     def train_sources(
         self, specs: Sequence[SourceSpec], stores: Mapping[str, DomainStore]
     ) -> dict[SourceSpec, SourceCheckpoint]:
-        """Train source models that are not there yet.
+        """Train source models that do not exist yet.
 
         Raises:
             RunError: training failed.
@@ -76,14 +61,14 @@ class LocalExecutor:
                 name += f", resumed at step {done} of {steps}"
             self.reporter.begin(name)
             with source_lock(spec), self.workspace.temporary() as folder:
-                made = find_source(spec)  # another driver may have been faster
-                if made is None:
-                    made = train_source(self.server, spec, stores, folder, self._steps(name))
-            self.reporter.end(name, f"source accuracy {made.record['test_accuracy']:.1f} %")
-            return made
+                source = find_source(spec)  # another driver may have been faster
+                if source is None:
+                    source = train_source(self.server, spec, stores, folder, self._steps(name))
+            self.reporter.end(name, f"source accuracy {source.record['test_accuracy']:.1f} %")
+            return source
 
-        done = self._all(specs, train, lambda spec: None)
-        return {spec: done[i] for i, spec in enumerate(specs)}
+        sources = self._all(specs, train, lambda spec: None)
+        return {spec: sources[i] for i, spec in enumerate(specs)}
 
     def execute(
         self, specs: Sequence[RunSpec], stores: Mapping[str, DomainStore]
@@ -91,7 +76,7 @@ class LocalExecutor:
         """Carry out runs; one that starts from another waits for it.
 
         Args:
-            specs: runs to do, in the order to start them, bases before what starts from them.
+            specs: runs, in the order to start them, bases before runs that start from them.
             stores: image stores by domain.
 
         Returns:
@@ -100,52 +85,18 @@ class LocalExecutor:
         bases = {spec.base.key for spec in specs if spec.base}
 
         def run(spec: RunSpec) -> RunRecord:
-            with self.workspace.claim(spec.key) as mine:
-                if not mine:
-                    raise _TakenError
-                keep = spec.key in bases
-                if (done := self.workspace.finished(spec.key, weights=keep)) is not None:
-                    self.reporter.begin(spec.name)
-                    self.reporter.end(spec.name, "done by another driver")
-                    return done
-                return self._execute_one(spec, stores, keep_weights=keep)
-
-        index = {spec.key: i for i, spec in enumerate(specs)}
-        done = self._all(specs, run, lambda s: index.get(s.base.key) if s.base else None)
-        return [done[i] for i in range(len(specs))]
-
-    def _execute_one(
-        self, spec: RunSpec, stores: Mapping[str, DomainStore], *, keep_weights: bool
-    ) -> RunRecord:
-        self.reporter.begin(spec.name)
-        self.workspace.note("start", spec.key, spec.name)
-        store = stores[spec.cell.task.target]
-        if (problem := self._base_problem(spec) or _oracle_problem(spec, store)) is not None:
-            record = fail_run(spec, self.workspace, **problem)
-        else:
-            record = execute_run(
+            return carry_out(
                 self.server,
                 spec,
-                store,
+                stores[spec.planned.task.target],
                 self.workspace,
-                self._steps(spec.name),
-                keep_weights=keep_weights,
+                self.reporter,
+                keep_weights=spec.key in bases,
             )
-        self.workspace.note(record.status, spec.key, spec.name)
-        self.reporter.end(spec.name, _how_it_ended(record))
-        return record
 
-    def _base_problem(self, spec: RunSpec) -> dict[str, str] | None:
-        """The kind of error and the message of a run that has no base to start from."""
-        if spec.base is None or self.workspace.finished(spec.base.key, weights=True) is not None:
-            return None
-        base = self.workspace.finished(spec.base.key)
-        if base is not None and base.status == NOT_APPLICABLE:
-            reason = (base.error or {}).get("message", "")
-            message = f"it starts from {spec.base.cell.label}, which is not applicable: {reason}"
-            return {"kind": NOT_APPLICABLE, "message": message}
-        message = f"its base run ({spec.base.name}) failed or gave no weights to start from"
-        return {"kind": "base", "message": message}
+        index = {spec.key: i for i, spec in enumerate(specs)}
+        records = self._all(specs, run, lambda s: index.get(s.base.key) if s.base else None)
+        return [records[i] for i in range(len(specs))]
 
     def _steps(self, name: str) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.step(name, done, total)
@@ -156,50 +107,32 @@ class LocalExecutor:
         work: Callable[..., T],
         after: Callable[..., int | None],
     ) -> dict[int, T]:
-        """Results by index; an item starts once the one that it comes ``after`` is done."""
+        """Results by index; an item starts once the item that it comes ``after`` is done."""
         results: dict[int, T] = {}
         waiting = dict(enumerate(items))
-        going: dict[Future[T], int] = {}
-        taken: set[int] = set()  # found in the hands of others since the last wait
+        running: dict[Future[T], int] = {}
+        claimed: set[int] = set()  # by other drivers, since the last wait
         with ThreadPoolExecutor(self.width) as pool:
             try:
-                while waiting or going:
-                    for i in _ready(waiting, results, after, self.width - len(going)):
-                        going[pool.submit(work, waiting.pop(i))] = i
-                    ended, _ = wait(going, return_when=FIRST_COMPLETED)
+                while waiting or running:
+                    for i in _ready(waiting, results, after, self.width - len(running)):
+                        running[pool.submit(work, waiting.pop(i))] = i
+                    ended, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in ended:
-                        i = going.pop(future)
+                        i = running.pop(future)
                         try:
                             results[i] = future.result()
-                        except _TakenError:
-                            waiting[i] = items[i]  # at the end of the queue
-                            taken.add(i)
-                            # What others have in hand is passed over; only then is there a wait.
-                            if taken.issuperset(_ready(waiting, results, after, len(waiting))):
-                                time.sleep(TAKEN_SECONDS)
-                                taken.clear()
+                        except ClaimedError:
+                            waiting[i] = items[i]  # to the end of the queue
+                            claimed.add(i)
+                            # Runs of other drivers are skipped; wait only if no other is left.
+                            if claimed.issuperset(_ready(waiting, results, after, len(waiting))):
+                                time.sleep(CLAIMED_SECONDS)
+                                claimed.clear()
             except BaseException:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise
         return results
-
-
-def _oracle_problem(spec: RunSpec, store: DomainStore) -> dict[str, str] | None:
-    """An oracle of missing-class training images does not apply where a target has none."""
-    cell = spec.cell
-    missing = (~cell.manifest.seen_mask(cell.task)).nonzero()[0].tolist()
-    if cell.method.track != "oracle" or store.train_files(missing):
-        return None
-    message = f"{cell.task.target} has no training image of a missing class"
-    return {"kind": NOT_APPLICABLE, "message": message}
-
-
-def _how_it_ended(record: RunRecord) -> str:
-    if record.error is None:
-        return f"{record.cost.get('wall_seconds', 0):.1f} s"
-    what = "not applicable" if record.status == NOT_APPLICABLE else record.status
-    reason = record.error["message"].partition("\n")[0]
-    return f"{what}: {reason}"
 
 
 def _ready(
@@ -209,11 +142,11 @@ def _ready(
     count: int,
 ) -> Iterable[int]:
     """The first items whose predecessor is done, as many as there are free slots."""
-    found: list[int] = []
+    ready: list[int] = []
     for i, item in waiting.items():
-        if len(found) >= count:
+        if len(ready) >= count:
             break
         previous = after(item)
         if previous is None or previous in results:
-            found.append(i)
-    return found
+            ready.append(i)
+    return ready

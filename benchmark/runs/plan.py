@@ -1,7 +1,9 @@
-"""The plan of a grid: which runs there are, the key of each, and which are already done."""
+"""The plan of a grid: its runs, and the key of each."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MethodError, UsageError
-from benchmark.files import digest_json
 from benchmark.images.store import store_key
+from benchmark.jobs import Value
 from benchmark.manifest import Manifest, Suite, Task
-from benchmark.registry import MethodDescription, Value
-from benchmark.source import SourceCheckpoint, SourceSpec, computation
+from benchmark.provenance import RunFacts, computation
+from benchmark.registry import MethodDescription
+from benchmark.source import SourceCheckpoint, SourceSpec
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of a grid: a task, a configured method and a seed, before the source is known."""
+class PlannedRun:
+    """One run of a grid: a task, a configured method and a seed, before the source is known."""
 
     manifest: Manifest
     task: Task
@@ -26,12 +29,12 @@ class Cell:
     config: Mapping[str, Value]
     seed: int
     device: str
-    base: Cell | None
+    base: PlannedRun | None
     search: Mapping[str, Any] | None = None  # the search that chose the settings, if one did
 
     @property
     def label(self) -> str:
-        """The method with the settings that are not its defaults, or that a search chose them."""
+        """The method with its non-default settings, or ``(tuned)`` if a search chose them."""
         return f"{self.method.name}(tuned)" if self.search else self.method.label(self.config)
 
     @property
@@ -47,40 +50,40 @@ class Cell:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A cell whose source model is there: all that the run's bytes depend on is known."""
+    """A planned run with its source model: everything that its bytes depend on is known."""
 
-    cell: Cell
+    planned: PlannedRun
     source: SourceCheckpoint
     base: RunSpec | None
 
     @cached_property
-    def made_from(self) -> dict[str, Any]:
+    def facts(self) -> RunFacts:
         """Everything that the bytes of the predictions depend on."""
-        cell, document = self.cell, self.cell.manifest.document
-        return {
-            "manifest": cell.manifest.digest,
-            "task": cell.task.id,
-            "store": store_key(cell.manifest, cell.task.target),
-            "source": self.source.digest,
-            "base": self.base.key if self.base else None,
-            "method": {"name": cell.method.name, "code": dict(cell.method.code)},
-            "config": dict(cell.config),
-            "model": cell.manifest.model,
-            "recipe": document["recipe"],
-            "seed": cell.seed,
-            **({"search": cell.search} if cell.search else {}),
-            **computation(cell.device, cell.manifest.model),
-        }
+        planned = self.planned
+        return RunFacts(
+            manifest=planned.manifest.digest,
+            task=planned.task.id,
+            store=store_key(planned.manifest, planned.task.target),
+            source=self.source.digest,
+            base=self.base.key if self.base else None,
+            method={"name": planned.method.name, "code": dict(planned.method.code)},
+            config=dict(planned.config),
+            model=planned.manifest.model,
+            recipe=planned.manifest.document["recipe"],
+            seed=planned.seed,
+            search=planned.search or None,
+            computation=computation(planned.device, planned.manifest.model),
+        )
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 over ``made_from``: the run's name on disk."""
-        return digest_json(self.made_from)
+        """The run's key: its name on disk."""
+        return self.facts.key
 
     @property
     def name(self) -> str:
         """For people."""
-        return self.cell.name
+        return self.planned.name
 
 
 def grid(
@@ -90,8 +93,8 @@ def grid(
     seeds: Iterable[int],
     device: str,
     settings: Mapping[str, str],
-) -> list[Cell]:
-    """Every cell of a grid, task by task, bases before what starts from them.
+) -> list[PlannedRun]:
+    """Every run of a grid, task by task, bases before the runs that start from them.
 
     Args:
         manifest: where the tasks are.
@@ -99,47 +102,48 @@ def grid(
         methods: descriptions, bases first (see ``registry.resolve``).
         seeds: seeds.
         device: ``cpu`` or ``cuda``.
-        settings: hyper-parameters given as text; each goes to every method that has the field.
+        settings: hyper-parameters as text; each goes to every method that has the field.
 
     Raises:
-        MethodError: no method has one of the fields, or a value is of the wrong type.
+        MethodError: no method has one of the fields, or a value has the wrong type.
         ManifestError: unknown task.
     """
     fields = {f.name for method in methods for f in method.fields}
     if unknown := [name for name in settings if name not in fields]:
         known = ", ".join(sorted(fields)) or "none"
-        raise MethodError(f"--set {unknown[0]}: no chosen method has that field; fields: {known}")
+        raise MethodError(f"--set {unknown[0]}: no selected method has this field; fields: {known}")
     configs = {method.name: method.configure(settings) for method in methods}
     seeds = list(seeds)
-    cells: list[Cell] = []
+    plan: list[PlannedRun] = []
     for task_id in tasks:
         task = manifest.task(task_id)
-        made: dict[tuple[str, int], Cell] = {}
+        of_task: dict[tuple[str, int], PlannedRun] = {}
         for method in methods:
             for seed in seeds:
-                base = made[method.base, seed] if method.base else None
-                cell = Cell(manifest, task, method, configs[method.name], seed, device, base)
-                made[method.name, seed] = cell
-                cells.append(cell)
-    return cells
+                base = of_task[method.base, seed] if method.base else None
+                config = configs[method.name]
+                run = PlannedRun(manifest, task, method, config, seed, device, base)
+                of_task[method.name, seed] = run
+                plan.append(run)
+    return plan
 
 
 def with_sources(
-    cells: Iterable[Cell], sources: Mapping[SourceSpec, SourceCheckpoint]
+    plan: Iterable[PlannedRun], sources: Mapping[SourceSpec, SourceCheckpoint]
 ) -> Iterator[RunSpec]:
-    """The run of every cell, given the checkpoints of all sources."""
-    made: dict[int, RunSpec] = {}
-    for cell in cells:
-        base = made[id(cell.base)] if cell.base else None
-        made[id(cell)] = spec = RunSpec(cell, sources[cell.source], base)
+    """The planned runs with the checkpoints of their sources; bases come first."""
+    specs: dict[int, RunSpec] = {}
+    for run in plan:
+        base = specs[id(run.base)] if run.base else None
+        specs[id(run)] = spec = RunSpec(run, sources[run.source], base)
         yield spec
 
 
 def select(suite: Suite, tasks: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
-    """The tasks and seeds of a suite that were asked for; all of them where none were named.
+    """The requested tasks and seeds of a suite; all of them where none are named.
 
     Raises:
-        UsageError: a task or seed is not the suite's.
+        UsageError: a task or seed is not in the suite.
     """
     for kind, wanted, known in (("task", tasks, suite.tasks), ("seed", seeds, suite.seeds)):
         for item in wanted:
@@ -156,7 +160,7 @@ def resolve_device(choice: str) -> str:
     """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``; loads no torch in this process.
 
     Raises:
-        UsageError: cuda was asked for and torch finds no CUDA device.
+        UsageError: cuda was requested and torch finds no CUDA device.
     """
     if choice == "cpu":
         return "cpu"
@@ -171,8 +175,5 @@ def resolve_device(choice: str) -> str:
 
 
 def _torch_sees_cuda() -> bool:
-    import subprocess
-    import sys
-
     code = "import torch, sys; sys.exit(0 if torch.cuda.is_available() else 1)"
     return subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

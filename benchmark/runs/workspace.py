@@ -2,11 +2,11 @@
 
     runs/<key>/       run.json, predictions.parquet, and weights if another run starts from them
     journal.jsonl     a line when a run starts and when it ends
-    tmp/<driver>/     what a driver has in hand; swept by the next one if that driver died
-    locks/            one empty file per run, locked while a driver carries the run out
+    tmp/<driver>/     files of runs in progress; the next driver removes those of a dead one
+    locks/            one empty file per run, locked while a driver carries out the run
 
-Several drivers may share a workspace: a run is taken by whoever locks it, the others go on to the
-next one. A lock is the kernel's, so it goes with its process, however that ends.
+Several drivers may share a workspace: a run belongs to the driver that locks it, and the others
+continue with the next one. The kernel releases a lock when its process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
+from benchmark.failpoints import reach
 from benchmark.files import new_folder
 from benchmark.records import (
     NOT_APPLICABLE,
@@ -41,10 +42,10 @@ LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a pa
 class Workspace:
     """Runs and results of one user.
 
-    Reading needs nothing; whoever writes enters it as a context manager first.
+    To read, just create one; to write, enter it as a context manager first.
 
     Args:
-        root: its folder; made when something is written.
+        root: its folder, created when something is written.
     """
 
     def __init__(self, root: Path) -> None:
@@ -54,13 +55,13 @@ class Workspace:
         self._own_lock: FileLock | None = None
 
     def folder(self, key: str) -> Path:
-        """The folder of a run, there or not."""
+        """The folder of a run, whether or not it exists."""
         return self.runs / key
 
     def finished(self, key: str, *, weights: bool = False) -> RunRecord | None:
-        """The record of a run that need not be done again, or None.
+        """The record of a run that need not be repeated, or None.
 
-        It ended well and has its files; or its method is not applicable, which will not change.
+        It succeeded and has its files; or its method is not applicable, which will not change.
 
         Args:
             key: the run's key.
@@ -72,7 +73,7 @@ class Workspace:
         try:
             record = RunRecord.read(folder)
         except RecordError:
-            return None  # damaged: run it again
+            return None  # damaged: repeat the run
         if record.status == NOT_APPLICABLE:
             return None if weights else record
         if record.status != "ok" or not (folder / PREDICTIONS_FILE).is_file():
@@ -95,7 +96,7 @@ class Workspace:
         base.mkdir(parents=True, exist_ok=True)
         (self.root / "locks").mkdir(exist_ok=True)
         self._sweep(base)
-        # The lock comes before the folder: a folder without a held lock is a dead driver's.
+        # The lock comes first: a folder whose lock is free belongs to a dead driver.
         handle, name = tempfile.mkstemp(prefix="driver-", suffix=".lock", dir=base)
         os.close(handle)
         self._own_lock = FileLock(name)
@@ -114,17 +115,17 @@ class Workspace:
 
     @staticmethod
     def _sweep(base: Path) -> None:
-        """Remove what drivers that died have left in hand."""
+        """Remove what dead drivers left behind."""
         for folder in sorted({path.with_suffix("") for path in base.glob("driver-*")}):
             lock = folder.with_suffix(".lock")
             with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
-                _remove(folder)  # what its children are still writing to stays for the next sweep
+                _remove(folder)  # a file that a child still writes stays until the next sweep
                 if not folder.exists():
                     lock.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
-        """A folder for a job in hand, gone afterwards."""
+        """A folder for one job, removed afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self._own))
         try:
             yield folder
@@ -136,10 +137,11 @@ class Workspace:
         """The folder of a run: it appears whole when the block ends without an error."""
         with new_folder(self.folder(key), building_in=self._own) as building:
             yield building
+        reach("run-finished")
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Take a run for oneself; False if another driver has it."""
+        """Lock a run for this driver; yields False if another driver has it."""
         lock = FileLock(self.root / "locks" / key)
         try:
             lock.acquire(blocking=False)
@@ -163,10 +165,10 @@ class Workspace:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder as far as that goes.
+    """Remove a folder as far as possible.
 
-    A run may have nested folders deeper in its scratch than a path can be long, or than
-    ``shutil.rmtree`` recurses: what lies deep is moved up before the folders above it go.
+    A run may nest folders in its scratch deeper than a path can be long, or than
+    ``shutil.rmtree`` recurses: deep folders are moved up before those above them are removed.
     """
     numbers = itertools.count()
     with contextlib.suppress(OSError):
@@ -182,7 +184,7 @@ def _remove(folder: Path) -> None:
 
 
 def _folders_below(path: Path, levels: int) -> Iterator[Path]:
-    """Folders that many levels beneath a folder; all down to there can be emptied afterwards."""
+    """Folders that many levels below a folder; afterwards all down to there can be emptied."""
     if path.is_symlink() or not path.is_dir():
         return
     path.chmod(0o700)

@@ -184,7 +184,7 @@ def test_iwildcam_from_metadata_to_board(tmp_path):
     board = _whole_way(place, tmp_path / "ws")
     assert "| finetune " in board
     assert "n_seen = 40, n_missing = 10" in board
-    reason = f"loc-{location} has no training image of a missing class"
+    reason = f"loc-{location} has no training images of missing classes"
     assert f"- oracle-finetune on loc-{location}: {reason}" in board
     by_name = place.htbench(
         "run", "--suite", "iwildcam", "--workspace", tmp_path / "ws", "--dry-run"

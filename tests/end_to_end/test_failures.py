@@ -83,7 +83,7 @@ FAILING = {
     "batch-mates": (
         "return Changed(source.copy(), depends_on_its_batch)",
         "contract",
-        ["depends on its batch mates"],
+        ["depend on the other images of the batch"],
     ),
     "leaves": ("sys.exit('enough')", "died", ["exit code 1"]),
     "exits": ("os._exit(0)", "died", ["exit code 0", "before it answered"]),

@@ -27,8 +27,8 @@ import pytest
 
 from benchmark.folders import packaged_manifests
 from benchmark.images import store as images_store
+from benchmark.isolation import sandbox
 from benchmark.manifest import read_manifest
-from benchmark.runs import sandbox
 
 offer = sandbox.available()
 pytestmark = pytest.mark.skipif(bool(offer.missing), reason="; ".join(offer.missing))
@@ -417,7 +417,7 @@ from pathlib import Path
 from torch import nn
 
 from benchmark import Method
-from benchmark.runs import wire
+from benchmark.isolation import wire
 
 
 def channel():
@@ -537,7 +537,7 @@ def tricks(mini, finished, tmp_path_factory) -> dict:
         ("asks-early", "contract", "sent"),
         ("huge-numbers", "contract", "sent"),
         ("says-no-words", "", "\N{REPLACEMENT CHARACTER}"),
-        ("digs-and-waits", "limit", "cannot be looked into"),
+        ("digs-and-waits", "limit", "cannot be read"),
         ("imports-late", "contract", "beside.py is not part of the run's key"),
         ("fat-weights", "contract", "1073741824 bytes of weights"),
     ],
@@ -605,7 +605,7 @@ def test_a_method_may_not_lie_where_methods_must_not_look(mini, finished, tmp_pa
     finally:
         path.unlink()
     assert said.returncode == 2
-    assert "inside.py' to a run: it lies in" in said.stderr
+    assert "inside.py': it is in" in said.stderr
     assert "Traceback" not in said.stderr
 
 

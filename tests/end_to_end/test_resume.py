@@ -113,7 +113,7 @@ class Lane:
             _, said = driver.communicate(timeout=DEADLINE)
         if driver.returncode:  # else it was the last run's end
             assert driver.returncode == 2, said
-            assert "the process that runs methods has ended" in said
+            assert "the worker process exited" in said
             assert "Traceback" not in said
         self.check_left_behind()
 

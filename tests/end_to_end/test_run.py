@@ -227,7 +227,7 @@ def test_a_plugin_may_build_on_the_suite_s_own_methods(mini, finished, tmp_path)
         (["--set", "alpha"], ["--set alpha", "field=value"]),
         (["--set", "=1"], ["--set =1", "field=value"]),
         (["--set", "a=1", "--set", "a=2"], ["--set a", "twice"]),
-        (["--method", "source", "--set", "momentum=1"], ["--set momentum", "no chosen method"]),
+        (["--method", "source", "--set", "momentum=1"], ["--set momentum", "no selected method"]),
         (["--plugin", "nowhere.py"], ["nowhere.py", "no file"]),
         (["--plugin", "README.md:A"], ["README.md"]),
         (["--jobs", "0"], ["--jobs"]),

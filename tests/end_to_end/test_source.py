@@ -154,7 +154,9 @@ class TestImport:
         other["head.extra"] = other.pop("head.bias")
         torch.save(other, tmp_path / "model.pth")
         words = take(tmp_path / "model.pth").sentence
-        assert "cannot be the source model of mini@0.1 outline: it is not of this network" in words
+        assert (
+            "cannot be the source model of mini@0.1 outline: it does not fit this network" in words
+        )
         assert "missing keys 'head.bias'; unexpected keys 'head.extra'" in words
         assert "backbone.0.weight is (8, 3, 3, 3), not (16, 3, 3, 3)" in words
 
@@ -228,7 +230,7 @@ class TestInitialWeights:
         file = tmp_path / "weights.safetensors"
         safetensors.torch.save_file({"conv1.weight": torch.zeros(3)}, file)
         words = source("train", "--manifest", pretrained, "--weights", file)
-        assert f"cannot be used as {WEIGHTS}: it is not of this network" in words.stderr
+        assert f"cannot be used as {WEIGHTS}: it does not fit this network" in words.stderr
         assert words.returncode == 2
 
     def test_without_a_network_the_message_names_the_address_and_the_option(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.runs import sandbox
+from benchmark.isolation import sandbox
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -1,6 +1,6 @@
 """Messages between the driver, the fork server and the children: framed JSON and descriptors.
 
-Nothing here unpickles: a child has run strangers' code, so its words are bounded, plain JSON.
+Nothing here unpickles: a child has run untrusted code, so its messages are bounded, plain JSON.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def receive(
     """Receive one message and its descriptors, or None at the end of the stream.
 
     Raises:
-        RunError: the message is too long, cut off, or not a JSON object.
-        TimeoutError: the channel has a timeout and nothing came within it.
+        RunError: the message is too long, truncated, or not a JSON object.
+        TimeoutError: the channel has a timeout and nothing arrived within it.
     """
     header, fds, _, _ = socket.recv_fds(channel, _HEADER.size, MAX_DESCRIPTORS)
     if not header:
@@ -42,7 +42,7 @@ def receive(
         header += _exactly(channel, _HEADER.size - len(header))
         (length,) = _HEADER.unpack(header)
         if length > limit:
-            raise RunError(f"a message of {length} bytes is over the limit of {limit}")
+            raise RunError(f"a message has {length} bytes; the limit is {limit}")
         message = json.loads(_exactly(channel, length), parse_constant=_refuse)
         if not isinstance(message, dict):
             raise RunError("a message is not a JSON object")
@@ -56,7 +56,7 @@ def receive(
 
 
 def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:
@@ -64,7 +64,7 @@ def _exactly(channel: socket.socket, count: int) -> bytes:
     while count:
         part = channel.recv(min(count, 1 << 20))
         if not part:
-            raise RunError("the message is cut off")
+            raise RunError("the message is truncated")
         parts.append(part)
         count -= len(part)
     return b"".join(parts)

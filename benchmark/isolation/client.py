@@ -1,4 +1,4 @@
-"""The driver's side of the children: start the fork server, hand out jobs, survive any answer."""
+"""The driver's side: start the fork server, submit jobs, tolerate any reply."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from benchmark import failpoints
 from benchmark.errors import RunError
+from benchmark.isolation import wire
+from benchmark.jobs import DescribeJob, Job, RunJob, job_message
 from benchmark.numerics import ENVIRONMENT
-from benchmark.runs import wire
 
-GONE = "the process that runs methods has ended before the run was done"
+GONE = "the worker process exited before the run finished"
+CHILD = "benchmark.child.main"  # what a child runs; named, so that the driver does not import it
 FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
-DESCRIBE_SECONDS = 300  # importing a method's code takes no longer
-START_SECONDS = 120  # importing torch from a cold disk takes long
-# What a child may know of the user's environment; everything else stays out of its reach.
+DESCRIBE_SECONDS = 300  # enough to import a method's code
+START_SECONDS = 120  # importing torch from a cold disk is slow
+# The variables of the user's environment that a child receives.
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT",
                   "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES",
-                  "OPENBLAS_CORETYPE")  # fmt: skip
+                  "OPENBLAS_CORETYPE", failpoints.VARIABLE)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Exit:
-    """How a child ended: exit code or signal, and its peak resident memory in bytes."""
+    """How a child exited: exit code or signal, and its peak resident memory in bytes."""
 
     code: int | None
     signal: int | None
@@ -63,7 +66,7 @@ class Exit:
             named = self.signal in set(signal.Signals)  # most real-time signals have no name
             name = signal.Signals(self.signal).name if named else f"signal {self.signal}"
             return f"was killed by {name}"
-        return f"ended with exit code {self.code}"
+        return f"exited with code {self.code}"
 
 
 class Child:
@@ -91,12 +94,12 @@ class Child:
         self.killed_for = ""
 
     def check_limits(self) -> None:
-        """Kill the child if it has gone beyond one of the limits."""
+        """Kill the child if it exceeds one of the limits."""
         limits, pid = self._limits, self._server.pids.get(self._job)
         if self._exit.done() or self.killed_for:
             return
         if time.monotonic() > self._deadline:
-            self.killed_for = f"it ran longer than the limit of {limits.seconds:g} s"
+            self.killed_for = f"it ran for longer than the limit of {limits.seconds:g} s"
         elif pid is not None and (used := _resident(pid)) > limits.memory:
             self.killed_for = _too_much(used, limits.memory, "memory")
         elif (used := os.fstat(self._output).st_size) > limits.output:
@@ -107,7 +110,7 @@ class Child:
             self.kill()
 
     def _scratch_problem(self) -> str | None:
-        """What is wrong with the scratch folder; looked at now and then, it may be large."""
+        """What is wrong with the scratch folder; checked rarely, because it may be large."""
         now = time.monotonic()
         if now - self._checked_scratch < SCRATCH_SECONDS:
             return None
@@ -116,11 +119,11 @@ class Child:
         try:
             used = _size(self._scratch)
         except OSError as error:  # hidden by its mode, or too deep
-            return f"its scratch folder cannot be looked into: {error.strerror}"
+            return f"its scratch folder cannot be read: {error.strerror}"
         return _too_much(used, limit, "scratch files") if used > limit else None
 
     def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send a message; a child that is gone is noticed at the next :meth:`receive`."""
+        """Send a message; the next :meth:`receive` notices a child that has exited."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             wire.send(self._channel, message, fds)
 
@@ -128,7 +131,7 @@ class Child:
         """The child's next message, or None when it has closed its end.
 
         Raises:
-            RunError: what came is no message.
+            RunError: it is not a valid message.
         """
         try:
             received = wire.receive(self._channel, limit=1 << 20)
@@ -137,7 +140,7 @@ class Child:
         if received is None:
             return None
         message, fds = received
-        for fd in fds:  # a child has no business sending any
+        for fd in fds:  # a child must not send any
             os.close(fd)
         return message
 
@@ -146,12 +149,12 @@ class Child:
         self._server.kill(self._job)
 
     def hang_up(self) -> None:
-        """End the conversation: whoever waits for the child's next message gets None."""
+        """End the conversation: a thread that waits for the child's next message gets None."""
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> Exit:
-        """How it ended; a child that goes on after its last word is killed."""
+        """How it exited; a child that keeps running after its last message is killed."""
         try:
             return self._exit.result(timeout=FINISH_SECONDS)
         except TimeoutError:
@@ -192,7 +195,7 @@ def _size(folder: Path) -> int:
 
 
 def _resident(pid: int) -> int:
-    """Resident bytes of a process; 0 where that cannot be told."""
+    """Resident bytes of a process; 0 where they are unknown."""
     try:
         with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -204,7 +207,7 @@ class ForkServer:
     """A context manager that runs the fork server; safe to use from several threads.
 
     Args:
-        never: folders that no child may reach (data, workspace), whatever else it may.
+        never: folders that no child may read (data, workspace), whatever else it may.
         cuda: whether children use an NVIDIA GPU.
         limits: of each child.
         required: facts of the sandbox without which no method may run.
@@ -228,18 +231,25 @@ class ForkServer:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": "/nonexistent",
         }
-        if site.ENABLE_USER_SITE:  # what `pip install --user` put there is looked for from HOME
+        if site.ENABLE_USER_SITE:  # packages of `pip install --user` are found through HOME
             environment["PYTHONUSERBASE"] = site.getuserbase()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "benchmark.runs.server", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "benchmark.isolation.server",
+                    str(theirs.fileno()),
+                    CHILD,
+                ],
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the driver, which then ends the children
+                start_new_session=True,  # Ctrl-C goes to the driver, which then ends the children
             )
         self._control = ours
-        self.alive = True  # False once it is being closed or has died: its children are no more
+        self.alive = True  # False once it is closing or has died, and its children with it
         self._lock = threading.Lock()
         self._jobs = 0
         self.exits: dict[int, Future[Exit]] = {}
@@ -259,19 +269,19 @@ class ForkServer:
         if ready is None:
             self.close()
             raise RunError(
-                "the process that runs methods did not start; `htbench doctor` may tell why"
+                "the worker process could not be started; run `htbench doctor` for the reason"
             )
         self._control.settimeout(None)
 
-    def start(self, job: Mapping[str, Any], output: int) -> Child:
-        """Fork a child and hand it a job (see ``runs/child.py``).
+    def start(self, job: Job, output: int) -> Child:
+        """Fork a child and send it a job (see ``benchmark/child/main.py``).
 
         Args:
-            job: JSON-able description of the work; ``scratch`` is its scratch folder.
+            job: what the child does.
             output: open descriptor that becomes the child's standard output and error.
 
         Raises:
-            RunError: the server has ended.
+            RunError: the server has exited.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -283,16 +293,19 @@ class ForkServer:
         except OSError:
             ours.close()
             raise RunError(GONE) from None
-        # Only runs have the user's limits: a source model is trained whatever one run may take.
-        kinds = {"run": self.limits, "describe": Limits(seconds=DESCRIBE_SECONDS)}
-        limits = kinds.get(job["kind"], Limits())
-        child = Child(self, number, ours, Path(job["scratch"]), output, limits)
+        # The user's limits are those of a run; training a source model may take more.
+        kinds = {
+            RunJob.kind: self.limits,
+            DescribeJob.kind: Limits(seconds=DESCRIBE_SECONDS),
+        }
+        limits = kinds.get(job.kind, Limits())
+        child = Child(self, number, ours, Path(job.scratch), output, limits)
         self._children[number] = child
-        child.send({**job, "file_limit": limits.scratch})
+        child.send(job_message(job, limits.scratch))
         return child
 
     def forget(self, job: int) -> None:
-        """Stop watching a child that is done with."""
+        """Stop watching a child whose job is over."""
         self._children.pop(job, None)
 
     def kill(self, job: int) -> None:
@@ -322,7 +335,7 @@ class ForkServer:
         while self.alive:
             time.sleep(WATCH_SECONDS)
             for child in list(self._children.values()):
-                with contextlib.suppress(OSError):  # it ended meanwhile
+                with contextlib.suppress(OSError):  # it exited meanwhile
                     child.check_limits()
 
     def _read_control(self) -> None:
@@ -334,12 +347,12 @@ class ForkServer:
                     continue
                 status, job = int(message["status"]), message["exited"]
                 self.pids.pop(job, None)  # the number may soon be another process's
-                done = Exit(
+                how = Exit(
                     code=os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
                     signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else None,
                     peak_memory=int(message["peak_memory"]),
                 )
-                self.exits[job].set_result(done)
+                self.exits[job].set_result(how)
         self.alive = False
         for future in list(self.exits.values()):  # the server is gone, and its children with it
             if not future.done():

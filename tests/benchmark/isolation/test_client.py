@@ -20,9 +20,21 @@ import pytest
 
 from benchmark.cli.session import Session
 from benchmark.errors import RunError, UsageError
-from benchmark.runs import isolate, sandbox, wire
-from benchmark.runs.converse import MAX_LOG_ROWS, MAX_TEXT, Outcome, ask, converse
-from benchmark.runs.isolate import Child, Exit, ForkServer, Limits
+from benchmark.isolation import client, sandbox, wire
+from benchmark.isolation.client import Child, Exit, ForkServer, Limits
+from benchmark.isolation.conversation import Outcome, request, run_job
+from benchmark.jobs import (
+    MAX_LOG_ROWS,
+    MAX_TEXT,
+    AddressJob,
+    DescribeJob,
+    ImageFormat,
+    ImportJob,
+    Job,
+    MethodCode,
+    Network,
+    Setup,
+)
 from benchmark.runs.workspace import _remove
 
 SHAPE = (4, 3)
@@ -79,7 +91,7 @@ class FakeServer:
         self.killed = 0
 
     @contextlib.contextmanager
-    def start(self, job: dict[str, Any], output: int) -> Iterator[Child]:
+    def start(self, job: Job, output: int) -> Iterator[Child]:
         ours, theirs = socket.socketpair()
 
         def play() -> None:
@@ -91,7 +103,7 @@ class FakeServer:
 
         thread = threading.Thread(target=play)
         thread.start()
-        with Child(self, 1, ours, Path(job["scratch"]), output, self.limits) as child:  # type: ignore[arg-type]
+        with Child(self, 1, ours, Path(job.scratch), output, self.limits) as child:  # type: ignore[arg-type]
             yield child
         thread.join()
 
@@ -113,13 +125,19 @@ def hear(tmp_path: Path) -> Callable[..., Outcome]:
     test = tmp_path / "test.u8"
     test.write_bytes(b"test images")
     (tmp_path / "scratch").mkdir()
-    job = {"scratch": str(tmp_path / "scratch"), "image_size": 1, "store": "raw"}
+    job = ImportJob(
+        str(tmp_path / "scratch"),
+        Setup("cpu", 0, {}, {}),
+        Network({}, (), 1),
+        ImageFormat(1, "raw"),
+        "file",
+    )
 
     def run(script: Callable[[Script], object], **options: Any) -> Outcome:
         server: Any = FakeServer(script, required=options.pop("required", ()))
         server.alive = options.pop("alive", True)
         progress = options.pop("progress", lambda done, total: None)
-        return converse(server, job, [(test, 4)], SHAPE, tmp_path, progress)
+        return run_job(server, job, [(test, 4)], SHAPE, tmp_path, progress)
 
     return run
 
@@ -134,7 +152,7 @@ class TestConversation:
             message, (images, array, weights) = child.adapt(
                 total_steps=7, sequential_steps=7, log=[{"loss": 0.5, "step": 1}]
             )
-            assert message == {"counts": [4], "image_size": 1, "store": "raw"}
+            assert message == {"counts": [4], "images": {"size": 1, "store": "raw"}}
             assert os.pread(images, 99, 0) == b"test images"
             for fd in (array, weights):
                 with pytest.raises(OSError, match="Bad file"):
@@ -229,7 +247,7 @@ class TestConversation:
         error = hear(lambda child: child.channel.sendall(words)).error
         assert error is not None
         assert error["kind"] == ("contract" if words else "died")
-        assert "before it answered" in error["message"] or "cut off" in error["message"]
+        assert "before it answered" in error["message"] or "truncated" in error["message"]
 
     def test_descriptors_from_a_child_are_closed(self, hear: Callable[..., Outcome]) -> None:
         def script(child: Script) -> None:
@@ -340,7 +358,7 @@ class TestConversation:
     def test_a_child_that_goes_on_after_its_last_word_is_killed(
         self, hear: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(isolate, "FINISH_SECONDS", 0.2)
+        monkeypatch.setattr(client, "FINISH_SECONDS", 0.2)
 
         def script(child: Script) -> None:
             child.answer()
@@ -355,7 +373,7 @@ class TestConversation:
         self, hear: Callable[..., Outcome], facts: Any
     ) -> None:
         """On a kernel without Landlock the child tells so before any code of a method runs."""
-        with pytest.raises(RunError, match="isolation is required"):
+        with pytest.raises(RunError, match="--isolation required"):
             hear(lambda child: child.say(locked=facts), required=tuple(FACTS))
 
     def test_it_is_on_the_record_where_it_is_not_required(
@@ -364,18 +382,18 @@ class TestConversation:
         assert hear(lambda child: child.say(locked=["no-network"])).isolation == ["no-network"]
 
     def test_the_end_of_the_server_is_no_result(self, hear: Callable[..., Outcome]) -> None:
-        with pytest.raises(RunError, match="has ended before the run was done"):
+        with pytest.raises(RunError, match="exited before the run finished"):
             hear(lambda child: child.answer(), alive=False)
 
     def test_asking(self, tmp_path: Path) -> None:
-        job = {"scratch": str(tmp_path)}
+        job = AddressJob(str(tmp_path), {})
         server: Any = FakeServer(lambda child: (child.say(locked=FACTS), child.say(done=[1])))
-        assert ask(server, job, tmp_path) == {"done": [1]}
+        assert request(server, job, tmp_path) == {"done": [1]}
         server = FakeServer(lambda child: child.say(failed={"message": "no"}))
-        assert ask(server, job, tmp_path)["failed"]["message"] == "no"
+        assert request(server, job, tmp_path)["failed"]["message"] == "no"
         server = FakeServer(lambda child: child.say(locked=[]), required=tuple(FACTS))
-        with pytest.raises(RunError, match="isolation is required"):
-            ask(server, job, tmp_path)
+        with pytest.raises(RunError, match="--isolation required"):
+            request(server, job, tmp_path)
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -445,14 +463,14 @@ class TestLimits:
         os.close(here)
         deep.check_limits()
         _remove(tmp_path / "scratch")  # pytest's own cleaning recurses
-        assert "cannot be looked into: File name too long" in deep.killed_for
+        assert "cannot be read: File name too long" in deep.killed_for
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root sees into every folder")
     def test_folders_that_are_closed(self, child: Callable[..., Child], tmp_path: Path) -> None:
         closed = child()
         (tmp_path / "scratch" / "a").mkdir(0o300)
         closed.check_limits()
-        assert "cannot be looked into: Permission denied" in closed.killed_for
+        assert "cannot be read: Permission denied" in closed.killed_for
 
     def test_once_is_enough(self, child: Callable[..., Child]) -> None:
         slow = child(seconds=0)
@@ -464,7 +482,7 @@ class TestLimits:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        (Exit(3, None, 0), "ended with exit code 3"),
+        (Exit(3, None, 0), "exited with code 3"),
         (Exit(None, signal.SIGSEGV, 0), "was killed by SIGSEGV"),
         (Exit(None, 40, 0), "was killed by signal 40"),
         (Exit(None, 64, 0), "was killed by SIGRTMAX"),
@@ -493,9 +511,8 @@ def described(server: ForkServer, tmp_path: Path) -> Callable[[str], tuple[dict[
         path = tmp_path / "method.py"
         path.write_text(code)
         (tmp_path / "scratch").mkdir(exist_ok=True)
-        method = {"module": None, "attribute": None, "file": str(path)}
-        job = {"kind": "describe", "method": method, "scratch": str(tmp_path / "scratch")}
-        answer = ask(server, job, tmp_path)
+        job = DescribeJob(str(tmp_path / "scratch"), MethodCode(None, None, str(path)))
+        answer = request(server, job, tmp_path)
         return answer, (tmp_path / "output.txt").read_text()
 
     return run
@@ -515,11 +532,11 @@ class TestForkServer:
     @pytest.mark.parametrize(
         ("code", "words"),
         [
-            ("import os; os._exit(7)", "ended with exit code 7"),
+            ("import os; os._exit(7)", "exited with code 7"),
             ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
             ("import os; os.kill(os.getpid(), 40)", "was killed by signal 40"),
-            ("raise KeyboardInterrupt", "ended with exit code 1"),
-            ("import sys; sys.exit()", "ended with exit code 1"),
+            ("raise KeyboardInterrupt", "exited with code 1"),
+            ("import sys; sys.exit()", "exited with code 1"),
         ],
     )
     def test_a_child_that_ends_is_told_of(
@@ -534,7 +551,7 @@ class TestForkServer:
         described: Callable[[str], tuple[dict[str, Any], str]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(isolate, "FINISH_SECONDS", 0.3)
+        monkeypatch.setattr(client, "FINISH_SECONDS", 0.3)
         answer, _ = described("import os, time\nos.closerange(3, 99)\ntime.sleep(60)")
         assert "killed by SIGKILL" in answer["failed"]["message"]
 
@@ -552,8 +569,8 @@ def test_a_server_that_is_gone_starts_nothing(tmp_path: Path) -> None:
     with ForkServer() as running:
         os.kill(running._process.pid, signal.SIGKILL)
         running._process.wait()
-        with (tmp_path / "out").open("wb") as output, pytest.raises(RunError, match="has ended"):
-            running.start({"scratch": str(tmp_path), "kind": "run"}, output.fileno())
+        with (tmp_path / "out").open("wb") as output, pytest.raises(RunError, match="exited"):
+            running.start(AddressJob(str(tmp_path), {}), output.fileno())
     assert not running.alive
 
 
@@ -563,7 +580,7 @@ def test_required_isolation_is_refused_before_anything_starts(
     """As on a kernel without Landlock: one sentence that says what is missing."""
     lacking = sandbox.Availability(0, True, ("Landlock: this kernel does not have it",))
     monkeypatch.setattr(sandbox, "available", lambda: lacking)
-    monkeypatch.setattr(isolate.subprocess, "Popen", None)
+    monkeypatch.setattr(client.subprocess, "Popen", None)
     with Session(isolation="required") as session, pytest.raises(UsageError) as refused:
         _ = session.server
     assert "Landlock: this kernel does not have it" in str(refused.value)

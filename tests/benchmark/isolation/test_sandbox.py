@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import RunError
-from benchmark.runs import sandbox
-from benchmark.runs.sandbox import Sandbox, available, interpreter_paths
+from benchmark.folders import ROOT
+from benchmark.isolation import allowlist, seccomp
+from benchmark.isolation.allowlist import interpreter_paths
+from benchmark.isolation.sandbox import Sandbox, available
 
 offer = available()
 needs_kernel = pytest.mark.skipif(bool(offer.missing), reason="; ".join(offer.missing))
@@ -23,7 +25,7 @@ needs_kernel = pytest.mark.skipif(bool(offer.missing), reason="; ".join(offer.mi
 PREAMBLE = """
 import ctypes, errno, os, signal, sys, threading
 from pathlib import Path
-from benchmark.runs.sandbox import Sandbox
+from benchmark.isolation.sandbox import Sandbox
 
 allowed, outside, scratch = (Path(name) for name in sys.argv[1:4])
 
@@ -40,7 +42,7 @@ def call(number, *arguments):
     answer = libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) for a in arguments))
     return errno.errorcode[ctypes.get_errno()] if answer < 0 else None
 """
-LOCK = "facts = Sandbox(cuda={cuda}).lock(read=[allowed], write=[scratch])\n"
+LOCK = "facts = Sandbox(cuda={cuda}).enter(read=[allowed], write=[scratch])\n"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Places:
         """Run ``before``, lock, run ``body``, each in the names of the preamble."""
         lock = LOCK.format(cuda=cuda)
         script = PREAMBLE + textwrap.dedent(before) + "\n" + lock + textwrap.dedent(body)
-        root = Path(sandbox.__file__).parents[2]
+        root = ROOT
         return subprocess.run(
             [sys.executable, "-c", script, *map(str, (self.allowed, self.outside, self.scratch))],
             env={"PYTHONPATH": str(root), "OMP_WAIT_POLICY": "passive"},
@@ -330,13 +332,13 @@ class TestSystemCalls:
     @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
     def test_arguments_decide_on_both_architectures(self, machine: str, cuda: bool) -> None:
         def answer(call: str, *arguments: int) -> int:
-            number = (sandbox._REFUSED | sandbox._JUDGED)[call][column]
+            number = (seccomp._REFUSED | seccomp._CONDITIONAL)[call][column]
             assert number is not None
             return judge(code, arch, number, arguments)
 
-        allow, refuse, unknown = sandbox._ALLOW, sandbox._REFUSE, sandbox._UNKNOWN
-        arch, column = sandbox._MACHINES[machine].audit_arch, sandbox._MACHINES[machine].column
-        code = sandbox._filter(sandbox._MACHINES[machine], sandbox._judges(4711, cuda, False))
+        allow, refuse, unknown = seccomp._ALLOW, seccomp._REFUSE, seccomp._UNKNOWN
+        arch, column = seccomp._MACHINES[machine].audit_arch, seccomp._MACHINES[machine].column
+        code = seccomp._filter(seccomp._MACHINES[machine], seccomp._verdicts(4711, cuda, False))
         assert {answer(call, 4711) for call in ("kill", "tgkill", "rt_sigqueueinfo")} == {allow}
         assert {answer(call, 4712) for call in ("kill", "tgkill", "rt_sigqueueinfo")} == {refuse}
         assert answer("clone", 0x003D0F00) == allow, "what pthread_create passes"
@@ -357,10 +359,10 @@ class TestSystemCalls:
 
     def test_no_number_stands_twice(self) -> None:
         for column in (0, 1):
-            table = sandbox._REFUSED | sandbox._JUDGED
+            table = seccomp._REFUSED | seccomp._CONDITIONAL
             numbers = [number for n in table.values() if (number := n[column]) is not None]
             assert len(numbers) == len(set(numbers))
-            assert max(numbers) <= sandbox._LAST_KNOWN_CALL
+            assert max(numbers) <= seccomp._LAST_KNOWN_CALL
 
 
 class TestImports:
@@ -383,7 +385,7 @@ class TestImports:
             (site / package).mkdir(parents=True)
         (site / "six.py").touch()
         (site / "checkout.pth").write_text("/somewhere")
-        assert {p.name for p in sandbox._packages(site, ())} == {"numpy", "six.py"}
+        assert {p.name for p in allowlist._packages(site, ())} == {"numpy", "six.py"}
 
     @needs_kernel
     def test_a_neighbour_of_those_packages_can_be_imported(self, places: Places) -> None:
@@ -409,20 +411,20 @@ class TestImports:
             folder.mkdir(parents=True)
         (site / "labels").symlink_to(cache / "labels")
         (site / "all").symlink_to(cache)
-        assert list(sandbox._packages(site, [cache / "labels"])) == [cache / "innocent"]
-        assert list(sandbox._packages(site, [cache])) == []
+        assert list(allowlist._packages(site, [cache / "labels"])) == [cache / "innocent"]
+        assert list(allowlist._packages(site, [cache])) == []
 
 
 class TestPaths:
     def test_no_path_covers_a_folder_that_holds_more_than_code(self) -> None:
         paths = interpreter_paths()
-        checkout = Path(sandbox.__file__).parents[2]
+        checkout = ROOT
         forbidden = [Path("/"), Path.home(), Path("/tmp"), Path("/proc"), Path("/etc"), checkout]
         forbidden += [
             Path(sys.prefix),
             Path(sys.base_prefix),
             Path("/usr"),
-            *sandbox._site_folders(),
+            *allowlist._site_folders(),
         ]
         for folder in forbidden:
             assert not [path for path in paths if folder.is_relative_to(path)], folder
@@ -442,34 +444,34 @@ class TestPaths:
 
 class TestMistakes:
     def test_a_path_that_is_missing_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match=r"nowhere.*no such file"):
-            Sandbox().lock(read=[tmp_path / "nowhere"])
+        with pytest.raises(RunError, match=r"nowhere.*does not exist"):
+            Sandbox().enter(read=[tmp_path / "nowhere"])
 
     def test_a_path_that_holds_a_closed_folder_is_refused(self, tmp_path: Path) -> None:
         cache = tmp_path / "cache"
         cache.mkdir()
-        with pytest.raises(RunError, match="which a run must not see"):
-            Sandbox(never=[cache]).lock(read=[tmp_path])
+        with pytest.raises(RunError, match="which runs must not read"):
+            Sandbox(never=[cache]).enter(read=[tmp_path])
 
     def test_the_checkout_cannot_be_opened_as_a_whole(self) -> None:
-        with pytest.raises(RunError, match=r"data_manifests.*must not see"):
-            Sandbox().lock(read=[Path(sandbox.__file__).parents[2]])
+        with pytest.raises(RunError, match=r"data_manifests.*must not read"):
+            Sandbox().enter(read=[ROOT])
 
     @needs_kernel
     def test_a_process_with_threads_is_not_locked(self, places: Places) -> None:
         done = places.run(
             "", before="threading.Thread(target=threading.Event().wait, daemon=True).start()"
         )
-        assert "it has 2 threads and must have one" in done.stderr
+        assert "it has 2 threads, not exactly one" in done.stderr
 
     @needs_kernel
     def test_a_second_lock_cannot_widen_the_first(self, places: Places) -> None:
         places.passes("""
             from benchmark.errors import RunError
             try:
-                Sandbox().lock(read=[outside])
+                Sandbox().enter(read=[outside])
             except RunError as error:
-                assert "locked already" in str(error)
+                assert "already sandboxed" in str(error)
             assert refused(open, outside / "labels.txt") == "EACCES"
         """)
 
@@ -489,7 +491,9 @@ class TestFacts:
         ]
 
     def test_no_fact_is_claimed_for_what_the_kernel_lacks(self, places: Places) -> None:
-        without = "import benchmark.runs.sandbox as s; s.available = lambda: s.Availability({})"
+        without = (
+            "import benchmark.isolation.sandbox as s; s.available = lambda: s.Availability({})"
+        )
         done = places.run("print(*facts)", before=without.format("0, True, ()"))
         assert "no-filesystem" not in done.stdout
         assert "no-network" in done.stdout
@@ -506,7 +510,7 @@ class TestFacts:
             assert refused(os.truncate, outside / "labels.txt", 0) in ("EACCES", "EPERM")
             (scratch / "x.txt").write_text("x")
             """,
-            before="import benchmark.runs.sandbox as s;"
+            before="import benchmark.isolation.sandbox as s;"
             f"s.available = lambda: s.Availability({abi}, True, ())",
         )
 

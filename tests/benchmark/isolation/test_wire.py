@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.errors import RunError
-from benchmark.runs.wire import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, receive, send
+from benchmark.isolation.wire import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, receive, send
 
 PROPERTY = settings(deadline=None, database=None, max_examples=50)
 VALUES = st.recursive(
@@ -121,19 +121,19 @@ class TestRefused:
 
     def test_too_long_is_refused_before_it_is_read(self, pair: Pair) -> None:
         raw(pair[0], b"", length=MAX_MESSAGE_BYTES + 1)
-        with pytest.raises(RunError, match="is over the limit of 16777216"):
+        with pytest.raises(RunError, match="the limit is 16777216"):
             receive(pair[1])
 
     def test_a_limit_of_ones_own(self, pair: Pair) -> None:
         send(pair[0], {"a": 1})
-        with pytest.raises(RunError, match="a message of 8 bytes is over the limit of 7"):
+        with pytest.raises(RunError, match="a message has 8 bytes; the limit is 7"):
             receive(pair[1], limit=7)
 
     @pytest.mark.parametrize("sent", [b"\x00", b"\x00\x00\x00", b"\x00\x00\x00\x08{"])
     def test_cut_off(self, pair: Pair, sent: bytes) -> None:
         pair[0].sendall(sent)
         pair[0].close()
-        with pytest.raises(RunError, match="the message is cut off"):
+        with pytest.raises(RunError, match="the message is truncated"):
             receive(pair[1])
 
     @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")

@@ -1,14 +1,14 @@
-"""The conversation with a child: what it may say, in which order, and how its answer is checked.
+"""The conversation with a child: which messages it may send, in which order, and their checks.
 
-A child has run strangers' code. Nothing that it says is believed but the facts of its lock, which
-it tells before that code is imported; its arrays are measured, its texts are cut.
+The child runs untrusted code. Only its sandbox report, sent before that code is imported, is
+trusted; arrays are checked for size and values, and strings are truncated.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,38 +17,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import RunError
+from benchmark.failpoints import reach
+from benchmark.isolation.client import GONE
+from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, MAX_TEXT, ImageJob, Job, TestImages
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
-from benchmark.runs.isolate import GONE
 from benchmark.text import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from benchmark.runs.isolate import Child, ForkServer
+    from benchmark.isolation.client import Child, ForkServer
 
 Progress = Callable[[int, int], None]
 OUTPUT_FILE = "output.txt"
 ARRAY_FILE = "array.f32"
-MAX_TEXT = 20_000
 MAX_COUNT = 2**53
-MAX_LOG_ROWS = 1000
-MAX_NOTES = 10
 MAX_NOTE = 200
 
 
 @dataclass
 class Outcome:
-    """What came of a job: an error, or the answer with its arrays checked.
+    """The outcome of a job: an error, or the answer with its arrays checked.
 
     Attributes:
         error: ``kind``, ``message`` and ``traceback``, or None.
         array: float32 (N, width) in the order of the test files: logits, or features.
-        weights: a safetensors file, empty if none were asked for.
-        isolation: facts of the lock, told before any code of a method ran.
-        facts: what the child said of its environment.
-        notes: what the child said after adapting: steps and training log.
-        cost: seconds and bytes as measured from outside; the bytes of a CUDA device, as gradient
-            steps, are the child's own word.
+        weights: a safetensors file, empty if none were requested.
+        isolation: facts of the sandbox, reported before any code of a method ran.
+        facts: the environment, as reported by the child.
+        notes: what the child reported after adapting: steps and training log.
+        cost: seconds and bytes as measured from outside; the bytes of a CUDA device and the
+            gradient steps are self-reported by the child.
     """
 
     error: dict[str, str] | None = None
@@ -59,53 +58,61 @@ class Outcome:
     notes: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def error_text(self) -> str:
+        """The message and the traceback of the error."""
+        assert self.error is not None
+        return f"{self.error['message']}\n{self.error['traceback']}".strip()
 
-def ask(server: ForkServer, job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Put a job without images to a child; return its ``done`` or ``failed`` message, unchecked."""
+
+def request(server: ForkServer, job: Job, folder: Path) -> dict[str, Any]:
+    """Run a job without images; return the child's ``done`` or ``failed`` message, unchecked."""
     with (folder / OUTPUT_FILE).open("wb") as output, server.start(job, output.fileno()) as child:
-        message = _answer(child, _no_progress, until="locked")
+        message = _next_message(child, no_progress, until="locked")
         if "locked" in message:
             _isolation(message["locked"], server)
-            message = _answer(child, _no_progress)
+            message = _next_message(child, no_progress)
     return message
 
 
-def converse(
+def run_job(
     server: ForkServer,
-    job: Mapping[str, Any],
+    job: Job,
     tests: Sequence[tuple[Path, int]],
     shape: tuple[int, int],
     folder: Path,
     progress: Progress,
 ) -> Outcome:
-    """Start a child on a job, hand it the test images once it has adapted, check its answer.
+    """Run a job in a child, send it the test images once it has adapted, check its answer.
 
     Args:
         server: forks the child.
-        job: see ``runs/child.py``.
-        tests: image files and how many images each holds; kept from the child until it says that
-            it has adapted.
-        shape: of the float32 array that it must answer.
+        job: see ``benchmark/jobs.py``.
+        tests: image files and the number of images in each; withheld until the child reports
+            that it has adapted.
+        shape: of the float32 array that the child must write.
         folder: for its output and its arrays.
         progress: called with steps done and their total.
 
     Raises:
-        RunError: the fork server has ended, or isolation is required and was not had.
+        RunError: the fork server has exited, or isolation is required and was not in force.
     """
     outcome = Outcome()
     begun = time.perf_counter()
     with ExitStack() as stack:
         output = stack.enter_context((folder / OUTPUT_FILE).open("wb"))
         child = stack.enter_context(server.start(job, output.fileno()))
-        message = _answer(child, progress, until="locked")
+        reach("child-started")
+        message = _next_message(child, progress, until="locked")
         if "locked" in message:
             outcome.isolation = _isolation(message["locked"], server)
-            message = _answer(child, progress, until="started")
+            message = _next_message(child, progress, until="started")
         started = time.perf_counter()
         if "started" in message:
-            message = _answer(child, progress, until="adapted")
+            message = _next_message(child, progress, until="adapted")
         adapted = time.perf_counter()
         if "adapted" in message:
+            reach("child-adapted")
             outcome.notes = _checked_notes(message["adapted"])
             outcome.weights = folder / WEIGHTS_FILE
             files = [
@@ -113,13 +120,14 @@ def converse(
                 stack.enter_context((folder / ARRAY_FILE).open("wb")),
                 stack.enter_context(outcome.weights.open("wb")),
             ]
-            counts = [count for _, count in tests]
-            request = {name: job[name] for name in ("image_size", "store")} | {"counts": counts}
-            child.send(request, [file.fileno() for file in files])
-            message = _answer(child, progress)
+            images = job.images if isinstance(job, ImageJob) else None
+            handover = TestImages(images, tuple(count for _, count in tests))
+            child.send(handover.to_json(), [file.fileno() for file in files])
+            message = _next_message(child, progress)
+        reach("answer-received")
         done = time.perf_counter()
         ended = child.finish()
-    if not server.alive:  # Ctrl-C, or the server was killed: that is nobody's result
+    if not server.alive:  # Ctrl-C, or the server was killed: not a result of the run
         raise RunError(GONE)
     outcome.cost = {
         "adapt_seconds": adapted - started,
@@ -140,21 +148,21 @@ def converse(
 
 
 def _check_in_time(outcome: Outcome) -> None:
-    """Whether a method applies is told by ``adapt``: who has had the test images has no choice."""
+    """Only ``adapt`` may declare a method not applicable, before it has the test images."""
     assert outcome.error is not None
     if outcome.error["kind"] == NOT_APPLICABLE and outcome.weights is not None:
         outcome.error["kind"] = "contract"
         outcome.error["message"] = (
-            f"not applicable, said after adapting: {outcome.error['message']}"
+            f"declared not applicable after adapting: {outcome.error['message']}"
         )
 
 
-def _no_progress(done: int, total: int) -> None:
-    pass
+def no_progress(done: int, total: int) -> None:
+    """Ignore the progress of a job."""
 
 
-def _answer(child: Child, progress: Progress, until: str = "done") -> dict[str, Any]:
-    """The child's next message of a kind; progress is passed on, anything odd is a failure."""
+def _next_message(child: Child, progress: Progress, until: str = "done") -> dict[str, Any]:
+    """The child's next message of a kind; progress is passed on, anything else is a failure."""
     while True:
         try:
             message = child.receive()
@@ -180,18 +188,18 @@ def _failed(kind: str, message: str) -> dict[str, Any]:
 
 
 def _isolation(facts: object, server: ForkServer) -> list[str]:
-    """The facts of a child's lock.
+    """The facts of a child's sandbox.
 
     Raises:
-        RunError: isolation is required, and one of the facts it takes is not among them.
+        RunError: isolation is required, and one of the required facts is absent.
     """
-    told = [str(fact) for fact in facts] if isinstance(facts, list) else []
-    if lacking := server.required.difference(told):
+    reported = [str(fact) for fact in facts] if isinstance(facts, list) else []
+    if absent := server.required.difference(reported):
         raise RunError(
-            f"isolation is required, and this machine does not give {', '.join(sorted(lacking))}; "
-            "`htbench doctor` says why, --isolation auto runs without"
+            f"--isolation required: this machine cannot enforce {', '.join(sorted(absent))}; run "
+            "`htbench doctor` for the reason, or use --isolation auto"
         )
-    return told
+    return reported
 
 
 def _checked_failure(failure: object) -> dict[str, str]:
@@ -202,21 +210,18 @@ def _checked_failure(failure: object) -> dict[str, str]:
 def _checked_facts(facts: object) -> dict[str, Any]:
     if not isinstance(facts, dict):
         return {}
-    told = [(k, v) for k, v in facts.items() if k != DEVICE_MEMORY]
-    return {_text(k, 50): _text(v, 200) for k, v in told[:20]}
+    items = [(k, v) for k, v in facts.items() if k != DEVICE_MEMORY]
+    return {_text(k, 50): _text(v, 200) for k, v in items[:20]}
 
 
 def _device_memory(facts: object) -> dict[str, int]:
-    """Peak bytes on a CUDA device, if the child said a number."""
+    """Peak bytes on a CUDA device, if the child reported a number."""
     value: Any = facts.get(DEVICE_MEMORY) if isinstance(facts, dict) else None
     return {DEVICE_MEMORY: value} if _is_count(value) else {}
 
 
 def _checked_notes(notes: object) -> dict[str, Any]:
-    """Step counts, training log and notes.
-
-    These are whole numbers, rows of finite numbers by short names, and short lines.
-    """
+    """Step counts (whole numbers), training log (finite numbers by short names), short notes."""
     if not isinstance(notes, dict):
         return {}
     counts = {
@@ -230,10 +235,10 @@ def _checked_notes(notes: object) -> dict[str, Any]:
         for row in (rows if isinstance(rows, list) else [])[:MAX_LOG_ROWS]
         if isinstance(row, dict) and len(row) <= 50
     ]
-    said = notes.get("notes")
+    texts = notes.get("notes")
     lines = [
         _text(line, MAX_NOTE).replace("\n", " ")
-        for line in (said if isinstance(said, list) else [])[:MAX_NOTES]
+        for line in (texts if isinstance(texts, list) else [])[:MAX_NOTES]
     ]
     return {**counts, "log": log, "notes": lines}
 
@@ -257,10 +262,10 @@ def _text(value: object, limit: int = MAX_TEXT) -> str:
 def _read_array(
     path: Path, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32] | None, dict[str, str] | None]:
-    """The numbers a child wrote; what it said of them is not relied upon."""
-    expected, found = shape[0] * shape[1] * 4, path.stat().st_size
-    if found != expected:
-        problem = f"the run wrote {found} bytes of logits, not {expected}"
+    """The numbers that a child wrote, checked here: its own report is not trusted."""
+    expected, size = shape[0] * shape[1] * 4, path.stat().st_size
+    if size != expected:
+        problem = f"the run wrote {size} bytes of logits, not {expected}"
         return None, _failed("contract", problem)["failed"]
     values = np.fromfile(path, dtype=np.float32).reshape(shape)
     if not np.isfinite(values).all():

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmark import registry, source
+from benchmark import provenance, registry
 from benchmark.errors import ManifestError, MethodError, UsageError
+from benchmark.folders import PACKAGE
 from benchmark.manifest import Manifest, Suite
 from benchmark.registry import MethodDescription, described
 from benchmark.runs import plan
@@ -37,7 +38,7 @@ def method(tmp_path: Path) -> Callable[..., MethodDescription]:
             "files": [],
             "distributions": [],
         }
-        origin = registry.MethodSource(name, f"plugin.{name}", "M", None, "test 1.0")
+        origin = registry.MethodLocation(name, f"plugin.{name}", "M", None, "test 1.0")
         return described(origin, lambda _: answer)
 
     return describe
@@ -82,7 +83,7 @@ class TestGrid:
     def test_a_field_that_nobody_has(
         self, mini: Manifest, method: Callable[..., MethodDescription]
     ) -> None:
-        with pytest.raises(MethodError, match=r"--set beta: no chosen .*; fields: alpha"):
+        with pytest.raises(MethodError, match=r"--set beta: no selected .*; fields: alpha"):
             grid(
                 mini, ["outline-solid"], [method("a", alpha=("int", 1))], [0], "cpu", {"beta": "1"}
             )
@@ -184,8 +185,8 @@ class TestKey:
         one, two = spec(), spec(beta="2")
         assert one.base is not None
         assert two.base is not None
-        assert one.made_from["config"] == two.made_from["config"]
-        assert one.made_from["base"] == one.base.key != two.base.key
+        assert one.facts.config == two.facts.config
+        assert one.facts.base == one.base.key != two.base.key
 
     @pytest.mark.parametrize("part", ["recipe", "source", "model", "transforms"])
     def test_changes_with_every_part_of_the_manifest(
@@ -209,18 +210,17 @@ class TestKey:
             "PROTOCOL": "9.9",
             "SWITCHES": {},
         }[name]
-        monkeypatch.setattr(source, name, other)
+        monkeypatch.setattr(provenance, name, other)
         assert spec().key != before
 
     def test_a_file_that_computes_changed_by_one_byte(
         self, spec: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        package = Path(registry.__file__).parent
-        for name in registry.COMPUTES:
+        for name in provenance.COMPUTES:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_bytes((package / name).read_bytes())
+            (tmp_path / name).write_bytes((PACKAGE / name).read_bytes())
         before = spec().key
-        monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+        monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
         assert spec().key == before
         training = tmp_path / "training.py"
         training.write_bytes(training.read_bytes() + b"\n")

@@ -1,8 +1,9 @@
 """The fork server: imports torch once, computes nothing, and forks one child per job.
 
-Started by exec as ``python -P -m benchmark.runs.server DESCRIPTOR``, so that it inherits nothing
-of the driver. A fork costs about 10 ms where a fresh interpreter with torch takes seconds. It
-must never compute: a child forked from a process whose OpenMP pool has been used hangs.
+Started by exec as ``python -P -m benchmark.isolation.server DESCRIPTOR MODULE``, so that it
+inherits nothing from the driver. ``MODULE.main(channel, sandbox)`` is what a child runs. A fork
+takes about 10 ms; a fresh interpreter with torch takes seconds. The server must never compute: a
+child that is forked from a process whose OpenMP pool has been used hangs.
 """
 
 from __future__ import annotations
@@ -16,32 +17,41 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import RunError
-from benchmark.runs import wire
-from benchmark.runs.sandbox import Sandbox
+from benchmark.failpoints import reach
+from benchmark.isolation import wire
+from benchmark.isolation.sandbox import Sandbox
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
+Entry = Callable[[socket.socket, Sandbox], None]
+
 
 class Server:
-    """Forks children on request, kills them on request, and tells when one has ended."""
+    """Forks children on request, kills them on request, and reports when one has exited.
 
-    def __init__(self, control: socket.socket) -> None:
-        self.control = control
+    Args:
+        control: channel to the driver.
+        entry: what a child runs.
+    """
+
+    def __init__(self, control: socket.socket, entry: Entry) -> None:
+        self.control, self.entry = control, entry
         self.children: dict[int, int] = {}  # process id -> job number
-        self.sandbox: Sandbox | None = None  # the driver's first message says what to keep closed
+        self.sandbox: Sandbox | None = None  # built from the driver's first message
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_write, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_write)
 
     def serve(self) -> None:
-        """Until the driver closes its end or dies; then every child is killed."""
+        """Serve until the driver closes its end or dies; then kill every child."""
         try:
-            # The driver may die in the middle of a word: that is an end like any other.
+            # The driver may die in the middle of a message, which is an end like any other.
             with contextlib.suppress(OSError, RunError):
                 wire.send(self.control, {"ready": os.getpid()})
                 while self.serve_one():
@@ -51,7 +61,7 @@ class Server:
                 _kill(pid)
 
     def serve_one(self) -> bool:
-        """Wait for a request or the end of a child, and see to it; False at the end."""
+        """Wait for a request or the exit of a child, and handle it; False at the end."""
         control = self.control.fileno()
         ready, _, _ = select.select([control, self.wake_read], [], [])
         if self.wake_read in ready:
@@ -60,7 +70,7 @@ class Server:
         return control not in ready or self.handle()
 
     def handle(self) -> bool:
-        """Carry out one request of the driver; False when there is none to come."""
+        """Carry out one request of the driver; False when it has closed its end."""
         received = wire.receive(self.control)
         if received is None:
             return False
@@ -81,12 +91,13 @@ class Server:
         if pid == 0:
             self.become_child(server, *fds)
         self.children[pid] = job
+        reach("child-forked")
         wire.send(self.control, {"forked": job, "pid": pid})
         for fd in fds:
             os.close(fd)
 
     def become_child(self, server: int, channel: int, output: int) -> None:
-        """In the child: let go of everything of the server's, do the job, never return."""
+        """In the child: release what belongs to the server, do the job, exit."""
         code = 1
         try:
             _die_with(server)
@@ -99,10 +110,8 @@ class Server:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.close(output)
-            from benchmark.runs import child
-
             assert self.sandbox is not None
-            child.main(socket.socket(fileno=channel), self.sandbox)
+            self.entry(socket.socket(fileno=channel), self.sandbox)
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -113,22 +122,22 @@ class Server:
             os._exit(code)
 
     def reap(self) -> None:
-        """Tell the driver about every child that has ended."""
+        """Report every child that has exited to the driver."""
         for pid in list(self.children):
-            done, status, usage = os.wait4(pid, os.WNOHANG)
-            if not done:
+            exited, status, usage = os.wait4(pid, os.WNOHANG)
+            if not exited:
                 continue
             job = self.children.pop(pid)
             peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-            note: dict[str, Any] = {"exited": job, "status": status, "peak_memory": peak}
+            message: dict[str, Any] = {"exited": job, "status": status, "peak_memory": peak}
             with contextlib.suppress(OSError):
-                wire.send(self.control, note)
+                wire.send(self.control, message)
 
 
 def _die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, however that happens.
 
-    Nobody else would: the driver knows of the children through the server only.
+    Nothing else would: the driver knows the children through the server only.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
@@ -147,11 +156,11 @@ def main() -> None:
     """Import what children need, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
-    # Imported for their modules, before the first fork. The first optimizer that is made imports
-    # torch._dynamo, which takes a second: not once a run.
-    for name in ("torch._dynamo", "torch.optim", "benchmark.runs.child"):
+    entry: Entry = importlib.import_module(sys.argv[2]).main
+    # Creating the first optimizer imports torch._dynamo, which takes a second: do it once, here.
+    for name in ("torch._dynamo", "torch.optim"):
         importlib.import_module(name)
-    Server(control).serve()
+    Server(control, entry).serve()
 
 
 if __name__ == "__main__":

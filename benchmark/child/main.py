@@ -1,0 +1,54 @@
+"""The entry of a child: read one job, do it, send the answer.
+
+A job is one JSON message (see ``benchmark/jobs.py``). The child opens what it may read before any
+method's code is imported, answers in JSON, and writes arrays to open files that the driver sends.
+The fork server forks it and calls :func:`main`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmark.child import plugin, run, source, weights
+from benchmark.child.job import Worker, failure
+from benchmark.failpoints import reach
+from benchmark.isolation import wire
+from benchmark.isolation.sandbox import Sandbox
+from benchmark.jobs import read_job
+
+# Each takes a Worker and its own kind of job, and returns facts for the driver.
+_WORK: Mapping[str, Callable[[Worker, Any], dict[str, Any]]] = {
+    "address": weights.find_address,
+    "configure": plugin.configure,
+    "describe": plugin.describe,
+    "features": source.extract_features,
+    "import": weights.import_source,
+    "initial": weights.convert_pretrained,
+    "network": weights.try_network,
+    "run": run.adapt_and_predict,
+    "source": source.train_source,
+}
+
+
+def main(channel: socket.socket, sandbox: Sandbox) -> None:
+    """Do the one job that arrives over the channel and answer it.
+
+    Args:
+        channel: to the driver.
+        sandbox: what the process enters before any code of a method is imported.
+    """
+    received = wire.receive(channel)
+    if received is None:
+        return
+    reach("job-received")
+    answer: dict[str, Any]
+    try:
+        job, file_limit = read_job(received[0])
+        worker = Worker(channel, sandbox, Path(job.scratch), file_limit)
+        answer = {"done": _WORK[job.kind](worker, job)}
+    except Exception as error:
+        answer = {"failed": failure(error)}
+    wire.send(channel, answer)

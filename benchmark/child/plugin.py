@@ -1,0 +1,184 @@
+"""Import a method, describe it, and check that its code is what the run's key covers."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Sequence
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from benchmark.child.job import ContractError, Worker
+from benchmark.files import digest_file
+from benchmark.folders import harness_packages
+from benchmark.jobs import ConfigureJob, DescribeJob, MethodCode
+from benchmark.method import Method
+from benchmark.provenance import installed_folders
+
+
+def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
+    """Import a method and describe it: name, base, fields, and where its code was loaded from.
+
+    Raises:
+        ContractError: it is not a valid method.
+    """
+    worker.enter_sandbox(job.method)
+    before = set(sys.modules)
+    method = load_method(job.method)
+    files, distributions = _loaded_from(set(sys.modules) - before)
+    _check_dataclass(method)
+    if not hasattr(method, "name"):
+        raise ContractError(f"{method.__name__} has no name; add one: name = 'my-method'")
+    return {
+        "name": method.name,
+        "summary": (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " "),
+        "base": method.base,
+        "track": method.track,
+        "uses_features": method.uses_features,
+        "needs": list(method.needs),
+        "fields": [
+            {
+                "name": f.name,
+                "type": f.type if isinstance(f.type, str) else getattr(f.type, "__name__", "?"),
+                "default": _json_default(f.default),
+            }
+            for f in dataclasses.fields(method)
+        ],
+        "files": files,
+        "distributions": distributions,
+    }
+
+
+def configure(worker: Worker, job: ConfigureJob) -> dict[str, Any]:
+    """Create the method with its settings, which ``__post_init__`` may reject."""
+    worker.enter_sandbox(job.method)
+    load_method(job.method)(**job.config)
+    return {}
+
+
+def _json_default(default: Any) -> bool | int | float | str | None:
+    """A default that JSON can hold; None for any other, which the driver then rejects."""
+    if type(default) is float:
+        return default if math.isfinite(default) else None
+    return default if type(default) in (bool, int, str) else None
+
+
+def _check_dataclass(method: type[Method]) -> None:
+    """Annotated hyper-parameters without the decorator would silently not be fields."""
+    own = [n for n, t in inspect.get_annotations(method).items() if "ClassVar" not in str(t)]
+    if own and "__dataclass_fields__" not in vars(method):
+        raise ContractError(
+            f"{method.__name__} has hyper-parameters ({', '.join(own)}) but is not a dataclass; "
+            "decorate it with @dataclass(frozen=True)"
+        )
+
+
+def load_method(code: MethodCode) -> type[Method]:
+    """Import a method's class from its module or file.
+
+    Raises:
+        ContractError: there is no such class, or it is not a method.
+    """
+    if code.file is not None:
+        module = _import_file(Path(code.file))
+    else:
+        assert code.module is not None
+        module = importlib.import_module(code.module)
+    method: Any = module
+    if code.attribute is None:
+        method = _only_method(module)
+    else:
+        for part in code.attribute.split("."):
+            method = getattr(method, part)
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise ContractError(f"{code.attribute} is not a subclass of Method")
+    if inspect.isabstract(method):
+        raise ContractError(f"{method.__name__} does not define adapt(self, source, target, run)")
+    return method
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"htbench_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _only_method(module: ModuleType) -> type[Method]:
+    own = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and issubclass(item, Method)
+        and item.__module__ == module.__name__
+    ]
+    concrete = [item for item in own if not inspect.isabstract(item)]
+    if not own:
+        raise ContractError("the file defines no method; add a subclass of Method")
+    if len(concrete) > 1:
+        names = ", ".join(item.__name__ for item in concrete)
+        raise ContractError(
+            f"the file defines {len(concrete)} methods ({names}); choose one: "
+            "--plugin FILE.py:Class"
+        )
+    return (concrete or own)[0]
+
+
+def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
+    """Files outside installed distributions, and names of distributions, behind some modules."""
+    files, packages = _origins(modules)
+    known = packages_distributions() if packages else {}
+    return sorted(map(str, files)), sorted({d for p in packages for d in known.get(p, [])})
+
+
+def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
+    """Files outside installed distributions, and installed packages, behind some modules."""
+    harness, installed = harness_packages(), installed_folders()
+    files, packages = set(), set()
+    for name in modules:
+        origin = getattr(sys.modules.get(name), "__file__", None)
+        if not origin:
+            continue
+        path = Path(origin).resolve()
+        if any(path.is_relative_to(folder) for folder in harness):
+            continue  # covered by provenance.COMPUTES
+        if any(path.is_relative_to(folder) for folder in installed):
+            packages.add(name.partition(".")[0])
+        else:
+            files.add(path)
+    return files, packages
+
+
+def check_code(modules: set[str], code: Sequence[tuple[str, str]], scratch: Path) -> None:
+    """Check that the imported files are those in the run's key.
+
+    A file that is imported only while the method runs was not seen when the method was described,
+    and one that has been edited since then is another.
+
+    Args:
+        modules: names of the imported modules.
+        code: (name, SHA-256) of each file in the run's key.
+        scratch: files in here are created by the method itself, and allowed.
+
+    Raises:
+        ContractError: a file is not part of the key.
+    """
+    for path in sorted(_origins(modules)[0]):
+        if path.is_relative_to(scratch) or not path.is_file():
+            continue
+        if (path.name, digest_file(path)) not in code:
+            raise ContractError(
+                f"{path.name} is not part of the run's key: it was edited after the command "
+                "started (start it again), or a function imports it (import it at the top of the "
+                "method's file)"
+            )

@@ -1,0 +1,61 @@
+"""Adapt a source model with a method, then predict the test images."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import safetensors.torch
+from torch import nn
+
+from benchmark import numerics
+from benchmark.child.data import on_device, open_model, open_training
+from benchmark.child.job import ContractError, Worker, write
+from benchmark.child.plugin import check_code, load_method
+from benchmark.child.predict import predict_tests
+from benchmark.failpoints import reach
+from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, RunJob
+from benchmark.method import SourceModel
+from benchmark.models import Classifier, weights_of
+
+
+def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
+    """Carry out a run; return facts about the environment of its predictions.
+
+    Raises:
+        ContractError: the method breaks the contract.
+        NotApplicable: the method does not apply; any other exception is the method's own.
+    """
+    run = worker.start_run(job.setup)
+    target = open_training(job, job.train, job.seen, missing=job.missing, features=job.features)
+    source = open_model(job.network, job.source)
+    base = open_model(job.network, job.base) if job.base else None
+    worker.enter_sandbox(job.method)
+    # Landlock binds one thread and a CUDA context starts others, so devices come after it.
+    target = on_device(target, run.device)
+    run.base = base.to(run.device).eval() if base else None
+    before = set(sys.modules)
+    method = load_method(job.method)(**job.config)
+    check_code(set(sys.modules) - before, job.code, worker.scratch)
+    loaded = set(sys.modules)
+    numerics.seed_globals(job.setup.seed)
+    worker.send(started=True)
+    model = method.adapt(SourceModel(source.to(run.device), job.source_digest), target, run)
+    if not isinstance(model, nn.Module):
+        raise ContractError(f"adapt returned {type(model).__name__}, not a torch.nn.Module")
+    check_code(set(sys.modules) - loaded, job.code, worker.scratch)
+    reach("model-adapted")
+    worker.send(
+        adapted={
+            "total_steps": run.total_steps,
+            "sequential_steps": run.sequential_steps,
+            "log": run.history[:MAX_LOG_ROWS],
+            "notes": run.notes[:MAX_NOTES],
+        }
+    )
+    tests = worker.receive_tests()
+    if job.keep_weights and isinstance(model, Classifier):
+        write(tests.weights, safetensors.torch.save(weights_of(model)))
+    facts = predict_tests(model, tests, len(job.network.classes), run)
+    check_code(set(sys.modules) - loaded, job.code, worker.scratch)
+    return facts

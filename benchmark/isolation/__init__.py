@@ -1,0 +1,1 @@
+"""Run untrusted code in locked processes: the sandbox, the fork server and its client."""

@@ -1,0 +1,125 @@
+"""The paths that every sandboxed process may open: Python, torch and installed packages."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from benchmark.folders import PRIVATE_PACKAGES, private_packages
+
+_SYSTEM_PATHS = [
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+]
+DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
+CUDA_PATHS = [
+    "/proc/driver/nvidia",
+    "/proc/driver/nvidia-uvm",
+    "/proc/devices",
+    "/proc/sys/vm/mmap_min_addr",
+    "/sys/devices/system/memory/block_size_bytes",
+    "/sys/module/nvidia",
+    "/usr/local/cuda/lib64",
+    "/usr/local/nvidia/lib",
+    "/usr/local/nvidia/lib64",
+]
+
+
+def interpreter_paths(never: Iterable[Path] = ()) -> list[Path]:
+    """The paths that Python, torch and installed packages read in a sandboxed process.
+
+    These are the standard library, each entry of each site-packages folder, shared libraries,
+    the time zone and the description of the processors. Landlock cannot exclude part of a
+    folder, so a folder that contains something forbidden is replaced by its other entries.
+
+    Args:
+        never: folders that must stay closed, such as a data cache. Name those themselves, not a
+            checkout around them: a virtual environment inside a named folder is closed as well.
+            The packages ``data_manifests`` and ``leaderboard`` are closed in any case.
+
+    Returns:
+        Resolved paths of files and folders, each of which may be read as a whole.
+    """
+    sites = _site_folders()
+    closed = {*private_packages(), *(path.resolve() for path in never)}
+    paths = dict.fromkeys(path for site in sites for path in _packages(site, closed))
+    closed |= {*sites, *_unused_sites()}
+    roots = [Path(path) for path in (*_standard_library(), *_SYSTEM_PATHS)]
+    roots += _libraries_of_the_interpreter()
+    for root in roots:
+        paths.update(dict.fromkeys(_without(root.resolve(), closed)))
+    return list(paths)
+
+
+def _standard_library() -> list[str]:
+    names = ("stdlib", "platstdlib")
+    zipped = [entry for entry in sys.path if entry.endswith(".zip")]
+    # In a virtual environment platstdlib is the parent of site-packages and holds nothing else.
+    return [*zipped, *(sysconfig.get_path(name) for name in names)]
+
+
+def _libraries_of_the_interpreter() -> list[Path]:
+    """The interpreter's own shared libraries; conda keeps them beside other files."""
+    return sorted((Path(sys.base_prefix) / "lib").glob("lib*.so*"))
+
+
+def _site_folders() -> list[Path]:
+    """Folders of installed packages. Other entries of ``sys.path`` are checkouts: not allowed."""
+    entries = [*sys.path, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    folders = (Path(e).resolve() for e in entries if e.endswith(("site-packages", "dist-packages")))
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def _unused_sites() -> Iterator[Path]:
+    """Package folders of interpreters other than this one, among the shared libraries."""
+    for root in ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"):
+        for name in ("site-packages", "dist-packages"):
+            yield from (path.resolve() for path in Path(root).glob(f"python3*/{name}"))
+
+
+def _packages(site: Path, closed: Collection[Path]) -> Iterator[Path]:
+    """The entries of a site-packages folder, behind links, without the private and the closed."""
+    for entry in sorted(site.iterdir()):
+        path = entry.resolve()
+        if {entry.name, path.name}.isdisjoint(PRIVATE_PACKAGES) and entry.suffix != ".pth":
+            yield from _without(path, closed)
+
+
+def _without(path: Path, closed: Collection[Path]) -> Iterator[Path]:
+    """The path, or as much of it as leaves out the closed folders; nothing if it is missing."""
+    if any(path.is_relative_to(folder) for folder in closed) or not path.exists():
+        return
+    if not any(folder.is_relative_to(path) for folder in closed):
+        yield path
+        return
+    for child in sorted(path.iterdir()):
+        # Links are not followed: one may lead anywhere, and a target inside is listed itself.
+        if not child.is_symlink():
+            yield from _without(child, closed)
+
+
+def listed_folders() -> list[Path]:
+    """Folders whose file names may be listed: an import begins with listing a folder.
+
+    The right includes excluded packages: their file names, never their contents.
+    """
+    return [*_site_folders(), *(Path(p).resolve() for p in _standard_library() if Path(p).is_dir())]
+
+
+def cuda_devices() -> list[Path]:
+    """The device nodes of NVIDIA GPUs."""
+    nodes = [*Path("/dev").glob("nvidia*"), *Path("/dev").glob("nvidia-caps/*"), Path("/dev/dxg")]
+    return [node for node in nodes if node.is_char_device()]

@@ -1,0 +1,196 @@
+"""Restrict a process, for good, before it imports untrusted code.
+
+Threat model. A run executes a method's Python file, which can do all that Python, ``ctypes`` and
+native code can do. It must not reach test labels, other runs or the results: not on disk, not
+through ``/proc``, another process, shared memory or a socket. The kernel enforces this on the
+calling thread and on all that it starts later, and no call reverts it:
+
+    Landlock     a path can be opened or changed only if it is on an allow-list
+    seccomp      system calls that reach around the file system fail (see ``seccomp.py``)
+
+Not covered: descriptors and memory that the process already has (a fork inherits both, so the
+parent of a sandboxed child must never have held a label); the existence of a file, its size and
+times (``stat`` stays possible); timing, processor caches and the memory of a shared GPU; how much
+time, memory or disk is used; bugs of the kernel and of device drivers. An inherited socket keeps
+working: use a connected stream or seqpacket pair, since a datagram socket can send anywhere.
+
+Linux on x86-64 and AArch64, without any library. Elsewhere nothing is enforced, and the reported
+facts are empty.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import RunError, first
+from benchmark.folders import private_packages
+from benchmark.isolation import kernel, seccomp
+from benchmark.isolation.allowlist import (
+    CUDA_PATHS,
+    DEVICES,
+    cuda_devices,
+    interpreter_paths,
+    listed_folders,
+)
+
+# The facts that Sandbox.enter() reports:
+
+NO_NEW_PRIVILEGES = "no-new-privileges"  # no set-user-id program or file capability takes effect
+NO_CAPABILITIES = "no-capabilities"  # of root's powers only the bypass of file modes is left
+NO_FILESYSTEM = "no-filesystem"  # Landlock: nothing off the allow-list can be opened or changed
+NO_NETWORK = "no-network"  # seccomp: no socket can be connected, nor (CUDA's own aside) created
+NO_PROCESSES = "no-processes"  # seccomp: no fork and no exec; threads only
+NO_INSPECTION = "no-inspection"  # seccomp: no tracing, signalling or sharing memory with others
+
+# What keeps a method from the labels; a row without one of these is not fully isolated.
+FULL_ISOLATION = (NO_FILESYSTEM, NO_NETWORK, NO_PROCESSES, NO_INSPECTION)
+
+
+def landlock_fact(abi: int) -> str:
+    """Name the Landlock interface in force: ``landlock-abi-7``."""
+    return f"landlock-abi-{abi}"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """What this machine's kernel can enforce.
+
+    Attributes:
+        landlock: version of the Landlock interface, 0 if it is not available.
+        seccomp: whether a seccomp filter can be installed.
+        missing: for each of the two that is not available, a sentence that says why.
+    """
+
+    landlock: int
+    seccomp: bool
+    missing: tuple[str, ...]
+
+
+def available() -> Availability:
+    """Ask the kernel what it offers. Changes nothing and raises nothing, on any system."""
+    if sys.platform != "linux":
+        return Availability(0, False, (f"{platform.system()} has neither Landlock nor seccomp",))
+    landlock, no_landlock = _probe_landlock()
+    no_seccomp = seccomp.problem()
+    return Availability(landlock, not no_seccomp, tuple(filter(None, (no_landlock, no_seccomp))))
+
+
+def _probe_landlock() -> tuple[int, str]:
+    version = kernel.landlock_version()
+    if version > 0:
+        return version, ""
+    reasons = {
+        errno.ENOSYS: "this kernel does not support it (Linux 5.13 and later do)",
+        errno.EOPNOTSUPP: "it is disabled; add landlock to the kernel's lsm= option",
+        errno.EPERM: "the container around this process forbids it",
+    }
+    return 0, f"Landlock: {reasons.get(-version, os.strerror(-version))}"
+
+
+class Sandbox:
+    """What a sandboxed process may open: computed once, applied in every child.
+
+    Example:
+        >>> sandbox = Sandbox(never=[data_folder])  # in the fork server, once
+        >>> facts = sandbox.enter(read=[plugin], write=[scratch])  # in the child, before the plugin
+    """
+
+    def __init__(self, *, never: Iterable[Path] = (), cuda: bool = False) -> None:
+        """Compute the allow-list.
+
+        Args:
+            never: see :func:`interpreter_paths`; no path that is passed to :meth:`enter` may
+                contain one of these.
+            cuda: also allow an NVIDIA GPU: its device nodes, the process's own ``/proc`` entry
+                (the driver names its threads there) and one kind of socket.
+        """
+        self._never = (*sorted(private_packages()), *(path.resolve() for path in never))
+        self._cuda = cuda
+        reads = [*interpreter_paths(self._never), *(CUDA_PATHS if cuda else ())]
+        devices = [*DEVICES, *(cuda_devices() if cuda else ())]
+        self._rules = [
+            *((os.fspath(path), kernel.READ) for path in reads),
+            *((os.fspath(path), kernel.LIST) for path in listed_folders()),
+            *((os.fspath(path), kernel.DEVICE) for path in devices),
+        ]
+
+    def enter(
+        self,
+        *,
+        read: Iterable[Path] = (),
+        listed: Iterable[Path] = (),
+        write: Iterable[Path] = (),
+    ) -> tuple[str, ...]:
+        """Give up everything else, for good. Call it once, while the process has one thread.
+
+        Args:
+            read: further files, or folders with all their content, that may be read.
+            listed: folders whose file names may be listed (imports need that), not their content.
+            write: folders in which files and folders may also be created, changed and removed.
+
+        Returns:
+            The facts in force, in a fixed order. What the kernel cannot enforce is absent; the
+            caller decides whether that is acceptable (:func:`available` tells it beforehand).
+
+        Raises:
+            RunError: a path does not exist, contains a ``never`` folder or (to read) is inside
+                one, there is more than one thread, or the kernel refused a step that it offers.
+                The process may be restricted in part by then: it must exit.
+        """
+        reads, writes = [Path(p) for p in read], [Path(p) for p in write]
+        self._check(reads, writes)
+        private = [(p, kernel.READ) for p in reads] + [(p, kernel.SCRATCH) for p in writes]
+        if sys.platform != "linux":
+            return ()
+        kernel.require_one_thread()
+        offer = available()
+        private += [(path, kernel.LIST) for path in listed]
+        ruleset = self._ruleset(offer.landlock, private) if offer.landlock else None
+        kernel.drop_privileges()
+        facts = [NO_NEW_PRIVILEGES, NO_CAPABILITIES]
+        if ruleset is not None:
+            kernel.restrict_self(ruleset)
+            facts += [landlock_fact(offer.landlock), NO_FILESYSTEM]
+        if offer.seccomp:
+            seccomp.install(cuda=self._cuda, truncate_is_governed=offer.landlock >= 3)
+            facts += [NO_NETWORK, NO_PROCESSES, NO_INSPECTION]
+        return tuple(facts)
+
+    def _check(self, reads: Iterable[Path], writes: Iterable[Path]) -> None:
+        """No path may contain a closed folder, nor, through a link, be inside one.
+
+        A scratch folder may be inside one: it is new, and only the process itself writes to it.
+        """
+        for path, is_read in [*((p, True) for p in reads), *((p, False) for p in writes)]:
+            if not path.exists():
+                raise RunError(f"cannot give a run access to {str(path)!r}: it does not exist")
+            real = path.resolve()
+            inside = [str(p) for p in self._never if p.is_relative_to(real)]
+            around = [str(p) for p in self._never if is_read and real.is_relative_to(p)]
+            if inside or around:
+                place = f"it contains {first(inside)}" if inside else f"it is in {first(around)}"
+                raise RunError(
+                    f"cannot give a run access to {str(path)!r}: {place}, which runs must not "
+                    "read; move one of the two"
+                )
+
+    def _ruleset(self, abi: int, private: Iterable[tuple[Path, int]]) -> int:
+        """A Landlock ruleset with every rule, ready to be applied."""
+        handled, attributes = kernel.handled_rights(abi)
+        ruleset = kernel.create_ruleset(attributes)
+        for path, rights in self._rules:  # not every machine has all of these
+            kernel.add_rule(ruleset, path, rights & handled, optional=True)
+        for own, rights in private:
+            kernel.add_rule(ruleset, os.fspath(own), rights & handled)
+        if self._cuda:
+            # A rule lasts as long as the kernel's entry for its path does, and those of /proc
+            # come and go. This descriptor keeps it, so it stays open on purpose.
+            os.open("/proc/self", os.O_PATH | os.O_CLOEXEC)
+            kernel.add_rule(ruleset, "/proc/self", kernel.OWN_PROC & handled)
+        return ruleset

@@ -1,0 +1,228 @@
+"""The seccomp filter: which system calls a sandboxed process may make.
+
+Calls that reach around the file system fail: sockets, processes, tracing, signals, keyrings,
+System V memory, io_uring, mounts and file attributes. Some calls depend on their arguments.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmark.isolation.kernel import check, system_call
+
+# ------------------------------------------------------------------ system calls, <asm/unistd.h>
+
+
+def _table(text: str) -> dict[str, tuple[int | None, int | None]]:
+    """Parse ``name x86_64 aarch64`` triples; ``-`` means that the call does not exist."""
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    words = " ".join(lines).split()
+    x86_64, aarch64 = ([None if w == "-" else int(w) for w in words[i::3]] for i in (1, 2))
+    return dict(zip(words[::3], zip(x86_64, aarch64, strict=True), strict=True))
+
+
+_REFUSED = _table("""
+    # other processes: their memory, descriptors, registers
+    ptrace 101 117  process_vm_readv 310 270  process_vm_writev 311 271  kcmp 312 272
+    process_madvise 440 440  process_mrelease 448 448  pidfd_open 434 434  pidfd_getfd 438 438
+    pidfd_send_signal 424 424  perf_event_open 298 241  bpf 321 280  userfaultfd 323 282
+    # names that processes share outside the file system: keyrings, System V, message queues
+    add_key 248 217  request_key 249 218  keyctl 250 219
+    shmget 29 194  shmctl 31 195  shmat 30 196
+    semget 64 190  semctl 66 191  semop 65 193  semtimedop 220 192
+    msgget 68 186  msgctl 71 187  msgrcv 70 188  msgsnd 69 189  mq_open 240 180  mq_unlink 241 181
+    # work handed to the kernel where no filter sees it
+    io_uring_setup 425 425  io_uring_enter 426 426  io_uring_register 427 427
+    # mounts, namespaces, files without a path
+    mount 165 40  umount2 166 39  pivot_root 155 41  chroot 161 51  unshare 272 97  setns 308 268
+    open_tree 428 428  move_mount 429 429  fsopen 430 430  fsconfig 431 431  fsmount 432 432
+    fspick 433 433  mount_setattr 442 442  statmount 457 457  listmount 458 458
+    name_to_handle_at 303 264  open_by_handle_at 304 265  quotactl 179 60  quotactl_fd 443 443
+    # watching what others do to files, which Landlock lets through
+    inotify_init 253 -  inotify_init1 294 26  inotify_add_watch 254 27
+    fanotify_init 300 262  fanotify_mark 301 263
+    # owner, mode, times and attributes of any path, which Landlock lets through
+    chmod 90 -  fchmod 91 52  fchmodat 268 53  fchmodat2 452 452
+    chown 92 -  fchown 93 55  lchown 94 -  fchownat 260 54
+    utime 132 -  utimes 235 -  futimesat 261 -  utimensat 280 88
+    setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  setxattrat 463 463
+    removexattr 197 14  lremovexattr 198 15  fremovexattr 199 16  removexattrat 466 466
+    # new processes (clone is decided by its flags)
+    fork 57 -  vfork 58 -  execve 59 221  execveat 322 281
+    # sockets; an inherited one can be read and written all the same
+    socket 41 198  socketpair 53 199  connect 42 203  bind 49 200  listen 50 201
+    accept 43 202  accept4 288 242
+    # the machine itself
+    init_module 175 105  finit_module 313 273  delete_module 176 106  reboot 169 142
+    kexec_load 246 104  kexec_file_load 320 294  swapon 167 224  swapoff 168 225
+    syslog 103 116  acct 163 89  iopl 172 -  ioperm 173 -  uselib 134 -  vhangup 153 58
+    settimeofday 164 170  clock_settime 227 112  clock_adjtime 305 266  adjtimex 159 171
+    sethostname 170 161  setdomainname 171 162
+""")
+
+_CONDITIONAL = _table("""
+    clone 56 220  clone3 435 435  kill 62 129  tkill 200 130  tgkill 234 131
+    rt_sigqueueinfo 129 138  rt_tgsigqueueinfo 297 240  prlimit64 302 261
+    fcntl 72 25  ioctl 16 29  truncate 76 45  prctl 157 167
+""")
+
+_SECCOMP = _table("seccomp 317 277")["seccomp"]
+
+# Calls younger than the tables get the answer of a kernel that does not have them. So do the x32
+# calls of x86-64, numbered from 0x40000000.
+_LAST_KNOWN_CALL = 466
+
+_CLONE_THREAD, _CLONE_NEW_NAMESPACE = 0x00010000, 0x7E020000
+_F_SETOWN, _F_SETOWN_EX = 8, 15  # asynchronous I/O then sends any signal to any process
+_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902  # the same for a socket
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # type into the terminal
+_PR_SET_PDEATHSIG = 1  # a process that clears it outlives its parent
+_AF_UNIX, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 5, 0xF
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """How a processor architecture names itself to a filter, and its column of the tables."""
+
+    audit_arch: int
+    column: int
+
+
+_MACHINES = {"x86_64": _Machine(0xC000003E, 0), "aarch64": _Machine(0xC00000B7, 1)}
+
+
+def _machine() -> _Machine | None:
+    """This machine, if the tables know it (a 32-bit interpreter speaks another language)."""
+    return _MACHINES.get(platform.machine()) if sys.maxsize > 2**32 else None
+
+
+# ------------------------------------------------------------------ the filter, assembled
+
+# A filter is a program over one system call: load a word (of the number, the architecture or an
+# argument), compare, return a verdict. Each instruction is 8 bytes.
+_LOAD, _AND, _JUMP_IF_EQUAL, _JUMP_IF_ABOVE, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x06
+_OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
+_ALLOW = 0x7FFF0000
+_REFUSE = 0x00050000 | errno.EPERM
+_UNKNOWN = 0x00050000 | errno.ENOSYS
+
+
+def _op(code: int, value: int, skip_if: int = 0, skip_else: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, skip_if, skip_else, value)
+
+
+def _return(action: int) -> bytes:
+    return _op(_RETURN, action)
+
+
+def _argument(index: int, mask: int | None = None) -> bytes:
+    """Load an argument's low word: every argument decided here is an ``int`` to the kernel."""
+    load = _op(_LOAD, _OFFSET_ARGUMENTS + 8 * index)
+    return load if mask is None else load + _op(_AND, mask)
+
+
+def _if_one_of(values: Iterable[int], then: int, otherwise: int) -> bytes:
+    """One verdict if the loaded word is one of the values, else the other."""
+    tests = (_op(_JUMP_IF_EQUAL, value, 0, 1) + _return(then) for value in values)
+    return b"".join(tests) + _return(otherwise)
+
+
+def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, bytes]:
+    """The programs of the calls that are neither allowed nor refused outright."""
+    to_itself = _argument(0) + _if_one_of([pid], _ALLOW, _REFUSE)
+    verdicts = {
+        "clone": _argument(0, _CLONE_THREAD | _CLONE_NEW_NAMESPACE)
+        + _if_one_of([_CLONE_THREAD], _ALLOW, _REFUSE),
+        # Its flags lie behind a pointer, where a filter cannot look; C libraries then use clone.
+        "clone3": _return(_UNKNOWN),
+        # A process may still raise and abort: a crash has to look like one.
+        "kill": to_itself,
+        "tkill": to_itself,
+        "tgkill": to_itself,
+        "rt_sigqueueinfo": to_itself,
+        "rt_tgsigqueueinfo": to_itself,
+        "prlimit64": _argument(0) + _if_one_of([0, pid], _ALLOW, _REFUSE),
+        "fcntl": _argument(1) + _if_one_of([_F_SETOWN, _F_SETOWN_EX], _REFUSE, _ALLOW),
+        "ioctl": _argument(1)
+        + _if_one_of([_FIOSETOWN, _SIOCSPGRP, _TIOCSTI, _TIOCLINUX], _REFUSE, _ALLOW),
+        "prctl": _argument(0) + _if_one_of([_PR_SET_PDEATHSIG], _REFUSE, _ALLOW),
+    }
+    if not truncate_is_governed:  # an old Landlock lets any writable file be cut by its path
+        verdicts["truncate"] = _return(_REFUSE)
+    if cuda:
+        # libcuda does not start without a listening socket of its own (an abstract name, by
+        # which CUDA hands memory to other processes). None can connect to it from in here.
+        verdicts["socket"] = (
+            _argument(0)
+            + _op(_JUMP_IF_EQUAL, _AF_UNIX, 1, 0)
+            + _return(_REFUSE)
+            + _argument(1, _SOCK_TYPE_MASK)
+            + _if_one_of([_SOCK_SEQPACKET], _ALLOW, _REFUSE)
+        )
+        verdicts |= dict.fromkeys(("bind", "listen", "accept", "accept4"), _return(_ALLOW))
+    return verdicts
+
+
+def _filter(machine: _Machine, verdicts: dict[str, bytes]) -> bytes:
+    """The whole filter: foreign architecture, unknown call, then call by call."""
+    program = [
+        _op(_LOAD, _OFFSET_ARCH),
+        _op(_JUMP_IF_EQUAL, machine.audit_arch, 1, 0),
+        _return(_REFUSE),
+        _op(_LOAD, _OFFSET_NUMBER),
+        _op(_JUMP_IF_ABOVE, _LAST_KNOWN_CALL, 0, 1),
+        _return(_UNKNOWN),
+    ]
+    for call, numbers in (_REFUSED | _CONDITIONAL).items():
+        number = numbers[machine.column]
+        verdict = verdicts.get(call, _return(_REFUSE) if call in _REFUSED else _return(_ALLOW))
+        if number is not None:
+            program += [_op(_JUMP_IF_EQUAL, number, 0, len(verdict) // 8), verdict]
+    return b"".join([*program, _return(_ALLOW)])
+
+
+# ------------------------------------------------------------------ installing it
+
+_SECCOMP_SET_MODE_FILTER = 1
+# Without this flag kernels before 5.16 slow the process down, to protect it from itself.
+_SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
+
+
+def problem() -> str:
+    """Why a filter cannot be installed on this machine; empty if it can."""
+    machine = _machine()
+    number = None if machine is None else _SECCOMP[machine.column]
+    if number is None:
+        return f"seccomp: no table of system calls for {platform.machine()}"
+    # There is no filter at address 0: EFAULT means that all checks before reading it passed.
+    result = system_call(number, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_SPEC_ALLOW, None)
+    return "" if result == -errno.EFAULT else f"seccomp: {os.strerror(-result)}"
+
+
+def install(*, cuda: bool, truncate_is_governed: bool) -> None:
+    """Install the filter on this process, for good.
+
+    Args:
+        cuda: let an NVIDIA driver open its listening socket.
+        truncate_is_governed: whether Landlock (version 3 or later) checks ``truncate``.
+
+    Raises:
+        RunError: the kernel refuses the filter.
+    """
+    machine = _machine()
+    assert machine is not None, "the caller asks problem() first"
+    verdicts = _verdicts(os.getpid(), cuda, truncate_is_governed)
+    code = _filter(machine, verdicts)
+    program = ctypes.create_string_buffer(code, len(code))
+    handle = struct.pack("@HP", len(code) // 8, ctypes.addressof(program))
+    flags = _SECCOMP_FILTER_FLAG_SPEC_ALLOW
+    number = _SECCOMP[machine.column]
+    assert number is not None, "both machines have the call"
+    check(system_call(number, _SECCOMP_SET_MODE_FILTER, flags, handle), "seccomp filter")

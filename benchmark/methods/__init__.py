@@ -1,0 +1,1 @@
+"""Methods: finding, describing and configuring them without importing their code."""

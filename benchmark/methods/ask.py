@@ -1,0 +1,51 @@
+"""Ask a child about a method: its description, and whether it accepts its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import MethodError
+from benchmark.isolation.conversation import request
+from benchmark.jobs import ConfigureJob, DescribeJob, Value, new_scratch
+
+if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
+    from benchmark.registry import MethodDescription, MethodLocation
+
+
+def describe(server: ForkServer, location: MethodLocation, folder: Path) -> Any:
+    """Have a child describe a method.
+
+    Args:
+        server: forks the child.
+        location: of the method's code.
+        folder: an empty folder for the child's output.
+
+    Returns:
+        The description as JSON, unchecked.
+
+    Raises:
+        MethodError: its code cannot be imported, or it breaks the contract.
+    """
+    reply = request(server, DescribeJob(new_scratch(folder), location.code), folder)
+    if "done" in reply:
+        return reply["done"]
+    name = f"method {location.name!r} of {location.origin}" if location.name else location.origin
+    raise MethodError(f"cannot load {name}: {reply['failed']['message']}")
+
+
+def check_settings(
+    server: ForkServer, method: MethodDescription, config: Mapping[str, Value], folder: Path
+) -> None:
+    """Have a child create a method with its settings.
+
+    Raises:
+        MethodError: the method rejects them, with its own message.
+    """
+    job = ConfigureJob(new_scratch(folder), method.source.code, dict(config))
+    reply = request(server, job, folder)
+    if "failed" in reply:
+        message = reply["failed"]["message"].partition(": ")[2]
+        raise MethodError(f"{method.label(config)}: {message}")

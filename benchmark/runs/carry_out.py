@@ -1,0 +1,120 @@
+"""What every executor does with one run: claim it, carry it out or record why not, journal it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.executors.reporter import Reporter
+from benchmark.failpoints import reach
+from benchmark.images.store import DomainStore
+from benchmark.records import NOT_APPLICABLE, WEIGHTS_FILE, RunRecord
+from benchmark.runs.execute import Inputs, execute_run, fail_run
+from benchmark.runs.plan import RunSpec
+from benchmark.runs.workspace import Workspace
+from benchmark.sources.features import extract_features
+
+if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
+
+
+class ClaimedError(Exception):
+    """Another driver is carrying out the run."""
+
+
+def carry_out(
+    server: ForkServer,
+    spec: RunSpec,
+    store: DomainStore,
+    workspace: Workspace,
+    reporter: Reporter,
+    *,
+    keep_weights: bool,
+) -> RunRecord:
+    """Carry out a run, unless another driver has finished it.
+
+    Args:
+        server: forks the child.
+        spec: the run; its base run, if it has one, must be over.
+        store: of the task's target domain.
+        workspace: where the run's folder appears.
+        reporter: told about the run.
+        keep_weights: whether another run starts from the adapted weights.
+
+    Returns:
+        The record, whatever its status.
+
+    Raises:
+        ClaimedError: another driver is carrying it out.
+    """
+    with workspace.claim(spec.key) as claimed:
+        if not claimed:
+            raise ClaimedError
+        reach("run-claimed")
+        reporter.begin(spec.name)
+        record = workspace.finished(spec.key, weights=keep_weights)
+        if record is not None:
+            reporter.end(spec.name, "done by another driver")
+            return record
+        workspace.note("start", spec.key, spec.name)
+        reach("run-journaled")
+        problem = _base_problem(spec, workspace) or _oracle_problem(spec, store)
+        if problem is not None:
+            record = fail_run(spec, workspace, **problem)
+        else:
+            inputs = _inputs(server, spec, store, workspace)
+            record = execute_run(
+                server,
+                spec,
+                store,
+                inputs,
+                workspace,
+                lambda done, total: reporter.step(spec.name, done, total),
+                keep_weights=keep_weights,
+            )
+        workspace.note(record.status, spec.key, spec.name)
+        reporter.end(spec.name, _summary(record))
+        return record
+
+
+def _inputs(server: ForkServer, spec: RunSpec, store: DomainStore, workspace: Workspace) -> Inputs:
+    """The base run's weights, and the source model's features, where the method uses them."""
+    run = spec.planned
+    base = workspace.folder(spec.base.key) / WEIGHTS_FILE if spec.base else None
+    if not run.method.uses_features:
+        return Inputs(base, None)
+    with workspace.temporary() as folder:
+        return Inputs(
+            base,
+            extract_features(server, spec.source, run.manifest, run.device, store, folder),
+        )
+
+
+def _base_problem(spec: RunSpec, workspace: Workspace) -> dict[str, str] | None:
+    """The kind of error and the message of a run whose base has no weights to start from."""
+    if spec.base is None or workspace.finished(spec.base.key, weights=True) is not None:
+        return None
+    base = workspace.finished(spec.base.key)
+    if base is not None and base.status == NOT_APPLICABLE:
+        reason = (base.error or {}).get("message", "")
+        message = f"it starts from {spec.base.planned.label}, which is not applicable: {reason}"
+        return {"kind": NOT_APPLICABLE, "message": message}
+    message = f"its base run ({spec.base.name}) failed or produced no weights"
+    return {"kind": "base", "message": message}
+
+
+def _oracle_problem(spec: RunSpec, store: DomainStore) -> dict[str, str] | None:
+    """An oracle method does not apply where the target has no missing-class training images."""
+    run = spec.planned
+    missing = (~run.manifest.seen_mask(run.task)).nonzero()[0].tolist()
+    if run.method.track != "oracle" or store.train_files(missing):
+        return None
+    message = f"{run.task.target} has no training images of missing classes"
+    return {"kind": NOT_APPLICABLE, "message": message}
+
+
+def _summary(record: RunRecord) -> str:
+    if record.error is None:
+        return f"{record.cost.get('wall_seconds', 0):.1f} s"
+    status = "not applicable" if record.status == NOT_APPLICABLE else record.status
+    reason = record.error["message"].partition("\n")[0]
+    return f"{status}: {reason}"

@@ -1,0 +1,1 @@
+"""Source models: training, importing, features."""

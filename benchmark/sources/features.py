@@ -1,0 +1,154 @@
+"""A source model's features of a domain's training images: computed once, shared by all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import DataError, RunError
+from benchmark.files import canonical_json, new_folder, read_json
+from benchmark.folders import data_folder
+from benchmark.images.store import DomainStore, store_kind
+from benchmark.isolation.conversation import no_progress, run_job
+from benchmark.jobs import (
+    FeatureRows,
+    FeaturesJob,
+    ImageFormat,
+    network_of,
+    new_scratch,
+    setup_of,
+    train_files,
+)
+from benchmark.provenance import FeatureFacts, computation
+from benchmark.source import SourceCheckpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from benchmark.isolation.client import ForkServer
+    from benchmark.manifest import Manifest
+
+FEATURES_FILE = "features.f32"
+FEATURES_RECORD = "features.json"
+MAX_RECORD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Features:
+    """A source model's features of a domain's training images, on disk.
+
+    Attributes:
+        path: float32 rows of ``width`` numbers, class by class, in the order of the image store.
+        ranges: class index (as text) to first row and number of rows.
+    """
+
+    path: Path
+    width: int
+    ranges: Mapping[str, tuple[int, int]]
+
+    def rows_of(self, classes: Sequence[int]) -> FeatureRows:
+        """What a child needs to read the rows of some classes, and no others."""
+        ranges = [self.ranges[str(c)] for c in classes if str(c) in self.ranges]
+        return FeatureRows(str(self.path), self.width, tuple((i, n) for i, n in ranges))
+
+
+def extract_features(
+    server: ForkServer,
+    source: SourceCheckpoint,
+    manifest: Manifest,
+    device: str,
+    store: DomainStore,
+    folder: Path,
+) -> Features:
+    """The features of a domain's training images, computed in a child unless they are on disk.
+
+    Args:
+        server: forks the child.
+        source: the source model.
+        manifest: names the network and the classes.
+        device: ``cpu`` or ``cuda``.
+        store: of the domain.
+        folder: an empty folder for the child's output and arrays.
+
+    Raises:
+        RunError: a child failed to compute them.
+    """
+    target = features_folder(source, store, device)
+    if (features := find_features(target)) is not None:
+        return features
+    classes = list(range(len(manifest.classes)))
+    job = FeaturesJob(
+        scratch=new_scratch(folder),
+        setup=setup_of(manifest, device, "recipe"),
+        network=network_of(manifest),
+        images=ImageFormat(manifest.image_size, store_kind(manifest)),
+        train=train_files(store, classes),
+        source=str(source.path),
+    )
+    shape = (sum(file.count for file in job.train), _head_width(source))
+    outcome = run_job(server, job, [], shape, folder, no_progress)
+    if outcome.error is not None:
+        raise RunError(f"computing the features of {store.root} failed: {outcome.error_text}")
+    assert outcome.array is not None
+    return save_features(target, store.train_files(classes), outcome.array)
+
+
+def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -> Path:
+    """Where the features of a domain under a source model are, or would be."""
+    model = source.record["made_from"]["model"]
+    facts = FeatureFacts(
+        source=source.digest,
+        model=model,
+        store=store.root.name,
+        classes=sorted(store.index["train"]),
+        computation=computation(device, model),
+    )
+    return data_folder() / "features" / facts.key[:32]
+
+
+def find_features(folder: Path) -> Features | None:
+    """The features in a folder, or None if they have to be computed.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    if not (folder / FEATURES_RECORD).is_file():
+        return None
+    record = read_json(folder / FEATURES_RECORD, MAX_RECORD_BYTES, DataError)
+    path, width, ranges = folder / FEATURES_FILE, record["width"], record["ranges"]
+    rows = sum(count for _, count in ranges.values())
+    if not path.is_file() or path.stat().st_size != rows * width * 4:
+        return None  # incomplete: compute them again
+    return Features(path, width, ranges)
+
+
+def save_features(
+    folder: Path, files: Sequence[tuple[Path, int, int]], rows: NDArray[np.float32]
+) -> Features:
+    """Write features, whole or not at all.
+
+    Args:
+        folder: see :func:`features_folder`.
+        files: path, class index and number of images, in the order of the rows.
+        rows: float32 (N, d).
+    """
+    ranges, start = {}, 0
+    for _, label, count in files:
+        ranges[str(label)] = (start, count)
+        start += count
+    with new_folder(folder) as building:
+        (building / FEATURES_FILE).write_bytes(rows.tobytes())
+        record = {"width": rows.shape[1], "ranges": ranges}
+        (building / FEATURES_RECORD).write_bytes(canonical_json(record))
+    return Features(folder / FEATURES_FILE, rows.shape[1], ranges)
+
+
+def _head_width(source: SourceCheckpoint) -> int:
+    """The width of the features that a checkpoint's head takes, from the file's header."""
+    from safetensors import safe_open
+
+    with safe_open(source.path, framework="numpy") as file:
+        return int(file.get_slice("head.weight").get_shape()[1])

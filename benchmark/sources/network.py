@@ -1,0 +1,29 @@
+"""Try a network before any time is spent on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import UsageError
+from benchmark.isolation.conversation import request
+from benchmark.jobs import NetworkJob, network_of, new_scratch, setup_of
+from benchmark.networks import network_label
+
+if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
+    from benchmark.manifest import Manifest
+
+
+def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Path) -> None:
+    """Have a child build the network of a manifest and train it on images of its size.
+
+    Raises:
+        UsageError: it is unknown, has no linear head, or cannot be trained on such images.
+    """
+    setup = setup_of(manifest, device, "recipe")
+    job = NetworkJob(new_scratch(folder), setup, network_of(manifest))
+    reply = request(server, job, folder)
+    if "failed" in reply:
+        message = reply["failed"]["message"].partition(": ")[2].removeprefix("[model] ")
+        raise UsageError(f"--model {network_label(manifest.model)}: {message}")
