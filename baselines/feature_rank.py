@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
+from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 
 EPSILON = 1e-8  # of a variance: a feature that a batch does not move is 0, not NaN
 

@@ -23,7 +23,6 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmark.cli.session import Session, open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store import DomainStore
 from benchmark.manifest import load_manifest, load_suite
@@ -31,6 +30,7 @@ from benchmark.registry import resolve
 from benchmark.runs.isolate import Child
 from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
+from htbench.cli.session import Session, open_stores, ready_sources, target_needs
 
 LIMIT = 0.150  # seconds of fixed cost that a run may have
 

@@ -154,7 +154,7 @@ def _open_code(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]
     is found by its top-level name, which runs none of it.
     """
     package = Path(__file__).resolve().parent.parent
-    ours = [package, package.with_name("baselines")]
+    ours = [package, package.with_name("htbench"), package.with_name("baselines")]
     if method is None:
         return ours, []
     if method["file"] is not None:
@@ -268,7 +268,7 @@ def _load(source: Mapping[str, Any]) -> type[Method]:
     else:
         found = _only_method(module)
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise ContractError(f"{source['attribute']} is not a subclass of benchmark.Method")
+        raise ContractError(f"{source['attribute']} is not a subclass of htbench.Method")
     if inspect.isabstract(found):
         raise ContractError(f"{found.__name__} does not define adapt(self, source, target, run)")
     return found
@@ -295,7 +295,7 @@ def _only_method(module: Any) -> type[Method]:
     ]
     concrete = [item for item in own if not inspect.isabstract(item)]
     if not own:
-        raise ContractError("the file defines no method, that is, no subclass of benchmark.Method")
+        raise ContractError("the file defines no method, that is, no subclass of htbench.Method")
     if len(concrete) > 1:
         names = ", ".join(item.__name__ for item in concrete)
         raise ContractError(
@@ -315,7 +315,8 @@ def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
 
 def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
     """Files outside installed distributions, and installed packages, behind some modules."""
-    ours = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parent.parent
+    ours = (package, package.with_name("htbench"))
     installed = installed_folders()
     files, packages = set(), set()
     for name in modules:
@@ -323,7 +324,7 @@ def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
         if not origin:
             continue
         path = Path(origin).resolve()
-        if path.is_relative_to(ours):
+        if any(path.is_relative_to(folder) for folder in ours):
             continue  # counted by registry.COMPUTES
         if any(path.is_relative_to(folder) for folder in installed):
             packages.add(name.partition(".")[0])

@@ -8,7 +8,6 @@ import signal
 import site
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from benchmark import start
 from benchmark.errors import RunError
 from benchmark.numerics import ENVIRONMENT
 from benchmark.runs import wire
@@ -232,7 +232,7 @@ class ForkServer:
             environment["PYTHONUSERBASE"] = site.getuserbase()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "benchmark.runs.server", str(theirs.fileno())],
+                start.command("benchmark.runs.server", str(theirs.fileno())),
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

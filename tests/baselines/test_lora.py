@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from baselines.lora import LoRA, LowRank, adapted_weights
-from benchmark import Classifier
+from htbench import Classifier
 
 
 def test_forward_is_pefts(source, new_run):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import fit
 from benchmark.checkpoint import Checkpoints, checkpoint_step
 from benchmark.models import build
+from htbench import fit
 from tests.benchmark.test_training import new_run, state_of
 
 KEY = "a" * 64
@@ -24,7 +24,7 @@ class Stopped(Exception):
 
 @pytest.fixture
 def images():
-    from benchmark import TargetData
+    from htbench import TargetData
 
     random = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (37, 3, 16, 16), dtype=torch.uint8, generator=random)

@@ -19,14 +19,14 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark import expand as module
-from benchmark.cli.list import command as list_command
-from benchmark.cli.main import main
-from benchmark.cli.manifest import command
 from benchmark.errors import DataError, HTBenchError, ManifestError, UsageError
 from benchmark.expand import Expansion, Recipe, expand, load_recipe, read_metadata, write_expansion
 from benchmark.manifest import load_manifest, load_suite, published_manifests, read_manifest
 from benchmark.records import write_predictions
 from benchmark.registry import builtin_methods
+from htbench.cli.list import command as list_command
+from htbench.cli.main import main
+from htbench.cli.manifest import command
 from leaderboard import score
 from leaderboard.results import score_predictions
 
@@ -643,7 +643,7 @@ class TestCommand:
         assert not own_data.exists()
 
     def test_loads_no_torch(self) -> None:
-        code = "import sys, benchmark.expand, benchmark.cli.manifest; print('torch' in sys.modules)"
+        code = "import sys, benchmark.expand, htbench.cli.manifest; print('torch' in sys.modules)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout == "False\n", done.stderr
 
@@ -752,7 +752,7 @@ class TestExcludedSamples:
     def test_the_score_command_reports_them(
         self, manifest: Any, tmp_path: Path, write_run: Callable[..., Any]
     ) -> None:
-        from benchmark.cli.score import command as score_command
+        from htbench.cli.score import command as score_command
 
         record = write_run(tmp_path / "w", "finetune", manifest.tasks[0].id, manifest=manifest)
         arguments = [record.key, "--workspace", str(tmp_path / "w"), "--json", "--suite",

@@ -577,7 +577,7 @@ class TestImports:
     def test_every_help_and_manifest_show_load_no_torch(self) -> None:
         code = """
 import sys, click
-from benchmark.cli.main import htbench
+from htbench.cli.main import htbench
 
 def names(group, path=()):
     yield path

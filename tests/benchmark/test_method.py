@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark import TargetData
 from benchmark.method import held_out
+from htbench import TargetData
 
 
 def data(labels):

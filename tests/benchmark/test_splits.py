@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmark import to_datasets, torch_dataset
-from benchmark.cli.main import main
 from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.images.local import images_folder
 from benchmark.manifest import Manifest, load_manifest
 from benchmark.splits import COLUMNS, ROLES, class_counts, ordered_classes, role_frame, task_frame
 from benchmark.splits.export import FOLDER_FORMATS, FORMATS, export, safe_names
+from htbench import to_datasets, torch_dataset
+from htbench.cli.main import main
 
 Draft = Any  # that of conftest.py
 
@@ -480,7 +480,7 @@ class TestCommand:
             ["cite", where, "board"],
         ]
         code = (
-            "import sys\nfrom benchmark.cli.main import main\n"
+            "import sys\nfrom htbench.cli.main import main\n"
             f"for words in {commands!r}:\n"
             "    try:\n        main(words)\n"
             "    except SystemExit as end:\n        assert not end.code, words\n"
@@ -494,7 +494,7 @@ class TestCite:
     def test_every_method_that_ships_has_its_papers(self) -> None:
         from importlib.metadata import entry_points
 
-        from benchmark.cli.cite import read_citations
+        from htbench.cli.cite import read_citations
 
         table = read_citations()
         found = entry_points(group="holistic_transfer.methods")
@@ -521,12 +521,12 @@ class TestCite:
         ],
     )  # fmt: skip
     def test_a_paper_in_a_few_words(self, key: str, words: str, link: str | None) -> None:
-        from benchmark.cli.cite import read_citations, short_reference
+        from htbench.cli.cite import read_citations, short_reference
 
         assert short_reference(key, read_citations()) == (words, link)
 
     def test_the_source_of_every_method_is_short_and_can_be_followed(self) -> None:
-        from benchmark.cli.cite import read_citations, short_reference
+        from htbench.cli.cite import read_citations, short_reference
 
         table = read_citations()
         first = {keys[0] for keys in table["methods"].values()}

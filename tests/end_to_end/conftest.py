@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.cli.main import main
-from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
 from benchmark.records import GAMMA_STAR
 from data_manifests.toml_writer import dumps, dumps_list
+from htbench.cli.main import main
+from htbench.cli.session import Session
 
 CLASSES = 12
 SEEN = 6
@@ -44,7 +44,7 @@ class Mini:
         self, *arguments: str | Path, timeout: float = 300, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the command and wait for it."""
-        command = [sys.executable, "-m", "benchmark.cli.main", *map(str, arguments)]
+        command = [sys.executable, "-m", "htbench", *map(str, arguments)]
         return subprocess.run(
             command,
             env=self.environment(),
@@ -178,7 +178,7 @@ def htbench(
     """A command that carries out no run, in this process, with the slice's data folder: fast."""
     monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
     monkeypatch.setattr(
-        "benchmark.cli.session.Session", lambda **_: contextlib.nullcontext(describing)
+        "htbench.cli.session.Session", lambda **_: contextlib.nullcontext(describing)
     )
 
     def run(*arguments: str | Path) -> Said:
@@ -200,7 +200,7 @@ def plugin(tmp_path: Path) -> Callable[[str], Path]:
         indented = "\n".join(f"        {line}" for line in body.strip().splitlines())
         path.write_text(
             "from dataclasses import dataclass\n\nimport torch\n\n"
-            "from benchmark import Method, fit\n\n\n"
+            "from htbench import Method, fit\n\n\n"
             "@dataclass(frozen=True)\nclass Mine(Method):\n"
             f'    """A method of a test."""\n\n    name = "{name}"\n\n'
             f"    def adapt(self, source, target, run):\n{indented}\n"

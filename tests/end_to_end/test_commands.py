@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmark.cli.main import htbench as group
 from benchmark.records import GAMMA_STAR
+from htbench.cli.main import htbench as group
 from leaderboard.results import METRICS, star_key
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -386,7 +386,7 @@ def parses(words):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys\nfrom benchmark.cli.main import main\n"
+        "import sys\nfrom htbench.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'pandas', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)\n"
@@ -414,7 +414,7 @@ def test_version(htbench):
 # Without this, a test session in the background would hand its ignored SIGINT on.
 LISTEN = (
     "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "from benchmark.cli.main import main\nmain()\n"
+    "from htbench.cli.main import main\nmain()\n"
 )
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmark.cli.main import htbench as group
 from benchmark.records import GAMMA_STAR
 from benchmark.registry import builtin_methods
+from htbench.cli.main import htbench as group
 
 README = Path(__file__).parents[2] / "README.md"
 

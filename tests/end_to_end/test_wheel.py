@@ -78,20 +78,20 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
         "data_manifests/icons/1.0/manifest.toml",
         "data_manifests/icons/1.0/images.parquet",
         "data_manifests/suites/icons.toml",
-        "benchmark/cli/main.py",
+        "htbench/cli/main.py",
         "baselines/finetune.py",
         "leaderboard/board.py",
     } <= set(names)
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
     rooms = {name.partition("/")[0].partition("-")[0] for name in names}
-    assert rooms == {"benchmark", "baselines", "leaderboard", "data_manifests",
+    assert rooms == {"htbench", "benchmark", "baselines", "leaderboard", "data_manifests",
                      "holistic_transfer_bench"}  # fmt: skip
     assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
     assert len(list(csv.DictReader(attribution.splitlines()))) > 100, "icon sets with their terms"
 
 
 def test_it_is_the_installed_copy_that_is_used(installed):
-    for room in ("benchmark", "baselines", "leaderboard", "data_manifests"):
+    for room in ("htbench", "benchmark", "baselines", "leaderboard", "data_manifests"):
         where = Path(installed.say(f"import {room}; print({room}.__file__)"))
         assert where.is_relative_to(installed.site)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from benchmark.cli.main import print_json
+from htbench.cli.main import print_json
 
 PACKAGES = ("holistic-transfer-bench", "torch", "torchvision", "datasets", "numpy", "pandas",
             "pyarrow", "safetensors")  # fmt: skip

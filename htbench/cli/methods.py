@@ -24,7 +24,7 @@ def entries_of(methods: Iterable[MethodDescription], *, derived: bool) -> list[d
         methods: descriptions.
         derived: whether gamma-star, which the scorer makes of finetune's runs, is among them.
     """
-    from benchmark.cli.cite import read_citations
+    from htbench.cli.cite import read_citations
     from leaderboard.results import CALIBRATED
 
     found = [
@@ -60,8 +60,8 @@ def markdown_of(
     entries: Sequence[Mapping[str, Any]], suite: Suite | None, boards: Sequence[Board]
 ) -> str:
     """The entries as a README's table: what others are measured against first, oracles last."""
-    from benchmark.cli.cite import read_citations, short_reference
     from benchmark.registry import reference_first
+    from htbench.cli.cite import read_citations, short_reference
     from leaderboard.render.methods import MethodLine, methods_table
 
     citations = read_citations()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchmark.cli.main import network_option, plain, print_json, print_table
+from htbench.cli.main import network_option, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from benchmark.manifest import Manifest
@@ -78,11 +78,11 @@ def train(
       htbench source train --manifest icons-pretrained@1.0 --source outline+solid \\
           --weights mobilenet_v2-b0353104.pth
     """
-    from benchmark.cli.session import Session, ready_sources, tell
     from benchmark.executors.local import slots
     from benchmark.runs.plan import resolve_device
     from benchmark.runs.workspace import Workspace
     from benchmark.weights import bring_initial
+    from htbench.cli.session import Session, ready_sources, tell
 
     device = resolve_device(device)
     manifest, known = _manifest(suite_name, reference)
@@ -124,9 +124,9 @@ def import_(
       htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
           --note "trained by a friend"
     """
-    from benchmark.cli.session import Session, open_stores, source_needs
     from benchmark.runs.execute import import_source
     from benchmark.runs.plan import resolve_device
+    from htbench.cli.session import Session, open_stores, source_needs
 
     device = resolve_device(device)
     manifest, known = _manifest(suite_name, reference)
@@ -163,11 +163,11 @@ def export(
     """
     import shutil
 
-    from benchmark.cli.session import Session
     from benchmark.errors import UsageError
     from benchmark.files import new_folder
     from benchmark.runs.plan import resolve_device
     from benchmark.source import MODEL_FILE, find_source
+    from htbench.cli.session import Session
 
     device = resolve_device(device)
     manifest, known = _manifest(suite_name, reference)

@@ -38,7 +38,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"benchmark.cli.{_COMMANDS[name][0]}")
+        module = importlib.import_module(f"htbench.cli.{_COMMANDS[name][0]}")
         command: click.Command = module.command
         return command
 

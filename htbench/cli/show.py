@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import print_json, print_table
+from htbench.cli.main import print_json, print_table
 
 if TYPE_CHECKING:
     from benchmark.records import RunRecord
@@ -31,8 +31,8 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
       htbench show 3f9a
       htbench show 3f9a --json
     """
-    from benchmark.cli.score import find_run, manifest_of
     from benchmark.records import PREDICTIONS_FILE, RunRecord
+    from htbench.cli.score import find_run, manifest_of
     from leaderboard.per_class import per_class
     from leaderboard.results import (
         CALIBRATED,
@@ -117,7 +117,7 @@ def _memory(record: RunRecord) -> str:
 
 def _print_search(record: RunRecord) -> None:
     """The search that chose the settings, if one did."""
-    from benchmark.cli.tune import SEARCH_HEADERS, search_rows
+    from htbench.cli.tune import SEARCH_HEADERS, search_rows
 
     search = record.made_from.get("search")
     if search is None:
@@ -150,7 +150,7 @@ def _print_star(star: dict[str, Any]) -> None:
 
 
 def _print_curve(record: RunRecord) -> None:
-    from benchmark.cli.plot import curve
+    from htbench.cli.plot import curve
 
     rows = [row for row in record.log if "loss" in row]
     if rows:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import network_option, print_json, print_table
+from htbench.cli.main import network_option, print_json, print_table
 
 if TYPE_CHECKING:
-    from benchmark.cli.session import Session
     from benchmark.records import RunRecord
     from benchmark.runs.plan import Cell, RunSpec
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
+    from htbench.cli.session import Session
 
 
 @click.command("run")
@@ -76,13 +76,13 @@ def command(
       htbench run --suite icons --plugin my_method.py --task outline-solid --set alpha=0.3
       htbench run --suite icons --model resnet18 --method finetune --method bn-stats
     """
-    from benchmark.cli.leaderboard import print_board
-    from benchmark.cli.session import Session
     from benchmark.manifest import load_manifest, load_suite, network_label
     from benchmark.registry import resolve
     from benchmark.runs.isolate import Limits
     from benchmark.runs.plan import grid, resolve_device, select
     from benchmark.runs.workspace import Workspace
+    from htbench.cli.leaderboard import print_board
+    from htbench.cli.session import Session
 
     suite = load_suite(suite_name)
     manifest = load_manifest(suite.manifest)
@@ -137,7 +137,7 @@ def _carry_out(session: Session, cells: list[Cell], workspace: Workspace, jobs: 
 
 
 def _carry_out_here(session: Session, cells: list[Cell], workspace: Workspace, width: int) -> int:
-    from benchmark.cli.session import ready_sources
+    from htbench.cli.session import ready_sources
 
     specs = list(dict.fromkeys(cell.source for cell in cells))
     sources = ready_sources(session, specs, workspace, width)
@@ -153,8 +153,8 @@ def execute_cells(
     width: int,
 ) -> list[RunRecord]:
     """Carry out those cells of one manifest that are not done; return what they recorded."""
-    from benchmark.cli.session import open_stores, progress, target_needs, tell
     from benchmark.executors.local import LocalExecutor
+    from htbench.cli.session import open_stores, progress, target_needs, tell
 
     runs = _to_do(cells, sources, workspace)
     if not runs:
@@ -225,10 +225,10 @@ def _show_plan(cells: list[Cell], workspace: Workspace, as_json: bool) -> None:
 
 def _lacking(cells: list[Cell]) -> list[str]:
     """What the runs need and is not here, each with the command that brings it."""
-    from benchmark.cli.session import source_needs, target_needs
     from benchmark.images.store import lacking_images
     from benchmark.source import find_source
     from benchmark.weights import find_initial, initial_name
+    from htbench.cli.session import source_needs, target_needs
 
     manifest = cells[0].manifest
     untrained = [spec for spec in {cell.source for cell in cells} if find_source(spec) is None]

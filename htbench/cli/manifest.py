@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from benchmark.cli.main import plain, print_json, print_table
+from htbench.cli.main import plain, print_json, print_table
 
 
 @click.group("manifest")

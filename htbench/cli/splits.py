@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import plain, print_json
+from htbench.cli.main import plain, print_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmark.cli.main import print_json, print_table
+from htbench.cli.main import print_json, print_table
 
 
 @click.group("list")
@@ -52,13 +52,13 @@ def methods(
       htbench list methods --plugin my_method.py --json
       htbench list methods --suite icons-full --into README.md
     """
-    from benchmark.cli.leaderboard import boards_of
-    from benchmark.cli.methods import entries_of, markdown_of, write_between
-    from benchmark.cli.session import Session
     from benchmark.errors import UsageError, first
     from benchmark.manifest import load_suite
     from benchmark.registry import entry_point_sources, resolve
     from benchmark.runs.workspace import Workspace
+    from htbench.cli.leaderboard import boards_of
+    from htbench.cli.methods import entries_of, markdown_of, write_between
+    from htbench.cli.session import Session
     from leaderboard.render.methods import SHOWN, means, without_means
 
     if as_json and (markdown or into):

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import network_option, print_json, print_table
+from htbench.cli.main import network_option, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from benchmark.cli.session import Session
     from benchmark.manifest import Manifest, Task
     from benchmark.registry import MethodDescription
     from benchmark.runs.plan import Cell, RunSpec
     from benchmark.runs.workspace import Workspace
     from benchmark.source import SourceCheckpoint, SourceSpec
     from benchmark.tune import Trial
+    from htbench.cli.session import Session
 
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 FOLDER = "tuning"  # of the workspace: runs on folds never stand among those on tasks
@@ -74,13 +74,13 @@ def command(
       htbench tune selective-distill --suite icons --grid weight=0.3,1,3,10
       htbench tune --plugin half_way.py --suite icons --grid alpha=0.3,0.5 --task outline-solid
     """
-    from benchmark.cli.leaderboard import print_board
-    from benchmark.cli.session import Session
     from benchmark.executors.local import slots
     from benchmark.manifest import load_manifest, load_suite, network_label
     from benchmark.registry import resolve
     from benchmark.runs.plan import resolve_device, select
     from benchmark.runs.workspace import Workspace
+    from htbench.cli.leaderboard import print_board
+    from htbench.cli.session import Session
 
     if (method is None) == (plugin is None):
         raise click.UsageError("name one METHOD, or give its file with --plugin")
@@ -198,9 +198,9 @@ class _Search:
         """Run the method on the tasks with what was chosen for each; return how many failed."""
         from dataclasses import replace
 
-        from benchmark.cli.run import execute_cells
-        from benchmark.cli.session import ready_sources
         from benchmark.runs.plan import grid
+        from htbench.cli.run import execute_cells
+        from htbench.cli.session import ready_sources
 
         cells: list[Cell] = []
         for task, search in found.items():
@@ -215,8 +215,8 @@ class _Search:
 
     def _source(self, task: Task, workspace: Workspace) -> SourceCheckpoint:
         """The task's own source model: what a fold starts from as well."""
-        from benchmark.cli.session import ready_sources
         from benchmark.source import SourceSpec
+        from htbench.cli.session import ready_sources
 
         spec = SourceSpec.of(self._manifest, task.sources, self._device)
         return ready_sources(self._session, [spec], workspace, self._width)[spec]
@@ -225,9 +225,9 @@ class _Search:
         self, pseudo: Manifest, source: SourceCheckpoint, folds: Workspace
     ) -> tuple[list[RunSpec], int]:
         """Run all settings on a fold: the run of each, and the gradient steps of all together."""
-        from benchmark.cli.run import execute_cells
         from benchmark.records import RunRecord
         from benchmark.runs.plan import grid, with_sources
+        from htbench.cli.run import execute_cells
 
         (task,) = pseudo.tasks
         ends: list[RunSpec] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from benchmark.cli.main import plain
+from htbench.cli.main import plain
 
 if TYPE_CHECKING:
     from benchmark.images.store import DomainStore, Need

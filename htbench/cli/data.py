@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import plain, print_json, print_table
+from htbench.cli.main import plain, print_json, print_table
 
 if TYPE_CHECKING:
     from benchmark.images.verify import Verification
@@ -45,10 +45,10 @@ def download(dataset: str, accept_terms: bool) -> None:
       htbench data download domainnet@1.0
       htbench data download office-home@1.0 --accept-terms
     """
-    from benchmark.cli.session import tell
     from benchmark.errors import UsageError
     from benchmark.folders import data_folder
     from benchmark.images.mirrors import fetch
+    from htbench.cli.session import tell
 
     manifest = _of_files(dataset)
     if not manifest.document.get("mirrors"):
@@ -365,7 +365,7 @@ class _Lines:
     """Progress for logs: a line a second, then rarer."""
 
     def __init__(self, name: str, in_bytes: bool) -> None:
-        from benchmark.cli.session import Ticker
+        from htbench.cli.session import Ticker
 
         self._in_bytes, self._ticker = in_bytes, Ticker(name, "MB" if in_bytes else "")
 

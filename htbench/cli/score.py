@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.main import print_json
+from htbench.cli.main import print_json
 
 if TYPE_CHECKING:
     from benchmark.manifest import Manifest
