@@ -46,7 +46,7 @@ def install() -> None:
     """
     if any(type(finder).__name__ == OwnPackages.__name__ for finder in sys.meta_path):
         return
-    sys.meta_path.insert(0, OwnPackages())  # type: ignore[arg-type]  # typeshed: a class of abc
+    sys.meta_path.insert(0, OwnPackages())
     for name in PACKAGES:
         module = sys.modules.get(name)
         if module is not None and not _is_own(module, ROOT / name):

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from benchmark.training import fit as fit
     from benchmark.training import fit_head as fit_head
     from benchmark.training import predict as predict
+    from htbench.results import load_results as load_results
+    from htbench.run import run_suite as run_suite
+    from htbench.task import open_task as open_task
     from leaderboard.scoring import score as score
 
 # Public name -> its module.
@@ -65,7 +68,10 @@ _MODULES = {
     "predict": "benchmark.training",
     # for scripts and notebooks
     "load_manifest": "benchmark.manifest",
+    "load_results": "htbench.results",
     "load_suite": "benchmark.manifest",
+    "open_task": "htbench.task",
+    "run_suite": "htbench.run",
     "score": "leaderboard.scoring",
     "to_datasets": "benchmark.splits.hub",
     "torch_dataset": "benchmark.splits.torch_data",

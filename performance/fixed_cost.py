@@ -23,6 +23,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from benchmark.driver import Session, Silent, open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store import DomainStore
 from benchmark.manifest import load_manifest, load_suite
@@ -30,7 +31,6 @@ from benchmark.registry import resolve
 from benchmark.runs.isolate import Child
 from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
-from htbench.cli.session import Session, open_stores, ready_sources, target_needs
 
 LIMIT = 0.150  # seconds of fixed cost that a run may have
 
@@ -96,19 +96,6 @@ class Clock:
         return dict(zip(PARTS, (b - a for a, b in pairwise(moments)), strict=True))
 
 
-class Quiet:
-    """A reporter that says nothing."""
-
-    def begin(self, name: str) -> None:
-        """A job has started."""
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """A job has done some of its steps."""
-
-    def end(self, name: str, note: str) -> None:
-        """A job has ended."""
-
-
 def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list[object]]:
     """Time the parts of many runs, and the arguments of a run in a fresh interpreter."""
     suite = load_suite(suite_name)
@@ -120,9 +107,9 @@ def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list
     ):
         methods = resolve(["source"], [], session.describe)
         cells = grid(manifest, suite.tasks[:1], methods, range(repeats + 1), "cpu", {})
-        sources = ready_sources(session, [cells[0].source], workspace, slots("cpu"))
-        stores = open_stores(manifest, target_needs(cells))
-        executor = LocalExecutor(session.server, workspace, 1, Quiet())
+        sources = ready_sources(session, [cells[0].source], workspace, slots("cpu"), Silent())
+        stores = open_stores(manifest, target_needs(cells), Silent())
+        executor = LocalExecutor(session.server, workspace, 1, Silent())
         runs = list(with_sources(cells, sources))
         rows = [one(executor, run, stores) for run in runs]
         store = stores[cells[0].task.target]

@@ -356,7 +356,7 @@ def _check_code(modules: set[str], settings: Mapping[str, Any]) -> None:
 
 def _train_source(job: _Job) -> dict[str, Any]:
     run = _start(job)
-    target = _open_training(job.settings)
+    target = open_training(job.settings)
     initial = safetensors.torch.load_file(path) if (path := job.settings["initial"]) else {}
     torch.manual_seed(numerics.derive(job.settings["seed"], "global"))
     model = _build(job.settings)
@@ -367,7 +367,7 @@ def _train_source(job: _Job) -> dict[str, Any]:
     job.lock()
     job.tell(started=True)
     model = model.to(run.device)
-    fit(model, _to(target, run.device), run, checkpoints=checkpoints)
+    fit(model, to_device(target, run.device), run, checkpoints=checkpoints)
     if not all_finite(model):
         raise ContractError("the trained source model holds values that are not finite")
     job.tell(adapted={"total_steps": run.total_steps})
@@ -379,8 +379,8 @@ def _train_source(job: _Job) -> dict[str, Any]:
 def _extract_features(job: _Job) -> dict[str, Any]:
     """The source model's features of every training image of a domain, in the order of the job."""
     run = _start(job)
-    target = _open_training(job.settings)
-    model = _open_model(job.settings, job.settings["source"])
+    target = open_training(job.settings)
+    model = open_model(job.settings, job.settings["source"])
     job.lock()
     job.tell(started=True)
     job.tell(adapted={})
@@ -398,12 +398,12 @@ def _extract_features(job: _Job) -> dict[str, Any]:
 def _run(job: _Job) -> dict[str, Any]:
     settings = job.settings
     run = _start(job)
-    target = _open_training(settings)
-    source = _open_model(settings, settings["source"])
-    base = _open_model(settings, settings["base"]) if settings["base"] else None
+    target = open_training(settings)
+    source = open_model(settings, settings["source"])
+    base = open_model(settings, settings["base"]) if settings["base"] else None
     job.lock()
     # A CUDA context starts threads, and only the thread that locks is locked: devices come after.
-    target = _to(target, run.device)
+    target = to_device(target, run.device)
     run.base = base.to(run.device).eval() if base else None
     before = set(sys.modules)
     method = _load(settings["method"])(**settings["config"])
@@ -433,16 +433,20 @@ def _run(job: _Job) -> dict[str, Any]:
     return facts
 
 
-def _start(job: _Job) -> Run:
+def make_run(settings: Mapping[str, Any]) -> Run:
+    """The ``run`` that a method receives; switches this process to the suite's numerics."""
     numerics.configure()
     return Run(
-        device=torch.device(job.settings["device"]),
-        recipe=Recipe.of(job.settings["recipe"]),
-        transforms=Transforms(job.settings["transforms"]),
-        stream=numerics.Streams(job.settings["seed"]),
-        scratch=Path(job.settings["scratch"]),
-        report=_reporter(job.channel),
+        device=torch.device(settings["device"]),
+        recipe=Recipe.of(settings["recipe"]),
+        transforms=Transforms(settings["transforms"]),
+        stream=numerics.Streams(settings["seed"]),
+        scratch=Path(settings["scratch"]),
     )
+
+
+def _start(job: _Job) -> Run:
+    return dataclasses.replace(make_run(job.settings), report=_reporter(job.channel))
 
 
 def _reporter(channel: socket.socket) -> Callable[[int, int], None]:
@@ -458,7 +462,7 @@ def _reporter(channel: socket.socket) -> Callable[[int, int], None]:
     return report
 
 
-def _open_training(settings: Mapping[str, Any]) -> TargetData:
+def open_training(settings: Mapping[str, Any]) -> TargetData:
     """The training images that the job may see: one file for each of its classes."""
     seen = torch.zeros(len(settings["classes"]), dtype=torch.bool)
     seen[settings["seen"]] = True
@@ -495,7 +499,7 @@ def _open_features(entry: Mapping[str, Any]) -> Tensor:
     return torch.cat(parts)
 
 
-def _to(target: TargetData, device: torch.device) -> TargetData:
+def to_device(target: TargetData, device: torch.device) -> TargetData:
     """The data on a device."""
     return TargetData(
         target.images.to(device),
@@ -503,7 +507,7 @@ def _to(target: TargetData, device: torch.device) -> TargetData:
         target.classes,
         target.seen.to(device),
         None if target.features is None else target.features.to(device),
-        None if target.missing is None else _to(target.missing, device),
+        None if target.missing is None else to_device(target.missing, device),
     )
 
 
@@ -511,7 +515,8 @@ def _build(settings: Mapping[str, Any]) -> Classifier:
     return build(settings["model"], len(settings["classes"]), settings["input_size"])
 
 
-def _open_model(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
+def open_model(settings: Mapping[str, Any], entry: Mapping[str, Any]) -> Classifier:
+    """The model of a weights file, in evaluation mode on the CPU."""
     model = _build(settings)
     model.load_state_dict(safetensors.torch.load_file(entry["path"]), strict=True)
     return model.eval()

@@ -281,7 +281,6 @@ def _run_job(
     server: ForkServer, spec: RunSpec, store: DomainStore, workspace: Workspace, folder: Path
 ) -> dict[str, Any]:
     cell = spec.cell
-    document = cell.manifest.document
     mask = cell.manifest.seen_mask(cell.task)
     seen = np.flatnonzero(mask).tolist()
     missing = np.flatnonzero(~mask).tolist() if cell.method.track == "oracle" else []
@@ -293,18 +292,43 @@ def _run_job(
             features = extract_features(server, spec, store, own).rows_of(seen)
     return {
         "kind": "run",
-        **_common(cell.manifest, cell.device, folder),
-        "recipe": document["recipe"],
-        "seed": cell.seed,
-        "seen": seen,
-        "train": _train(store, seen),
+        **task_settings(cell.manifest, seen, store, spec.source, cell.seed, cell.device, folder),
         "missing": _train(store, missing),
         "features": features,
-        "source": {"path": str(spec.source.path), "digest": spec.source.digest},
         "base": base,
         "method": cell.method.source.to_json(),
         "code": cell.method.code["files"],
         "config": dict(cell.config),
+    }
+
+
+def task_settings(
+    manifest: Manifest,
+    seen: list[int],
+    store: DomainStore,
+    source: SourceCheckpoint,
+    seed: int,
+    device: str,
+    folder: Path,
+) -> dict[str, Any]:
+    """What a method receives on a task: source model, seen classes' images, recipe and seed.
+
+    Args:
+        manifest: the task's manifest.
+        seen: indices of the seen classes.
+        store: of the target domain.
+        source: the task's source model.
+        seed: the run's seed.
+        device: ``cpu`` or ``cuda``.
+        folder: an empty folder; the scratch folder is made in it.
+    """
+    return {
+        **_common(manifest, device, folder),
+        "recipe": manifest.document["recipe"],
+        "seed": seed,
+        "seen": seen,
+        "train": _train(store, seen),
+        "source": {"path": str(source.path), "digest": source.digest},
     }
 
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from htbench.cli.main import plain, print_json, print_table
+from benchmark.errors import UsageError
+from htbench.cli.options import json_option
+from htbench.cli.output import print_json, print_table, printable
+from htbench.cli.progress import log, step_bars
 
 if TYPE_CHECKING:
     from benchmark.images.verify import Verification
     from benchmark.manifest import Manifest
 
-SHOWN = 5  # offenders of a kind
+MAX_LISTED = 5  # paths of one kind of problem
 
 
 @click.group("data")
 def command() -> None:
-    """Get the images of a data set, check them, and see what is here.
+    """Get the images of a data set, check them, and see which are here.
 
     \b
     Examples:
@@ -34,47 +36,49 @@ _dataset = click.argument("dataset")
 
 @command.command()
 @_dataset
-@click.option("--accept-terms", is_flag=True, help="You have read the terms and accept them.")
+@click.option("--accept-terms", is_flag=True, help="Accept the terms, which you have read.")
 def download(dataset: str, accept_terms: bool) -> None:
-    """Download the images of DATASET from its mirrors, one after the other.
+    """Download the images of DATASET from its mirrors.
 
-    What is here already is not fetched again; the same command goes on where it was stopped.
+    Files that are here are not downloaded again; run the same command again to resume.
 
     \b
     Examples:
       htbench data download domainnet@1.0
       htbench data download office-home@1.0 --accept-terms
     """
-    from benchmark.errors import UsageError
     from benchmark.folders import data_folder
     from benchmark.images.mirrors import fetch
-    from htbench.cli.session import tell
+    from benchmark.images.status import manifest_of_files
 
-    manifest = _of_files(dataset)
-    if not manifest.document.get("mirrors"):
-        raise UsageError(f"{manifest.reference} names no mirror; htbench data import takes files")
+    manifest = manifest_of_files(dataset)
+    document = manifest.document
+    if not document.get("mirrors"):
+        raise UsageError(
+            f"{manifest.reference} has no mirrors; get its files and run "
+            f"htbench data import {manifest.reference} PATH"
+        )
     if not accept_terms:
-        tell(f"{manifest.document['title']}\n\nTerms: {manifest.document['terms'].strip()}\n")
-        tell(f"Please cite:\n{manifest.document['citation'].strip()}\n")
+        log(f"{document['title']}\n\nTerms: {document['terms'].strip()}\n")
+        log(f"Please cite:\n{document['citation'].strip()}\n")
         if not sys.stdin.isatty():
-            raise UsageError("these terms come with the images; accept them with --accept-terms")
+            raise UsageError("the images have terms of use; accept them with --accept-terms")
         click.confirm("Do you accept these terms?", abort=True, err=True)
-    with _Bar() as bar:
-        fetch(manifest, data_folder() / "downloads", tell, bar.of)
-    _say_complete(manifest)
+    with step_bars() as progress_of:
+        fetch(manifest, data_folder() / "downloads", log, progress_of)
+    _print_complete(manifest)
 
 
 @command.command("import")
 @_dataset
-@click.argument("paths", nargs=-1, required=True,
-                type=click.Path(exists=True, path_type=Path))  # fmt: skip
-@click.option("--copy", is_flag=True, help="Copy files of a folder; default is to link to them.")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--copy", is_flag=True, help="Copy the files of a folder instead of linking to them.")
 @click.pass_context
 def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy: bool) -> None:
-    """Take the images of DATASET from folders or archives (zip, tar) that you have.
+    """Import the images of DATASET from folders or archives (zip, tar).
 
-    They may be laid out as any known copy is, at any depth. Only images of the manifest are taken.
-    Exit status 1 if some are still lacking.
+    Any known layout is accepted, at any depth; files that are not in the manifest are ignored. The
+    exit status is 1 if images are still missing.
 
     \b
     Examples:
@@ -82,293 +86,168 @@ def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy:
       htbench data import domainnet@1.0 clipart.zip infograph.zip painting.zip real.zip sketch.zip
     """
     from benchmark.images.copies import import_images, lacking
+    from benchmark.images.status import describe_absent, manifest_of_files
 
-    manifest = _of_files(dataset)
+    manifest = manifest_of_files(dataset)
     for path in paths:
-        with _Bar() as bar:
-            taken = import_images(manifest, path, copy=copy, progress=bar.of(f"taking {path.name}"))
-        click.echo(plain(f"{path}: {taken} images taken"))
-    if left := lacking(manifest):
-        click.echo(plain(_lacking(manifest, left)), err=True)
+        with step_bars() as progress_of:
+            count = import_images(
+                manifest, path, copy=copy, progress=progress_of(f"importing {path.name}")
+            )
+        click.echo(printable(f"{path}: {count} images imported"))
+    if absent := lacking(manifest):
+        log(describe_absent(manifest, absent))
         context.exit(1)
-    _say_complete(manifest)
+    _print_complete(manifest)
 
 
-def _say_complete(manifest: Manifest) -> None:
+def _print_complete(manifest: Manifest) -> None:
     click.echo(
         f"all {manifest.table.num_rows} images of {manifest.reference} are here; next: "
         f"htbench data verify {manifest.reference}"
     )
 
 
-def _lacking(manifest: Manifest, left: set[str]) -> str:
-    from collections import Counter
-
-    columns = (manifest.table[name].to_pylist() for name in ("domain", "path"))
-    rows = list(zip(*columns, strict=True))
-    total = Counter(domain for domain, _ in rows)
-    lost = Counter(domain for domain, path in rows if path in left)
-    each = ", ".join(f"{domain} {count} of {total[domain]}" for domain, count in lost.items())
-    return (
-        f"{len(left)} of {len(rows)} images of {manifest.reference} are lacking ({each}); the "
-        f"first is {min(left)}"
-    )
-
-
 @command.command()
 @_dataset
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def verify(context: click.Context, dataset: str, as_json: bool) -> None:
-    """Prove that the local copy of DATASET is the manifest's: all there, decodable, unchanged.
+    """Check that the local copy of DATASET is complete, decodable and unchanged.
 
-    The first whole verification records a digest of every image's pixels; later ones compare.
-    Exit status 1 if there is a difference.
+    The first complete verification records a digest of every image's pixels; later ones compare
+    with it. The exit status is 1 if anything differs.
 
     \b
     Examples:
       htbench data verify office-home@1.0
       htbench data verify domainnet@1.0 --json
     """
-    from benchmark.images.verify import verify as check
+    from benchmark.images import verify as images
+    from benchmark.images.status import find_manifest
+    from benchmark.images.store import check_images
 
-    manifest = _manifest(dataset)
+    manifest = find_manifest(dataset)
     if manifest.document["images"] == "embedded":
-        from benchmark.images.store import check_images
-
         count = check_images(manifest)
         if as_json:
             print_json({"ok": True, "reference": manifest.reference, "images": count})
         else:
-            click.echo(f"{manifest.reference}: all {count} images ship with it and are whole")
+            click.echo(f"{manifest.reference}: all {count} images ship with the suite and decode")
         return
-    with _Bar() as bar:
-        found = check(manifest, bar.of("decoding"))
+    with step_bars() as progress_of:
+        verification = images.verify(manifest, progress_of("decoding"))
     if as_json:
-        print_json(found.as_dict())
+        print_json(verification.as_dict())
     else:
-        _print(found)
-    if not found.ok:
+        _print(verification)
+    if not verification.ok:
         context.exit(1)
 
 
-def _print(found: Verification) -> None:
-    rows: list[list[object]] = [list(row) for row in found.counts]
-    print_table(rows, ["domain", "split", "expected", "good"])
+def _print(verification: Verification) -> None:
+    print_table(verification.counts, ["domain", "split", "expected", "good"])
     click.echo()
-    kinds: dict[str, list[str]] = {
-        "missing": found.missing,
-        "cannot be decoded": [f"{path}: {why}" for path, why in found.damaged.items()],
-        "not the bytes of the manifest": found.other_bytes,
-        f"other pixels than on {found.since}": found.changed,
-        "not of the manifest": found.unexpected,
+    problems: dict[str, list[str]] = {
+        "missing": verification.missing,
+        "cannot be decoded": [f"{path}: {why}" for path, why in verification.damaged.items()],
+        "differ from the manifest's bytes": verification.other_bytes,
+        f"changed pixels since {verification.since}": verification.changed,
+        "not in the manifest": verification.unexpected,
     }
-    for kind, paths in kinds.items():
+    for problem, paths in problems.items():
         if paths:
-            _print_some(f"{len(paths)} {kind}", paths)
-    if found.classes:
-        lines = [f"{name}: {good} of {all_}" for name, (good, all_) in found.classes.items()]
-        _print_some(f"{len(lines)} classes are not whole", lines)
-    if found.truncated:
+            _print_some(f"{len(paths)} {problem}", paths)
+    if verification.classes:
+        lines = [f"{name}: {good} of {n}" for name, (good, n) in verification.classes.items()]
+        _print_some(f"{len(lines)} classes are incomplete", lines)
+    if truncated := verification.truncated:
         _print_some(
-            f"{len(found.truncated)} files end too early; the rest of such an image is filled in "
-            "the same way for everybody",
-            found.truncated,
+            f"{len(truncated)} files are truncated; the rest of each image is filled in the same "
+            "way on every machine",
+            truncated,
         )
-    if found.ok:
-        since = f", unchanged since {found.since}" if found.since else ""
-        click.echo(f"{found.reference}: all {found.images} images are here and decodable{since}")
+    reference = verification.reference
+    if verification.ok:
+        since = f", unchanged since {verification.since}" if verification.since else ""
+        click.echo(f"{reference}: all {verification.images} images are here and decodable{since}")
         return
-    click.echo(plain(
-        f"{found.reference} in {found.folder} is not the manifest's. htbench data download or "
-        "import brings what is missing; delete what is damaged, changed or unexpected first"
-    ))  # fmt: skip
+    click.echo(
+        printable(
+            f"{reference} in {verification.folder} does not match the manifest. Delete files that "
+            "are damaged, changed or unexpected, then run htbench data download or import to get "
+            "what is missing"
+        )
+    )
 
 
 def _print_some(title: str, lines: list[str]) -> None:
     click.echo(f"{title}:")
-    for line in lines[:SHOWN]:
-        click.echo(plain(f"  {line}"))
-    if len(lines) > SHOWN:
-        click.echo(f"  and {len(lines) - SHOWN} more (--json lists all)")
+    for line in lines[:MAX_LISTED]:
+        click.echo(printable(f"  {line}"))
+    if len(lines) > MAX_LISTED:
+        click.echo(f"  and {len(lines) - MAX_LISTED} more (--json lists all)")
 
 
 @command.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(as_json: bool) -> None:
-    """Show which data sets are here: where, how much of them, and whether their store is built.
+    """Show which data sets are here: where, how complete, and how many stores are built.
 
     \b
     Examples:
       htbench data status
       htbench data status --json
     """
-    from benchmark.manifest import load_manifest, published_manifests, published_recipes
+    from benchmark.images.status import data_status
+    from benchmark.manifest import load_manifest, published_manifests
+    from htbench.cli.list import print_unexpanded
 
     references = published_manifests()
-    entries = [_entry(load_manifest(reference)) for reference in references]
+    entries = [data_status(load_manifest(reference)) for reference in references]
     if as_json:
         print_json(entries)
         return
     rows: list[list[object]] = []
     for e in entries:
-        here = f"{e['here']} of {e['images']}"
-        state = "complete" if e["here"] == e["images"] else "partial" if e["here"] else "absent"
+        complete = e["here"] == e["images"]
         built, domains = e["stores"]
-        size = f"{e['bytes'] / 1e6:.1f}" if e["bytes"] else "-"
-        rows.append([e["dataset"], state, here, e["verified"] or "-", size,
-                     f"{built} of {domains}", e["where"]])  # fmt: skip
+        rows.append(
+            [
+                e["dataset"],
+                "complete" if complete else "partial" if e["here"] else "absent",
+                f"{e['here']} of {e['images']}",
+                e["verified"] or "-",
+                f"{e['bytes'] / 1e6:.1f}" if e["bytes"] else "-",
+                f"{built} of {domains}",
+                e["where"],
+            ]
+        )
     print_table(rows, ["data set", "state", "images", "verified", "MB", "stores", "where"])
-    for recipe in published_recipes():
-        if recipe not in references:
-            click.echo(f"\n{recipe} is a recipe: htbench manifest expand {recipe} --metadata FILE")
-
-
-def _entry(manifest: Manifest) -> dict[str, Any]:
-    from benchmark.images.local import images_folder
-    from benchmark.images.store import store_state
-    from benchmark.images.verify import verified_on
-
-    embedded = manifest.document["images"] == "embedded"
-    root = images_folder(manifest)
-    sizes: list[int] = []
-    if not embedded and root.is_dir():
-        for path in manifest.table["path"].to_pylist():
-            file = root / path
-            if file.is_file():
-                sizes.append(file.stat().st_size)  # of a link: what it leads to
-    packed = manifest.root / "images.parquet"
-    return {
-        "dataset": manifest.reference,
-        "images": manifest.table.num_rows,
-        "here": manifest.table.num_rows if embedded else len(sizes),
-        "verified": "ships with it" if embedded else verified_on(manifest),
-        "bytes": packed.stat().st_size if embedded else sum(sizes),
-        "stores": store_state(manifest),
-        "where": str(packed if embedded else root),
-    }
+    print_unexpanded(references)
 
 
 @command.command()
 @_dataset
-@click.option("--stores", is_flag=True, help="Remove the image stores that were built, as well.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--stores", is_flag=True, help="Also remove the image stores built from them.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def remove(dataset: str, stores: bool, yes: bool) -> None:
-    """Remove the local copy of DATASET: links or copies, never the files that links lead to.
+    """Remove the local copy of DATASET: links or copies, but never the files behind links.
 
     \b
     Examples:
       htbench data remove office-home@1.0
       htbench data remove domainnet@1.0 --stores --yes
     """
-    import shutil
+    from benchmark.images.status import local_folders, manifest_of_files, remove_folders
 
-    from benchmark.errors import UsageError
-    from benchmark.images.local import images_folder
-    from benchmark.images.store import store_folder
-    from benchmark.images.verify import lock_file
-
-    manifest = _of_files(dataset)
-    folders = [images_folder(manifest)]
-    if stores:
-        folders += [store_folder(manifest, domain.name) for domain in manifest.domains]
-    there = [folder for folder in folders if folder.is_dir()]
-    if not there:
-        raise UsageError(f"nothing of {manifest.reference} is here; htbench data status shows what")
+    manifest = manifest_of_files(dataset)
+    folders = local_folders(manifest, stores=stores)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("--yes is needed where nobody can be asked")
-        for folder in there:
-            click.echo(f"  {folder}", err=True)
+            raise UsageError("confirm with --yes: standard input is not a terminal")
+        for folder in folders:
+            log(f"  {folder}")
         click.confirm("Remove these folders?", abort=True, err=True)
-    lock_file(manifest).unlink(missing_ok=True)
-    for folder in there:
-        gone = folder.with_name(f".removed-{folder.name}")
-        shutil.rmtree(gone, ignore_errors=True)  # what an interrupted call has left
-        folder.rename(gone)  # under its name a copy is there or not
-        shutil.rmtree(gone)
+    for folder in remove_folders(manifest, folders):
         click.echo(f"removed {folder}")
-
-
-def _manifest(dataset: str) -> Manifest:
-    """A manifest by reference or folder, or by a name of which there is one version."""
-    from benchmark.manifest import load_manifest, published_manifests
-
-    of_name = [r for r in published_manifests() if r.partition("@")[0] == dataset]
-    return load_manifest(of_name[0] if len(of_name) == 1 else dataset)
-
-
-def _of_files(dataset: str) -> Manifest:
-    """The same, of a data set whose images are files.
-
-    Raises:
-        UsageError: its images ship with the suite.
-    """
-    from benchmark.errors import UsageError
-
-    manifest = _manifest(dataset)
-    if manifest.document["images"] == "embedded":
-        raise UsageError(f"the images of {manifest.reference} ship with it; there is nothing to do")
-    return manifest
-
-
-class _Bar:
-    """Progress with speed and time left: a bar on a terminal, lines elsewhere."""
-
-    def __enter__(self) -> _Bar:
-        self._bars: Any = None
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bars = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[amount]}"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def of(self, name: str) -> Callable[[int, int], None]:
-        """The progress of one step by its name; of a download it is counted in bytes."""
-        in_bytes = name.startswith("downloading")
-        if self._bars is None:
-            return _Lines(name, in_bytes)
-        task = self._bars.add_task(name, total=None, amount="")
-        bars = self._bars
-
-        def step(done: int, total: int) -> None:
-            speed = bars.tasks[bars.task_ids.index(task)].speed or 0
-            amount = (
-                f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {speed / 1e6:.1f} MB/s"
-                if in_bytes
-                else f"{done} of {total}, {speed:.0f}/s"
-            )
-            bars.update(task, completed=done, total=total or None, amount=amount)
-
-        return step
-
-
-class _Lines:
-    """Progress for logs: a line a second, then rarer."""
-
-    def __init__(self, name: str, in_bytes: bool) -> None:
-        from htbench.cli.session import Ticker
-
-        self._in_bytes, self._ticker = in_bytes, Ticker(name, "MB" if in_bytes else "")
-
-    def __call__(self, done: int, total: int) -> None:
-        scale = 10**6 if self._in_bytes else 1
-        self._ticker(done // scale, total // scale)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from htbench.cli.main import print_json, print_table
+from htbench.cli.options import json_option, suite_option, workspace_option
+from htbench.cli.output import plot_curve, print_json, print_table, printable
+from htbench.cli.tune import SEARCH_HEADERS, search_rows
 
 if TYPE_CHECKING:
     from benchmark.records import RunRecord
 
+OUTPUT_LINES = 20  # of what the run printed
+
 
 @click.command("show")
 @click.argument("run")
-@click.option("--suite", "suite_name", default="icons", show_default=True, metavar="SUITE",
-              help="Whose manifest the run is of.")  # fmt: skip
-@click.option("--workspace", "root", default="workspace", show_default=True, metavar="DIR",
-              type=click.Path(file_okay=False, path_type=Path), help="Where runs are.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
-    """Show one run: record, scores, accuracy by class, training curve, what made its key.
+@suite_option("The suite whose manifest the run belongs to.", default="icons")
+@workspace_option
+@json_option
+def command(run: str, suite: str, workspace: Path, as_json: bool) -> None:
+    """Show one run: its record, scores, accuracy by class, training curve and key.
 
     RUN is a run's key, the beginning of it, or its folder (see `htbench list runs`).
 
@@ -31,49 +34,27 @@ def command(run: str, suite_name: str, root: Path, as_json: bool) -> None:
       htbench show 3f9a
       htbench show 3f9a --json
     """
-    from benchmark.records import PREDICTIONS_FILE, RunRecord
-    from htbench.cli.score import find_run, manifest_of
-    from leaderboard.per_class import per_class
-    from leaderboard.results import (
-        CALIBRATED,
-        read_scored,
-        score_predictions,
-        star_of_predictions,
-    )
+    from htbench.results import run_details
 
-    folder = find_run(run, root)
-    record = RunRecord.read(folder)
-    scores: dict[str, Any] = {}
-    star: dict[str, Any] = {}
-    classes: list[dict[str, Any]] = []
-    if record.status == "ok":
-        manifest = manifest_of(record, suite_name)
-        task = manifest.task(record.task)
-        path = folder / PREDICTIONS_FILE
-        scores = score_predictions(path, manifest, record.task).as_dict()
-        logits, labels = read_scored(path, manifest, record.task)
-        if record.method == CALIBRATED:
-            gamma, best = star_of_predictions(path, manifest, record.task)
-            star = {"gamma": gamma, **best.as_dict()}
-        rows = per_class(logits, labels, manifest.seen_mask(task), manifest.classes)
-        classes = [dataclasses.asdict(row) for row in rows]
+    details = run_details(run, suite, workspace)
     if as_json:
-        print_json({**dataclasses.asdict(record), "scores": scores, "gamma_star": star,
-                    "classes": classes})  # fmt: skip
+        print_json(details.as_dict())
         return
-    _print_record(record, folder)
+    record = details.record
+    _print_record(record, details.folder)
+    _print_error(record)
+    _print_output(details.folder)
     _print_search(record)
-    _print_scores(scores)
-    _print_star(star)
+    _print_scores(details.scores)
+    _print_star(details.gamma_star)
     _print_curve(record)
-    _print_classes(classes)
+    _print_classes(details.classes)
     _print_key(record)
 
 
 def _print_record(record: RunRecord, folder: Path) -> None:
-    from leaderboard.board import printable
-
     click.echo(click.style(f"{record.label} on {record.task}, seed {record.seed}", bold=True))
+    cost = record.cost
     facts: dict[str, Any] = {
         "key": record.key,
         "folder": folder,
@@ -83,47 +64,59 @@ def _print_record(record: RunRecord, folder: Path) -> None:
         "settings": " ".join(f"{k}={v}" for k, v in record.config.items()) or "-",
         "base run": (record.made_from["base"] or "-")[:12],
         "isolation": " ".join(record.isolation) or "none",
-        "seconds": f"adapt {record.cost.get('adapt_seconds', 0):.2f}, "
-        f"predict {record.cost.get('predict_seconds', 0):.2f}, "
-        f"in all {record.cost.get('wall_seconds', 0):.2f}",
-        "steps": f"{record.cost.get('total_steps', 0):g} in all, "
-        f"{record.cost.get('sequential_steps', 0):g} one after the other",
-        "peak memory": _memory(record),
+        "seconds": f"adapt {cost.get('adapt_seconds', 0):.2f}, "
+        f"predict {cost.get('predict_seconds', 0):.2f}, "
+        f"total {cost.get('wall_seconds', 0):.2f}",
+        "steps": f"{cost.get('total_steps', 0):g} in total, "
+        f"{cost.get('sequential_steps', 0):g} in sequence",
+        "peak memory": _memory(cost),
         "environment": " ".join(f"{k}={v}" for k, v in record.environment.items()),
     }
     for name, value in facts.items():
-        click.echo(f"  {name:<12} {printable(str(value))}")
+        click.echo(f"  {name:<12} {_line(str(value))}")
     for note in record.notes:
-        click.echo(f"\n  {printable(note)}")
-    if record.error is not None:
-        click.echo(f"\n{record.error['kind']}: {printable(record.error['message'])}")
-        for line in record.error["traceback"].splitlines():
-            click.echo(f"  {printable(line)}")
-    output = folder / "output.txt"
-    if output.is_file():
-        click.echo("\nprinted by the run (the last lines)")
-        for line in output.read_text("utf-8", errors="replace").splitlines()[-20:]:
-            click.echo(f"  {printable(line)}")
+        click.echo(f"\n  {_line(note)}")
 
 
-def _memory(record: RunRecord) -> str:
+def _line(text: str) -> str:
+    """Untrusted text on one line."""
+    return printable(text.replace("\n", "?"))
+
+
+def _memory(cost: Mapping[str, float]) -> str:
     from benchmark.records import DEVICE_MEMORY
 
-    text = f"{record.cost.get('peak_memory', 0) / 2**20:.0f} MiB"
-    if DEVICE_MEMORY in record.cost:
-        text += f", on the device {record.cost[DEVICE_MEMORY] / 2**20:.0f} MiB"
+    text = f"{cost.get('peak_memory', 0) / 2**20:.0f} MiB"
+    if DEVICE_MEMORY in cost:
+        text += f", on the device {cost[DEVICE_MEMORY] / 2**20:.0f} MiB"
     return text
 
 
-def _print_search(record: RunRecord) -> None:
-    """The search that chose the settings, if one did."""
-    from htbench.cli.tune import SEARCH_HEADERS, search_rows
+def _print_error(record: RunRecord) -> None:
+    if record.error is None:
+        return
+    click.echo(f"\n{record.error['kind']}: {_line(record.error['message'])}")
+    for line in record.error["traceback"].splitlines():
+        click.echo(f"  {_line(line)}")
 
+
+def _print_output(folder: Path) -> None:
+    output = folder / "output.txt"
+    if output.is_file():
+        click.echo("\nprinted by the run (last lines)")
+        for line in output.read_text("utf-8", errors="replace").splitlines()[-OUTPUT_LINES:]:
+            click.echo(f"  {_line(line)}")
+
+
+def _print_search(record: RunRecord) -> None:
+    """The search that chose the settings, if any."""
     search = record.made_from.get("search")
     if search is None:
         return
-    click.echo(f"\nsettings chosen by {search['by']}, {search['folds']} folds, "
-               f"{search['steps']} gradient steps in all")  # fmt: skip
+    click.echo(
+        f"\nsettings chosen by {search['by']}, {search['folds']} folds, "
+        f"{search['steps']} gradient steps in total"
+    )
     print_table(search_rows(search), ["settings", *SEARCH_HEADERS])
 
 
@@ -143,20 +136,18 @@ def _print_scores(scores: dict[str, Any]) -> None:
 
 
 def _print_star(star: dict[str, Any]) -> None:
-    """What the row of gamma-star says, which the scorer makes of this run."""
+    """The gamma-star row that is derived from this run."""
     if star:
-        shown = ", ".join(f"{name} {star[name]:.2f}" for name in ("overall", "seen", "missing"))
-        click.echo(f"gamma-star (oracle): {shown} with {star['gamma']:+.4g} on missing logits")
+        accuracies = ", ".join(f"{n} {star[n]:.2f}" for n in ("overall", "seen", "missing"))
+        click.echo(f"gamma-star (oracle): {accuracies} with {star['gamma']:+.4g} on missing logits")
 
 
 def _print_curve(record: RunRecord) -> None:
-    from htbench.cli.plot import curve
-
     rows = [row for row in record.log if "loss" in row]
     if rows:
         last = f"{rows[-1].get('step', len(rows)):g}"
         click.echo(f"\ntraining loss, to step {last}")
-        for line in curve([row["loss"] for row in rows]):
+        for line in plot_curve([row["loss"] for row in rows]):
             click.echo(f"  {line}")
     for row in record.log:
         if "loss" not in row:
@@ -177,13 +168,11 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
         ]
         for c in classes
     ]
-    print_table(rows, ["class", "group", "n", "accuracy, %", "most taken for"])
+    print_table(rows, ["class", "group", "n", "accuracy, %", "most confused with"])
 
 
 def _print_key(record: RunRecord) -> None:
-    import json
-
-    click.echo("\nmade from (the key is the SHA-256 of this)")
+    click.echo("\ncomputed from (the key is the SHA-256 of this)")
     for name, value in sorted(record.made_from.items()):
         if name == "search":
             value = "(above)"

@@ -1,45 +1,34 @@
-"""`htbench source`: source models, trained here or brought from elsewhere."""
+"""`htbench source`: source models, trained here or elsewhere."""
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from htbench.cli.main import network_option, plain, print_json, print_table
+from htbench.cli.options import (
+    combine,
+    device_option,
+    jobs_option,
+    json_option,
+    manifest_option,
+    model_option,
+    suite_option,
+)
+from htbench.cli.output import print_json, print_table, printable
+from htbench.cli.progress import Terminal
 
 if TYPE_CHECKING:
-    from benchmark.manifest import Manifest
-    from benchmark.source import SourceCheckpoint, SourceSpec
+    from benchmark.source import SourceCheckpoint
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-_device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto",
-                       show_default=True, help="Where to compute.")  # fmt: skip
-
-
-def _which(many: bool) -> Callable[[F], F]:
-    """The options that say which source models are meant."""
-
-    def add(function: F) -> F:
-        for option in (
-            click.option("--source", "sources", multiple=many, metavar="DOMAINS",
-                         help="Source domains as a task has them, such as outline+solid"
-                         + ("; repeatable. Default: those of all tasks." if many else ".")),
-            click.option("--manifest", "reference", metavar="REF",
-                         help="Of this manifest: name@version, or a folder."),
-            click.option("--suite", "suite_name", metavar="SUITE",
-                         help="Of the manifest and tasks of this suite."),
-            network_option,
-        ):  # fmt: skip
-            function = option(function)
-        return function
-
-    return add
+_origin_options = combine(
+    suite_option("Use the manifest and tasks of this suite."),
+    manifest_option("Use this manifest: name@version, or a folder."),
+    model_option,
+)
 
 
 @click.group("source")
@@ -54,23 +43,32 @@ def command() -> None:
 
 
 @command.command()
-@_which(many=True)
-@click.option("--weights", "weights", metavar="FILE",
-              type=click.Path(dir_okay=False, path_type=Path),
-              help="The initial weights the manifest names, instead of a download.")  # fmt: skip
-@_device
-@click.option("--jobs", type=click.IntRange(min=1), metavar="N",
-              help="Trainings side by side on CPU. Default: one per core.")  # fmt: skip
+@_origin_options
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="DOMAINS",
+    help="Source domains of a task, such as outline+solid; repeatable.  [default: of all tasks]",
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file with the manifest's pretrained weights, instead of a download.",
+)
+@device_option
+@jobs_option
 def train(
-    suite_name: str | None,
-    reference: str | None,
-    sources: tuple[str, ...],
+    suite: str | None,
+    manifest: str | None,
     network: str | None,
+    sources: tuple[str, ...],
     weights: Path | None,
     device: str,
     jobs: int | None,
 ) -> None:
-    """Train the source models that are not there yet. `htbench run` does so by itself.
+    """Train missing source models. `htbench run` does this too, so it is rarely needed.
 
     \b
     Examples:
@@ -78,119 +76,128 @@ def train(
       htbench source train --manifest icons-pretrained@1.0 --source outline+solid \\
           --weights mobilenet_v2-b0353104.pth
     """
+    from benchmark.driver import Session, ready_sources
     from benchmark.executors.local import slots
     from benchmark.runs.plan import resolve_device
     from benchmark.runs.workspace import Workspace
+    from benchmark.sources.export import choose_specs, manifest_and_sources
     from benchmark.weights import bring_initial
-    from htbench.cli.session import Session, ready_sources, tell
 
     device = resolve_device(device)
-    manifest, known = _manifest(suite_name, reference)
+    loaded, of_tasks = manifest_and_sources(suite, manifest)
+    monitor = Terminal()
     with (
         tempfile.TemporaryDirectory() as folder,
-        Session(never=[manifest.root], cuda=device == "cuda") as session,
+        Session(never=[loaded.root], cuda=device == "cuda") as session,
         Workspace(Path(folder)) as workspace,
     ):
-        manifest = session.with_network(manifest, network)
-        specs = _specs(manifest, known, sources, device)
+        loaded = session.with_network(loaded, network)
+        specs = choose_specs(loaded, of_tasks, sources, device)
         if weights is not None:
-            bring_initial(session.server, manifest, weights, tell)
-        made = ready_sources(session, specs, workspace, jobs or slots(device))
-    _print([made[spec] for spec in specs])
+            bring_initial(session.server, loaded, weights, monitor.log)
+        trained = ready_sources(session, specs, workspace, jobs or slots(device), monitor)
+    _print([trained[spec] for spec in specs])
+
+
+_source_option = click.option(
+    "--source",
+    "source",
+    metavar="DOMAINS",
+    help="Source domains of a task, such as outline+solid; needed if there are several.",
+)
 
 
 @command.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_which(many=False)
-@click.option("--note", default="", metavar="TEXT", help="Where it comes from; kept with it.")
-@_device
+@_origin_options
+@_source_option
+@click.option("--note", default="", metavar="TEXT", help="Where it comes from; recorded with it.")
+@device_option
 def import_(
     file: Path,
-    suite_name: str | None,
-    reference: str | None,
-    sources: str | None,
+    suite: str | None,
+    manifest: str | None,
     network: str | None,
+    source: str | None,
     note: str,
     device: str,
 ) -> None:
-    """Take a source model that was trained elsewhere: safetensors, or a state dict of torch.
+    """Import a source model that was trained elsewhere: safetensors, or a torch state dict.
 
-    Names are those that `htbench source export` writes, or those of torchvision's network. It is
-    tested on the source's test list, and runs start from it from now on.
+    Tensor names are those of `htbench source export`, or those of torchvision's network. The model
+    is tested on the source domains' test images; later runs start from it.
 
     \b
     Examples:
       htbench source import model.safetensors --manifest icons@1.0 --source outline
       htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
-          --note "trained by a friend"
+          --note "trained by a colleague"
     """
+    from benchmark.driver import Session, open_stores, source_needs
     from benchmark.runs.execute import import_source
     from benchmark.runs.plan import resolve_device
-    from htbench.cli.session import Session, open_stores, source_needs
+    from benchmark.sources.export import choose_specs, manifest_and_sources, only_spec
 
     device = resolve_device(device)
-    manifest, known = _manifest(suite_name, reference)
+    loaded, of_tasks = manifest_and_sources(suite, manifest)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Session(never=[manifest.root], cuda=device == "cuda") as session,
+        Session(never=[loaded.root], cuda=device == "cuda") as session,
     ):
-        manifest = session.with_network(manifest, network)
-        spec = _one(_specs(manifest, known, (sources,) if sources else (), device))
-        stores = open_stores(manifest, source_needs([spec]))
-        made = import_source(session.server, spec, stores, file, plain(note), Path(folder))
-    _print([made])
+        loaded = session.with_network(loaded, network)
+        spec = only_spec(choose_specs(loaded, of_tasks, [source] if source else [], device))
+        stores = open_stores(loaded, source_needs([spec]), Terminal())
+        imported = import_source(session.server, spec, stores, file, printable(note), Path(folder))
+    _print([imported])
 
 
 @command.command()
-@_which(many=False)
-@click.option("--out", required=True, metavar="DIR",
-              type=click.Path(path_type=Path), help="A new folder.")  # fmt: skip
-@_device
+@_origin_options
+@_source_option
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder that does not exist yet.",
+)
+@device_option
 def export(
-    suite_name: str | None,
-    reference: str | None,
-    sources: str | None,
+    suite: str | None,
+    manifest: str | None,
     network: str | None,
+    source: str | None,
     out: Path,
     device: str,
 ) -> None:
-    """Copy a source model into a folder, with a card that says what it is.
+    """Copy a source model into a folder, with a card that describes it.
 
     \b
     Examples:
       htbench source export --manifest icons@1.0 --source outline --out icons-outline
       htbench source export --suite icons --source outline+solid --out icons-both
     """
-    import shutil
-
-    from benchmark.errors import UsageError
-    from benchmark.files import new_folder
+    from benchmark.driver import Session
     from benchmark.runs.plan import resolve_device
-    from benchmark.source import MODEL_FILE, find_source
-    from htbench.cli.session import Session
+    from benchmark.source import MODEL_FILE
+    from benchmark.sources.export import (
+        choose_specs,
+        export_source,
+        manifest_and_sources,
+        only_spec,
+    )
 
     device = resolve_device(device)
-    manifest, known = _manifest(suite_name, reference)
-    with Session(never=[manifest.root]) as session:
-        manifest = session.with_network(manifest, network)
-    spec = _one(_specs(manifest, known, (sources,) if sources else (), device))
-    if out.exists():
-        raise UsageError(f"--out: {out} exists already; name a new folder")
-    found = find_source(spec)
-    if found is None:
-        raise UsageError(
-            f"there is no source model of {spec.name} for {device}; train it: htbench source train "
-            f"--manifest {manifest.reference}{manifest.model_option} "
-            f"--source {'+'.join(spec.domains)}"
-        )
-    with new_folder(out.resolve()) as building:
-        shutil.copyfile(found.path, building / MODEL_FILE)
-        (building / "README.md").write_text(card(spec, found), "utf-8")
+    loaded, of_tasks = manifest_and_sources(suite, manifest)
+    with Session(never=[loaded.root]) as session:
+        loaded = session.with_network(loaded, network)
+    spec = only_spec(choose_specs(loaded, of_tasks, [source] if source else [], device))
+    export_source(spec, out)
     click.echo(f"{out}: {MODEL_FILE} and README.md")
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_(as_json: bool) -> None:
     """List the source models of the data folder.
 
@@ -200,128 +207,29 @@ def list_(as_json: bool) -> None:
       htbench source list --json
     """
     from benchmark.source import known_sources
+    from benchmark.sources.export import summary
 
-    found = known_sources()
+    sources = known_sources()
     if as_json:
-        print_json([_entry(source) for source in found])
+        print_json([summary(source) for source in sources])
     else:
-        _print(found)
+        _print(sources)
 
 
-def _manifest(
-    suite_name: str | None, reference: str | None
-) -> tuple[Manifest, list[tuple[str, ...]]]:
-    """The manifest that is meant, and the sources of its tasks, or of the suite's."""
-    from benchmark.errors import UsageError
-    from benchmark.manifest import load_manifest, load_suite
+def _print(sources: Sequence[SourceCheckpoint]) -> None:
+    from benchmark.sources.export import summary
 
-    if (suite_name is None) == (reference is None):
-        raise UsageError("give either --suite SUITE or --manifest REF")
-    if suite_name is not None:
-        suite = load_suite(suite_name)
-        manifest = load_manifest(suite.manifest)
-        return manifest, [manifest.task(task).sources for task in suite.tasks]
-    assert reference is not None
-    manifest = load_manifest(reference)
-    return manifest, [task.sources for task in manifest.tasks]
-
-
-def _specs(
-    manifest: Manifest, of_tasks: list[tuple[str, ...]], sources: tuple[str, ...], device: str
-) -> list[SourceSpec]:
-    """Those of the tasks' source models that were asked for; all where none were."""
-    from benchmark.errors import UsageError
-    from benchmark.source import SourceSpec
-
-    specs = [SourceSpec.of(manifest, domains, device) for domains in of_tasks]
-    known = {frozenset(spec.domains): spec for spec in reversed(specs)}
-    if not sources:
-        return list(dict.fromkeys(specs))
-    chosen = []
-    for text in sources:
-        domains = frozenset(text.split("+"))
-        if domains not in known:
-            listed = ", ".join(sorted("+".join(spec.domains) for spec in known.values()))
-            raise UsageError(f"--source {text}: no task starts from it; the tasks have: {listed}")
-        chosen.append(known[domains])
-    return list(dict.fromkeys(chosen))
-
-
-def _one(specs: list[SourceSpec]) -> SourceSpec:
-    from benchmark.errors import UsageError
-
-    if len(specs) > 1:
-        listed = ", ".join("+".join(spec.domains) for spec in specs)
-        raise UsageError(f"say which source model with --source; there are: {listed}")
-    return specs[0]
-
-
-def _entry(source: SourceCheckpoint) -> dict[str, Any]:
-    from benchmark.manifest import network_label
-
-    record = source.record
-    return {
-        "manifest": record.get("manifest"),
-        "manifest_digest": record["made_from"]["manifest"],
-        "domains": record["made_from"]["domains"],
-        "network": network_label(record["made_from"]["model"]),
-        "device": record["made_from"].get("device"),
-        "digest": source.digest,
-        "test_accuracy": record["test_accuracy"],
-        "test_images": record["test_images"],
-        "provenance": record.get("provenance", "trained"),
-        "note": record.get("note", ""),
-        "bytes": source.path.stat().st_size,
-        "path": str(source.path),
-    }
-
-
-def _print(sources: list[SourceCheckpoint]) -> None:
-    rows: list[list[object]] = []
-    for entry in map(_entry, sources):
-        name = entry["manifest"] or entry["manifest_digest"][:12]
-        accuracy, size = f"{entry['test_accuracy']:.1f}", f"{entry['bytes'] / 1e6:.1f}"
-        kind = " ".join(word for word in (entry["provenance"], entry["device"]) if word)
-        rows.append([name, "+".join(entry["domains"]), entry["network"], entry["digest"][:12],
-                     accuracy, kind, size])  # fmt: skip
+    rows = [_row(summary(source)) for source in sources]
     print_table(rows, ["manifest", "domains", "network", "digest", "accuracy %", "how", "MB"])
 
 
-def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
-    """The README.md beside an exported source model, in Markdown."""
-    record, document = source.record, spec.manifest.document
-    made_from: Mapping[str, Any] = record["made_from"]
-    facts = {
-        "manifest": f"{spec.manifest.reference} (`{spec.manifest.digest}`)",
-        "domains": " + ".join(spec.domains),
-        "classes": str(len(spec.manifest.classes)),
-        "digest of model.safetensors": f"`{source.digest}`",
-        "accuracy": f"{record['test_accuracy']:.2f} % of {record['test_images']} images of the "
-        "source's own test list",
-        "provenance": record.get("provenance", "trained"),
-        "network": _code(made_from["model"]),
-    }
-    if record.get("note"):
-        facts["note"] = plain(record["note"]).replace("\n", " ").replace("|", "\\|")
-    if made_from.get("initial"):
-        facts["initial weights"] = f"`{made_from['initial']}` (as safetensors)"
-    if "recipe" in made_from:
-        recipe = {key: value for key, value in made_from["recipe"].items() if key != "chosen"}
-        facts["recipe"] = _code(recipe)
-        facts["transforms"] = _code(made_from["transforms"])
-        facts["torch"] = made_from["torch"]
-    rows = "\n".join(f"| {name} | {text} |" for name, text in facts.items())
-    return (
-        f"# Source model of {spec.name}\n\n"
-        f"{document['title']}. Made by Holistic Transfer Bench.\n\n"
-        f"| | |\n|---|---|\n{rows}\n\n"
-        "Names of tensors begin with `backbone.` or `head.`; the rows of `head.weight` are the "
-        "classes in the manifest's order. To use it:\n\n"
-        f"    htbench source import model.safetensors --manifest {spec.manifest.reference} "
-        f"--source {'+'.join(spec.domains)}{spec.manifest.model_option}\n\n"
-        f"## Terms of the images it was trained on\n\n{document['terms'].strip()}\n"
-    )
-
-
-def _code(value: object) -> str:
-    return f"`{json.dumps(value)}`".replace("|", "\\|")
+def _row(entry: dict[str, Any]) -> list[object]:
+    return [
+        entry["manifest"] or entry["manifest_digest"][:12],
+        "+".join(entry["domains"]),
+        entry["network"],
+        entry["digest"][:12],
+        f"{entry['test_accuracy']:.1f}",
+        " ".join(word for word in (entry["provenance"], entry["device"]) if word),
+        f"{entry['bytes'] / 1e6:.1f}",
+    ]

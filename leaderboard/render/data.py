@@ -12,12 +12,19 @@ import pandas as pd
 from leaderboard.board import Board
 
 
+def to_frame(boards: Sequence[Board]) -> pd.DataFrame:
+    """One row per table, method and task; the task ``mean`` is the mean over tasks."""
+    if not boards:
+        return pd.DataFrame()
+    frame = pd.concat(
+        [_ordered(board).assign(table=board.name) for board in boards], ignore_index=True
+    )
+    return frame[["table", *(column for column in frame.columns if column != "table")]]
+
+
 def to_csv(boards: Sequence[Board]) -> str:
-    """One line per table, method and task; the task ``mean`` is the mean over tasks."""
-    parts = [_ordered(board).assign(table=board.name) for board in boards]
-    frame = pd.concat(parts) if parts else pd.DataFrame()
-    columns = ["table", *(c for c in frame.columns if c != "table")]
-    return frame[columns].to_csv(index=False, lineterminator="\n") if parts else ""
+    """The rows of :func:`to_frame`."""
+    return to_frame(boards).to_csv(index=False, lineterminator="\n") if boards else ""
 
 
 def to_json(boards: Sequence[Board]) -> str:

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.driver import Session
 from benchmark.errors import RunError, UsageError
 from benchmark.runs import isolate, sandbox, wire
 from benchmark.runs.converse import MAX_LOG_ROWS, MAX_TEXT, Outcome, ask, converse
 from benchmark.runs.isolate import Child, Exit, ForkServer, Limits
 from benchmark.runs.workspace import _remove
-from htbench.cli.session import Session
 
 SHAPE = (4, 3)
 FACTS = list(sandbox.FULL_ISOLATION)

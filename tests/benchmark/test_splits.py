@@ -494,7 +494,7 @@ class TestCite:
     def test_every_method_that_ships_has_its_papers(self) -> None:
         from importlib.metadata import entry_points
 
-        from htbench.cli.cite import read_citations
+        from benchmark.citations import read_citations
 
         table = read_citations()
         found = entry_points(group="holistic_transfer.methods")
@@ -521,17 +521,17 @@ class TestCite:
         ],
     )  # fmt: skip
     def test_a_paper_in_a_few_words(self, key: str, words: str, link: str | None) -> None:
-        from htbench.cli.cite import read_citations, short_reference
+        from benchmark.citations import short_reference
 
-        assert short_reference(key, read_citations()) == (words, link)
+        assert short_reference(key) == (words, link)
 
     def test_the_source_of_every_method_is_short_and_can_be_followed(self) -> None:
-        from htbench.cli.cite import read_citations, short_reference
+        from benchmark.citations import read_citations, short_reference
 
         table = read_citations()
         first = {keys[0] for keys in table["methods"].values()}
         first.remove("htbench")
-        for words, link in (short_reference(key, table) for key in first):
+        for words, link in (short_reference(key) for key in first):
             assert re.fullmatch(r"[^,]{2,30}, [A-Za-z]{3,7} (19|20)\d\d", words), words
             assert link is not None
 

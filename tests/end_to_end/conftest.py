@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from benchmark.driver import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
 from benchmark.records import GAMMA_STAR
 from data_manifests.toml_writer import dumps, dumps_list
 from htbench.cli.main import main
-from htbench.cli.session import Session
 
 CLASSES = 12
 SEEN = 6
@@ -177,9 +177,7 @@ def htbench(
 ) -> Callable[..., Said]:
     """A command that carries out no run, in this process, with the slice's data folder: fast."""
     monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
-    monkeypatch.setattr(
-        "htbench.cli.session.Session", lambda **_: contextlib.nullcontext(describing)
-    )
+    monkeypatch.setattr("benchmark.driver.Session", lambda **_: contextlib.nullcontext(describing))
 
     def run(*arguments: str | Path) -> Said:
         capsys.readouterr()

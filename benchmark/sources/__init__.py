@@ -1,0 +1,1 @@
+"""Source models: what they are trained on, and how they are shared."""
