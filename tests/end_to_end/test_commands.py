@@ -92,7 +92,7 @@ def test_gamma_star_is_no_run_and_the_sentence_names_the_one_it_is_made_of(
     for key in (star["key"], star["key"][:12]):
         said = htbench(command, key, "--suite", mini.suite, *at).sentence
         assert said.count("\n") == 1
-        assert f"is the row of gamma-star that is made of run {base['key'][:12]}" in said
+        assert f"is the row of gamma-star that is derived from run {base['key'][:12]}" in said
         assert f"`htbench show {base['key'][:12]}` shows both" in said
     other = finished.row(method="source", task="outline-solid", seed=0)
     said = htbench(command, star_key(other["key"]), "--suite", mini.suite, *at).sentence
@@ -226,7 +226,7 @@ def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path
         ("<!-- methods: x -->\n", "has no line <!-- end of methods -->"),
         ("<!-- end of methods -->\n", "has no line <!-- methods: ... -->"),
         ("<!-- methods: x -->\n" * 2 + "<!-- end of methods -->", "has 2 line"),
-        ("<!-- end of methods -->\n<!-- methods: x -->\n", "stands before"),
+        ("<!-- end of methods -->\n<!-- methods: x -->\n", "comes before"),
         (None, "cannot read"),
     ],
 )
@@ -245,7 +245,7 @@ def test_numbers_are_not_written_over_with_dashes(htbench, mini, tmp_path):
     text = "<!-- methods: x -->\nold\n<!-- end of methods -->\n"
     file.write_text(text)
     arguments = ("list", "methods", "--into", file)
-    assert "say of which suite with --suite" in htbench(*arguments).sentence
+    assert "name the suite with --suite" in htbench(*arguments).sentence
     empty = ("--suite", mini.suite, "--workspace", tmp_path / "ws")
     assert "(5 of 5 methods lack some: " in htbench(*arguments, *empty).sentence
     assert file.read_text() == text
@@ -303,7 +303,7 @@ def test_manifest_digest_and_verify(htbench, mini):
     found = json.loads(htbench("manifest", "verify", mini.manifest, "--json").stdout)
     assert (found["manifest"], found["digest"], found["pinned"]) == ("mini@0.1", digest, False)
     text = htbench("manifest", "verify", mini.manifest).stdout
-    assert f"{found['images']} images decoded; every rule holds" in text
+    assert f"{found['images']} images decoded; all checks passed" in text
     assert "not pinned" in text
 
 
@@ -341,7 +341,7 @@ def test_doctor(htbench, mini, finished, at, tmp_path):
     assert found["data"]["folder"] == str(mini.data)
     assert found["data"]["cached sources"].startswith("2 (")
     text = htbench("doctor", "--workspace", tmp_path / "ws").stdout
-    assert "(not made yet)" in text
+    assert "(does not exist yet)" in text
     assert not (tmp_path / "ws").exists()
 
 
@@ -464,7 +464,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, 
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "Interrupted. Finished runs are kept: the same command goes on." in err
+    assert "Interrupted. Finished runs are kept; run the same command again to resume." in err
     assert "Traceback" not in err
     until(lambda: not processes(str(mark)), seconds=10)
     assert list((workspace / "tmp").iterdir()) == []
