@@ -75,17 +75,23 @@ def markdown_table(
 
 
 def check_complete(
-    entries: Sequence[Mapping[str, Any]], suite: Suite, boards: Sequence[Board], workspace: Path
+    entries: Sequence[Mapping[str, Any]], boards: Sequence[Board], suite: str, workspace: Path
 ) -> None:
     """Check that every method has all its runs of a suite.
+
+    Args:
+        entries: what :func:`method_entries` returned.
+        boards: the boards of the suite.
+        suite: the suite as the user named it.
+        workspace: the folder that has the runs.
 
     Raises:
         UsageError: some are missing; the message names the command that runs them.
     """
     if incomplete := without_means(boards, [entry["method"] for entry in entries]):
         raise UsageError(
-            f"{workspace} is missing runs of suite {suite.name} for {len(incomplete)} of "
-            f"{len(entries)} methods: {first(incomplete)}; run htbench run --suite {suite.name}"
+            f"{workspace} is missing runs of suite {suite} for {len(incomplete)} of "
+            f"{len(entries)} methods: {first(incomplete)}; run htbench run --suite {suite}"
         )
 
 

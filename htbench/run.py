@@ -110,8 +110,8 @@ def existing_boards(suite: Suite, workspace: Workspace) -> list[Board]:
     boards = suite_boards(suite, workspace)
     if not boards:
         raise UsageError(
-            f"{workspace.root} has no run of suite {suite.name}; run "
-            f"`htbench run --suite {suite.name}` first, or choose another workspace"
+            f"{workspace.root} has no run of suite {suite.name}; run `htbench run` with the same "
+            "--suite first, or choose another folder with --workspace"
         )
     return boards
 

@@ -79,10 +79,10 @@ def methods(
     boards = suite_boards(loaded, Workspace(workspace)) if loaded else []
     if markdown:
         table = module.markdown_table(entries, loaded, boards)
-        if into is None or loaded is None:
+        if into is None or suite is None:
             click.echo(table)
             return
-        module.check_complete(entries, loaded, boards, workspace)
+        module.check_complete(entries, boards, suite, workspace)
         module.replace_table(into, table)
         log(f"wrote the table of {len(entries)} methods into {into}")
         return
