@@ -361,8 +361,7 @@ def ready_sources(
 
     The manifest's pretrained weights are downloaded on first use.
     """
-    found = {spec: find_source(spec) for spec in specs}
-    sources = {spec: source for spec, source in found.items() if source is not None}
+    sources = {spec: source for spec in specs if (source := find_source(spec)) is not None}
     untrained = [spec for spec in specs if spec not in sources]
     if not untrained:
         return sources

@@ -96,6 +96,15 @@ def test_it_is_the_installed_copy_that_is_used(installed):
         assert where.is_relative_to(installed.site)
 
 
+def test_a_file_of_the_user_hides_nothing_of_it(installed, tmp_path):
+    (tmp_path / "benchmark.py").write_text("raise SystemExit('imported')\n")
+    (tmp_path / "script.py").write_text("import htbench; print(htbench.load_manifest.__module__)\n")
+    options = {"cwd": tmp_path, "env": installed.environment | {"PYTHONPATH": str(tmp_path)}}
+    where = call(installed.python, tmp_path / "script.py", **options)
+    assert where.startswith("benchmark.manifest")
+    assert "icons" in call(installed.python.with_name("htbench"), "list", "suites", **options)
+
+
 def test_its_manifest_and_its_suite_are_found(installed):
     said = installed.htbench("manifest", "verify", "icons@1.0")
     assert "all checks passed" in said
