@@ -278,7 +278,8 @@ def plan_suite(
     network: str | None = None,
     device: str = "auto",
     isolation: str = "auto",
-    limits: Limits | None = None,
+    time_limit: float = Limits.seconds,
+    memory_limit: float | None = None,
 ) -> Iterator[SuitePlan]:
     """Plan the runs of a suite; methods are described and their settings checked.
 
@@ -293,7 +294,9 @@ def plan_suite(
         network: another network, as ``--model`` takes it.
         device: ``auto``, ``cpu`` or ``cuda``.
         isolation: see :class:`Session`.
-        limits: the limits of each run.
+        time_limit: seconds that one run may take.
+        memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
+            no limit.
 
     Yields:
         The plan; its session ends with the block.
@@ -305,10 +308,11 @@ def plan_suite(
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
     settings = settings or {}
+    memory = Limits.memory if memory_limit is None else round(memory_limit * 2**30)
     with Session(
         never=[workspace.root, manifest.root],
         cuda=device == "cuda",
-        limits=limits,
+        limits=Limits(seconds=time_limit, memory=memory),
         isolation=isolation,
     ) as session:
         manifest = session.with_network(manifest, network)

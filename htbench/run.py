@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.driver import Monitor, Silent, plan_suite
+from benchmark.driver import Silent, plan_suite
 from benchmark.errors import UsageError
 from benchmark.files import write_file
 from benchmark.manifest import Suite, load_suite
 from benchmark.runs.isolate import Limits
 from benchmark.runs.workspace import Workspace
+from htbench.cli.progress import Terminal
 from htbench.results import suite_boards
 from leaderboard.board import Board
 from leaderboard.render import FORMATS
@@ -36,8 +37,9 @@ def run_suite(
     device: str = "auto",
     jobs: int | None = None,
     isolation: str = "auto",
-    limits: Limits | None = None,
-    monitor: Monitor | None = None,
+    time_limit: float = Limits.seconds,
+    memory_limit: float | None = None,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Carry out the unfinished runs of a suite and return its board, as ``htbench run`` does.
 
@@ -56,8 +58,10 @@ def run_suite(
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: runs side by side; None for one per core on CPU and one on a GPU.
         isolation: ``required`` fails if this machine cannot sandbox methods.
-        limits: time, memory and disk space of one run.
-        monitor: shows the progress; None shows nothing.
+        time_limit: seconds that one run may take.
+        memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
+            no limit.
+        progress: whether to show the progress on standard error.
 
     Returns:
         The rows of the suite's tables, of this and of earlier calls: one per ``table``, ``label``
@@ -84,9 +88,10 @@ def run_suite(
         network=network,
         device=device,
         isolation=isolation,
-        limits=limits,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
     ) as plan:
-        plan.execute(jobs, monitor or Silent())
+        plan.execute(jobs, Terminal() if progress else Silent())
     return to_frame(write_board(loaded, place))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmark.driver import Monitor, Session, Silent, open_stores, ready_sources
+from benchmark.driver import Session, Silent, open_stores, ready_sources
 from benchmark.images.store import Need
 from benchmark.manifest import Suite, load_manifest, load_suite
 from benchmark.method import Run, SourceModel, TargetData
@@ -14,6 +14,7 @@ from benchmark.runs.execute import task_settings
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
 from benchmark.source import SourceSpec
+from htbench.cli.progress import Terminal
 
 _SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 
@@ -24,7 +25,7 @@ def open_task(
     *,
     seed: int = 0,
     device: str = "auto",
-    monitor: Monitor | None = None,
+    progress: bool = True,
 ) -> tuple[SourceModel, TargetData, Run]:
     """Open a task as ``Method.adapt`` receives it, in this process.
 
@@ -38,7 +39,7 @@ def open_task(
         task: id of one of its manifest's tasks.
         seed: seed of the run's random streams.
         device: ``auto``, ``cpu`` or ``cuda``.
-        monitor: shows the progress of decoding and training; None shows nothing.
+        progress: whether to show the progress of decoding and training on standard error.
 
     Returns:
         ``(source, target, run)``, the arguments of ``Method.adapt``. ``target.features`` and
@@ -57,7 +58,7 @@ def open_task(
     manifest = load_manifest(loaded.manifest)
     chosen = manifest.task(task)
     device = resolve_device(device)
-    monitor = monitor or Silent()
+    monitor = Terminal() if progress else Silent()
     spec = SourceSpec.of(manifest, chosen.sources, device)
     seen = manifest.seen_mask(chosen).nonzero()[0].tolist()
     with (

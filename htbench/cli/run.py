@@ -104,13 +104,11 @@ def command(
     """
     from benchmark.driver import plan_suite
     from benchmark.manifest import load_suite, network_label
-    from benchmark.runs.isolate import Limits
     from benchmark.runs.workspace import Workspace
     from htbench.cli.leaderboard import print_boards
     from htbench.run import write_board
 
     loaded, place = load_suite(suite), Workspace(workspace)
-    memory = round(memory_limit * 2**30) if memory_limit else Limits.memory
     with plan_suite(
         loaded,
         place,
@@ -122,7 +120,8 @@ def command(
         network=network,
         device=device,
         isolation=isolation,
-        limits=Limits(seconds=time_limit, memory=memory),
+        time_limit=time_limit,
+        memory_limit=memory_limit,
     ) as plan:
         if dry_run:
             _print_plan(plan, as_json)
