@@ -79,10 +79,10 @@ def suite_option(
         "--suite",
         "suite",
         required=required,
-        default=default,
-        show_default=default is not None,
         metavar="SUITE",
         help=purpose,
+        # An explicit default of None would satisfy `required`.
+        **({} if default is None else {"default": default, "show_default": True}),
     )
 
 
