@@ -75,14 +75,10 @@ def suite_option(
         required: whether the command needs it.
         default: the suite if it is not given.
     """
+    # An explicit default of None would satisfy `required`.
+    defaults: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
     return click.option(
-        "--suite",
-        "suite",
-        required=required,
-        metavar="SUITE",
-        help=purpose,
-        # An explicit default of None would satisfy `required`.
-        **({} if default is None else {"default": default, "show_default": True}),
+        "--suite", "suite", required=required, metavar="SUITE", help=purpose, **defaults
     )
 
 
