@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
+from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

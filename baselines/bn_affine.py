@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from baselines.bn_stats import require_batch_norm
-from benchmark import Method, Run, SourceModel, TargetData, fit
+from htbench import Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

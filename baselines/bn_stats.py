@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from benchmark import Classifier, Method, NotApplicable, Run, SourceModel, TargetData
+from htbench import Classifier, Method, NotApplicable, Run, SourceModel, TargetData
 
 
 @dataclass(frozen=True)

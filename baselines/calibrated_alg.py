@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark import (
+from htbench import (
     Classifier,
     Method,
     NotApplicable,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.calibrated_alg import Calibrated
 from baselines.finetune import Finetune
-from benchmark import Method, NotApplicable, Run, SourceModel, TargetData, check_share, predict
+from htbench import Method, NotApplicable, Run, SourceModel, TargetData, check_share, predict
 
 MIN_SEEN_CLASSES = 4  # with fewer, a half would be a single class
 

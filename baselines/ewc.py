@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.l2_sp import spring_penalty
-from benchmark import Classifier, Method, Run, SourceModel, TargetData, fit
+from htbench import Classifier, Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
+from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 
 EPSILON = 1e-8  # added to variances, so that a constant feature gives 0 and not NaN
 

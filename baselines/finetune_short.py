@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from baselines.lolsgd import LOLSGD
-from benchmark import Method, Run, SourceModel, TargetData, fit
+from htbench import Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

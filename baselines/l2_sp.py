@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
+from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

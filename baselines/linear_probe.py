@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmark import Method, Run, SourceModel, TargetData, fit_head
+from htbench import Method, Run, SourceModel, TargetData, fit_head
 
 
 @dataclass(frozen=True)

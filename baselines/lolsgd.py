@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.averaging import Mean
-from benchmark import Batch, Classifier, Method, Run, SourceModel, TargetData, cosine, fit
+from htbench import Batch, Classifier, Method, Run, SourceModel, TargetData, cosine, fit
 
 Penalty = Callable[[Batch], Tensor]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from baselines.feature_rank import FeatureRank, correlation_penalty
 from baselines.lolsgd import LOLSGD, Penalty
 from baselines.selective_distill import SelectiveDistill, missing_divergence
-from benchmark import SourceModel, TargetData
+from htbench import SourceModel, TargetData
 
 
 @dataclass(frozen=True)

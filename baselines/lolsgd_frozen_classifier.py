@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from baselines.lolsgd import LOLSGD
-from benchmark import Classifier
+from htbench import Classifier
 
 
 @dataclass(frozen=True)

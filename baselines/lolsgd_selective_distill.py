@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from baselines.lolsgd import LOLSGD, Penalty
 from baselines.selective_distill import SelectiveDistill, missing_divergence
-from benchmark import SourceModel, TargetData
+from htbench import SourceModel, TargetData
 
 
 @dataclass(frozen=True)

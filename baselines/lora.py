@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
-from benchmark import Classifier, Method, Run, SourceModel, TargetData, fit
+from htbench import Classifier, Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
-from benchmark import Batch, Method, Run, SourceModel, TargetData, fit
+from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark import Classifier, Method, Run, SourceModel, TargetData, predict
+from htbench import Classifier, Method, Run, SourceModel, TargetData, predict
 
 NO_IMAGES = -2.0  # score of a class without images: below every cosine
 

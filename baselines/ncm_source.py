@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from baselines.ncm import NCM
-from benchmark import Classifier, Run, SourceModel
+from htbench import Classifier, Run, SourceModel
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmark import Method, Run, SourceModel, TargetData, fit
+from htbench import Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from benchmark import Method, Run, SourceModel, TargetData
+from htbench import Method, Run, SourceModel, TargetData
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark import Method, Run, SourceModel, TargetData
+from htbench import Method, Run, SourceModel, TargetData
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from baselines.averaging import Mean
 from baselines.bn_stats import reestimate
-from benchmark import Method, Run, SourceModel, TargetData, cosine, fit
+from htbench import Method, Run, SourceModel, TargetData, cosine, fit
 
 
 @dataclass(frozen=True)

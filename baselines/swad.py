@@ -10,7 +10,7 @@ from torch import nn
 
 from baselines.averaging import Mean
 from baselines.bn_stats import reestimate
-from benchmark import (
+from htbench import (
     Method,
     NotApplicable,
     Run,

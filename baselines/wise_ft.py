@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from baselines.averaging import interpolate_
-from benchmark import Method, Run, SourceModel, TargetData
+from htbench import Method, Run, SourceModel, TargetData
 
 
 @dataclass(frozen=True)

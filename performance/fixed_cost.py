@@ -23,7 +23,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmark.cli.session import Session, open_stores, ready_sources, target_needs
+from benchmark.driver import Session, Silent, open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store import DomainStore
 from benchmark.isolation.client import Child
@@ -96,19 +96,6 @@ class Clock:
         return dict(zip(PARTS, (b - a for a, b in pairwise(times)), strict=True))
 
 
-class Quiet:
-    """A reporter without output."""
-
-    def begin(self, name: str) -> None:
-        """A job has started."""
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """A job has finished some of its steps."""
-
-    def end(self, name: str, note: str) -> None:
-        """A job has ended."""
-
-
 def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list[object]]:
     """Return the times of the parts of many runs, and arguments for ``FRESH``."""
     suite = load_suite(suite_name)
@@ -120,9 +107,9 @@ def measure(suite_name: str, repeats: int) -> tuple[list[dict[str, float]], list
     ):
         methods = resolve(["source"], [], session.describe)
         cells = grid(manifest, suite.tasks[:1], methods, range(repeats + 1), "cpu", {})
-        sources = ready_sources(session, [cells[0].source], workspace, slots("cpu"))
-        stores = open_stores(manifest, target_needs(cells))
-        executor = LocalExecutor(session.server, workspace, 1, Quiet())
+        sources = ready_sources(session, [cells[0].source], workspace, slots("cpu"), Silent())
+        stores = open_stores(manifest, target_needs(cells), Silent())
+        executor = LocalExecutor(session.server, workspace, 1, Silent())
         runs = list(with_sources(cells, sources))
         rows = [one(executor, run, stores) for run in runs]
         store = stores[cells[0].task.target]

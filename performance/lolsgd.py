@@ -28,7 +28,6 @@ from torch import nn
 
 from baselines.finetune import Finetune
 from baselines.lolsgd import LOLSGD
-from benchmark import Method, Run, SourceModel, TargetData, cosine, fit
 from benchmark.images.augment import Transforms
 from benchmark.images.store import ImageNeed, open_store, store_kind
 from benchmark.images.tensors import join, open_images
@@ -36,6 +35,7 @@ from benchmark.manifest import Manifest, load_manifest
 from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
+from htbench import Method, Run, SourceModel, TargetData, cosine, fit
 
 LIMIT = 1.2  # the maximum cost, as a multiple of fine-tuning
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +92,8 @@ class Worker:
         self.send(locked=list(facts))
 
     def start_run(self, setup: Setup) -> Run:
-        """Configure this process for deterministic computing; what a method is given."""
-        numerics.configure()
-        return Run(
-            device=torch.device(setup.device),
-            recipe=TrainingRecipe.from_table(setup.recipe),
-            transforms=Transforms(setup.transforms),
-            stream=numerics.Streams(setup.seed),
-            scratch=self.scratch,
-            report=self._reporter(),
-        )
+        """The ``run`` of a method, which reports its progress to the driver."""
+        return replace(start_run(setup, self.scratch), report=self._reporter())
 
     def receive_tests(self) -> TestBatch:
         """Wait for the test images, which the driver sends after ``adapted``.
@@ -134,6 +126,18 @@ class Worker:
                 self.send(progress=[int(done), int(total)])
 
         return report
+
+
+def start_run(setup: Setup, scratch: Path) -> Run:
+    """The ``run`` that a method receives; switches this process to deterministic numerics."""
+    numerics.configure()
+    return Run(
+        device=torch.device(setup.device),
+        recipe=TrainingRecipe.from_table(setup.recipe),
+        transforms=Transforms(setup.transforms),
+        stream=numerics.Streams(setup.seed),
+        scratch=scratch,
+    )
 
 
 def build_network(network: Network) -> Classifier:

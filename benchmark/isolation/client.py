@@ -8,7 +8,6 @@ import signal
 import site
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from benchmark import failpoints
+from benchmark import failpoints, start
 from benchmark.errors import RunError
 from benchmark.isolation import wire
 from benchmark.jobs import DescribeJob, Job, RunJob, job_message
@@ -235,14 +234,7 @@ class ForkServer:
             environment["PYTHONUSERBASE"] = site.getuserbase()
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "benchmark.isolation.server",
-                    str(theirs.fileno()),
-                    CHILD,
-                ],
+                start.command("benchmark.isolation.server", str(theirs.fileno()), CHILD),
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -154,3 +154,21 @@ def shown_classes(counts: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     order = counts["group"].map({"seen": 0, "missing": 1, "excluded": 2})
     shown = counts.assign(order=order)[~empty].sort_values("order", kind="stable")
     return shown.drop(columns="order").reset_index(drop=True), int(empty.sum())
+
+
+def split_totals(counts: pd.DataFrame) -> dict[str, int]:
+    """The number of images of each role, with test images by group.
+
+    Args:
+        counts: what :func:`class_counts` returns.
+    """
+    seen = counts["group"] == "seen"
+    return {
+        "source_train": int(counts["source_train"].sum()),
+        "source_test": int(counts["source_test"].sum()),
+        "train_seen": int(counts["train"].sum()),
+        "train_missing": int(counts["train_missing"].sum()),
+        "test_seen": int(counts["test"][seen].sum()),
+        "test_missing": int(counts["test"][~seen].sum()),
+        "test_excluded": int(counts["test_excluded"].sum()),
+    }

@@ -13,15 +13,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def to_csv(boards: Sequence[Board]) -> str:
-    """One line per table, method and task; the task ``mean`` is the mean over tasks."""
+def to_frame(boards: Sequence[Board]) -> pd.DataFrame:
+    """One row per table, method and task; the task ``mean`` is the mean over tasks."""
     import pandas as pd
 
     if not boards:
-        return ""
-    frame = pd.concat([_ordered_cells(board).assign(table=board.name) for board in boards])
-    names = ["table", *(name for name in frame.columns if name != "table")]
-    return frame[names].to_csv(index=False, lineterminator="\n")
+        return pd.DataFrame()
+    frame = pd.concat(
+        [_ordered_cells(board).assign(table=board.name) for board in boards], ignore_index=True
+    )
+    return frame[["table", *(column for column in frame.columns if column != "table")]]
+
+
+def to_csv(boards: Sequence[Board]) -> str:
+    """The rows of :func:`to_frame`."""
+    return to_frame(boards).to_csv(index=False, lineterminator="\n") if boards else ""
 
 
 def to_json(boards: Sequence[Board]) -> str:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 import baselines
 from baselines.finetune import Finetune
-from benchmark import Classifier, Method, Run, SourceModel, TargetData, predict
 from benchmark.images.augment import Transforms
 from benchmark.method import TrainingRecipe
 from benchmark.models import build
 from benchmark.numerics import Streams
+from htbench import Classifier, Method, Run, SourceModel, TargetData, predict
 
 CLASSES = ("bell", "bug", "house", "key", "star", "tree")
 SEEN = (0, 2, 3, 5)

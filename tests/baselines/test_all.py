@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import predict
+from htbench import predict
 from tests.baselines.conftest import METHODS
 
 GRADIENT_FREE = {

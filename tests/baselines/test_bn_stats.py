@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from baselines.bn_stats import BNStats
-from benchmark import Classifier, NotApplicable, SourceModel
+from htbench import Classifier, NotApplicable, SourceModel
 
 
 def layers_of(model):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from baselines.calibrated_alg import Calibrated, CalibratedALG, average_logit_gap
-from benchmark import NotApplicable, predict
+from htbench import NotApplicable, predict
 
 
 def naive_gap(logits, labels, seen):

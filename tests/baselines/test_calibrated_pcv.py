@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from baselines.calibrated_alg import Calibrated
 from baselines.calibrated_pcv import CalibratedPCV, best_gamma
 from baselines.finetune import Finetune
-from benchmark import NotApplicable, predict
+from htbench import NotApplicable, predict
 
 
 def naive_gamma(logits, labels, missing, floor):

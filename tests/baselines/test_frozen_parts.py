@@ -13,7 +13,7 @@ from baselines.bn_affine import BNAffine
 from baselines.frozen_classifier import FrozenClassifier
 from baselines.linear_probe import LinearProbe
 from baselines.source import Source
-from benchmark import Classifier, NotApplicable, SourceModel, predict
+from htbench import Classifier, NotApplicable, SourceModel, predict
 
 
 def cosine_factors(steps):

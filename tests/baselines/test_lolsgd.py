@@ -13,7 +13,7 @@ from baselines.lolsgd_distill_rank import LOLSGDDistillRank
 from baselines.lolsgd_feature_rank import LOLSGDFeatureRank
 from baselines.lolsgd_frozen_classifier import LOLSGDFrozenClassifier
 from baselines.lolsgd_selective_distill import LOLSGDSelectiveDistill
-from benchmark import fit
+from htbench import fit
 
 SEEN = [0, 2, 3, 5]
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from baselines.lora import LoRA, LowRank, adapted_weights
-from benchmark import Classifier
+from htbench import Classifier
 
 
 def test_the_same_matrices_give_the_logits_of_peft(source):

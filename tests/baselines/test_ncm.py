@@ -12,7 +12,7 @@ from sklearn.preprocessing import normalize
 
 from baselines.ncm import NCM, class_means
 from baselines.ncm_source import NCMSource
-from benchmark import predict
+from htbench import predict
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from torchvision.models import VisionTransformer
 
 from baselines.bn_stats import batch_norm_layers
 from baselines.lora import LoRA
-from benchmark import NotApplicable, SourceModel
 from benchmark.models import split
+from htbench import NotApplicable, SourceModel
 from tests.baselines.conftest import CLASSES, METHODS
 
 NEEDS_BATCH_NORM = {"bn-stats", "bn-affine"}

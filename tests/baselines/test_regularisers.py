@@ -16,8 +16,8 @@ from baselines.l2_sp import L2SP, spring_penalty
 from baselines.ldifs import LDIFS, feature_distance
 from baselines.lp_ft import LPFT
 from baselines.lwf import LwF, distillation_penalty
-from benchmark import Batch
 from benchmark.training import index_batches
+from htbench import Batch
 
 FACTORS = [(1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
 

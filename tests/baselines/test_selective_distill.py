@@ -10,7 +10,7 @@ from scipy.special import rel_entr, softmax
 
 from baselines.finetune import Finetune
 from baselines.selective_distill import SelectiveDistill, missing_divergence
-from benchmark import Batch
+from htbench import Batch
 
 MISSING = [1, 4]
 

@@ -8,7 +8,7 @@ from scipy.special import logsumexp, softmax
 
 from baselines.lolsgd_source_ensemble import LOLSGDSourceEnsemble
 from baselines.source_ensemble import SourceEnsemble
-from benchmark import predict
+from htbench import predict
 
 
 def test_it_predicts_the_mean_of_the_probabilities(source, target, new_run, tuned):

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import update_bn
 from baselines.averaging import Mean
 from baselines.swa import SWA
 from baselines.swad import SWAD, Valley
-from benchmark import NotApplicable
+from htbench import NotApplicable
 
 
 @pytest.fixture

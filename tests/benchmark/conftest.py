@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.cli.main import main
+from htbench.cli.main import main
 from tests.benchmark.command import Htbench
 
 

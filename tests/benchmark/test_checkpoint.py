@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import TargetData, fit
 from benchmark.checkpoint import Checkpoints, checkpoint_step
 from benchmark.images.augment import Transforms
 from benchmark.models import build
+from htbench import TargetData, fit
 from tests.benchmark.test_training import new_run, state_of
 
 KEY = "a" * 64

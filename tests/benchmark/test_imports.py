@@ -25,7 +25,7 @@ def test_packages_load_no_torch() -> None:
 
 
 def test_expand_loads_no_torch() -> None:
-    code = "import sys, benchmark.expand, benchmark.cli.manifest; print('torch' in sys.modules)"
+    code = "import sys, benchmark.expand, htbench.cli.manifest; print('torch' in sys.modules)"
     assert python(code) == "False\n"
 
 
@@ -35,7 +35,7 @@ import sys
 
 import click
 
-from benchmark.cli.main import htbench
+from htbench.cli.main import htbench
 
 def names(group, path=()):
     yield path

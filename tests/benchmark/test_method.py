@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark import TargetData
 from benchmark.errors import ManifestError
 from benchmark.method import TrainingRecipe, check_share, held_out_count
+from htbench import TargetData
 
 
 def target_of(labels):

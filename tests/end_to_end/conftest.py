@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.cli.main import main
-from benchmark.cli.session import Session
+from benchmark.driver import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
 from benchmark.toml import to_toml
+from htbench.cli.main import main
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 
 CLASSES = 12
@@ -44,7 +44,7 @@ class Mini:
         self, *arguments: str | Path, timeout: float = 300, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the command and wait for it."""
-        command = [sys.executable, "-m", "benchmark.cli.main", *map(str, arguments)]
+        command = [sys.executable, "-m", "htbench", *map(str, arguments)]
         return subprocess.run(
             command,
             env=self.environment(),
@@ -175,9 +175,7 @@ def htbench(
 ) -> Callable[..., Said]:
     """A command that carries out no run, in this process, with the slice's data folder: fast."""
     monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
-    monkeypatch.setattr(
-        "benchmark.cli.session.Session", lambda **_: contextlib.nullcontext(describing)
-    )
+    monkeypatch.setattr("benchmark.driver.Session", lambda **_: contextlib.nullcontext(describing))
 
     def run(*arguments: str | Path) -> Said:
         capsys.readouterr()
@@ -198,7 +196,7 @@ def plugin(tmp_path: Path) -> Callable[[str], Path]:
         indented = "\n".join(f"        {line}" for line in body.strip().splitlines())
         path.write_text(
             "from dataclasses import dataclass\n\nimport torch\n\n"
-            "from benchmark import Method, fit\n\n\n"
+            "from htbench import Method, fit\n\n\n"
             "@dataclass(frozen=True)\nclass Mine(Method):\n"
             f'    """A method of a test."""\n\n    name = "{name}"\n\n'
             f"    def adapt(self, source, target, run):\n{indented}\n"

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmark import Method
+from htbench import Method
 
 KNOWN = json.loads("{}")
 SECONDS = 2

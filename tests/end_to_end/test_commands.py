@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmark.cli.main import htbench as group
+from htbench.cli.main import htbench as group
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 from leaderboard.gamma_star import derived_key
 from leaderboard.rows import METRICS
@@ -65,8 +65,8 @@ def test_score_of_what_cannot_be_scored(htbench, mini, finished, at, tmp_path):
         (file, *suite, "--task", "solid-outline"): [str(file), "unknown"],
         (text, *suite, "--task", "outline-solid"): [str(text), "Parquet"],
         ("0" * 12, *suite, *at): ["no run", "0" * 12],
-        ("", *suite, *at): ["neither a file"],
-        ("nope", *suite, *at): ["'nope'", "neither a file"],
+        ("", *suite, *at): ["is not a file"],
+        ("nope", *suite, *at): ["'nope'", "is not a file"],
         (row["key"][:12], *suite, *at, "--task", "solid-outline"): ["outline-solid, not"],
         (row["key"][:12], *at): ["mini@0.1", "--suite"],
     }.items():
@@ -144,7 +144,7 @@ def test_the_board_in_every_format(htbench, mini, finished, at, tmp_path):
 def test_a_workspace_without_runs(htbench, mini, tmp_path):
     said = htbench("leaderboard", "--suite", mini.suite, "--workspace", tmp_path / "ws")
     assert f"{tmp_path / 'ws'} has no run of suite mini" in said.sentence
-    assert "`htbench run` with the same --suite makes them" in said.sentence
+    assert "run `htbench run` with the same --suite first" in said.sentence
     assert not (tmp_path / "ws").exists()
 
 
@@ -227,7 +227,7 @@ def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path
         ("<!-- methods: x -->\n", "has no line <!-- end of methods -->"),
         ("<!-- end of methods -->\n", "has no line <!-- methods: ... -->"),
         ("<!-- methods: x -->\n" * 2 + "<!-- end of methods -->", "has 2 line"),
-        ("<!-- end of methods -->\n<!-- methods: x -->\n", "stands before"),
+        ("<!-- end of methods -->\n<!-- methods: x -->\n", "comes before"),
         (None, "cannot read"),
     ],
 )
@@ -246,15 +246,15 @@ def test_numbers_are_not_written_over_with_dashes(htbench, mini, tmp_path):
     text = "<!-- methods: x -->\nold\n<!-- end of methods -->\n"
     file.write_text(text)
     arguments = ("list", "methods", "--into", file)
-    assert "say of which suite with --suite" in htbench(*arguments).sentence
+    assert "name the suite with --suite" in htbench(*arguments).sentence
     empty = ("--suite", mini.suite, "--workspace", tmp_path / "ws")
-    assert "(5 of 5 methods lack some: " in htbench(*arguments, *empty).sentence
+    assert "for 5 of 5 methods: " in htbench(*arguments, *empty).sentence
     assert file.read_text() == text
 
 
 def test_a_table_is_no_json(htbench):
     for option in (["--markdown"], ["--into", "README.md"]):
-        assert "choose one" in htbench("list", "methods", "--json", *option).sentence
+        assert "cannot be combined" in htbench("list", "methods", "--json", *option).sentence
 
 
 def test_list_tasks_suites_and_data_sets(htbench, mini):
@@ -304,7 +304,7 @@ def test_manifest_digest_and_verify(htbench, mini):
     found = json.loads(htbench("manifest", "verify", mini.manifest, "--json").stdout)
     assert (found["manifest"], found["digest"], found["pinned"]) == ("mini@0.1", digest, False)
     text = htbench("manifest", "verify", mini.manifest).stdout
-    assert f"{found['images']} images decoded; every rule holds" in text
+    assert f"{found['images']} images decoded; all checks passed" in text
     assert "not pinned" in text
 
 
@@ -342,7 +342,7 @@ def test_doctor(htbench, mini, finished, at, tmp_path):
     assert found["data"]["folder"] == str(mini.data)
     assert found["data"]["cached sources"].startswith("2 (")
     text = htbench("doctor", "--workspace", tmp_path / "ws").stdout
-    assert "(not made yet)" in text
+    assert "(does not exist yet)" in text
     assert not (tmp_path / "ws").exists()
 
 
@@ -387,7 +387,7 @@ def parses(words):
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys\nfrom benchmark.cli.main import main\n"
+        "import sys\nfrom htbench.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'pandas', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)\n"
@@ -415,7 +415,7 @@ def test_version(htbench):
 # Without this, a test session in the background would hand its ignored SIGINT on.
 LISTEN = (
     "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "from benchmark.cli.main import main\nmain()\n"
+    "from htbench.cli.main import main\nmain()\n"
 )
 
 
@@ -465,7 +465,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, 
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "Interrupted. Finished runs are kept: the same command goes on." in err
+    assert "Interrupted. Finished runs are kept; run the same command again to resume." in err
     assert "Traceback" not in err
     until(lambda: not processes(str(mark)), seconds=10)
     assert list((workspace / "tmp").iterdir()) == []

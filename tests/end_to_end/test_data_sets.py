@@ -246,10 +246,10 @@ class TestVerify:
         assert found["truncated"] == [cut.relative_to(self.root).as_posix()]
         assert found["unexpected"] == ["Art/extra.txt"]
         said = copy.data_command("verify")
-        for words in ("1 missing", "1 cannot be decoded", "1 not of the manifest", "end too early"):
+        for words in ("1 missing", "1 cannot be decoded", "1 not in the manifest", "are truncated"):
             assert words in said.stdout
         again = copy.data_command("import", copy.images)
-        assert again.stdout.startswith(f"{copy.images}: 1 images taken")
+        assert again.stdout.startswith(f"{copy.images}: 1 images imported")
 
     def test_no_copy_at_all(self, home):
         done = home.data_command("verify")
@@ -368,16 +368,18 @@ class TestStore:
         plan = ready.htbench("run", "--suite", ready.suite, "--dry-run", "--workspace",
                              ready.data / "ws")  # fmt: skip
         assert plan.returncode == 0
-        assert "160 images are not here (Art 80, Real_World 80): htbench data import" in plan.stdout
+        assert (
+            "160 images are missing (Art 80, Real_World 80); run htbench data import" in plan.stdout
+        )
 
 
 class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["import", "icons@1.0", "."], "ship with it"),
-            (["download", "icons@1.0"], "ship with it"),
-            (["remove", "icons@1.0"], "ship with it"),
+            (["import", "icons@1.0", "."], "ship with the suite"),
+            (["download", "icons@1.0"], "ship with the suite"),
+            (["remove", "icons@1.0"], "ship with the suite"),
             (["verify", "nothing@1.0"], "no manifest"),
             (["import", "office-home@1.0", "/nowhere"], "does not exist"),
             (["download", "office-home@1.0"], "--accept-terms"),

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmark import Method, fit
+from htbench import Method, fit
 
 
 class Changed(nn.Module):
@@ -215,7 +215,7 @@ def test_escapes_of_a_method_do_not_reach_a_terminal(mini, finished, tmp_path):
     path = write(tmp_path, "escapes", "raise ValueError('\\x1b]0;owned\\x07 and \\x1b[2Jred')")
     master, screen = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmark.cli.main", "run", "--suite", mini.suite,
+        [sys.executable, "-m", "htbench", "run", "--suite", mini.suite,
          "--workspace", tmp_path / "ws", "--plugin", path, "--task", "outline-solid"],
         env={**mini.environment(), "TERM": "xterm", "COLUMNS": "200"},
         stdout=screen, stderr=screen, stdin=subprocess.DEVNULL,

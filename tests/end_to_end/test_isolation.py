@@ -226,7 +226,7 @@ class Hunt:
             self.runs_before = contents(self.workspace / "runs")
             self.before = contents(*around)
             self.said = subprocess.run(
-                [python, "-P", "-m", "benchmark.cli.main", "run", "--suite", mini.suite,
+                [python, "-P", "-m", "htbench", "run", "--suite", mini.suite,
                  "--workspace", self.workspace, "--plugin", plugin, *TASK,
                  "--isolation", "required", "--jobs", "2"],
                 env=environment,
@@ -416,8 +416,9 @@ from pathlib import Path
 
 from torch import nn
 
-from benchmark import Method
+from htbench import Method
 from benchmark.isolation import wire
+from htbench import Method
 
 
 def channel():
@@ -615,7 +616,7 @@ def test_a_method_may_not_lie_where_methods_must_not_look(mini, finished, tmp_pa
 def test_a_file_that_is_edited_meanwhile_gives_no_wrong_run(mini, finished, tmp_path):
     path = write(tmp_path, "edited", "time.sleep(1)\nreturn source.copy()")
     workspace = tmp_path / "ws"
-    command = [sys.executable, "-m", "benchmark.cli.main", "run", "--suite", mini.suite,
+    command = [sys.executable, "-m", "htbench", "run", "--suite", mini.suite,
                "--workspace", workspace, "--plugin", path, *TASK, "--jobs", "1"]  # fmt: skip
     with subprocess.Popen(
         list(map(str, command)), env=mini.environment(), stderr=subprocess.PIPE, text=True

@@ -117,7 +117,7 @@ class TestRun:
         (entry,) = json.loads(htbench(*plan, "--model", "timm/test_resnet").stdout)
         assert entry["state"] == "to run, after its source model"
         told = htbench(*plan[:-1], "--model", "timm/test_resnet").stdout
-        assert "source models to train first: 1, of no known cost" in told
+        assert "1 source model must be trained first (duration unknown)" in told
 
     def test_runs_are_listed_with_their_network(self, networks, short, htbench, monkeypatch):
         workspace, _ = networks

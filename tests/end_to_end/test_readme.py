@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmark.cli.main import htbench as group
 from benchmark.registry import builtin_methods
+from htbench.cli.main import htbench as group
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 
 README = Path(__file__).parents[2] / "README.md"

@@ -66,7 +66,7 @@ class Lane:
         self.mark = f"/nonexistent/{workspace.parent.name}-{seed}-{os.getpid()}"
 
     def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "benchmark.cli.main", "run", "--suite", self.mini.suite,
+        command = [sys.executable, "-m", "htbench", "run", "--suite", self.mini.suite,
                    "--workspace", self.workspace, *self.options]  # fmt: skip
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), self.mark]))
         return subprocess.Popen(
@@ -321,7 +321,7 @@ def stubborn(tmp_path: Path) -> Path:
     path = tmp_path / "stubborn.py"
     path.write_text(
         "import ctypes, signal, time\nfrom dataclasses import dataclass\n"
-        "from benchmark import Method\n\n\n"
+        "from htbench import Method\n\n\n"
         "@dataclass(frozen=True)\nclass Stubborn(Method):\n"
         '    """Stays."""\n\n    name = "stubborn"\n\n'
         "    def adapt(self, source, target, run):\n"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 import scaling
-from benchmark import Method
+from htbench import Method
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ def test_cuda_on_a_machine_without_it(htbench, mini, tmp_path):
 
 # --- plugins that cannot be loaded -------------------------------------------------------------
 
-HEAD = "from dataclasses import dataclass\nfrom benchmark import Method\n\n"
+HEAD = "from dataclasses import dataclass\nfrom htbench import Method\n\n"
 ADAPT = "\n    def adapt(self, source, target, run):\n        return source.copy()\n\n"
 
 
@@ -321,7 +321,7 @@ def method(name: str, *lines: str, adapt: str = ADAPT, decorator: str = "@datacl
         ("import nowhere_at_all\n", ["nowhere_at_all"]),
         ("raise RuntimeError('not today')\n", ["RuntimeError: not today"]),
         ("import os\nos._exit(3)\n", ["exit code 3"]),
-        ("x = 1\n", ["no method", "benchmark.Method"]),
+        ("x = 1\n", ["no method", "htbench.Method"]),
         (HEAD + method("A", "name = 'a'", adapt=""), ["A does not define adapt"]),
         (HEAD + method("A", "name = 'a'") + method("B", "name = 'b'"),
          ["2 methods (A, B)", "FILE.py:Class"]),

@@ -99,7 +99,7 @@ class TestTrainExportImport:
         out = tmp_path / "there"
         out.mkdir()
         words = source("export", "--manifest", mini.manifest, "--source", "outline", "--out", out)
-        assert "exists already; name a new folder" in words.sentence
+        assert "already exists; name a new folder" in words.sentence
 
     def test_what_is_not_trained_cannot_be_exported(self, mini, source, tmp_path):
         which = ("--manifest", mini.manifest, "--source", "outline")
@@ -265,11 +265,11 @@ class TestWhich:
 
     def test_an_unknown_source_is_answered_with_those_there_are(self, mini, source):
         words = source("train", "--suite", mini.suite, "--source", "color")
-        assert "no task starts from it; the tasks have: outline, solid" in words.sentence
+        assert "no task starts from it; sources: outline, solid" in words.sentence
 
     def test_one_is_exported_at_a_time(self, mini, source, tmp_path):
         words = source("export", "--suite", mini.suite, "--out", tmp_path / "new")
-        assert "say which source model with --source" in words.sentence
+        assert "name one source model with --source" in words.sentence
 
     def test_an_empty_list(self, source):
         assert listed(source) == []

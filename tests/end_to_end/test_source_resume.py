@@ -17,7 +17,7 @@ DRIVER = """
 import sys
 from benchmark import checkpoint
 checkpoint.SECONDS = 0.0
-from benchmark.cli.main import main
+from htbench.cli.main import main
 main(sys.argv[1:])
 """
 

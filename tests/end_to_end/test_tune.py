@@ -87,7 +87,7 @@ def test_the_same_command_has_nothing_left_to_do(tuned, mini):
         (["wise-ft", "--grid", "alpha"], "field=a,b,c"),
         (["wise-ft", "--grid", "beta=1"], "wise-ft has no such field; fields: alpha"),
         (["wise-ft", "--grid", "alpha=0.1,x"], "alpha"),
-        (["wise-ft", "--grid", "alpha=0.1,0.1"], "given twice"),
+        (["wise-ft", "--grid", "alpha=0.1,0.1"], "repeated"),
         (["oracle-finetune", "--grid", "alpha=1"], "is an oracle"),
         (["wise-fit", "--grid", "alpha=1"], "wise-ft"),
         (["--grid", "alpha=1"], "METHOD"),

@@ -78,13 +78,13 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
         "data_manifests/icons/1.0/manifest.toml",
         "data_manifests/icons/1.0/images.parquet",
         "data_manifests/suites/icons.toml",
-        "benchmark/cli/main.py",
+        "htbench/cli/main.py",
         "baselines/finetune.py",
         "leaderboard/board.py",
     } <= set(names)
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
     rooms = {name.partition("/")[0].partition("-")[0] for name in names}
-    assert rooms == {"benchmark", "baselines", "leaderboard", "data_manifests",
+    assert rooms == {"htbench", "benchmark", "baselines", "leaderboard", "data_manifests",
                      "holistic_transfer_bench"}  # fmt: skip
     assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
     assert [
@@ -94,14 +94,23 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
 
 
 def test_it_is_the_installed_copy_that_is_used(installed):
-    for room in ("benchmark", "baselines", "leaderboard", "data_manifests"):
+    for room in ("htbench", "benchmark", "baselines", "leaderboard", "data_manifests"):
         where = Path(installed.say(f"import {room}; print({room}.__file__)"))
         assert where.is_relative_to(installed.site)
 
 
+def test_a_file_of_the_user_hides_nothing_of_it(installed, tmp_path):
+    (tmp_path / "benchmark.py").write_text("raise SystemExit('imported')\n")
+    (tmp_path / "script.py").write_text("import htbench; print(htbench.load_manifest.__module__)\n")
+    options = {"cwd": tmp_path, "env": installed.environment | {"PYTHONPATH": str(tmp_path)}}
+    where = call(installed.python, tmp_path / "script.py", **options)
+    assert where.startswith("benchmark.manifest")
+    assert "icons" in call(installed.python.with_name("htbench"), "list", "suites", **options)
+
+
 def test_its_manifest_and_its_suite_are_found(installed):
     said = installed.htbench("manifest", "verify", "icons@1.0")
-    assert "every rule holds" in said
+    assert "all checks passed" in said
     assert "(pinned)" in said
     suites = json.loads(installed.htbench("list", "suites", "--json"))
     assert "icons" in [suite["name"] for suite in suites]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.cli.cite import read_citations, short_reference
+from htbench.cli.cite import read_citations, short_reference
 from tests.benchmark.command import Htbench
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.cli.session import Session
+from benchmark.driver import Session
 from benchmark.errors import RunError, UsageError
 from benchmark.isolation import client, sandbox, wire
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
@@ -559,7 +559,7 @@ class TestForkServer:
         self, described: Callable[[str], tuple[dict[str, Any], str]]
     ) -> None:
         answer, _ = described(
-            "from benchmark import Method\nclass A(Method):\n    name = 'a'\n"
+            "from htbench import Method\nclass A(Method):\n    name = 'a'\n"
             "    def adapt(self, source, target, run): ..."
         )
         assert answer["done"]["name"] == "a"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmark.cli.list import command as list_command
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import Manifest, load_manifest, pinned_digests, published_manifests
+from htbench.cli.list import command as list_command
 
 
 class TestLoadManifest:

@@ -14,10 +14,10 @@ import mlcroissant
 import pandas as pd
 import pytest
 
-from benchmark.cli.main import main
 from benchmark.croissant import CROISSANT_FILE, croissant, croissant_text
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import Manifest, load_manifest, read_manifest
+from htbench.cli.main import main
 
 Draft = Any  # the class in conftest.py
 

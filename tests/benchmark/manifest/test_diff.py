@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from benchmark.cli.main import main
 from benchmark.diff import diff
 from benchmark.manifest import Manifest
+from htbench.cli.main import main
 
 Draft = Any  # the class in conftest.py
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmark.cli.score import command as score_command
 from benchmark.errors import HTBenchError
 from benchmark.expand import write_expansion
 from benchmark.records import write_predictions
+from htbench.cli.score import command as score_command
 from leaderboard import score
 from leaderboard.predictions import score_predictions
 from leaderboard.results import update_results

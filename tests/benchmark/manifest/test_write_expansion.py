@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmark.cli.main import main
-from benchmark.cli.manifest import command
 from benchmark.errors import ManifestError, UsageError
 from benchmark.expand import Recipe, expand, read_metadata, write_expansion
 from benchmark.manifest import load_manifest, load_suite, published_manifests, read_manifest
 from benchmark.registry import builtin_methods
+from htbench.cli.main import main
+from htbench.cli.manifest import command
 from tests.benchmark.manifest.cameras import REFERENCE, Cameras, one_task, publish, random_cameras
 
 

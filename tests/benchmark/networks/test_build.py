@@ -16,13 +16,13 @@ from baselines.frozen_classifier import FrozenClassifier
 from baselines.linear_probe import LinearProbe
 from baselines.lolsgd import LOLSGD
 from baselines.selective_distill import SelectiveDistill
-from benchmark import Run, SourceModel, TargetData
 from benchmark.errors import ManifestError
 from benchmark.images.augment import Transforms
 from benchmark.method import TrainingRecipe
 from benchmark.models import build, difference, library_network, load_backbone, own_names
 from benchmark.numerics import Streams
 from benchmark.training import predict
+from htbench import Run, SourceModel, TargetData
 
 CLASSES = 7
 

@@ -87,7 +87,7 @@ def test_splits_and_their_neighbours_load_no_torch(mini: Manifest, tmp_path: Pat
         ["cite", reference, "board"],
     ]
     code = (
-        "import sys\nfrom benchmark.cli.main import main\n"
+        "import sys\nfrom htbench.cli.main import main\n"
         f"for words in {commands!r}:\n"
         "    try:\n        main(words)\n"
         "    except SystemExit as error:\n        assert not error.code, words\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmark import to_datasets
 from benchmark.manifest import Manifest
 from benchmark.splits import ROLES
+from htbench import to_datasets
 from tests.benchmark.expected_roles import TASK, expected_roles
 
 Draft = Any  # the class in conftest.py

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark import to_datasets, torch_dataset
 from benchmark.errors import DataError
 from benchmark.manifest import Manifest
 from benchmark.splits import ROLES, role_frame
+from htbench import to_datasets, torch_dataset
 from tests.benchmark.expected_roles import TASK, expected_roles
 
 

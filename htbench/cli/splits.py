@@ -1,4 +1,4 @@
-"""`htbench splits`: look at a task's splits, and take them elsewhere."""
+"""`htbench splits`: show a task's splits, and export them for other toolkits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.main import plain, print_json
+from benchmark.errors import UsageError
+from htbench.cli.options import json_option, task_option
+from htbench.cli.output import print_json, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,42 +36,45 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("manifest")
-@click.option("--task", metavar="TASK", help="Count the classes of this task.  [default: tasks]")
-@click.option("--figure", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
-              help="Draw the counts of --task: .png, .svg or .pdf.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@task_option("Count the classes of this task.  [default: count the tasks]")
+@click.option(
+    "--figure",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the counts of --task: .png, .svg or .pdf.",
+)
+@json_option
 def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) -> None:
-    """Count images of each task, or of each class of one task, seen and missing.
+    """Count the images of each task, or of each class of one task, seen and missing.
 
     \b
     Examples:
       htbench splits show icons@1.0
       htbench splits show icons@1.0 --task outline-solid --figure outline-solid.png
     """
-    from benchmark.errors import UsageError
     from benchmark.manifest import load_manifest
-    from benchmark.splits import class_counts
+    from benchmark.splits import class_counts, split_totals
 
     if figure is not None and task is None:
         raise UsageError("--figure draws the classes of one task: name it with --task")
-    found = load_manifest(manifest)
-    tasks = [found.task(task)] if task else list(found.tasks)
-    counts = {t.id: class_counts(found, t.id) for t in tasks}
+    loaded = load_manifest(manifest)
+    tasks = [loaded.task(task)] if task else list(loaded.tasks)
+    counts = {t.id: class_counts(loaded, t.id) for t in tasks}
     if figure is not None:
         from benchmark.splits.figure import draw
 
-        draw(found, tasks[0], counts[tasks[0].id], figure)
+        draw(loaded, tasks[0], counts[tasks[0].id], figure)
     if as_json:
         print_json(
             {
-                "manifest": found.reference,
-                "digest": found.digest,
+                "manifest": loaded.reference,
+                "digest": loaded.digest,
                 "tasks": [
                     {
                         "task": t.id,
                         "sources": list(t.sources),
                         "target": t.target,
-                        "totals": _totals(counts[t.id]),
+                        "totals": split_totals(counts[t.id]),
                         "classes": counts[t.id].to_dict("records"),
                     }
                     for t in tasks
@@ -77,24 +82,37 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
             }
         )
     elif task:
-        _print_classes(found, task, counts[task])
+        _print_classes(loaded, task, counts[task])
     else:
-        _print_tasks(found, counts)
+        _print_tasks(loaded, counts)
     if figure is not None:
         click.echo(f"figure  {figure}", err=as_json)
 
 
 @command.command("export")
 @click.argument("manifest")
-@click.option("--task", required=True, metavar="TASK", help="Whose splits.")
-@click.option("--format", "form", required=True, help="What to write, see above.",
-              type=click.Choice(["txt", "csv", "parquet", "json", "imagefolder"]))  # fmt: skip
-@click.option("--out", required=True, metavar="PATH", type=click.Path(path_type=Path),
-              help="The file or folder to make.")  # fmt: skip
-@click.option("--class-order", type=click.Choice(["manifest", "sorted", "seen-first"]),
-              help="Which label a class has.  [manifest; imagefolder: sorted]")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace an older file or export.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@task_option("The task whose splits to write.", required=True)
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["txt", "csv", "parquet", "json", "imagefolder"]),
+    help="Output format, see above.",
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The file or folder to write.",
+)
+@click.option(
+    "--class-order",
+    type=click.Choice(["manifest", "sorted", "seen-first"]),
+    help="How classes are numbered.  [default: manifest; for imagefolder: sorted]",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file or export.")
+@json_option
 def export(
     manifest: str,
     task: str,
@@ -104,28 +122,28 @@ def export(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write the splits of a task in a form that other toolkits read.
+    """Write the splits of a task in a format that other toolkits read.
 
     \b
-    Roles, each its own file or folder, or a value of the column `role`:
+    Roles, each in its own file or folder, or a value of the column `role`:
       source_train   source domains, training images of all classes
       source_test    source domains, test images of all classes
       train          target domain, training images of the seen classes
       train_missing  target domain, training images of the missing classes: oracles only
       test           target domain, test images of the seen and the missing classes
-      test_excluded  target domain, test images of classes in neither group, where there are any
+      test_excluded  target domain, test images of classes in neither group, if there are any
 
     \b
     Formats:
-      txt          folder: <role>.txt with lines `path label`, paths below the data set's root
+      txt          folder: <role>.txt with lines `path label`, paths relative to the data set's root
       csv, parquet, json
                    file: image_id, path, domain, split, role, class, label, seen
       imagefolder  folder: <role>/<class>/<image>; point a reader at one role's folder. Every role
                    has a folder for every class, so that labels agree; torchvision's ImageFolder
-                   takes the empty ones with allow_empty=True
+                   accepts the empty ones with allow_empty=True
 
-    Folders also hold classes.txt, the class names in the order of the labels, one a line, and
-    export.json, which says what the folder is.
+    Folders also contain classes.txt, the class names in the order of their labels, one per line,
+    and export.json, which describes the export.
 
     \b
     Examples:
@@ -134,42 +152,29 @@ def export(
     """
     from benchmark.manifest import load_manifest
     from benchmark.splits import CLASS_ORDERS
-    from benchmark.splits.export import export as write
+    from benchmark.splits import export as exports
 
-    found = load_manifest(manifest)
-    done = write(found, task, form, out, class_order, force)
+    loaded = load_manifest(manifest)
+    exported = exports.export(loaded, task, form, out, class_order, force)
     if as_json:
         print_json(
             {
-                "manifest": found.reference,
-                "digest": found.digest,
+                "manifest": loaded.reference,
+                "digest": loaded.digest,
                 "task": task,
-                **vars(done),
-                "out": str(done.out),
+                **vars(exported),
+                "out": str(exported.out),
             }
         )
         return
-    click.echo(plain(f"{done.out}  {form}{'' if done.written else ', was there already'}"))
-    click.echo(f"labels  {done.class_order}: {CLASS_ORDERS[done.class_order]}")
-    for role, count in done.counts.items():
+    unchanged = "" if exported.written else ", unchanged"
+    click.echo(printable(f"{exported.out}  {form}{unchanged}"))
+    click.echo(f"labels  {exported.class_order}: {CLASS_ORDERS[exported.class_order]}")
+    for role, count in exported.counts.items():
         click.echo(f"{count:>6}  {role}")
 
 
-# --- pictures of characters --------------------------------------------------------------------
-
-
-def _totals(counts: pd.DataFrame) -> dict[str, int]:
-    """Images of the source and of the target's groups."""
-    seen = counts["group"] == "seen"
-    return {
-        "source_train": int(counts["source_train"].sum()),
-        "source_test": int(counts["source_test"].sum()),
-        "train_seen": int(counts["train"].sum()),
-        "train_missing": int(counts["train_missing"].sum()),
-        "test_seen": int(counts["test"][seen].sum()),
-        "test_missing": int(counts["test"][~seen].sum()),
-        "test_excluded": int(counts["test_excluded"].sum()),
-    }
+# --- text plots ---------------------------------------------------------------------------------
 
 
 def _width() -> int:
@@ -177,7 +182,7 @@ def _width() -> int:
 
 
 def _bar(value: int, most: int, width: int, group: str, withheld: bool = False) -> str:
-    """A bar of at most ``width`` cells, and blanks to fill them."""
+    """A bar of at most ``width`` cells, padded with spaces to that width."""
     eighths = round(8 * width * value / most) if most else 0
     eighths = max(eighths, 1) if value else 0
     if withheld:
@@ -188,7 +193,9 @@ def _bar(value: int, most: int, width: int, group: str, withheld: bool = False) 
 
 
 def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
-    totals = {name: _totals(frame) for name, frame in counts.items()}
+    from benchmark.splits import split_totals
+
+    totals = {name: split_totals(frame) for name, frame in counts.items()}
     most = [
         max(t[name] for t in totals.values() for name in t if name.startswith(split))
         for split in ("train", "test")
@@ -208,17 +215,17 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
 
 
 def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
-    from benchmark.splits import shown_classes
+    from benchmark.splits import shown_classes, split_totals
 
-    found = manifest.task(task)
+    loaded = manifest.task(task)
     width = _width()
     counts, absent = shown_classes(counts)
     names = _fit(counts["class"].tolist(), width // 3)
     bar = max(4, (width - len(names[0]) - 12 - 2 * 8) // 2)
-    total = _totals(counts)
-    _print_title(f"{manifest.reference}, {task}: images of {found.target} in each class")
+    total = split_totals(counts)
+    _print_title(f"{manifest.reference}, {task}: images of {loaded.target} in each class")
     click.echo(
-        f"source {' + '.join(found.sources)}: {total['source_train']} train, "
+        f"source {' + '.join(loaded.sources)}: {total['source_train']} train, "
         f"{total['source_test']} test\n"
     )
     rows = counts.assign(name=names)
@@ -230,15 +237,18 @@ def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
     for group in ("seen", "missing", "excluded"):
         part = rows[rows["group"] == group]
         if len(part):
-            what = {"seen": "", "missing": f" ({_WITHHELD} withheld, for oracles only)",
-                    "excluded": f" ({_WITHHELD} withheld)"}[group]  # fmt: skip
+            what = {
+                "seen": "",
+                "missing": f" ({_WITHHELD} withheld, for oracles only)",
+                "excluded": f" ({_WITHHELD} withheld)",
+            }[group]
             metric = " (in no metric)" if group == "excluded" else ""
             click.echo(
                 f"{group:<8} {len(part)} classes, {part['any_train'].sum()} train{what}, "
                 f"{part['any_test'].sum()} test{metric}"
             )
     if absent:
-        click.echo(f"{absent} classes have no image in {found.target}")
+        click.echo(f"{absent} classes have no image in {loaded.target}")
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -246,12 +256,12 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _print_title(text: str) -> None:
-    click.echo(click.style(plain(text), bold=True))
+    click.echo(click.style(printable(text), bold=True))
 
 
 def _fit(names: list[str], width: int) -> list[str]:
-    """Names cut to a width and filled up to the same length."""
-    names = [plain(n) if len(n) <= width else plain(n[: width - 1]) + "…" for n in names]
+    """Names truncated to a width and padded to the same length."""
+    names = [printable(n) if len(n) <= width else printable(n[: width - 1]) + "…" for n in names]
     longest = max(5, *map(len, names))
     return [f"{name:<{longest}}" for name in names]
 

@@ -1,0 +1,96 @@
+"""What to cite for a data set, a method or the board: BibTeX and short references."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UsageError
+from benchmark.expand import load_recipe
+from benchmark.manifest import load_manifest, published_manifests, published_recipes
+
+BOARD = "board"
+OURS = "htbench"  # key of this suite's own entry
+
+
+@dataclass(frozen=True)
+class Citation:
+    """One BibTeX entry and its key, such as ``tu2023holistic``."""
+
+    key: str
+    bibtex: str
+
+
+@cache
+def read_citations() -> dict[str, Any]:
+    """``citations.toml``: papers of the methods and of the board, and BibTeX entries by key."""
+    return tomllib.loads(Path(__file__).with_name("citations.toml").read_text("utf-8"))
+
+
+def citable_names() -> list[str]:
+    """Every name that :func:`citations_of` knows: data sets, then methods, then the board."""
+    return [*_citable_data(), *read_citations()["methods"], BOARD]
+
+
+def citations_of(name: str) -> list[Citation]:
+    """What to cite for a data set (reference or folder), a method or ``board``.
+
+    Raises:
+        UsageError: the name is unknown; the message lists the known ones.
+        ManifestError: it looks like a manifest, but there is none.
+    """
+    table = read_citations()
+    if name == BOARD or name in table["methods"]:
+        keys = table["board"]["keys"] if name == BOARD else table["methods"][name]
+        return [Citation(key, table["entries"][key].strip()) for key in keys]
+    if "@" in name or (Path(name) / "manifest.toml").is_file():
+        is_recipe = name in published_recipes() and name not in published_manifests()
+        document = load_recipe(name).document if is_recipe else load_manifest(name).document
+        bibtex = document["citation"].strip()
+        return [Citation(_key(bibtex) or name, bibtex)]
+    raise UsageError(
+        f"no citation for {name!r}; data sets: {', '.join(_citable_data())}; methods: "
+        f"{', '.join(table['methods'])}; and {BOARD}"
+    )
+
+
+def short_reference(key: str) -> tuple[str, str | None]:
+    """A paper in a few words, such as ``Li et al., ICML 2018``, and its link or None.
+
+    Args:
+        key: key of an entry of ``citations.toml``.
+    """
+    if key == OURS:
+        return "this suite", None
+    table = read_citations()
+    fields = _fields(table["entries"][key])
+    names = [name.partition(",")[0] for name in fields["author"].split(" and ")]
+    authors = f"{names[0]} et al." if len(names) > 2 or "others" in names else " and ".join(names)
+    published_in = fields.get("booktitle") or fields.get("journal")
+    venue = table["venues"].get(published_in, published_in) or fields.get("archiveprefix")
+    link = f"https://doi.org/{fields['doi']}" if "doi" in fields else None
+    if "eprint" in fields:
+        link = f"https://arxiv.org/abs/{fields['eprint']}"
+    return f"{authors}, {f'{venue} ' if venue else ''}{fields['year']}", link
+
+
+def _citable_data() -> list[str]:
+    """Manifests, and recipes, which can be cited before they are expanded."""
+    return sorted({*published_manifests(), *published_recipes()})
+
+
+def _fields(bibtex: str) -> Mapping[str, str]:
+    """The fields of an entry, which may span lines, without braces and line breaks."""
+    pairs = re.findall(r"^\s*(\w+)\s*=\s*\{(.*?)\},$", bibtex, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(re.sub("[{}]", "", value).split()) for name, value in pairs}
+
+
+def _key(bibtex: str) -> str | None:
+    """``tu2023holistic`` of ``@inproceedings{tu2023holistic, ...}``."""
+    match = re.match(r"@\w+\{\s*([^,\s]+)\s*,", bibtex)
+    return match[1] if match else None

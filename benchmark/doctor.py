@@ -1,0 +1,93 @@
+"""What this machine offers to the suite: versions, device, isolation, folders, caches."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmark.executors.local import slots
+from benchmark.folders import data_folder
+from benchmark.isolation.sandbox import available
+from benchmark.runs.plan import resolve_device
+from benchmark.runs.workspace import Workspace
+
+DISTRIBUTIONS = (
+    "holistic-transfer-bench",
+    "torch",
+    "torchvision",
+    "datasets",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+)
+
+
+def machine_report(workspace: Path) -> dict[str, dict[str, Any]]:
+    """Facts by section: ``versions``, ``device``, ``isolation``, ``data`` and ``workspace``.
+
+    Args:
+        workspace: the workspace folder to report on; it need not exist.
+    """
+    return {
+        "versions": _versions(),
+        "device": _device(),
+        "isolation": _isolation(),
+        "data": _data(),
+        "workspace": _workspace(workspace),
+    }
+
+
+def _versions() -> dict[str, Any]:
+    versions: dict[str, Any] = {
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+    }
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _device() -> dict[str, Any]:
+    device = resolve_device("auto")
+    return {
+        "--device auto": device,
+        "runs side by side": slots(device),
+        "cores": os.cpu_count(),
+    }
+
+
+def _isolation() -> dict[str, Any]:
+    offer = available()
+    return {
+        "landlock": f"ABI {offer.landlock}" if offer.landlock else "not available",
+        "seccomp": "available" if offer.seccomp else "not available",
+        **{f"missing {i}": text for i, text in enumerate(offer.missing, start=1)},
+    }
+
+
+def _data() -> dict[str, Any]:
+    folder = data_folder()
+    facts: dict[str, Any] = {"folder": _folder(folder)}
+    for kind, marker in (("stores", "index.json"), ("sources", "source.json")):
+        entries = sorted(path.parent for path in folder.glob(f"{kind}/*/{marker}"))
+        size = sum(f.stat().st_size for e in entries for f in e.iterdir() if f.is_file())
+        facts[f"cached {kind}"] = f"{len(entries)} ({size / 2**20:.1f} MiB)"
+    return facts
+
+
+def _workspace(root: Path) -> dict[str, Any]:
+    workspace = Workspace(root)
+    runs = len(list(workspace.runs.glob("[0-9a-f]*/run.json")))
+    return {"folder": _folder(workspace.root), "runs": runs}
+
+
+def _folder(path: Path) -> str:
+    return str(path) if path.is_dir() else f"{path} (does not exist yet)"

@@ -1,0 +1,102 @@
+"""What of a data set's images is on this machine, and how to remove it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UsageError
+from benchmark.images.place import images_folder
+from benchmark.images.store import store_folder, store_state
+from benchmark.images.verify import digests_file, verified_on
+from benchmark.manifest import Manifest, load_manifest, published_manifests
+
+
+def find_manifest(dataset: str) -> Manifest:
+    """A manifest by reference, folder, or by its name alone if there is only one version."""
+    versions = [r for r in published_manifests() if r.partition("@")[0] == dataset]
+    return load_manifest(versions[0] if len(versions) == 1 else dataset)
+
+
+def manifest_of_files(dataset: str) -> Manifest:
+    """The same for a data set whose images are files.
+
+    Raises:
+        UsageError: its images ship with the suite.
+    """
+    manifest = find_manifest(dataset)
+    if manifest.document["images"] == "embedded":
+        raise UsageError(
+            f"the images of {manifest.reference} ship with the suite; there is nothing to do"
+        )
+    return manifest
+
+
+def data_status(manifest: Manifest) -> dict[str, Any]:
+    """How many images of a data set are here, where, and how many of its stores are built."""
+    embedded = manifest.document["images"] == "embedded"
+    root = images_folder(manifest)
+    sizes: list[int] = []
+    if not embedded and root.is_dir():
+        for path in manifest.table["path"].to_pylist():
+            file = root / path
+            if file.is_file():
+                sizes.append(file.stat().st_size)  # for a link, the size of its target
+    packaged = manifest.root / "images.parquet"
+    return {
+        "dataset": manifest.reference,
+        "images": manifest.table.num_rows,
+        "here": manifest.table.num_rows if embedded else len(sizes),
+        "verified": "ships with it" if embedded else verified_on(manifest),
+        "bytes": packaged.stat().st_size if embedded else sum(sizes),
+        "stores": store_state(manifest),
+        "where": str(packaged if embedded else root),
+    }
+
+
+def describe_absent(manifest: Manifest, absent: set[str]) -> str:
+    """A sentence that counts the absent images of each domain.
+
+    Args:
+        manifest: the manifest.
+        absent: paths of absent images; at least one.
+    """
+    domains, paths = (manifest.table[name].to_pylist() for name in ("domain", "path"))
+    total = Counter(domains)
+    count = Counter(domain for domain, path in zip(domains, paths, strict=True) if path in absent)
+    each = ", ".join(f"{domain} {number} of {total[domain]}" for domain, number in count.items())
+    return (
+        f"{len(absent)} of {len(paths)} images of {manifest.reference} are still missing ({each}); "
+        f"the first is {min(absent)}"
+    )
+
+
+def local_folders(manifest: Manifest, *, stores: bool) -> list[Path]:
+    """The folders on this machine that hold a data set's images, and its stores if wanted.
+
+    Raises:
+        UsageError: there are none.
+    """
+    folders = [images_folder(manifest)]
+    if stores:
+        folders += [store_folder(manifest, domain.name) for domain in manifest.domains]
+    present = [folder for folder in folders if folder.is_dir()]
+    if not present:
+        raise UsageError(
+            f"no images of {manifest.reference} are on this machine; see htbench data status"
+        )
+    return present
+
+
+def remove_folders(manifest: Manifest, folders: Iterable[Path]) -> Iterator[Path]:
+    """Remove folders of a data set one by one, and yield each; files behind links stay."""
+    digests_file(manifest).unlink(missing_ok=True)
+    for folder in folders:
+        aside = folder.with_name(f".removed-{folder.name}")
+        shutil.rmtree(aside, ignore_errors=True)  # left by an interrupted call
+        folder.rename(aside)  # in one step, so that no partial copy has the folder's name
+        shutil.rmtree(aside)
+        yield folder

@@ -1,0 +1,152 @@
+"""Choose source models by name, describe them, and copy them out with a card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UsageError
+from benchmark.files import new_folder
+from benchmark.manifest import Manifest, load_manifest, load_suite
+from benchmark.networks import network_label
+from benchmark.source import MODEL_FILE, SourceCheckpoint, SourceSpec, find_source
+
+
+def manifest_and_sources(
+    suite: str | None, reference: str | None
+) -> tuple[Manifest, list[tuple[str, ...]]]:
+    """The manifest of a suite or a reference, and the source domains of each of its tasks.
+
+    Raises:
+        UsageError: both or neither are given.
+    """
+    if suite is not None and reference is None:
+        loaded = load_suite(suite)
+        manifest = load_manifest(loaded.manifest)
+        return manifest, [manifest.task(task).sources for task in loaded.tasks]
+    if suite is not None or reference is None:
+        raise UsageError("give either --suite SUITE or --manifest REF")
+    manifest = load_manifest(reference)
+    return manifest, [task.sources for task in manifest.tasks]
+
+
+def choose_specs(
+    manifest: Manifest, of_tasks: Sequence[tuple[str, ...]], names: Sequence[str], device: str
+) -> list[SourceSpec]:
+    """The source models of some tasks.
+
+    Args:
+        manifest: the tasks' manifest.
+        of_tasks: the source domains of each task.
+        names: only these, such as ``outline+solid``; all if empty.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: no task starts from one of the names.
+    """
+    specs = [SourceSpec.of(manifest, domains, device) for domains in of_tasks]
+    known = {frozenset(spec.domains): spec for spec in reversed(specs)}
+    if not names:
+        return list(dict.fromkeys(specs))
+    chosen = []
+    for name in names:
+        domains = frozenset(name.split("+"))
+        if domains not in known:
+            listed = ", ".join(sorted("+".join(spec.domains) for spec in known.values()))
+            raise UsageError(f"--source {name}: no task starts from it; sources: {listed}")
+        chosen.append(known[domains])
+    return list(dict.fromkeys(chosen))
+
+
+def only_spec(specs: Sequence[SourceSpec]) -> SourceSpec:
+    """The only source model of a list.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(specs) > 1:
+        listed = ", ".join("+".join(spec.domains) for spec in specs)
+        raise UsageError(f"name one source model with --source: {listed}")
+    return specs[0]
+
+
+def export_source(spec: SourceSpec, out: Path) -> None:
+    """Copy a source model into a new folder, with a card that describes it.
+
+    Raises:
+        UsageError: the folder exists, or the source model is not trained.
+    """
+    if out.exists():
+        raise UsageError(f"--out: {out} already exists; name a new folder")
+    source = find_source(spec)
+    if source is None:
+        raise UsageError(
+            f"no source model of {spec.name} for {spec.device}; train it: htbench source train "
+            f"--manifest {spec.manifest.reference}{spec.manifest.model_option} "
+            f"--source {'+'.join(spec.domains)}"
+        )
+    with new_folder(out.resolve()) as building:
+        shutil.copyfile(source.path, building / MODEL_FILE)
+        (building / "README.md").write_text(card(spec, source), "utf-8")
+
+
+def summary(source: SourceCheckpoint) -> dict[str, Any]:
+    """What is on record about a source model, for a list."""
+    record = source.record
+    return {
+        "manifest": record.get("manifest"),
+        "manifest_digest": record["made_from"]["manifest"],
+        "domains": record["made_from"]["domains"],
+        "network": network_label(record["made_from"]["model"]),
+        "device": record["made_from"].get("device"),
+        "digest": source.digest,
+        "test_accuracy": record["test_accuracy"],
+        "test_images": record["test_images"],
+        "provenance": record.get("provenance", "trained"),
+        "note": record.get("note", ""),
+        "bytes": source.path.stat().st_size,
+        "path": str(source.path),
+    }
+
+
+def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
+    """The README.md of an exported source model, in Markdown."""
+    record, document = source.record, spec.manifest.document
+    made_from: Mapping[str, Any] = record["made_from"]
+    facts = {
+        "manifest": f"{spec.manifest.reference} (`{spec.manifest.digest}`)",
+        "domains": " + ".join(spec.domains),
+        "classes": str(len(spec.manifest.classes)),
+        "digest of model.safetensors": f"`{source.digest}`",
+        "accuracy": f"{record['test_accuracy']:.2f} % of {record['test_images']} images of the "
+        "source's own test list",
+        "provenance": record.get("provenance", "trained"),
+        "network": _code(made_from["model"]),
+    }
+    if note := record.get("note"):
+        facts["note"] = "".join(c if c.isprintable() else " " for c in note).replace("|", "\\|")
+    if made_from.get("initial"):
+        facts["pretrained weights"] = f"`{made_from['initial']}` (as safetensors)"
+    if "recipe" in made_from:
+        recipe = {key: value for key, value in made_from["recipe"].items() if key != "chosen"}
+        facts["recipe"] = _code(recipe)
+        facts["transforms"] = _code(made_from["transforms"])
+        facts["torch"] = made_from["torch"]
+    rows = "\n".join(f"| {name} | {text} |" for name, text in facts.items())
+    return (
+        f"# Source model of {spec.name}\n\n"
+        f"{document['title']}. Exported by Holistic Transfer Bench.\n\n"
+        f"| | |\n|---|---|\n{rows}\n\n"
+        "Tensor names begin with `backbone.` or `head.`; the rows of `head.weight` are the classes "
+        "in the manifest's order. To use it:\n\n"
+        f"    htbench source import model.safetensors --manifest {spec.manifest.reference} "
+        f"--source {'+'.join(spec.domains)}{spec.manifest.model_option}\n\n"
+        f"## Terms of the images it was trained on\n\n{document['terms'].strip()}\n"
+    )
+
+
+def _code(value: object) -> str:
+    return f"`{json.dumps(value)}`".replace("|", "\\|")

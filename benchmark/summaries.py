@@ -1,0 +1,144 @@
+"""Manifests, tasks and suites as plain records, for lists and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import ManifestError
+from benchmark.folders import packaged_manifests
+from benchmark.images.store import check_images
+from benchmark.manifest import (
+    Manifest,
+    Suite,
+    known_suites,
+    load_manifest,
+    load_suite,
+    pinned_digests,
+    published_manifests,
+)
+
+
+def manifest_summary(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest contains: names, counts by domain and by task, and its settings."""
+    document = manifest.document
+    return {
+        "manifest": manifest.reference,
+        "digest": manifest.digest,
+        "title": document["title"],
+        "terms": document["terms"],
+        "classes": list(manifest.classes),
+        "domains": [
+            {
+                "domain": domain.name,
+                **{s: len(manifest.samples(domain.name, s).ids) for s in ("train", "test")},
+            }
+            for domain in manifest.domains
+        ],
+        "tasks": _task_counts(manifest),
+        **{key: document[key] for key in ("model", "transforms", "source", "recipe")},
+    }
+
+
+def _task_counts(manifest: Manifest) -> list[dict[str, Any]]:
+    tasks = []
+    for task in manifest.tasks:
+        seen, missing = manifest.seen_mask(task), manifest.missing_mask(task)
+        counts = {}
+        for split in ("train", "test"):
+            labels = manifest.samples(task.target, split).labels
+            counts[f"{split}_seen"] = int(seen[labels].sum())
+            counts[f"{split}_missing"] = int(missing[labels].sum())
+        counts["test_excluded"] = int((~seen & ~missing)[labels].sum())
+        tasks.append(
+            {
+                "task": task.id,
+                "seen_classes": int(seen.sum()),
+                **counts,
+                "sources": list(task.sources),
+                "target": task.target,
+                "seen": list(task.seen),
+                "missing": [manifest.classes[i] for i in missing.nonzero()[0]],
+            }
+        )
+    return tasks
+
+
+def group_count(manifest: Manifest) -> int | None:
+    """How many groups the images belong to, such as cameras; None without that column."""
+    if "group" not in manifest.table.column_names:
+        return None
+    return len(np.unique(manifest.table["group"].to_pylist()))
+
+
+def verify_manifest(manifest: Manifest) -> dict[str, Any]:
+    """Decode packaged images and compare the digest with the pinned one.
+
+    Returns:
+        ``manifest``, ``digest``, ``images`` (decoded; 0 if none are packaged) and ``pinned``.
+
+    Raises:
+        DataError: an image cannot be decoded.
+        ManifestError: a published manifest does not have its pinned digest.
+    """
+    images = check_images(manifest) if manifest.document["images"] == "embedded" else 0
+    pin = pinned_digests().get(manifest.reference)
+    if manifest.root.is_relative_to(packaged_manifests()) and pin != manifest.digest:
+        raise ManifestError(
+            f"{manifest.reference} has digest {manifest.digest}, but data_manifests/digests.toml "
+            f"pins {pin or 'none'}: a published version never changes; publish a new version"
+        )
+    return {
+        "manifest": manifest.reference,
+        "digest": manifest.digest,
+        "images": images,
+        "pinned": pin == manifest.digest,
+    }
+
+
+def dataset_summaries() -> list[dict[str, Any]]:
+    """Every published data set version."""
+    return [
+        {
+            "manifest": manifest.reference,
+            "images": manifest.table.num_rows,
+            "classes": len(manifest.classes),
+            "domains": [domain.name for domain in manifest.domains],
+            "tasks": len(manifest.tasks),
+            "title": manifest.document["title"],
+        }
+        for manifest in map(load_manifest, published_manifests())
+    ]
+
+
+def task_summaries(suite: Suite | None) -> list[dict[str, Any]]:
+    """The tasks of a suite, or of every published data set."""
+    references: Sequence[str] = [suite.manifest] if suite else published_manifests()
+    return [
+        {
+            "task": task.id,
+            "manifest": manifest.reference,
+            "sources": list(task.sources),
+            "target": task.target,
+            "seen": len(task.seen),
+            "missing": int(manifest.missing_mask(task).sum()),
+        }
+        for manifest in map(load_manifest, references)
+        for task in manifest.tasks
+        if suite is None or task.id in suite.tasks
+    ]
+
+
+def suite_summaries() -> list[dict[str, Any]]:
+    """Every suite that is known by name."""
+    return [
+        {
+            **vars(suite),
+            "tasks": list(suite.tasks),
+            "methods": list(suite.methods),
+            "seeds": list(suite.seeds),
+        }
+        for suite in map(load_suite, known_suites())
+    ]

@@ -1,0 +1,89 @@
+"""Holistic Transfer Bench: what authors of methods, scripts and notebooks import.
+
+Every name is imported on first use, so ``import htbench`` loads neither torch nor pandas.
+
+Example:
+    >>> import htbench
+    >>> board = htbench.run_suite("icons", methods=["source", "finetune"])
+    >>> source, target, run = htbench.open_task("icons", "outline-solid")
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+
+def _own_packages_first() -> None:
+    """Run ``benchmark/start.py`` by its path: the name ``benchmark`` may be a user's own file."""
+    path = Path(__file__).resolve().parent.parent / "benchmark" / "start.py"
+    spec = importlib.util.spec_from_file_location("_htbench_start", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.install()
+
+
+_own_packages_first()
+
+if TYPE_CHECKING:
+    from benchmark.errors import NotApplicable as NotApplicable
+    from benchmark.manifest import load_manifest as load_manifest
+    from benchmark.manifest import load_suite as load_suite
+    from benchmark.method import Method as Method
+    from benchmark.method import Run as Run
+    from benchmark.method import SourceModel as SourceModel
+    from benchmark.method import TargetData as TargetData
+    from benchmark.method import check_share as check_share
+    from benchmark.models import Classifier as Classifier
+    from benchmark.splits.hub import to_datasets as to_datasets
+    from benchmark.splits.torch_data import torch_dataset as torch_dataset
+    from benchmark.training import Batch as Batch
+    from benchmark.training import cosine as cosine
+    from benchmark.training import fit as fit
+    from benchmark.training import fit_head as fit_head
+    from benchmark.training import predict as predict
+    from htbench.results import load_results as load_results
+    from htbench.run import run_suite as run_suite
+    from htbench.task import open_task as open_task
+    from leaderboard.scoring import score as score
+
+# Public name -> its module.
+_MODULES = {
+    # for authors of methods
+    "Batch": "benchmark.training",
+    "Classifier": "benchmark.models",
+    "Method": "benchmark.method",
+    "NotApplicable": "benchmark.errors",
+    "Run": "benchmark.method",
+    "SourceModel": "benchmark.method",
+    "TargetData": "benchmark.method",
+    "check_share": "benchmark.method",
+    "cosine": "benchmark.training",
+    "fit": "benchmark.training",
+    "fit_head": "benchmark.training",
+    "predict": "benchmark.training",
+    # for scripts and notebooks
+    "load_manifest": "benchmark.manifest",
+    "load_results": "htbench.results",
+    "load_suite": "benchmark.manifest",
+    "open_task": "htbench.task",
+    "run_suite": "htbench.run",
+    "score": "leaderboard.scoring",
+    "to_datasets": "benchmark.splits.hub",
+    "torch_dataset": "benchmark.splits.torch_data",
+}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'htbench' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -1,0 +1,64 @@
+"""`htbench leaderboard`: the board of a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from htbench.cli.options import out_file_option, suite_option, workspace_option
+from htbench.cli.progress import log
+
+if TYPE_CHECKING:
+    from leaderboard.board import Board
+
+
+@click.command("leaderboard")
+@suite_option(default="icons")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["markdown", "csv", "json"]),
+    default="markdown",
+    show_default=True,
+    help="Output format.",
+)
+@out_file_option("Write to a file instead of printing.")
+@workspace_option
+def command(suite: str, form: str, out: Path | None, workspace: Path) -> None:
+    """Score new runs and print the leaderboard of a suite.
+
+    \b
+    Examples:
+      htbench leaderboard
+      htbench leaderboard --suite icons --format csv --out icons.csv
+    """
+    from benchmark.manifest import load_suite
+    from benchmark.runs.workspace import Workspace
+    from htbench.run import existing_boards
+
+    print_boards(existing_boards(load_suite(suite), Workspace(workspace)), form, out=out)
+
+
+def print_boards(
+    boards: Sequence[Board], form: str, *, out: Path | None = None, network: str | None = None
+) -> None:
+    """Print boards, or write them to a file.
+
+    Args:
+        boards: the boards of a suite.
+        form: one of the formats of ``leaderboard.render``.
+        out: the file; None prints.
+        network: only the tables of this network, as ``--model`` writes it; None for all.
+    """
+    from benchmark.files import write_file
+    from leaderboard.render import FORMATS
+
+    text = FORMATS[form]([b for b in boards if network in (None, b.context["network"])])
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_file(out, text.encode())
+    log(f"wrote {out}")

@@ -1,0 +1,228 @@
+"""`htbench list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark.errors import UsageError
+from htbench.cli.options import (
+    json_option,
+    plugins_option,
+    suite_option,
+    workspace_option,
+)
+from htbench.cli.output import fixed, print_json, print_table
+from htbench.cli.progress import log
+
+
+@click.group("list")
+def command() -> None:
+    """List methods, tasks, suites, data sets or runs.
+
+    \b
+    Examples:
+      htbench list methods
+      htbench list tasks --suite icons --json
+    """
+
+
+@command.command()
+@plugins_option
+@suite_option("Only this suite's methods, with their means in the workspace.")
+@workspace_option
+@click.option("--markdown", is_flag=True, help="Print a Markdown table with papers.")
+@click.option(
+    "--into",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write that table into a file, between its lines <!-- methods: ... --> and "
+    "<!-- end of methods -->.",
+)
+@json_option
+def methods(
+    plugins: tuple[str, ...],
+    suite: str | None,
+    workspace: Path,
+    markdown: bool,
+    into: Path | None,
+    as_json: bool,
+) -> None:
+    """List methods with their hyper-parameters, or with their means on a suite.
+
+    \b
+    Examples:
+      htbench list methods
+      htbench list methods --plugin my_method.py --json
+      htbench list methods --suite icons-full --into docs/methods.md
+    """
+    from benchmark import driver
+    from benchmark.manifest import load_suite
+    from benchmark.registry import entry_point_sources, resolve
+    from benchmark.runs.workspace import Workspace
+    from htbench import methods as module
+    from htbench.results import suite_boards
+    from leaderboard.gamma_star import DERIVED
+    from leaderboard.render.methods import means
+
+    if as_json and (markdown or into):
+        raise UsageError("--json cannot be combined with --markdown or --into")
+    if into and suite is None:
+        raise UsageError("--into writes a table with means: name the suite with --suite")
+    loaded = load_suite(suite) if suite else None
+    names = loaded.methods if loaded else entry_point_sources()
+    with driver.Session() as session:
+        descriptions = resolve(names, plugins, session.describe, DERIVED)
+    markdown = markdown or into is not None
+    entries = module.method_entries(descriptions, derived=markdown or loaded is not None)
+    boards = suite_boards(loaded, Workspace(workspace)) if loaded else []
+    if markdown:
+        table = module.markdown_table(entries, loaded, boards)
+        if into is None or suite is None:
+            click.echo(table)
+            return
+        module.check_complete(entries, boards, suite, workspace)
+        module.replace_table(into, table)
+        log(f"wrote the table of {len(entries)} methods into {into}")
+        return
+    if loaded:
+        entries = [{**entry, **means(boards, entry["method"])} for entry in entries]
+    if as_json:
+        print_json(entries)
+    else:
+        _print_methods(entries, with_means=loaded is not None)
+
+
+def _print_methods(entries: list[dict[str, Any]], *, with_means: bool) -> None:
+    from leaderboard.render.methods import SHOWN
+
+    columns = SHOWN if with_means else ()
+    rows: list[list[object]] = []
+    details: list[list[object]] = []
+    for e in entries:
+        rows.append([e["method"], e["track"], *(fixed(e[c]) for c in columns), e["summary"]])
+        fields = " ".join(f"{name}={value}" for name, value in e["fields"].items())
+        parts = [e["base"] or "-", ", ".join(e["needs"]) or "-", fields or "-"]
+        if any(part != "-" for part in parts):
+            details.append([e["method"], *parts])
+    print_table(rows, ["method", "track", *columns, "what it does"])
+    click.echo()
+    print_table(details, ["method", "starts from", "needs", "fields (--set) and their defaults"])
+
+
+@command.command()
+@suite_option("Only the tasks of this suite.")
+@json_option
+def tasks(suite: str | None, as_json: bool) -> None:
+    """List the tasks of every data set, or of one suite.
+
+    \b
+    Examples:
+      htbench list tasks
+      htbench list tasks --suite icons --json
+    """
+    from benchmark.manifest import load_suite
+    from benchmark.summaries import task_summaries
+
+    entries = task_summaries(load_suite(suite) if suite else None)
+    if as_json:
+        print_json(entries)
+        return
+    columns = ("task", "manifest", "source", "target", "seen classes", "missing classes")
+    rows = [
+        [e["task"], e["manifest"], "+".join(e["sources"]), e["target"], e["seen"], e["missing"]]
+        for e in entries
+    ]
+    print_table(rows, columns)
+
+
+@command.command()
+@json_option
+def suites(as_json: bool) -> None:
+    """List the suites: sets of tasks, methods and seeds with a name.
+
+    \b
+    Examples:
+      htbench list suites
+      htbench list suites --json
+    """
+    from benchmark.summaries import suite_summaries
+
+    entries = suite_summaries()
+    if as_json:
+        print_json(entries)
+        return
+    rows = [
+        [e["name"], e["manifest"], *(len(e[n]) for n in ("tasks", "methods", "seeds")), e["title"]]
+        for e in entries
+    ]
+    print_table(rows, ["suite", "manifest", "tasks", "methods", "seeds", "title"])
+
+
+@command.command()
+@json_option
+def datasets(as_json: bool) -> None:
+    """List the data sets and their versions.
+
+    \b
+    Examples:
+      htbench list datasets
+      htbench list datasets --json
+    """
+    from benchmark.summaries import dataset_summaries
+
+    entries = dataset_summaries()
+    if as_json:
+        print_json(entries)
+        return
+    rows = [
+        [e["manifest"], e["images"], e["classes"], " ".join(e["domains"]), e["tasks"], e["title"]]
+        for e in entries
+    ]
+    print_table(rows, ["data set", "images", "classes", "domains", "tasks", "title"])
+    print_unexpanded([e["manifest"] for e in entries])
+
+
+def print_unexpanded(references: list[str]) -> None:
+    """Print how to expand each recipe that has no manifest among the references."""
+    from benchmark.manifest import published_recipes
+
+    for recipe in published_recipes():
+        if recipe not in references:
+            click.echo(
+                f"\n{recipe} is a recipe; run htbench manifest expand {recipe} --metadata FILE"
+            )
+
+
+@command.command()
+@suite_option("The suite whose runs to list.", default="icons")
+@workspace_option
+@json_option
+def runs(suite: str, workspace: Path, as_json: bool) -> None:
+    """List the runs of a workspace with their scores.
+
+    A row of gamma-star is not a run: it is derived from a run of finetune.
+
+    \b
+    Examples:
+      htbench list runs
+      htbench list runs --workspace ./other --json
+    """
+    from benchmark.manifest import load_suite
+    from benchmark.runs.workspace import Workspace
+    from htbench.results import run_rows
+
+    entries = run_rows(load_suite(suite), Workspace(workspace))
+    if as_json:
+        print_json(entries)
+        return
+    names = ("task", "label", "seed", "status")
+    numbers = ("overall", "seen", "missing", "seconds")
+    rows = [
+        [e["key"][:12], *(e[n] for n in names), *(fixed(e[n]) for n in numbers), e["network"]]
+        for e in entries
+    ]
+    headers = ["key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"]
+    print_table(rows, [*headers, "network"])

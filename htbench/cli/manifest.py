@@ -1,0 +1,312 @@
+"""`htbench manifest`: show, check, compare and describe manifests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark.errors import DataError
+from htbench.cli.options import json_option, out_file_option
+from htbench.cli.output import print_json, print_table, printable
+
+MAX_VALUE = 60  # characters of a value in a comparison
+
+
+@click.group("manifest")
+def command() -> None:
+    """Show, verify, compare, describe or expand a manifest.
+
+    MANIFEST is a reference such as icons@1.0, or a folder with manifest.toml and images.parquet.
+
+    \b
+    Examples:
+      htbench manifest show icons@1.0
+      htbench manifest verify ./my_manifests/shapes/0.1
+      htbench manifest expand iwildcam@1.0 --metadata metadata.csv
+    """
+
+
+@command.command()
+@click.argument("manifest")
+@json_option
+def show(manifest: str, as_json: bool) -> None:
+    """Show the contents of a manifest: domains, tasks and counts.
+
+    \b
+    Examples:
+      htbench manifest show icons@1.0
+      htbench manifest show icons@1.0 --json
+    """
+    from benchmark.manifest import load_manifest
+    from benchmark.summaries import group_count, manifest_summary
+
+    loaded = load_manifest(manifest)
+    summary = manifest_summary(loaded)
+    if as_json:
+        print_json(summary)
+        return
+    click.echo(f"{loaded.reference}  {summary['title']}")
+    click.echo(f"digest  {loaded.digest}")
+    click.echo(
+        f"images  {loaded.table.num_rows} of {len(loaded.classes)} classes, "
+        f"{loaded.image_size} pixels"
+    )
+    if (groups := group_count(loaded)) is not None:
+        click.echo(f"groups  {groups}")
+    click.echo(f"terms   {' '.join(summary['terms'].split())}\n")
+    print_table([list(d.values()) for d in summary["domains"]], ["domain", "train", "test"])
+    click.echo()
+    columns = ["seen_classes", "train_seen", "train_missing", "test_seen", "test_missing"]
+    if any(task["test_excluded"] for task in summary["tasks"]):
+        columns.append("test_excluded")
+    rows = [[task["task"], *(task[column] for column in columns)] for task in summary["tasks"]]
+    print_table(rows, ["task", *(column.replace("_", " ") for column in columns)])
+
+
+@command.command()
+@click.argument("manifest")
+@json_option
+def verify(manifest: str, as_json: bool) -> None:
+    """Check every rule of a manifest, its packaged images, and its pinned digest.
+
+    \b
+    Examples:
+      htbench manifest verify icons@1.0
+      htbench manifest verify ./my_manifests/shapes/0.1 --json
+    """
+    from benchmark.manifest import load_manifest
+    from benchmark.summaries import verify_manifest
+
+    loaded = load_manifest(manifest)
+    report = verify_manifest(loaded)
+    if as_json:
+        print_json(report)
+        return
+    images = f"{report['images']} images decoded" if report["images"] else "no packaged images"
+    click.echo(
+        f"{loaded.reference}: {loaded.table.num_rows} rows, {len(loaded.tasks)} tasks, {images}; "
+        "all checks passed"
+    )
+    click.echo(f"digest {loaded.digest} ({'pinned' if report['pinned'] else 'not pinned'})")
+
+
+@command.command()
+@click.argument("manifest")
+def digest(manifest: str) -> None:
+    """Print the SHA-256 of a manifest's canonical form.
+
+    \b
+    Examples:
+      htbench manifest digest icons@1.0
+      htbench manifest digest ./my_manifests/shapes/0.1
+    """
+    from benchmark.manifest import load_manifest
+
+    click.echo(load_manifest(manifest).digest)
+
+
+@command.command()
+@click.argument("recipe")
+@click.option(
+    "--metadata",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The metadata.csv of your copy of the data set.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write into this folder.  [default: the data folder]",
+)
+@click.option(
+    "--allow-unknown-metadata", is_flag=True, help="Accept a file that is not the published one."
+)
+@json_option
+def expand(
+    recipe: str, metadata: Path, out: Path | None, allow_unknown_metadata: bool, as_json: bool
+) -> None:
+    """Build a manifest from a recipe and the metadata file of your copy of the data set.
+
+    A suite with all tasks is written beside the manifest.
+
+    \b
+    Examples:
+      htbench manifest expand iwildcam@1.0 --metadata iwildcam_v2.0/metadata.csv
+      htbench manifest expand iwildcam@1.0 --metadata my.csv --allow-unknown-metadata --json
+    """
+    from benchmark import expand as expansions
+
+    loaded = expansions.load_recipe(recipe)
+    rows = expansions.read_metadata(metadata, loaded, allow_unknown=allow_unknown_metadata)
+    expansion = expansions.expand(loaded, rows)
+    manifest = expansions.write_expansion(expansion, out)
+    suite = manifest.root / f"{manifest.name}.toml"
+    if as_json:
+        print_json(
+            {
+                "manifest": manifest.reference,
+                "digest": manifest.digest,
+                "folder": str(manifest.root),
+                "suite": str(suite),
+                "recipe": loaded.reference,
+                "recipe_digest": loaded.digest,
+                "metadata_is_published": rows.published,
+                "images": manifest.table.num_rows,
+                "tasks": [task.id for task in manifest.tasks],
+                "locations": [dataclasses.asdict(at) for at in expansion.locations],
+            }
+        )
+        return
+    _print_locations(expansion.locations)
+    click.echo(
+        f"\n{manifest.reference}: {manifest.table.num_rows} images, {len(manifest.tasks)} tasks "
+        f"from {len(expansion.locations)} locations"
+    )
+    click.echo(f"digest  {manifest.digest}")
+    click.echo(f"folder  {manifest.root}")
+    if not rows.published:
+        click.echo(
+            f"note    this is not the published metadata file: the version is {manifest.version}, "
+            "and its results form their own table"
+        )
+    click.echo(f"run it  htbench run --suite {shlex.quote(str(suite))}")
+
+
+def _print_locations(locations: Any) -> None:
+    numbers = ("days", "adaptation", "test", "test_seen", "test_missing", "excluded")
+    rows = [
+        [
+            at.location,
+            *(getattr(at, name) for name in numbers),
+            len(at.seen),
+            len(at.missing),
+            ", ".join(at.left_out) or "task",
+        ]
+        for at in locations
+    ]
+    headers = [name.replace("_", " ") for name in ("location", *numbers)]
+    print_table(rows, [*headers, "seen classes", "missing classes", ""])
+
+
+@command.command()
+@click.argument("manifest")
+@out_file_option("Write to a file instead of printing.")
+def croissant(manifest: str, out: Path | None) -> None:
+    """Describe a manifest as Croissant metadata (JSON-LD), for search engines and loaders.
+
+    Its paths are relative to the manifest's folder, where croissant.json belongs.
+
+    \b
+    Examples:
+      htbench manifest croissant icons@1.0
+      htbench manifest croissant ./my_manifests/shapes/0.1 --out croissant.json
+    """
+    from benchmark.croissant import croissant_text
+    from benchmark.files import write_file
+    from benchmark.manifest import load_manifest
+
+    text = croissant_text(load_manifest(manifest))
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        write_file(out, text.encode())
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror}") from None
+
+
+@command.command("diff")
+@click.argument("a")
+@click.argument("b")
+@json_option
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Show what changed from manifest A to manifest B.
+
+    The exit status is 0 if their digests are equal, 1 if they differ, and 2 for an error.
+
+    \b
+    Examples:
+      htbench manifest diff icons@1.0 ./my_manifests/icons/1.1
+      htbench manifest diff icons@1.0 ./my_manifests/icons/1.1 --json
+    """
+    from benchmark import diff as differences
+    from benchmark.manifest import load_manifest
+
+    difference = differences.diff(load_manifest(a), load_manifest(b))
+    if as_json:
+        print_json(difference)
+    else:
+        for line in _diff_lines(difference):
+            click.echo(printable(line))
+    click.get_current_context().exit(0 if difference["equal"] else 1)
+
+
+def _diff_lines(difference: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{side}  {difference[side]['manifest']}  {difference[side]['digest'][:12]}"
+        for side in "ab"
+    ]
+    if difference["equal"]:
+        return [*lines, "equal"]
+    lines += [
+        f"{entry['key']}: {_short(entry['a'])} -> {_short(entry['b'])}"
+        for entry in difference["document"]
+    ]
+    lines += _name_lines("classes", difference["classes"])
+    lines += _image_lines(difference["images"])
+    lines += _name_lines("tasks", difference["tasks"])
+    for task in difference["tasks"]["changed"]:
+        lines += _task_lines(task)
+    return lines
+
+
+def _image_lines(images: dict[str, Any]) -> list[str]:
+    lines = []
+    for kind, change in images.items():
+        if kind.startswith("columns_"):
+            lines += [f"images: column {name} {kind.removeprefix('columns_')}" for name in change]
+        elif change["count"]:
+            examples = ", ".join(map(_image_example, change["first"]))
+            more = ", ..." if change["count"] > len(change["first"]) else ""
+            lines.append(f"images {kind.replace('_', ' ')}: {change['count']}: {examples}{more}")
+    return lines
+
+
+def _image_example(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    return f"{entry['image_id']} ({_short(entry['a'])} -> {_short(entry['b'])})"
+
+
+def _task_lines(task: dict[str, Any]) -> list[str]:
+    lines = []
+    for group in ("seen", "missing"):
+        if f"{group}_added" in task:
+            names = {k: task[f"{group}_{k}"] for k in ("added", "removed", "reordered")}
+            lines += _name_lines(f"task {task['task']}, {group} classes", names)
+    return lines + [
+        f"task {task['task']}, {e['key']}: {_short(e['a'])} -> {_short(e['b'])}"
+        for e in task["fields"]
+    ]
+
+
+def _name_lines(title: str, change: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{title} {key}: {len(change[key])}: {', '.join(change[key])}"
+        for key in ("added", "removed")
+        if change[key]
+    ]
+    return lines + ([f"{title} reordered"] if change["reordered"] else [])
+
+
+def _short(value: Any) -> str:
+    """A value on one line."""
+    text = "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"

@@ -1,0 +1,113 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+Option = Callable[[F], F]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+model_option = click.option(
+    "--model",
+    "network",
+    metavar="NETWORK",
+    help="Use another network: NAME or NAME@WEIGHTS of torchvision, timm/NAME or timm/NAME.TAG.",
+)
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Jobs side by side on CPU.  [default: one per core]",
+)
+
+seeds_option = click.option(
+    "--seed", "seeds", multiple=True, type=int, metavar="SEED", help="Only this seed; repeatable."
+)
+
+tasks_option = click.option(
+    "--task", "tasks", multiple=True, metavar="TASK", help="Only this task; repeatable."
+)
+
+plugins_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE[:CLASS]",
+    help="A file with a method of your own; repeatable. Without --method, only the plugins run.",
+)
+
+workspace_option = click.option(
+    "--workspace",
+    "workspace",
+    default="workspace",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of runs and results.",
+)
+
+
+def suite_option(
+    purpose: str = "A suite's name, or a .toml file.",
+    *,
+    required: bool = False,
+    default: str | None = None,
+) -> Option[Any]:
+    """``--suite``.
+
+    Args:
+        purpose: its help.
+        required: whether the command needs it.
+        default: the suite if it is not given.
+    """
+    # An explicit default of None would satisfy `required`.
+    defaults: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
+    return click.option(
+        "--suite", "suite", required=required, metavar="SUITE", help=purpose, **defaults
+    )
+
+
+def task_option(purpose: str, *, required: bool = False) -> Option[Any]:
+    """``--task`` of a command that takes one task."""
+    return click.option("--task", "task", required=required, metavar="TASK", help=purpose)
+
+
+def manifest_option(purpose: str) -> Option[Any]:
+    """``--manifest``."""
+    return click.option("--manifest", "manifest", metavar="REF", help=purpose)
+
+
+def out_file_option(purpose: str) -> Option[Any]:
+    """``--out`` of a command that writes one file."""
+    return click.option(
+        "--out",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=purpose,
+    )
+
+
+def combine(*options: Option[Any]) -> Option[Any]:
+    """Several options as one decorator, listed in this order."""
+
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add

@@ -1,0 +1,57 @@
+"""Printing: text, tables, JSON and small plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from benchmark import text as text_module
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def printable(text: str) -> str:
+    """Untrusted text, made safe for the terminal; line breaks are kept."""
+    return text_module.printable(text, keep="\n")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
+    """Print aligned rows under their headers."""
+    from tabulate import tabulate
+
+    table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    click.echo(printable(table))
+
+
+def fixed(value: float | None, digits: int = 1) -> str:
+    """A number with that many decimal places, or a dash for None."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def plot_curve(values: Sequence[float], height: int = 6, width: int = 60) -> list[str]:
+    """Lines that show values as bars above their minimum, with the scale on the left.
+
+    Args:
+        values: at least one finite number, from left to right.
+        height: the number of lines.
+        width: the maximum number of columns; values are thinned to fit.
+    """
+    step = max(1, -(-len(values) // width))
+    thinned = list(values[::step])
+    low, high = min(thinned), max(thinned)
+    span = (high - low) or 1.0
+    levels = [round((value - low) / span * height * 8) for value in thinned]
+    lines = []
+    for row in reversed(range(height)):
+        bars = "".join(_BARS[min(8, max(0, level - 8 * row))] for level in levels)
+        mark = f"{high:8.3g}" if row == height - 1 else f"{low:8.3g}" if row == 0 else " " * 8
+        lines.append(f"{mark} |{bars}")
+    return lines

@@ -1,0 +1,186 @@
+"""Progress on standard error: bars on a terminal, lines in logs and pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from htbench.cli.output import printable
+
+if TYPE_CHECKING:
+    from benchmark.executors.reporter import Reporter
+
+MEGABYTE = 10**6
+
+
+def log(message: str) -> None:
+    """Print a message on standard error."""
+    click.echo(printable(message), err=True)
+
+
+class Terminal:
+    """The monitor of commands (see ``benchmark.driver.Monitor``)."""
+
+    def log(self, message: str) -> None:
+        """Print a message on standard error."""
+        log(message)
+
+    def steps(self, name: str) -> Callable[[int, int], None]:
+        """Lines about one long task."""
+        return StepLines(name)
+
+    def jobs(self, total: int) -> AbstractContextManager[Reporter]:
+        """Bars on a terminal, otherwise one line per finished job."""
+        return JobBars(total) if sys.stderr.isatty() else JobLines(total)
+
+
+class JobLines:
+    """A line when a job ends."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._ended = total, 0
+        self._lock = threading.Lock()
+
+    def begin(self, name: str) -> None:
+        """Nothing: only the end of a job is printed."""
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Nothing: only the end of a job is printed."""
+
+    def end(self, name: str, note: str) -> None:
+        """Print a line."""
+        with self._lock:
+            self._ended += 1
+            log(f"[{self._ended}/{self._total}] {name}: {note}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to clean up."""
+
+
+class JobBars:
+    """One bar for all jobs, and one for each that runs."""
+
+    def __init__(self, total: int) -> None:
+        from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+        self._bars = _rich_bars(MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
+        self._all = self._bars.add_task("runs", total=total)
+        self._jobs: dict[str, Any] = {}
+
+    def begin(self, name: str) -> None:
+        """Add the job's bar."""
+        self._jobs[name] = self._bars.add_task(f"  {name}", total=None)
+
+    def step(self, name: str, done: int, total: int) -> None:
+        """Advance the job's bar."""
+        self._bars.update(self._jobs[name], completed=done, total=total)
+
+    def end(self, name: str, note: str) -> None:
+        """Remove the job's bar; print a line if it gave no predictions."""
+        self._bars.remove_task(self._jobs.pop(name))
+        self._bars.advance(self._all)
+        if note.startswith(("failed", "not applicable")):
+            self._bars.console.print(printable(f"{name}: {note}"), markup=False, highlight=False)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+
+class StepLines:
+    """Lines about one long task: at most one a second, fewer as time passes.
+
+    Args:
+        name: the task.
+        unit: the unit of its steps, such as ``MB``; empty if they are things to count.
+        scale: how many steps make one unit.
+    """
+
+    def __init__(self, name: str, unit: str = "", scale: int = 1) -> None:
+        self._name, self._start, self._scale = name, time.monotonic(), scale
+        self._unit = f" {unit}" if unit else ""
+        self._next_line, self._first = self._start + 1, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Print the progress and the time left, unless a line was printed recently."""
+        done, total = done // self._scale, total // self._scale
+        now = time.monotonic()
+        self._first = self._first or done
+        if now < self._next_line:
+            return
+        elapsed = now - self._start
+        self._next_line = now + max(1, elapsed / 20)  # fewer than a hundred lines in an hour
+        rate = (done - self._first) / elapsed
+        left = (
+            f", {rate:.3g}{self._unit}/s, about {(total - done) / rate:.0f} s left" if rate else ""
+        )
+        log(f"{self._name}: {done} of {total}{self._unit}{left}")
+
+
+@contextlib.contextmanager
+def step_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Progress of steps that follow each other, with speed and time left.
+
+    Yields:
+        A function from the name of a step to what shows its progress. A name that begins with
+        ``downloading`` is counted in bytes.
+    """
+    if not sys.stderr.isatty():
+        yield _step_lines
+        return
+    from rich.progress import TextColumn
+
+    with _rich_bars(TextColumn("{task.fields[amount]}")) as bars:
+
+        def start(name: str) -> Callable[[int, int], None]:
+            bar = bars.add_task(name, total=None, amount="")
+
+            def update(done: int, total: int) -> None:
+                speed = bars.tasks[bars.task_ids.index(bar)].speed or 0
+                amount = f"{done} of {total}, {speed:.0f}/s"
+                if _in_bytes(name):
+                    amount = (
+                        f"{done / MEGABYTE:.0f} of {total / MEGABYTE:.0f} MB, "
+                        f"{speed / MEGABYTE:.1f} MB/s"
+                    )
+                bars.update(bar, completed=done, total=total or None, amount=amount)
+
+            return update
+
+        yield start
+
+
+def _step_lines(name: str) -> StepLines:
+    return StepLines(name, "MB", MEGABYTE) if _in_bytes(name) else StepLines(name)
+
+
+def _in_bytes(name: str) -> bool:
+    return name.startswith("downloading")
+
+
+def _rich_bars(*columns: Any) -> Any:
+    """Bars of rich with a name, some columns and the time left, gone when they stop."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

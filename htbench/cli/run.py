@@ -1,0 +1,177 @@
+"""`htbench run`: carry out the unfinished runs of a suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmark.errors import UsageError
+from htbench.cli.options import (
+    device_option,
+    jobs_option,
+    json_option,
+    model_option,
+    plugins_option,
+    seeds_option,
+    suite_option,
+    tasks_option,
+    workspace_option,
+)
+from htbench.cli.output import print_json, print_table
+from htbench.cli.progress import Terminal, log
+
+if TYPE_CHECKING:
+    from benchmark.driver import SuitePlan
+
+
+@click.command("run")
+@suite_option(required=True)
+@tasks_option
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="METHOD",
+    help="Only this method; repeatable.  [default: the suite's methods]",
+)
+@seeds_option
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A hyper-parameter, for every chosen method that has it; repeatable.",
+)
+@plugins_option
+@model_option
+@workspace_option
+@device_option
+@jobs_option
+@click.option(
+    "--isolation",
+    type=click.Choice(["auto", "required"]),
+    default="auto",
+    show_default=True,
+    help="required: fail if methods cannot be sandboxed; auto: run anyway and record it.",
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=86400,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time limit per run.",
+)
+@click.option(
+    "--memory-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    help="Memory limit per run; Python and torch alone take about 0.4 GiB.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    suite: str,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    settings: tuple[str, ...],
+    plugins: tuple[str, ...],
+    network: str | None,
+    workspace: Path,
+    device: str,
+    jobs: int | None,
+    isolation: str,
+    time_limit: float,
+    memory_limit: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Run methods on the tasks of a suite, score them, and print the board.
+
+    Finished runs are not repeated: run the same command again to resume. The exit status is 1 if
+    a run failed; the board says why.
+
+    \b
+    Examples:
+      htbench run --suite icons
+      htbench run --suite icons --plugin my_method.py --task outline-solid --set alpha=0.3
+      htbench run --suite icons --model resnet18 --method finetune --method bn-stats
+    """
+    from benchmark.driver import plan_suite
+    from benchmark.manifest import load_suite
+    from benchmark.networks import network_label
+    from benchmark.runs.workspace import Workspace
+    from htbench.cli.leaderboard import print_boards
+    from htbench.run import write_board
+    from leaderboard.gamma_star import DERIVED
+
+    loaded, place = load_suite(suite), Workspace(workspace)
+    with plan_suite(
+        loaded,
+        place,
+        tasks=tasks,
+        methods=methods,
+        seeds=seeds,
+        settings=_parse(settings),
+        plugins=plugins,
+        network=network,
+        device=device,
+        isolation=isolation,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        derived=DERIVED,
+    ) as plan:
+        if dry_run:
+            _print_plan(plan, as_json)
+            return
+        records = plan.execute(jobs, Terminal())
+    boards = write_board(loaded, place)
+    label = network_label(plan.manifest.model)
+    print_boards(boards, "json" if as_json else "markdown", network=label)
+    if failed := sum(record.status == "failed" for record in records):
+        log(f"{failed} of {len(plan.cells)} runs failed; the board lists them")
+        context.exit(1)
+
+
+def _parse(settings: tuple[str, ...]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {setting}: write it as field=value")
+        if name in values:
+            raise UsageError(f"--set {name} is repeated; give each field once")
+        values[name] = value
+    return values
+
+
+def _print_plan(plan: SuitePlan, as_json: bool) -> None:
+    runs = plan.preview()
+    if as_json:
+        print_json([run.as_dict() for run in runs])
+        for sentence in plan.absent():
+            log(sentence)
+        return
+    print_table(
+        [[run.task, run.method, run.seed, run.state, (run.key or "-")[:12]] for run in runs],
+        ["task", "method", "seed", "state", "key"],
+    )
+    if untrained := len(plan.untrained()):
+        models = "1 source model" if untrained == 1 else f"{untrained} source models"
+        click.echo(f"\n{models} must be trained first (duration unknown)")
+    unfinished = [run for run in runs if not run.finished]
+    finished = len(runs) - len(unfinished)
+    click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
+    if not unfinished:
+        return
+    known = [run.estimated_seconds for run in unfinished if run.estimated_seconds is not None]
+    unknown = len(unfinished) - len(known)
+    rest = f"; no estimate for {unknown} runs" if unknown else ""
+    click.echo(f"estimated time, from earlier runs in this workspace: {sum(known):.0f} s{rest}")
+    for sentence in plan.absent():
+        click.echo(sentence)

@@ -1,0 +1,44 @@
+"""`htbench score`: the metrics of one run, from its predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from htbench.cli.options import json_option, suite_option, task_option, workspace_option
+from htbench.cli.output import print_json
+
+
+@click.command("score")
+@click.argument("run", metavar="RUN_OR_PREDICTIONS")
+@task_option("The task of a predictions file.")
+@suite_option("The suite whose manifest the run or file belongs to.", default="icons")
+@workspace_option
+@json_option
+def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bool) -> None:
+    """Score one run of the workspace (its key or the beginning of it), or a predictions file.
+
+    A predictions file is Parquet with columns sample_id (string) and logits (fixed-size list of
+    float32, one for each class in the manifest's order).
+
+    \b
+    Examples:
+      htbench score 3f9a --json
+      htbench score predictions.parquet --task outline-solid
+    """
+    from htbench.results import score_of
+
+    facts, scores = score_of(run, suite, workspace, task)
+    if as_json:
+        print_json({**facts, **scores})
+        return
+    width = max(map(len, [*facts, *scores]))
+    for name, text in facts.items():
+        click.echo(f"{name:<{width}}  {text}")
+    click.echo()
+    for name, value in scores.items():
+        number = (
+            str(value) if isinstance(value, int) else f"{value:.{4 if name == 'ausuc' else 2}f}"
+        )
+        click.echo(f"{name:<{width}}  {number:>7}")

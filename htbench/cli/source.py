@@ -1,0 +1,235 @@
+"""`htbench source`: source models, trained here or elsewhere."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htbench.cli.options import (
+    combine,
+    device_option,
+    jobs_option,
+    json_option,
+    manifest_option,
+    model_option,
+    suite_option,
+)
+from htbench.cli.output import print_json, print_table, printable
+from htbench.cli.progress import Terminal
+
+if TYPE_CHECKING:
+    from benchmark.source import SourceCheckpoint
+
+_origin_options = combine(
+    suite_option("Use the manifest and tasks of this suite."),
+    manifest_option("Use this manifest: name@version, or a folder."),
+    model_option,
+)
+
+
+@click.group("source")
+def command() -> None:
+    """Train, import, export or list source models.
+
+    \b
+    Examples:
+      htbench source train --suite icons
+      htbench source list
+    """
+
+
+@command.command()
+@_origin_options
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="DOMAINS",
+    help="Source domains of a task, such as outline+solid; repeatable.  [default: of all tasks]",
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file with the manifest's pretrained weights, instead of a download.",
+)
+@device_option
+@jobs_option
+def train(
+    suite: str | None,
+    manifest: str | None,
+    network: str | None,
+    sources: tuple[str, ...],
+    weights: Path | None,
+    device: str,
+    jobs: int | None,
+) -> None:
+    """Train missing source models. `htbench run` does this too, so it is rarely needed.
+
+    \b
+    Examples:
+      htbench source train --suite icons
+      htbench source train --manifest icons-pretrained@1.0 --source outline+solid \\
+          --weights mobilenet_v2-b0353104.pth
+    """
+    from benchmark.driver import Session, ready_sources
+    from benchmark.executors.local import slots
+    from benchmark.runs.plan import resolve_device
+    from benchmark.runs.workspace import Workspace
+    from benchmark.sources.export import choose_specs, manifest_and_sources
+    from benchmark.weights import bring_initial
+
+    device = resolve_device(device)
+    loaded, of_tasks = manifest_and_sources(suite, manifest)
+    monitor = Terminal()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Session(never=[loaded.root], cuda=device == "cuda") as session,
+        Workspace(Path(folder)) as workspace,
+    ):
+        loaded = session.with_network(loaded, network)
+        specs = choose_specs(loaded, of_tasks, sources, device)
+        if weights is not None:
+            bring_initial(session.server, loaded, weights, monitor.log)
+        trained = ready_sources(session, specs, workspace, jobs or slots(device), monitor)
+    _print([trained[spec] for spec in specs])
+
+
+_source_option = click.option(
+    "--source",
+    "source",
+    metavar="DOMAINS",
+    help="Source domains of a task, such as outline+solid; needed if there are several.",
+)
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_origin_options
+@_source_option
+@click.option("--note", default="", metavar="TEXT", help="Where it comes from; recorded with it.")
+@device_option
+def import_(
+    file: Path,
+    suite: str | None,
+    manifest: str | None,
+    network: str | None,
+    source: str | None,
+    note: str,
+    device: str,
+) -> None:
+    """Import a source model that was trained elsewhere: safetensors, or a torch state dict.
+
+    Tensor names are those of `htbench source export`, or those of torchvision's network. The model
+    is tested on the source domains' test images; later runs start from it.
+
+    \b
+    Examples:
+      htbench source import model.safetensors --manifest icons@1.0 --source outline
+      htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
+          --note "trained by a colleague"
+    """
+    from benchmark.driver import Session, open_stores, source_needs
+    from benchmark.runs.plan import resolve_device
+    from benchmark.sources.export import choose_specs, manifest_and_sources, only_spec
+    from benchmark.sources.train import import_source
+
+    device = resolve_device(device)
+    loaded, of_tasks = manifest_and_sources(suite, manifest)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Session(never=[loaded.root], cuda=device == "cuda") as session,
+    ):
+        loaded = session.with_network(loaded, network)
+        spec = only_spec(choose_specs(loaded, of_tasks, [source] if source else [], device))
+        stores = open_stores(loaded, source_needs([spec]), Terminal())
+        imported = import_source(session.server, spec, stores, file, printable(note), Path(folder))
+    _print([imported])
+
+
+@command.command()
+@_origin_options
+@_source_option
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder that does not exist yet.",
+)
+@device_option
+def export(
+    suite: str | None,
+    manifest: str | None,
+    network: str | None,
+    source: str | None,
+    out: Path,
+    device: str,
+) -> None:
+    """Copy a source model into a folder, with a card that describes it.
+
+    \b
+    Examples:
+      htbench source export --manifest icons@1.0 --source outline --out icons-outline
+      htbench source export --suite icons --source outline+solid --out icons-both
+    """
+    from benchmark.driver import Session
+    from benchmark.runs.plan import resolve_device
+    from benchmark.source import MODEL_FILE
+    from benchmark.sources.export import (
+        choose_specs,
+        export_source,
+        manifest_and_sources,
+        only_spec,
+    )
+
+    device = resolve_device(device)
+    loaded, of_tasks = manifest_and_sources(suite, manifest)
+    with Session(never=[loaded.root]) as session:
+        loaded = session.with_network(loaded, network)
+    spec = only_spec(choose_specs(loaded, of_tasks, [source] if source else [], device))
+    export_source(spec, out)
+    click.echo(f"{out}: {MODEL_FILE} and README.md")
+
+
+@command.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the source models of the data folder.
+
+    \b
+    Examples:
+      htbench source list
+      htbench source list --json
+    """
+    from benchmark.source import known_sources
+    from benchmark.sources.export import summary
+
+    sources = known_sources()
+    if as_json:
+        print_json([summary(source) for source in sources])
+    else:
+        _print(sources)
+
+
+def _print(sources: Sequence[SourceCheckpoint]) -> None:
+    from benchmark.sources.export import summary
+
+    rows = [_row(summary(source)) for source in sources]
+    print_table(rows, ["manifest", "domains", "network", "digest", "accuracy %", "how", "MB"])
+
+
+def _row(entry: dict[str, Any]) -> list[object]:
+    return [
+        entry["manifest"] or entry["manifest_digest"][:12],
+        "+".join(entry["domains"]),
+        entry["network"],
+        entry["digest"][:12],
+        f"{entry['test_accuracy']:.1f}",
+        " ".join(word for word in (entry["provenance"], entry["device"]) if word),
+        f"{entry['bytes'] / 1e6:.1f}",
+    ]

@@ -1,0 +1,162 @@
+"""`htbench tune`: choose hyper-parameters on seen training images, then run with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htbench.cli.options import (
+    device_option,
+    jobs_option,
+    json_option,
+    model_option,
+    seeds_option,
+    suite_option,
+    tasks_option,
+    workspace_option,
+)
+from htbench.cli.output import print_json, print_table
+from htbench.cli.progress import Terminal, log
+
+if TYPE_CHECKING:
+    from benchmark.manifest import Manifest
+
+SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
+
+
+@click.command("tune")
+@click.argument("method", required=False)
+@click.option(
+    "--grid",
+    "grids",
+    multiple=True,
+    required=True,
+    metavar="FIELD=A,B,C",
+    help="Values of a hyper-parameter; with several, all combinations are tried.",
+)
+@suite_option(required=True)
+@tasks_option
+@seeds_option
+@click.option("--plugin", metavar="FILE[:CLASS]", help="A file with the method, if it is your own.")
+@model_option
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 20),
+    default=3,
+    show_default=True,
+    help="Folds of each task.",
+)
+@click.option("--search-only", is_flag=True, help="Choose settings, but do not run them.")
+@workspace_option
+@device_option
+@jobs_option
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    method: str | None,
+    grids: tuple[str, ...],
+    suite: str,
+    tasks: tuple[str, ...],
+    seeds: tuple[int, ...],
+    plugin: str | None,
+    network: str | None,
+    repeats: int,
+    search_only: bool,
+    workspace: Path,
+    device: str,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Choose hyper-parameters of METHOD for each task, then run it with them.
+
+    Settings are compared by pseudo cross-validation on the seen classes' training images: in each
+    fold, half of the seen classes play missing. The best mean of seen and missing accuracy wins. No
+    test image and no image of a missing class is used. The search is recorded with the run, which
+    the board calls METHOD(tuned).
+
+    \b
+    Examples:
+      htbench tune selective-distill --suite icons --grid weight=0.3,1,3,10
+      htbench tune --plugin half_way.py --suite icons --grid alpha=0.3,0.5 --task outline-solid
+    """
+    from benchmark import driver
+    from benchmark.executors.local import slots
+    from benchmark.manifest import load_manifest, load_suite
+    from benchmark.networks import network_label
+    from benchmark.registry import resolve
+    from benchmark.runs.plan import resolve_device, select
+    from benchmark.runs.workspace import Workspace
+    from benchmark.tuning.search import Search, settings_of
+    from htbench.cli.leaderboard import print_boards
+    from htbench.run import write_board
+    from leaderboard.gamma_star import DERIVED
+
+    if (method is None) == (plugin is None):
+        raise click.UsageError("name one METHOD, or give its file with --plugin")
+    loaded, place = load_suite(suite), Workspace(workspace)
+    manifest = load_manifest(loaded.manifest)
+    task_ids, seed_list = select(loaded, tasks, seeds)
+    device = resolve_device(device)
+    with driver.Session(never=[place.root, manifest.root], cuda=device == "cuda") as session:
+        manifest = session.with_network(manifest, network)
+        methods = resolve(
+            [method] if method else [], [plugin] if plugin else [], session.describe, DERIVED
+        )
+        settings = settings_of(grids, methods[-1])
+        for candidate in settings:
+            session.check(methods[-1], methods[-1].configure(candidate))
+        search = Search(
+            session,
+            manifest,
+            methods,
+            settings,
+            repeats,
+            seed_list[0],
+            device,
+            jobs or slots(device),
+            _seen_and_missing,
+            Terminal(),
+        )
+        with place:
+            searches = {task: search.choose(manifest.task(task), place) for task in task_ids}
+            if as_json:
+                print_json(searches)
+            else:
+                _print(methods[-1].name, searches)
+            if search_only:
+                return
+            records = search.run_chosen(searches, seed_list, place)
+    boards = write_board(loaded, place)
+    if not as_json:
+        print_boards(boards, "markdown", network=network_label(manifest.model))
+    if failed := sum(record.status == "failed" for record in records):
+        log(f"{failed} runs with the chosen settings failed; the board lists them")
+        context.exit(1)
+
+
+def _seen_and_missing(predictions: Path, manifest: Manifest, task: str) -> tuple[float, float]:
+    from leaderboard.predictions import score_predictions
+
+    scores = score_predictions(predictions, manifest, task)
+    return scores.seen, scores.missing
+
+
+def search_rows(search: Mapping[str, Any]) -> list[list[object]]:
+    """The settings that a search tried, each with the columns of ``SEARCH_HEADERS``."""
+    rows: list[list[object]] = []
+    for entry in search["tried"]:
+        numbers = [entry[name] for name in ("seen", "missing", "score")]
+        cells = ["failed" if value is None else f"{value:.1f}" for value in numbers]
+        settings = " ".join(f"{name}={value}" for name, value in entry["settings"].items())
+        chosen = "chosen" if entry["settings"] == search["chosen"] else ""
+        rows.append([settings, *cells, chosen])
+    return rows
+
+
+def _print(method: str, searches: Mapping[str, Mapping[str, Any]]) -> None:
+    rows = [[task, *row] for task, search in searches.items() for row in search_rows(search)]
+    print_table(rows, ["task", method, *SEARCH_HEADERS])

@@ -1,0 +1,108 @@
+"""Methods for people: what each says of itself, its papers, and its means on a suite."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.citations import read_citations, short_reference
+from benchmark.errors import UsageError, first
+from benchmark.files import write_file
+from benchmark.manifest import Suite
+from benchmark.registry import MethodDescription, reference_first
+from leaderboard import gamma_star
+from leaderboard.board import Board
+from leaderboard.render.methods import MethodLine, methods_table, without_means
+
+# The table goes between these two lines; the first may say more.
+BEGIN = re.compile(r"<!-- methods:[^\n]*-->\n")
+END = "<!-- end of methods -->"
+
+
+def method_entries(methods: Iterable[MethodDescription], *, derived: bool) -> list[dict[str, Any]]:
+    """What each method says of itself, and the keys of its papers, sorted by name.
+
+    Args:
+        methods: descriptions.
+        derived: whether to add the results that the leaderboard derives from their predictions.
+    """
+    entries: list[dict[str, Any]] = [
+        {
+            "method": m.name,
+            "fields": {f.name: f.default for f in m.fields},
+            "base": m.base,
+            "track": m.track,
+            "needs": list(m.needs),
+            "from": m.source.origin,
+            "summary": m.summary,
+        }
+        for m in methods
+    ]
+    if derived and any(entry["method"] == gamma_star.BASE for entry in entries):
+        entries.append(dict(gamma_star.METHOD_ENTRY))
+    papers = {**read_citations()["methods"], **gamma_star.PAPERS}
+    return sorted(
+        ({**entry, "papers": papers.get(entry["method"], [])} for entry in entries),
+        key=lambda entry: str(entry["method"]),
+    )
+
+
+def markdown_table(
+    entries: Sequence[Mapping[str, Any]], suite: Suite | None, boards: Sequence[Board]
+) -> str:
+    """The entries as a Markdown table: reference methods first, oracles last."""
+    lines = []
+    for entry in sorted(
+        entries, key=lambda e: (e["track"] == "oracle", *reference_first(e["method"]))
+    ):
+        papers = entry["papers"]
+        paper, link = short_reference(papers[0]) if papers else ("", None)
+        lines.append(MethodLine(entry["method"], entry["summary"], paper, link, entry["track"]))
+    return methods_table(lines, suite, boards)
+
+
+def check_complete(
+    entries: Sequence[Mapping[str, Any]], boards: Sequence[Board], suite: str, workspace: Path
+) -> None:
+    """Check that every method has all its runs of a suite.
+
+    Args:
+        entries: what :func:`method_entries` returned.
+        boards: the boards of the suite.
+        suite: the suite as the user named it.
+        workspace: the folder that has the runs.
+
+    Raises:
+        UsageError: some are missing; the message names the command that runs them.
+    """
+    if incomplete := without_means(boards, [entry["method"] for entry in entries]):
+        raise UsageError(
+            f"{workspace} is missing runs of suite {suite} for {len(incomplete)} of "
+            f"{len(entries)} methods: {first(incomplete)}; run htbench run --suite {suite}"
+        )
+
+
+def replace_table(path: Path, table: str) -> None:
+    """Replace the text between the two marker lines of a file, in one step.
+
+    Raises:
+        UsageError: the file cannot be read, or a marker is missing, repeated or misplaced.
+    """
+    try:
+        before = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from None
+    begins, ends = list(BEGIN.finditer(before)), [m.start() for m in re.finditer(END, before)]
+    for name, count in (("<!-- methods: ... -->", len(begins)), (END, len(ends))):
+        if count != 1:
+            raise UsageError(
+                f"{path} has {'no' if count == 0 else count} line {name}; the table goes between "
+                f"one line <!-- methods: ... --> and one line {END}"
+            )
+    if ends[0] < begins[0].end():
+        raise UsageError(f"{path}: {END} comes before <!-- methods: ... -->; swap them")
+    after = f"{before[: begins[0].end()]}{table}\n{before[ends[0] :]}"
+    if after != before:
+        write_file(path.resolve(), after.encode())  # the file itself, if the path is a link

@@ -1,0 +1,214 @@
+"""Results of a workspace from Python: its rows, its boards, and single runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UsageError, first
+from benchmark.manifest import (
+    Manifest,
+    Suite,
+    load_manifest,
+    load_suite,
+    published_manifests,
+)
+from benchmark.networks import network_label
+from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord
+from benchmark.runs.workspace import Workspace
+from leaderboard import gamma_star
+from leaderboard.board import Board, build_boards
+from leaderboard.per_class import per_class
+from leaderboard.predictions import read_logits_and_labels, score_predictions
+from leaderboard.results import update_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load_results(
+    workspace: str | Path = "workspace", manifest: str | Path | Manifest | None = None
+) -> pd.DataFrame:
+    """Score what is not scored yet and return every row of a workspace.
+
+    Args:
+        workspace: its folder.
+        manifest: also score runs of this manifest (a reference, a folder or a loaded one).
+            Runs of published manifests are always scored.
+
+    Returns:
+        One row per run, and one of gamma-star per scored run of ``finetune``. Columns are those of
+        ``results.parquet``: ``key``, ``task``, ``method``, ``seed``, ``status``, ``overall``,
+        ``seen`` and ``missing`` (accuracies in per cent), costs, and what the run was computed
+        from.
+
+    Raises:
+        RecordError: a record or a predictions file is damaged.
+        ManifestError: the manifest does not exist or breaks a rule.
+
+    Example:
+        >>> rows = load_results("workspace")
+        >>> rows.groupby("method")[["seen", "missing"]].mean()
+    """
+    manifests = [load_manifest(reference) for reference in published_manifests()]
+    if manifest is not None:
+        manifests.append(manifest if isinstance(manifest, Manifest) else load_manifest(manifest))
+    table = update_results(Workspace(Path(workspace)).root, manifests)
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def suite_boards(suite: Suite, workspace: Workspace) -> list[Board]:
+    """The boards of a suite, with new runs scored first; empty if no run is finished."""
+    manifest = load_manifest(suite.manifest)
+    return build_boards(suite, manifest, update_results(workspace.root, [manifest]))
+
+
+def run_rows(suite: Suite, workspace: Workspace) -> list[dict[str, Any]]:
+    """The runs of a suite's manifest in a workspace: names, state, accuracies and seconds."""
+    manifest = load_manifest(suite.manifest)
+    columns = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
+    rows = [
+        {
+            **{name: row[name] for name in columns},
+            "network": network_label(json.loads(row["model"])),
+            "seconds": row["measured_wall_seconds"],
+        }
+        for row in update_results(workspace.root, [manifest]).to_pylist()
+        if row["manifest_digest"] == manifest.digest
+    ]
+    order = ("network", "task", "label", "seed", "key")
+    return sorted(rows, key=lambda row: tuple(row[name] for name in order))
+
+
+def find_run(name: str, root: Path) -> Path:
+    """The folder of a run.
+
+    Args:
+        name: its folder, its key, or the beginning of its key.
+        root: the workspace.
+
+    Raises:
+        UsageError: no run or several runs match.
+    """
+    if (Path(name) / RECORD_FILE).is_file():
+        return Path(name)
+    if not name or not set(name) <= set("0123456789abcdef"):
+        raise UsageError(f"{name!r} is not a file, a run's folder, or the beginning of a run's key")
+    workspace = Workspace(root)
+    matches = [path.parent for path in sorted(workspace.runs.glob(f"{name}*/{RECORD_FILE}"))]
+    if len(matches) > 1:
+        keys = first(folder.name[:12] for folder in matches)
+        raise UsageError(f"{len(matches)} runs begin with {name!r}: {keys}")
+    if not matches:
+        gamma_star.refuse_key(name, workspace.runs)
+        raise UsageError(
+            f"no run in {workspace.runs} begins with {name!r}; choose another workspace with "
+            "--workspace"
+        )
+    return matches[0]
+
+
+def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
+    """The manifest of a run, found by its digest: the suite's, or a published one.
+
+    Raises:
+        UsageError: neither has that digest.
+    """
+    references = [load_suite(suite).manifest]
+    references += [r for r in published_manifests() if r == record.manifest]
+    for reference in references:
+        manifest = load_manifest(reference)
+        if manifest.digest == record.made_from["manifest"]:
+            return manifest
+    raise UsageError(
+        f"run {record.key[:12]} used {record.manifest} with digest "
+        f"{record.made_from['manifest'][:12]}, which is not available; name its suite with --suite"
+    )
+
+
+def score_of(
+    run: str, suite: str, workspace: Path, task: str | None = None
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """What was scored, and its metrics.
+
+    Args:
+        run: a run as :func:`find_run` takes it, or a predictions file.
+        suite: the suite of its manifest.
+        workspace: where runs are.
+        task: the task of a predictions file.
+
+    Raises:
+        UsageError: the run does not exist or has no predictions, or the task is wrong.
+    """
+    path = Path(run)
+    if path.is_file():
+        if task is None:
+            raise UsageError(f"{run} is a predictions file: name its task with --task")
+        manifest = load_manifest(load_suite(suite).manifest)
+        facts = {"predictions": run, "manifest": manifest.reference, "task": task}
+        return facts, score_predictions(path, manifest, task).as_dict()
+    folder = find_run(run, workspace)
+    record = RunRecord.read(folder)
+    key = record.key[:12]
+    if record.status != "ok":
+        message = (record.error or {}).get("message", "")
+        state = "failed" if record.status == "failed" else "is not applicable"
+        raise UsageError(f"run {key} {state} and has no predictions: {message}")
+    if task not in (None, record.task):
+        raise UsageError(f"run {key} is of task {record.task}, not {task}")
+    manifest = manifest_of_run(record, suite)
+    facts = {
+        "run": record.key,
+        "manifest": record.manifest,
+        "task": record.task,
+        "method": record.label,
+        "seed": str(record.seed),
+    }
+    return facts, score_predictions(folder / PREDICTIONS_FILE, manifest, record.task).as_dict()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDetails:
+    """Everything about one run.
+
+    Attributes:
+        folder: its folder.
+        record: its record.
+        scores: metrics by name; empty if it has no predictions.
+        gamma_star: the same for the gamma-star row derived from it, with ``gamma``; empty if none.
+        classes: accuracy and the most frequent confusion of each class.
+    """
+
+    folder: Path
+    record: RunRecord
+    scores: dict[str, Any]
+    gamma_star: dict[str, Any]
+    classes: list[dict[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record's fields, ``scores``, ``gamma_star`` and ``classes``."""
+        return {
+            **dataclasses.asdict(self.record),
+            "scores": self.scores,
+            "gamma_star": self.gamma_star,
+            "classes": self.classes,
+        }
+
+
+def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
+    """Read and score one run; see :func:`find_run` and :func:`manifest_of_run`."""
+    folder = find_run(run, workspace)
+    record = RunRecord.read(folder)
+    if record.status != "ok":
+        return RunDetails(folder, record, {}, {}, [])
+    manifest = manifest_of_run(record, suite)
+    task = manifest.task(record.task)
+    path = folder / PREDICTIONS_FILE
+    scores = score_predictions(path, manifest, record.task).as_dict()
+    derived = gamma_star.scores_to_show(record, path, manifest)
+    logits, labels = read_logits_and_labels(path, manifest, record.task)
+    rows = per_class(logits, labels, manifest.seen_mask(task), manifest.classes)
+    return RunDetails(folder, record, scores, derived, [dataclasses.asdict(row) for row in rows])

@@ -1,0 +1,139 @@
+"""``htbench run`` from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.driver import Silent, plan_suite
+from benchmark.errors import UsageError
+from benchmark.files import write_file
+from benchmark.isolation.client import Limits
+from benchmark.manifest import Suite, load_suite
+from benchmark.runs.workspace import Workspace
+from htbench.cli.progress import Terminal
+from htbench.results import suite_boards
+from leaderboard.board import Board
+from leaderboard.gamma_star import DERIVED
+from leaderboard.render import FORMATS
+from leaderboard.render.data import to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BOARD_FILE = "leaderboard.md"
+
+
+def run_suite(
+    suite: str | Path | Suite,
+    *,
+    methods: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+    tasks: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    settings: Mapping[str, bool | int | float | str] | None = None,
+    network: str | None = None,
+    workspace: str | Path = "workspace",
+    device: str = "auto",
+    jobs: int | None = None,
+    isolation: str = "auto",
+    time_limit: float = Limits.seconds,
+    memory_limit: float | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Carry out the unfinished runs of a suite and return its board, as ``htbench run`` does.
+
+    Methods run in child processes, exactly as they do under the command; a finished run is not
+    repeated. A failed run is a row with ``state`` ``failed``, not an exception.
+
+    Args:
+        suite: a suite's name, its .toml file, or a loaded suite.
+        methods: only these methods; if empty, the suite's, or none if there are plugins.
+        plugins: files with methods of your own, ``FILE.py`` or ``FILE.py:CLASS``.
+        tasks: only these tasks; all if empty.
+        seeds: only these seeds; all if empty.
+        settings: hyper-parameters; each goes to every chosen method that has the field.
+        network: another network: ``NAME`` or ``NAME@WEIGHTS`` of torchvision, ``timm/NAME``.
+        workspace: where runs and results are kept.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: runs side by side; None for one per core on CPU and one on a GPU.
+        isolation: ``required`` fails if this machine cannot sandbox methods.
+        time_limit: seconds that one run may take.
+        memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
+            no limit.
+        progress: whether to show the progress on standard error.
+
+    Returns:
+        The rows of the suite's tables, of this and of earlier calls: one per ``table``, ``label``
+        (the method with its settings) and ``task``, where the task ``mean`` is the mean over
+        tasks. ``overall``, ``seen`` and ``missing`` are accuracies in per cent.
+
+    Raises:
+        HTBenchError: a name, a setting, a plugin, an image or the device cannot be used.
+
+    Example:
+        >>> board = run_suite("icons", plugins=["half_way.py"], tasks=["outline-solid"], seeds=[0])
+        >>> board[["label", "task", "seen", "missing"]]
+    """
+    loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
+    place = Workspace(Path(workspace))
+    with plan_suite(
+        loaded,
+        place,
+        tasks=_several("tasks", tasks),
+        methods=_several("methods", methods),
+        seeds=seeds,
+        settings={name: _text(value) for name, value in (settings or {}).items()},
+        plugins=[str(plugin) for plugin in _several("plugins", plugins)],
+        network=network,
+        device=device,
+        isolation=isolation,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        derived=DERIVED,
+    ) as plan:
+        plan.execute(jobs, Terminal() if progress else Silent())
+    return to_frame(write_board(loaded, place))
+
+
+def write_board(suite: Suite, workspace: Workspace) -> list[Board]:
+    """Score new runs, write ``leaderboard.md`` into the workspace, and return the boards.
+
+    Raises:
+        UsageError: the workspace has no run of the suite.
+    """
+    boards = existing_boards(suite, workspace)
+    write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
+    return boards
+
+
+def existing_boards(suite: Suite, workspace: Workspace) -> list[Board]:
+    """The boards of a suite, with new runs scored first.
+
+    Raises:
+        UsageError: the workspace has no run of the suite.
+    """
+    boards = suite_boards(suite, workspace)
+    if not boards:
+        raise UsageError(
+            f"{workspace.root} has no run of suite {suite.name}; run `htbench run` with the same "
+            "--suite first, or choose another folder with --workspace"
+        )
+    return boards
+
+
+def _several(name: str, values: Sequence[str | Path]) -> Sequence[str]:
+    """A lone string would be taken letter by letter.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if isinstance(values, str | Path):
+        raise UsageError(f"{name} must be a list, such as [{str(values)!r}]")
+    return [str(value) for value in values]
+
+
+def _text(value: bool | int | float | str) -> str:
+    """A setting as ``--set`` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

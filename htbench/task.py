@@ -1,0 +1,83 @@
+"""One task in this process, for notebooks and debuggers."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmark.child.data import on_device, open_model, open_training
+from benchmark.child.job import start_run
+from benchmark.driver import Session, Silent, open_stores, ready_sources
+from benchmark.images.store import ImageNeed, store_kind
+from benchmark.jobs import ImageFormat, ImageJob, network_of, setup_of, train_files
+from benchmark.manifest import Suite, load_manifest, load_suite
+from benchmark.method import Run, SourceModel, TargetData
+from benchmark.runs.plan import resolve_device
+from benchmark.runs.workspace import Workspace
+from benchmark.source import SourceSpec
+from htbench.cli.progress import Terminal
+
+_SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
+
+
+def open_task(
+    suite: str | Path | Suite,
+    task: str,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> tuple[SourceModel, TargetData, Run]:
+    """Open a task as ``Method.adapt`` receives it, in this process.
+
+    The code that you run on it is **not sandboxed**. It gets the training images of the seen
+    classes only, as a run does; there is no test image and no label of one. Like a run, the process
+    is switched to deterministic algorithms and one CPU thread. A missing source model is trained
+    first, in a child process.
+
+    Args:
+        suite: a suite's name, its .toml file, or a loaded suite.
+        task: id of one of its manifest's tasks.
+        seed: seed of the run's random streams.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: whether to show the progress of decoding and training on standard error.
+
+    Returns:
+        ``(source, target, run)``, the arguments of ``Method.adapt``. ``target.features`` and
+        ``run.base`` are None; ``run.scratch`` is a folder that lasts as long as the process.
+
+    Raises:
+        ManifestError: the suite or the task does not exist.
+        DataError: images are missing or damaged.
+
+    Example:
+        >>> source, target, run = open_task("icons", "outline-solid", seed=0)
+        >>> model = fit(source.copy(), target, run)
+        >>> logits = predict(model, target.images, run)  # float32 (N, C)
+    """
+    loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
+    manifest = load_manifest(loaded.manifest)
+    chosen = manifest.task(task)
+    device = resolve_device(device)
+    monitor = Terminal() if progress else Silent()
+    spec = SourceSpec.of(manifest, chosen.sources, device)
+    seen = manifest.seen_mask(chosen).nonzero()[0].tolist()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Session(never=[manifest.root], cuda=device == "cuda") as session,
+        Workspace(Path(folder)) as workspace,
+    ):
+        checkpoint = ready_sources(session, [spec], workspace, 1, monitor)[spec]
+    stores = open_stores(manifest, {chosen.target: ImageNeed(frozenset(seen))}, monitor)
+    _SCRATCH.append(tempfile.TemporaryDirectory(prefix="htbench-"))
+    scratch = Path(_SCRATCH[-1].name)
+    job = ImageJob(
+        scratch=str(scratch),
+        setup=setup_of(manifest, device, "recipe", seed),
+        network=network_of(manifest),
+        images=ImageFormat(manifest.image_size, store_kind(manifest)),
+    )
+    run = start_run(job.setup, scratch)
+    target = open_training(job, train_files(stores[chosen.target], seen), seen)
+    model = open_model(job.network, str(checkpoint.path)).to(run.device)
+    return SourceModel(model, checkpoint.digest), on_device(target, run.device), run

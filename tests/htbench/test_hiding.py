@@ -1,0 +1,91 @@
+"""Files of a user that have our packages' names hide nothing of the suite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Mini
+
+COMMAND = Path(sys.executable).with_name("htbench")
+RAISE = "raise SystemExit('a file of the user was imported')\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with files and folders that are named like our packages."""
+    (tmp_path / "benchmark.py").write_text(RAISE)
+    for name in ("baselines", "leaderboard", "data_manifests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(RAISE)
+    return tmp_path
+
+
+def output(folder: Path, *command: str | Path, path: str | None = None) -> str:
+    environment = {**os.environ} | ({"PYTHONPATH": path} if path else {})
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SCRIPT = (
+    "import htbench\n"
+    "print(htbench.load_manifest('icons@1.0').reference, htbench.score.__module__)\n"
+)
+
+
+@pytest.mark.parametrize("path", [None, "."], ids=["", "on PYTHONPATH"])
+@pytest.mark.parametrize(
+    "command", [(COMMAND,), (sys.executable, "-m", "htbench")], ids=["command", "module"]
+)
+def test_from_the_command(folder: Path, command: tuple[str, ...], path: str | None) -> None:
+    assert "icons-full" in output(folder, *command, "list", "suites", path=path)
+
+
+def test_from_a_script_beside_them(folder: Path) -> None:
+    (folder / "script.py").write_text(SCRIPT)
+    said = output(folder, sys.executable, folder / "script.py")
+    assert said == "icons@1.0 leaderboard.scoring\n"
+
+
+def test_from_the_interpreter_in_that_folder(folder: Path) -> None:
+    assert output(folder, sys.executable, "-c", SCRIPT) == "icons@1.0 leaderboard.scoring\n"
+
+
+def test_a_script_keeps_its_own_modules_of_these_names(folder: Path) -> None:
+    (folder / "benchmark.py").write_text("VALUE = 3\n")
+    (folder / "leaderboard" / "__init__.py").write_text("from leaderboard import part\n")
+    (folder / "leaderboard" / "part.py").write_text("VALUE = 4\n")
+    (folder / "script.py").write_text(
+        f"import benchmark, leaderboard.part\n{SCRIPT}"
+        "print(benchmark.VALUE, leaderboard.part.VALUE)\n"
+    )
+    said = output(folder, sys.executable, folder / "script.py")
+    assert said == "icons@1.0 leaderboard.scoring\n3 4\n"
+
+
+def test_from_a_run_with_a_plugin_beside_them(folder: Path, mini: Mini) -> None:
+    (folder / "plugin.py").write_text(
+        "from dataclasses import dataclass\n\nfrom baselines.finetune import Finetune\n\n\n"
+        "@dataclass(frozen=True)\nclass Mine(Finetune):\n"
+        '    """Fine-tune."""\n\n    name = "mine"\n'
+    )
+    done = subprocess.run(
+        [COMMAND, "run", "--suite", mini.suite, "--task", "outline-solid", "--seed", "0",
+         "--plugin", "plugin.py"],
+        cwd=folder, env={**mini.environment(), "PYTHONPATH": str(folder)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [record["status"] for record in mini.records(folder / "workspace")] == ["ok"]

@@ -1,0 +1,134 @@
+"""The suite from Python: scripts without a main guard and notebooks do what the command does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.errors import UsageError
+from htbench.run import run_suite
+from tests.end_to_end.conftest import Mini
+
+PLUGIN = '''
+from dataclasses import dataclass
+
+from htbench import Method, fit
+
+
+@dataclass(frozen=True)
+class Head(Method):
+    """Fine-tune the head."""
+
+    name = "head"
+    quick: bool = False
+
+    def adapt(self, source, target, run):
+        model = source.copy()
+        return source.copy() if self.quick else fit(model, target, run, train=model.head)
+'''
+
+# What a user would write, at the top level of a script or in the cells of a notebook.
+CELLS = (
+    "import json\nfrom pathlib import Path\nimport torch\nimport htbench",
+    "board = htbench.run_suite(SUITE, methods=['calibrated-alg'], plugins=[PLUGIN], "
+    "tasks=['outline-solid'], seeds=[0], settings={'quick': False}, workspace='ws', jobs=2)",
+    "rows = htbench.load_results('ws', manifest=MANIFEST)",
+    "source, target, run = htbench.open_task(SUITE, 'outline-solid', seed=0)\n"
+    "model = htbench.fit(source.copy(), target, run)\n"
+    "logits = htbench.predict(model, target.images, run)",
+    "result = {\n"
+    "    'labels': sorted(set(board['label'])), 'tasks': sorted(set(board['task'])),\n"
+    "    'predictions': dict(zip(rows['label'], rows['predictions_sha256'])),\n"
+    "    'source': source.digest, 'shape': list(logits.shape), 'images': len(target),\n"
+    "    'seen': sorted(set(target.labels.tolist())), 'missing': target.missing is None,\n"
+    "}\n"
+    "from safetensors.torch import load_file\n"
+    "(path,) = Path('ws').glob('runs/*/weights.safetensors')\n"
+    "kept = load_file(path)\n"
+    "result['same'] = all(torch.equal(kept[k], v) for k, v in model.state_dict().items() "
+    "if k in kept)\n"
+    "Path('result.json').write_text(json.dumps(result))",
+)
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plugin") / "head.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(mini: Mini, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the command's predictions, by label."""
+    workspace = tmp_path_factory.mktemp("command") / "ws"
+    done = mini.run(workspace, "--task", "outline-solid", "--seed", "0", "--jobs", "2",
+                    "--method", "calibrated-alg", "--plugin", plugin)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {row["label"]: row["predictions_sha256"] for row in mini.rows(workspace)}
+
+
+def cells(mini: Mini, plugin: Path) -> list[str]:
+    names = {"SUITE": mini.suite, "MANIFEST": mini.manifest, "PLUGIN": plugin}
+    return ["\n".join(f"{k} = {str(v)!r}" for k, v in names.items()), *CELLS]
+
+
+def check(folder: Path, expected: dict[str, str]) -> None:
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    assert result["predictions"] == expected
+    assert set(result["labels"]) == set(expected)
+    assert result["tasks"] == ["mean", "outline-solid", "solid-outline"], "the suite's"
+    records = [json.loads(path.read_text()) for path in folder.glob("ws/runs/*/run.json")]
+    assert {record["made_from"]["source"] for record in records} == {result["source"]}
+    assert result["shape"] == [result["images"], 12]
+    assert result["seen"] == list(range(6))
+    assert result["missing"]
+    assert result["same"], "what runs in this process computes what a run computes"
+    assert (folder / "ws" / "leaderboard.md").is_file()
+
+
+def test_in_a_script_without_a_main_guard(
+    mini: Mini, plugin: Path, expected: dict[str, str], tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(cells(mini, plugin)))
+    environment = {**mini.environment(), "HTBENCH_DATA": str(tmp_path / "data")}  # all anew
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    check(tmp_path, expected)
+
+
+def test_in_a_notebook(
+    mini: Mini,
+    plugin: Path,
+    expected: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells(mini, plugin)]
+    )
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    check(tmp_path, expected)
+
+
+def test_a_lone_string_is_not_taken_letter_by_letter(mini: Mini, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"methods must be a list, such as \['finetune'\]"):
+        run_suite(mini.suite, methods="finetune", workspace=tmp_path)
