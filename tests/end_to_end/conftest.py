@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import os
 import shutil
@@ -23,7 +25,9 @@ from benchmark.cli.session import Session
 from benchmark.folders import packaged_manifests
 from benchmark.manifest import load_manifest
 from benchmark.records import GAMMA_STAR
+from benchmark.runs.isolate import Limits
 from data_manifests.toml_writer import dumps, dumps_list
+from tests.conftest import Once
 
 CLASSES = 12
 SEEN = 6
@@ -76,9 +80,15 @@ class Mini:
 
 
 @pytest.fixture(scope="session")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
+def mini(once: Once) -> Mini:
     """The slice: 12 of 65 classes, two tasks, recipes of a few steps; source models are shared."""
-    root = tmp_path_factory.mktemp("mini")
+    root = once("mini", write_mini)
+    folder = root / "manifests" / "mini" / "0.1"
+    return Mini(root / "mini.toml", folder, root / "data")
+
+
+def write_mini(root: Path) -> None:
+    """Write the slice's manifest and its suite."""
     folder = root / "manifests" / "mini" / "0.1"
     folder.mkdir(parents=True)
     icons = load_manifest("icons@1.0")
@@ -98,26 +108,41 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
     document.pop("tasks")
     text = dumps(document) + "\n" + "\n".join(dumps_list(n, v) for n, v in arrays.items())
     (folder / "manifest.toml").write_text(text)
-    suite = root / "mini.toml"
-    suite.write_text(
+    (root / "mini.toml").write_text(
         'title = "A slice of icons"\n'
         f'manifest = "{folder}"\n'
         'tasks = ["outline-solid", "solid-outline"]\n'
         'methods = ["source", "finetune", "frozen-classifier", "calibrated-alg"]\n'
         "seeds = [0, 1]\n"
     )
-    return Mini(suite, folder, root / "data")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit status."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence of a user's mistake: exit status 2, on standard error, no traceback."""
+        assert self.returncode == 2, (self.stdout, self.stderr)
+        assert self.stdout == ""
+        assert "Traceback" not in self.stderr
+        return self.stderr
 
 
 @dataclass(frozen=True)
 class Finished:
     """A workspace in which every run of the slice is done, and what the command said. Read it only.
 
-    Whoever changes something takes a copy.
+    A test that changes something takes a copy.
     """
 
     workspace: Path
-    first: subprocess.CompletedProcess[str]
+    first: Said
 
     def rows(self) -> list[dict[str, Any]]:
         return Mini.rows(self.workspace)
@@ -136,57 +161,65 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The slice, run once for the session with two runs side by side."""
-    workspace = tmp_path_factory.mktemp("finished") / "workspace"
-    first = mini.run(workspace, "--jobs", "2")
-    assert first.returncode == 0, first.stderr
-    return Finished(workspace, first)
+def finished(mini: Mini, once: Once) -> Finished:
+    """The slice, run once by the real command with two runs side by side."""
 
+    def fill(folder: Path) -> None:
+        said = mini.run(folder / "workspace", "--jobs", "2")
+        assert said.returncode == 0, said.stderr
+        (folder / "said.json").write_text(json.dumps([said.stdout, said.stderr]))
 
-@dataclass(frozen=True)
-class Said:
-    """What a command said that ran in this process."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def sentence(self) -> str:
-        """The one sentence of a user's mistake: exit status 2, on standard error, no traceback."""
-        assert self.returncode == 2, (self.stdout, self.stderr)
-        assert self.stdout == ""
-        assert "Traceback" not in self.stderr
-        return self.stderr
+    folder = once("finished", fill)
+    out, err = json.loads((folder / "said.json").read_text())
+    return Finished(folder / "workspace", Said(0, out, err))
 
 
 @pytest.fixture(scope="session")
-def describing() -> Iterator[Session]:
-    """One fork server that describes methods for every command that runs in this process."""
+def session() -> Iterator[Session]:
+    """One fork server for every command that runs in this process: it imports torch once."""
     with Session() as session:
         yield session
 
 
-@pytest.fixture
-def htbench(
-    mini: Mini,
-    describing: Session,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., Said]:
-    """A command that carries out no run, in this process, with the slice's data folder: fast."""
-    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
-    monkeypatch.setattr(
-        "benchmark.cli.session.Session", lambda **_: contextlib.nullcontext(describing)
-    )
+def call(session: Session, *arguments: str | Path) -> Said:
+    """Run a command in this process, on a fork server that is already there if it will do."""
 
-    def run(*arguments: str | Path) -> Said:
-        capsys.readouterr()
+    def shared(**options: Any) -> contextlib.AbstractContextManager[Session]:
+        if options.get("limits", Limits()) == Limits() and not options.get("cuda"):
+            return contextlib.nullcontext(session)
+        return Session(**options)
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr("benchmark.cli.session.Session", shared)
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
+    return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def htbench(mini: Mini, session: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """A command in this process, with the slice's data folder unless the test sets another.
+
+    It takes a fraction of a second where `Mini.htbench` takes five. Its fork server keeps only the
+    data folder closed: tests of isolation and of signals start the real command.
+    """
+    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+    return functools.partial(call, session)
+
+
+@pytest.fixture(scope="session")
+def command(session: Session) -> Callable[..., Said]:
+    """The same for fixtures of a module: ``command(mini, "run", ...)``."""
+
+    def run(mini: Mini, *arguments: str | Path) -> Said:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HTBENCH_DATA", str(mini.data))
+            return call(session, *arguments)
 
     return run
 

@@ -439,7 +439,7 @@ def until(condition, seconds=60.0):
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, tmp_path):
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(htbench, mini, finished, tmp_path):
     workspace = tmp_path / "ws"
     mark = tmp_path / "on-the-path-of-every-child"
     mark.mkdir()
@@ -473,7 +473,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, 
     assert 2 <= len(kept) < 8
     assert {r["status"] for r in mini.records(workspace)} == {"ok"}, "no run failed by Ctrl-C"
 
-    again = mini.htbench(*arguments)
+    again = htbench(*arguments)
     assert again.returncode == 0, again.stderr
     assert len(events("ok")) == 8, "what was done is not done again"
     ours = mini.rows(workspace)

@@ -612,7 +612,7 @@ def test_a_method_may_not_lie_where_methods_must_not_look(mini, finished, tmp_pa
 # --- a method's file that changes while it is used ----------------------------------------------
 
 
-def test_a_file_that_is_edited_meanwhile_gives_no_wrong_run(mini, finished, tmp_path):
+def test_a_file_that_is_edited_meanwhile_gives_no_wrong_run(htbench, mini, finished, tmp_path):
     path = write(tmp_path, "edited", "time.sleep(1)\nreturn source.copy()")
     workspace = tmp_path / "ws"
     command = [sys.executable, "-m", "benchmark.cli.main", "run", "--suite", mini.suite,
@@ -630,7 +630,7 @@ def test_a_file_that_is_edited_meanwhile_gives_no_wrong_run(mini, finished, tmp_
     assert by_seed[0]["status"] == "ok"
     assert by_seed[1]["status"] == "failed"
     assert "edited.py is not part of the run's key: it was edited" in by_seed[1]["error"]["message"]
-    again = mini.run(workspace, "--plugin", path, *TASK)
+    again = htbench("run", "--suite", mini.suite, "--workspace", workspace, "--plugin", path, *TASK)
     assert again.returncode == 0, again.stderr
     keys = {r["key"] for r in mini.records(workspace)}
     assert len(keys) == 4, "the new code has keys of its own"
