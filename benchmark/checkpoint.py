@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
+from benchmark.failpoints import reach
 from benchmark.files import digest_file, read_json
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def _write(path: Path, data: bytes) -> None:
     """Whole or not at all, by calls that a locked child is left with (it may not change modes)."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data)
+    reach("checkpoint-written")
     temporary.replace(path)
 
 

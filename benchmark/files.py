@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import HTBenchError
+from benchmark.failpoints import reach
 
 
 def canonical_json(value: object) -> bytes:
@@ -40,6 +41,7 @@ def write_file(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         Path(name).chmod(0o644)  # mkstemp's 0600 is for secrets
+        reach("file-written")
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -62,7 +64,9 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
         yield building
         if final.exists():  # moved away first: under its name a folder is whole or not there
             final.rename(building.with_name(f"{building.name}-old"))
+            reach("old-folder-moved")
         building.rename(final)
+        reach("folder-renamed")
     finally:
         shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(building.with_name(f"{building.name}-old"), ignore_errors=True)

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.errors import RecordError, ScoringError, first
+from benchmark.failpoints import reach
 from benchmark.manifest import Manifest
 from benchmark.records import (
     DEVICE_MEMORY,
@@ -391,7 +392,9 @@ def _replace(path: Path, table: pa.Table) -> None:
     try:
         pq.write_table(table, name)
         Path(name).chmod(0o644)
+        reach("results-written")
         Path(name).replace(path)
+        reach("results-replaced")
     finally:
         Path(name).unlink(missing_ok=True)
 

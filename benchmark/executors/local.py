@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from benchmark.checkpoint import checkpoint_step
+from benchmark.failpoints import reach
 from benchmark.images.store import DomainStore
 from benchmark.records import NOT_APPLICABLE, RunRecord
 from benchmark.runs.execute import execute_run, fail_run, train_source
@@ -103,6 +104,7 @@ class LocalExecutor:
             with self.workspace.claim(spec.key) as mine:
                 if not mine:
                     raise _TakenError
+                reach("run-claimed")
                 keep = spec.key in bases
                 if (done := self.workspace.finished(spec.key, weights=keep)) is not None:
                     self.reporter.begin(spec.name)
@@ -119,6 +121,7 @@ class LocalExecutor:
     ) -> RunRecord:
         self.reporter.begin(spec.name)
         self.workspace.note("start", spec.key, spec.name)
+        reach("run-journaled")
         store = stores[spec.cell.task.target]
         if (problem := self._base_problem(spec) or _oracle_problem(spec, store)) is not None:
             record = fail_run(spec, self.workspace, **problem)

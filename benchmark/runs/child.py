@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from benchmark import numerics
 from benchmark.checkpoint import Checkpoints
 from benchmark.errors import NotApplicable
+from benchmark.failpoints import reach
 from benchmark.files import digest_file
 from benchmark.images.augment import Transforms
 from benchmark.images.raw import Images, join, open_images
@@ -67,6 +68,7 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
     if received is None:
         return
     job, _ = received
+    reach("job-received")
     from benchmark.runs import foreign  # it needs this module
 
     jobs: dict[str, Callable[[_Job], dict[str, Any]]] = {
@@ -143,6 +145,7 @@ class _Job:
         if kept := self.settings.get("checkpoints"):  # of a source training: no method's code
             write.append(Path(kept["folder"]))
         facts = self.sandbox.lock(read=read, listed=listed, write=write)
+        reach("process-locked")
         self.tell(locked=list(facts))
 
 
@@ -416,6 +419,7 @@ def _run(job: _Job) -> dict[str, Any]:
     if not isinstance(model, nn.Module):
         raise ContractError(f"adapt returned {type(model).__name__}, not a torch.nn.Module")
     _check_code(set(sys.modules) - loaded, settings)
+    reach("model-adapted")
     job.tell(
         adapted={
             "total_steps": run.total_steps,
@@ -547,6 +551,7 @@ def _predict(
     _check_logits(logits, len(answer.images), len(settings["classes"]))
     _check_mates(model, answer.images, logits, run)
     _write(answer.array, logits.cpu().numpy().tobytes())
+    reach("answer-written")
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

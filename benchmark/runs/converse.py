@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import RunError
+from benchmark.failpoints import reach
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
 from benchmark.runs.isolate import GONE
 
@@ -96,6 +97,7 @@ def converse(
     with ExitStack() as stack:
         output = stack.enter_context((folder / OUTPUT_FILE).open("wb"))
         child = stack.enter_context(server.start(job, output.fileno()))
+        reach("child-started")
         message = _answer(child, progress, until="locked")
         if "locked" in message:
             outcome.isolation = _isolation(message["locked"], server)
@@ -105,6 +107,7 @@ def converse(
             message = _answer(child, progress, until="adapted")
         adapted = time.perf_counter()
         if "adapted" in message:
+            reach("child-adapted")
             outcome.notes = _checked_notes(message["adapted"])
             outcome.weights = folder / WEIGHTS_FILE
             files = [
@@ -116,6 +119,7 @@ def converse(
             request = {name: job[name] for name in ("image_size", "store")} | {"counts": counts}
             child.send(request, [file.fileno() for file in files])
             message = _answer(child, progress)
+        reach("answer-received")
         done = time.perf_counter()
         ended = child.finish()
     if not server.alive:  # Ctrl-C, or the server was killed: that is nobody's result

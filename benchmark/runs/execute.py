@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark import checkpoint
 from benchmark.errors import DataError, MethodError, RunError, UsageError
+from benchmark.failpoints import reach
 from benchmark.files import digest_file
 from benchmark.images.store import DomainStore, store_kind
 from benchmark.manifest import network_label
@@ -265,6 +266,7 @@ def execute_run(
                 (building / OUTPUT_FILE).write_bytes(output)
             record = _record(spec, outcome, sums)
             (building / RECORD_FILE).write_bytes(record.to_bytes())
+            reach("record-written")
     return record
 
 
@@ -365,6 +367,7 @@ def _write_answer(
     order = sorted(range(len(store.test_ids)), key=store.test_ids.__getitem__)
     path = building / PREDICTIONS_FILE
     write_predictions(path, [store.test_ids[i] for i in order], outcome.array[order])
+    reach("predictions-written")
     sums = {"predictions_sha256": digest_file(path)}
     if outcome.weights is not None and size:
         outcome.weights.replace(building / WEIGHTS_FILE)

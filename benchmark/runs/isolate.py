@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from benchmark import failpoints
 from benchmark.errors import RunError
 from benchmark.numerics import ENVIRONMENT
 from benchmark.runs import wire
@@ -30,7 +31,7 @@ START_SECONDS = 120  # importing torch from a cold disk takes long
 # What a child may know of the user's environment; everything else stays out of its reach.
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT",
                   "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES",
-                  "OPENBLAS_CORETYPE")  # fmt: skip
+                  "OPENBLAS_CORETYPE", failpoints.VARIABLE)  # fmt: skip
 
 
 @dataclass(frozen=True)

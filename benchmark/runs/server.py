@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import RunError
+from benchmark.failpoints import reach
 from benchmark.runs import wire
 from benchmark.runs.sandbox import Sandbox
 
@@ -81,6 +82,7 @@ class Server:
         if pid == 0:
             self.become_child(server, *fds)
         self.children[pid] = job
+        reach("child-forked")
         wire.send(self.control, {"forked": job, "pid": pid})
         for fd in fds:
             os.close(fd)

@@ -25,6 +25,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
+from benchmark.failpoints import reach
 from benchmark.files import new_folder
 from benchmark.records import (
     NOT_APPLICABLE,
@@ -136,6 +137,7 @@ class Workspace:
         """The folder of a run: it appears whole when the block ends without an error."""
         with new_folder(self.folder(key), building_in=self._own) as building:
             yield building
+        reach("run-finished")
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
