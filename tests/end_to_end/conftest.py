@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from benchmark.runs.isolate import Limits
 from data_manifests.toml_writer import dumps, dumps_list
 from tests.conftest import Once
 
+WARM = Path(__file__).with_name("warm.py")
 CLASSES = 12
 SEEN = 6
 
@@ -222,6 +225,22 @@ def command(session: Session) -> Callable[..., Said]:
             return call(session, *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def drivers() -> Iterator[Path]:
+    """The socket of a process that forks drivers; see ``warm.py``."""
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
+        address = Path(folder) / "drivers"
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", WARM, address]
+        with subprocess.Popen(list(map(str, command))) as process:
+            end = time.monotonic() + 120
+            while not address.exists():
+                assert process.poll() is None
+                assert time.monotonic() < end, "it does not start"
+                time.sleep(0.02)
+            yield address
+            process.kill()
 
 
 @pytest.fixture
