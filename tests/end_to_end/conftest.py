@@ -10,11 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +32,9 @@ from benchmark.records import GAMMA_STAR
 from benchmark.runs.isolate import Limits
 from data_manifests.toml_writer import dumps, dumps_list
 from tests.conftest import Once
+from tests.end_to_end.warm import Driver
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 WARM = Path(__file__).with_name("warm.py")
 CLASSES = 12
 SEEN = 6
@@ -228,6 +232,39 @@ def command(session: Session) -> Callable[..., Said]:
 
 
 @pytest.fixture(scope="session")
+def wheel(once: Once) -> Path:
+    """The wheel of this checkout."""
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+        subprocess.run(command, check=True, capture_output=True, cwd=CHECKOUT)
+
+    (wheel,) = once("wheel", build).glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheel_python(once: Once, wheel: Path) -> Path:
+    """The interpreter of an environment in which the wheel is installed."""
+
+    def install(folder: Path) -> None:
+        python = folder / "bin" / "python"
+        for command in (
+            [sys.executable, "-m", "venv", "--without-pip", folder],
+            [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
+             "--no-index", "--disable-pip-version-check", wheel],
+        ):  # fmt: skip
+            subprocess.run(command, check=True, capture_output=True)
+        # What the wheel depends on comes from the environment that runs the tests. Python ignores
+        # a .pth file in a folder that another one names: the editable install is out of sight.
+        (site,) = folder.glob("lib/python*/site-packages")
+        others = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+        (site / "others.pth").write_text("".join(f"{path}\n" for path in others))
+
+    return once("wheel-environment", install) / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
 def drivers() -> Iterator[Path]:
     """The socket of a process that forks drivers; see ``warm.py``."""
     with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
@@ -241,6 +278,27 @@ def drivers() -> Iterator[Path]:
                 time.sleep(0.02)
             yield address
             process.kill()
+
+
+@pytest.fixture
+def start(drivers: Path, tmp_path: Path) -> Callable[..., Driver]:
+    """Start a command in a process of its own: ``start(mini, "run", ...)``; see ``warm.py``.
+
+    ``name`` is that of all its processes, ``variables`` are added to its environment.
+    """
+
+    def begin(
+        mini: Mini,
+        *arguments: str | Path,
+        name: str = "htbench",
+        variables: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> Driver:
+        environment = {**mini.environment(), **variables}
+        words = [str(argument) for argument in arguments]
+        return Driver(drivers, words, environment, tmp_path / "printed", name, **options)
+
+    return begin
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -211,15 +209,13 @@ def test_a_failed_run_is_tried_again_by_the_next_call(htbench, mini, night, tmp_
     }
 
 
-def test_escapes_of_a_method_do_not_reach_a_terminal(mini, finished, tmp_path):
+def test_escapes_of_a_method_do_not_reach_a_terminal(start, mini, finished, tmp_path):
     path = write(tmp_path, "escapes", "raise ValueError('\\x1b]0;owned\\x07 and \\x1b[2Jred')")
     master, screen = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmark.cli.main", "run", "--suite", mini.suite,
-         "--workspace", tmp_path / "ws", "--plugin", path, "--task", "outline-solid"],
-        env={**mini.environment(), "TERM": "xterm", "COLUMNS": "200"},
-        stdout=screen, stderr=screen, stdin=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    arguments = ["run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--plugin", path,
+                 "--task", "outline-solid"]  # fmt: skip
+    variables = {"TERM": "xterm", "COLUMNS": "200"}
+    with start(mini, *arguments, variables=variables, screen=screen) as process:
         os.close(screen)
         seen = b""
         while chunk := _read(master):
@@ -245,7 +241,7 @@ def _read(master: int) -> bytes:
 def limited(mini, finished, command, tmp_path_factory):
     """A method that never ends and one that takes ever more memory, beside one that works."""
     folder = tmp_path_factory.mktemp("limited")
-    endless = write(folder, "endless", "while True:\n    pass")
+    endless = write(folder, "endless", "import time\nwhile True:\n    time.sleep(0.01)")
     hog = write(folder, "hog", "held = []\nwhile True:\n    held.append(b'x' * (4 << 20))")
     workspace = folder / "ws"
     said = command(mini, "run", "--suite", mini.suite, "--workspace", workspace,
@@ -280,11 +276,12 @@ def test_a_run_over_its_memory_says_so(limited):
     assert limited.records["hog"]["cost"]["peak_memory"] > 1.5 * 2**30
 
 
-def test_limits_of_a_run_are_not_those_of_its_source_model(command, mini, tmp_path):
+def test_limits_of_a_run_are_not_those_of_its_source_model(start, mini, tmp_path):
     patient = replace(mini, data=tmp_path / "data")
-    said = command(patient, "run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
-                   "--method", "finetune", "--task", "outline-solid", "--seed", "0",
-                   "--time-limit", "0.1")  # fmt: skip
-    assert said.returncode == 1, said.stderr
+    with start(patient, "run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
+               "--method", "finetune", "--task", "outline-solid", "--seed", "0",
+               "--time-limit", "0.1") as driver:  # fmt: skip
+        _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 1, said
     (record,) = mini.records(tmp_path / "ws")
     assert "longer than the limit of 0.1 s" in record["error"]["message"]

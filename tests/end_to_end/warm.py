@@ -41,6 +41,7 @@ class Driver:
         folder: where its output is kept.
         name: of the process and of all that it starts (``/proc/PID/comm``), at most 15 characters.
         settings: values of module attributes in the driver: ``{"benchmark.checkpoint.SECONDS": 0}``
+        screen: a descriptor that it writes to instead.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class Driver:
         environment: dict[str, str],
         folder: Path,
         name: str,
-        settings: dict[str, Any],
+        settings: dict[str, Any] | None = None,
+        screen: int | None = None,
     ) -> None:
         self.returncode: int | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +63,9 @@ class Driver:
         self._keeper.connect(os.fspath(address))
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(path.open("wb")) for path in self._printed]
-            data = json.dumps(request | {"settings": settings}).encode()
-            socket.send_fds(self._keeper, [data], [file.fileno() for file in files])
+            data = json.dumps(request | {"settings": settings or {}}).encode()
+            outputs = [file.fileno() for file in files] if screen is None else [screen, screen]
+            socket.send_fds(self._keeper, [data], outputs)
         self._lines = self._keeper.makefile("r")
         self.pid = int(self._lines.readline())
 
@@ -84,6 +87,10 @@ class Driver:
         with contextlib.suppress(TimeoutError, BlockingIOError):
             self.wait(0)
         return self.returncode
+
+    def errors(self) -> str:
+        """What it has written to standard error so far."""
+        return self._printed[1].read_text()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it has printed, when it has ended."""
