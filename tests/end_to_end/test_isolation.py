@@ -579,17 +579,17 @@ def test_no_method_starts_from_one_that_has_seen_the_missing_classes(htbench, mi
 
 
 @pytest.mark.parametrize("place", ["workspace", "data", "manifest"])
-def test_a_method_may_not_lie_where_methods_must_not_look(start, mini, finished, tmp_path, place):
+def test_a_method_may_not_lie_where_methods_must_not_look(start, alone, tmp_path, place):
     workspace = tmp_path / "ws"
     folder = {
         "workspace": workspace,
-        "data": mini.data / "sources",
-        "manifest": mini.manifest,
+        "data": alone.data / "sources",
+        "manifest": alone.manifest,
     }[place]
     folder.mkdir(exist_ok=True)
     path = write(folder, "inside", "return source.copy()")
     try:
-        with start(mini, "run", "--suite", mini.suite, "--workspace", workspace,
+        with start(alone, "run", "--suite", alone.suite, "--workspace", workspace,
                    "--plugin", path, *TASK, "--seed", "0") as driver:  # fmt: skip
             _, said = driver.communicate(timeout=120)
     finally:

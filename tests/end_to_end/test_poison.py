@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,10 @@ def _half_of_the_tests(rows: list[Row]) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def predictions(mini, finished, command, tmp_path_factory) -> dict[str, dict[str, Any]]:
+def predictions(mini, command, tmp_path_factory) -> dict[str, dict[str, Any]]:
     """Predictions file of every method by kind of poison: none, out of reach, half of the tests."""
     root = tmp_path_factory.mktemp("poison")
+    place = replace(mini, data=root / "data")  # others count the source models of the slice
     suites = {
         "none": _poisoned(mini, root / "none", lambda rows: rows),
         "reach": _poisoned(mini, root / "reach", _out_of_reach(mini)),
@@ -101,7 +103,7 @@ def predictions(mini, finished, command, tmp_path_factory) -> dict[str, dict[str
         workspace = root / f"ws-{kind}"
         # So short a recipe takes fewer local models, and lora diverges on it at its default alpha.
         done = command(
-            mini, "run", "--suite", suite, "--task", TASK, "--seed", "0", *methods,
+            place, "run", "--suite", suite, "--task", TASK, "--seed", "0", *methods,
             "--set", "local_models=2", "--set", "local_steps=4", "--set", "alpha=0.5",
             "--workspace", workspace,
         )  # fmt: skip
