@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 
 from benchmark.errors import HTBenchError, MethodError
 from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
-from benchmark.folders import data_folder
+from benchmark.folders import PACKAGE, data_folder
 from benchmark.records import GAMMA_STAR
 
 GROUP = "holistic_transfer.methods"
@@ -246,8 +246,7 @@ def choose(names: Iterable[str], known: Iterable[str]) -> None:
 
 def compute_digest() -> str:
     """Digest of the files in ``COMPUTES``."""
-    package = Path(__file__).resolve().parent
-    return digest_json({name: digest_file(package / name) for name in COMPUTES})
+    return digest_json({name: digest_file(PACKAGE / name) for name in COMPUTES})
 
 
 # --- descriptions ----------------------------------------------------------------------------

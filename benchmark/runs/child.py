@@ -35,6 +35,7 @@ from benchmark.checkpoint import Checkpoints
 from benchmark.errors import NotApplicable
 from benchmark.failpoints import reach
 from benchmark.files import digest_file
+from benchmark.folders import ROOT, harness_packages, own_packages
 from benchmark.images.augment import Transforms
 from benchmark.images.raw import Images, join, open_images
 from benchmark.method import Method, Recipe, Run, SourceModel, TargetData
@@ -156,8 +157,7 @@ def _open_code(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]
     a plugin may build on. A plugin file may import Python files beside it; a package of a checkout
     is found by its top-level name, which runs none of it.
     """
-    package = Path(__file__).resolve().parent.parent
-    ours = [package, package.with_name("baselines")]
+    ours = list(own_packages())
     if method is None:
         return ours, []
     if method["file"] is not None:
@@ -166,12 +166,12 @@ def _open_code(method: Mapping[str, Any] | None) -> tuple[list[Path], list[Path]
         return [*ours, *beside.files.values()], []
     spec = importlib.util.find_spec(method["module"].partition(".")[0])
     if spec is None or spec.origin is None:
-        return ours, [ours[0].parent]
+        return ours, [ROOT]
     origin = Path(spec.origin).resolve()
     if any(origin.is_relative_to(folder) for folder in installed_folders()):
-        return ours, [ours[0].parent]
+        return ours, [ROOT]
     code = origin.parent if origin.name == "__init__.py" else origin
-    return [*ours, code], [ours[0].parent, code.parent]
+    return [*ours, code], [ROOT, code.parent]
 
 
 class _Beside(importlib.abc.MetaPathFinder):
@@ -318,7 +318,6 @@ def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
 
 def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
     """Files outside installed distributions, and installed packages, behind some modules."""
-    ours = Path(__file__).resolve().parent.parent
     installed = installed_folders()
     files, packages = set(), set()
     for name in modules:
@@ -326,7 +325,7 @@ def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
         if not origin:
             continue
         path = Path(origin).resolve()
-        if path.is_relative_to(ours):
+        if any(path.is_relative_to(folder) for folder in harness_packages()):
             continue  # counted by registry.COMPUTES
         if any(path.is_relative_to(folder) for folder in installed):
             packages.add(name.partition(".")[0])

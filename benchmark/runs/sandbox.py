@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import RunError, first
+from benchmark.folders import PRIVATE_PACKAGES, private_packages
 
 # ------------------------------------------------------------------ the facts that lock() reports
 
@@ -350,10 +351,6 @@ def _probe_seccomp() -> str:
 
 # ------------------------------------------------------------------ the allow-list
 
-# Installed with this distribution, and no method's business: the labels, and what scores them.
-_PRIVATE_PACKAGES = frozenset({"data_manifests", "leaderboard"})
-_PRIVATE_FOLDERS = frozenset(Path(__file__).resolve().parents[2] / p for p in _PRIVATE_PACKAGES)
-
 _SYSTEM_PATHS = [
     "/lib",
     "/lib64",
@@ -399,7 +396,7 @@ def interpreter_paths(never: Iterable[Path] = ()) -> list[Path]:
         Resolved paths of files and folders, each of which may be read as a whole.
     """
     sites = _site_folders()
-    closed = {*_PRIVATE_FOLDERS, *(path.resolve() for path in never)}
+    closed = {*private_packages(), *(path.resolve() for path in never)}
     paths = dict.fromkeys(path for site in sites for path in _packages(site, closed))
     closed |= {*sites, *_unused_sites()}
     roots = [Path(path) for path in (*_standard_library(), *_SYSTEM_PATHS)]
@@ -439,7 +436,7 @@ def _packages(site: Path, closed: Collection[Path]) -> Iterator[Path]:
     """The entries of a site-packages folder, behind links, without the private and the closed."""
     for entry in sorted(site.iterdir()):
         path = entry.resolve()
-        if _PRIVATE_PACKAGES.isdisjoint((entry.name, path.name)) and entry.suffix != ".pth":
+        if {entry.name, path.name}.isdisjoint(PRIVATE_PACKAGES) and entry.suffix != ".pth":
             yield from _without(path, closed)
 
 
@@ -488,7 +485,7 @@ class Sandbox:
             cuda: also let an NVIDIA GPU be used: its device nodes, the process's own ``/proc``
                 entry (the driver names its threads there) and one kind of socket.
         """
-        self._never = (*sorted(_PRIVATE_FOLDERS), *(path.resolve() for path in never))
+        self._never = (*sorted(private_packages()), *(path.resolve() for path in never))
         self._cuda = cuda
         reads = [*interpreter_paths(self._never), *(_CUDA_PATHS if cuda else ())]
         devices = [*_DEVICES, *(_cuda_devices() if cuda else ())]

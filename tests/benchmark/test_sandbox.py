@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import RunError
+from benchmark.folders import ROOT
 from benchmark.runs import sandbox
 from benchmark.runs.sandbox import Sandbox, available, interpreter_paths
 
@@ -57,7 +58,7 @@ class Places:
         """Run ``before``, lock, run ``body``, each in the names of the preamble."""
         lock = LOCK.format(cuda=cuda)
         script = PREAMBLE + textwrap.dedent(before) + "\n" + lock + textwrap.dedent(body)
-        root = Path(sandbox.__file__).parents[2]
+        root = ROOT
         return subprocess.run(
             [sys.executable, "-c", script, *map(str, (self.allowed, self.outside, self.scratch))],
             env={"PYTHONPATH": str(root), "OMP_WAIT_POLICY": "passive"},
@@ -416,7 +417,7 @@ class TestImports:
 class TestPaths:
     def test_no_path_covers_a_folder_that_holds_more_than_code(self) -> None:
         paths = interpreter_paths()
-        checkout = Path(sandbox.__file__).parents[2]
+        checkout = ROOT
         forbidden = [Path("/"), Path.home(), Path("/tmp"), Path("/proc"), Path("/etc"), checkout]
         forbidden += [
             Path(sys.prefix),
@@ -453,7 +454,7 @@ class TestMistakes:
 
     def test_the_checkout_cannot_be_opened_as_a_whole(self) -> None:
         with pytest.raises(RunError, match=r"data_manifests.*must not see"):
-            Sandbox().lock(read=[Path(sandbox.__file__).parents[2]])
+            Sandbox().lock(read=[ROOT])
 
     @needs_kernel
     def test_a_process_with_threads_is_not_locked(self, places: Places) -> None:
