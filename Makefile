@@ -1,7 +1,7 @@
 # A fresh machine needs Python 3.11 or newer and make; every target sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
-VERSION := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0])')
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 READY := .venv/.ready-$(VERSION)
 # Tests side by side. They start processes themselves: more than four at once gain little.
 WORKERS ?= auto
@@ -71,4 +71,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist
