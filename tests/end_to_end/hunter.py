@@ -364,21 +364,26 @@ def in_the_heap(ids):
     libc = ctypes.CDLL(None, use_errno=True)
     libc.sbrk.restype = ctypes.c_void_p
     libc.write.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
-    end = libc.sbrk(0) & ~4095
     arenas = {id(thing) >> 20 << 20 for thing in gc.get_objects()}  # 1 MiB each
-    pages = [p for arena in sorted(arenas) for p in range(arena, arena + (1 << 20), 4096)]
     path = os.path.join(os.getcwd(), "heap")
     with open(path, "wb") as file:
-        page = end - 4096
-        # The kernel looks where a process must not: it says EFAULT, and nobody crashes.
-        while end - page < 1 << 29 and libc.write(file.fileno(), page, 4096) == 4096:
-            page -= 4096
-        for page in pages:
-            libc.write(file.fileno(), page, 4096)
+        end = libc.sbrk(0) & ~4095
+        heap = range(end - (1 << 29), end)
+        places = [(a, a + (1 << 20)) for a in sorted(arenas) if a not in heap]
+        # The kernel looks where a process must not: it says EFAULT, and nobody crashes. It writes
+        # what comes before such a place; the page there is passed over.
+        for start, stop in [(heap.start, heap.stop), *places]:
+            while start < stop:
+                written = libc.write(file.fileno(), start, min(stop - start, 1 << 20))
+                start += max(written, 4096)
     data = Path(path).read_bytes()
     os.unlink(path)
-    words = set(re.findall(rb"[a-z0-9-]{2,40}/[a-z0-9-]{2,60}", data))
-    return sorted(word.decode() for word in words if digest(word) in ids)
+    found = set()
+    for slash in re.finditer(rb"/[a-z0-9-]{2,60}", data):
+        before = re.search(rb"[a-z0-9-]{2,40}$", data[max(0, slash.start() - 40) : slash.start()])
+        if before and digest(word := before[0] + slash[0]) in ids:
+            found.add(word.decode())
+    return sorted(found)
 
 
 # --- code ----------------------------------------------------------------------------------------

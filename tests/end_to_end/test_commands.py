@@ -412,19 +412,14 @@ def test_version(htbench):
 
 # --- Ctrl-C ------------------------------------------------------------------------------------
 
-# Without this, a test session in the background would hand its ignored SIGINT on.
-LISTEN = (
-    "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    "from htbench.cli.main import main\nmain()\n"
-)
 
-
-def processes(mark: str) -> list[int]:
-    """Processes that have a word in their environment, zombies aside."""
+def processes(name: str) -> list[int]:
+    """Processes of a name, zombies aside."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if mark.encode() in (folder / "environ").read_bytes():
+            text = (folder / "stat").read_text()
+            if f"({name})" in text and text.rpartition(")")[2].split()[0] != "Z":
                 found.append(int(folder.name))
         except OSError:
             pass  # it ended, or is not ours
@@ -440,20 +435,13 @@ def until(condition, seconds=60.0):
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, tmp_path):
-    workspace = tmp_path / "ws"
-    mark = tmp_path / "on-the-path-of-every-child"
-    mark.mkdir()
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+    htbench, start, mini, finished, tmp_path
+):
+    workspace, name = tmp_path / "ws", "ctrl-c"
     arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--jobs", "2",
                  "--task", "outline-solid"]  # fmt: skip
-    environment = {**mini.environment(), "PYTHONPATH": str(mark)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", LISTEN, *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(mini, *arguments, name=name)
 
     def events(kind):
         journal = workspace / "journal.jsonl"
@@ -461,20 +449,20 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(mini, finished, 
         return [json.loads(line)["key"] for line in lines if json.loads(line)["event"] == kind]
 
     until(lambda: len(events("ok")) >= 2 and len(events("start")) >= 4)
-    assert len(processes(str(mark))) >= 2, "the driver and the fork server at least"
+    assert len(processes(name)) >= 2, "the driver and the fork server at least"
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "Interrupted. Finished runs are kept; run the same command again to resume." in err
     assert "Traceback" not in err
-    until(lambda: not processes(str(mark)), seconds=10)
+    until(lambda: not processes(name), seconds=20)
     assert list((workspace / "tmp").iterdir()) == []
     kept = {folder.name for folder in (workspace / "runs").iterdir()}
     assert kept == set(events("ok"))
     assert 2 <= len(kept) < 8
     assert {r["status"] for r in mini.records(workspace)} == {"ok"}, "no run failed by Ctrl-C"
 
-    again = mini.htbench(*arguments)
+    again = htbench(*arguments)
     assert again.returncode == 0, again.stderr
     assert len(events("ok")) == 8, "what was done is not done again"
     ours = mini.rows(workspace)

@@ -10,9 +10,9 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 import tomllib
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from benchmark.images.embedded import embedded_images
 from benchmark.images.store import ImageNeed, open_store, store_folder
 from benchmark.manifest import load_manifest
 from benchmark.toml import to_toml
-from tests.end_to_end.conftest import Mini
+from tests.end_to_end.conftest import Mini, Said
 
 CLASSES, SEEN, PER_CLASS = 8, 4, 10
 FOLDERS = {"Art": "outline", "Real_World": "solid"}  # domain to the style of icons it is made of
@@ -41,11 +41,12 @@ class Place:
     manifest: Path
     images: Path
     suite: Path
+    command: Callable[..., Said]
 
-    def htbench(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return Mini(self.suite, self.manifest, self.data).htbench(*arguments)
+    def htbench(self, *arguments: str | Path) -> Said:
+        return self.command(Mini(self.suite, self.manifest, self.data), *arguments)
 
-    def data_command(self, name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def data_command(self, name: str, *arguments: str | Path) -> Said:
         return self.htbench("data", name, self.manifest, *arguments)
 
 
@@ -108,10 +109,10 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Place:
+def home(tmp_path: Path, command: Callable[..., Said]) -> Place:
     """An Office-Home of eight classes and two domains."""
     manifest, images, suite = _write(tmp_path)
-    return Place(tmp_path / "data", manifest, images, suite)
+    return Place(tmp_path / "data", manifest, images, suite, command)
 
 
 def _whole_way(place: Place, workspace: Path) -> str:
@@ -136,7 +137,7 @@ def test_office_home_from_folder_to_board(home, tmp_path):
     assert {entry["dataset"] for entry in status} >= {"office-home@1.0", "domainnet@1.0"}
 
 
-def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path):
+def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path, command):
     manifest, images, suite = _write(tmp_path, store="jpeg")
     archives = []
     for domain in FOLDERS:  # as DomainNet comes: an archive for each domain
@@ -145,7 +146,7 @@ def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path):
             top = images / "Set_2016" / ALIAS[domain]
             for file in sorted(top.rglob("*.jpg")):
                 made.write(file, f"{domain}/{file.relative_to(top).as_posix()}")
-    place = Place(tmp_path / "data", manifest, archives[0], suite)
+    place = Place(tmp_path / "data", manifest, archives[0], suite, command)
     first = place.data_command("import", archives[0])
     assert first.returncode == 1
     assert f"Real_World {CLASSES * PER_CLASS} of {CLASSES * PER_CLASS}" in first.stderr
@@ -158,7 +159,7 @@ def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path):
     assert all(row["status"] == "ok" for row in rows.values())
 
 
-def test_iwildcam_from_metadata_to_board(tmp_path):
+def test_iwildcam_from_metadata_to_board(tmp_path, command):
     from benchmark.expand import load_recipe
     from tests.benchmark.manifest.cameras import Cameras, one_task
 
@@ -171,7 +172,7 @@ def test_iwildcam_from_metadata_to_board(tmp_path):
     (tmp_path / "wilds" / "train").mkdir(parents=True)
     for number, row in enumerate(cameras.rows):
         images[number % len(images)].save(tmp_path / "wilds" / "train" / row["filename"])
-    place = Place(tmp_path / "data", tmp_path, tmp_path / "wilds", tmp_path)
+    place = Place(tmp_path / "data", tmp_path, tmp_path / "wilds", tmp_path, command)
     unexpanded = place.htbench("run", "--suite", "iwildcam", "--dry-run")
     assert unexpanded.returncode == 2
     assert "htbench manifest expand iwildcam@1.0" in unexpanded.stderr

@@ -23,19 +23,23 @@ def scores(mini, workspace):
 
 
 @pytest.fixture(scope="module")
-def alone(mini, finished, tmp_path_factory):
+def alone(mini, finished, command, tmp_path_factory):
     """One task and seed again, in an empty workspace, with one run at a time."""
     workspace = tmp_path_factory.mktemp("alone") / "ws"
-    done = mini.run(workspace, "--task", "solid-outline", "--seed", "1", "--jobs", "1")
+    done = command(
+        mini, "run", "--suite", mini.suite, "--workspace", workspace,
+        "--task", "solid-outline", "--seed", "1", "--jobs", "1",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return workspace
 
 
 @pytest.fixture(scope="module")
-def from_nothing(mini, finished, tmp_path_factory):
+def from_nothing(mini, finished, command, tmp_path_factory):
     """Everything again, in an empty workspace and an empty data folder: stores and sources too."""
     root = tmp_path_factory.mktemp("from-nothing")
-    done = replace(mini, data=root / "data").run(root / "ws", "--jobs", "3")
+    empty = replace(mini, data=root / "data")
+    done = command(empty, "run", "--suite", mini.suite, "--workspace", root / "ws", "--jobs", "3")
     assert done.returncode == 0, done.stderr
     return root / "ws"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -201,8 +199,8 @@ def test_printed_words_are_kept_beside_the_record_and_nothing_reaches_the_screen
         assert "printed" not in text
 
 
-def test_a_failed_run_is_tried_again_by_the_next_call(mini, night, tmp_path):
-    said = mini.htbench("run", "--suite", mini.suite, "--workspace", night.workspace, "--dry-run",
+def test_a_failed_run_is_tried_again_by_the_next_call(htbench, mini, night, tmp_path):
+    said = htbench("run", "--suite", mini.suite, "--workspace", night.workspace, "--dry-run",
                         "--plugin", night.workspace.parent / "raises.py", "--seed", "0",
                         "--method", "source", "--task", "outline-solid", "--json")  # fmt: skip
     assert {r["method"]: r["state"] for r in json.loads(said.stdout)} == {
@@ -211,15 +209,13 @@ def test_a_failed_run_is_tried_again_by_the_next_call(mini, night, tmp_path):
     }
 
 
-def test_escapes_of_a_method_do_not_reach_a_terminal(mini, finished, tmp_path):
+def test_escapes_of_a_method_do_not_reach_a_terminal(start, mini, finished, tmp_path):
     path = write(tmp_path, "escapes", "raise ValueError('\\x1b]0;owned\\x07 and \\x1b[2Jred')")
     master, screen = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "htbench", "run", "--suite", mini.suite,
-         "--workspace", tmp_path / "ws", "--plugin", path, "--task", "outline-solid"],
-        env={**mini.environment(), "TERM": "xterm", "COLUMNS": "200"},
-        stdout=screen, stderr=screen, stdin=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    arguments = ["run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--plugin", path,
+                 "--task", "outline-solid"]  # fmt: skip
+    variables = {"TERM": "xterm", "COLUMNS": "200"}
+    with start(mini, *arguments, variables=variables, screen=screen) as process:
         os.close(screen)
         seen = b""
         while chunk := _read(master):
@@ -242,15 +238,16 @@ def _read(master: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def limited(mini, finished, tmp_path_factory):
+def limited(mini, finished, command, tmp_path_factory):
     """A method that never ends and one that takes ever more memory, beside one that works."""
     folder = tmp_path_factory.mktemp("limited")
-    endless = write(folder, "endless", "while True:\n    pass")
+    endless = write(folder, "endless", "import time\nwhile True:\n    time.sleep(0.01)")
     hog = write(folder, "hog", "held = []\nwhile True:\n    held.append(b'x' * (4 << 20))")
     workspace = folder / "ws"
-    said = mini.run(workspace, "--plugin", endless, "--plugin", hog, "--method", "finetune",
-                    "--task", "outline-solid", "--seed", "0",
-                    "--time-limit", "5", "--memory-limit", "1.5")  # fmt: skip
+    said = command(mini, "run", "--suite", mini.suite, "--workspace", workspace,
+                   "--plugin", endless, "--plugin", hog, "--method", "finetune",
+                   "--task", "outline-solid", "--seed", "0",
+                   "--time-limit", "5", "--memory-limit", "1.5")  # fmt: skip
     return Night(mini, workspace, said)
 
 
@@ -279,10 +276,12 @@ def test_a_run_over_its_memory_says_so(limited):
     assert limited.records["hog"]["cost"]["peak_memory"] > 1.5 * 2**30
 
 
-def test_limits_of_a_run_are_not_those_of_its_source_model(mini, tmp_path):
+def test_limits_of_a_run_are_not_those_of_its_source_model(start, mini, tmp_path):
     patient = replace(mini, data=tmp_path / "data")
-    said = patient.run(tmp_path / "ws", "--method", "finetune", "--task", "outline-solid",
-                       "--seed", "0", "--time-limit", "0.1")  # fmt: skip
-    assert said.returncode == 1, said.stderr
+    with start(patient, "run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
+               "--method", "finetune", "--task", "outline-solid", "--seed", "0",
+               "--time-limit", "0.1") as driver:  # fmt: skip
+        _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 1, said
     (record,) = mini.records(tmp_path / "ws")
     assert "longer than the limit of 0.1 s" in record["error"]["message"]

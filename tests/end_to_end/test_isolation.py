@@ -15,10 +15,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from benchmark.folders import packaged_manifests
 from benchmark.images import store as images_store
 from benchmark.isolation import sandbox
 from benchmark.manifest import read_manifest
+from tests.end_to_end.conftest import Mini
 
 offer = sandbox.available()
 pytestmark = pytest.mark.skipif(bool(offer.missing), reason="; ".join(offer.missing))
@@ -175,29 +177,15 @@ def contents(*folders: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture(scope="module")
-def truth(mini, finished) -> Truth:
-    return Truth(mini)
+def alone(mini, finished, tmp_path_factory) -> Mini:
+    """The slice with a data folder in which no other test changes anything meanwhile."""
+    data = tmp_path_factory.mktemp("alone") / "data"
+    return replace(mini, data=shutil.copytree(mini.data, data))
 
 
 @pytest.fixture(scope="module")
-def wheel_python(tmp_path_factory) -> Path:
-    """The interpreter of an environment in which the wheel is installed."""
-    root = tmp_path_factory.mktemp("wheel")
-    commands = [
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", root],
-        [sys.executable, "-m", "venv", "--without-pip", root / "venv"],
-    ]
-    for command in commands:
-        subprocess.run(command, check=True, capture_output=True, cwd=CHECKOUT)
-    (wheel,) = root.glob("*.whl")
-    python = root / "venv" / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps",
-               "--no-index", "--disable-pip-version-check", wheel]  # fmt: skip
-    subprocess.run(install, check=True, capture_output=True)
-    (site,) = (root / "venv").glob("lib/python*/site-packages")
-    others = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
-    (site / "others.pth").write_text("".join(f"{path}\n" for path in others))
-    return python
+def truth(alone) -> Truth:
+    return Truth(alone)
 
 
 # --- the hunt -----------------------------------------------------------------------------------
@@ -252,10 +240,10 @@ class Hunt:
 
 
 @pytest.fixture(scope="module", params=["checkout", "wheel"])
-def hunt(request, mini, finished, truth, tmp_path_factory) -> Hunt:
+def hunt(request, alone, finished, truth, tmp_path_factory) -> Hunt:
     wheel = request.param == "wheel"
     python = request.getfixturevalue("wheel_python") if wheel else Path(sys.executable)
-    return Hunt(mini, finished, truth, tmp_path_factory.mktemp(request.param), python)
+    return Hunt(alone, finished, truth, tmp_path_factory.mktemp(request.param), python)
 
 
 def findings(lines: list[str]) -> list[str]:
@@ -337,16 +325,16 @@ def test_the_rows_say_what_was_in_force(hunt):
         assert set(sandbox.FULL_ISOLATION) <= set(json.loads(row["isolation"]))
 
 
-def test_without_a_lock_the_same_hunt_succeeds(mini, finished, truth, tmp_path):
+def test_without_a_lock_the_same_hunt_succeeds(alone, finished, truth, tmp_path):
     """Otherwise the tests above would show only that the hunter is a bad one."""
     workspace, home = finished.copy(tmp_path / "workspace"), tmp_path / "home"
     home.mkdir()
-    copy = shutil.copytree(mini.data, tmp_path / "data")
+    copy = shutil.copytree(alone.data, tmp_path / "data")
     with listening(tmp_path / "sockets") as (sockets, reached), Hunt.bystander() as pid:
-        here = places(mini, truth, workspace, home)
+        here = places(alone, truth, workspace, home)
         here["files"] = {
-            name: tmp_path / "data" / path.relative_to(mini.data)
-            if path.is_relative_to(mini.data)
+            name: tmp_path / "data" / path.relative_to(alone.data)
+            if path.is_relative_to(alone.data)
             else path
             for name, path in here["files"].items()
             if not name.startswith("shipped") and "manifest" not in name
@@ -592,46 +580,48 @@ def test_no_method_starts_from_one_that_has_seen_the_missing_classes(htbench, mi
 
 
 @pytest.mark.parametrize("place", ["workspace", "data", "manifest"])
-def test_a_method_may_not_lie_where_methods_must_not_look(mini, finished, tmp_path, place):
+def test_a_method_may_not_lie_where_methods_must_not_look(start, alone, tmp_path, place):
     workspace = tmp_path / "ws"
     folder = {
         "workspace": workspace,
-        "data": mini.data / "sources",
-        "manifest": mini.manifest,
+        "data": alone.data / "sources",
+        "manifest": alone.manifest,
     }[place]
     folder.mkdir(exist_ok=True)
     path = write(folder, "inside", "return source.copy()")
     try:
-        said = mini.run(workspace, "--plugin", path, *TASK, "--seed", "0")
+        with start(alone, "run", "--suite", alone.suite, "--workspace", workspace,
+                   "--plugin", path, *TASK, "--seed", "0") as driver:  # fmt: skip
+            _, said = driver.communicate(timeout=120)
     finally:
         path.unlink()
-    assert said.returncode == 2
-    assert "inside.py': it is in" in said.stderr
-    assert "Traceback" not in said.stderr
+    assert driver.returncode == 2
+    assert "inside.py': it is in" in said
+    assert "Traceback" not in said
 
 
 # --- a method's file that changes while it is used ----------------------------------------------
 
 
-def test_a_file_that_is_edited_meanwhile_gives_no_wrong_run(mini, finished, tmp_path):
+def test_a_file_that_is_edited_meanwhile_gives_no_wrong_run(start, mini, finished, tmp_path):
     path = write(tmp_path, "edited", "time.sleep(1)\nreturn source.copy()")
     workspace = tmp_path / "ws"
-    command = [sys.executable, "-m", "htbench", "run", "--suite", mini.suite,
-               "--workspace", workspace, "--plugin", path, *TASK, "--jobs", "1"]  # fmt: skip
-    with subprocess.Popen(
-        list(map(str, command)), env=mini.environment(), stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        first = process.stderr.readline()  # a line when the first run has ended
+    arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--plugin", path, *TASK,
+                 "--jobs", "1"]  # fmt: skip
+    with start(mini, *arguments) as driver:
+        while "\n" not in (first := driver.errors()):  # a line when the first run has ended
+            assert driver.poll() is None
+            time.sleep(0.01)
         path.write_text(path.read_text() + "# one more line\n")
-        process.communicate(timeout=120)
+        driver.communicate(timeout=120)
     assert "seed 0" in first
-    assert process.returncode == 1
+    assert driver.returncode == 1
     by_seed = {r["seed"]: r for r in mini.records(workspace)}
     assert by_seed[0]["status"] == "ok"
     assert by_seed[1]["status"] == "failed"
     assert "edited.py is not part of the run's key: it was edited" in by_seed[1]["error"]["message"]
-    again = mini.run(workspace, "--plugin", path, *TASK)
-    assert again.returncode == 0, again.stderr
+    with start(mini, *arguments) as again:
+        again.communicate(timeout=120)
+    assert again.returncode == 0, again.errors()
     keys = {r["key"] for r in mini.records(workspace)}
     assert len(keys) == 4, "the new code has keys of its own"

@@ -42,14 +42,16 @@ def short(mini, tmp_path_factory) -> Mini:
 
 
 @pytest.fixture(scope="module")
-def networks(short, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+def networks(short, command, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """A workspace with runs of three networks, and what each command said."""
     workspace = tmp_path_factory.mktemp("networks") / "ws"
     methods = [w for m in ALL for w in ("--method", m)]
     said = {}
     for name in (None, VIT, SHUFFLE):
         option = ["--model", name] if name else []
-        said[name] = short.run(workspace, *TASK, *methods, *option)
+        said[name] = command(
+            short, "run", "--suite", short.suite, "--workspace", workspace, *TASK, *methods, *option
+        )
         assert said[name].returncode == 0, said[name].stderr
     return workspace, said
 
@@ -128,11 +130,11 @@ class TestRun:
         assert VIT in htbench(*at).stdout
 
 
-def test_a_search_is_on_the_network(short, tmp_path):
+def test_a_search_is_on_the_network(short, command, tmp_path):
     workspace = tmp_path / "ws"
-    done = short.htbench(
-        "tune", "wise-ft", "--suite", short.suite, *TASK, "--grid", "alpha=0,1", "--repeats", "1",
-        "--model", VIT, "--workspace", workspace,
+    done = command(
+        short, "tune", "wise-ft", "--suite", short.suite, *TASK, "--grid", "alpha=0,1",
+        "--repeats", "1", "--model", VIT, "--workspace", workspace,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"# Leaderboard: short, {VIT}" in done.stdout

@@ -20,13 +20,13 @@ def text() -> str:
     return README.read_text("utf-8")
 
 
-def test_the_example_method_runs(mini, text, tmp_path):
+def test_the_example_method_runs(htbench, mini, text, tmp_path):
     (code,) = re.findall(r"<!-- plugin -->\n```python\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "half_way.py"
     path.write_text(code)
-    done = mini.run(
-        tmp_path / "ws", "--plugin", path, "--task", "outline-solid", "--seed", "0",
-        "--set", "alpha=0.3",
+    done = htbench(
+        "run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--plugin", path,
+        "--task", "outline-solid", "--seed", "0", "--set", "alpha=0.3",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "| half-way(alpha=0.3)" in done.stdout

@@ -1,11 +1,13 @@
 """Kill anything at any moment: the same command finishes the rest, and no run is lost or wrong.
 
-Thirty kills in the default tests: of the driver, of the process that forks runs, and of runs. The
-moments are random, the seeds are not.
+The default tests kill a process at every point that `benchmark.failpoints` names. The slow ones
+kill the driver, the process that forks runs, and runs at random moments of the real command; the
+seeds are not random.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -23,7 +25,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from benchmark.failpoints import POINTS, VARIABLE
 from benchmark.runs.workspace import Workspace
+from tests.end_to_end.conftest import Mini
+from tests.end_to_end.warm import Driver
 
 METHODS = ("--method", "source", "--method", "finetune")
 RUNS = 8  # two methods, two tasks, two seeds
@@ -31,11 +36,12 @@ DEADLINE = 120
 
 
 def processes(mark: str) -> dict[int, int]:
-    """Process id to parent of what was started with a mark in its environment."""
+    """Process id to parent of what has a mark in its environment or as its name."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if mark.encode() in (folder / "environ").read_bytes():
+            named = (folder / "comm").read_bytes().strip() == mark.encode()
+            if named or mark.encode() in (folder / "environ").read_bytes():
                 status = (folder / "stat").read_text().rpartition(")")[2].split()
                 if status[0] != "Z":
                     found[int(folder.name)] = int(status[1])
@@ -56,16 +62,33 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 class Lane:
     """A workspace in which one command is started again and again until all is done."""
 
-    def __init__(self, mini, workspace: Path, seed: int, *options: str) -> None:
-        self.mini, self.workspace = mini, workspace
+    numbers = itertools.count()
+
+    def __init__(
+        self, mini, workspace: Path, seed: int, *options: str, drivers: Path | None = None
+    ) -> None:
+        """``drivers`` is the socket of the process that forks drivers; None: the real command."""
+        self.mini, self.workspace, self.drivers = mini, workspace, drivers
         self.options = options or METHODS
         self.random = random.Random(seed)
         self.kills: list[str] = []
         self.complete: dict[str, tuple[int, int]] = {}
         # One of the few variables that reach the runs, so their processes can be told from others.
         self.mark = f"/nonexistent/{workspace.parent.name}-{seed}-{os.getpid()}"
+        if drivers:
+            self.mark = f"{os.getpid()}-{next(self.numbers)}"
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, failpoint: str | None = None) -> subprocess.Popen[str] | Driver:
+        if self.drivers:
+            environment = self.mini.environment()
+            if failpoint:
+                environment[VARIABLE] = failpoint
+            arguments = ["run", "--suite", self.mini.suite, "--workspace", self.workspace,
+                         *self.options]  # fmt: skip
+            printed = self.workspace.with_name(f"{self.workspace.name}-printed")
+            return Driver(
+                self.drivers, list(map(str, arguments)), environment, printed, self.mark, {}
+            )
         command = [sys.executable, "-m", "htbench", "run", "--suite", self.mini.suite,
                    "--workspace", self.workspace, *self.options]  # fmt: skip
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), self.mark]))
@@ -200,8 +223,8 @@ def events(lane: Lane) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(mini, finished, tmp_path_factory) -> Lane:
-    lane = Lane(mini, tmp_path_factory.mktemp("undisturbed") / "ws", 0)
+def undisturbed(mini, finished, drivers, tmp_path_factory) -> Lane:
+    lane = Lane(mini, tmp_path_factory.mktemp("undisturbed") / "ws", 0, drivers=drivers)
     lane.printed = lane.finish()
     assert lane.is_done
     return lane
@@ -263,6 +286,7 @@ def thirty_kills(mini, undisturbed: Lane, folder: Path, seed: int) -> list[str]:
     return drivers.kills + others.kills
 
 
+@pytest.mark.slow
 def test_thirty_kills_and_nothing_is_lost_or_wrong(mini, undisturbed, tmp_path):
     kills = thirty_kills(mini, undisturbed, tmp_path, 1)
     assert len(kills) >= 30
@@ -275,8 +299,96 @@ def test_many_kills(mini, undisturbed, tmp_path, seed):
     assert len(thirty_kills(mini, undisturbed, tmp_path, seed)) >= 30
 
 
-def test_a_run_that_is_killed_is_a_failed_row_until_it_is_run_again(mini, undisturbed, tmp_path):
-    lane = Lane(mini, tmp_path / "ws", 5, *METHODS, "--jobs", "1")
+# --- at a named point ---------------------------------------------------------------------------
+
+CHILD = ("job-received", "process-locked", "model-adapted", "answer-written")
+SERVER = ("child-forked",)
+ELSEWHERE = {
+    "checkpoint-written",  # test_source_resume.py
+    "old-folder-moved",  # below: only a run that is repeated has an older folder
+}
+DRIVER = tuple(p for p in POINTS if p not in {*CHILD, *SERVER, *ELSEWHERE})
+THREE = ("--method", "source", "--method", "calibrated-alg", "--task", "outline-solid",
+         "--seed", "0")  # fmt: skip
+
+
+@pytest.fixture
+def lane(mini, finished, drivers, tmp_path) -> Lane:
+    """Three runs: a source model, a fine-tuned one, and one that starts from its weights."""
+    return Lane(mini, tmp_path / "ws", 0, *THREE, drivers=drivers)
+
+
+def check_finished(lane: Lane, finished) -> None:
+    """The same command does what is left, and the predictions are those of undisturbed runs."""
+    lane.finish()
+    ours, theirs = predictions(lane.workspace), predictions(finished.workspace)
+    assert len(ours) == len(lane.complete) == 3
+    assert ours == {key: theirs[key] for key in ours}
+    assert list((lane.workspace / "tmp").iterdir()) == []
+    for told in events(lane).values():
+        assert told[0] == "start"
+        assert told.count("ok") <= 1, "a complete run was done again"
+    known = {row["key"]: row["overall"] for row in finished.rows()}
+    rows = Mini.rows(lane.workspace)
+    assert [row["overall"] for row in rows] == [known[row["key"]] for row in rows]
+
+
+def kill_driver_at(lane: Lane, point: str) -> None:
+    with lane.start(f"{point}=kill") as driver:
+        _, said = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == -signal.SIGKILL, (point, said)
+    lane.check_left_behind()
+
+
+@pytest.mark.parametrize("point", DRIVER)
+def test_a_driver_is_killed(lane, finished, point):
+    kill_driver_at(lane, point)
+    check_finished(lane, finished)
+
+
+@pytest.mark.parametrize("point", SERVER)
+def test_the_server_is_killed(lane, finished, point):
+    with lane.start(f"{point}=kill") as driver:
+        _, said = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 2, said
+    assert "the process that runs methods has ended" in said
+    assert "Traceback" not in said
+    lane.check_left_behind()
+    check_finished(lane, finished)
+
+
+def kill_runs_at(lane: Lane, point: str) -> None:
+    """Every run of a command is killed there, and is a failed row."""
+    with lane.start(f"{point}=kill") as driver:
+        driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 1
+    lane.check_left_behind()
+    records = {r["method"]: r for r in Mini.records(lane.workspace)}
+    assert records.keys() == {"source", "finetune", "calibrated-alg"}
+    for method in ("source", "finetune"):
+        assert "was killed by SIGKILL" in records[method]["error"]["message"]
+    assert records["calibrated-alg"]["error"]["kind"] == "base"
+
+
+@pytest.mark.parametrize("point", CHILD)
+def test_runs_are_killed(lane, finished, point):
+    kill_runs_at(lane, point)
+    check_finished(lane, finished)
+
+
+def test_a_driver_is_killed_while_it_replaces_the_folder_of_a_failed_run(lane, finished):
+    kill_runs_at(lane, "model-adapted")
+    kill_driver_at(lane, "old-folder-moved")
+    check_finished(lane, finished)
+
+
+# --- at a random moment -------------------------------------------------------------------------
+
+
+def test_a_run_that_is_killed_is_a_failed_row_until_it_is_run_again(
+    mini, undisturbed, drivers, tmp_path
+):
+    lane = Lane(mini, tmp_path / "ws", 5, *METHODS, "--jobs", "1", drivers=drivers)
     with lane.start() as driver:
         (first,) = wait_until(lambda: lane.runs_of(driver.pid), "a run")
         kill(first)
@@ -294,19 +406,19 @@ def test_a_run_that_is_killed_is_a_failed_row_until_it_is_run_again(mini, undist
     check_equal(lane, undisturbed, printed)
 
 
-def test_two_drivers_share_a_workspace(mini, undisturbed, tmp_path):
+def test_two_drivers_share_a_workspace(mini, undisturbed, drivers, tmp_path):
     """Neither has begun when the other does: every run is held until both are there."""
-    lanes = [Lane(mini, tmp_path / "ws", seed) for seed in (6, 7)]
+    lanes = [Lane(mini, tmp_path / "ws", seed, drivers=drivers) for seed in (6, 7)]
     workspace = Workspace(tmp_path / "ws")
     (workspace.root / "locks").mkdir(parents=True)
     with ExitStack() as held:
         for record in undisturbed.mini.records(undisturbed.workspace):
             assert held.enter_context(workspace.claim(record["key"]))
-        drivers = [lane.start() for lane in lanes]
+        running = [lane.start() for lane in lanes]
         wait_until(lambda: len(list(workspace.root.glob("tmp/driver-*.lock"))) == 2, "both")
         time.sleep(1)  # for the last steps before a run
-    said = [driver.communicate(timeout=DEADLINE) for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], said
+    said = [driver.communicate(timeout=DEADLINE) for driver in running]
+    assert [driver.returncode for driver in running] == [0, 0], said
     for lane, (out, _) in zip(lanes, said, strict=True):
         assert board(out) == board(undisturbed.printed)
         lane.check_left_behind()
@@ -334,8 +446,9 @@ def stubborn(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("victim", ["driver", "server"])
-def test_a_method_does_not_outlive_its_driver(mini, finished, stubborn, tmp_path, victim):
-    lane = Lane(mini, tmp_path / "ws", 8, "--plugin", str(stubborn), "--task", "outline-solid")
+def test_a_method_does_not_outlive_its_driver(mini, finished, stubborn, drivers, tmp_path, victim):
+    lane = Lane(mini, tmp_path / "ws", 8, "--plugin", str(stubborn), "--task", "outline-solid",
+                drivers=drivers)  # fmt: skip
     with lane.start() as driver:
         wait_until(lambda: list(lane.workspace.glob("tmp/*/*/output.txt")), "a run")
         wait_until(

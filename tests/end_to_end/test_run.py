@@ -89,10 +89,10 @@ def test_progress_goes_to_standard_error_and_leaves_nothing_in_hand(finished):
     assert list((finished.workspace / "tmp").iterdir()) == []
 
 
-def test_the_second_call_runs_nothing_and_prints_the_same_bytes(mini, finished, tmp_path):
+def test_the_second_call_runs_nothing_and_prints_the_same_bytes(htbench, mini, finished, tmp_path):
     workspace = finished.copy(tmp_path / "ws")
     before = state(workspace)
-    again = mini.run(workspace)
+    again = htbench("run", "--suite", mini.suite, "--workspace", workspace)
     assert (again.returncode, again.stdout) == (0, finished.first.stdout)
     assert again.stderr == ""
     assert state(workspace) == before
@@ -157,12 +157,13 @@ def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_cost(
 
 
 def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
-    mini, finished, scaled, tmp_path
+    htbench, mini, finished, scaled, tmp_path
 ):
     workspace = finished.copy(tmp_path / "ws")
     before = state(workspace)
-    arguments = ["--plugin", scaled, "--task", "outline-solid", "--seed", "0", "--set", "alpha=3"]
-    first = mini.run(workspace, *arguments)
+    arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--plugin", scaled,
+                 "--task", "outline-solid", "--seed", "0", "--set", "alpha=3"]  # fmt: skip
+    first = htbench(*arguments)
     assert first.returncode == 0, first.stderr
     (row,) = [r for r in mini.rows(workspace) if r["method"] == "scaled"]
     assert (row["label"], row["status"], row["seed"]) == ("scaled(alpha=3.0)", "ok", 0)
@@ -174,7 +175,7 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     assert {n for n in before if before[n] != after[n]} == {"journal.jsonl", "results.parquet"}
 
     scaled.with_name("scaling.py").write_text(HELPER.replace("1.0", "1.5"))
-    again = mini.run(workspace, *arguments, "--method", "source", "--method", "finetune")
+    again = htbench(*arguments, "--method", "source", "--method", "finetune")
     assert again.returncode == 0, again.stderr
     rows = [r for r in mini.rows(workspace) if r["method"] != GAMMA_STAR]
     (new,) = [r for r in rows if f"runs/{r['key']}/run.json" not in after]
@@ -202,11 +203,12 @@ class Short(LOLSGD):
 '''
 
 
-def test_a_plugin_may_build_on_the_suite_s_own_methods(mini, finished, tmp_path):
+def test_a_plugin_may_build_on_the_suite_s_own_methods(htbench, mini, finished, tmp_path):
     path = tmp_path / "short.py"
     path.write_text(BUILT_ON)
     workspace = finished.copy(tmp_path / "ws")
-    said = mini.run(workspace, "--plugin", path, "--task", "outline-solid", "--seed", "0")
+    said = htbench("run", "--suite", mini.suite, "--workspace", workspace, "--plugin", path,
+                   "--task", "outline-solid", "--seed", "0")  # fmt: skip
     assert said.returncode == 0, said.stderr
     (row,) = [r for r in mini.rows(workspace) if r["method"] == "short"]
     assert (row["status"], row["total_steps"], row["sequential_steps"]) == ("ok", 20, 10)

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-
+from benchmark.failpoints import VARIABLE
 from benchmark.manifest import load_manifest
 from benchmark.source import SourceSpec
 from tests.end_to_end.conftest import Mini
+from tests.end_to_end.warm import Driver
 
-# The command with a checkpoint after every step, and steps that are slow enough to be killed at.
-DRIVER = """
-import sys
-from benchmark import checkpoint
-checkpoint.SECONDS = 0.0
-from htbench.cli.main import main
-main(sys.argv[1:])
-"""
+# A checkpoint after every step.
+ALWAYS = {"benchmark.checkpoint.SECONDS": 0.0}
 
 
-def test_kill_and_go_on(mini, tmp_path, monkeypatch):
+def test_kill_and_go_on(mini, command, drivers, tmp_path, monkeypatch):
     quiet = Mini(mini.suite, mini.manifest, tmp_path / "quiet")
-    train = ("source", "train", "--manifest", str(mini.manifest), "--source", "outline")
-    assert quiet.htbench(*train).returncode == 0
+    train = ["source", "train", "--manifest", str(mini.manifest), "--source", "outline"]
+    assert command(quiet, *train).returncode == 0
     killed = Mini(mini.suite, mini.manifest, tmp_path / "killed")
     monkeypatch.setenv("HTBENCH_DATA", str(killed.data))
     spec = SourceSpec.of(load_manifest(mini.manifest), ["outline"], "cpu")
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, *train],
-        env=killed.environment(), stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(spec.checkpoints_folder.glob("step-*")) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    if not spec.folder.exists():
-        assert list(spec.checkpoints_folder.iterdir())
-    done = killed.htbench(*train)
+    environment = killed.environment() | {VARIABLE: "checkpoint-written@9=kill"}
+    with Driver(drivers, train, environment, tmp_path / "printed", "train", ALWAYS) as driver:
+        _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 2, said
+    assert "was killed by SIGKILL" in said
+    assert not spec.folder.exists()
+    assert list(spec.checkpoints_folder.iterdir())
+    done = command(killed, *train)
     assert done.returncode == 0, done.stderr
     assert "resumed at step " in done.stderr
     assert not spec.checkpoints_folder.exists()
