@@ -16,7 +16,6 @@ from typing import Any, Protocol, Self
 
 from benchmark.errors import UsageError
 from benchmark.executors.local import LocalExecutor, slots
-from benchmark.executors.reporter import Reporter
 from benchmark.folders import data_folder
 from benchmark.images.store import EVERYTHING, DomainStore, ImageNeed, absent_images, open_store
 from benchmark.isolation import sandbox
@@ -25,6 +24,7 @@ from benchmark.jobs import Value
 from benchmark.manifest import Manifest, Suite, load_manifest
 from benchmark.methods.ask import check_settings, describe
 from benchmark.networks import library_of, parse_network
+from benchmark.progress import Reporter
 from benchmark.records import RunRecord
 from benchmark.registry import MethodDescription, MethodLocation, resolve
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmark.checkpoint import checkpoint_step
-from benchmark.executors.reporter import Reporter
 from benchmark.images.store import DomainStore
 from benchmark.isolation.client import ForkServer
+from benchmark.progress import Reporter
 from benchmark.records import RunRecord
 from benchmark.runs.carry_out import ClaimedError, carry_out
 from benchmark.runs.plan import RunSpec

@@ -15,7 +15,7 @@ import click
 from htbench.cli.output import printable
 
 if TYPE_CHECKING:
-    from benchmark.executors.reporter import Reporter
+    from benchmark.progress import Reporter
 
 MEGABYTE = 10**6
 
