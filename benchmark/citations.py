@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
-from benchmark.expand import load_recipe
-from benchmark.manifest import load_manifest, published_manifests, published_recipes
+from benchmark.manifest.catalogue import load_manifest, published_manifests, published_recipes
+from benchmark.manifest.recipe import load_recipe
 
 BOARD = "board"
 OURS = "htbench"  # key of this suite's own entry

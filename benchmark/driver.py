@@ -17,21 +17,32 @@ from typing import Any, Protocol, Self
 from benchmark.errors import UsageError
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.folders import data_folder
-from benchmark.images.store import EVERYTHING, DomainStore, ImageNeed, absent_images, open_store
+from benchmark.images.store.store import (
+    EVERYTHING,
+    DomainStore,
+    ImageNeed,
+    absent_images,
+    open_store,
+)
 from benchmark.isolation import sandbox
 from benchmark.isolation.client import ForkServer, Limits
 from benchmark.jobs import Value
-from benchmark.manifest import Manifest, Suite, load_manifest
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
 from benchmark.methods.ask import check_settings, describe
-from benchmark.networks import library_of, parse_network
+from benchmark.methods.describe import MethodDescription
+from benchmark.methods.find import MethodLocation
+from benchmark.methods.resolve import resolve
+from benchmark.networks.names import library_of, parse_network
 from benchmark.progress import Reporter
 from benchmark.records import RunRecord
-from benchmark.registry import MethodDescription, MethodLocation, resolve
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
 from benchmark.runs.workspace import Workspace
-from benchmark.source import SourceCheckpoint, SourceSpec, find_source
+from benchmark.sources.bring import download_pretrained
 from benchmark.sources.network import try_network
-from benchmark.weights import fetch_initial, find_initial, initial_name
+from benchmark.sources.pretrained import find_pretrained, pretrained_name
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 
 
 class Monitor(Protocol):
@@ -244,8 +255,8 @@ class SuitePlan:
                 f"{total} images are missing ({each}); run {download}"
                 f"htbench data import {reference} PATH"
             )
-        name = initial_name(manifest.model)
-        if untrained and name and find_initial(manifest.model) is None:
+        name = pretrained_name(manifest.model)
+        if untrained and name and find_pretrained(manifest.model) is None:
             sentences.append(
                 f"the pretrained weights {name} are missing: the first run downloads them; to use "
                 f"a file instead, run htbench source train --manifest {manifest.reference}"
@@ -301,7 +312,7 @@ def plan_suite(
         time_limit: seconds that one run may take.
         memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
             no limit.
-        derived: see :func:`benchmark.registry.resolve`.
+        derived: see :func:`benchmark.methods.resolve.resolve`.
 
     Yields:
         The plan; its session ends with the block.
@@ -375,8 +386,8 @@ def ready_sources(
     if not untrained:
         return sources
     manifest = untrained[0].manifest
-    if initial_name(manifest.model) and find_initial(manifest.model) is None:
-        fetch_initial(session.server, manifest, monitor.log)
+    if pretrained_name(manifest.model) and find_pretrained(manifest.model) is None:
+        download_pretrained(session.server, manifest, monitor.log)
     stores = open_stores(manifest, source_needs(untrained), monitor)
     with monitor.jobs(len(untrained)) as reporter:
         executor = LocalExecutor(session.server, workspace, width, reporter)

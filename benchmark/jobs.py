@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from benchmark.numerics import SOURCE_SEED
 
 if TYPE_CHECKING:
-    from benchmark.images.store import DomainStore
-    from benchmark.manifest import Manifest
+    from benchmark.images.store.store import DomainStore
+    from benchmark.manifest.manifest import Manifest
 
 # What a child may report; the child cuts it, and the driver cuts it again.
 MAX_TEXT = 20_000

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from benchmark.images.augment import Transforms
-    from benchmark.images.tensors import LazyImages
-    from benchmark.models import Classifier
+    from benchmark.images.store.tensors import LazyImages
+    from benchmark.networks.build import Classifier
     from benchmark.numerics import Streams
 
 Track = Literal["standard", "oracle"]
@@ -200,7 +200,7 @@ class TargetData:
         Args:
             rows: int64 (M,), indices of samples.
         """
-        from benchmark.images.tensors import select
+        from benchmark.images.store.tensors import select
 
         features = None if self.features is None else self.features[rows]
         return replace(
@@ -242,7 +242,7 @@ class TargetData:
         """
         import torch
 
-        from benchmark.images.tensors import concatenate
+        from benchmark.images.store.tensors import concatenate
 
         if self.missing is None:
             raise ValueError(

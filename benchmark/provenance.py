@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmark.files import digest_file, digest_json
 from benchmark.folders import PACKAGE
-from benchmark.networks import library_of
+from benchmark.networks.names import library_of
 from benchmark.numerics import ENVIRONMENT, SWITCHES
 from benchmark.records import PROTOCOL
 
@@ -30,13 +30,13 @@ COMPUTES = (
     "child/source.py",
     "child/weights.py",
     "images/augment.py",
-    "images/build.py",
-    "images/jpeg.py",
-    "images/tensors.py",
-    "images/store.py",
+    "images/store/build.py",
+    "images/store/jpeg.py",
+    "images/store/tensors.py",
+    "images/store/store.py",
     "jobs.py",
     "method.py",
-    "models.py",
+    "networks/build.py",
     "numerics.py",
     "runs/execute.py",
     "sources/features.py",

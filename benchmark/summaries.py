@@ -9,16 +9,10 @@ import numpy as np
 
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
-from benchmark.images.store import check_images
-from benchmark.manifest import (
-    Manifest,
-    Suite,
-    known_suites,
-    load_manifest,
-    load_suite,
-    pinned_digests,
-    published_manifests,
-)
+from benchmark.images.store.store import check_images
+from benchmark.manifest.catalogue import load_manifest, pinned_digests, published_manifests
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite, known_suites, load_suite
 
 
 def manifest_summary(manifest: Manifest) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.checkpoint import Checkpoints
-from benchmark.images.tensors import LazyImages
+from benchmark.images.store.tensors import LazyImages
 from benchmark.method import Run, TargetData
-from benchmark.models import Classifier
+from benchmark.networks.build import Classifier
 
 PREDICT_BATCH = 256  # the most images per batch
 PREDICT_PIXELS = 4 << 20  # the most pixels per batch: activations at 224 x 224 are large

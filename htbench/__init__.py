@@ -31,14 +31,15 @@ _own_packages_first()
 
 if TYPE_CHECKING:
     from benchmark.errors import NotApplicable as NotApplicable
-    from benchmark.manifest import load_manifest as load_manifest
-    from benchmark.manifest import load_suite as load_suite
+    from benchmark.manifest.catalogue import load_manifest as load_manifest
+    from benchmark.manifest.roles import task_frame as task_frame
+    from benchmark.manifest.suite import load_suite as load_suite
     from benchmark.method import Method as Method
     from benchmark.method import Run as Run
     from benchmark.method import SourceModel as SourceModel
     from benchmark.method import TargetData as TargetData
     from benchmark.method import check_share as check_share
-    from benchmark.models import Classifier as Classifier
+    from benchmark.networks.build import Classifier as Classifier
     from benchmark.splits.hub import to_datasets as to_datasets
     from benchmark.splits.torch_data import torch_dataset as torch_dataset
     from benchmark.training import Batch as Batch
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 _MODULES = {
     # for authors of methods
     "Batch": "benchmark.training",
-    "Classifier": "benchmark.models",
+    "Classifier": "benchmark.networks.build",
     "Method": "benchmark.method",
     "NotApplicable": "benchmark.errors",
     "Run": "benchmark.method",
@@ -67,12 +68,13 @@ _MODULES = {
     "fit_head": "benchmark.training",
     "predict": "benchmark.training",
     # for scripts and notebooks
-    "load_manifest": "benchmark.manifest",
+    "load_manifest": "benchmark.manifest.catalogue",
     "load_results": "htbench.results",
-    "load_suite": "benchmark.manifest",
+    "load_suite": "benchmark.manifest.suite",
     "open_task": "htbench.task",
     "run_suite": "htbench.run",
     "score": "leaderboard.scoring",
+    "task_frame": "benchmark.manifest.roles",
     "to_datasets": "benchmark.splits.hub",
     "torch_dataset": "benchmark.splits.torch_data",
 }

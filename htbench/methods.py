@@ -10,8 +10,9 @@ from typing import Any
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import UsageError, first
 from benchmark.files import write_file
-from benchmark.manifest import Suite
-from benchmark.registry import MethodDescription, reference_first
+from benchmark.manifest.suite import Suite
+from benchmark.methods.describe import MethodDescription
+from benchmark.methods.find import reference_first
 from leaderboard import gamma_star
 from leaderboard.board import Board
 from leaderboard.render.methods import MethodLine, methods_table, without_means

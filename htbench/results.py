@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError, first
-from benchmark.manifest import (
-    Manifest,
-    Suite,
-    load_manifest,
-    load_suite,
-    published_manifests,
-)
-from benchmark.networks import network_label
+from benchmark.manifest.catalogue import load_manifest, published_manifests
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite, load_suite
+from benchmark.networks.names import network_label
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord
 from benchmark.runs.workspace import Workspace
 from leaderboard import gamma_star

@@ -10,7 +10,7 @@ from benchmark.driver import Silent, plan_suite
 from benchmark.errors import UsageError
 from benchmark.files import write_file
 from benchmark.isolation.client import Limits
-from benchmark.manifest import Suite, load_suite
+from benchmark.manifest.suite import Suite, load_suite
 from benchmark.runs.workspace import Workspace
 from htbench.cli.progress import Terminal
 from htbench.results import suite_boards

@@ -8,13 +8,14 @@ from pathlib import Path
 from benchmark.child.data import on_device, open_model, open_training
 from benchmark.child.job import start_run
 from benchmark.driver import Session, Silent, open_stores, ready_sources
-from benchmark.images.store import ImageNeed, store_kind
+from benchmark.images.store.store import ImageNeed, store_kind
 from benchmark.jobs import ImageFormat, ImageJob, network_of, setup_of, train_files
-from benchmark.manifest import Suite, load_manifest, load_suite
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.suite import Suite, load_suite
 from benchmark.method import Run, SourceModel, TargetData
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
-from benchmark.source import SourceSpec
+from benchmark.sources.spec import SourceSpec
 from htbench.cli.progress import Terminal
 
 _SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends

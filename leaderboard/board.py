@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from benchmark.manifest import Manifest, Suite
-from benchmark.networks import network_label
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from benchmark.networks.names import network_label
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import printable
 from leaderboard import columns, gamma_star, remarks

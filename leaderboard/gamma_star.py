@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.files import digest_json
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 from benchmark.records import RECORD_FILE, RunRecord
 from leaderboard.predictions import (
     TaskScores,

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.errors import RecordError, ScoringError, first
 from benchmark.files import digest_file
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 from benchmark.records import PREDICTIONS_FILE, read_predictions
 from leaderboard import scoring
 from leaderboard.scoring import Scores, match_samples, score
@@ -31,7 +31,7 @@ def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScore
     """Score a predictions file against the labels of a task.
 
     The file holds every test sample of the target. Those of classes that the task has in neither
-    group (see :class:`benchmark.manifest.Task`) are left out of all metrics and counted in
+    group (see :class:`benchmark.manifest.manifest.Task`) are left out of all metrics and counted in
     ``n_excluded``. The columns of these classes stay, so a prediction can still be wrong by
     choosing one of them.
 

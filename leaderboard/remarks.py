@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmark.manifest import Suite
+from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import printable
 from leaderboard import gamma_star

@@ -18,7 +18,7 @@ from filelock import FileLock
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
 from benchmark.files import atomic_path
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 from benchmark.records import DEVICE_MEMORY, RECORD_FILE, RunRecord
 from leaderboard import gamma_star
 from leaderboard.predictions import score_predictions, scorer_digest, verified_predictions

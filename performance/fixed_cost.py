@@ -25,10 +25,11 @@ from tabulate import tabulate
 
 from benchmark.driver import Session, Silent, open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
-from benchmark.images.store import DomainStore
+from benchmark.images.store.store import DomainStore
 from benchmark.isolation.client import Child
-from benchmark.manifest import load_manifest, load_suite
-from benchmark.registry import resolve
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.suite import load_suite
+from benchmark.methods.resolve import resolve
 from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
 

@@ -29,11 +29,12 @@ from torch import nn
 from baselines.finetune import Finetune
 from baselines.lolsgd import LOLSGD
 from benchmark.images.augment import Transforms
-from benchmark.images.store import ImageNeed, open_store, store_kind
-from benchmark.images.tensors import join, open_images
-from benchmark.manifest import Manifest, load_manifest
+from benchmark.images.store.store import ImageNeed, open_store, store_kind
+from benchmark.images.store.tensors import join, open_images
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
 from benchmark.method import TrainingRecipe
-from benchmark.models import build
+from benchmark.networks.build import build
 from benchmark.numerics import Streams
 from htbench import Method, Run, SourceModel, TargetData, cosine, fit
 

@@ -20,9 +20,11 @@ from filelock import FileLock
 
 from benchmark.files import digest_file, digest_json
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import Manifest, load_manifest, read_manifest
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.read import read_manifest
+from benchmark.manifest.toml import to_toml
 from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RECORD_FILE, RunRecord, write_predictions
-from benchmark.toml import to_toml
 
 # Before torch is imported: two busy cores are slower with spinning threads than with one each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from benchmark.child.job import build_network
-from benchmark.images.tensors import LazyImages, join, open_images
+from benchmark.images.store.tensors import LazyImages, join, open_images
 from benchmark.jobs import FeatureRows, ImageFile, ImageFormat, ImageJob, Network
 from benchmark.method import TargetData
-from benchmark.models import Classifier
+from benchmark.networks.build import Classifier
 
 
 def open_training(

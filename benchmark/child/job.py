@@ -21,12 +21,12 @@ from benchmark.child.code import open_code
 from benchmark.errors import NotApplicable
 from benchmark.failpoints import reach
 from benchmark.images.augment import Transforms
-from benchmark.images.tensors import LazyImages, join, open_images
+from benchmark.images.store.tensors import LazyImages, join, open_images
 from benchmark.isolation import wire
 from benchmark.isolation.sandbox import Sandbox
 from benchmark.jobs import MAX_TEXT, MethodCode, Network, Setup, TestImages
 from benchmark.method import Run, TrainingRecipe
-from benchmark.models import Classifier, build
+from benchmark.networks.build import Classifier, build
 from benchmark.records import NOT_APPLICABLE
 
 PROGRESS_SECONDS = 0.2

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmark import numerics
 from benchmark.child.job import ContractError, TestBatch, write
 from benchmark.failpoints import reach
-from benchmark.images.tensors import LazyImages
+from benchmark.images.store.tensors import LazyImages
 from benchmark.method import Run
 from benchmark.records import DEVICE_MEMORY
 from benchmark.training import predict

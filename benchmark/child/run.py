@@ -16,7 +16,7 @@ from benchmark.child.predict import predict_tests
 from benchmark.failpoints import reach
 from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, RunJob
 from benchmark.method import SourceModel
-from benchmark.models import Classifier, weights_of
+from benchmark.networks.build import Classifier, weights_of
 
 
 def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:

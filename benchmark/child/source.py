@@ -14,7 +14,7 @@ from benchmark.child.data import on_device, open_model, open_training
 from benchmark.child.job import ContractError, Worker, build_network, write
 from benchmark.child.predict import predict_tests
 from benchmark.jobs import FeaturesJob, SourceJob
-from benchmark.models import all_finite, load_backbone, weights_of
+from benchmark.networks.build import all_finite, load_backbone, weights_of
 from benchmark.training import fit, predict
 
 

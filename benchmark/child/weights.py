@@ -20,7 +20,7 @@ from benchmark.child.predict import predict_tests
 from benchmark.errors import ManifestError
 from benchmark.files import is_safetensors
 from benchmark.jobs import AddressJob, ImportJob, NetworkJob, PretrainedJob
-from benchmark.models import (
+from benchmark.networks.build import (
     all_finite,
     difference,
     is_timm,
@@ -29,7 +29,7 @@ from benchmark.models import (
     own_names,
     weights_of,
 )
-from benchmark.networks import TIMM
+from benchmark.networks.names import TIMM
 
 COUNTER = "num_batches_tracked"  # of BatchNorm; absent in files older than torch 0.4.1
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmark.checkpoint import checkpoint_step
-from benchmark.images.store import DomainStore
+from benchmark.images.store.store import DomainStore
 from benchmark.isolation.client import ForkServer
 from benchmark.progress import Reporter
 from benchmark.records import RunRecord
 from benchmark.runs.carry_out import ClaimedError, carry_out
 from benchmark.runs.plan import RunSpec
 from benchmark.runs.workspace import Workspace
-from benchmark.source import SourceCheckpoint, SourceSpec, find_source, source_lock
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source, source_lock
 from benchmark.sources.train import train_source
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from benchmark.jobs import ConfigureJob, DescribeJob, Value, new_scratch
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
-    from benchmark.registry import MethodDescription, MethodLocation
+    from benchmark.methods.describe import MethodDescription
+    from benchmark.methods.find import MethodLocation
 
 
 def describe(server: ForkServer, location: MethodLocation, folder: Path) -> Any:

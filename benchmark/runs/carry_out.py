@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmark.failpoints import reach
-from benchmark.images.store import DomainStore
+from benchmark.images.store.store import DomainStore
 from benchmark.progress import Reporter
 from benchmark.records import NOT_APPLICABLE, WEIGHTS_FILE, RunRecord
 from benchmark.runs.execute import Inputs, execute_run, fail_run

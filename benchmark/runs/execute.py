@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmark.failpoints import reach
 from benchmark.files import digest_file
-from benchmark.images.store import DomainStore, store_kind
+from benchmark.images.store.store import DomainStore, store_kind
 from benchmark.isolation.conversation import OUTPUT_FILE, Outcome, Progress, run_job
 from benchmark.jobs import ImageFormat, RunJob, network_of, new_scratch, setup_of, train_files
 from benchmark.records import (

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MethodError, UsageError
-from benchmark.images.store import store_key
+from benchmark.images.store.store import store_key
 from benchmark.jobs import Value
-from benchmark.manifest import Manifest, Suite, Task
+from benchmark.manifest.manifest import Manifest, Task
+from benchmark.manifest.suite import Suite
+from benchmark.methods.describe import MethodDescription
 from benchmark.provenance import RunFacts, computation
-from benchmark.registry import MethodDescription
-from benchmark.source import SourceCheckpoint, SourceSpec
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 
 
 @dataclass(frozen=True)

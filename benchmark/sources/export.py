@@ -10,9 +10,11 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.files import new_folder
-from benchmark.manifest import Manifest, load_manifest, load_suite
-from benchmark.networks import network_label
-from benchmark.source import MODEL_FILE, SourceCheckpoint, SourceSpec, find_source
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import load_suite
+from benchmark.networks.names import network_label
+from benchmark.sources.spec import MODEL_FILE, SourceCheckpoint, SourceSpec, find_source
 
 
 def manifest_and_sources(

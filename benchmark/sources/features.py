@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import DataError, RunError
 from benchmark.files import canonical_json, new_folder, read_json
 from benchmark.folders import data_folder
-from benchmark.images.store import DomainStore, store_kind
+from benchmark.images.store.store import DomainStore, store_kind
 from benchmark.isolation.conversation import no_progress, run_job
 from benchmark.jobs import (
     FeatureRows,
@@ -22,14 +22,14 @@ from benchmark.jobs import (
     train_files,
 )
 from benchmark.provenance import FeatureFacts, computation
-from benchmark.source import SourceCheckpoint
+from benchmark.sources.spec import SourceCheckpoint
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from benchmark.isolation.client import ForkServer
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 FEATURES_FILE = "features.f32"
 FEATURES_RECORD = "features.json"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from benchmark.errors import UsageError
 from benchmark.isolation.conversation import request
 from benchmark.jobs import NetworkJob, network_of, new_scratch, setup_of
-from benchmark.networks import network_label
+from benchmark.networks.names import network_label
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 
 def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from benchmark import checkpoint
 from benchmark.errors import DataError, RunError
 from benchmark.files import digest_file
-from benchmark.images.store import DomainStore, store_kind
+from benchmark.images.store.store import DomainStore, store_kind
 from benchmark.isolation.conversation import Outcome, Progress, no_progress, run_job
 from benchmark.jobs import (
     CheckpointPlan,
@@ -24,8 +24,8 @@ from benchmark.jobs import (
     setup_of,
     train_files,
 )
-from benchmark.source import SourceCheckpoint, SourceSpec, save_imported, save_source
-from benchmark.weights import initial_path
+from benchmark.sources.pretrained import pretrained_path
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec, save_imported, save_source
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
@@ -60,7 +60,7 @@ def train_source(
         train=tuple(
             file for domain in spec.domains for file in train_files(stores[domain], classes)
         ),
-        initial=initial_path(manifest.model),
+        initial=pretrained_path(manifest.model),
         checkpoints=plan,
     )
     spec.checkpoints_folder.mkdir(parents=True, exist_ok=True)

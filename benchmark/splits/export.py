@@ -15,13 +15,20 @@ from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, UsageError, first
 from benchmark.files import new_folder, write_file
-from benchmark.splits import CLASS_ORDERS, COLUMNS, ROLES, ordered_classes, roles_in, task_frame
+from benchmark.manifest.roles import (
+    CLASS_ORDERS,
+    COLUMNS,
+    ROLES,
+    ordered_classes,
+    roles_in,
+    task_frame,
+)
 from benchmark.splits.pictures import find_images
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 FORMATS = {
     "txt": "a folder with <role>.txt, one line `path label` for each image",
@@ -56,7 +63,7 @@ class Exported:
     written: bool
 
 
-def export(
+def export_task(
     manifest: Manifest,
     task: str,
     form: str,

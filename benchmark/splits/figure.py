@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError, UsageError
 from benchmark.files import write_file
-from benchmark.splits import shown_classes
+from benchmark.manifest.roles import shown_classes
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from benchmark.manifest import Manifest, Task
+    from benchmark.manifest.manifest import Manifest, Task
 
 KINDS = ("png", "svg", "pdf")
 # Blue and orange of Okabe and Ito (2008): distinct with every common colour blindness, and in
@@ -35,7 +35,7 @@ def draw(manifest: Manifest, task: Task, counts: pd.DataFrame, out: Path) -> Non
     Args:
         manifest: the manifest; its reference is in the title.
         task: the task that the counts are of.
-        counts: from :func:`benchmark.splits.class_counts`.
+        counts: from :func:`benchmark.manifest.roles.class_counts`.
         out: the file; its extension, one of :data:`KINDS`, decides the format.
 
     Raises:

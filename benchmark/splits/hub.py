@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.splits import ordered_classes, roles_in, task_frame
+from benchmark.manifest.roles import ordered_classes, roles_in, task_frame
 from benchmark.splits.pictures import find_images
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 
 def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") -> DatasetDict:
@@ -20,13 +20,12 @@ def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") ->
     Args:
         manifest: a manifest, such as ``load_manifest("icons@1.0")``.
         task: id of one of its tasks.
-        class_order: decides the label of each class, see :data:`benchmark.splits.CLASS_ORDERS`.
+        class_order: decides the label of each class, a key of ``CLASS_ORDERS``.
 
     Returns:
-        A split for each of :func:`benchmark.splits.roles_in` (``train_missing`` is for oracles
-        only), with the columns ``image`` (``datasets.Image``: embedded bytes, or the path of the
-        user's file), ``label`` (``datasets.ClassLabel`` over all classes),
-        ``image_id``, ``path``, ``domain`` and ``seen``.
+        A split for each role of the task (``train_missing`` is for oracles only), with the columns
+        ``image`` (``datasets.Image``: embedded bytes, or the path of the user's file), ``label``
+        (``datasets.ClassLabel`` over all classes), ``image_id``, ``path``, ``domain`` and ``seen``.
 
     Raises:
         ManifestError: there is no such task.

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, first
-from benchmark.images.embedded import embedded_images
-from benchmark.images.place import images_folder
+from benchmark.images.copy.place import images_folder
+from benchmark.images.store.embedded import embedded_images
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 
 def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from benchmark.splits import ordered_classes, role_frame
+from benchmark.manifest.roles import ordered_classes, role_frame
 from benchmark.splits.pictures import find_images, open_image
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 
 class TaskDataset(Dataset[tuple[Any, int]]):
@@ -64,7 +64,7 @@ def torch_dataset(
             (target, all classes), or, for oracles only, ``train_missing``.
         transform: applied to the PIL image (RGB, the size it is stored in), such as
             ``torchvision.transforms.v2.ToImage()``.
-        class_order: decides the label of each class, see :data:`benchmark.splits.CLASS_ORDERS`.
+        class_order: decides the label of each class, a key of ``CLASS_ORDERS``.
 
     Raises:
         UsageError: there is no such role or class order.

@@ -14,13 +14,13 @@ from typing import Any
 
 from benchmark.driver import Monitor, Session, execute_cells, execute_with_sources, ready_sources
 from benchmark.errors import MethodError, UsageError
-from benchmark.manifest import Manifest, Task
+from benchmark.manifest.manifest import Manifest, Task
+from benchmark.methods.describe import MethodDescription
 from benchmark.records import PREDICTIONS_FILE, RunRecord
-from benchmark.registry import MethodDescription
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
-from benchmark.source import SourceCheckpoint, SourceSpec
-from benchmark.tune import Trial, best, fold, trial
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec
+from benchmark.tuning.folds import Trial, best, fold, trial
 
 FOLDER = "tuning"  # in the workspace: runs on folds are kept apart from runs on tasks
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmark.manifest import load_manifest
-from benchmark.toml import to_toml
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.toml import to_toml
 from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST, TEMPLATES, fill_classes
 
 NAME = "icons-pretrained"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.errors import DataError, first
-from benchmark.toml import to_toml
+from benchmark.manifest.toml import to_toml
 
 IMAGES, MANIFEST = "images.parquet", "manifest.toml"
 ATTRIBUTION = "ATTRIBUTION.csv"

@@ -14,8 +14,8 @@ from htbench.cli.output import print_json, print_table, printable
 from htbench.cli.progress import log, step_bars
 
 if TYPE_CHECKING:
-    from benchmark.images.verify import Verification
-    from benchmark.manifest import Manifest
+    from benchmark.images.copy.verify import Verification
+    from benchmark.manifest.manifest import Manifest
 
 MAX_LISTED = 5  # paths of one kind of problem
 
@@ -48,7 +48,7 @@ def download(dataset: str, accept_terms: bool) -> None:
       htbench data download office-home@1.0 --accept-terms
     """
     from benchmark.folders import data_folder
-    from benchmark.images.mirrors import fetch
+    from benchmark.images.copy.mirrors import fetch
     from benchmark.images.status import manifest_of_files
 
     manifest = manifest_of_files(dataset)
@@ -85,8 +85,8 @@ def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy:
       htbench data import office-home@1.0 ~/OfficeHomeDataset_10072016
       htbench data import domainnet@1.0 clipart.zip infograph.zip painting.zip real.zip sketch.zip
     """
+    from benchmark.images.copy.take import absent_paths, import_images
     from benchmark.images.status import describe_absent, manifest_of_files
-    from benchmark.images.take import absent_paths, import_images
 
     manifest = manifest_of_files(dataset)
     for path in paths:
@@ -123,9 +123,9 @@ def verify(context: click.Context, dataset: str, as_json: bool) -> None:
       htbench data verify office-home@1.0
       htbench data verify domainnet@1.0 --json
     """
+    from benchmark.images.copy.verify import verify_images
     from benchmark.images.status import find_manifest
-    from benchmark.images.store import check_images
-    from benchmark.images.verify import verify_images
+    from benchmark.images.store.store import check_images
 
     manifest = find_manifest(dataset)
     if manifest.document["images"] == "embedded":
@@ -200,7 +200,7 @@ def status(as_json: bool) -> None:
       htbench data status --json
     """
     from benchmark.images.status import data_status
-    from benchmark.manifest import load_manifest, published_manifests
+    from benchmark.manifest.catalogue import load_manifest, published_manifests
     from htbench.cli.list import print_unexpanded
 
     references = published_manifests()

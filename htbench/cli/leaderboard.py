@@ -35,7 +35,7 @@ def command(suite: str, form: str, out: Path | None, workspace: Path) -> None:
       htbench leaderboard
       htbench leaderboard --suite icons --format csv --out icons.csv
     """
-    from benchmark.manifest import load_suite
+    from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
     from htbench.run import existing_boards
 

@@ -59,8 +59,9 @@ def methods(
       htbench list methods --suite icons-full --into docs/methods.md
     """
     from benchmark import driver
-    from benchmark.manifest import load_suite
-    from benchmark.registry import entry_point_sources, resolve
+    from benchmark.manifest.suite import load_suite
+    from benchmark.methods.find import entry_point_sources
+    from benchmark.methods.resolve import resolve
     from benchmark.runs.workspace import Workspace
     from htbench import methods as module
     from htbench.results import suite_boards
@@ -123,7 +124,7 @@ def tasks(suite: str | None, as_json: bool) -> None:
       htbench list tasks
       htbench list tasks --suite icons --json
     """
-    from benchmark.manifest import load_suite
+    from benchmark.manifest.suite import load_suite
     from benchmark.summaries import task_summaries
 
     entries = task_summaries(load_suite(suite) if suite else None)
@@ -187,7 +188,7 @@ def datasets(as_json: bool) -> None:
 
 def print_unexpanded(references: list[str]) -> None:
     """Print how to expand each recipe that has no manifest among the references."""
-    from benchmark.manifest import published_recipes
+    from benchmark.manifest.catalogue import published_recipes
 
     for recipe in published_recipes():
         if recipe not in references:
@@ -210,7 +211,7 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
       htbench list runs
       htbench list runs --workspace ./other --json
     """
-    from benchmark.manifest import load_suite
+    from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
     from htbench.results import run_rows
 

@@ -42,7 +42,7 @@ def show(manifest: str, as_json: bool) -> None:
       htbench manifest show icons@1.0
       htbench manifest show icons@1.0 --json
     """
-    from benchmark.manifest import load_manifest
+    from benchmark.manifest.catalogue import load_manifest
     from benchmark.summaries import group_count, manifest_summary
 
     loaded = load_manifest(manifest)
@@ -79,7 +79,7 @@ def verify(manifest: str, as_json: bool) -> None:
       htbench manifest verify icons@1.0
       htbench manifest verify ./my_manifests/shapes/0.1 --json
     """
-    from benchmark.manifest import load_manifest
+    from benchmark.manifest.catalogue import load_manifest
     from benchmark.summaries import verify_manifest
 
     loaded = load_manifest(manifest)
@@ -105,7 +105,7 @@ def digest(manifest: str) -> None:
       htbench manifest digest icons@1.0
       htbench manifest digest ./my_manifests/shapes/0.1
     """
-    from benchmark.manifest import load_manifest
+    from benchmark.manifest.catalogue import load_manifest
 
     click.echo(load_manifest(manifest).digest)
 
@@ -141,12 +141,14 @@ def expand(
       htbench manifest expand iwildcam@1.0 --metadata iwildcam_v2.0/metadata.csv
       htbench manifest expand iwildcam@1.0 --metadata my.csv --allow-unknown-metadata --json
     """
-    from benchmark import expand as expansions
+    from benchmark.manifest.expand import expand_recipe, write_expansion
+    from benchmark.manifest.metadata import read_metadata
+    from benchmark.manifest.recipe import load_recipe
 
-    loaded = expansions.load_recipe(recipe)
-    rows = expansions.read_metadata(metadata, loaded, allow_unknown=allow_unknown_metadata)
-    expansion = expansions.expand(loaded, rows)
-    manifest = expansions.write_expansion(expansion, out)
+    loaded = load_recipe(recipe)
+    rows = read_metadata(metadata, loaded, allow_unknown=allow_unknown_metadata)
+    expansion = expand_recipe(loaded, rows)
+    manifest = write_expansion(expansion, out)
     suite = manifest.root / f"{manifest.name}.toml"
     if as_json:
         print_json(
@@ -208,9 +210,9 @@ def croissant(manifest: str, out: Path | None) -> None:
       htbench manifest croissant icons@1.0
       htbench manifest croissant ./my_manifests/shapes/0.1 --out croissant.json
     """
-    from benchmark.croissant import croissant_text
     from benchmark.files import write_file
-    from benchmark.manifest import load_manifest
+    from benchmark.manifest.catalogue import load_manifest
+    from benchmark.manifest.croissant import croissant_text
 
     text = croissant_text(load_manifest(manifest))
     if out is None:
@@ -236,10 +238,10 @@ def diff(a: str, b: str, as_json: bool) -> None:
       htbench manifest diff icons@1.0 ./my_manifests/icons/1.1
       htbench manifest diff icons@1.0 ./my_manifests/icons/1.1 --json
     """
-    from benchmark import diff as differences
-    from benchmark.manifest import load_manifest
+    from benchmark.manifest.catalogue import load_manifest
+    from benchmark.manifest.diff import compare
 
-    difference = differences.diff(load_manifest(a), load_manifest(b))
+    difference = compare(load_manifest(a), load_manifest(b))
     if as_json:
         print_json(difference)
     else:

@@ -103,8 +103,8 @@ def command(
       htbench run --suite icons --model resnet18 --method finetune --method bn-stats
     """
     from benchmark.driver import plan_suite
-    from benchmark.manifest import load_suite
-    from benchmark.networks import network_label
+    from benchmark.manifest.suite import load_suite
+    from benchmark.networks.names import network_label
     from benchmark.runs.workspace import Workspace
     from htbench.cli.leaderboard import print_boards
     from htbench.run import write_board

@@ -22,7 +22,7 @@ from htbench.cli.output import print_json, print_table, printable
 from htbench.cli.progress import Terminal
 
 if TYPE_CHECKING:
-    from benchmark.source import SourceCheckpoint
+    from benchmark.sources.spec import SourceCheckpoint
 
 _origin_options = combine(
     suite_option("Use the manifest and tasks of this suite."),
@@ -80,8 +80,8 @@ def train(
     from benchmark.executors.local import slots
     from benchmark.runs.plan import resolve_device
     from benchmark.runs.workspace import Workspace
+    from benchmark.sources.bring import import_pretrained
     from benchmark.sources.export import choose_specs, manifest_and_sources
-    from benchmark.weights import bring_initial
 
     device = resolve_device(device)
     loaded, of_tasks = manifest_and_sources(suite, manifest)
@@ -94,7 +94,7 @@ def train(
         loaded = session.with_network(loaded, network)
         specs = choose_specs(loaded, of_tasks, sources, device)
         if weights is not None:
-            bring_initial(session.server, loaded, weights, monitor.log)
+            import_pretrained(session.server, loaded, weights, monitor.log)
         trained = ready_sources(session, specs, workspace, jobs or slots(device), monitor)
     _print([trained[spec] for spec in specs])
 
@@ -179,13 +179,13 @@ def export(
     """
     from benchmark.driver import Session
     from benchmark.runs.plan import resolve_device
-    from benchmark.source import MODEL_FILE
     from benchmark.sources.export import (
         choose_specs,
         export_source,
         manifest_and_sources,
         only_spec,
     )
+    from benchmark.sources.spec import MODEL_FILE
 
     device = resolve_device(device)
     loaded, of_tasks = manifest_and_sources(suite, manifest)
@@ -206,8 +206,8 @@ def list_(as_json: bool) -> None:
       htbench source list
       htbench source list --json
     """
-    from benchmark.source import known_sources
     from benchmark.sources.export import summary
+    from benchmark.sources.spec import known_sources
 
     sources = known_sources()
     if as_json:

@@ -15,7 +15,7 @@ from htbench.cli.output import print_json, printable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _WITHHELD = "░"
@@ -52,8 +52,8 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
       htbench splits show icons@1.0
       htbench splits show icons@1.0 --task outline-solid --figure outline-solid.png
     """
-    from benchmark.manifest import load_manifest
-    from benchmark.splits import class_counts, split_totals
+    from benchmark.manifest.catalogue import load_manifest
+    from benchmark.manifest.roles import class_counts, split_totals
 
     if figure is not None and task is None:
         raise UsageError("--figure draws the classes of one task: name it with --task")
@@ -150,12 +150,12 @@ def export(
       htbench splits export icons@1.0 --task outline-solid --format txt --out lists
       htbench splits export icons@1.0 --task outline-solid --format imagefolder --out images
     """
-    from benchmark.manifest import load_manifest
-    from benchmark.splits import CLASS_ORDERS
-    from benchmark.splits import export as exports
+    from benchmark.manifest.catalogue import load_manifest
+    from benchmark.manifest.roles import CLASS_ORDERS
+    from benchmark.splits.export import export_task
 
     loaded = load_manifest(manifest)
-    exported = exports.export(loaded, task, form, out, class_order, force)
+    exported = export_task(loaded, task, form, out, class_order, force)
     if as_json:
         print_json(
             {
@@ -193,7 +193,7 @@ def _bar(value: int, most: int, width: int, group: str, withheld: bool = False) 
 
 
 def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
-    from benchmark.splits import split_totals
+    from benchmark.manifest.roles import split_totals
 
     totals = {name: split_totals(frame) for name, frame in counts.items()}
     most = [
@@ -215,7 +215,7 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
 
 
 def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
-    from benchmark.splits import shown_classes, split_totals
+    from benchmark.manifest.roles import shown_classes, split_totals
 
     loaded = manifest.task(task)
     width = _width()

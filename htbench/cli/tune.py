@@ -22,7 +22,7 @@ from htbench.cli.output import print_json, print_table
 from htbench.cli.progress import Terminal, log
 
 if TYPE_CHECKING:
-    from benchmark.manifest import Manifest
+    from benchmark.manifest.manifest import Manifest
 
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 
@@ -85,9 +85,10 @@ def command(
     """
     from benchmark import driver
     from benchmark.executors.local import slots
-    from benchmark.manifest import load_manifest, load_suite
-    from benchmark.networks import network_label
-    from benchmark.registry import resolve
+    from benchmark.manifest.catalogue import load_manifest
+    from benchmark.manifest.suite import load_suite
+    from benchmark.methods.resolve import resolve
+    from benchmark.networks.names import network_label
     from benchmark.runs.plan import resolve_device, select
     from benchmark.runs.workspace import Workspace
     from benchmark.tuning.search import Search, settings_of

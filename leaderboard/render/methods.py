@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmark.manifest import Suite
+from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.render.markdown import literal, pipe_table, rounded

@@ -17,7 +17,7 @@ import baselines
 from baselines.finetune import Finetune
 from benchmark.images.augment import Transforms
 from benchmark.method import TrainingRecipe
-from benchmark.models import build
+from benchmark.networks.build import build
 from benchmark.numerics import Streams
 from htbench import Classifier, Method, Run, SourceModel, TargetData, predict
 

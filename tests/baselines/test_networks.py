@@ -9,7 +9,7 @@ from torchvision.models import VisionTransformer
 
 from baselines.bn_stats import batch_norm_layers
 from baselines.lora import LoRA
-from benchmark.models import split
+from benchmark.networks.build import split
 from htbench import NotApplicable, SourceModel
 from tests.baselines.conftest import CLASSES, METHODS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 
 TASK = "outline+solid-color"  # a task with two sources
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmark.checkpoint import Checkpoints, checkpoint_step
 from benchmark.images.augment import Transforms
-from benchmark.models import build
+from benchmark.networks.build import build
 from htbench import TargetData, fit
 from tests.benchmark.test_training import new_run, state_of
 

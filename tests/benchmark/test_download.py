@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import download as module
+from benchmark.download import download
 from benchmark.errors import DataError
-from benchmark.images import download as module
-from benchmark.images.download import download
 from tests.benchmark.serving import Served, serve
 
 DATA = bytes(range(256)) * 4000

@@ -12,7 +12,7 @@ import torch
 from benchmark.errors import NotApplicable
 from benchmark.images.augment import Transforms
 from benchmark.method import Method, Run, SourceModel, TargetData, TrainingRecipe, check_share
-from benchmark.models import Classifier, build
+from benchmark.networks.build import Classifier, build
 from benchmark.numerics import Streams
 from benchmark.training import Batch, cosine, fit, fit_head, predict
 

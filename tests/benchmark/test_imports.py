@@ -17,15 +17,17 @@ def python(code: str) -> str:
 
 def test_packages_load_no_torch() -> None:
     python(
-        "import sys, benchmark, benchmark.manifest, benchmark.records, benchmark.registry\n"
-        "import benchmark.runs.plan, benchmark.images.store\n"
+        "import sys, benchmark.manifest.suite, benchmark.records, benchmark.methods.resolve\n"
+        "import benchmark.runs.plan, benchmark.images.store.store\n"
         "import leaderboard, leaderboard.results, leaderboard.board, leaderboard.render\n"
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )
 
 
 def test_expand_loads_no_torch() -> None:
-    code = "import sys, benchmark.expand, htbench.cli.manifest; print('torch' in sys.modules)"
+    code = (
+        "import sys, benchmark.manifest.expand, htbench.cli.manifest; print('torch' in sys.modules)"
+    )
     assert python(code) == "False\n"
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from benchmark import training
 from benchmark.images.augment import Transforms
 from benchmark.method import TrainingRecipe
-from benchmark.models import build
+from benchmark.networks.build import build
 from benchmark.numerics import Streams
 from benchmark.training import cross_entropy, index_batches
 from htbench import Batch, Run, TargetData, cosine, fit, fit_head, predict

@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import Manifest, load_manifest, load_suite, pinned_digests
+from benchmark.manifest.catalogue import load_manifest, pinned_digests
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import load_suite
 from data_manifests.builders import domainnet, parts
 from data_manifests.builders.__main__ import main
 

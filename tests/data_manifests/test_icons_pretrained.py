@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import load_manifest, load_suite
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.suite import load_suite
 from data_manifests.builders import icons_pretrained
 
 FOLDER = packaged_manifests() / "icons-pretrained"

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.errors import DataError
-from benchmark.expand import Recipe, load_recipe
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import pinned_recipes, published_recipes
-from benchmark.registry import entry_point_sources
+from benchmark.manifest.catalogue import pinned_recipes, published_recipes
+from benchmark.manifest.recipe import ManifestRecipe, load_recipe
+from benchmark.methods.find import entry_point_sources
 from data_manifests.builders import iwildcam
 from data_manifests.builders.__main__ import main
 
@@ -30,7 +30,7 @@ LABELS = """y,category_id,name,english
 
 
 @pytest.fixture(scope="module")
-def recipe() -> Recipe:
+def recipe() -> ManifestRecipe:
     return load_recipe("iwildcam@1.0")
 
 
@@ -39,7 +39,7 @@ class TestRecipe:
         """A published version never changes: a correction is a new version."""
         assert pinned_recipes() == {name: load_recipe(name).digest for name in published_recipes()}
 
-    def test_classes(self, recipe: Recipe) -> None:
+    def test_classes(self, recipe: ManifestRecipe) -> None:
         assert len(recipe.classes) == len(set(recipe.classes)) == 182
         assert len(set(recipe.categories)) == 182
         assert recipe.classes[:2] == ("empty", "tayassu pecari")
@@ -47,24 +47,24 @@ class TestRecipe:
             "mazama temama 380", "mazama temama 571"
         ]  # fmt: skip
 
-    def test_locations(self, recipe: Recipe) -> None:
+    def test_locations(self, recipe: ManifestRecipe) -> None:
         assert Counter(recipe.splits.values()) == {
             ("train", "id_val", "id_test"): 243, ("val",): 32, ("test",): 48
         }  # fmt: skip
         assert list(recipe.splits) == list(range(323))
 
-    def test_it_names_the_published_file(self, recipe: Recipe) -> None:
+    def test_it_names_the_published_file(self, recipe: ManifestRecipe) -> None:
         assert recipe.document["metadata"]["md5"] == "ab4905ee40ac45ab66ddb176d473a4b4"
         assert recipe.document["terms"].split()[0] == "CDLA-Permissive-1.0"
 
-    def test_the_numbers_of_the_rule(self, recipe: Recipe) -> None:
+    def test_the_numbers_of_the_rule(self, recipe: ManifestRecipe) -> None:
         assert vars(recipe.rule) == {
             "source_train": "train", "source_test": "id_test", "target": "test",
             "min_adaptation_images": 50, "min_test_images": 50, "min_seen_test_images": 5,
             "min_missing_test_images": 5,
         }  # fmt: skip
 
-    def test_the_methods_that_its_digest_covers_exist(self, recipe: Recipe) -> None:
+    def test_the_methods_that_its_digest_covers_exist(self, recipe: ManifestRecipe) -> None:
         """The suite of an expansion runs all methods: see ``tests/benchmark/test_expand.py``."""
         assert set(recipe.document["suite"]["methods"]) < set(entry_point_sources())
 
@@ -86,7 +86,7 @@ class TestBuild:
         text = "location_remapped,location_group,wilds_splits\n10,test,test\n9,train,train;id_val\n"
         assert iwildcam.locations_csv(text) == "location,splits\n9,train id_val\n10,test\n"
 
-    def test_a_recipe_that_contradicts_the_facts_is_refused(self, recipe: Recipe) -> None:
+    def test_a_recipe_that_contradicts_the_facts_is_refused(self, recipe: ManifestRecipe) -> None:
         mirrors = recipe.document["mirrors"]
         facts: dict[str, Any] = {
             "metadata_csv_md5": recipe.document["metadata"]["md5"],
@@ -113,7 +113,7 @@ class TestReadme:
         assert "not the locations of the published experiments" in self.readme
         assert re.search(r"53\s+source and 21 target locations", self.readme)
 
-    def test_its_numbers_match_the_recipe(self, recipe: Recipe) -> None:
+    def test_its_numbers_match_the_recipe(self, recipe: ManifestRecipe) -> None:
         document = tomllib.loads((FOLDER / "recipe.toml").read_text("utf-8"))
         assert document["metadata"]["md5"] in self.readme
         assert f"{document['metadata']['rows']:,} images of {len(recipe.classes)}" in self.readme

@@ -15,7 +15,9 @@ from click.testing import CliRunner
 
 from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import Manifest, Task, load_manifest, load_suite, pinned_digests
+from benchmark.manifest.catalogue import load_manifest, pinned_digests
+from benchmark.manifest.manifest import Manifest, Task
+from benchmark.manifest.suite import load_suite
 from data_manifests.builders import office_home, parts
 from data_manifests.builders.__main__ import main
 

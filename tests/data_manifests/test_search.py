@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.manifest import load_manifest
+from benchmark.manifest.catalogue import load_manifest
 from data_manifests.builders.icons import search
 from data_manifests.builders.icons.search import Candidate, choose
 

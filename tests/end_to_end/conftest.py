@@ -27,8 +27,8 @@ import pytest
 from benchmark.driver import Session
 from benchmark.folders import packaged_manifests
 from benchmark.isolation.client import Limits
-from benchmark.manifest import load_manifest
-from benchmark.toml import to_toml
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.toml import to_toml
 from htbench.cli.main import main
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 from tests.conftest import Once

@@ -397,12 +397,12 @@ def code(stage):
         return [p.name for p in (root / "icons" / "1.0").iterdir()]
 
     def manifest():
-        from benchmark.manifest import load_manifest
+        from benchmark.manifest.catalogue import load_manifest
 
         return load_manifest("icons@1.0").digest
 
     def store():
-        from benchmark.images.store import DomainStore
+        from benchmark.images.store.store import DomainStore
 
         root = Path(KNOWN["files"]["index of the store"]).parent
         return json.loads((root / "index.json").read_text()) and DomainStore

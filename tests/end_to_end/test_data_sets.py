@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from benchmark.images.embedded import embedded_images
-from benchmark.images.store import ImageNeed, open_store, store_folder
-from benchmark.manifest import load_manifest
-from benchmark.toml import to_toml
+from benchmark.images.store.embedded import embedded_images
+from benchmark.images.store.store import ImageNeed, open_store, store_folder
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.toml import to_toml
 from tests.end_to_end.conftest import Mini, Said
 
 CLASSES, SEEN, PER_CLASS = 8, 4, 10
@@ -160,7 +160,7 @@ def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path, command):
 
 
 def test_iwildcam_from_metadata_to_board(tmp_path, command):
-    from benchmark.expand import load_recipe
+    from benchmark.manifest.recipe import load_recipe
     from tests.benchmark.manifest.cameras import Cameras, one_task
 
     cameras = Cameras(load_recipe("iwildcam@1.0"))
@@ -304,7 +304,7 @@ class TestStore:
             assert np.abs(expected - image).max() <= 1
 
     def test_an_interrupted_build_keeps_its_complete_chunks(self, ready, monkeypatch):
-        from benchmark.images import build
+        from benchmark.images.store import build
 
         monkeypatch.setattr(build, "CHUNK", 5)
         manifest, decoded = load_manifest(ready.manifest), []

@@ -27,9 +27,9 @@ import numpy as np
 import pytest
 
 from benchmark.folders import packaged_manifests
-from benchmark.images import store as images_store
+from benchmark.images.store import store as images_store
 from benchmark.isolation import sandbox
-from benchmark.manifest import read_manifest
+from benchmark.manifest.read import read_manifest
 from tests.end_to_end.conftest import Mini
 
 offer = sandbox.available()

@@ -12,10 +12,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmark import weights
 from benchmark.folders import data_folder
-from benchmark.models import library_network, weights_of
-from benchmark.toml import to_toml
+from benchmark.manifest.toml import to_toml
+from benchmark.networks.build import library_network, weights_of
+from benchmark.sources import bring
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 from tests.benchmark.serving import Served, serve
 from tests.end_to_end.conftest import Mini
@@ -200,11 +200,11 @@ class TestWeightsOfTimm:
         asked = []
         with serve(**{"model.safetensors": Served(file.read_bytes())}) as site:
 
-            def address(server, manifest, original=weights._address):
+            def address(server, manifest, original=bring._address):
                 asked.append(original(server, manifest))
                 return f"{site.address}/model.safetensors"
 
-            monkeypatch.setattr(weights, "_address", address)
+            monkeypatch.setattr(bring, "_address", address)
             done = source("train")
         assert done.returncode == 0, done.stderr
         assert asked == [HUB]

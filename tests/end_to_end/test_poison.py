@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from benchmark.manifest import load_manifest
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.methods.find import entry_point_sources
 from benchmark.records import PREDICTIONS_FILE, read_predictions
-from benchmark.registry import entry_point_sources
 
 TASK, TARGET = "outline-solid", "solid"
 STEPS = {"recipe": 8, "source": 20}  # fewer than the slice's: what is tested does not need more

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from benchmark.manifest import load_suite
-from benchmark.registry import builtin_methods
+from benchmark.manifest.suite import load_suite
+from benchmark.methods.find import builtin_methods
 from htbench.cli.main import htbench as group
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 

@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 
 from benchmark.folders import data_folder
-from benchmark.models import build, library_network, weights_of
-from benchmark.toml import to_toml
+from benchmark.manifest.toml import to_toml
+from benchmark.networks.build import build, library_network, weights_of
 
 WEIGHTS = "MobileNet_V2_Weights.IMAGENET1K_V1"
 ADDRESS = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmark.failpoints import VARIABLE
-from benchmark.manifest import load_manifest
-from benchmark.source import SourceSpec
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.sources.spec import SourceSpec
 from tests.end_to_end.conftest import Mini
 from tests.end_to_end.warm import Driver
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmark.manifest import load_manifest
+from benchmark.manifest.catalogue import load_manifest
 from benchmark.records import RunRecord
 from tests.end_to_end.conftest import Mini
 

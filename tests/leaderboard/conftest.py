@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from benchmark.manifest import Suite, load_suite
+from benchmark.manifest.suite import Suite, load_suite
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmark.manifest import Manifest, Suite
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL
 from leaderboard.board import Board, build_boards
 from leaderboard.rows import COUNTS, METRICS, SCHEMA

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.manifest import Manifest, Suite
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL, RunRecord
 from leaderboard.board import MEAN, build_boards, cell_state
 from leaderboard.columns import COLUMNS

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from benchmark.manifest import Manifest, Suite
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.board import MEAN
 from leaderboard.columns import COLUMNS, Column

@@ -14,7 +14,8 @@ import pytest
 
 from benchmark.errors import RecordError, UsageError
 from benchmark.files import digest_file
-from benchmark.manifest import Manifest, Suite, load_suite
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite, load_suite
 from benchmark.records import (
     PREDICTIONS_FILE,
     RECORD_FILE,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.manifest import Manifest, Suite, load_suite
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite, load_suite
 from benchmark.records import RunRecord
 from leaderboard.board import Board, build_boards
 from leaderboard.gamma_star import NAME as GAMMA_STAR

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.errors import RecordError, ScoringError
 from benchmark.files import digest_file
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 from benchmark.records import PREDICTIONS_FILE, read_predictions
 from benchmark.records import write_predictions as write
 from leaderboard.predictions import score_predictions

@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from benchmark.manifest import Manifest, Suite
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
 from leaderboard.board import MEAN
 from leaderboard.columns import COLUMNS
 from leaderboard.remarks import MAX_MESSAGE, MAX_TRIED

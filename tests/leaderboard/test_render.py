@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from benchmark.manifest import Manifest, Suite, load_suite
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite, load_suite
+from benchmark.methods.find import builtin_methods
 from benchmark.records import RunRecord
-from benchmark.registry import builtin_methods
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.columns import COLUMNS
 from leaderboard.render import FORMATS

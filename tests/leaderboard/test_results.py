@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.errors import RecordError
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 from benchmark.records import PREDICTIONS_FILE, read_predictions
 from leaderboard import results as module
 from leaderboard import score

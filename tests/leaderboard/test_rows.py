@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import RecordError
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 from leaderboard.predictions import scorer_digest
 from leaderboard.results import update_results
 from leaderboard.rows import COUNTS, MEASURED, METRICS, SCHEMA, group_rows, with_status

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.toml import to_toml
+from benchmark.manifest.toml import to_toml
 from data_manifests.builders import VERSION
 from data_manifests.builders.icons.drawing import IMAGE_SIZE
 from data_manifests.builders.icons.selection import DOMAINS

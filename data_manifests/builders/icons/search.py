@@ -30,10 +30,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.files import write_file
-from benchmark.images.store import DomainStore, open_store
-from benchmark.manifest import Manifest, load_manifest
+from benchmark.images.store.store import DomainStore, open_store
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.toml import to_toml
 from benchmark.numerics import ENVIRONMENT
-from benchmark.toml import to_toml
 
 if TYPE_CHECKING:
     from benchmark.method import TargetData
@@ -90,7 +91,7 @@ def train(
     from benchmark import numerics
     from benchmark.images.augment import Transforms
     from benchmark.method import Run, TrainingRecipe
-    from benchmark.models import build, weights_of
+    from benchmark.networks.build import build, weights_of
     from benchmark.training import fit, predict
 
     numerics.configure()
@@ -123,7 +124,7 @@ def _data(
     import numpy as np
     import torch
 
-    from benchmark.images.tensors import map_images
+    from benchmark.images.store.tensors import map_images
     from benchmark.method import TargetData
 
     classes = list(range(len(manifest.classes)))

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.expand import Expansion, Location, Recipe, expand, read_metadata
+from benchmark.manifest.expand import Expansion, Location
+from benchmark.manifest.metadata import read_metadata
+from benchmark.manifest.recipe import ManifestRecipe
 
 # The columns of metadata.csv of iWildCam2020-WILDS v2.0; the first, a row number, has no name.
 HEADER = [
@@ -32,7 +34,7 @@ REFERENCE = "iwildcam@1.0"
 Row = dict[str, str]
 
 
-def of_split(recipe: Recipe, split: str) -> list[int]:
+def of_split(recipe: ManifestRecipe, split: str) -> list[int]:
     """The locations that have images of a split."""
     return [location for location, splits in recipe.splits.items() if split in splits]
 
@@ -45,7 +47,7 @@ class Cameras:
         seed: of the sequence and image ids.
     """
 
-    def __init__(self, recipe: Recipe, seed: int = 0) -> None:
+    def __init__(self, recipe: ManifestRecipe, seed: int = 0) -> None:
         self.recipe, self.rows = recipe, list[Row]()
         self.random = random.Random(seed)
         self.source, self.targets = of_split(recipe, "train"), of_split(recipe, "test")
@@ -94,7 +96,7 @@ class Cameras:
 
     def expand(self, folder: Path) -> Expansion:
         path = self.write(folder / "metadata.csv")
-        return expand(self.recipe, read_metadata(path, self.recipe, allow_unknown=True))
+        return expand_recipe(self.recipe, read_metadata(path, self.recipe, allow_unknown=True))
 
 
 def one_task(cameras: Cameras) -> int:
@@ -110,7 +112,7 @@ def counts_of(expansion: Expansion, location: int) -> Location:
     return counts
 
 
-def random_cameras(recipe: Recipe, seed: int, n_locations: int = 30) -> Cameras:
+def random_cameras(recipe: ManifestRecipe, seed: int, n_locations: int = 30) -> Cameras:
     """Locations of every kind: few and many days, bursts at midnight, rare classes."""
     cameras = Cameras(recipe, seed)
     choose = cameras.random
@@ -129,17 +131,19 @@ def random_cameras(recipe: Recipe, seed: int, n_locations: int = 30) -> Cameras:
     return cameras
 
 
-def publish(cameras: Cameras, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Recipe, Path]:
+def publish(
+    cameras: Cameras, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[ManifestRecipe, Path]:
     """Write the metadata, and make the recipe accept it as the published file."""
     path = cameras.write(folder / "metadata.csv")
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     document = {**cameras.recipe.document, "metadata": {"md5": md5}}
-    recipe = Recipe(
+    recipe = ManifestRecipe(
         REFERENCE,
         document,
         cameras.recipe.classes,
         cameras.recipe.categories,
         cameras.recipe.splits,
     )
-    monkeypatch.setattr("benchmark.expand.load_recipe", lambda reference: recipe)
+    monkeypatch.setattr("benchmark.manifest.recipe.load_recipe", lambda reference: recipe)
     return recipe, path

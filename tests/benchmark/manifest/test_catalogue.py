@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import Manifest, load_manifest, pinned_digests, published_manifests
+from benchmark.manifest.catalogue import load_manifest, pinned_digests, published_manifests
+from benchmark.manifest.manifest import Manifest
 from htbench.cli.list import command as list_command
 
 

@@ -14,9 +14,11 @@ import mlcroissant
 import pandas as pd
 import pytest
 
-from benchmark.croissant import CROISSANT_FILE, croissant, croissant_text
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import Manifest, load_manifest, read_manifest
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.croissant import CROISSANT_FILE, croissant_text, to_croissant
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.read import read_manifest
 from htbench.cli.main import main
 
 Draft = Any  # the class in conftest.py
@@ -112,7 +114,7 @@ class TestCroissant:
         dataset = load(draft.root / CROISSANT_FILE)
         assert not dataset.metadata.ctx.issues.errors
         assert dataset.metadata.version == "2.0.0"
-        metadata = croissant(manifest)
+        metadata = to_croissant(manifest)
         addresses = [file["contentUrl"] for file in metadata["distribution"]]
         assert addresses == ["manifest.toml", "images.parquet", "https://example.org/a.zip"]
         assert metadata["creator"] == [
@@ -123,7 +125,7 @@ class TestCroissant:
         draft.document["citation"] = (
             "@article{a, author = {Saenko, Kate and\n  van Gogh, V. and Plato}, year = {2019}}"
         )
-        metadata = croissant(draft.read())
+        metadata = to_croissant(draft.read())
         assert [c["name"] for c in metadata["creator"]] == ["Kate Saenko", "V. van Gogh", "Plato"]
         assert metadata["datePublished"] == "2019-01-01"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmark.diff import diff
-from benchmark.manifest import Manifest
+from benchmark.manifest.diff import compare
+from benchmark.manifest.manifest import Manifest
 from htbench.cli.main import main
 
 Draft = Any  # the class in conftest.py
@@ -76,7 +76,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
 
 @pytest.mark.parametrize(("edit", "part"), EDITS.values(), ids=EDITS)
 def test_a_change_shows_in_its_own_part_only(draft: Draft, edit: Edit, part: str) -> None:
-    difference = diff(draft.read(), edit_copy(draft, edit))
+    difference = compare(draft.read(), edit_copy(draft, edit))
     assert not difference["equal"]
     parts = {
         name for name in ("document", "classes", "images", "tasks") if not empty(difference[name])
@@ -90,7 +90,7 @@ def test_rewritten_files_are_equal(draft: Draft) -> None:
         other.rows.reverse()
         other.document = dict(reversed(other.document.items()))
 
-    difference = diff(draft.read(), edit_copy(draft, rewrite))
+    difference = compare(draft.read(), edit_copy(draft, rewrite))
     assert difference["equal"]
     assert all(empty(difference[name]) for name in ("document", "classes", "images", "tasks"))
 
@@ -105,7 +105,7 @@ def test_the_first_changed_images_are_named(draft: Draft) -> None:
         for row in other.rows_of(**{"class": "airplane"}):
             row["class"] = "star"
 
-    difference = diff(draft.read(), edit_copy(draft, edit))["images"]
+    difference = compare(draft.read(), edit_copy(draft, edit))["images"]
     assert difference["removed"] == {"count": 1, "first": [removed_id]}
     assert difference["relabelled"]["count"] == len(image_ids) > 5
     assert difference["relabelled"]["first"] == [

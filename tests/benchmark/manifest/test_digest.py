@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.manifest import Manifest, canonical_digest, read_manifest
+from benchmark.manifest.manifest import Manifest, canonical_digest
+from benchmark.manifest.read import read_manifest
 
 # A shared machine may delay any example, and a test leaves nothing on disk.
 PROPERTY = settings(deadline=None, database=None, max_examples=25)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.errors import HTBenchError
-from benchmark.expand import write_expansion
+from benchmark.manifest.expand import write_expansion
 from benchmark.records import write_predictions
 from htbench.cli.score import command as score_command
 from leaderboard import score

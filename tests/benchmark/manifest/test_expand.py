@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from benchmark.errors import ManifestError
-from benchmark.expand import Recipe, write_expansion
+from benchmark.manifest.expand import write_expansion
+from benchmark.manifest.recipe import ManifestRecipe
 from tests.benchmark.manifest.cameras import (
     Cameras,
     Row,
@@ -168,14 +169,16 @@ class TestRule:
         with pytest.raises(ManifestError, match=r"none of 48 locations qualifies as a task \(loc-"):
             cameras.expand(tmp_path)
 
-    def test_a_source_without_images(self, recipe: Recipe, tmp_path: Path) -> None:
+    def test_a_source_without_images(self, recipe: ManifestRecipe, tmp_path: Path) -> None:
         cameras = Cameras(recipe)
         one_task(cameras)
         with pytest.raises(ManifestError, match="no images of the split 'train'"):
             cameras.expand(tmp_path)
 
 
-def slow_reference(path: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+def slow_reference(
+    path: Path, recipe: ManifestRecipe
+) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
     """The same rule in plain Python: tasks by name, and images by id."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -224,7 +227,7 @@ def slow_reference(path: Path, recipe: Recipe) -> tuple[dict[str, Any], dict[str
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_agrees_with_a_slow_reference(recipe: Recipe, tmp_path: Path, seed: int) -> None:
+def test_agrees_with_a_slow_reference(recipe: ManifestRecipe, tmp_path: Path, seed: int) -> None:
     cameras = random_cameras(recipe, seed)
     path = cameras.write(tmp_path / "metadata.csv")
     tasks, images = slow_reference(path, recipe)

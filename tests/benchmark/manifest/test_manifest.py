@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark.source import features_folder
 
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import Manifest, load_manifest
-from benchmark.source import SourceCheckpoint, SourceSpec, features_folder
-from benchmark.tune import fold
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec
+from benchmark.tuning.folds import fold
 
 
 @pytest.fixture(scope="module")

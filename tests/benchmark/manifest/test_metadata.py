@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import DataError
-from benchmark.expand import COLUMNS, Recipe, expand, read_metadata
+from benchmark.manifest.expand import expand_recipe
+from benchmark.manifest.metadata import COLUMNS, read_metadata
+from benchmark.manifest.recipe import ManifestRecipe
 from tests.benchmark.manifest.cameras import HEADER, Cameras, one_task
 
 
@@ -87,7 +89,9 @@ class TestReadMetadata:
         one_task(cameras)
         full = cameras.expand(tmp_path)
         path = cameras.write(tmp_path / "m.csv", COLUMNS[::-1])
-        short = expand(cameras.recipe, read_metadata(path, cameras.recipe, allow_unknown=True))
+        short = expand_recipe(
+            cameras.recipe, read_metadata(path, cameras.recipe, allow_unknown=True)
+        )
         assert short.document == full.document
 
     @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ class TestReadMetadata:
         ],
     )
     def test_a_file_that_is_not_such_a_table(
-        self, recipe: Recipe, tmp_path: Path, content: bytes, message: str
+        self, recipe: ManifestRecipe, tmp_path: Path, content: bytes, message: str
     ) -> None:
         path = tmp_path / "m.csv"
         path.write_bytes(content)
@@ -120,7 +124,7 @@ class TestReadMetadata:
     def test_a_file_that_is_too_large(
         self, cameras: Cameras, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("benchmark.expand.MAX_METADATA_BYTES", 1 << 20)
+        monkeypatch.setattr("benchmark.manifest.metadata.MAX_METADATA_BYTES", 1 << 20)
         path = tmp_path / "m.csv"
         with path.open("wb") as file:
             file.truncate((1 << 20) + 1)
@@ -128,6 +132,6 @@ class TestReadMetadata:
             read_metadata(path, cameras.recipe)
 
     @pytest.mark.parametrize("path", ["/dev/zero", "no-such-file", "."])
-    def test_a_path_that_is_not_a_file(self, recipe: Recipe, path: str) -> None:
+    def test_a_path_that_is_not_a_file(self, recipe: ManifestRecipe, path: str) -> None:
         with pytest.raises(DataError, match="is not a file"):
             read_metadata(Path(path), recipe)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from benchmark.errors import ManifestError
-from benchmark.manifest import MAX_TOML_BYTES, read_manifest
+from benchmark.manifest.read import MAX_TOML_BYTES, read_manifest
 
 
 @pytest.mark.parametrize("name", ["manifest.toml", "images.parquet"])
@@ -89,6 +89,6 @@ class TestImages:
             read_manifest(draft.root)
 
     def test_too_many_rows(self, draft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("benchmark.manifest.MAX_IMAGES", 10)
+        monkeypatch.setattr("benchmark.manifest.read.MAX_IMAGES", 10)
         with pytest.raises(ManifestError, match="more than 10 rows"):
             draft.read()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmark.errors import UsageError
-from benchmark.expand import Recipe, load_recipe
+from benchmark.manifest.recipe import ManifestRecipe, load_recipe
 
 
-def test_two_categories_of_one_name_are_two_classes(recipe: Recipe) -> None:
+def test_two_categories_of_one_name_are_two_classes(recipe: ManifestRecipe) -> None:
     assert recipe.classes[153] == "mazama temama 380"
     assert recipe.classes[181] == "mazama temama 571"
 

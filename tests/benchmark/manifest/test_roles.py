@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from benchmark.errors import ManifestError, UsageError
-from benchmark.manifest import Manifest
-from benchmark.splits import COLUMNS, ROLES, class_counts, ordered_classes, role_frame, task_frame
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.roles import (
+    COLUMNS,
+    ROLES,
+    class_counts,
+    ordered_classes,
+    role_frame,
+    task_frame,
+)
 from tests.benchmark.expected_roles import TASK, check_roles, expected_roles
 
 Draft = Any  # the class in conftest.py

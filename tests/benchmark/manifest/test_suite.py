@@ -10,8 +10,9 @@ import pytest
 
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
-from benchmark.manifest import known_suites, load_manifest, load_suite
-from benchmark.registry import entry_point_sources
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.suite import known_suites, load_suite
+from benchmark.methods.find import entry_point_sources
 
 
 class TestShipped:
@@ -46,7 +47,7 @@ class TestLoadSuite:
     def test_all_methods_need_a_registered_method(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("benchmark.registry.entry_point_sources", dict)
+        monkeypatch.setattr("benchmark.methods.find.entry_point_sources", dict)
         with pytest.raises(ManifestError, match="methods is 'all', but no method is registered"):
             load_suite("icons-full")
 

@@ -11,16 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.errors import ManifestError, UsageError
-from benchmark.expand import Recipe, expand, read_metadata, write_expansion
-from benchmark.manifest import load_manifest, load_suite, published_manifests, read_manifest
-from benchmark.registry import builtin_methods
+from benchmark.manifest.catalogue import load_manifest, published_manifests
+from benchmark.manifest.expand import expand_recipe, write_expansion
+from benchmark.manifest.metadata import read_metadata
+from benchmark.manifest.read import read_manifest
+from benchmark.manifest.recipe import ManifestRecipe
+from benchmark.manifest.suite import load_suite
+from benchmark.methods.find import builtin_methods
 from htbench.cli.main import main
 from htbench.cli.manifest import command
 from tests.benchmark.manifest.cameras import REFERENCE, Cameras, one_task, publish, random_cameras
 
 
 class TestWriteExpansion:
-    def test_the_groups_agree_with_the_counts(self, recipe: Recipe, tmp_path: Path) -> None:
+    def test_the_groups_agree_with_the_counts(self, recipe: ManifestRecipe, tmp_path: Path) -> None:
         expansion = random_cameras(recipe, seed=3).expand(tmp_path)
         manifest = write_expansion(expansion, tmp_path / "out")
         tasks = [item for item in expansion.locations if not item.left_out]
@@ -38,7 +42,9 @@ class TestWriteExpansion:
             assert seen[train].all()
             assert task.sources == ("train",)
 
-    def test_no_sequence_is_in_two_splits_of_a_target(self, recipe: Recipe, tmp_path: Path) -> None:
+    def test_no_sequence_is_in_two_splits_of_a_target(
+        self, recipe: ManifestRecipe, tmp_path: Path
+    ) -> None:
         rows = random_cameras(recipe, seed=4).expand(tmp_path).images.to_pylist()
         split_of = defaultdict(set)
         for row in rows:
@@ -46,7 +52,9 @@ class TestWriteExpansion:
                 split_of[row["group"]].add(row["split"])
         assert set(map(len, split_of.values())) == {1}
 
-    def test_the_order_of_the_rows_does_not_matter(self, recipe: Recipe, tmp_path: Path) -> None:
+    def test_the_order_of_the_rows_does_not_matter(
+        self, recipe: ManifestRecipe, tmp_path: Path
+    ) -> None:
         cameras = random_cameras(recipe, seed=5)
         first = write_expansion(cameras.expand(tmp_path), tmp_path / "a")
         random.Random(1).shuffle(cameras.rows)
@@ -70,7 +78,7 @@ class TestWriteExpansion:
         recipe, path = publish(cameras, tmp_path, monkeypatch)
         with pytest.raises(ManifestError, match=r"htbench manifest expand iwildcam@1\.0 --met"):
             load_manifest(REFERENCE)
-        manifest = write_expansion(expand(recipe, read_metadata(path, recipe)))
+        manifest = write_expansion(expand_recipe(recipe, read_metadata(path, recipe)))
         assert manifest.root == own_data / "manifests" / "iwildcam" / "1.0"
         assert load_manifest(REFERENCE).digest == manifest.digest
         assert REFERENCE in published_manifests()
@@ -95,7 +103,7 @@ class TestWriteExpansion:
         ):
             assert document[key] == cameras.recipe.document[key]
 
-    def test_its_suite_has_every_task(self, recipe: Recipe, tmp_path: Path) -> None:
+    def test_its_suite_has_every_task(self, recipe: ManifestRecipe, tmp_path: Path) -> None:
         manifest = write_expansion(random_cameras(recipe, 6).expand(tmp_path), tmp_path / "out")
         suite = load_suite(str(manifest.root / "iwildcam.toml"))
         assert suite.tasks == tuple(task.id for task in manifest.tasks)

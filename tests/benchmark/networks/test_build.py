@@ -19,7 +19,13 @@ from baselines.selective_distill import SelectiveDistill
 from benchmark.errors import ManifestError
 from benchmark.images.augment import Transforms
 from benchmark.method import TrainingRecipe
-from benchmark.models import build, difference, library_network, load_backbone, own_names
+from benchmark.networks.build import (
+    build,
+    difference,
+    library_network,
+    load_backbone,
+    own_names,
+)
 from benchmark.numerics import Streams
 from benchmark.training import predict
 from htbench import Run, SourceModel, TargetData
@@ -164,7 +170,7 @@ def test_a_difference_names_missing_and_unexpected_keys_and_other_shapes():
 
 def test_building_the_small_network_does_not_import_torchvision():
     code = (
-        "import sys; from benchmark.models import build; build({'name': 'convnet', 'width': 4}, 3);"
+        "import sys; from benchmark.networks.build import build; build({'name': 'convnet', 'width': 4}, 3);"
         "sys.exit('torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from benchmark.errors import UsageError
-from benchmark.networks import library_of, network_label, parse_network
+from benchmark.networks.names import library_of, network_label, parse_network
 
 OWN = {"name": "convnet", "width": 16}
 
@@ -50,6 +50,6 @@ def test_the_library_and_its_version():
 
 
 def test_without_timm_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr("benchmark.networks.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmark.networks.names.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'holistic-transfer-bench\[timm\]'"):
         library_of({"name": "timm/resnet18"})

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from benchmark import provenance, registry
+from benchmark import provenance
 from benchmark.errors import ManifestError, MethodError, UsageError
 from benchmark.folders import PACKAGE
-from benchmark.manifest import Manifest, Suite
-from benchmark.registry import MethodDescription, described
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from benchmark.methods import find as registry
+from benchmark.methods.describe import MethodDescription, described
 from benchmark.runs import plan
 from benchmark.runs.plan import RunSpec, grid, select, with_sources
-from benchmark.source import SourceCheckpoint
+from benchmark.sources.spec import SourceCheckpoint
 
 pytestmark = pytest.mark.usefixtures("own_data")
 

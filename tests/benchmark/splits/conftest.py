@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmark.images.place import images_folder
-from benchmark.manifest import Manifest, load_manifest
+from benchmark.images.copy.place import images_folder
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
 
 Draft = Any  # the class in conftest.py
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.manifest import Manifest
+from benchmark.manifest.manifest import Manifest
 from benchmark.splits.export import FORMATS
 from tests.benchmark.command import Htbench
 from tests.benchmark.expected_roles import TASK, expected_roles

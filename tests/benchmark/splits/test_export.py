@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.errors import DataError, UsageError
-from benchmark.manifest import Manifest
-from benchmark.splits import COLUMNS, ROLES, ordered_classes, role_frame
-from benchmark.splits.export import FOLDER_FORMATS, FORMATS, export, safe_names
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.roles import COLUMNS, ROLES, ordered_classes, role_frame
+from benchmark.splits.export import FOLDER_FORMATS, FORMATS, export_task, safe_names
 from tests.benchmark.expected_roles import TASK, check_roles, expected_roles
 
 Draft = Any  # the class in conftest.py
@@ -26,7 +26,7 @@ class TestTables:
         self, mini: Manifest, tmp_path: Path, form: str, order: str
     ) -> None:
         out = tmp_path / "deep" / f"task.{form}"
-        report = export(mini, TASK, form, out, order)
+        report = export_task(mini, TASK, form, out, order)
         frame = getattr(pd, f"read_{form}")(out)
         assert list(frame.columns) == list(COLUMNS)
         check_roles(frame, mini, TASK, ordered_classes(mini, mini.task(TASK), order))
@@ -34,7 +34,7 @@ class TestTables:
         assert report.counts == frame["role"].value_counts().to_dict()
 
     def test_a_parquet_file_describes_itself(self, mini: Manifest, tmp_path: Path) -> None:
-        export(mini, TASK, "parquet", tmp_path / "task.parquet", "seen-first")
+        export_task(mini, TASK, "parquet", tmp_path / "task.parquet", "seen-first")
         schema = pq.read_schema(tmp_path / "task.parquet")
         description = json.loads(schema.metadata[b"htbench"])
         assert description["digest"] == mini.digest
@@ -43,7 +43,7 @@ class TestTables:
 
 class TestLists:
     def test_lines_are_path_and_label(self, mini: Manifest, tmp_path: Path) -> None:
-        export(mini, TASK, "txt", tmp_path / "lists", "seen-first")
+        export_task(mini, TASK, "txt", tmp_path / "lists", "seen-first")
         classes = tuple((tmp_path / "lists" / "classes.txt").read_text().splitlines())
         assert classes[:3] == mini.task(TASK).seen
         truth = expected_roles(mini, TASK)
@@ -60,12 +60,12 @@ class TestLists:
         row = draft.rows_of(domain="solid")[0]
         row["path"] = "my icons/one.png"
         with pytest.raises(UsageError, match=r"1 paths contain spaces.*my icons/one.png.*csv"):
-            export(draft.read(), "outline-solid", "txt", tmp_path / "lists")
+            export_task(draft.read(), "outline-solid", "txt", tmp_path / "lists")
         assert not (tmp_path / "lists").exists()
 
     def test_images_in_neither_group_have_a_list(self, draft: Draft, tmp_path: Path) -> None:
         draft.document["tasks"][0]["missing"] = ["star"]  # airplane counts in no metric
-        export(draft.read(), "outline-solid", "txt", tmp_path / "lists")
+        export_task(draft.read(), "outline-solid", "txt", tmp_path / "lists")
         assert len((tmp_path / "lists" / "test_excluded.txt").read_text().splitlines()) == 3
 
 
@@ -73,7 +73,7 @@ class TestImageFolder:
     def test_torchvision_reads_the_same_labels(self, mini: Manifest, tmp_path: Path) -> None:
         from torchvision.datasets import ImageFolder
 
-        export(mini, TASK, "imagefolder", tmp_path / "images")
+        export_task(mini, TASK, "imagefolder", tmp_path / "images")
         truth = expected_roles(mini, TASK)
         classes = (tmp_path / "images" / "classes.txt").read_text().splitlines()
         for role in list(ROLES)[:5]:
@@ -90,13 +90,13 @@ class TestImageFolder:
         """Labels numbered by the seen classes of `train` would differ from those of `test`."""
         from torchvision.datasets import ImageFolder
 
-        export(mini, TASK, "imagefolder", tmp_path / "images")
+        export_task(mini, TASK, "imagefolder", tmp_path / "images")
         with pytest.raises(FileNotFoundError, match="airplane"):
             ImageFolder(str(tmp_path / "images" / "train"))
 
     def test_labels_must_be_sorted(self, mini: Manifest, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="number classes by sorted folder name"):
-            export(mini, TASK, "imagefolder", tmp_path / "images", "seen-first")
+            export_task(mini, TASK, "imagefolder", tmp_path / "images", "seen-first")
 
     def test_hostile_names_stay_inside(self, draft: Draft, tmp_path: Path) -> None:
         names = ["../up", "a/b", "a b", "..", ".x"]
@@ -108,7 +108,7 @@ class TestImageFolder:
             row["class"] = hostile[row["class"]]
         manifest = draft.read()
         out = tmp_path / "place" / "images"
-        report = export(manifest, "outline-solid", "imagefolder", out)
+        report = export_task(manifest, "outline-solid", "imagefolder", out)
         assert [p.name for p in (tmp_path / "place").iterdir()] == ["images"]
         folders = json.loads((out / "export.json").read_text())["folders"]
         assert len(folders) == len(set(folders)) == 5
@@ -142,11 +142,13 @@ class TestFolderImages:
     def test_links_lead_to_the_files(
         self, folder_manifest: Manifest, images: Path, tmp_path: Path
     ) -> None:
-        report = export(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out")
+        report = export_task(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out")
         links = [p for p in (tmp_path / "out").rglob("*") if p.is_symlink()]
         assert len(links) == sum(report.counts.values())
         assert all(link.readlink().is_relative_to(images) and link.is_file() for link in links)
-        assert not export(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out").written
+        assert not export_task(
+            folder_manifest, "outline-solid", "imagefolder", tmp_path / "out"
+        ).written
 
     def test_a_missing_image_names_the_command(
         self, folder_manifest: Manifest, images: Path, tmp_path: Path
@@ -155,11 +157,11 @@ class TestFolderImages:
         (images / path).unlink()
         message = rf"1 of 60 images of mini@0.1 are not in .*{path}.*htbench data download"
         with pytest.raises(DataError, match=message):
-            export(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out")
+            export_task(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out")
         assert list(tmp_path.glob("out*")) == []
 
     def test_lists_need_no_images(self, folder_manifest: Manifest, tmp_path: Path) -> None:
-        assert export(folder_manifest, "outline-solid", "txt", tmp_path / "lists").written
+        assert export_task(folder_manifest, "outline-solid", "txt", tmp_path / "lists").written
 
 
 class TestWriting:
@@ -171,22 +173,22 @@ class TestWriting:
             files = sorted(p for p in folder.rglob("*") if p.is_file())
             return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
-        export(mini, TASK, form, tmp_path / "a" / "out")
-        export(mini, TASK, form, tmp_path / "b" / "out")
+        export_task(mini, TASK, form, tmp_path / "a" / "out")
+        export_task(mini, TASK, form, tmp_path / "b" / "out")
         assert content(tmp_path / "a") == content(tmp_path / "b")
-        assert not export(mini, TASK, form, tmp_path / "a" / "out").written
+        assert not export_task(mini, TASK, form, tmp_path / "a" / "out").written
 
     @pytest.mark.parametrize("form", FORMATS)
     def test_force_alone_replaces_another_export(
         self, mini: Manifest, tmp_path: Path, form: str
     ) -> None:
         out = tmp_path / "out"
-        export(mini, "outline-solid", form, out)
+        export_task(mini, "outline-solid", form, out)
         with pytest.raises(UsageError, match="--force replaces it"):
-            export(mini, TASK, form, out)
-        assert not export(mini, "outline-solid", form, out).written, "the export is unchanged"
-        assert export(mini, TASK, form, out, force=True).written
-        assert not export(mini, TASK, form, out).written
+            export_task(mini, TASK, form, out)
+        assert not export_task(mini, "outline-solid", form, out).written, "the export is unchanged"
+        assert export_task(mini, TASK, form, out, force=True).written
+        assert not export_task(mini, TASK, form, out).written
         assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
     @pytest.mark.parametrize("form", FORMATS)
@@ -197,15 +199,15 @@ class TestWriting:
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / "chapter.tex").write_text("words")
         with pytest.raises(UsageError, match=r"is a folder|never replaced|not an export"):
-            export(mini, TASK, form, tmp_path / "thesis", force=force)
+            export_task(mini, TASK, form, tmp_path / "thesis", force=force)
         assert (tmp_path / "thesis" / "chapter.tex").read_text() == "words"
 
     @pytest.mark.parametrize("form", FOLDER_FORMATS)
     def test_a_damaged_export_needs_force(self, mini: Manifest, tmp_path: Path, form: str) -> None:
-        export(mini, TASK, form, tmp_path / "out")
+        export_task(mini, TASK, form, tmp_path / "out")
         (tmp_path / "out" / "classes.txt").write_text("cat\n")
         with pytest.raises(UsageError, match="--force"):
-            export(mini, TASK, form, tmp_path / "out")
+            export_task(mini, TASK, form, tmp_path / "out")
 
     def test_a_failed_export_leaves_nothing(
         self, mini: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -215,5 +217,5 @@ class TestWriting:
 
         monkeypatch.setattr(Path, "write_bytes", full)
         with pytest.raises(DataError, match=r"cannot write .*No space left"):
-            export(mini, TASK, "imagefolder", tmp_path / "out")
+            export_task(mini, TASK, "imagefolder", tmp_path / "out")
         assert list(tmp_path.iterdir()) == []

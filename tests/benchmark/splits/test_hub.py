@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmark.manifest import Manifest
-from benchmark.splits import ROLES
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.roles import ROLES
 from htbench import to_datasets
 from tests.benchmark.expected_roles import TASK, expected_roles
 

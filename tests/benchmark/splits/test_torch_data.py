@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from benchmark.errors import DataError
-from benchmark.manifest import Manifest
-from benchmark.splits import ROLES, role_frame
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.roles import ROLES, role_frame
 from htbench import to_datasets, torch_dataset
 from tests.benchmark.expected_roles import TASK, expected_roles
 

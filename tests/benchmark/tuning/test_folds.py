@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import UsageError
-from benchmark.manifest import Manifest
-from benchmark.tune import REPEATS, Trial, best, fold, trial
+from benchmark.manifest.manifest import Manifest
+from benchmark.tuning.folds import REPEATS, Trial, best, fold, trial
 
 
 def image_ids(manifest: Manifest, split: str) -> set[str]:

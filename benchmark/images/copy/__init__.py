@@ -1,0 +1,1 @@
+"""A user's copy of a data set: import it, download it, compare it with the manifest."""

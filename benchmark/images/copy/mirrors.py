@@ -1,0 +1,200 @@
+"""Download a manifest's images from its mirrors, one after the other until none is missing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from benchmark.download import download
+from benchmark.errors import DataError
+from benchmark.files import write_file
+from benchmark.images.copy.archive import MAX_MEMBER_BYTES
+from benchmark.images.copy.place import images_folder
+from benchmark.images.copy.take import absent_paths, import_images
+from benchmark.progress import Logger, Progress
+from benchmark.text import printable
+
+if TYPE_CHECKING:
+    from benchmark.manifest.manifest import Manifest
+
+
+HUB, DRIVE = "huggingface.co", "drive.google.com"
+PATH_COLUMN, IMAGE_COLUMN = "image_path", "image"
+
+Mirror = dict[str, Any]
+
+
+def fetch(
+    manifest: Manifest, folder: Path, log: Logger, progress_for: Callable[[str], Progress]
+) -> None:
+    """Try the mirrors in order until all images of a manifest are in the local copy.
+
+    An archive that is named after a domain is skipped if that domain is complete.
+
+    Args:
+        manifest: a manifest whose images are files.
+        folder: holds archives while they are downloaded and unpacked.
+        log: called with each mirror that is tried and each failure.
+        progress_for: returns the progress callback of a download or extraction, by its name.
+
+    Raises:
+        DataError: images are still missing; the message gives the reason for each mirror.
+    """
+    problems = []
+    for mirror in manifest.document.get("mirrors", []):
+        if not absent_paths(manifest):
+            return
+        name = mirror.get("title", mirror["address"])
+        if _is_complete(manifest, mirror["address"]):
+            continue
+        log(f"trying {name}")
+        try:
+            _import_from(manifest, mirror, folder, log, progress_for)
+        except DataError as error:
+            problems.append(f"{name}: {error}")
+            log(str(error))
+    if absent := absent_paths(manifest):
+        total = manifest.table.num_rows
+        raise DataError(
+            f"{len(absent)} of {total} images of {manifest.reference} are still missing. "
+            + "".join(f"\n- {problem}" for problem in problems)
+            + f"\nObtain them elsewhere, then run htbench data import {manifest.reference} PATH"
+        )
+
+
+def _is_complete(manifest: Manifest, address: str) -> bool:
+    """Whether an archive is named after a domain whose images are all in the local copy."""
+    stem = Path(urlsplit(address).path).name.partition(".")[0]
+    if stem not in {domain.name for domain in manifest.domains}:
+        return False
+    absent = absent_paths(manifest)
+    columns = (manifest.table[name].to_pylist() for name in ("path", "domain"))
+    return not any(domain == stem and path in absent for path, domain in zip(*columns, strict=True))
+
+
+def _import_from(
+    manifest: Manifest,
+    mirror: Mirror,
+    folder: Path,
+    log: Logger,
+    progress_for: Callable[[str], Progress],
+) -> None:
+    host = urlsplit(mirror["address"]).hostname
+    if host == HUB and "sha256" not in mirror:
+        _from_hub(manifest, mirror, progress_for)
+        return
+    if host == DRIVE:
+        archive = folder / f"{mirror['drive_id']}.archive"
+        _from_drive(mirror, archive, progress_for("downloading"))
+    else:
+        address = _hub_file(mirror) if host == HUB else mirror["address"]
+        archive = folder / (Path(urlsplit(address).path).name or "archive")
+        download(
+            address,
+            archive,
+            size=mirror.get("bytes"),
+            sha256=mirror.get("sha256"),
+            progress=progress_for(f"downloading {archive.name}"),
+            log=log,
+        )
+    import_images(manifest, archive, copy=True, progress=progress_for(f"unpacking {archive.name}"))
+    archive.unlink()
+
+
+def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
+    """Download with gdown, which handles the confirmation page of large files.
+
+    Raises:
+        DataError: the download failed, for example because the daily quota is exhausted.
+    """
+    try:
+        import gdown
+    except ModuleNotFoundError:
+        raise DataError(
+            "this mirror is on Google Drive, and gdown is not installed: "
+            "pip install 'holistic-transfer-bench[download]'"
+        ) from None
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    address = f"https://{DRIVE}/uc?id={mirror['drive_id']}"
+    if key := mirror.get("drive_resource_key"):
+        address += f"&resourcekey={key}"
+    try:
+        gdown.download(
+            address,
+            str(archive),
+            quiet=True,
+            resume=True,
+            use_cookies=False,
+            progress=lambda finished, total: progress(finished, total or 0),
+        )
+    except Exception as error:  # gdown and requests have no common base class
+        raise DataError(f"cannot download {mirror['address']}: {_reason(error)}") from None
+    if not archive.is_file():
+        raise DataError(f"cannot download {mirror['address']}: gdown wrote no file")
+
+
+def _hub_name(mirror: Mirror) -> str:
+    return urlsplit(mirror["address"]).path.removeprefix("/datasets/").strip("/")
+
+
+def _hub_file(mirror: Mirror) -> str:
+    """Return the address of the file in a hub repository that has the mirror's SHA-256."""
+    from huggingface_hub import HfApi, hf_hub_url
+
+    name = _hub_name(mirror)
+    with _hub_problems(name):
+        info = HfApi().dataset_info(name, files_metadata=True, revision=mirror.get("revision"))
+    for file in info.siblings or []:
+        if file.lfs is not None and file.lfs.sha256 == mirror["sha256"]:
+            return hf_hub_url(name, file.rfilename, repo_type="dataset", revision=info.sha)
+    raise DataError(f"no file of {name} has the SHA-256 {mirror['sha256'][:16]}...")
+
+
+def _from_hub(manifest: Manifest, mirror: Mirror, progress_for: Callable[[str], Progress]) -> None:
+    """Import images from a hub data set, whose rows are matched by their column of paths."""
+    from datasets import Image, load_dataset
+
+    name = _hub_name(mirror)
+    with _hub_problems(name):
+        splits = load_dataset(name, revision=mirror.get("revision"), streaming=True)
+    root, absent = images_folder(manifest), absent_paths(manifest)
+    total, progress = len(absent), progress_for(f"reading {name}")
+    for rows in splits.values():
+        if PATH_COLUMN not in (rows.column_names or []):
+            raise DataError(
+                f"the rows of {name} have no file names, so they cannot be matched to the manifest"
+            )
+        rows = rows.select_columns([PATH_COLUMN, IMAGE_COLUMN])
+        for row in _rows(name, rows.cast_column(IMAGE_COLUMN, Image(decode=False))):
+            path, data = row[PATH_COLUMN], (row[IMAGE_COLUMN] or {}).get("bytes")
+            if path not in absent or not isinstance(data, bytes) or len(data) > MAX_MEMBER_BYTES:
+                continue
+            write_file(root / path, data)
+            absent.discard(path)
+            progress(total - len(absent), total)
+        if not absent:
+            return
+
+
+def _rows(name: str, rows: Any) -> Iterator[Any]:
+    with _hub_problems(name):
+        yield from rows
+
+
+@contextlib.contextmanager
+def _hub_problems(name: str) -> Iterator[None]:
+    """Turn any exception of the hub's libraries into a DataError of one sentence."""
+    try:
+        yield
+    except (DataError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise DataError(f"cannot read {name} from the hub: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an exception's message, without control characters."""
+    return printable(str(error).strip().partition("\n")[0]) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Decoded images on disk, one file per class, as a run reads them."""

@@ -1,0 +1,273 @@
+"""Build the store of a data set whose images are files: in parallel, part by part, resumable.
+
+A part is the training images of one class, or all test images. It is decoded in chunks, which are
+joined once all of them are there. A build that was interrupted keeps its finished chunks.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from benchmark.errors import DataError, first
+from benchmark.files import atomic_path, read_json, write_file
+from benchmark.images import pool
+from benchmark.images.store.jpeg import encode, write_pack
+from benchmark.progress import Logger, Progress
+
+CHUNK = 256  # images decoded at a time
+SAMPLED = 24  # images decoded in advance, to estimate size and duration
+CHUNKS_FOLDER = ".chunks"
+MAX_INDEX_BYTES = 256 << 20  # of the index of a part or of a whole store
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """The parts of a store to build.
+
+    Attributes:
+        folder: the folder of the store.
+        images: the folder that the image paths are relative to.
+        size: side of a stored image in pixels.
+        kind: ``raw`` or ``jpeg``.
+        members: part name to the (id, path) of its images.
+        name: what is built, for messages.
+        reference: the manifest's ``name@version``, for messages.
+    """
+
+    folder: Path
+    images: Path
+    size: int
+    kind: str
+    members: Mapping[str, Sequence[tuple[str, str]]]
+    name: str
+    reference: str
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the parts' files."""
+        return suffix_of(self.kind)
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths of all images."""
+        return [path for entries in self.members.values() for _, path in entries]
+
+
+def suffix_of(kind: str) -> str:
+    """Suffix of the image files of a store of kind ``raw`` or ``jpeg``."""
+    return ".u8" if kind == "raw" else ".pack"
+
+
+def build_parts(plan: BuildPlan, progress: Progress, log: Logger) -> None:
+    """Decode the images of a plan and write an image file and an index for each part.
+
+    Args:
+        plan: what to build.
+        progress: called with the number of decoded images and their total.
+        log: called with the expected size and duration, if the build takes a while.
+
+    Raises:
+        DataError: images are missing or cannot be decoded, or the disk is too small.
+    """
+    _check_present(plan)
+    chunks_folder = plan.folder / CHUNKS_FOLDER
+    chunks_folder.mkdir(parents=True, exist_ok=True)
+    _estimate(plan, log)
+    chunks = list(_chunks(plan, chunks_folder))
+    remaining = [chunk for chunk in chunks if not chunk.is_complete]
+    to_decode = sum(len(chunk.entries) for chunk in remaining)
+    total = len(plan.paths)
+    finished = total - to_decode
+    for count in pool.each(_decode_chunk, remaining, to_decode):
+        finished += count
+        progress(finished, total)
+    for name in plan.members:
+        _join(plan, name, [chunk for chunk in chunks if chunk.part == name])
+
+
+def _check_present(plan: BuildPlan) -> None:
+    absent = [path for path in plan.paths if not (plan.images / path).is_file()]
+    if absent:
+        raise DataError(
+            f"{len(absent)} of {len(plan.paths)} required images of {plan.reference} are not in "
+            f"{plan.images}: {first(absent)}; run htbench data download {plan.reference}, or "
+            f"htbench data import {plan.reference} PATH if you have them"
+        )
+
+
+def _estimate(plan: BuildPlan, log: Logger) -> None:
+    """Announce how large the store will be and how long it takes; check the free disk space."""
+    paths = plan.paths
+    sample = paths[:: max(1, len(paths) // SAMPLED)][:SAMPLED]
+    start = time.perf_counter()
+    sizes = [
+        len(encode(pixels)) if plan.kind == "jpeg" else pixels.nbytes
+        for pixels, _ in (read_image(plan.images / path, plan.size) for path in sample)
+    ]
+    seconds = (time.perf_counter() - start) / max(1, len(sample)) * len(paths)
+    workers = pool.worker_count(len(paths))
+    size = int(np.mean(sizes) * len(paths)) if sizes else 0
+    free = shutil.disk_usage(plan.folder).free
+    if 2 * size > free:  # the chunks, and the parts joined from them
+        raise DataError(
+            f"the image store of {plan.name} needs {2 * size / 2**30:.1f} GiB while it is built "
+            f"and {size / 2**30:.1f} GiB afterwards, but {plan.folder} has "
+            f"{free / 2**30:.1f} GiB free: free some space, or set HTBENCH_DATA to a folder on a "
+            "larger disk"
+        )
+    if seconds > 2 * workers:
+        log(
+            f"building the image store of {plan.name}: {len(paths)} images, "
+            f"{size / 2**30:.2f} GiB ({plan.kind}), about {seconds / workers:.0f} s with "
+            f"{workers} processes"
+        )
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some images of a part, and the file for their pixels."""
+
+    part: str
+    entries: tuple[tuple[str, str], ...]
+    images: Path
+    size: int
+    kind: str
+    out: Path
+
+    @property
+    def index(self) -> Path:
+        return self.out.with_suffix(".json")
+
+    @property
+    def is_complete(self) -> bool:
+        return self.index.is_file()
+
+
+def _chunks(plan: BuildPlan, folder: Path) -> Iterator[_Chunk]:
+    for name, entries in plan.members.items():
+        for number, start in enumerate(range(0, len(entries), CHUNK)):
+            some = tuple(entries[start : start + CHUNK])
+            out = folder / f"{name}.{number}.bin"
+            yield _Chunk(name, some, plan.images, plan.size, plan.kind, out)
+
+
+def _decode_chunk(chunk: _Chunk) -> int:
+    """Decode a chunk into its file; index the ids, pixel digests, lengths and truncations."""
+    rows = []
+    with atomic_path(chunk.out) as temporary, temporary.open("wb") as file:
+        for image_id, path in chunk.entries:
+            pixels, truncated = read_image(chunk.images / path, chunk.size)
+            data = encode(pixels) if chunk.kind == "jpeg" else pixels.tobytes()
+            file.write(data)
+            digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+            rows.append([image_id, digest, len(data), truncated])
+    write_file(chunk.index, json.dumps(rows).encode())  # last: it marks the chunk as complete
+    return len(rows)
+
+
+def read_image(path: Path, size: int) -> tuple[Any, bool]:
+    """Decode an image file and resize it to a square, bilinear with antialiasing.
+
+    Args:
+        path: a JPEG or PNG file.
+        size: side of the result in pixels.
+
+    Returns:
+        uint8 (3, S, S), and whether the file is truncated, see :func:`decode_file`.
+
+    Raises:
+        DataError: the file cannot be decoded.
+    """
+    from PIL import Image
+
+    image, truncated = decode_file(path)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), truncated
+
+
+def decode_file(path: Path) -> tuple[Any, bool]:
+    """Decode a JPEG or PNG file.
+
+    Returns:
+        A PIL image in RGB, and whether the file is truncated. PIL fills the rest of a truncated
+        image with grey or black; DomainNet has some.
+
+    Raises:
+        DataError: the file cannot be decoded for any other reason.
+    """
+    from PIL import Image, ImageFile
+
+    try:
+        try:
+            return _open_rgb(path), False
+        except OSError as error:
+            if "truncated" not in str(error).lower():
+                raise
+            ImageFile.LOAD_TRUNCATED_IMAGES = True
+            try:
+                return _open_rgb(path), True
+            finally:
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path} cannot be decoded: {error}; `htbench data verify` finds every such file"
+        ) from None
+
+
+def _open_rgb(path: Path) -> Any:
+    from PIL import Image
+
+    with Image.open(path, formats=("PNG", "JPEG")) as image:
+        return image.convert("RGB")
+
+
+def _join(plan: BuildPlan, name: str, chunks: Sequence[_Chunk]) -> None:
+    """Join the chunks of a part, its images in the order of their pixel digests."""
+    places = []  # digest, id, chunk, offset, length
+    truncated_ids = []
+    for number, chunk in enumerate(chunks):
+        offset = 0
+        for image_id, digest, length, truncated in read_json(
+            chunk.index, MAX_INDEX_BYTES, DataError
+        ):
+            places.append((digest, image_id, number, offset, length))
+            offset += length
+            if truncated:
+                truncated_ids.append(image_id)
+    places.sort()
+    path = plan.folder / f"{name}{plan.suffix}"
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(atomic_path(path))
+        files = [stack.enter_context(chunk.out.open("rb")) for chunk in chunks]
+        out = stack.enter_context(temporary.open("wb"))
+        images = (_slice(files[number], offset, length) for _, _, number, offset, length in places)
+        if plan.kind == "jpeg":
+            write_pack(out, [length for *_, length in places], images)
+        else:
+            out.writelines(images)
+    index = {
+        "ids": [place[1] for place in places],
+        "bytes": path.stat().st_size,
+        "truncated": sorted(truncated_ids),
+    }
+    write_file(plan.folder / f"{name}.json", json.dumps(index).encode())
+    for chunk in chunks:
+        chunk.index.unlink()
+        chunk.out.unlink()
+
+
+def _slice(file: IO[bytes], offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)

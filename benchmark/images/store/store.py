@@ -1,0 +1,353 @@
+"""The image store: a domain's images, decoded once into files that are memory-mapped.
+
+The training images are in one file per class, so that a run gets its seen classes and no others.
+The test images are in one file, ordered by the SHA-256 of their pixels: manifests are ordered by
+class, and that order would reveal the labels. Imports no torch.
+
+The store of a small data set with embedded images is built domain by domain. For a data set whose
+images are files, only the required parts are built (see ``images/build.py``): as raw pixels or, if
+these would exceed ``RAW_LIMIT``, as JPEG.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.errors import DataError, first
+from benchmark.files import digest_json, new_folder, read_json
+from benchmark.folders import data_folder
+from benchmark.images.copy.place import images_folder
+from benchmark.images.store import jpeg
+from benchmark.images.store.build import MAX_INDEX_BYTES, BuildPlan, build_parts, suffix_of
+from benchmark.images.store.embedded import embedded_images
+from benchmark.progress import Logger, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from benchmark.manifest.manifest import Manifest
+
+
+FORMAT = 1
+TEST_FILE = "test.u8"
+INDEX_FILE = "index.json"
+
+RAW_LIMIT = 48 << 30  # bytes of all pixels of a manifest; DomainNet has 76 GiB at 256 pixels
+
+
+@dataclass(frozen=True)
+class ImageNeed:
+    """Which images of a domain are required.
+
+    Attributes:
+        train: indices of the classes whose training images are required; None: all classes.
+        test: whether the test images are required.
+    """
+
+    train: frozenset[int] | None = None
+    test: bool = True
+
+    def __or__(self, other: ImageNeed) -> ImageNeed:
+        """Combine two needs."""
+        both = self.train is not None and other.train is not None
+        train = self.train | other.train if both else None  # type: ignore[operator]
+        return ImageNeed(train, self.test or other.test)
+
+
+EVERYTHING = ImageNeed()
+
+
+@dataclass(frozen=True)
+class DomainStore:
+    """The decoded images of one domain of one manifest.
+
+    Attributes:
+        root: the folder with ``train-<class index>.u8`` and ``test.u8``, uint8 (N, 3, S, S) with S
+            the manifest's image size; or with the same names in ``.pack``, see ``images/jpeg.py``.
+        image_size: S.
+        index: ``train``: class index to ids; ``test``: ids, in the order of the file.
+        kind: ``raw`` or ``jpeg``.
+    """
+
+    root: Path
+    image_size: int
+    index: dict[str, Any]
+    kind: str = "raw"
+
+    @property
+    def _suffix(self) -> str:
+        return suffix_of(self.kind)
+
+    @cached_property
+    def test_ids(self) -> tuple[str, ...]:
+        """Ids of the test images, in the order of the test file."""
+        return tuple(self.index["test"])
+
+    @property
+    def test_file(self) -> Path:
+        """The file of the test images."""
+        return self.root / f"test{self._suffix}"
+
+    def train_files(self, classes: list[int]) -> list[tuple[Path, int, int]]:
+        """File, class index and number of images, for each of the classes that has images."""
+        return [
+            (self.root / f"train-{c}{self._suffix}", c, len(self.index["train"][str(c)]))
+            for c in classes
+            if str(c) in self.index["train"]
+        ]
+
+
+def store_key(manifest: Manifest, domain: str) -> str:
+    """Return a digest of everything that the bytes of a store depend on."""
+    from importlib.metadata import version
+
+    inputs = {
+        "format": FORMAT,
+        "manifest": manifest.digest,
+        "domain": domain,
+        "image_size": manifest.image_size,
+        "pillow": version("pillow"),
+    }
+    if (kind := store_kind(manifest)) != "raw":
+        inputs |= {"kind": kind, "quality": jpeg.QUALITY}
+    return digest_json(inputs)
+
+
+def store_kind(manifest: Manifest) -> str:
+    """Return ``raw`` or ``jpeg``: the manifest's ``store``, or a choice by its size."""
+    kind = manifest.document.get("store")
+    if kind is not None:
+        return str(kind)
+    pixels = manifest.table.num_rows * 3 * manifest.image_size**2
+    return "raw" if manifest.document["images"] == "embedded" or pixels <= RAW_LIMIT else "jpeg"
+
+
+def store_folder(manifest: Manifest, domain: str) -> Path:
+    """Return the folder of a domain's store; it may not exist yet."""
+    name = f"{manifest.name}-{manifest.version}-{domain}-{store_key(manifest, domain)[:16]}"
+    return data_folder() / "stores" / name
+
+
+def store_state(manifest: Manifest) -> tuple[int, int]:
+    """Count the domains with a store (complete or not), and all domains."""
+    built = [
+        domain
+        for domain in manifest.domains
+        if any(store_folder(manifest, domain.name).glob("*.json"))
+    ]
+    return len(built), len(manifest.domains)
+
+
+def find_store(manifest: Manifest, domain: str, need: ImageNeed = EVERYTHING) -> DomainStore | None:
+    """Return a domain's store, or None if a required part is missing; nothing is built."""
+    return _read(store_folder(manifest, domain), manifest, domain, need)
+
+
+def absent_images(manifest: Manifest, domain: str, need: ImageNeed) -> list[str]:
+    """List the paths of required images that are in neither the store nor the local copy."""
+    if manifest.document["images"] == "embedded" or find_store(manifest, domain, need) is not None:
+        return []
+    root = images_folder(manifest)
+    members = _parts(manifest, domain, need).values()
+    return [path for part in members for _, path in part if not (root / path).is_file()]
+
+
+def open_store(
+    manifest: Manifest,
+    domain: str,
+    progress: Progress | None = None,
+    need: ImageNeed = EVERYTHING,
+    log: Logger | None = None,
+) -> DomainStore:
+    """Open a domain's store; build the required parts first if they are missing or incomplete.
+
+    Args:
+        manifest: a valid manifest.
+        domain: name of one of its domains.
+        progress: called with the number of decoded images and their total.
+        need: the required images; embedded images are always built together.
+        log: called with the expected size and duration of a long build.
+
+    Raises:
+        DataError: an image is missing, damaged or of the wrong size, or the disk is too small.
+    """
+    from filelock import FileLock
+
+    folder = store_folder(manifest, domain)
+    if (store := _read(folder, manifest, domain, need)) is not None:
+        return store
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    progress, log = progress or (lambda finished, total: None), log or (lambda text: None)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        # Another process may have built it in the meantime.
+        if (store := _read(folder, manifest, domain, need)) is None:
+            if manifest.document["images"] == "embedded":
+                _build(folder, manifest, domain, progress)
+            else:
+                _build_needed(folder, manifest, domain, need, progress, log)
+            store = _read(folder, manifest, domain, need)
+    if store is None:
+        raise DataError(f"the image store {folder} cannot be read although it was just built")
+    return store
+
+
+def _read(folder: Path, manifest: Manifest, domain: str, need: ImageNeed) -> DomainStore | None:
+    """Return the store in a folder, or None if a required file is missing or has a wrong size."""
+    if manifest.document["images"] == "embedded":
+        return _read_whole(folder, manifest)
+    index: dict[str, Any] = {"train": {}, "test": []}
+    kind = store_kind(manifest)
+    store = DomainStore(folder, manifest.image_size, index, kind)
+    for name, members in _parts(manifest, domain, need).items():
+        ids = _read_part(store, name, len(members))
+        if ids is None:
+            return None
+        if name == "test":
+            index["test"] = ids
+        else:
+            index["train"][name.removeprefix("train-")] = ids
+    return store
+
+
+def _read_part(store: DomainStore, name: str, count: int) -> list[str] | None:
+    """Return the ids of a part in the order of its file, or None if it is incomplete."""
+    path = store.root / f"{name}.json"
+    if not path.is_file():
+        return None
+    try:
+        index = read_json(path, MAX_INDEX_BYTES, DataError)
+        ids, size = list(index["ids"]), index["bytes"]
+        actual = (store.root / f"{name}{store._suffix}").stat().st_size
+    except (DataError, KeyError, TypeError, OSError):
+        return None
+    return ids if len(ids) == count and actual == size else None
+
+
+def _parts(manifest: Manifest, domain: str, need: ImageNeed) -> dict[str, list[tuple[str, str]]]:
+    """Map the name of every required part to the (id, path) of its images."""
+    paths = dict(
+        zip(manifest.table["image_id"].to_pylist(), manifest.table["path"].to_pylist(), strict=True)
+    )
+    parts: dict[str, list[tuple[str, str]]] = {}
+    train = manifest.samples(domain, "train")
+    for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
+        if need.train is None or label in need.train:
+            parts.setdefault(f"train-{label}", []).append((image_id, paths[image_id]))
+    if need.test:
+        parts["test"] = [(i, paths[i]) for i in manifest.samples(domain, "test").ids]
+    return parts
+
+
+def _build_needed(
+    folder: Path, manifest: Manifest, domain: str, need: ImageNeed, progress: Progress, log: Logger
+) -> None:
+    """Build the required parts that are missing or incomplete."""
+    kind = store_kind(manifest)
+    store = DomainStore(folder, manifest.image_size, {}, kind)
+    absent = {
+        name: members
+        for name, members in _parts(manifest, domain, need).items()
+        if _read_part(store, name, len(members)) is None
+    }
+    plan = BuildPlan(
+        folder=folder,
+        images=images_folder(manifest),
+        size=manifest.image_size,
+        kind=kind,
+        members=absent,
+        name=f"{manifest.reference} {domain}",
+        reference=manifest.reference,
+    )
+    build_parts(plan, progress, log)
+
+
+def _read_whole(folder: Path, manifest: Manifest) -> DomainStore | None:
+    if not (folder / INDEX_FILE).is_file():
+        return None
+    try:
+        index = read_json(folder / INDEX_FILE, MAX_INDEX_BYTES, DataError)
+        store = DomainStore(folder, manifest.image_size, index)
+        sizes = {f"train-{c}.u8": len(ids) for c, ids in index["train"].items()}
+        sizes[TEST_FILE] = len(store.test_ids)
+    except (DataError, AttributeError, KeyError, TypeError):
+        return None  # a damaged index
+    image_bytes = 3 * manifest.image_size**2
+    for name, count in sizes.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != count * image_bytes:
+            return None
+    return store
+
+
+def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) -> None:
+    train = manifest.samples(domain, "train")
+    test = manifest.samples(domain, "test")
+    pixels = dict(_decode_all(manifest, domain, progress, len(train.ids) + len(test.ids)))
+    if absent := [i for i in (*train.ids, *test.ids) if i not in pixels]:
+        raise DataError(f"{manifest.reference}: no image data for {first(absent)}")
+    classes: dict[int, list[str]] = {}
+    for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
+        classes.setdefault(label, []).append(image_id)
+    with new_folder(folder) as building:
+        for label, ids in classes.items():
+            classes[label] = _write(building / f"train-{label}.u8", ids, pixels)
+        ordered = _write(building / TEST_FILE, list(test.ids), pixels)
+        index = {"train": {str(c): ids for c, ids in sorted(classes.items())}, "test": ordered}
+        (building / INDEX_FILE).write_text(json.dumps(index), "utf-8")
+
+
+def _write(path: Path, ids: list[str], pixels: dict[str, NDArray[np.uint8]]) -> list[str]:
+    """Write images in the order of their pixels' SHA-256; return their ids in that order."""
+    ordered = sorted(ids, key=lambda i: (hashlib.sha256(pixels[i].tobytes()).digest(), i))
+    with path.open("wb") as file:
+        for image_id in ordered:
+            file.write(pixels[image_id].tobytes())
+    return ordered
+
+
+def _decode_all(
+    manifest: Manifest, domain: str, progress: Progress, total: int
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    for finished, (image_id, data) in enumerate(embedded_images(manifest, domain), start=1):
+        yield image_id, _decode(image_id, data, manifest.image_size)
+        if finished % 256 == 0 or finished == total:
+            progress(finished, total)
+
+
+def _decode(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:
+    """Decode an image as RGB, uint8 (3, S, S)."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            if image.size != (size, size):  # known from the header, before decompression
+                raise DataError(f"image {image_id!r} is {image.size}, not {size} x {size} pixels")
+            array = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {image_id!r} cannot be decoded: {error}") from None
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def check_images(manifest: Manifest) -> int:
+    """Decode every embedded image of a manifest; return their number.
+
+    Raises:
+        DataError: an image is missing, damaged or of the wrong size, or its SHA-256 does not match.
+    """
+    ids = {
+        image_id
+        for domain in manifest.domains
+        for image_id, _ in _decode_all(manifest, domain.name, lambda finished, total: None, 0)
+    }
+    if absent := set(manifest.table["image_id"].to_pylist()) - ids:
+        raise DataError(f"{manifest.reference}: no image data for {first(sorted(absent))}")
+    return len(ids)

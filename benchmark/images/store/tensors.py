@@ -1,0 +1,141 @@
+"""Image files of a store as tensors, or as an object that is indexed like one.
+
+Small data are held in memory as one tensor. Large data stay in their files: an image is copied or
+decoded when a batch needs it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.images.store.jpeg import JpegPack
+
+IN_MEMORY = 1 << 30  # largest number of bytes held as one tensor
+
+
+def map_images(descriptor: int, count: int, size: int) -> Tensor:
+    """Map the images of an open file into memory as uint8 (count, 3, size, size).
+
+    Raises:
+        ValueError: the length of the file does not match.
+    """
+    expected = count * 3 * size * size
+    length = os.fstat(descriptor).st_size
+    if length != expected:
+        raise ValueError(f"an image file has {length} bytes; {count} images take {expected}")
+    if count == 0:  # an empty file cannot be mapped
+        return torch.empty((0, 3, size, size), dtype=torch.uint8)
+    # Copy-on-write: torch requires a writable buffer, but the file must not change.
+    view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    return torch.frombuffer(view, dtype=torch.uint8).view(count, 3, size, size)
+
+
+class LazyImages:
+    """Images uint8 (N, 3, S, S) that stay in their files, indexed like a tensor.
+
+    ``images[rows]`` with an int64 tensor or a slice returns a tensor of these images. ``len``,
+    ``shape`` and ``dtype`` are those of a tensor.
+
+    Args:
+        parts: mapped tensors or packs, in order.
+        size: side of an image in pixels.
+        rows: int64 (N,), indices into the concatenated parts; default: all images.
+        device: the device of the returned tensors.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(
+        self,
+        parts: Sequence[Tensor | JpegPack],
+        size: int,
+        rows: Tensor | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self._parts, self._size = list(parts), size
+        self._ends = np.cumsum([len(part) for part in parts])
+        total = int(self._ends[-1]) if len(self._ends) else 0
+        self._rows = torch.arange(total) if rows is None else rows
+        self.device = device or torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, 3, S, S)."""
+        return torch.Size((len(self), 3, self._size, self._size))
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        rows = self._rows[index.cpu() if isinstance(index, Tensor) else index].tolist()
+        out = torch.empty((len(rows), 3, self._size, self._size), dtype=torch.uint8)
+        for place, row in enumerate(rows):
+            number = int(np.searchsorted(self._ends, row, side="right"))
+            part = self._parts[number]
+            index_in_part = row - (int(self._ends[number - 1]) if number else 0)
+            if isinstance(part, JpegPack):
+                out[place] = torch.from_numpy(part.decode(index_in_part))
+            else:
+                out[place] = part[index_in_part]
+        return out.to(self.device)
+
+    def select(self, rows: Tensor) -> Self:
+        """Return some of the images, without copying or decoding."""
+        return type(self)(self._parts, self._size, self._rows[rows.cpu()], self.device)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same images; batches are moved to the device when they are read."""
+        return type(self)(self._parts, self._size, self._rows, device)
+
+    def plus(self, other: LazyImages) -> LazyImages:
+        """Concatenate with other images, without copying or decoding."""
+        start = int(self._ends[-1]) if len(self._ends) else 0
+        return LazyImages(
+            [*self._parts, *other._parts],
+            self._size,
+            torch.cat([self._rows, other._rows + start]),
+            self.device,
+        )
+
+
+def join(parts: Sequence[Tensor | JpegPack], size: int) -> Tensor | LazyImages:
+    """Concatenate parts: one tensor in memory if it is small, else ``LazyImages``."""
+    total = sum(len(part) for part in parts) * 3 * size * size
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    if len(tensors) == len(parts) and parts and total <= IN_MEMORY:
+        return torch.cat(tensors)
+    return LazyImages(parts, size)
+
+
+def select(images: Tensor | LazyImages, rows: Tensor) -> Tensor | LazyImages:
+    """Return some of the images, by an int64 tensor of their indices."""
+    return images.select(rows) if isinstance(images, LazyImages) else images[rows]
+
+
+def concatenate(first: Tensor | LazyImages, second: Tensor | LazyImages) -> Tensor | LazyImages:
+    """Concatenate images."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.cat([first, second])
+    one, two = (
+        images if isinstance(images, LazyImages) else LazyImages([images.cpu()], images.shape[-1])
+        for images in (first, second)
+    )
+    return one.plus(two).to(first.device)
+
+
+def open_images(descriptor: int, count: int, size: int, kind: str) -> Tensor | JpegPack:
+    """Open the images of a store's file, of kind ``raw`` or ``jpeg``.
+
+    Raises:
+        ValueError: the file does not hold that many images.
+    """
+    return (
+        JpegPack(descriptor, count, size) if kind == "jpeg" else map_images(descriptor, count, size)
+    )

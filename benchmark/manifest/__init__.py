@@ -1,0 +1,1 @@
+"""What a benchmark consists of: images, classes, splits, tasks and recipes. Loads no torch."""

@@ -1,0 +1,88 @@
+"""Find manifests by name: those that ship, those that were expanded, and their pinned digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import ManifestError
+from benchmark.folders import data_folder, packaged_manifests
+
+if TYPE_CHECKING:
+    pass
+from benchmark.manifest.manifest import RECIPE_FILE, Manifest
+from benchmark.manifest.read import read_manifest, read_toml
+from benchmark.manifest.rules import NAME, VERSION
+
+
+def manifest_folders() -> list[Path]:
+    """Folders to search for manifests: those shipped, then those expanded by the user."""
+    return [packaged_manifests(), data_folder() / "manifests"]
+
+
+def published_manifests() -> list[str]:
+    """References (``name@version``) of every manifest in those folders, sorted."""
+    references = {
+        f"{path.parent.parent.name}@{path.parent.name}"
+        for folder in manifest_folders()
+        for path in folder.glob("*/*/manifest.toml")
+    }
+    return sorted(references)
+
+
+def published_recipes() -> list[str]:
+    """References of the recipes that ship; each expands to a manifest with the user's metadata."""
+    return sorted(
+        f"{path.parent.parent.name}@{path.parent.name}"
+        for path in packaged_manifests().glob(f"*/*/{RECIPE_FILE}")
+    )
+
+
+def load_manifest(reference: str | Path) -> Manifest:
+    """Read a manifest by reference (``icons@1.0``) or from the folder that holds it.
+
+    Args:
+        reference: ``name@version``, or the path of a folder with ``manifest.toml``.
+
+    Raises:
+        ManifestError: it does not exist, breaks a rule, or is a recipe that was not expanded.
+    """
+    name, at, version = str(reference).partition("@")
+    if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
+        for folder in manifest_folders():
+            if (folder / name / version / "manifest.toml").is_file():
+                manifest = read_manifest(folder / name / version)
+                if manifest.reference != f"{name}@{version}":
+                    raise ManifestError(
+                        f"{manifest.root} holds {manifest.reference}, not {reference}; "
+                        "rename the folder after the manifest"
+                    )
+                return manifest
+    elif (Path(reference) / "manifest.toml").is_file():
+        return read_manifest(Path(reference))
+    recipes = published_recipes()
+    for recipe in recipes:
+        if reference in (recipe, recipe.partition("@")[0]) or (
+            Path(reference).resolve() == packaged_manifests().joinpath(*recipe.split("@"))
+        ):
+            raise ManifestError(
+                f"{recipe} is a recipe; expand it with your copy of the data set's metadata "
+                f"file first: htbench manifest expand {recipe} --metadata metadata.csv"
+            )
+    known = ", ".join(published_manifests()) or "none"
+    known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
+    raise ManifestError(
+        f"no manifest {str(reference)!r}; known: {known}. "
+        "Give name@version, or a folder with manifest.toml and images.parquet"
+    )
+
+
+def pinned_digests() -> dict[str, str]:
+    """The digest of every published manifest, from ``data_manifests/digests.toml``."""
+    pins = read_toml(packaged_manifests() / "digests.toml")
+    return {name: digest for name, digest in pins.items() if isinstance(digest, str)}
+
+
+def pinned_recipes() -> dict[str, str]:
+    """The digest of every published recipe, from ``data_manifests/digests.toml``."""
+    return dict(read_toml(packaged_manifests() / "digests.toml")["recipes"])

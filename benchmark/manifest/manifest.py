@@ -1,0 +1,222 @@
+"""The data classes of a manifest: domains, tasks, samples, and the digest of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.errors import ManifestError
+from benchmark.networks.names import network_label
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+SPLITS = ("train", "test")
+REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
+OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
+RECIPE_FILE = "recipe.toml"  # instead of manifest.toml: see benchmark.manifest.expand
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain, and the folder names that copies of the data set use for it."""
+
+    name: str
+    folders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One partial-target task: sources, target and the names of the seen classes.
+
+    Attributes:
+        missing: the missing classes, where the task names them. Every other class is then in
+            neither group: its test images are predicted but excluded from all metrics. None:
+            every class that is not seen is missing.
+    """
+
+    id: str
+    sources: tuple[str, ...]
+    target: str
+    seen: tuple[str, ...]
+    missing: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images of a manifest, sorted by id: ids and class indices of the same length."""
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A checked manifest. Build one with :func:`read_manifest` or :func:`load_manifest`."""
+
+    root: Path
+    document: Mapping[str, Any]
+    table: pa.Table  # REQUIRED_COLUMNS and those of OPTIONAL_COLUMNS that exist, sorted by image_id
+    other_model: Mapping[str, Any] | None = None  # see `model`
+
+    @property
+    def name(self) -> str:
+        """Name without version, such as ``icons``."""
+        return str(self.document["name"])
+
+    @property
+    def version(self) -> str:
+        """Version, such as ``1.0``."""
+        return str(self.document["version"])
+
+    @property
+    def reference(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """The network: ``[model]`` of the manifest, or the one that a user chose instead.
+
+        The digest stays that of the manifest, because splits, tasks and recipes do not change.
+        Results of another network have their own keys, source models and tables.
+        """
+        return self.other_model or self.document["model"]
+
+    def with_model(self, model: Mapping[str, Any]) -> Manifest:
+        """The same manifest with another network."""
+        return replace(self, other_model=None if model == self.document["model"] else model)
+
+    @property
+    def model_option(self) -> str:
+        """The option that selects this network: `` --model NAME``, or an empty string."""
+        return f" --model {network_label(self.model)}" if self.other_model is not None else ""
+
+    @property
+    def image_size(self) -> int:
+        """Side of a stored image in pixels."""
+        return int(self.document["image_size"])
+
+    @property
+    def input_size(self) -> int:
+        """Side in pixels of a transformed image, the input of a network."""
+        return int(self.document["transforms"].get("size", self.image_size))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; their order is the order of the columns of all logits."""
+        return tuple(self.document["classes"])
+
+    @cached_property
+    def domains(self) -> tuple[Domain, ...]:
+        """The domains in the order of the manifest."""
+        return tuple(Domain(d["name"], tuple(d["folders"])) for d in self.document["domains"])
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks in the order of the manifest."""
+        return tuple(
+            Task(
+                t["id"],
+                tuple(t["sources"]),
+                t["target"],
+                tuple(t["seen"]),
+                tuple(t["missing"]) if "missing" in t else None,
+            )
+            for t in self.document["tasks"]
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical form of both files; see :func:`canonical_digest`."""
+        return canonical_digest(self.document, self.table)
+
+    def task(self, task_id: str) -> Task:
+        """The task of that id.
+
+        Raises:
+            ManifestError: there is no such task; the message lists those that exist.
+        """
+        for task in self.tasks:
+            if task.id == task_id:
+                return task
+        known = ", ".join(task.id for task in self.tasks)
+        raise ManifestError(f"{self.reference} has no task {task_id!r}; it has: {known}")
+
+    def seen_mask(self, task: Task) -> NDArray[np.bool_]:
+        """Which classes are seen in a task: bool array of shape (C,)."""
+        return self._mask(task.seen)
+
+    def missing_mask(self, task: Task) -> NDArray[np.bool_]:
+        """Classes whose test images count as missing in a task: bool array of shape (C,).
+
+        For the scorer only. To a method every class that is not seen is missing, because a task
+        may have chosen its missing classes by looking at test images.
+        """
+        return ~self.seen_mask(task) if task.missing is None else self._mask(task.missing)
+
+    def _mask(self, names: Iterable[str]) -> NDArray[np.bool_]:
+        wanted = set(names)
+        return np.array([name in wanted for name in self.classes], dtype=np.bool_)
+
+    def samples(self, domains: str | Iterable[str], split: str) -> Samples:
+        """Ids and class indices of the images of some domains in one split, sorted by id."""
+        wanted = {domains} if isinstance(domains, str) else set(domains)
+        codes = self.codes
+        keep = np.isin(codes["domain"], [i for i, d in enumerate(self.domains) if d.name in wanted])
+        keep &= codes["split"] == SPLITS.index(split)
+        rows = np.flatnonzero(keep)
+        return Samples(tuple(self.ids[rows].tolist()), codes["class"][rows])
+
+    @cached_property
+    def ids(self) -> NDArray[np.object_]:
+        """The ``image_id`` of every row: object array of shape (N,)."""
+        return np.asarray(self.table["image_id"].to_numpy(zero_copy_only=False), dtype=object)
+
+    @cached_property
+    def codes(self) -> dict[str, NDArray[np.int64]]:
+        """Domain, class and split of every row as indices into their lists; -1 if unknown."""
+        orders = {
+            "domain": [d.name for d in self.domains],
+            "class": list(self.classes),
+            "split": list(SPLITS),
+        }
+        return {name: _encode(self.table[name], order) for name, order in orders.items()}
+
+
+def canonical_digest(document: Mapping[str, Any], table: pa.Table) -> str:
+    """SHA-256 (hex) of a manifest's content, independent of the program that wrote its files.
+
+    The form: the parsed TOML as JSON with sorted keys and no spaces, then, for each column of
+    ``REQUIRED_COLUMNS + OPTIONAL_COLUMNS`` that exists, its name and its values in the order of
+    ``image_id``, one per line (no value holds a line break, see :func:`read_manifest`). Comments,
+    key order, row order, Parquet encoding and embedded pixels (covered by their ``sha256``) do
+    not count.
+    """
+    state = hashlib.sha256(b"htbench manifest 1\n")
+    state.update(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+    table = table.sort_by("image_id")
+    for column in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS):
+        if column in table.column_names:
+            values = table[column].to_pylist()
+            state.update(f"\n\n{column}\n".encode())
+            state.update("\n".join("\0" if v is None else v for v in values).encode())
+    return state.hexdigest()
+
+
+def _encode(column: pa.ChunkedArray, order: Sequence[str]) -> NDArray[np.int64]:
+    """Index of every value in a list of names; -1 for a value that is not in the list."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    codes = pc.index_in(column, value_set=pa.array(order, pa.string()))
+    return np.asarray(pc.fill_null(codes, -1).to_numpy(), dtype=np.int64)

@@ -1,0 +1,84 @@
+"""Read the two files of a manifest, within bounds, and check them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import ManifestError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest
+from benchmark.manifest.rules import check_document, check_images, check_tasks
+
+MAX_TOML_BYTES = 4 << 20
+MAX_IMAGES = 5_000_000  # far above any benchmark here; bounds the cost of an untrusted file
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check the manifest in a folder.
+
+    Raises:
+        ManifestError: a rule is broken; the message names the file and the first offenders.
+    """
+    document = read_toml(root / "manifest.toml")
+    where = str(root / "manifest.toml")
+    check_document(document, where)
+    table = _read_images(root / "images.parquet")
+    manifest = Manifest(root.resolve(), document, table)
+    check_images(manifest, str(root / "images.parquet"))
+    check_tasks(manifest, where)
+    return manifest
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file of bounded size.
+
+    Raises:
+        ManifestError: the file is missing, too large or not TOML.
+    """
+    if not path.is_file():
+        raise ManifestError(f"{path} does not exist")
+    if path.stat().st_size > MAX_TOML_BYTES:
+        raise ManifestError(f"{path} is larger than {MAX_TOML_BYTES} bytes")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, a giant number
+        raise ManifestError(f"{path} is not valid TOML: {error}") from None
+
+
+def _read_images(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise ManifestError(
+            f"{path} does not exist; a manifest is manifest.toml and images.parquet"
+        )
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows > MAX_IMAGES:
+            raise ManifestError(f"{path} has more than {MAX_IMAGES} rows")
+        names = file.schema_arrow.names
+        if absent := [c for c in REQUIRED_COLUMNS if c not in names]:
+            raise ManifestError(f"{path} is missing the columns {', '.join(absent)}")
+        columns = [c for c in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if c in names]
+        if repeated := [c for c in columns if names.count(c) > 1]:
+            raise ManifestError(f"{path} has more than one column named {', '.join(repeated)}")
+        table = file.read(columns=columns)
+        table.validate(full=True)  # reading does not check that strings are UTF-8
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None
+    arrays = []
+    for name in columns:
+        kind = table.schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise ManifestError(f"{path}: column {name} holds {kind}, not strings")
+        arrays.append(table[name].cast(pa.string()))
+    return pa.table(dict(zip(columns, arrays, strict=True))).sort_by("image_id")

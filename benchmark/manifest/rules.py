@@ -1,0 +1,285 @@
+"""Every rule that a manifest must keep; a message names the file and the first offenders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.errors import ManifestError, first
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+from benchmark.manifest.manifest import REQUIRED_COLUMNS, Manifest, Task
+
+FORMAT = 1
+MAX_TOML_DEPTH = 16
+# Where the pixels are: in images.parquet itself, or in files that the user has.
+IMAGE_SOURCES = ("embedded", "folder")
+STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest says so
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Patterns that leave the root or have two spellings on some operating system.
+_NOT_CANONICAL_PATH = r"[\\:]|^/|/$|//|(^|/)\.\.?(/|$)"
+_NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # text may have tabs and line breaks
+
+
+class Reader:
+    """Typed access to a TOML document; its errors say where a value is wrong."""
+
+    def __init__(self, document: Mapping[str, Any], where: str) -> None:
+        self.document, self.where = document, where
+
+    def fail(self, problem: str) -> ManifestError:
+        """The error that names the file and the problem; the caller raises it."""
+        return ManifestError(f"{self.where}: {problem}")
+
+    def get(self, key: str, kind: type, what: str) -> Any:
+        """The value of a key, which must have a type; ``what`` describes it in the error."""
+        value = self.document.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            state = "is missing" if value is None else f"is {value!r}"
+            raise self.fail(f"{key} {state}; it must be {what}")
+        return value
+
+    def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
+        """The value of a key, which must be a non-empty string that matches the pattern."""
+        value: str = self.get(key, str, "a string")
+        if not value.strip() or (pattern and not pattern.fullmatch(value)):
+            raise self.fail(f"{key} is {value!r}; it must be a name such as 'icons' or '1.0'")
+        return value
+
+    def names(self, key: str) -> list[str]:
+        """The value of a key, which must be a list of distinct names."""
+        values = self.get(key, list, "a list of names")
+        bad = [v for v in values if not isinstance(v, str) or not v or _CONTROL.search(v)]
+        if not values or bad:
+            raise self.fail(f"{key} must be a list of names; it holds {first(bad) or 'nothing'}")
+        if repeated := _repeated(values):
+            raise self.fail(f"{key} names {first(repeated)} more than once")
+        return list(values)
+
+
+def _repeated(values: Iterable[str]) -> list[str]:
+    once: set[str] = set()
+    twice: dict[str, None] = {}
+    for value in values:
+        if value in once:
+            twice[value] = None
+        once.add(value)
+    return list(twice)
+
+
+def check_document(document: Mapping[str, Any], where: str) -> None:
+    """Check ``manifest.toml``, apart from what depends on the images.
+
+    Raises:
+        ManifestError: a rule is broken; the message begins with ``where``.
+    """
+    check_canonical(document, where)
+    reader = Reader(document, where)
+    if document.get("format") != FORMAT:
+        raise reader.fail(
+            f"format is {document.get('format')!r}; this version of the suite reads format {FORMAT}"
+        )
+    reader.text("name", NAME)
+    reader.text("version", VERSION)
+    for key in ("title", "terms", "citation"):
+        reader.text(key)
+    if not 1 <= reader.get("image_size", int, "a number of pixels") <= 4096:
+        raise reader.fail("image_size must be from 1 to 4096 pixels")
+    if document.get("images") not in IMAGE_SOURCES:
+        raise reader.fail(
+            f"images is {document.get('images')!r}; known: {', '.join(IMAGE_SOURCES)}"
+        )
+    if (store := document.get("store", "raw")) not in STORES:
+        raise reader.fail(f"store is {store!r}; known: {', '.join(STORES)}")
+    reader.names("classes")
+    for key in ("model", "transforms", "source", "recipe"):
+        reader.get(key, dict, "a table")
+    _check_named(reader, "domains", "name", NAME)
+    for domain in document["domains"]:
+        Reader(domain, f"{where}: domain {domain['name']}").names("folders")
+    _check_mirrors(reader)
+    _check_named(reader, "tasks", "id", _TASK_ID)
+
+
+def _check_mirrors(reader: Reader) -> None:
+    """Where the images can be downloaded: an address, optionally its size and SHA-256."""
+    mirrors = reader.document.get("mirrors", [])
+    if not isinstance(mirrors, list) or not all(isinstance(entry, dict) for entry in mirrors):
+        raise reader.fail("mirrors must be an array of tables [[mirrors]]")
+    for index, entry in enumerate(mirrors):
+        mirror = Reader(entry, f"{reader.where}: mirrors[{index}]")
+        mirror.text("address")
+        if "bytes" in entry and mirror.get("bytes", int, "a number of bytes") < 1:
+            raise mirror.fail("bytes must be at least 1")
+        if "sha256" in entry and not _SHA256.fullmatch(mirror.text("sha256")):
+            raise mirror.fail("sha256 must be 64 lower-case hex digits")
+
+
+def _check_named(reader: Reader, key: str, name: str, pattern: re.Pattern[str]) -> None:
+    """A non-empty array of tables, each with a valid and unique name."""
+    entries = reader.get(key, list, f"an array of tables [[{key}]]")
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise reader.fail(f"{key} must be a non-empty array of tables [[{key}]]")
+    names = [
+        Reader(e, f"{reader.where}: {key}[{i}]").text(name, pattern) for i, e in enumerate(entries)
+    ]
+    if repeated := _repeated(names):
+        raise reader.fail(f"{key} names {first(repeated)} more than once")
+
+
+def check_canonical(value: object, where: str, depth: int = 0) -> None:
+    """Allow only values with one canonical JSON form that are safe to print on a terminal."""
+    if depth > MAX_TOML_DEPTH:
+        raise ManifestError(f"{where}: tables are nested more than {MAX_TOML_DEPTH} deep")
+    if isinstance(value, Mapping):
+        check_canonical(list(value), where, depth)
+        check_canonical(list(value.values()), where, depth)
+    elif isinstance(value, list):
+        for item in value:
+            check_canonical(item, where, depth + 1)
+    elif isinstance(value, str):
+        if _NOT_TEXT.search(value):
+            raise ManifestError(f"{where}: control characters in {value[:100]!r}")
+    elif isinstance(value, int):
+        if abs(value) >= 1 << 63:
+            raise ManifestError(f"{where}: {value!r:.40} does not fit into a 64-bit integer")
+    elif not isinstance(value, float) or not np.isfinite(value):  # a date, NaN, an infinity
+        raise ManifestError(
+            f"{where}: the value {value!r} is not allowed; use a string or a number"
+        )
+
+
+def check_images(manifest: Manifest, where: str) -> None:
+    """Check ``images.parquet``: ids, classes, domains, splits, paths and checksums.
+
+    Raises:
+        ManifestError: a rule is broken; the message begins with ``where``.
+    """
+    table, codes = manifest.table, manifest.codes
+    if table.num_rows == 0:
+        raise ManifestError(f"{where}: the table is empty; a manifest needs images")
+    for name in table.column_names:
+        _check_strings(table[name], name, where)
+    if repeated := _repeated_values(table["image_id"]):
+        raise ManifestError(f"{where}: image_id is not unique: {first(repeated)}")
+    for name, what in (("class", "classes"), ("domain", "domains"), ("split", "splits")):
+        if (bad := np.flatnonzero(codes[name] < 0)).size:
+            values = sorted({table[name][int(i)].as_py() for i in bad})
+            example = manifest.ids[int(bad[0])]
+            raise ManifestError(
+                f"{where}: unknown {name} {first(values)} (image {example!r}); "
+                f"use one of the {what} of the manifest"
+            )
+    _check_one_split(manifest, "path", np.zeros_like(codes["domain"]), where)
+    _check_paths(table["path"], where)
+    sums = table["sha256"].to_pylist() if "sha256" in table.column_names else [None]
+    if manifest.document["images"] == "embedded" and None in sums:
+        # The digest of a manifest covers embedded pixels through this column only.
+        raise ManifestError(f"{where}: every embedded image needs a sha256")
+    if bad_sums := [s for s in sums if s is not None and not _SHA256.fullmatch(s)]:
+        raise ManifestError(f"{where}: sha256 must be 64 lower-case hex digits: {first(bad_sums)}")
+    if "sha256" in table.column_names:
+        _check_one_split(manifest, "sha256", codes["domain"], where)
+
+
+def _check_strings(column: pa.ChunkedArray, name: str, where: str) -> None:
+    import pyarrow.compute as pc
+
+    if name in REQUIRED_COLUMNS and column.null_count:
+        raise ManifestError(f"{where}: column {name} has {column.null_count} null values")
+    broken = pc.match_substring_regex(column, r"[\x00-\x1f\x7f\x{80}-\x{9f}]|^$")
+    if pc.any(broken).as_py():
+        bad = column.filter(pc.fill_null(broken, False)).to_pylist()
+        raise ManifestError(
+            f"{where}: column {name} holds empty strings or control characters: {first(bad)}"
+        )
+
+
+def _check_paths(paths: pa.ChunkedArray, where: str) -> None:
+    """A path must stay below the data set's root on every system."""
+    import pyarrow.compute as pc
+
+    bad = paths.filter(pc.match_substring_regex(paths, _NOT_CANONICAL_PATH))
+    if len(bad):
+        raise ManifestError(
+            f"{where}: a path must be relative, use / and stay below the data set's root: "
+            f"{first(bad.to_pylist())}"
+        )
+    if repeated := _repeated_values(paths):
+        raise ManifestError(f"{where}: two images have the same path: {first(repeated)}")
+
+
+def _repeated_values(column: pa.ChunkedArray) -> list[str]:
+    """The values that occur more than once in a column; fast if there are none."""
+    return [] if len(column.unique()) == len(column) else _repeated(column.to_pylist())
+
+
+def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], where: str) -> None:
+    """Within a scope, no path or checksum may be both in train and in test."""
+    values = manifest.table[column]
+    if not _repeated_values(values.drop_null()):
+        return
+    split = manifest.codes["split"]
+    home: dict[tuple[int, str], int] = {}
+    for row, value in enumerate(values.to_pylist()):
+        if value is None:
+            continue
+        other = home.setdefault((int(scope[row]), value), row)
+        if split[other] != split[row]:
+            raise ManifestError(
+                f"{where}: an image is in two splits: {manifest.ids[other]!r} and "
+                f"{manifest.ids[row]!r} have the same {column} {value!r}; keep it in one"
+            )
+
+
+def check_tasks(manifest: Manifest, where: str) -> None:
+    """Check every task: its domains and classes, and that no group is empty.
+
+    Raises:
+        ManifestError: a rule is broken; the message begins with ``where``.
+    """
+    known_domains = {domain.name for domain in manifest.domains}
+    for entry in manifest.document["tasks"]:
+        reader = Reader(entry, f"{where}: task {entry['id']}")
+        sources, seen = reader.names("sources"), reader.names("seen")
+        target = reader.text("target")
+        if unknown := [d for d in (*sources, target) if d not in known_domains]:
+            raise reader.fail(f"unknown domain {first(unknown)}; known: {sorted(known_domains)}")
+        if target in sources:
+            raise reader.fail(f"the target {target!r} is also a source; choose another target")
+        missing = reader.names("missing") if "missing" in entry else []
+        for group, names in (("seen", seen), ("missing", missing)):
+            if unknown := [c for c in names if c not in set(manifest.classes)]:
+                raise reader.fail(
+                    f"unknown class {first(unknown)} in {group}; check the list of classes"
+                )
+        if both := [c for c in missing if c in set(seen)]:
+            raise reader.fail(f"{first(both)} is both seen and missing")
+        _check_groups(manifest, manifest.task(entry["id"]), reader)
+
+
+def _check_groups(manifest: Manifest, task: Task, reader: Reader) -> None:
+    count = len(manifest.classes)
+    mask = manifest.seen_mask(task)
+    train = np.bincount(manifest.samples(task.target, "train").labels, minlength=count)
+    test = np.bincount(manifest.samples(task.target, "test").labels, minlength=count)
+    if (empty := np.flatnonzero(mask & (train == 0))).size:
+        names = [manifest.classes[i] for i in empty]
+        raise reader.fail(f"seen class without a training image in {task.target}: {first(names)}")
+    if mask.all():
+        raise reader.fail("every class is seen; a partial-target task needs missing classes")
+    for group, members in (("seen", mask), ("missing", manifest.missing_mask(task))):
+        if test[members].sum() == 0:
+            raise reader.fail(f"empty group: no test image of a {group} class in {task.target}")
+    source = np.bincount(manifest.samples(task.sources, "train").labels, minlength=count)
+    if source.sum() == 0:
+        raise reader.fail(f"the source {'+'.join(task.sources)} has no training image")

@@ -1,0 +1,117 @@
+"""Suites: the grid of tasks, methods and seeds that people run by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import ManifestError
+from benchmark.folders import data_folder, packaged_manifests
+from benchmark.methods.find import builtin_methods
+
+if TYPE_CHECKING:
+    pass
+from benchmark.manifest.catalogue import published_recipes
+from benchmark.manifest.read import read_toml
+from benchmark.manifest.rules import NAME, Reader, check_canonical
+
+ALL = "all"  # in place of a list of methods: every method that ships with the suite
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A grid that people run by name: tasks of one manifest, methods and seeds.
+
+    In a suite's file ``methods`` may be ``"all"``; here they are listed by name.
+    """
+
+    name: str
+    title: str
+    manifest: str
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def load_suite(name: str) -> Suite:
+    """Read a suite by name (``icons``) or from a ``.toml`` file.
+
+    Raises:
+        ManifestError: it does not exist or breaks a rule.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+    else:
+        path = packaged_manifests() / "suites" / f"{name}.toml"
+        if NAME.fullmatch(name) and not path.is_file():
+            path = _expanded_suite(name) or path
+    if not path.is_file() or not (name.endswith(".toml") or NAME.fullmatch(name)):
+        known = ", ".join(known_suites())
+        raise ManifestError(f"no suite {name!r}; known: {known}. Or give the path of a .toml file")
+    return _check_suite(read_toml(path), path)
+
+
+def _expanded_suite(name: str) -> Path | None:
+    """The suite that was written beside the expansion of a recipe.
+
+    Raises:
+        ManifestError: there are several, or the recipe has not been expanded.
+    """
+    suites = sorted((data_folder() / "manifests" / name).glob(f"*/{name}.toml"))
+    if len(suites) > 1:
+        raise ManifestError(
+            f"{name} was expanded more than once; give the path of one of its suites: "
+            + ", ".join(map(str, suites))
+        )
+    recipes = [r for r in published_recipes() if r.partition("@")[0] == name]
+    if recipes and not suites:
+        raise ManifestError(
+            f"the suite {name} does not exist until its recipe is expanded: "
+            f"htbench manifest expand {recipes[-1]} --metadata metadata.csv"
+        )
+    return suites[0] if suites else None
+
+
+def known_suites() -> list[str]:
+    """Names of the suites that ship, sorted."""
+    return sorted(path.stem for path in (packaged_manifests() / "suites").glob("*.toml"))
+
+
+def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
+    check_canonical(document, str(path))
+    reader = Reader(document, str(path))
+    reference = reader.text("manifest")
+    if "@" not in reference and not Path(reference).is_absolute():
+        reference = str((path.parent / reference).resolve())
+    seeds = reader.get("seeds", list, "a list of whole numbers")
+    if not seeds or any(type(s) is not int or not 0 <= s < 2**32 for s in seeds):
+        raise reader.fail("seeds must be a list of whole numbers from 0 to 2^32 - 1")
+    if len(set(seeds)) != len(seeds):
+        raise reader.fail("seeds names a seed more than once")
+    return Suite(
+        name=path.stem,
+        title=reader.text("title"),
+        manifest=reference,
+        tasks=tuple(reader.names("tasks")),
+        methods=_suite_methods(reader),
+        seeds=tuple(seeds),
+    )
+
+
+def _suite_methods(reader: Reader) -> tuple[str, ...]:
+    """The methods that a suite names, or all that are the suite's own."""
+    methods = reader.document.get("methods")
+    if not isinstance(methods, str):
+        return tuple(reader.names("methods"))
+    if methods != ALL:
+        raise reader.fail(
+            f"methods is {methods!r}; it must be a list of names, or {ALL!r} for every method "
+            "that ships with the suite"
+        )
+    if not (names := builtin_methods()):
+        raise reader.fail(
+            f"methods is {ALL!r}, but no method is registered; install the suite (pip install -e .)"
+        )
+    return names

@@ -1,0 +1,253 @@
+"""What a method declares: asked of a child process, checked, and cached until its code changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from benchmark.errors import HTBenchError, MethodError
+from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
+from benchmark.folders import data_folder
+from benchmark.jobs import Value
+from benchmark.methods.find import METHOD_NAME, MethodLocation, is_builtin
+from benchmark.provenance import compute_digest
+from benchmark.text import printable
+
+MAX_DESCRIPTION_BYTES = 1 << 20
+MAX_CODE_BYTES = 64 << 20
+MAX_CODE_FILES = 2000
+MAX_NEEDS = 10
+MAX_TEXT = 200  # characters of a summary or of a setting
+
+_PYTHON_TYPES: dict[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
+_READERS: dict[str, Callable[[str], Value]] = {
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "int": int,
+    "float": float,
+    "str": str,
+}
+_WANTED = {
+    "bool": "true or false",
+    "int": "a whole number of at most 64 bits",
+    "float": "a finite number",
+    "str": f"at most {MAX_TEXT} printable characters",
+}
+
+
+def _is_plain(value: Value) -> bool:
+    """Whether a setting is one that JSON, a digest and a terminal all take."""
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT and value == printable(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return -(2**63) <= value < 2**63
+
+
+@dataclass(frozen=True)
+class Field:
+    """A hyper-parameter: name, type (bool, int, float or str) and default."""
+
+    name: str
+    type: str
+    default: Value
+
+    def parse(self, text: str, method: str) -> Value:
+        """The value that ``--set name=text`` means.
+
+        Raises:
+            MethodError: the text is not of the field's type.
+        """
+        try:
+            value = _READERS[self.type](text)
+        except (KeyError, ValueError):
+            value = None
+        if value is None or not _is_plain(value):
+            raise MethodError(
+                f"{self.name}={text[:100]!r}: {method}.{self.name} must be "
+                f"{_WANTED[self.type]} (default {self.default})"
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class MethodDescription:
+    """What a method says of itself, and the code it was read from.
+
+    Attributes:
+        code: what stands for the code in a run's key: SHA-256 of every file from outside
+            installed distributions, and name, version and RECORD digest of the distributions.
+        needs: what the network or the task must have, in words.
+    """
+
+    source: MethodLocation
+    name: str
+    summary: str
+    fields: tuple[Field, ...]
+    base: str | None
+    track: str
+    uses_features: bool
+    code: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+
+    def configure(self, settings: Mapping[str, str]) -> dict[str, Value]:
+        """All settings of the method: its defaults with some replaced (given as text)."""
+        config = {f.name: f.default for f in self.fields}
+        for f in self.fields:
+            if f.name in settings:
+                config[f.name] = f.parse(settings[f.name], self.name)
+        return config
+
+    def label(self, config: Mapping[str, Value]) -> str:
+        """The method's name with the settings that are not its defaults."""
+        changed = [f"{f.name}={config[f.name]}" for f in self.fields if config[f.name] != f.default]
+        return self.name + (f"({', '.join(changed)})" if changed else "")
+
+
+Describe = Callable[[MethodLocation], Any]
+
+
+def described(source: MethodLocation, ask: Describe) -> MethodDescription:
+    """The description of a method: from the cache, or from a child by ``ask``.
+
+    Args:
+        source: where the method is.
+        ask: gives the JSON answer of a child that imported it (see ``methods/ask.py``).
+
+    Raises:
+        MethodError: the code cannot be imported or does not keep to the contract.
+    """
+    cache = data_folder() / "methods" / f"{digest_json(_cache_key(source))}.json"
+    if cache.is_file():
+        try:
+            answer = read_json(cache, MAX_DESCRIPTION_BYTES, MethodError)
+            if answer["code"] == _code(source, answer["answer"]):
+                return _checked(source, answer["answer"], answer["code"])
+        except (HTBenchError, KeyError, TypeError):
+            pass  # a damaged or stale entry is written anew
+    answer = ask(source)
+    if not isinstance(answer, dict):
+        raise MethodError(f"{source.origin}: the method's description is not an object")
+    code = _code(source, answer)
+    description = _checked(source, answer, code)
+    write_file(cache, canonical_json({"answer": answer, "code": code}))
+    return description
+
+
+def _cache_key(source: MethodLocation) -> dict[str, Any]:
+    return {"source": source.code.to_json(), "name": source.name, "contract": compute_digest()}
+
+
+def _code(source: MethodLocation, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Digests of the files and distributions that a description says it was loaded from.
+
+    A plugin's own file counts whatever it says.
+    """
+    files, names = answer.get("files"), answer.get("distributions")
+    if not _is_strings(files) or not _is_strings(names):
+        raise MethodError(f"{source.origin}: the description lists no files and distributions")
+    own = [str(source.file)] if source.file else []
+    total = 0
+    sums: list[list[str]] = []
+    for name in sorted({*files, *own}):
+        try:
+            total += Path(name).stat().st_size
+            if total > MAX_CODE_BYTES or len(sums) >= MAX_CODE_FILES:
+                raise MethodError(
+                    f"{source.origin}: the method loads more code than {MAX_CODE_FILES} files "
+                    f"of {MAX_CODE_BYTES} bytes in all"
+                )
+            sums.append([Path(name).name, digest_file(Path(name))])
+        except (OSError, ValueError) as error:
+            raise MethodError(f"{source.origin}: cannot read its file {name[:200]!r}: {error}"
+                              ) from None  # fmt: skip
+    return {"files": sorted(sums), "distributions": sorted(map(_distribution, names))}
+
+
+def _distribution(name: str) -> list[str]:
+    try:
+        found = metadata.distribution(name)
+    except (metadata.PackageNotFoundError, ValueError):
+        raise MethodError(f"the distribution {name[:100]!r} of a method is not installed") from None
+    record = found.read_text("RECORD") or ""
+    return [name, found.version, digest_json(record)]
+
+
+def _is_strings(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _checked(
+    source: MethodLocation, answer: Mapping[str, Any], code: Mapping[str, Any]
+) -> MethodDescription:
+    """A child's answer, checked field by field: its process has run strangers' code."""
+    name = answer.get("name")
+    if not isinstance(name, str) or not METHOD_NAME.fullmatch(name):
+        raise MethodError(
+            f"{source.origin}: a method is named {name!r}; use lower case letters, digits, dashes"
+        )
+    if source.name is not None and name != source.name:
+        raise MethodError(f"{source.origin}: entry point {source.name!r} leads to method {name!r}")
+    base, track, summary = answer.get("base"), answer.get("track"), answer.get("summary")
+    if not (base is None or (isinstance(base, str) and METHOD_NAME.fullmatch(base))):
+        raise MethodError(f"{source.origin}: base of {name} is {base!r}, not a method's name")
+    if track not in ("standard", "oracle"):
+        raise MethodError(f"{source.origin}: track of {name} is {track!r}")
+    if track == "oracle" and not is_builtin(source):
+        raise MethodError(
+            f"{source.origin}: {name} asks for the oracle track, which only the suite's own "
+            "methods may have; leave track as 'standard'"
+        )
+    if not isinstance(summary, str):
+        raise MethodError(f"{source.origin}: {name} has no summary")
+    needs = answer.get("needs", [])
+    if not _is_strings(needs):
+        raise MethodError(f"{source.origin}: needs of {name} is {needs!r}, not a tuple of strings")
+    fields = tuple(_field(entry, name, source) for entry in _entries(answer.get("fields")))
+    if len({f.name for f in fields}) != len(fields):
+        raise MethodError(f"{source.origin}: {name} has two fields of one name")
+    return MethodDescription(
+        source=source,
+        name=name,
+        summary=_shown(summary),
+        fields=fields,
+        base=base,
+        track=track,
+        uses_features=answer.get("uses_features") is True,
+        code=code,
+        needs=tuple(map(_shown, needs[:MAX_NEEDS])),
+    )
+
+
+def _shown(text: str) -> str:
+    """A method's description of itself, made safe to print on one line."""
+    return printable(" ".join(text.replace("``", "").split()), limit=MAX_TEXT)
+
+
+def _entries(value: object) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise MethodError("a method's description has no list of fields")
+    return value
+
+
+def _field(entry: Mapping[str, Any], method: str, source: MethodLocation) -> Field:
+    name, kind, default = entry.get("name"), entry.get("type"), entry.get("default")
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > MAX_TEXT:
+        raise MethodError(f"{source.origin}: a field of {method} has no valid name")
+    if not isinstance(kind, str) or kind not in _PYTHON_TYPES:
+        raise MethodError(
+            f"{source.origin}: field {name!r} of {method} has type {kind!r}; "
+            f"a hyper-parameter is one of {', '.join(_PYTHON_TYPES)}"
+        )
+    if kind == "float" and type(default) is int and _is_plain(default):
+        default = float(default)
+    if type(default) is not _PYTHON_TYPES[kind] or not _is_plain(default):
+        given = "none" if default is None else f"a {type(default).__name__}"
+        raise MethodError(
+            f"{source.origin}: field {name!r} of {method} needs a default that is "
+            f"{_WANTED[kind]}; it has {given}"
+        )
+    return Field(name, kind, default)

@@ -1,0 +1,126 @@
+"""Find methods by entry point or file. Imports no method."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from benchmark.errors import MethodError
+from benchmark.jobs import MethodCode
+
+GROUP = "holistic_transfer.methods"
+REFERENCES = ("source", "finetune")  # what adapting starts from, and what it is by default
+METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+
+
+@dataclass(frozen=True)
+class MethodLocation:
+    """Where the code of a method is.
+
+    Attributes:
+        name: name of the entry point; None for a file until it is described.
+        module: module to import, or None for a file.
+        attribute: the class in it; None for a file with one method.
+        file: path of a plugin file, or None.
+        origin: for messages, such as ``holistic-transfer-bench 0.1.0`` or a path.
+    """
+
+    name: str | None
+    module: str | None
+    attribute: str | None
+    file: Path | None
+    origin: str
+
+    @property
+    def code(self) -> MethodCode:
+        """What a child needs to import it."""
+        return MethodCode(self.module, self.attribute, str(self.file) if self.file else None)
+
+
+def entry_point_sources() -> dict[str, MethodLocation]:
+    """Every method that an installed distribution registers, by name.
+
+    Raises:
+        MethodError: two distributions register different things under one name.
+    """
+    found: dict[str, MethodLocation] = {}
+    for point in metadata.entry_points(group=GROUP):
+        origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+        source = MethodLocation(point.name, point.module, point.attr, None, origin)
+        other = found.setdefault(point.name, source)
+        if (other.module, other.attribute) != (source.module, source.attribute):
+            raise MethodError(
+                f"two methods are named {point.name!r}: {other.module}:{other.attribute} of "
+                f"{other.origin} and {source.module}:{source.attribute} of {source.origin}; "
+                "uninstall one of them"
+            )
+    return dict(sorted(found.items()))
+
+
+def builtin_methods() -> tuple[str, ...]:
+    """Names of the suite's own methods: the two that others are measured against, then the rest.
+
+    Raises:
+        MethodError: two distributions register different things under one name.
+    """
+    own = [name for name, source in entry_point_sources().items() if is_builtin(source)]
+    return tuple(sorted(own, key=reference_first))
+
+
+def reference_first(name: str) -> tuple[bool | str, ...]:
+    """A key to sort names of methods by: those of ``REFERENCES``, then the others by name."""
+    return (*(name != reference for reference in REFERENCES), name)
+
+
+def file_source(argument: str) -> MethodLocation:
+    """The method of ``--plugin path/to/file.py[:Class]``.
+
+    Raises:
+        MethodError: there is no such file, or the class is no identifier.
+    """
+    path, colon, attribute = argument, "", ""
+    if not _is_file(argument):
+        path, colon, attribute = argument.rpartition(":")
+    if not _is_file(path):
+        raise MethodError(f"--plugin {argument}: there is no file {path or argument!r}")
+    file = Path(path).expanduser()
+    if file.suffix != ".py":
+        raise MethodError(f"--plugin {argument}: {file.name} is not a Python file (.py)")
+    if colon and not _ATTRIBUTE.fullmatch(attribute):
+        raise MethodError(f"--plugin {argument}: {attribute!r} is not the name of a class")
+    return MethodLocation(None, None, attribute or None, file.resolve(), str(file.resolve()))
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
+        return False
+
+
+def choose(names: Iterable[str], known: Iterable[str]) -> None:
+    """Check that every name is known.
+
+    Raises:
+        MethodError: one is not; the message suggests the nearest names.
+    """
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+            raise MethodError(
+                f"no method {name!r}; {hint} (`htbench list methods` shows all; "
+                "--plugin FILE adds your own)"
+            )
+
+
+def is_builtin(source: MethodLocation) -> bool:
+    """Whether the method is one of the suite's own: a module of the package ``baselines``."""
+    ours = source.origin.startswith("holistic-transfer-bench ")
+    return ours and source.module is not None and source.module.partition(".")[0] == "baselines"

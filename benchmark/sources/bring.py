@@ -1,0 +1,136 @@
+"""Import or download pretrained weights; a child process converts the file."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from benchmark.download import download
+from benchmark.errors import DataError, ManifestError, UsageError
+from benchmark.files import canonical_json, digest_file, is_safetensors, new_folder
+from benchmark.folders import data_folder
+from benchmark.isolation.conversation import no_progress, request, run_job
+from benchmark.jobs import AddressJob, PretrainedJob, network_of, new_scratch
+from benchmark.networks.names import network_label
+
+if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
+    from benchmark.manifest.manifest import Manifest
+from benchmark.sources.pretrained import (
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    PretrainedWeights,
+    Tell,
+    pretrained_name,
+    weights_folder,
+)
+
+# torchvision names a file after its network and the first hex digits of its SHA-256.
+_SUM_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
+
+
+def import_pretrained(
+    server: ForkServer, manifest: Manifest, file: Path, tell: Tell
+) -> PretrainedWeights:
+    """Take the initial weights of a manifest from a file.
+
+    Args:
+        server: forks the child that reads the file.
+        manifest: its ``[model]`` names the weights.
+        file: a state dict of torch, or safetensors.
+        tell: is told of what could not be checked.
+
+    Raises:
+        UsageError: the manifest starts from no weights.
+        DataError: the file is not the one that its library names, or not of the network.
+    """
+    name = pretrained_name(manifest.model)
+    if name is None:
+        raise UsageError(
+            f"--weights: {network_label(manifest.model)}, the network of {manifest.reference}, "
+            "starts from no weights; --model NAME@WEIGHTS names another that does"
+        )
+    if not file.is_file():
+        raise UsageError(f"--weights: {file} is not a file")
+    return _convert(server, manifest, name, _address(server, manifest), file, tell)
+
+
+def download_pretrained(server: ForkServer, manifest: Manifest, tell: Tell) -> PretrainedWeights:
+    """Download the initial weights of a manifest.
+
+    Raises:
+        DataError: they cannot be had; the message names the address.
+    """
+    name = pretrained_name(manifest.model)
+    assert name is not None
+    address = _address(server, manifest)
+    tell(f"downloading {address}")
+    file = data_folder() / "downloads" / PurePosixPath(urlsplit(address).path).name
+    try:
+        download(address, file, log=tell)
+    except DataError as error:
+        raise DataError(
+            f"{error}. Get the file by another way, then: "
+            f"htbench source train --manifest {manifest.reference}{manifest.model_option} "
+            "--weights FILE"
+        ) from None
+    try:
+        return _convert(server, manifest, name, address, file, tell)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _convert(
+    server: ForkServer, manifest: Manifest, name: str, address: str, file: Path, tell: Tell
+) -> PretrainedWeights:
+    verified = _verify(file, name, address, tell)
+    with _working_folder() as folder:
+        job = PretrainedJob(new_scratch(folder), network_of(manifest), str(file.resolve()))
+        outcome = run_job(server, job, [], (0, 1), folder, no_progress)
+        if outcome.error is not None:
+            message = outcome.error["message"].partition(": ")[2]
+            raise DataError(f"{file} cannot be used as {name}: {message}")
+        assert outcome.weights is not None
+        digest = digest_file(outcome.weights)
+        record = {"digest": digest, "file_sha256": digest_file(file), "verified": verified}
+        with new_folder(weights_folder(name)) as building:
+            shutil.copyfile(outcome.weights, building / WEIGHTS_FILE)
+            (building / RECORD_FILE).write_bytes(canonical_json(record) + b"\n")
+    return PretrainedWeights(weights_folder(name) / WEIGHTS_FILE, digest, record)
+
+
+def _verify(file: Path, name: str, address: str, tell: Tell) -> bool:
+    """Compare a file with the sum in the name of torchvision's; False if that cannot be done."""
+    expected = _SUM_IN_NAME.search(address)
+    with file.open("rb") as opened:
+        converted = is_safetensors(opened.read(9))  # not the library's file, if of equal tensors
+    if converted or expected is None:
+        tell(f"{file.name}: nothing to check it against; its own SHA-256 goes on record")
+        return False
+    found = digest_file(file)
+    if not found.startswith(expected[1]):
+        raise DataError(
+            f"{file} has SHA-256 {found[:16]}..., but that of {name} begins with {expected[1]}; "
+            f"get {address}"
+        )
+    return True
+
+
+def _address(server: ForkServer, manifest: Manifest) -> str:
+    with _working_folder() as folder:
+        answer = request(server, AddressJob(new_scratch(folder), manifest.model), folder)
+    if "failed" in answer:
+        raise ManifestError(answer["failed"]["message"].partition(": ")[2])
+    return str(answer["done"]["address"])
+
+
+@contextlib.contextmanager
+def _working_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)

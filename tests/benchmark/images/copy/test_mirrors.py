@@ -1,0 +1,227 @@
+"""Mirrors are tried until no image is missing, and each failure is reported."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import types
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark import download as download_module
+from benchmark.errors import DataError
+from benchmark.images.copy import mirrors as module
+from benchmark.images.copy.mirrors import fetch
+from benchmark.images.copy.place import images_folder
+from benchmark.images.copy.take import absent_paths
+from benchmark.images.store.embedded import embedded_images
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
+from tests.benchmark.serving import Served, serve
+
+DOMAINS = ("outline", "solid")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(download_module, "PAUSE", 0.001)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[str, bytes]:
+    """Forty real images by path."""
+    icons = load_manifest("icons@1.0")
+    pictures = {}
+    for domain in DOMAINS:
+        for image_id, data in list(embedded_images(icons, domain))[:20]:
+            pictures[f"{domain}/star/{image_id.replace('/', '_')}.png"] = data
+    return pictures
+
+
+def manifest_of(pictures: dict[str, bytes], mirrors: list[dict[str, Any]], root: Path) -> Manifest:
+    rows = [{"image_id": path, "domain": path.partition("/")[0], "class": "star",
+             "split": "train", "path": path} for path in sorted(pictures)]  # fmt: skip
+    document = {
+        "name": "far", "version": "0.1", "images": "folder", "image_size": 32, "classes": ["star"],
+        "domains": [{"name": name, "folders": [name]} for name in DOMAINS], "tasks": [],
+        "mirrors": mirrors,
+    }  # fmt: skip
+    return Manifest(root, document, pa.Table.from_pylist(rows))
+
+
+def zipped(pictures: dict[str, bytes], domain: str = "") -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        for path, image in pictures.items():
+            if path.startswith(domain):
+                file.writestr(f"top/{path}", image)
+    return data.getvalue()
+
+
+def walk(manifest: Manifest, own: Path) -> list[str]:
+    messages: list[str] = []
+    fetch(manifest, own / "downloads", messages.append, lambda name: lambda done, total: None)
+    return messages
+
+
+def assert_whole(manifest: Manifest, pictures: dict[str, bytes]) -> None:
+    root = images_folder(manifest)
+    files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.png")}
+    assert files == pictures
+
+
+def test_archives_of_complete_domains_are_skipped(own, pictures):
+    files = {f"{domain}.zip": Served(zipped(pictures, domain)) for domain in DOMAINS}
+    with serve(**files) as site:
+        mirrors = [
+            {"address": f"{site.address}/{name}", "bytes": len(served.data),
+             "sha256": hashlib.sha256(served.data).hexdigest()}
+            for name, served in files.items()
+        ]  # fmt: skip
+        manifest = manifest_of(pictures, mirrors, own)
+        walk(manifest, own)
+        assert_whole(manifest, pictures)
+        assert [len(served.requests) for served in files.values()] == [1, 1]
+        gone = next(path for path in sorted(pictures) if path.startswith("solid"))
+        (images_folder(manifest) / gone).unlink()
+        walk(manifest, own)
+        assert [len(served.requests) for served in files.values()] == [1, 2]
+    assert_whole(manifest, pictures)
+    assert list((own / "downloads").iterdir()) == []
+
+
+def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_digest(own, pictures):
+    good = Served(zipped(pictures))
+    page = Served(b"<html><title>Too many</title>")
+    with serve(page=page, rot=Served(good.data), good=good) as site:
+        mirrors = [
+            {"address": f"{site.address}/page"},
+            {"address": f"{site.address}/rot", "sha256": "0" * 64},
+            {"address": f"{site.address}/good", "bytes": len(good.data)},
+        ]
+        manifest = manifest_of(pictures, mirrors, own)
+        messages = walk(manifest, own)
+    assert_whole(manifest, pictures)
+    assert any("web page (Too many)" in line for line in messages)
+    assert any("has SHA-256" in line for line in messages)
+
+
+def test_the_reason_for_each_failed_mirror_is_given(own, pictures):
+    with serve(page=Served(b"<html><title>Too many</title>")) as site:
+        mirrors = [{"title": "One", "address": f"{site.address}/page"},
+                   {"title": "Two", "address": f"{site.address}/gone"}]  # fmt: skip
+        manifest = manifest_of(pictures, mirrors, own)
+        with pytest.raises(DataError) as caught:
+            walk(manifest, own)
+    text = str(caught.value)
+    assert "40 of 40 images of far@0.1 are still missing" in text
+    assert "- One: " in text
+    assert "- Two: " in text
+    assert "htbench data import far@0.1 PATH" in text
+
+
+def test_rows_of_the_hub_are_matched_by_their_path(own, pictures, monkeypatch):
+    """The real library reads a file in the schema of the hub's copy; only its name is local."""
+    import datasets
+
+    rows = [{"image": {"bytes": data, "path": None}, "label": 0, "image_path": path}
+            for path, data in pictures.items()]  # fmt: skip
+    rows.append({"image": {"bytes": b"x", "path": None}, "label": 0, "image_path": "../../out.png"})
+    pq.write_table(pa.Table.from_pylist(rows), own / "hub.parquet")
+    real = datasets.load_dataset
+
+    def local(name: str, revision: str, streaming: bool) -> Any:
+        assert (name, revision, streaming) == ("someone/Far", "abc", True)
+        return real("parquet", data_files={"train": str(own / "hub.parquet")}, streaming=True)
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    mirror = {"address": "https://huggingface.co/datasets/someone/Far", "revision": "abc"}
+    manifest = manifest_of(pictures, [mirror], own)
+    walk(manifest, own)
+    assert_whole(manifest, pictures)
+    assert not list(own.glob("*.png"))
+
+
+def test_rows_of_the_hub_without_paths_cannot_be_matched(own, pictures, monkeypatch):
+    import datasets
+
+    pq.write_table(pa.table({"label": [0]}), own / "hub.parquet")
+    real = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets, "load_dataset",
+        lambda *_, **__: real("parquet", data_files=str(own / "hub.parquet"), streaming=True),
+    )  # fmt: skip
+    manifest = manifest_of(
+        pictures, [{"address": "https://huggingface.co/datasets/someone/Far"}], own
+    )
+    with pytest.raises(DataError, match="cannot be matched to the manifest"):
+        walk(manifest, own)
+
+
+def test_a_file_of_the_hub_is_found_by_its_digest(own, pictures, monkeypatch):
+    import huggingface_hub
+
+    data = zipped(pictures)
+    digest = hashlib.sha256(data).hexdigest()
+
+    class Api:
+        def dataset_info(self, name: str, files_metadata: bool, revision: str | None) -> Any:
+            lfs = types.SimpleNamespace(sha256=digest)
+            files = [types.SimpleNamespace(rfilename="README.md", lfs=None),
+                     types.SimpleNamespace(rfilename="all.zip", lfs=lfs)]  # fmt: skip
+            return types.SimpleNamespace(siblings=files, sha="abc")
+
+    with serve(file=Served(data)) as site:
+        monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+        monkeypatch.setattr(
+            huggingface_hub, "hf_hub_url", lambda name, file, **_: f"{site.address}/file?{file}"
+        )
+        mirror = {"address": "https://huggingface.co/datasets/someone/far", "sha256": digest}
+        manifest = manifest_of(pictures, [mirror], own)
+        walk(manifest, own)
+    assert_whole(manifest, pictures)
+
+
+def test_google_drive_uses_gdown(own, pictures, monkeypatch):
+    """gdown itself asks a server here; only the address of Drive is another."""
+    gdown = pytest.importorskip("gdown")
+    data = zipped(pictures)
+    real = gdown.download
+    with serve(uc=Served(data)) as site:
+
+        def here(address: str, output: str, **options: Any) -> Any:
+            assert address == "https://drive.google.com/uc?id=abc&resourcekey=0-1"
+            return real(f"{site.address}/uc", output, **options)
+
+        monkeypatch.setattr(gdown, "download", here)
+        mirror = {"address": "https://drive.google.com/file/d/abc/view", "drive_id": "abc",
+                  "drive_resource_key": "0-1"}  # fmt: skip
+        manifest = manifest_of(pictures, [mirror], own)
+        walk(manifest, own)
+    assert_whole(manifest, pictures)
+
+
+def test_without_gdown_the_extra_is_named(own, pictures, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    mirror = {"address": "https://drive.google.com/file/d/abc/view", "drive_id": "abc"}
+    with pytest.raises(DataError, match=r"holistic-transfer-bench\[download\]"):
+        walk(manifest_of(pictures, [mirror], own), own)
+
+
+def test_a_complete_copy_needs_no_download(own, pictures):
+    manifest = manifest_of(pictures, [{"address": "http://127.0.0.1:9/x"}], own)
+    for path, data in pictures.items():
+        file = images_folder(manifest) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    assert not absent_paths(manifest)
+    assert walk(manifest, own) == []
+    assert module.HUB == "huggingface.co"

@@ -1,0 +1,126 @@
+"""Where source models are found, and what tells one from another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark.errors import DataError, ManifestError, UsageError
+from benchmark.files import canonical_json, digest_file
+from benchmark.folders import data_folder
+from benchmark.sources.pretrained import find_pretrained, pretrained_name, pretrained_path
+from benchmark.sources.spec import (
+    MODEL_FILE,
+    SourceSpec,
+    find_source,
+    known_sources,
+    save_imported,
+    save_source,
+)
+
+pytestmark = pytest.mark.usefixtures("own_data")
+
+FACTS = {"test_accuracy": 50.0, "test_images": 10}
+WEIGHTS = "MobileNet_V2_Weights.IMAGENET1K_V1"
+
+
+@pytest.fixture
+def spec(mini):
+    return SourceSpec.of(mini, ("outline",), "cpu")
+
+
+def put_initial(content: bytes) -> Path:
+    """Initial weights as they lie in the data folder."""
+    folder = data_folder() / "weights" / WEIGHTS
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "weights.safetensors"
+    file.write_bytes(content)
+    record = {"digest": digest_file(file), "file_sha256": "0" * 64, "verified": True}
+    (folder / "weights.json").write_bytes(canonical_json(record))
+    return file
+
+
+class TestFind:
+    def test_there_is_none_at_first(self, spec):
+        assert find_source(spec) is None
+        assert known_sources() == []
+
+    def test_what_was_trained_is_found_again(self, spec):
+        made = save_source(spec, b"weights", FACTS)
+        found = find_source(spec)
+        assert found == made
+        assert found.path.read_bytes() == b"weights"
+        assert found.record["provenance"] == "trained"
+        assert known_sources() == [made]
+
+    def test_the_order_of_the_domains_makes_no_difference(self, mini):
+        one = SourceSpec.of(mini, ("outline", "solid"), "cpu")
+        assert one == SourceSpec.of(mini, ("solid", "outline"), "cpu")
+
+    def test_another_device_or_domain_is_another(self, spec, mini):
+        save_source(spec, b"weights", FACTS)
+        assert find_source(replace(spec, device="cuda")) is None
+        assert find_source(SourceSpec.of(mini, ("solid",), "cpu")) is None
+
+    def test_a_damaged_one_is_an_error(self, spec):
+        made = save_source(spec, b"weights", FACTS)
+        (made.path.parent / MODEL_FILE).write_bytes(b"weighty")
+        with pytest.raises(DataError, match="delete its folder"):
+            find_source(spec)
+
+
+class TestImported:
+    def test_it_comes_before_what_was_trained_on_every_device(self, spec):
+        save_source(spec, b"weights", FACTS)
+        imported = save_imported(spec, b"brought", {**FACTS, "note": "a friend's"})
+        assert find_source(spec) == imported
+        assert find_source(replace(spec, device="cuda")) == imported
+        assert imported.record["provenance"] == "imported"
+        assert imported.record["note"] == "a friend's"
+
+    def test_it_is_of_its_domains_only(self, spec, mini):
+        save_imported(spec, b"brought", FACTS)
+        assert find_source(SourceSpec.of(mini, ("solid",), "cpu")) is None
+
+    def test_the_same_again_is_fine_and_another_is_refused(self, spec):
+        save_imported(spec, b"brought", FACTS)
+        save_imported(spec, b"brought", FACTS)
+        with pytest.raises(UsageError, match="has an imported source model already"):
+            save_imported(spec, b"other", FACTS)
+
+
+class TestInitialWeights:
+    @pytest.fixture
+    def pretrained(self, draft):
+        draft.document["model"] = {"name": "mobilenet_v2", "weights": WEIGHTS}
+        return SourceSpec.of(draft.read(), ("outline",), "cpu")
+
+    def test_a_manifest_may_name_none(self, mini):
+        assert pretrained_name(mini.model) is None
+        assert find_pretrained(mini.model) is None
+        assert pretrained_path(mini.model) is None
+
+    @pytest.mark.parametrize("name", ["ResNet50", "../a.b", 3, ""])
+    def test_a_name_is_that_of_a_library(self, name):
+        with pytest.raises(ManifestError, match="it must be a name such as"):
+            pretrained_name({"weights": name})
+
+    def test_their_bytes_are_part_of_what_a_source_model_is_made_from(self, pretrained):
+        keys = {pretrained.key}
+        for content in (b"one", b"two"):
+            put_initial(content)
+            keys.add(pretrained.key)
+        assert len(keys) == 3
+
+    def test_damaged_weights_are_not_trained_from(self, pretrained):
+        file = put_initial(b"weights")
+        model = pretrained.manifest.model
+        assert pretrained_path(model) == str(file)
+        file.write_bytes(b"weighty")
+        with pytest.raises(DataError, match="not here, or damaged"):
+            pretrained_path(model)
+        file.unlink()
+        with pytest.raises(DataError, match="is gone"):
+            pretrained_path(model)
