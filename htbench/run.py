@@ -12,7 +12,7 @@ from benchmark.files import write_file
 from benchmark.isolation.client import Limits
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.runs.workspace import Workspace
-from htbench.cli.progress import Terminal
+from htbench.progress import Terminal
 from htbench.results import suite_boards
 from leaderboard.board import Board
 from leaderboard.gamma_star import DERIVED

@@ -16,7 +16,7 @@ from benchmark.method import Run, SourceModel, TargetData
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
 from benchmark.sources.spec import SourceSpec
-from htbench.cli.progress import Terminal
+from htbench.progress import Terminal
 
 _SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
-from benchmark.images.copy.place import images_folder
 from benchmark.images.copy.verify import digests_file, verified_on
+from benchmark.images.place import images_folder
 from benchmark.images.store.store import store_folder, store_state
 from benchmark.manifest.catalogue import load_manifest, published_manifests
 from benchmark.manifest.manifest import Manifest

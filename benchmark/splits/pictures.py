@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, first
-from benchmark.images.copy.place import images_folder
+from benchmark.images.place import images_folder
 from benchmark.images.store.embedded import embedded_images
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import click
 from benchmark.errors import UsageError
 from htbench.cli.options import json_option
 from htbench.cli.output import print_json, print_table, printable
-from htbench.cli.progress import log, step_bars
+from htbench.progress import log, step_bars
 
 if TYPE_CHECKING:
     from benchmark.images.copy.verify import Verification

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from htbench.cli.options import out_file_option, suite_option, workspace_option
-from htbench.cli.progress import log
+from htbench.progress import log
 
 if TYPE_CHECKING:
     from leaderboard.board import Board

@@ -15,7 +15,7 @@ from htbench.cli.options import (
     workspace_option,
 )
 from htbench.cli.output import fixed, print_json, print_table
-from htbench.cli.progress import log
+from htbench.progress import log
 
 
 @click.group("list")

@@ -20,7 +20,7 @@ from htbench.cli.options import (
     workspace_option,
 )
 from htbench.cli.output import print_json, print_table
-from htbench.cli.progress import Terminal, log
+from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan

@@ -19,7 +19,7 @@ from htbench.cli.options import (
     suite_option,
 )
 from htbench.cli.output import print_json, print_table, printable
-from htbench.cli.progress import Terminal
+from htbench.progress import Terminal
 
 if TYPE_CHECKING:
     from benchmark.sources.spec import SourceCheckpoint

@@ -12,8 +12,8 @@ from benchmark.download import download
 from benchmark.errors import DataError
 from benchmark.files import write_file
 from benchmark.images.copy.archive import MAX_MEMBER_BYTES
-from benchmark.images.copy.place import images_folder
 from benchmark.images.copy.take import absent_paths, import_images
+from benchmark.images.place import images_folder
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
 

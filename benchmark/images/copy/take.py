@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import DataError, UsageError
 from benchmark.files import atomic_path
 from benchmark.images.copy.archive import list_members, unpack
-from benchmark.images.copy.place import images_folder
+from benchmark.images.place import images_folder
 from benchmark.progress import Progress
 
 if TYPE_CHECKING:

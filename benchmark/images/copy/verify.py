@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import DataError
 from benchmark.files import write_file
 from benchmark.images import pool
-from benchmark.images.copy.place import images_folder
+from benchmark.images.place import images_folder
 from benchmark.images.store.build import decode_file
 from benchmark.progress import Progress
 

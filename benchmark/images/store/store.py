@@ -25,7 +25,7 @@ import numpy as np
 from benchmark.errors import DataError, first
 from benchmark.files import digest_json, new_folder, read_json
 from benchmark.folders import data_folder
-from benchmark.images.copy.place import images_folder
+from benchmark.images.place import images_folder
 from benchmark.images.store import jpeg
 from benchmark.images.store.build import MAX_INDEX_BYTES, BuildPlan, build_parts, suffix_of
 from benchmark.images.store.embedded import embedded_images

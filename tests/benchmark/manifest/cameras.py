@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.manifest.expand import Expansion, Location
+from benchmark.manifest.expand import Expansion, Location, expand_recipe
 from benchmark.manifest.metadata import read_metadata
 from benchmark.manifest.recipe import ManifestRecipe
 

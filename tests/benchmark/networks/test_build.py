@@ -170,7 +170,8 @@ def test_a_difference_names_missing_and_unexpected_keys_and_other_shapes():
 
 def test_building_the_small_network_does_not_import_torchvision():
     code = (
-        "import sys; from benchmark.networks.build import build; build({'name': 'convnet', 'width': 4}, 3);"
+        "import sys; from benchmark.networks.build import build;"
+        "build({'name': 'convnet', 'width': 4}, 3);"
         "sys.exit('torchvision' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.images.copy.place import images_folder
+from benchmark.images.place import images_folder
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from benchmark.errors import DataError
-from benchmark.images.copy.place import images_folder
 from benchmark.images.copy.take import absent_paths, import_images, match
+from benchmark.images.place import images_folder
 from benchmark.manifest.manifest import Manifest
 
 PATHS = ["Art/cup/1.jpg", "Real_World/cup/1.jpg"]

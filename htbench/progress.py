@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from htbench.cli.output import printable
+from benchmark.text import printable
 
 if TYPE_CHECKING:
     from benchmark.progress import Reporter
@@ -22,7 +22,7 @@ MEGABYTE = 10**6
 
 def log(message: str) -> None:
     """Print a message on standard error."""
-    click.echo(printable(message), err=True)
+    click.echo(printable(message, keep="\n"), err=True)
 
 
 class Terminal:
@@ -90,7 +90,9 @@ class JobBars:
         self._bars.remove_task(self._jobs.pop(name))
         self._bars.advance(self._all)
         if note.startswith(("failed", "not applicable")):
-            self._bars.console.print(printable(f"{name}: {note}"), markup=False, highlight=False)
+            self._bars.console.print(
+                printable(f"{name}: {note}", keep="\n"), markup=False, highlight=False
+            )
 
     def __enter__(self) -> Self:
         self._bars.start()
