@@ -201,7 +201,7 @@ class TestInitialWeights:
         train = ("train", "--manifest", pretrained, "--source", "outline")
         first = source(*train, "--weights", converted)
         assert first.returncode == 0
-        assert "nothing to check it against" in first.stderr
+        assert "there is no published SHA-256" in first.stderr
         (entry,) = listed(source)
         record = json.loads((Path(entry["path"]).parent / "source.json").read_text())
         kept = json.loads((data_folder() / "weights" / WEIGHTS / "weights.json").read_text())
