@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.driver import Session
 from benchmark.folders import packaged_manifests
 from benchmark.isolation.client import Limits
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.toml import to_toml
+from benchmark.session import Session
 from htbench.cli.main import main
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 from tests.conftest import Once
@@ -200,7 +200,8 @@ def call(session: Session, *arguments: str | Path) -> Said:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        patch.setattr("benchmark.driver.Session", shared)
+        for module in ("driver", "session"):
+            patch.setattr(f"benchmark.{module}.Session", shared)
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
     return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
