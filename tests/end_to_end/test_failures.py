@@ -83,8 +83,8 @@ FAILING = {
         "contract",
         ["depend on the other images of the batch"],
     ),
-    "leaves": ("sys.exit('enough')", "died", ["exit code 1"]),
-    "exits": ("os._exit(0)", "died", ["exit code 0", "before it answered"]),
+    "leaves": ("sys.exit('enough')", "died", ["exited with code 1"]),
+    "exits": ("os._exit(0)", "died", ["exited with code 0", "before it answered"]),
     "segfault": ("ctypes.string_at(0)", "died", ["SIGSEGV"]),
 }  # fmt: skip
 DERIVED = {

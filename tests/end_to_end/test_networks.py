@@ -148,7 +148,7 @@ def test_a_search_is_on_the_network(short, command, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nosuchnet", "unknown model 'nosuchnet'; torchvision.models.list_models() has all"),
+        ("nosuchnet", "unknown model 'nosuchnet'; torchvision.models.list_models() lists all names"),
         ("resnet-18", "did you mean resnet18"),
         ("timm/nosuch", "unknown model 'timm/nosuch'"),
         ("resnet18@Nope", "no weights 'Nope'; known: ResNet18_Weights.IMAGENET1K_V1"),

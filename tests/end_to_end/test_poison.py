@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.toml import to_toml
 from benchmark.methods.find import entry_point_sources
 from benchmark.records import PREDICTIONS_FILE, read_predictions
 
@@ -42,11 +43,10 @@ def _poisoned(mini, folder: Path, change: Callable[[list[Row]], list[Row]]) -> P
     """A suite like the slice, over a manifest whose rows are changed."""
     shutil.copytree(mini.manifest, folder)
     path = folder / "manifest.toml"
-    text = path.read_text()
+    document = tomllib.loads(path.read_text())
     for name, steps in STEPS.items():
-        table = rf"(?s)(\[{name}\]\n.*?\nsteps = )\d+"
-        text = re.sub(table, rf"\g<1>{steps}", text, count=1)
-    path.write_text(text)
+        document[name]["steps"] = steps
+    path.write_text(to_toml(document))
     table = pq.read_table(folder / "images.parquet")
     rows = change(table.to_pylist())
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "images.parquet")

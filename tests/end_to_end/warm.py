@@ -13,6 +13,7 @@ import ctypes
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -82,7 +83,8 @@ class Driver:
             TimeoutError: it has not ended.
         """
         if self.returncode is None:
-            self._keeper.settimeout(timeout)
+            if not select.select([self._keeper], [], [], timeout)[0]:
+                raise TimeoutError(f"the command is still running after {timeout} s")
             self.returncode = os.waitstatus_to_exitcode(int(self._lines.readline()))
             self._lines.close()
             self._keeper.close()
@@ -90,7 +92,7 @@ class Driver:
 
     def poll(self) -> int | None:
         """The same if it has ended, else None."""
-        with contextlib.suppress(TimeoutError, BlockingIOError):
+        with contextlib.suppress(TimeoutError):
             self.wait(0)
         return self.returncode
 
