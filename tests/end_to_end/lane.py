@@ -26,7 +26,7 @@ DEADLINE = 120
 
 
 def processes(mark: str) -> dict[int, int]:
-    """Process id to parent of what has a mark in its environment or as its name."""
+    """Process id to parent's id, of processes with a mark in their environment or as their name."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -50,45 +50,36 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 
 
 class Lane:
-    """A workspace in which one command is started again and again until all is done."""
+    """A workspace in which one command is started again and again until all runs are finished."""
 
     numbers = itertools.count()
 
     def __init__(
         self, mini, workspace: Path, seed: int, *options: str, drivers: Path | None = None
     ) -> None:
-        """``drivers`` is the socket of the process that forks drivers; None: the real command."""
+        """``drivers`` is the socket of the warm process, or None for the real command."""
         self.mini, self.workspace, self.drivers = mini, workspace, drivers
         self.options = options or METHODS
         self.random = random.Random(seed)
         self.kills: list[str] = []
         self.complete: dict[str, tuple[int, int]] = {}
-        # One of the few variables that reach the runs, so their processes can be told from others.
+        # Put into PYTHONPATH, which reaches the runs: it marks their processes.
         self.mark = f"/nonexistent/{workspace.parent.name}-{seed}-{os.getpid()}"
         if drivers:
             self.mark = f"{os.getpid()}-{next(self.numbers)}"
 
     def start(self, failpoint: str | None = None) -> subprocess.Popen[str] | Driver:
+        """Start the command; with ``failpoint`` it kills itself there (forked drivers only)."""
+        arguments = list(map(str, ["run", *self.mini.options(self.workspace), *self.options]))
         if self.drivers:
             environment = self.mini.environment()
             if failpoint:
                 environment[VARIABLE] = failpoint
-            arguments = ["run", *self.mini.options(self.workspace), *self.options]
             folder = self.workspace.with_name(f"{self.workspace.name}-printed")
-            return Driver(
-                self.drivers, list(map(str, arguments)), environment, folder, self.mark, {}
-            )
-        command = [
-            sys.executable,
-            "-m",
-            "htbench",
-            "run",
-            *self.mini.options(self.workspace),
-            *self.options,
-        ]
+            return Driver(self.drivers, arguments, environment, folder, self.mark, {})
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), self.mark]))
         return subprocess.Popen(
-            list(map(str, command)),
+            [sys.executable, "-m", "htbench", *arguments],
             env={**self.mini.environment(), "PYTHONPATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -96,9 +87,11 @@ class Lane:
         )
 
     def server(self, driver: int) -> int | None:
+        """The process id of a driver's fork server."""
         return next((p for p, parent in processes(self.mark).items() if parent == driver), None)
 
     def runs_of(self, driver: int) -> list[int]:
+        """The process ids of a driver's runs."""
         server = self.server(driver)
         return [p for p, parent in processes(self.mark).items() if server and parent == server]
 

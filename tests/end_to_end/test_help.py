@@ -24,7 +24,7 @@ def commands(command=group, path=("htbench",)):
 
 
 @pytest.mark.parametrize(("path", "command"), list(commands()))
-def test_help_has_two_examples_that_can_be_read(htbench, path, command):
+def test_help_has_two_examples_that_parse(htbench, path, command):
     result = htbench(*path[1:], "--help")
     assert result.returncode == 0
     examples = result.stdout.partition("Examples:\n")[2].splitlines()
@@ -36,7 +36,7 @@ def test_help_has_two_examples_that_can_be_read(htbench, path, command):
 
 
 def parses(words):
-    """Whether the commands and options of a line are there; nothing is carried out."""
+    """Whether the commands and options of a line exist; nothing is run."""
     words = words[: next((i for i, w in enumerate(words) if w in ("#", "|")), len(words))]
     command = group
     while isinstance(command, click.Group):

@@ -33,7 +33,6 @@ from pathlib import Path
 
 from torch import nn
 
-from htbench import Method
 from benchmark.isolation import wire
 from htbench import Method
 
