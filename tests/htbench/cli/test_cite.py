@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from htbench.cli.cite import read_citations, short_reference
+from benchmark.citations import read_citations, short_reference
 from tests.benchmark.command import Htbench
 
 
@@ -46,14 +46,14 @@ def test_every_shipped_method_has_its_papers() -> None:
     ],
 )
 def test_a_paper_in_a_few_words(key: str, words: str, link: str | None) -> None:
-    assert short_reference(key, read_citations()) == (words, link)
+    assert short_reference(key) == (words, link)
 
 
 def test_the_first_paper_of_every_method_is_short_and_has_a_link() -> None:
     table = read_citations()
     first = {keys[0] for keys in table["methods"].values()}
     first.remove("htbench")
-    for words, link in (short_reference(key, table) for key in first):
+    for words, link in (short_reference(key) for key in first):
         assert re.fullmatch(r"[^,]{2,30}, [A-Za-z]{3,7} (19|20)\d\d", words), words
         assert link is not None
 
