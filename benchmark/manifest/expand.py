@@ -9,7 +9,7 @@ its first image, so that no burst straddles the cut. The adaptation set is the s
 first floor(D/2) days, the test set is the rest. Seen classes are those of the adaptation set.
 Missing classes are those of the test set that are in the source and not in the adaptation set.
 Test images of other classes are in neither group. A location becomes a task if all of these sets
-are large enough. No torch.
+are large enough.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A fold is itself a task, built from the training images of the seen classes: half of these classes
 play missing. Running and scoring a method on folds uses no test image and no image of a class that
-is missing from the task. No torch.
+is missing from the task. Loads no torch.
 """
 
 from __future__ import annotations
