@@ -18,7 +18,6 @@ from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.method import held_out_count
 
-REPEATS = 3
 HELD_OUT_SHARE = 0.2  # of the images of a pseudo-seen class
 MIN_SEEN = 4  # half of fewer is a single class
 
