@@ -48,7 +48,7 @@ class TestByHand:
         ("shift", "gamma"), [(0, [0, 1.5, 4, 7]), (-3, [-3, -1.5, 0, 4]), (-7, [-7, -5.5, -3, 0])]
     )
     def test_curve_without_a_tie(self, shift, gamma):
-        # Margins 2 (seen), 1 (missing) and 6 (missing), all shifted; 0 stands for its interval.
+        # Margins 2 (seen), 1 (missing) and 6 (missing), all shifted; 0 represents its interval.
         logits = np.array([[2.0 + shift, 0], [1 + shift, 0], [6 + shift, 0]])
         labels, seen = np.array([0, 1, 1]), np.array([True, False])
         curve = calibration_curve(logits, labels, seen)
