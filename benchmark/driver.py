@@ -6,17 +6,12 @@ Nothing here prints: a :class:`Monitor` shows the user how the work proceeds.
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
-from typing import Any, Protocol, Self
+from typing import Any
 
-from benchmark.errors import UsageError
 from benchmark.executors.local import LocalExecutor, slots
-from benchmark.folders import data_folder
 from benchmark.images.store.store import (
     EVERYTHING,
     DomainStore,
@@ -24,153 +19,19 @@ from benchmark.images.store.store import (
     absent_images,
     open_store,
 )
-from benchmark.isolation import sandbox
-from benchmark.isolation.client import ForkServer, Limits
-from benchmark.jobs import Value
+from benchmark.isolation.client import Limits
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
-from benchmark.methods.ask import check_settings, describe
-from benchmark.methods.describe import MethodDescription
-from benchmark.methods.find import MethodLocation
 from benchmark.methods.resolve import resolve
-from benchmark.networks.names import library_of, parse_network
-from benchmark.progress import Reporter
+from benchmark.progress import Monitor
 from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
 from benchmark.runs.workspace import Workspace
+from benchmark.session import Session
 from benchmark.sources.bring import download_pretrained
-from benchmark.sources.network import try_network
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
-
-
-class Monitor(Protocol):
-    """Shows the user how the work proceeds."""
-
-    def log(self, message: str) -> None:
-        """Show one message."""
-
-    def steps(self, name: str) -> Callable[[int, int], None]:
-        """A function that is called with the finished and the total steps of one long task."""
-
-    def jobs(self, total: int) -> AbstractContextManager[Reporter]:
-        """A reporter for jobs that run side by side; it is used as a context manager."""
-
-
-class Silent:
-    """A :class:`Monitor`, and its own reporter, that shows nothing."""
-
-    def log(self, message: str) -> None:
-        """Show nothing."""
-
-    def steps(self, name: str) -> Callable[[int, int], None]:
-        """A function that does nothing."""
-        return lambda finished, total: None
-
-    def jobs(self, total: int) -> AbstractContextManager[Reporter]:
-        """A reporter that shows nothing."""
-        return contextlib.nullcontext(self)
-
-    def begin(self, name: str) -> None:
-        """Show nothing."""
-
-    def step(self, name: str, done: int, total: int) -> None:
-        """Show nothing."""
-
-    def end(self, name: str, note: str) -> None:
-        """Show nothing."""
-
-
-class Session:
-    """One fork server, started on first use because importing torch takes seconds.
-
-    Args:
-        never: folders that no method may read, in addition to the data folder.
-        cuda: whether runs use an NVIDIA GPU.
-        limits: the limits of each run.
-        isolation: ``required`` fails if this machine cannot sandbox methods; ``auto`` runs anyway,
-            and each row records what was in force.
-    """
-
-    def __init__(
-        self,
-        *,
-        never: Iterable[Path] = (),
-        cuda: bool = False,
-        limits: Limits | None = None,
-        isolation: str = "auto",
-    ) -> None:
-        self._never, self._cuda, self._limits = list(never), cuda, limits
-        self._required = isolation == "required"
-        self._server: ForkServer | None = None
-
-    @property
-    def server(self) -> ForkServer:
-        """The fork server.
-
-        Raises:
-            UsageError: isolation is required and this machine does not support it.
-        """
-        if self._server is None:
-            self._server = ForkServer(
-                never=[data_folder(), *self._never],
-                cuda=self._cuda,
-                limits=self._limits,
-                required=_required_facts() if self._required else (),
-            )
-        return self._server
-
-    def describe(self, source: MethodLocation) -> Any:
-        """Ask a child process to describe a method."""
-        with tempfile.TemporaryDirectory() as folder:
-            return describe(self.server, source, Path(folder))
-
-    def check(self, method: MethodDescription, config: Mapping[str, Value]) -> None:
-        """Let a method check settings that differ from its defaults.
-
-        Raises:
-            MethodError: the method rejects them.
-        """
-        if config != method.configure({}):
-            with tempfile.TemporaryDirectory() as folder:
-                check_settings(self.server, method, config, Path(folder))
-
-    def with_network(self, manifest: Manifest, network: str | None) -> Manifest:
-        """The manifest with another network, which a child process tries first.
-
-        Args:
-            manifest: the manifest.
-            network: a network as ``--model`` takes it, or None for the manifest's own.
-
-        Raises:
-            UsageError: the network does not exist or cannot be used here.
-        """
-        if network is None:
-            return manifest
-        other = manifest.with_model(parse_network(network, manifest.document["model"]))
-        library_of(other.model)
-        if other.other_model is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                try_network(self.server, other, "cuda" if self._cuda else "cpu", Path(folder))
-        return other
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.close()
-
-
-def _required_facts() -> Iterable[str]:
-    missing = sandbox.available().missing
-    if missing:
-        raise UsageError(
-            f"--isolation required: {'; '.join(missing)}. --isolation auto runs without it and "
-            "records that on every row"
-        )
-    return sandbox.FULL_ISOLATION
 
 
 @dataclass(frozen=True)

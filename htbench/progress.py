@@ -26,7 +26,7 @@ def log(message: str) -> None:
 
 
 class Terminal:
-    """The monitor of commands (see ``benchmark.driver.Monitor``)."""
+    """The monitor of commands (see ``benchmark.progress.Monitor``)."""
 
     def log(self, message: str) -> None:
         """Print a message on standard error."""

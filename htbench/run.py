@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.driver import Silent, plan_suite
+from benchmark.driver import plan_suite
 from benchmark.errors import UsageError
 from benchmark.files import write_file
 from benchmark.isolation.client import Limits
 from benchmark.manifest.suite import Suite, load_suite
+from benchmark.progress import Silent
 from benchmark.runs.workspace import Workspace
 from htbench.progress import Terminal
 from htbench.results import suite_boards

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from benchmark.child.data import on_device, open_model, open_training
 from benchmark.child.job import start_run
-from benchmark.driver import Session, Silent, open_stores, ready_sources
+from benchmark.driver import open_stores, ready_sources
 from benchmark.images.store.store import ImageNeed, store_kind
 from benchmark.jobs import ImageFormat, ImageJob, network_of, setup_of, train_files
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.method import Run, SourceModel, TargetData
+from benchmark.progress import Silent
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
+from benchmark.session import Session
 from benchmark.sources.spec import SourceSpec
 from htbench.progress import Terminal
 

@@ -23,15 +23,17 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmark.driver import Session, Silent, open_stores, ready_sources, target_needs
+from benchmark.driver import open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store.store import DomainStore
 from benchmark.isolation.client import Child
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.suite import load_suite
 from benchmark.methods.resolve import resolve
+from benchmark.progress import Silent
 from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
+from benchmark.session import Session
 
 LIMIT = 0.150  # the maximum fixed cost of a run, in seconds
 

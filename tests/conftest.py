@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: a data folder of their own, and small slices of real icons."""
+"""Fixtures that all tests share: a private data folder, and small slices of real icons."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RECORD_FILE, RunRecord
 # Before torch is imported: two busy cores are slower with spinning threads than with one each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The rooms with the longest tests begin first, so that no worker waits for another at the end.
+# Folders with the longest files start first, so that no worker waits for another at the end.
 FIRST = ("end_to_end", "benchmark")
+TESTS = Path(__file__).parent
 
 MINI_CLASSES = ("airplane", "bell", "bug", "house", "star")
 MINI_SEEN = ("bell", "bug", "house")
@@ -39,8 +40,12 @@ MINI_IMAGES = 3  # of each class, domain and split
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with long tests first."""
-    rank = {room: place for place, room in enumerate(FIRST)}
-    items.sort(key=lambda item: rank.get(item.path.parent.name, len(FIRST)))
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(TESTS).parts[0]
+        return FIRST.index(folder) if folder in FIRST else len(FIRST)
+
+    items.sort(key=rank)
 
 
 Once = Callable[[str, Callable[[Path], None]], Path]
@@ -93,7 +98,7 @@ def icons() -> Manifest:
 
 @dataclass
 class Draft:
-    """A small manifest in the making: change its document or rows, then write or read it.
+    """A small manifest to edit: change its document or rows, then write or read it.
 
     Attributes:
         root: the folder it is written to.
@@ -107,9 +112,9 @@ class Draft:
     rows: list[dict[str, Any]]
     schema: pa.Schema
 
-    def rows_of(self, **wanted: str) -> list[dict[str, Any]]:
+    def rows_of(self, **values: str) -> list[dict[str, Any]]:
         """The rows with these values, such as ``rows_of(domain='solid', split='train')``."""
-        return [row for row in self.rows if all(row[k] == v for k, v in wanted.items())]
+        return [row for row in self.rows if all(row[k] == v for k, v in values.items())]
 
     def table(self) -> pa.Table:
         return pa.Table.from_pylist(self.rows, schema=self.schema)
@@ -172,9 +177,8 @@ WriteRun = Callable[..., RunRecord]
 def write_run(icons: Manifest) -> WriteRun:
     """Writes a run's folder as the harness would: ``write_run(workspace, 'finetune', seed=1)``.
 
-    The logits are random, but lean towards the label by ``skill``, and towards the seen classes by
-    ``bias``. Every keyword that is a field of the record replaces it; ``made`` replaces entries of
-    ``made_from``.
+    The logits are random, plus ``skill`` for the label and ``bias`` for the seen classes. A keyword
+    that is a field of the record replaces that field; ``made`` replaces entries of ``made_from``.
     """
 
     def write(

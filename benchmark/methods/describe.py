@@ -30,7 +30,7 @@ _READERS: dict[str, Callable[[str], Value]] = {
     "float": float,
     "str": str,
 }
-_WANTED = {
+_EXPECTED = {
     "bool": "true or false",
     "int": "a whole number of at most 64 bits",
     "float": "a finite number",
@@ -38,8 +38,8 @@ _WANTED = {
 }
 
 
-def _is_plain(value: Value) -> bool:
-    """Whether a setting is one that JSON, a digest and a terminal all take."""
+def _is_valid_setting(value: Value) -> bool:
+    """Whether a setting can be stored as JSON and printed: finite, bounded, printable."""
     if isinstance(value, str):
         return len(value) <= MAX_TEXT and value == printable(value)
     if isinstance(value, float):
@@ -65,20 +65,20 @@ class Field:
             value = _READERS[self.type](text)
         except (KeyError, ValueError):
             value = None
-        if value is None or not _is_plain(value):
+        if value is None or not _is_valid_setting(value):
             raise MethodError(
                 f"{self.name}={text[:100]!r}: {method}.{self.name} must be "
-                f"{_WANTED[self.type]} (default {self.default})"
+                f"{_EXPECTED[self.type]} (default {self.default})"
             )
         return value
 
 
 @dataclass(frozen=True)
 class MethodDescription:
-    """What a method says of itself, and the code it was read from.
+    """What a method declares, and the code it was imported from.
 
     Attributes:
-        code: what stands for the code in a run's key: SHA-256 of every file from outside
+        code: identifies the code in a run's key: SHA-256 of every file from outside
             installed distributions, and name, version and RECORD digest of the distributions.
         needs: what the network or the task must have, in words.
     """
@@ -110,7 +110,7 @@ class MethodDescription:
 Describe = Callable[[MethodLocation], Any]
 
 
-def described(source: MethodLocation, ask: Describe) -> MethodDescription:
+def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     """The description of a method: from the cache, or from a child by ``ask``.
 
     Args:
@@ -118,21 +118,21 @@ def described(source: MethodLocation, ask: Describe) -> MethodDescription:
         ask: gives the JSON answer of a child that imported it (see ``methods/ask.py``).
 
     Raises:
-        MethodError: the code cannot be imported or does not keep to the contract.
+        MethodError: the code cannot be imported or breaks the contract.
     """
     cache = data_folder() / "methods" / f"{digest_json(_cache_key(source))}.json"
     if cache.is_file():
         try:
             answer = read_json(cache, MAX_DESCRIPTION_BYTES, MethodError)
             if answer["code"] == _code(source, answer["answer"]):
-                return _checked(source, answer["answer"], answer["code"])
+                return parse_description(source, answer["answer"], answer["code"])
         except (HTBenchError, KeyError, TypeError):
-            pass  # a damaged or stale entry is written anew
+            pass  # a damaged or stale entry is replaced
     answer = ask(source)
     if not isinstance(answer, dict):
         raise MethodError(f"{source.origin}: the method's description is not an object")
     code = _code(source, answer)
-    description = _checked(source, answer, code)
+    description = parse_description(source, answer, code)
     write_file(cache, canonical_json({"answer": answer, "code": code}))
     return description
 
@@ -162,35 +162,37 @@ def _code(source: MethodLocation, answer: Mapping[str, Any]) -> dict[str, Any]:
                 )
             sums.append([Path(name).name, digest_file(Path(name))])
         except (OSError, ValueError) as error:
-            raise MethodError(f"{source.origin}: cannot read its file {name[:200]!r}: {error}"
-                              ) from None  # fmt: skip
+            message = f"{source.origin}: cannot read its file {name[:200]!r}: {error}"
+            raise MethodError(message) from None
     return {"files": sorted(sums), "distributions": sorted(map(_distribution, names))}
 
 
 def _distribution(name: str) -> list[str]:
     try:
-        found = metadata.distribution(name)
+        distribution = metadata.distribution(name)
     except (metadata.PackageNotFoundError, ValueError):
         raise MethodError(f"the distribution {name[:100]!r} of a method is not installed") from None
-    record = found.read_text("RECORD") or ""
-    return [name, found.version, digest_json(record)]
+    record = distribution.read_text("RECORD") or ""
+    return [name, distribution.version, digest_json(record)]
 
 
 def _is_strings(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _checked(
+def parse_description(
     source: MethodLocation, answer: Mapping[str, Any], code: Mapping[str, Any]
 ) -> MethodDescription:
-    """A child's answer, checked field by field: its process has run strangers' code."""
+    """Check a child's answer field by field; the child has run untrusted code."""
     name = answer.get("name")
     if not isinstance(name, str) or not METHOD_NAME.fullmatch(name):
         raise MethodError(
             f"{source.origin}: a method is named {name!r}; use lower case letters, digits, dashes"
         )
     if source.name is not None and name != source.name:
-        raise MethodError(f"{source.origin}: entry point {source.name!r} leads to method {name!r}")
+        raise MethodError(
+            f"{source.origin}: entry point {source.name!r} resolves to a method named {name!r}"
+        )
     base, track, summary = answer.get("base"), answer.get("track"), answer.get("summary")
     if not (base is None or (isinstance(base, str) and METHOD_NAME.fullmatch(base))):
         raise MethodError(f"{source.origin}: base of {name} is {base!r}, not a method's name")
@@ -206,34 +208,34 @@ def _checked(
     needs = answer.get("needs", [])
     if not _is_strings(needs):
         raise MethodError(f"{source.origin}: needs of {name} is {needs!r}, not a tuple of strings")
-    fields = tuple(_field(entry, name, source) for entry in _entries(answer.get("fields")))
+    fields = _parse_fields(answer.get("fields"), name, source)
     if len({f.name for f in fields}) != len(fields):
-        raise MethodError(f"{source.origin}: {name} has two fields of one name")
+        raise MethodError(f"{source.origin}: {name} has two fields with the same name")
     return MethodDescription(
         source=source,
         name=name,
-        summary=_shown(summary),
+        summary=_one_line(summary),
         fields=fields,
         base=base,
         track=track,
         uses_features=answer.get("uses_features") is True,
         code=code,
-        needs=tuple(map(_shown, needs[:MAX_NEEDS])),
+        needs=tuple(map(_one_line, needs[:MAX_NEEDS])),
     )
 
 
-def _shown(text: str) -> str:
+def _one_line(text: str) -> str:
     """A method's description of itself, made safe to print on one line."""
     return printable(" ".join(text.replace("``", "").split()), limit=MAX_TEXT)
 
 
-def _entries(value: object) -> list[Mapping[str, Any]]:
+def _parse_fields(value: object, method: str, source: MethodLocation) -> tuple[Field, ...]:
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise MethodError("a method's description has no list of fields")
-    return value
+        raise MethodError(f"{source.origin}: the description of {method} has no list of fields")
+    return tuple(_parse_field(entry, method, source) for entry in value)
 
 
-def _field(entry: Mapping[str, Any], method: str, source: MethodLocation) -> Field:
+def _parse_field(entry: Mapping[str, Any], method: str, source: MethodLocation) -> Field:
     name, kind, default = entry.get("name"), entry.get("type"), entry.get("default")
     if not isinstance(name, str) or not name.isidentifier() or len(name) > MAX_TEXT:
         raise MethodError(f"{source.origin}: a field of {method} has no valid name")
@@ -242,12 +244,12 @@ def _field(entry: Mapping[str, Any], method: str, source: MethodLocation) -> Fie
             f"{source.origin}: field {name!r} of {method} has type {kind!r}; "
             f"a hyper-parameter is one of {', '.join(_PYTHON_TYPES)}"
         )
-    if kind == "float" and type(default) is int and _is_plain(default):
+    if kind == "float" and type(default) is int and _is_valid_setting(default):
         default = float(default)
-    if type(default) is not _PYTHON_TYPES[kind] or not _is_plain(default):
-        given = "none" if default is None else f"a {type(default).__name__}"
+    if type(default) is not _PYTHON_TYPES[kind] or not _is_valid_setting(default):
+        kind_of_default = "none" if default is None else f"a {type(default).__name__}"
         raise MethodError(
             f"{source.origin}: field {name!r} of {method} needs a default that is "
-            f"{_WANTED[kind]}; it has {given}"
+            f"{_EXPECTED[kind]}; it has {kind_of_default}"
         )
     return Field(name, kind, default)

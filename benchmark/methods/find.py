@@ -13,7 +13,7 @@ from benchmark.errors import MethodError
 from benchmark.jobs import MethodCode
 
 GROUP = "holistic_transfer.methods"
-REFERENCES = ("source", "finetune")  # what adapting starts from, and what it is by default
+REFERENCES = ("source", "finetune")  # the unadapted model, and the default adaptation
 METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
@@ -48,18 +48,18 @@ def entry_point_sources() -> dict[str, MethodLocation]:
     Raises:
         MethodError: two distributions register different things under one name.
     """
-    found: dict[str, MethodLocation] = {}
+    locations: dict[str, MethodLocation] = {}
     for point in metadata.entry_points(group=GROUP):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
         source = MethodLocation(point.name, point.module, point.attr, None, origin)
-        other = found.setdefault(point.name, source)
+        other = locations.setdefault(point.name, source)
         if (other.module, other.attribute) != (source.module, source.attribute):
             raise MethodError(
                 f"two methods are named {point.name!r}: {other.module}:{other.attribute} of "
                 f"{other.origin} and {source.module}:{source.attribute} of {source.origin}; "
                 "uninstall one of them"
             )
-    return dict(sorted(found.items()))
+    return dict(sorted(locations.items()))
 
 
 def builtin_methods() -> tuple[str, ...]:
@@ -81,13 +81,13 @@ def file_source(argument: str) -> MethodLocation:
     """The method of ``--plugin path/to/file.py[:Class]``.
 
     Raises:
-        MethodError: there is no such file, or the class is no identifier.
+        MethodError: there is no such file, or the class is not an identifier.
     """
     path, colon, attribute = argument, "", ""
     if not _is_file(argument):
         path, colon, attribute = argument.rpartition(":")
     if not _is_file(path):
-        raise MethodError(f"--plugin {argument}: there is no file {path or argument!r}")
+        raise MethodError(f"--plugin {argument}: file {path or argument!r} does not exist")
     file = Path(path).expanduser()
     if file.suffix != ".py":
         raise MethodError(f"--plugin {argument}: {file.name} is not a Python file (.py)")
@@ -103,7 +103,7 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def choose(names: Iterable[str], known: Iterable[str]) -> None:
+def check_known_methods(names: Iterable[str], known: Iterable[str]) -> None:
     """Check that every name is known.
 
     Raises:

@@ -6,8 +6,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from benchmark.errors import MethodError
-from benchmark.methods.describe import Describe, MethodDescription, described
-from benchmark.methods.find import MethodLocation, choose, entry_point_sources, file_source
+from benchmark.methods.describe import Describe, MethodDescription, describe_cached
+from benchmark.methods.find import (
+    MethodLocation,
+    check_known_methods,
+    entry_point_sources,
+    file_source,
+)
 
 
 def resolve(
@@ -26,12 +31,12 @@ def resolve(
             name of that method: they cannot be run, and no method may have one of these names.
 
     Returns:
-        Descriptions, bases before those that need them, otherwise in the order given.
+        Descriptions, bases before those that need them, otherwise in the order of the arguments.
 
     Raises:
-        MethodError: unknown or derived name, clash, or circle of bases.
+        MethodError: unknown or derived name, clash, or circular bases.
     """
-    from_files = [described(file_source(argument), ask) for argument in plugins]
+    from_files = [describe_cached(file_source(argument), ask) for argument in plugins]
     sources = entry_point_sources()
     added: dict[str, MethodDescription] = {}
     for description in from_files:
@@ -45,52 +50,52 @@ def resolve(
                 f"{description.source.origin}; rename the plugin's"
             )
         added[description.name] = description
-    wanted = list(dict.fromkeys([*names, *added]))
-    taken = sources | {name: description.source for name, description in added.items()}
-    _refuse_derived(wanted, taken, derived)
-    choose(wanted, [*sources, *added])
-    done: dict[str, MethodDescription] = {}
+    requested = list(dict.fromkeys([*names, *added]))
+    locations = sources | {name: description.source for name, description in added.items()}
+    _check_derived(requested, locations, derived)
+    check_known_methods(requested, [*sources, *added])
+    descriptions: dict[str, MethodDescription] = {}
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
-            raise MethodError(f"methods start from each other in a circle: {circle}")
-        if name in done:
+            raise MethodError(f"circular base methods: {circle}")
+        if name in descriptions:
             return
-        choose([name], [*sources, *added])
-        description = added.get(name) or described(sources[name], ask)
+        check_known_methods([name], [*sources, *added])
+        description = added.get(name) or describe_cached(sources[name], ask)
         if description.base is not None:
             if description.base not in (*sources, *added):
                 raise MethodError(
-                    f"{description.source.origin}: {name} is to start from {description.base!r}, "
-                    "which is no method here (`htbench list methods` shows all)"
+                    f"{description.source.origin}: {name} declares base={description.base!r}, "
+                    "which is not registered (`htbench list methods` shows all)"
                 )
             visit(description.base, (*path, name))
-            if done[description.base].track == "oracle" and description.track != "oracle":
+            if descriptions[description.base].track == "oracle" and description.track != "oracle":
                 raise MethodError(
                     f"{description.source.origin}: {name} starts from {description.base}, an upper "
                     "bound that has seen the missing classes; start from another method"
                 )
-        done[name] = description
+        descriptions[name] = description
 
-    for name in wanted:
+    for name in requested:
         visit(name, ())
-    return list(done.values())
+    return list(descriptions.values())
 
 
-def _refuse_derived(
-    names: Iterable[str], taken: Mapping[str, MethodLocation], derived: Mapping[str, str]
+def _check_derived(
+    names: Iterable[str], locations: Mapping[str, MethodLocation], derived: Mapping[str, str]
 ) -> None:
-    """Check that no method has the name of a derived result, and that none is to be run.
+    """Check that no method has the name of a derived result and that none is requested.
 
     Raises:
-        MethodError: one has, or is.
+        MethodError: a method has such a name, or one is requested.
     """
     for name, base in derived.items():
-        if name in taken:
+        if name in locations:
             raise MethodError(
-                f"{taken[name].origin}: the name {name} is reserved for results that are derived "
-                f"from {base}'s predictions; give the method another name"
+                f"{locations[name].origin}: the name {name} is reserved for results that are "
+                f"derived from {base}'s predictions; give the method another name"
             )
         if name in names:
             raise MethodError(

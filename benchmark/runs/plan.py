@@ -100,7 +100,7 @@ def grid(
     Args:
         manifest: where the tasks are.
         tasks: ids of tasks.
-        methods: descriptions, bases first (see ``registry.resolve``).
+        methods: descriptions, bases first (see ``methods/resolve.py``).
         seeds: seeds.
         device: ``cpu`` or ``cuda``.
         settings: hyper-parameters as text; each goes to every method that has the field.

@@ -18,37 +18,37 @@ from benchmark.folders import data_folder
 from benchmark.isolation.conversation import no_progress, request, run_job
 from benchmark.jobs import AddressJob, PretrainedJob, network_of, new_scratch
 from benchmark.networks.names import network_label
-
-if TYPE_CHECKING:
-    from benchmark.isolation.client import ForkServer
-    from benchmark.manifest.manifest import Manifest
+from benchmark.progress import Logger
 from benchmark.sources.pretrained import (
     RECORD_FILE,
     WEIGHTS_FILE,
     PretrainedWeights,
-    Tell,
     pretrained_name,
     weights_folder,
 )
+
+if TYPE_CHECKING:
+    from benchmark.isolation.client import ForkServer
+    from benchmark.manifest.manifest import Manifest
 
 # torchvision names a file after its network and the first hex digits of its SHA-256.
 _SUM_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+$")
 
 
 def import_pretrained(
-    server: ForkServer, manifest: Manifest, file: Path, tell: Tell
+    server: ForkServer, manifest: Manifest, file: Path, log: Logger
 ) -> PretrainedWeights:
-    """Take the initial weights of a manifest from a file.
+    """Import a manifest's pretrained weights from a file.
 
     Args:
         server: forks the child that reads the file.
         manifest: its ``[model]`` names the weights.
         file: a state dict of torch, or safetensors.
-        tell: is told of what could not be checked.
+        log: receives a message if the file cannot be verified.
 
     Raises:
-        UsageError: the manifest starts from no weights.
-        DataError: the file is not the one that its library names, or not of the network.
+        UsageError: the manifest names no pretrained weights.
+        DataError: the file has another SHA-256 than the library's, or does not fit the network.
     """
     name = pretrained_name(manifest.model)
     if name is None:
@@ -58,22 +58,22 @@ def import_pretrained(
         )
     if not file.is_file():
         raise UsageError(f"--weights: {file} is not a file")
-    return _convert(server, manifest, name, _address(server, manifest), file, tell)
+    return _convert(server, manifest, name, _address(server, manifest), file, log)
 
 
-def download_pretrained(server: ForkServer, manifest: Manifest, tell: Tell) -> PretrainedWeights:
-    """Download the initial weights of a manifest.
+def download_pretrained(server: ForkServer, manifest: Manifest, log: Logger) -> PretrainedWeights:
+    """Download a manifest's pretrained weights.
 
     Raises:
-        DataError: they cannot be had; the message names the address.
+        DataError: the download failed; the message names the address.
     """
     name = pretrained_name(manifest.model)
     assert name is not None
     address = _address(server, manifest)
-    tell(f"downloading {address}")
+    log(f"downloading {address}")
     file = data_folder() / "downloads" / PurePosixPath(urlsplit(address).path).name
     try:
-        download(address, file, log=tell)
+        download(address, file, log=log)
     except DataError as error:
         raise DataError(
             f"{error}. Get the file by another way, then: "
@@ -81,15 +81,15 @@ def download_pretrained(server: ForkServer, manifest: Manifest, tell: Tell) -> P
             "--weights FILE"
         ) from None
     try:
-        return _convert(server, manifest, name, address, file, tell)
+        return _convert(server, manifest, name, address, file, log)
     finally:
         file.unlink(missing_ok=True)
 
 
 def _convert(
-    server: ForkServer, manifest: Manifest, name: str, address: str, file: Path, tell: Tell
+    server: ForkServer, manifest: Manifest, name: str, address: str, file: Path, log: Logger
 ) -> PretrainedWeights:
-    verified = _verify(file, name, address, tell)
+    verified = _verify(file, name, address, log)
     with _working_folder() as folder:
         job = PretrainedJob(new_scratch(folder), network_of(manifest), str(file.resolve()))
         outcome = run_job(server, job, [], (0, 1), folder, no_progress)
@@ -105,18 +105,18 @@ def _convert(
     return PretrainedWeights(weights_folder(name) / WEIGHTS_FILE, digest, record)
 
 
-def _verify(file: Path, name: str, address: str, tell: Tell) -> bool:
-    """Compare a file with the sum in the name of torchvision's; False if that cannot be done."""
+def _verify(file: Path, name: str, address: str, log: Logger) -> bool:
+    """Compare a file with the SHA-256 prefix in torchvision's file name; False if there is none."""
     expected = _SUM_IN_NAME.search(address)
     with file.open("rb") as opened:
-        converted = is_safetensors(opened.read(9))  # not the library's file, if of equal tensors
+        converted = is_safetensors(opened.read(9))  # equal tensors, but not the library's bytes
     if converted or expected is None:
-        tell(f"{file.name}: nothing to check it against; its own SHA-256 goes on record")
+        log(f"{file.name}: there is no published SHA-256 to verify it; recording its own")
         return False
-    found = digest_file(file)
-    if not found.startswith(expected[1]):
+    digest = digest_file(file)
+    if not digest.startswith(expected[1]):
         raise DataError(
-            f"{file} has SHA-256 {found[:16]}..., but that of {name} begins with {expected[1]}; "
+            f"{file} has SHA-256 {digest[:16]}..., but that of {name} begins with {expected[1]}; "
             f"get {address}"
         )
     return True
@@ -124,10 +124,10 @@ def _verify(file: Path, name: str, address: str, tell: Tell) -> bool:
 
 def _address(server: ForkServer, manifest: Manifest) -> str:
     with _working_folder() as folder:
-        answer = request(server, AddressJob(new_scratch(folder), manifest.model), folder)
-    if "failed" in answer:
-        raise ManifestError(answer["failed"]["message"].partition(": ")[2])
-    return str(answer["done"]["address"])
+        reply = request(server, AddressJob(new_scratch(folder), manifest.model), folder)
+    if "failed" in reply:
+        raise ManifestError(reply["failed"]["message"].partition(": ")[2])
+    return str(reply["done"]["address"])
 
 
 @contextlib.contextmanager

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.errors import DataError, ManifestError
 from benchmark.files import digest_file, read_json
 from benchmark.folders import data_folder
-
-if TYPE_CHECKING:
-    pass
-
 
 WEIGHTS_FILE = "weights.safetensors"
 RECORD_FILE = "weights.json"
 MAX_RECORD_BYTES = 1 << 16
 _NAME = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+")
 
-Tell = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """PretrainedWeights weights in the data folder.
+    """Pretrained weights in the data folder.
 
     Attributes:
         path: safetensors under the names of the library's network.
-        digest: SHA-256 of that file; equal tensors have equal files, whatever brought them.
+        digest: SHA-256 of that file; equal tensors give equal files.
         record: ``file_sha256`` of the file they came in, and whether it is ``verified``.
     """
 
@@ -40,10 +34,10 @@ class PretrainedWeights:
 
 
 def pretrained_name(model: Mapping[str, Any]) -> str | None:
-    """The name of the initial weights in a manifest's ``[model]``, if it has any.
+    """The name of the pretrained weights in a manifest's ``[model]``, if it has any.
 
     Raises:
-        ManifestError: it is no name such as ``ResNet50_Weights.IMAGENET1K_V1``.
+        ManifestError: it is not a name such as ``ResNet50_Weights.IMAGENET1K_V1``.
     """
     name = model.get("weights")
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
@@ -55,10 +49,10 @@ def pretrained_name(model: Mapping[str, Any]) -> str | None:
 
 
 def find_pretrained(model: Mapping[str, Any]) -> PretrainedWeights | None:
-    """The initial weights of a network, or None where it has none or they are yet to come.
+    """A network's pretrained weights, or None if it names none or they are not in the data folder.
 
     Raises:
-        DataError: they are there but damaged.
+        DataError: they are damaged.
     """
     name = pretrained_name(model)
     if name is None or not (weights_folder(name) / RECORD_FILE).is_file():
@@ -66,25 +60,25 @@ def find_pretrained(model: Mapping[str, Any]) -> PretrainedWeights | None:
     record = read_json(weights_folder(name) / RECORD_FILE, MAX_RECORD_BYTES, DataError)
     path = weights_folder(name) / WEIGHTS_FILE
     if not path.is_file():
-        raise DataError(f"{path} is gone; delete its folder and it is fetched anew")
+        raise DataError(f"{path} is missing; delete its folder to download it again")
     return PretrainedWeights(path, record["digest"], record)
 
 
 def pretrained_path(model: Mapping[str, Any]) -> str | None:
-    """The file of a network's initial weights, its digest checked; None where it names none.
+    """The verified file of a network's pretrained weights; None if it names none.
 
     Raises:
-        DataError: they are not here, or damaged.
+        DataError: they are missing or damaged.
     """
-    name, found = pretrained_name(model), find_pretrained(model)
+    name, weights = pretrained_name(model), find_pretrained(model)
     if name is None:
         return None
-    if found is None or digest_file(found.path) != found.digest:
+    if weights is None or digest_file(weights.path) != weights.digest:
         raise DataError(
             f"the pretrained weights {name} are missing or corrupted; delete "
             f"{weights_folder(name)} to download them again"
         )
-    return str(found.path)
+    return str(weights.path)
 
 
 def weights_folder(name: str) -> Path:

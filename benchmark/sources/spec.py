@@ -35,7 +35,7 @@ class SourceSpec:
 
     @classmethod
     def of(cls, manifest: Manifest, domains: Sequence[str], device: str) -> SourceSpec:
-        """The spec of a task's sources, in whatever order the task names them."""
+        """The spec of a task's sources, whatever the order in which the task names them."""
         order = [domain.name for domain in manifest.domains]
         return cls(manifest, tuple(sorted(domains, key=order.index)), device)
 
@@ -48,7 +48,7 @@ class SourceSpec:
 
     @property
     def initial(self) -> PretrainedWeights | None:
-        """The weights that training starts from, if the manifest names any and they are here."""
+        """The pretrained weights that training starts from, or None; see ``find_pretrained``."""
         return find_pretrained(self.manifest.model)
 
     @property
@@ -116,7 +116,7 @@ def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
     """The checkpoint of a spec: the imported one, else the trained one, else None.
 
     Raises:
-        DataError: it is there but damaged.
+        DataError: it is damaged.
     """
     return _open_source(spec.imported_folder) or _open_source(spec.folder)
 
@@ -128,7 +128,7 @@ def known_sources() -> list[SourceCheckpoint]:
         DataError: one is damaged.
     """
     folders = sorted((data_folder() / "sources").glob(f"*/{RECORD_FILE}"))
-    return [found for file in folders if (found := _open_source(file.parent)) is not None]
+    return [source for file in folders if (source := _open_source(file.parent)) is not None]
 
 
 def _open_source(folder: Path) -> SourceCheckpoint | None:
@@ -138,14 +138,14 @@ def _open_source(folder: Path) -> SourceCheckpoint | None:
     path = folder / MODEL_FILE
     if not path.is_file() or digest_file(path) != record.get("digest"):
         raise DataError(
-            f"the source model {path} is not the one that was trained; delete its folder "
-            "and it is trained anew"
+            f"the source model {path} does not match its recorded SHA-256; delete its folder "
+            "to retrain it"
         )
     return SourceCheckpoint(path, record["digest"], record)
 
 
 def source_lock(spec: SourceSpec) -> FileLock:
-    """Held by whoever trains the model: another driver waits and then finds it."""
+    """Held by the driver that trains the model; another driver waits and then finds it."""
     spec.folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(spec.folder.with_name(spec.folder.name + ".lock"))
 
@@ -163,10 +163,10 @@ def save_imported(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) ->
     Raises:
         UsageError: another one has been imported before.
     """
-    before = _open_source(spec.imported_folder)
-    if before is not None and before.digest != hashlib.sha256(weights).hexdigest():
+    previous = _open_source(spec.imported_folder)
+    if previous is not None and previous.digest != hashlib.sha256(weights).hexdigest():
         raise UsageError(
-            f"{spec.name} has an imported source model already ({before.digest[:12]}); to go "
+            f"{spec.name} has an imported source model already ({previous.digest[:12]}); to go "
             f"without it, delete {spec.imported_folder}"
         )
     made_from = {

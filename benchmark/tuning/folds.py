@@ -118,7 +118,7 @@ class Trial:
 
 
 def trial(settings: Mapping[str, str], scores: Sequence[tuple[float, float] | None]) -> Trial:
-    """Average the (seen, missing) accuracies of all folds; None stands for a failed run."""
+    """Average the (seen, missing) accuracies of all folds; None means a failed run."""
     complete = [score for score in scores if score is not None]
     if not complete or len(complete) < len(scores):
         return Trial(settings, None, None)

@@ -12,13 +12,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmark.driver import Monitor, Session, execute_cells, execute_with_sources, ready_sources
+from benchmark.driver import execute_cells, execute_with_sources, ready_sources
 from benchmark.errors import MethodError, UsageError
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.methods.describe import MethodDescription
+from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
+from benchmark.session import Session
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 from benchmark.tuning.folds import Trial, best, fold, trial
 

@@ -58,11 +58,11 @@ def methods(
       htbench list methods --plugin my_method.py --json
       htbench list methods --suite icons-full --into docs/methods.md
     """
-    from benchmark import driver
     from benchmark.manifest.suite import load_suite
     from benchmark.methods.find import entry_point_sources
     from benchmark.methods.resolve import resolve
     from benchmark.runs.workspace import Workspace
+    from benchmark.session import Session
     from htbench import methods as module
     from htbench.results import suite_boards
     from leaderboard.gamma_star import DERIVED
@@ -74,7 +74,7 @@ def methods(
         raise UsageError("--into writes a table with means: name the suite with --suite")
     loaded = load_suite(suite) if suite else None
     names = loaded.methods if loaded else entry_point_sources()
-    with driver.Session() as session:
+    with Session() as session:
         descriptions = resolve(names, plugins, session.describe, DERIVED)
     markdown = markdown or into is not None
     entries = module.method_entries(descriptions, derived=markdown or loaded is not None)

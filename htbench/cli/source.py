@@ -76,10 +76,11 @@ def train(
       htbench source train --manifest icons-pretrained@1.0 --source outline+solid \\
           --weights mobilenet_v2-b0353104.pth
     """
-    from benchmark.driver import Session, ready_sources
+    from benchmark.driver import ready_sources
     from benchmark.executors.local import slots
     from benchmark.runs.plan import resolve_device
     from benchmark.runs.workspace import Workspace
+    from benchmark.session import Session
     from benchmark.sources.bring import import_pretrained
     from benchmark.sources.export import choose_specs, manifest_and_sources
 
@@ -133,8 +134,9 @@ def import_(
       htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
           --note "trained by a colleague"
     """
-    from benchmark.driver import Session, open_stores, source_needs
+    from benchmark.driver import open_stores, source_needs
     from benchmark.runs.plan import resolve_device
+    from benchmark.session import Session
     from benchmark.sources.export import choose_specs, manifest_and_sources, only_spec
     from benchmark.sources.train import import_source
 
@@ -177,8 +179,8 @@ def export(
       htbench source export --manifest icons@1.0 --source outline --out icons-outline
       htbench source export --suite icons --source outline+solid --out icons-both
     """
-    from benchmark.driver import Session
     from benchmark.runs.plan import resolve_device
+    from benchmark.session import Session
     from benchmark.sources.export import (
         choose_specs,
         export_source,

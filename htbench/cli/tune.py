@@ -83,7 +83,6 @@ def command(
       htbench tune selective-distill --suite icons --grid weight=0.3,1,3,10
       htbench tune --plugin half_way.py --suite icons --grid alpha=0.3,0.5 --task outline-solid
     """
-    from benchmark import driver
     from benchmark.executors.local import slots
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.suite import load_suite
@@ -91,6 +90,7 @@ def command(
     from benchmark.networks.names import network_label
     from benchmark.runs.plan import resolve_device, select
     from benchmark.runs.workspace import Workspace
+    from benchmark.session import Session
     from benchmark.tuning.search import Search, settings_of
     from htbench.cli.leaderboard import print_boards
     from htbench.run import write_board
@@ -102,7 +102,7 @@ def command(
     manifest = load_manifest(loaded.manifest)
     task_ids, seed_list = select(loaded, tasks, seeds)
     device = resolve_device(device)
-    with driver.Session(never=[place.root, manifest.root], cuda=device == "cuda") as session:
+    with Session(never=[place.root, manifest.root], cuda=device == "cuda") as session:
         manifest = session.with_network(manifest, network)
         methods = resolve(
             [method] if method else [], [plugin] if plugin else [], session.describe, DERIVED

@@ -32,8 +32,8 @@ def naive_lolsgd(source, target, new_run, naive_fit):
                 local = source.copy()
                 local.load_state_dict(weights)
                 order = torch.randperm(len(SEEN), generator=run.stream("method")).tolist()
-                kept = [SEEN[i] for i in order[left_out:]]
-                data = target.only(sorted(kept))
+                classes = [SEEN[i] for i in order[left_out:]]
+                data = target.only(sorted(classes))
                 naive_fit(local, data, run, [factor] * local_steps, **options)
                 states.append(local.state_dict())
             weights = {
@@ -145,8 +145,8 @@ def test_one_local_model_in_one_round_is_plain_sgd_without_its_left_out_classes(
     model = method.adapt(source, target, new_run())
     run = new_run()
     order = torch.randperm(4, generator=run.stream("method")).tolist()
-    kept = target.only([SEEN[i] for i in order[2:]])
-    assert not changed(model, fit(source.copy(), kept, run, rate=lambda step: 1.0))
+    subset = target.only([SEEN[i] for i in order[2:]])
+    assert not changed(model, fit(source.copy(), subset, run, rate=lambda step: 1.0))
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,11 @@ def test_a_local_model_never_sees_its_left_out_classes(left_out, classes, source
     spy.adapt(source, target, new_run())
     subsets = set()
     for data, _ in spy.calls:
-        kept = set(data.labels.tolist())
-        subsets.add(frozenset(kept))
-        assert len(kept) == classes
-        assert kept < set(SEEN)
-        rows = [i for i, label in enumerate(target.labels.tolist()) if label in kept]
+        labels = set(data.labels.tolist())
+        subsets.add(frozenset(labels))
+        assert len(labels) == classes
+        assert labels < set(SEEN)
+        rows = [i for i, label in enumerate(target.labels.tolist()) if label in labels]
         assert torch.equal(data.images, target.images[rows])
         assert torch.equal(data.labels, target.labels[rows])
     assert len(spy.calls) == 12

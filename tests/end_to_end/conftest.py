@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark.driver import Session
 from benchmark.folders import packaged_manifests
 from benchmark.isolation.client import Limits
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.toml import to_toml
+from benchmark.session import Session
 from htbench.cli.main import main
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 from tests.conftest import Once
@@ -40,13 +40,35 @@ CLASSES = 12
 SEEN = 6
 
 
+def execute(
+    command: Sequence[str | Path],
+    environment: Mapping[str, str],
+    cwd: Path | None = None,
+    timeout: float = 300,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command and wait for it; the caller checks its exit status."""
+    return subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        check=False,
+    )
+
+
 @dataclass(frozen=True)
 class Mini:
-    """A suite of two short tasks on real icons, with a data folder of its own."""
+    """A suite of two short tasks on real icons, with its own data folder."""
 
     suite: Path
     manifest: Path
     data: Path
+
+    def options(self, workspace: Path) -> tuple[str | Path, ...]:
+        """The suite and a workspace, as options of most commands."""
+        return "--suite", self.suite, "--workspace", workspace
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "HTBENCH_DATA": str(self.data)}
@@ -56,23 +78,13 @@ class Mini:
     ) -> subprocess.CompletedProcess[str]:
         """Run the command and wait for it."""
         command = [sys.executable, "-m", "htbench", *map(str, arguments)]
-        return subprocess.run(
-            command,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            cwd=cwd,
-            check=False,
-        )
+        return execute(command, self.environment(), cwd, timeout)
 
     def run(
         self, workspace: Path, *arguments: str | Path, timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
         """``htbench run`` on the slice, into a workspace."""
-        return self.htbench(
-            "run", "--suite", self.suite, "--workspace", workspace, *arguments, timeout=timeout
-        )
+        return self.htbench("run", *self.options(workspace), *arguments, timeout=timeout)
 
     @staticmethod
     def rows(workspace: Path) -> list[dict[str, Any]]:
@@ -81,9 +93,9 @@ class Mini:
 
     @staticmethod
     def records(workspace: Path) -> list[dict[str, Any]]:
-        """What every ``run.json`` of a workspace says."""
-        found = sorted(workspace.glob("runs/*/run.json"))
-        return [json.loads(path.read_text()) for path in found]
+        """The content of every ``run.json`` of a workspace."""
+        paths = sorted(workspace.glob("runs/*/run.json"))
+        return [json.loads(path.read_text()) for path in paths]
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +135,7 @@ def write_mini(root: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Said:
+class Result:
     """What a command printed, and its exit status."""
 
     returncode: int
@@ -141,13 +153,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Finished:
-    """A workspace in which every run of the slice is done, and what the command said. Read it only.
+    """A workspace with every run of the slice finished, and what the command printed.
 
-    A test that changes something takes a copy.
+    Tests only read it: a test that changes something takes a copy.
     """
 
     workspace: Path
-    first: Said
+    first: Result
 
     def rows(self) -> list[dict[str, Any]]:
         return Mini.rows(self.workspace)
@@ -156,10 +168,10 @@ class Finished:
         """The rows of runs, without those that the scorer makes beside them."""
         return [row for row in self.rows() if row["method"] != GAMMA_STAR]
 
-    def row(self, **wanted: object) -> dict[str, Any]:
+    def row(self, **values: object) -> dict[str, Any]:
         """The one row with these values, such as ``row(method="source", seed=0, task=...)``."""
-        (found,) = [r for r in self.rows() if all(r[k] == v for k, v in wanted.items())]
-        return found
+        (row,) = [r for r in self.rows() if all(r[k] == v for k, v in values.items())]
+        return row
 
     def copy(self, to: Path) -> Path:
         return shutil.copytree(self.workspace, to)
@@ -170,13 +182,19 @@ def finished(mini: Mini, once: Once) -> Finished:
     """The slice, run once by the real command with two runs side by side."""
 
     def fill(folder: Path) -> None:
-        said = mini.run(folder / "workspace", "--jobs", "2")
-        assert said.returncode == 0, said.stderr
-        (folder / "said.json").write_text(json.dumps([said.stdout, said.stderr]))
+        result = mini.run(folder / "workspace", "--jobs", "2")
+        assert result.returncode == 0, result.stderr
+        (folder / "printed.json").write_text(json.dumps([result.stdout, result.stderr]))
 
     folder = once("finished", fill)
-    out, err = json.loads((folder / "said.json").read_text())
-    return Finished(folder / "workspace", Said(0, out, err))
+    out, err = json.loads((folder / "printed.json").read_text())
+    return Finished(folder / "workspace", Result(0, out, err))
+
+
+@pytest.fixture
+def at(finished: Finished) -> tuple[str | Path, ...]:
+    """The finished workspace, as an option."""
+    return "--workspace", finished.workspace
 
 
 @pytest.fixture(scope="session")
@@ -186,8 +204,8 @@ def session() -> Iterator[Session]:
         yield session
 
 
-def call(session: Session, *arguments: str | Path) -> Said:
-    """Run a command in this process, on a fork server that is already there if it will do."""
+def call(session: Session, *arguments: str | Path) -> Result:
+    """Run a command in this process, on the shared fork server where its options allow that."""
 
     def shared(**options: Any) -> contextlib.AbstractContextManager[Session]:
         if options.get("limits", Limits()) == Limits() and not options.get("cuda"):
@@ -200,28 +218,29 @@ def call(session: Session, *arguments: str | Path) -> Said:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        patch.setattr("benchmark.driver.Session", shared)
-        with pytest.raises(SystemExit) as ended:
+        for module in ("driver", "session"):
+            patch.setattr(f"benchmark.{module}.Session", shared)
+        with pytest.raises(SystemExit) as exit:
             main([str(argument) for argument in arguments])
-    return Said(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    return Result(int(exit.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
-def htbench(mini: Mini, session: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+def htbench(mini: Mini, session: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """A command in this process, with the slice's data folder unless the test sets another.
 
-    It takes a fraction of a second where `Mini.htbench` takes five. Its fork server keeps only the
-    data folder closed: tests of isolation and of signals start the real command.
+    It takes a fraction of a second where `Mini.htbench` takes five. Its fork server hides only the
+    data folder from methods, so tests of isolation and of signals start the real command.
     """
     monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
     return functools.partial(call, session)
 
 
 @pytest.fixture(scope="session")
-def command(session: Session) -> Callable[..., Said]:
+def command(session: Session) -> Callable[..., Result]:
     """The same for fixtures of a module: ``command(mini, "run", ...)``."""
 
-    def run(mini: Mini, *arguments: str | Path) -> Said:
+    def run(mini: Mini, *arguments: str | Path) -> Result:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HTBENCH_DATA", str(mini.data))
             return call(session, *arguments)
@@ -249,12 +268,23 @@ def wheel_python(once: Once, wheel: Path) -> Path:
         python = folder / "bin" / "python"
         for command in (
             [sys.executable, "-m", "venv", "--without-pip", folder],
-            [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps",
-             "--no-index", "--disable-pip-version-check", wheel],
-        ):  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "--python",
+                python,
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--no-index",
+                "--disable-pip-version-check",
+                wheel,
+            ],
+        ):
             subprocess.run(command, check=True, capture_output=True)
-        # What the wheel depends on comes from the environment that runs the tests. Python ignores
-        # a .pth file in a folder that another one names: the editable install is out of sight.
+        # What the wheel depends on comes from the environment that runs the tests. Python does
+        # not read .pth files in a folder added by a .pth file, so the editable install stays out.
         (site,) = folder.glob("lib/python*/site-packages")
         others = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
         (site / "others.pth").write_text("".join(f"{path}\n" for path in others))
@@ -272,7 +302,7 @@ def drivers() -> Iterator[Path]:
             end = time.monotonic() + 120
             while not address.exists():
                 assert process.poll() is None
-                assert time.monotonic() < end, "it does not start"
+                assert time.monotonic() < end, "the process that forks drivers did not start"
                 time.sleep(0.02)
             yield address
             process.kill()
@@ -280,9 +310,9 @@ def drivers() -> Iterator[Path]:
 
 @pytest.fixture
 def start(drivers: Path, tmp_path: Path) -> Callable[..., Driver]:
-    """Start a command in a process of its own: ``start(mini, "run", ...)``; see ``warm.py``.
+    """Start a command in its own process: ``start(mini, "run", ...)``; see ``warm.py``.
 
-    ``name`` is that of all its processes, ``variables`` are added to its environment.
+    ``name`` names all its processes; ``variables`` are added to its environment.
     """
 
     def begin(

@@ -26,27 +26,30 @@ from benchmark.images.store.embedded import embedded_images
 from benchmark.images.store.store import ImageNeed, open_store, store_folder
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.toml import to_toml
-from tests.end_to_end.conftest import Mini, Said
+from tests.end_to_end.conftest import Mini, Result
 
 CLASSES, SEEN, PER_CLASS = 8, 4, 10
-FOLDERS = {"Art": "outline", "Real_World": "solid"}  # domain to the style of icons it is made of
+FOLDERS = {"Art": "outline", "Real_World": "solid"}  # domain to the style of its icons
 ALIAS = {"Art": "art", "Real_World": "Real World"}
 
 
 @dataclass
 class Place:
-    """A data folder of its own, a manifest of files, and the images as a user has them."""
+    """A data folder, a manifest of image files, and the images as a user has them."""
 
     data: Path
     manifest: Path
     images: Path
     suite: Path
-    command: Callable[..., Said]
+    command: Callable[..., Result]
 
-    def htbench(self, *arguments: str | Path) -> Said:
+    def options(self, workspace: Path) -> tuple[str | Path, ...]:
+        return "--suite", self.suite, "--workspace", workspace
+
+    def htbench(self, *arguments: str | Path) -> Result:
         return self.command(Mini(self.suite, self.manifest, self.data), *arguments)
 
-    def data_command(self, name: str, *arguments: str | Path) -> Said:
+    def data_command(self, name: str, *arguments: str | Path) -> Result:
         return self.htbench("data", name, self.manifest, *arguments)
 
 
@@ -56,16 +59,16 @@ def _icons() -> dict[str, dict[str, list[Image.Image]]]:
     classes = dict(
         zip(icons.table["image_id"].to_pylist(), icons.table["class"].to_pylist(), strict=True)
     )
-    chosen = icons.classes[:CLASSES]
-    found: dict[str, dict[str, list[Image.Image]]] = {}
+    classes_used = icons.classes[:CLASSES]
+    images_of: dict[str, dict[str, list[Image.Image]]] = {}
     for domain, style in FOLDERS.items():
-        of_class = found.setdefault(domain, {name: [] for name in chosen})
+        of_class = images_of.setdefault(domain, {name: [] for name in classes_used})
         for image_id, data in embedded_images(icons, style):
             images = of_class.get(classes[image_id])
             if images is not None and len(images) < PER_CLASS:
                 with Image.open(io.BytesIO(data)) as image:
                     images.append(image.convert("RGB").resize((40, 36)))
-    return found
+    return images_of
 
 
 def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
@@ -79,23 +82,39 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 image.save(file, "JPEG", quality=90)
                 split = "train" if number < 7 else "test"
-                rows.append({"image_id": path.removesuffix(".jpg"), "domain": domain, "class": name,
-                             "split": split, "path": path})  # fmt: skip
+                rows.append(
+                    {
+                        "image_id": path.removesuffix(".jpg"),
+                        "domain": domain,
+                        "class": name,
+                        "split": split,
+                        "path": path,
+                    }
+                )
     (root / "images" / "Set_2016" / "README.txt").write_text("not an image")
     icons = load_manifest("icons@1.0")
     classes = list(icons.classes[:CLASSES])
     document = dict(icons.document) | {
-        "name": "mini-home", "version": "0.1", "images": "folder", "classes": classes,
-    }  # fmt: skip
+        "name": "mini-home",
+        "version": "0.1",
+        "images": "folder",
+        "classes": classes,
+    }
     document["source"] = {**document["source"], "steps": 20}
     document["recipe"] = {**document["recipe"], "steps": 10}
     document |= changes
     document.pop("mirrors", None)
     document |= {
         "domains": [{"name": d, "folders": [d, ALIAS[d]]} for d in FOLDERS],
-        "tasks": [{"id": "Art-Real_World", "sources": ["Art"], "target": "Real_World",
-                   "seen": classes[:SEEN]}],
-    }  # fmt: skip
+        "tasks": [
+            {
+                "id": "Art-Real_World",
+                "sources": ["Art"],
+                "target": "Real_World",
+                "seen": classes[:SEEN],
+            }
+        ],
+    }
     folder = root / "mini-home" / "0.1"
     folder.mkdir(parents=True)
     (folder / "manifest.toml").write_text(to_toml(document))
@@ -109,7 +128,7 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, command: Callable[..., Said]) -> Place:
+def home(tmp_path: Path, command: Callable[..., Result]) -> Place:
     """An Office-Home of eight classes and two domains."""
     manifest, images, suite = _write(tmp_path)
     return Place(tmp_path / "data", manifest, images, suite, command)
@@ -117,14 +136,14 @@ def home(tmp_path: Path, command: Callable[..., Said]) -> Place:
 
 def _whole_way(place: Place, workspace: Path) -> str:
     """Import, verify, run; the board that is printed."""
-    done = place.data_command("import", place.images)
-    assert done.returncode == 0, done.stderr + done.stdout
-    done = place.data_command("verify")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "are here and decodable" in done.stdout
-    done = place.htbench("run", "--suite", place.suite, "--workspace", workspace)
-    assert done.returncode == 0, done.stderr + done.stdout
-    board = place.htbench("leaderboard", "--suite", place.suite, "--workspace", workspace)
+    result = place.data_command("import", place.images)
+    assert result.returncode == 0, result.stderr + result.stdout
+    result = place.data_command("verify")
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert "are here and decodable" in result.stdout
+    result = place.htbench("run", *place.options(workspace))
+    assert result.returncode == 0, result.stderr + result.stdout
+    board = place.htbench("leaderboard", *place.options(workspace))
     assert board.returncode == 0
     return board.stdout
 
@@ -142,10 +161,10 @@ def test_domainnet_from_archives_to_board_by_the_jpeg_store(tmp_path, command):
     archives = []
     for domain in FOLDERS:  # as DomainNet comes: an archive for each domain
         archives.append(tmp_path / f"{domain}.zip")
-        with zipfile.ZipFile(archives[-1], "w") as made:
+        with zipfile.ZipFile(archives[-1], "w") as archive:
             top = images / "Set_2016" / ALIAS[domain]
             for file in sorted(top.rglob("*.jpg")):
-                made.write(file, f"{domain}/{file.relative_to(top).as_posix()}")
+                archive.write(file, f"{domain}/{file.relative_to(top).as_posix()}")
     place = Place(tmp_path / "data", manifest, archives[0], suite, command)
     first = place.data_command("import", archives[0])
     assert first.returncode == 1
@@ -176,9 +195,10 @@ def test_iwildcam_from_metadata_to_board(tmp_path, command):
     unexpanded = place.htbench("run", "--suite", "iwildcam", "--dry-run")
     assert unexpanded.returncode == 2
     assert "htbench manifest expand iwildcam@1.0" in unexpanded.stderr
-    done = place.htbench("manifest", "expand", "iwildcam@1.0", "--metadata", metadata,
-                         "--allow-unknown-metadata")  # fmt: skip
-    assert done.returncode == 0, done.stderr + done.stdout
+    result = place.htbench(
+        "manifest", "expand", "iwildcam@1.0", "--metadata", metadata, "--allow-unknown-metadata"
+    )
+    assert result.returncode == 0, result.stderr + result.stdout
     (place.suite,) = (tmp_path / "data" / "manifests").glob("iwildcam/*/iwildcam.toml")
     place.manifest = place.suite.parent
     _reduce(place)
@@ -195,7 +215,7 @@ def test_iwildcam_from_metadata_to_board(tmp_path, command):
 
 
 def _reduce(place: Place) -> None:
-    """A small network, small images and short recipes in the place of the manifest's."""
+    """A small network, small images and short recipes instead of the manifest's."""
     path = place.manifest / "manifest.toml"
     document = tomllib.loads(path.read_text())
     icons = load_manifest("icons@1.0").document
@@ -220,16 +240,16 @@ class TestVerify:
         return home
 
     def report(self, place: Place, code: int = 1) -> dict[str, Any]:
-        done = place.data_command("verify", "--json")
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout)
+        result = place.data_command("verify", "--json")
+        assert result.returncode == code, result.stderr
+        return json.loads(result.stdout)
 
     def test_a_whole_copy(self, copy):
-        found = self.report(copy, 0)
-        assert found["ok"]
-        assert found["images"] == 2 * CLASSES * PER_CLASS
-        assert found["counts"][0] == ["Art", "test", CLASSES * 3, CLASSES * 3]
-        assert found["since"] is not None
+        report = self.report(copy, 0)
+        assert report["ok"]
+        assert report["images"] == 2 * CLASSES * PER_CLASS
+        assert report["counts"][0] == ["Art", "test", CLASSES * 3, CLASSES * 3]
+        assert report["since"] is not None
 
     def test_every_kind_of_difference_is_named(self, copy):
         names = sorted((self.root / "Art").iterdir())
@@ -239,28 +259,28 @@ class TestVerify:
         Image.new("RGB", (40, 36), "red").save(changed)
         cut.write_bytes(cut.read_bytes()[:-200])
         (self.root / "Art" / "extra.txt").touch()
-        found = self.report(copy)
+        report = self.report(copy)
         relative = [path.relative_to(self.root).as_posix() for path in (missing, damaged, changed)]
-        assert found["missing"] == relative[:1]
-        assert list(found["damaged"]) == relative[1:2]
-        assert relative[2] in found["changed"]
-        assert found["truncated"] == [cut.relative_to(self.root).as_posix()]
-        assert found["unexpected"] == ["Art/extra.txt"]
-        said = copy.data_command("verify")
+        assert report["missing"] == relative[:1]
+        assert list(report["damaged"]) == relative[1:2]
+        assert relative[2] in report["changed"]
+        assert report["truncated"] == [cut.relative_to(self.root).as_posix()]
+        assert report["unexpected"] == ["Art/extra.txt"]
+        result = copy.data_command("verify")
         for words in ("1 missing", "1 cannot be decoded", "1 not in the manifest", "are truncated"):
-            assert words in said.stdout
+            assert words in result.stdout
         again = copy.data_command("import", copy.images)
         assert again.stdout.startswith(f"{copy.images}: 1 images imported")
 
     def test_no_copy_at_all(self, home):
-        done = home.data_command("verify")
-        assert done.returncode == 2
-        assert "htbench data download" in done.stderr
+        result = home.data_command("verify")
+        assert result.returncode == 2
+        assert "htbench data download" in result.stderr
 
     def test_remove_leaves_the_users_files(self, home):
         assert home.data_command("import", home.images).returncode == 0
         before = sorted(path for path in home.images.rglob("*") if path.is_file())
-        assert home.data_command("remove").returncode == 2  # nobody can be asked
+        assert home.data_command("remove").returncode == 2  # there is no terminal to ask on
         assert home.data_command("remove", "--yes").returncode == 0
         assert not (home.data / "images" / "mini-home-0.1").exists()
         assert sorted(path for path in home.images.rglob("*") if path.is_file()) == before
@@ -282,8 +302,11 @@ class TestStore:
         assert built == ["train-1.u8", "train-2.u8"]
         more = open_store(manifest, "Real_World", need=ImageNeed(frozenset({2, 3}), test=True))
         assert sorted(path.name for path in more.root.glob("*.u8")) == [
-            "test.u8", "train-1.u8", "train-2.u8", "train-3.u8",
-        ]  # fmt: skip
+            "test.u8",
+            "train-1.u8",
+            "train-2.u8",
+            "train-3.u8",
+        ]
 
     def test_pixels_are_those_of_an_antialiased_bilinear_resize(self, ready):
         import numpy as np
@@ -292,8 +315,9 @@ class TestStore:
 
         manifest = load_manifest(ready.manifest)
         store = open_store(manifest, "Art")
-        paths = dict(zip(*(manifest.table[n].to_pylist() for n in ("image_id", "path")),
-                         strict=True))  # fmt: skip
+        paths = dict(
+            zip(*(manifest.table[n].to_pylist() for n in ("image_id", "path")), strict=True)
+        )
         pixels = np.fromfile(store.test_file, np.uint8).reshape(-1, 3, 32, 32)
         digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
         assert digests == sorted(digests)
@@ -345,10 +369,10 @@ class TestStore:
         before = {path.name: path.read_bytes() for path in alone.root.glob("*.u8")}
         shutil.rmtree(alone.root)
         monkeypatch.setattr(pool, "POOL_FROM", 1)
-        told: list[tuple[int, int]] = []
-        open_store(manifest, "Art", lambda done, total: told.append((done, total)))
+        progress: list[tuple[int, int]] = []
+        open_store(manifest, "Art", lambda count, total: progress.append((count, total)))
         assert {path.name: path.read_bytes() for path in alone.root.glob("*.u8")} == before
-        assert told[-1] == (CLASSES * PER_CLASS, CLASSES * PER_CLASS)
+        assert progress[-1] == (CLASSES * PER_CLASS, CLASSES * PER_CLASS)
 
     def test_a_file_that_ends_too_early_is_used_and_noted(self, ready):
         manifest = load_manifest(ready.manifest)
@@ -362,12 +386,13 @@ class TestStore:
 
     def test_missing_images_are_reported_with_the_command_to_get_them(self, ready):
         shutil.rmtree(ready.data / "images")
-        done = ready.htbench("run", "--suite", ready.suite, "--workspace", ready.data / "ws")
-        assert done.returncode == 2
-        assert "80 of 80 required images" in done.stderr
-        assert "htbench data import" in done.stderr
-        plan = ready.htbench("run", "--suite", ready.suite, "--dry-run", "--workspace",
-                             ready.data / "ws")  # fmt: skip
+        result = ready.htbench("run", *ready.options(ready.data / "ws"))
+        assert result.returncode == 2
+        assert "80 of 80 required images" in result.stderr
+        assert "htbench data import" in result.stderr
+        plan = ready.htbench(
+            "run", "--suite", ready.suite, "--dry-run", "--workspace", ready.data / "ws"
+        )
         assert plan.returncode == 0
         assert (
             "160 images are missing (Art 80, Real_World 80); run htbench data import" in plan.stdout
@@ -388,30 +413,30 @@ class TestWrongInput:
         ],
     )
     def test_is_one_sentence(self, home, arguments, words):
-        done = home.htbench("data", *arguments)
-        assert done.returncode == 2
-        assert words in done.stderr
-        assert "Traceback" not in done.stderr
+        result = home.htbench("data", *arguments)
+        assert result.returncode == 2
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
 
     def test_a_folder_without_images(self, home, tmp_path):
         (tmp_path / "other" / "things").mkdir(parents=True)
-        done = home.data_command("import", tmp_path / "other")
-        assert done.returncode == 2
-        assert "it contains: things" in done.stderr
-        assert "should end with, for example, Art/" in done.stderr
+        result = home.data_command("import", tmp_path / "other")
+        assert result.returncode == 2
+        assert "it contains: things" in result.stderr
+        assert "should end with, for example, Art/" in result.stderr
 
     def test_two_copies_in_one_folder(self, home):
         shutil.copytree(home.images / "Set_2016", home.images / "again")
-        done = home.data_command("import", home.images)
-        assert done.returncode == 2
-        assert "both match the image" in done.stderr
+        result = home.data_command("import", home.images)
+        assert result.returncode == 2
+        assert "both match the image" in result.stderr
 
     def test_not_an_archive(self, home, tmp_path):
         (tmp_path / "x.zip").write_bytes(b"<html>Sign in</html>")
-        done = home.data_command("import", tmp_path / "x.zip")
-        assert done.returncode == 2
-        assert "a web page" in done.stderr
+        result = home.data_command("import", tmp_path / "x.zip")
+        assert result.returncode == 2
+        assert "a web page" in result.stderr
 
     def test_icons_verify(self, home):
-        done = home.htbench("data", "verify", "icons@1.0", "--json")
-        assert json.loads(done.stdout) == {"ok": True, "reference": "icons@1.0", "images": 6786}
+        result = home.htbench("data", "verify", "icons@1.0", "--json")
+        assert json.loads(result.stdout) == {"ok": True, "reference": "icons@1.0", "images": 6786}

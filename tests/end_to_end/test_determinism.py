@@ -13,9 +13,9 @@ SCORES = [f.name for f in fields(Scores)]
 
 def predictions(workspace):
     """The bytes of every predictions file by the run's key."""
-    found = {p.parent.name: p.read_bytes() for p in workspace.glob("runs/*/predictions.parquet")}
-    assert found
-    return found
+    files = {p.parent.name: p.read_bytes() for p in workspace.glob("runs/*/predictions.parquet")}
+    assert files
+    return files
 
 
 def scores(mini, workspace):
@@ -26,11 +26,18 @@ def scores(mini, workspace):
 def alone(mini, finished, command, tmp_path_factory):
     """One task and seed again, in an empty workspace, with one run at a time."""
     workspace = tmp_path_factory.mktemp("alone") / "ws"
-    done = command(
-        mini, "run", "--suite", mini.suite, "--workspace", workspace,
-        "--task", "solid-outline", "--seed", "1", "--jobs", "1",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    result = command(
+        mini,
+        "run",
+        *mini.options(workspace),
+        "--task",
+        "solid-outline",
+        "--seed",
+        "1",
+        "--jobs",
+        "1",
+    )
+    assert result.returncode == 0, result.stderr
     return workspace
 
 
@@ -39,8 +46,8 @@ def from_nothing(mini, finished, command, tmp_path_factory):
     """Everything again, in an empty workspace and an empty data folder: stores and sources too."""
     root = tmp_path_factory.mktemp("from-nothing")
     empty = replace(mini, data=root / "data")
-    done = command(empty, "run", "--suite", mini.suite, "--workspace", root / "ws", "--jobs", "3")
-    assert done.returncode == 0, done.stderr
+    result = command(empty, "run", *mini.options(root / "ws"), "--jobs", "3")
+    assert result.returncode == 0, result.stderr
     return root / "ws"
 
 
@@ -48,9 +55,9 @@ def test_one_run_at_a_time_gives_the_same_bytes(mini, finished, alone):
     ours, theirs = predictions(alone), predictions(finished.workspace)
     assert len(ours) == 4
     assert ours == {key: theirs[key] for key in ours}
-    known = scores(mini, finished.workspace)
-    assert len(scores(mini, alone)) == 5, "gamma-star is no run, but a row"
-    assert all(known[key] == found for key, found in scores(mini, alone).items())
+    first = scores(mini, finished.workspace)
+    assert len(scores(mini, alone)) == 5, "gamma-star is a row without a run"
+    assert all(first[key] == new for key, new in scores(mini, alone).items())
 
 
 def test_new_stores_and_source_models_give_the_same_bytes(mini, finished, from_nothing):
@@ -70,9 +77,9 @@ def test_weights_that_other_runs_start_from_are_the_same_bytes_too(finished, fro
 
 
 def test_a_seed_changes_what_is_random_and_nothing_else(finished):
-    def made(method, seed):
+    def row(method, seed):
         return finished.row(method=method, task="outline-solid", seed=seed)
 
-    assert made("finetune", 0)["predictions_sha256"] != made("finetune", 1)["predictions_sha256"]
-    assert made("source", 0)["predictions_sha256"] == made("source", 1)["predictions_sha256"]
-    assert made("source", 0)["source_digest"] == made("finetune", 1)["source_digest"]
+    assert row("finetune", 0)["predictions_sha256"] != row("finetune", 1)["predictions_sha256"]
+    assert row("source", 0)["predictions_sha256"] == row("source", 1)["predictions_sha256"]
+    assert row("source", 0)["source_digest"] == row("finetune", 1)["source_digest"]

@@ -83,10 +83,10 @@ FAILING = {
         "contract",
         ["depend on the other images of the batch"],
     ),
-    "leaves": ("sys.exit('enough')", "died", ["exit code 1"]),
-    "exits": ("os._exit(0)", "died", ["exit code 0", "before it answered"]),
+    "leaves": ("sys.exit('enough')", "died", ["exited with code 1"]),
+    "exits": ("os._exit(0)", "died", ["exited with code 0", "before it answered"]),
     "segfault": ("ctypes.string_at(0)", "died", ["SIGSEGV"]),
-}  # fmt: skip
+}
 DERIVED = {
     "of-a-failure": ("raises", "return run.base"),
     "of-no-weights": ("wrapped", "return run.base"),
@@ -109,10 +109,10 @@ def write(folder, name, body, base=None):
 
 
 class Night:
-    """What came of one command with many bad methods."""
+    """The outcome of one command with many bad methods."""
 
-    def __init__(self, mini, workspace, said):
-        self.workspace, self.said = workspace, said
+    def __init__(self, mini, workspace, result):
+        self.workspace, self.result = workspace, result
         self.records = {r["label"]: r for r in mini.records(workspace)}
         self.rows = {r["label"]: r for r in mini.rows(workspace)}
 
@@ -126,16 +126,26 @@ def night(mini, finished, tmp_path_factory):
     files += [write(folder, name, body, base) for name, (base, body) in DERIVED.items()]
     workspace = folder / "ws"
     arguments = [a for file in files for a in ("--plugin", file)]
-    said = mini.run(workspace, "--task", "outline-solid", "--seed", "0", "--method", "source",
-                    "--method", "calibrated-alg", *arguments)  # fmt: skip
-    return Night(mini, workspace, said)
+    result = mini.run(
+        workspace,
+        "--task",
+        "outline-solid",
+        "--seed",
+        "0",
+        "--method",
+        "source",
+        "--method",
+        "calibrated-alg",
+        *arguments,
+    )
+    return Night(mini, workspace, result)
 
 
-def test_the_command_goes_on_and_ends_with_status_1(night):
+def test_the_command_continues_and_exits_with_status_1(night):
     count = len(FAILING) + len(DERIVED)
-    assert night.said.returncode == 1
-    assert f"{count} of {count + len(WORKING) + 3} runs failed" in night.said.stderr
-    assert "Traceback" not in night.said.stderr
+    assert night.result.returncode == 1
+    assert f"{count} of {count + len(WORKING) + 3} runs failed" in night.result.stderr
+    assert "Traceback" not in night.result.stderr
     good = ["source", "finetune", "gamma-star", "calibrated-alg", *WORKING]
     assert {n for n, r in night.rows.items() if r["status"] == "ok"} == set(good)
     assert {n for n, r in night.rows.items() if r["status"] == "failed"} == {*FAILING, *DERIVED}
@@ -164,7 +174,7 @@ def test_the_record_and_the_row_say_why(night, name):
 
 @pytest.mark.parametrize("name", [*FAILING, *DERIVED])
 def test_the_board_names_the_cell_and_the_reason(night, name):
-    board = night.said.stdout
+    board = night.result.stdout
     assert f"| {name} (failed) " in board
     assert f"- failed: {name} on outline-solid, seed 0: " in board
 
@@ -177,7 +187,7 @@ def test_a_method_whose_base_gives_no_weights_is_a_failed_row(night, name):
     assert f"({base} outline-solid seed 0)" in error["message"]
 
 
-def test_a_failed_base_takes_no_method_of_another_base_with_it(night, finished):
+def test_a_failed_base_fails_no_method_of_another_base(night, finished):
     row = night.rows["calibrated-alg"]
     alone = finished.row(label="calibrated-alg", task="outline-solid", seed=0)
     assert row["predictions_sha256"] == alone["predictions_sha256"]
@@ -189,21 +199,32 @@ def test_a_model_left_in_train_mode_is_put_into_evaluation_mode(night, finished)
     assert row["predictions_sha256"] == alone["predictions_sha256"]
 
 
-def test_printed_words_are_kept_beside_the_record_and_nothing_reaches_the_screen(night):
+def test_printed_text_is_kept_beside_the_record_and_never_reaches_the_screen(night):
     record = night.records["escapes"]
     output = night.workspace / "runs" / record["key"] / "output.txt"
     assert output.read_bytes() == b"\x1b[2J\x1b[31mprinted\n"
-    for text in (night.said.stdout, night.said.stderr):
+    for text in (night.result.stdout, night.result.stderr):
         assert "\x1b" not in text
         assert "\x07" not in text
         assert "printed" not in text
 
 
 def test_a_failed_run_is_tried_again_by_the_next_call(htbench, mini, night, tmp_path):
-    said = htbench("run", "--suite", mini.suite, "--workspace", night.workspace, "--dry-run",
-                        "--plugin", night.workspace.parent / "raises.py", "--seed", "0",
-                        "--method", "source", "--task", "outline-solid", "--json")  # fmt: skip
-    assert {r["method"]: r["state"] for r in json.loads(said.stdout)} == {
+    result = htbench(
+        "run",
+        *mini.options(night.workspace),
+        "--dry-run",
+        "--plugin",
+        night.workspace.parent / "raises.py",
+        "--seed",
+        "0",
+        "--method",
+        "source",
+        "--task",
+        "outline-solid",
+        "--json",
+    )
+    assert {r["method"]: r["state"] for r in json.loads(result.stdout)} == {
         "source": "done",
         "raises": "to run",
     }
@@ -212,19 +233,18 @@ def test_a_failed_run_is_tried_again_by_the_next_call(htbench, mini, night, tmp_
 def test_escapes_of_a_method_do_not_reach_a_terminal(start, mini, finished, tmp_path):
     path = write(tmp_path, "escapes", "raise ValueError('\\x1b]0;owned\\x07 and \\x1b[2Jred')")
     master, screen = pty.openpty()
-    arguments = ["run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--plugin", path,
-                 "--task", "outline-solid"]  # fmt: skip
+    arguments = ["run", *mini.options(tmp_path / "ws"), "--plugin", path, "--task", "outline-solid"]
     variables = {"TERM": "xterm", "COLUMNS": "200"}
     with start(mini, *arguments, variables=variables, screen=screen) as process:
         os.close(screen)
-        seen = b""
+        screen_bytes = b""
         while chunk := _read(master):
-            seen += chunk
+            screen_bytes += chunk
     os.close(master)
     assert process.returncode == 1
-    assert b"red" in seen
-    assert b"\x1b]0;owned" not in seen
-    assert b"\x1b[2J" not in seen
+    assert b"red" in screen_bytes
+    assert b"\x1b]0;owned" not in screen_bytes
+    assert b"\x1b[2J" not in screen_bytes
 
 
 def _read(master: int) -> bytes:
@@ -244,15 +264,30 @@ def limited(mini, finished, command, tmp_path_factory):
     endless = write(folder, "endless", "import time\nwhile True:\n    time.sleep(0.01)")
     hog = write(folder, "hog", "held = []\nwhile True:\n    held.append(b'x' * (4 << 20))")
     workspace = folder / "ws"
-    said = command(mini, "run", "--suite", mini.suite, "--workspace", workspace,
-                   "--plugin", endless, "--plugin", hog, "--method", "finetune",
-                   "--task", "outline-solid", "--seed", "0",
-                   "--time-limit", "5", "--memory-limit", "1.5")  # fmt: skip
-    return Night(mini, workspace, said)
+    result = command(
+        mini,
+        "run",
+        *mini.options(workspace),
+        "--plugin",
+        endless,
+        "--plugin",
+        hog,
+        "--method",
+        "finetune",
+        "--task",
+        "outline-solid",
+        "--seed",
+        "0",
+        "--time-limit",
+        "5",
+        "--memory-limit",
+        "1.5",
+    )
+    return Night(mini, workspace, result)
 
 
 def test_limits_end_a_run_and_no_other(limited):
-    assert limited.said.returncode == 1, limited.said.stderr
+    assert limited.result.returncode == 1, limited.result.stderr
     assert {n: r["status"] for n, r in limited.rows.items()} == {
         "finetune": "ok",
         "gamma-star": "ok",
@@ -266,7 +301,9 @@ def test_a_run_over_its_time_says_so(limited):
     assert error["kind"] == "limit"
     assert "longer than the limit of 5 s" in error["message"]
     assert 5 <= limited.records["endless"]["cost"]["wall_seconds"] < 30
-    assert f"- failed: endless on outline-solid, seed 0: {error['message']}" in limited.said.stdout
+    assert (
+        f"- failed: endless on outline-solid, seed 0: {error['message']}" in limited.result.stdout
+    )
 
 
 def test_a_run_over_its_memory_says_so(limited):
@@ -278,10 +315,20 @@ def test_a_run_over_its_memory_says_so(limited):
 
 def test_limits_of_a_run_are_not_those_of_its_source_model(start, mini, tmp_path):
     patient = replace(mini, data=tmp_path / "data")
-    with start(patient, "run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
-               "--method", "finetune", "--task", "outline-solid", "--seed", "0",
-               "--time-limit", "0.1") as driver:  # fmt: skip
-        _, said = driver.communicate(timeout=120)
-    assert driver.returncode == 1, said
+    with start(
+        patient,
+        "run",
+        *mini.options(tmp_path / "ws"),
+        "--method",
+        "finetune",
+        "--task",
+        "outline-solid",
+        "--seed",
+        "0",
+        "--time-limit",
+        "0.1",
+    ) as driver:
+        _, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 1, errors
     (record,) = mini.records(tmp_path / "ws")
     assert "longer than the limit of 0.1 s" in record["error"]["message"]

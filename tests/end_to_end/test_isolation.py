@@ -1,7 +1,6 @@
-"""No method reaches a label: a hunter that is told where all of them are comes back with nothing.
+"""No method reaches a label: a hunter that knows where all of them are finds none.
 
-Run by the real command, from the checkout and from an installed wheel. What a method can do to its
-own run (test images early, a made-up log) is tested too: it costs the run, or gives no label.
+Run by the real command, from the checkout and from an installed wheel.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -30,13 +28,13 @@ from benchmark.folders import packaged_manifests
 from benchmark.images.store import store as images_store
 from benchmark.isolation import sandbox
 from benchmark.manifest.read import read_manifest
-from tests.end_to_end.conftest import Mini
+from tests.end_to_end.conftest import Mini, execute
 
 offer = sandbox.available()
 pytestmark = pytest.mark.skipif(bool(offer.missing), reason="; ".join(offer.missing))
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-HUNTER = Path(__file__).with_name("hunter.py")
+HUNTER = Path(__file__).with_name("hunter")
 TASK = ("--task", "outline-solid")
 SECRET = "the user's password"
 IMAGE = 3 * 32 * 32
@@ -46,11 +44,11 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-# --- what there is to be found -----------------------------------------------------------------
+# --- what there is to find ----------------------------------------------------------------------
 
 
 class Truth:
-    """The labels of the slice, which only a process that runs no method may know."""
+    """The labels of the slice; only a process that runs no method may know them."""
 
     def __init__(self, mini) -> None:
         self.manifest = read_manifest(mini.manifest)
@@ -86,7 +84,7 @@ class Truth:
 
 @contextlib.contextmanager
 def listening(folder: Path) -> Iterator[tuple[dict, list[str]]]:
-    """Sockets that wait to be connected to; the list fills with those that were."""
+    """Listening sockets; the list collects the names of those that were connected to."""
     folder.mkdir()
     reached: list[str] = []
     abstract = f"htbench-test-{os.getpid()}"
@@ -147,7 +145,7 @@ def places(mini, truth: Truth, workspace: Path, home: Path) -> dict:
         "folders": {
             "workspace": workspace,
             "runs": workspace / "runs",
-            "in hand": workspace / "tmp",
+            "temporary": workspace / "tmp",
             "data": data,
             "store": store,
             "manifest folder": mini.manifest,
@@ -157,13 +155,14 @@ def places(mini, truth: Truth, workspace: Path, home: Path) -> dict:
     }
 
 
-def armed(folder: Path, known: dict) -> Path:
-    """The hunter's file, told what it is to look for."""
-    text = HUNTER.read_text()
-    told = json.dumps(json.dumps(known, default=os.fspath))
-    path = folder / "hunter.py"
-    path.write_text(text.replace('json.loads("{}")', f"json.loads({told})"))
-    return path
+def armed(folder: Path, facts: dict) -> Path:
+    """Copy the hunter into a folder, with the facts that it may use; the path of its plugin."""
+    for path in HUNTER.glob("*.py"):
+        shutil.copy(path, folder)
+    module = folder / "hunter_attempts.py"
+    literal = json.dumps(json.dumps(facts, default=os.fspath))
+    module.write_text(module.read_text().replace('json.loads("{}")', f"json.loads({literal})"))
+    return folder / "hunter.py"
 
 
 def contents(*folders: Path) -> dict[str, tuple[int, str]]:
@@ -178,7 +177,7 @@ def contents(*folders: Path) -> dict[str, tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def alone(mini, finished, tmp_path_factory) -> Mini:
-    """The slice with a data folder in which no other test changes anything meanwhile."""
+    """The slice with a data folder in which no other test changes anything at the same time."""
     data = tmp_path_factory.mktemp("alone") / "data"
     return replace(mini, data=shutil.copytree(mini.data, data))
 
@@ -192,7 +191,7 @@ def truth(alone) -> Truth:
 
 
 class Hunt:
-    """One command with the hunter, and what became of everything around it."""
+    """One command with the hunter, and the state of everything around it before and after."""
 
     def __init__(self, mini, finished, truth, folder: Path, python: Path) -> None:
         self.workspace, home = finished.copy(folder / "workspace"), folder / "home"
@@ -203,23 +202,19 @@ class Hunt:
             environment.pop("PYTHONPATH", None)  # the wheel's code, not the checkout's
         around = [mini.manifest, mini.data, packaged_manifests() / "icons", home]
         with listening(folder / "sockets") as (sockets, self.reached), self.bystander() as pid:
-            known = {
+            facts = {
                 **truth.known(),
                 **places(mini, truth, self.workspace, home),
                 **sockets,
                 "processes": {"bystander": pid, "test": os.getpid()},
                 "secret": SECRET,
             }
-            plugin = armed(home, known)
+            plugin = armed(home, facts)
             self.runs_before = contents(self.workspace / "runs")
             self.before = contents(*around)
-            self.said = subprocess.run(
-                [python, "-P", "-m", "htbench", "run", "--suite", mini.suite,
-                 "--workspace", self.workspace, "--plugin", plugin, *TASK,
-                 "--isolation", "required", "--jobs", "2"],
-                env=environment,
-                capture_output=True, text=True, check=False, cwd=home, timeout=300,
-            )  # fmt: skip
+            command = [python, "-P", "-m", "htbench", "run", *mini.options(self.workspace)]
+            command += ["--plugin", plugin, *TASK, "--isolation", "required", "--jobs", "2"]
+            self.result = execute(command, environment, home)
         self.after = contents(*around)
         self.records = [r for r in mini.records(self.workspace) if r["method"] == "hunter"]
         self.rows = [r for r in mini.rows(self.workspace) if r["method"] == "hunter"]
@@ -247,7 +242,7 @@ def hunt(request, alone, finished, truth, tmp_path_factory) -> Hunt:
 
 
 def findings(lines: list[str]) -> list[str]:
-    """``stage|kind name: FOUND ...`` of every attempt that came to something."""
+    """``stage|kind name: FOUND ...`` of every attempt that succeeded."""
     split = [line.split("|", 2) for line in lines if line.count("|") >= 2]
     return [
         f"{stage}|{kind} {part}"
@@ -257,8 +252,8 @@ def findings(lines: list[str]) -> list[str]:
     ]
 
 
-def test_the_hunter_is_run_and_ends_well(hunt):
-    assert hunt.said.returncode == 0, hunt.said.stderr
+def test_the_hunter_runs_and_succeeds(hunt):
+    assert hunt.result.returncode == 0, hunt.result.stderr
     assert [(r["status"], r["seed"]) for r in sorted(hunt.records, key=lambda r: r["seed"])] == [
         ("ok", 0),
         ("ok", 1),
@@ -274,45 +269,43 @@ def test_it_finds_nothing_when_it_is_imported_or_adapts(hunt):
 
 
 def test_its_model_sees_the_test_images_and_nothing_else(hunt):
-    found = [f for f in findings(hunt.lines()) if f.startswith("forward|")]
+    lines = [f for f in findings(hunt.lines()) if f.startswith("forward|")]
     pattern = r"forward\|descriptor (\d+) \(file\) (pread|map): FOUND "
-    matched = [re.match(pattern, f) for f in found]
-    assert all(matched), found
+    matched = [re.match(pattern, f) for f in lines]
+    assert all(matched), lines
     assert len({m[1] for m in matched if m}) == 1, "one file: the test images"
 
 
 def test_it_finds_nothing_when_it_is_described(hunt):
     answers = [json.loads(p.read_text()) for p in hunt.data.glob("methods/*.json")]
-    said = [a["answer"]["summary"] for a in answers if a["answer"]["name"] == "hunter"]
-    assert said
-    assert all(re.fullmatch(r"Attempts: \d{3}, found: ", text) for text in said), said
+    summaries = [a["answer"]["summary"] for a in answers if a["answer"]["name"] == "hunter"]
+    assert summaries
+    assert all(re.fullmatch(r"Attempts: \d{3}, found: ", text) for text in summaries), summaries
 
 
 def test_a_process_holds_four_descriptors_and_none_can_be_opened_again(hunt):
-    held = re.compile(r"(import|adapt)\|descriptor (\d+) \((\w+)\)\|(.*)")
-    found = [m.groups() for m in map(held.match, hunt.lines()) if m]
+    pattern = re.compile(r"(import|adapt)\|descriptor (\d+) \((\w+)\)\|(.*)")
+    descriptors = [m.groups() for m in map(pattern.match, hunt.lines()) if m]
     for stage in ("import", "adapt"):
-        kinds = {int(fd): kind for at, fd, kind, _ in found if at == stage}
-        assert len([fd for at, fd, _, _ in found if at == stage]) == 2 * len(kinds)
+        kinds = {int(fd): kind for at, fd, kind, _ in descriptors if at == stage}
+        assert len([fd for at, fd, _, _ in descriptors if at == stage]) == 2 * len(kinds)
         assert sorted(kinds.values()) == ["device", "file", "file", "socket"]
         assert {fd: kinds[fd] for fd in (0, 1, 2)} == {0: "device", 1: "file", 2: "file"}
-    tries = [tried for _, _, kind, tried in found if kind == "file"]
+    tries = [outcome for _, _, kind, outcome in descriptors if kind == "file"]
     assert set(tries) == {"pread: EBADF; map: EACCES; open again: EACCES"}
-    tries = [tried for _, _, kind, tried in found if kind == "socket"]
+    tries = [outcome for _, _, kind, outcome in descriptors if kind == "socket"]
     assert set(tries) == {"receive: EAGAIN; open again: ENXIO"}
 
 
-def test_nobody_was_reached_and_nothing_was_changed(hunt):
+def test_no_listener_was_reached_and_no_file_was_changed(hunt):
     assert hunt.reached == []
-    changed = {
+    differences = {
         p for p in hunt.before.keys() | hunt.after if hunt.before.get(p) != hunt.after.get(p)
     }
     new = {str(p) for p in hunt.data.glob("methods/*.json")}
-    assert changed <= new, "its own description is all that is kept of it"
+    assert differences <= new, "its own description is all that is kept of it"
     runs = contents(hunt.workspace / "runs")
-    assert {p: runs[p] for p in hunt.runs_before} == hunt.runs_before, (
-        "other runs stand as they did"
-    )
+    assert {p: runs[p] for p in hunt.runs_before} == hunt.runs_before, "other runs are unchanged"
     assert list((hunt.workspace / "tmp").iterdir()) == []
 
 
@@ -326,7 +319,7 @@ def test_the_rows_say_what_was_in_force(hunt):
 
 
 def test_without_a_lock_the_same_hunt_succeeds(alone, finished, truth, tmp_path):
-    """Otherwise the tests above would show only that the hunter is a bad one."""
+    """Otherwise the tests above would only show that the hunter is bad at hunting."""
     workspace, home = finished.copy(tmp_path / "workspace"), tmp_path / "home"
     home.mkdir()
     copy = shutil.copytree(alone.data, tmp_path / "data")
@@ -339,10 +332,10 @@ def test_without_a_lock_the_same_hunt_succeeds(alone, finished, truth, tmp_path)
             for name, path in here["files"].items()
             if not name.startswith("shipped") and "manifest" not in name
         }
-        known = {**truth.known(), **here, **sockets, "processes": {"bystander": pid}}
-        known |= {"readable": {}, "secret": SECRET}
-        known["folders"] = {"workspace": workspace, "data": copy, "home": home}
-        path = armed(home, known | {"control": True})
+        facts = {**truth.known(), **here, **sockets, "processes": {"bystander": pid}}
+        facts |= {"readable": {}, "secret": SECRET}
+        facts["folders"] = {"workspace": workspace, "data": copy, "home": home}
+        path = armed(home, facts | {"control": True})
         code = f"""
             import json, sys
             ids = json.load(open({str(truth.folder / "index.json")!r}))["test"]
@@ -351,30 +344,30 @@ def test_without_a_lock_the_same_hunt_succeeds(alone, finished, truth, tmp_path)
             source = open({str(path)!r}).read().replace('hunt("import")', 'hunt("control")')
             exec(compile(source, "hunter", "exec"), {{"__name__": "hunter"}})
         """
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(code)],
-            env={**os.environ, "HTBENCH_TEST_PASSWORD": SECRET},
-            capture_output=True, text=True, check=False, cwd=home, timeout=300,
-        )  # fmt: skip
-    found = [line.partition(": FOUND")[0] for line in findings(done.stdout.splitlines())]
-    expected = [
-        *(f"{file} {way}" for file in here["files"]
-          for way in ("read", "by a path descriptor", "by a symbolic link", "append")),
-        *(f"{folder} {way}" for folder in known["folders"] for way in ("list", "create")),
-        *(f"process bystander {way}" for way in ("environ", "maps", "fd", "signal", "memory")),
-        "processes list", "processes near", "processes fork", "processes subprocess",
-        "network tcp", "network unix", "network abstract", "network pair",
-        "environment secrets", "import leaderboard", "import packaged files", "import manifest",
-        "memory ids", "memory labels", "memory heap",
-    ]  # fmt: skip
-    assert [e for e in expected if f"control|{e}" not in found] == [], done.stdout + done.stderr
+        environment = {**os.environ, "HTBENCH_TEST_PASSWORD": SECRET}
+        result = execute([sys.executable, "-c", textwrap.dedent(code)], environment, home)
+    successes = [line.partition(": FOUND")[0] for line in findings(result.stdout.splitlines())]
+    ways = {
+        "process bystander": ("environ", "maps", "fd", "signal", "memory"),
+        "processes": ("list", "near", "fork", "subprocess"),
+        "network": ("tcp", "unix", "abstract", "pair"),
+        "environment": ("secrets",),
+        "import": ("leaderboard", "packaged files", "manifest"),
+        "memory": ("ids", "labels", "heap"),
+    }
+    file_ways = ("read", "by a path descriptor", "by a symbolic link", "append")
+    ways |= dict.fromkeys(here["files"], file_ways)
+    ways |= dict.fromkeys(facts["folders"], ("list", "create"))
+    expected = [f"{kind} {way}" for kind, of_kind in ways.items() for way in of_kind]
+    missing = [attempt for attempt in expected if f"control|{attempt}" not in successes]
+    assert missing == [], result.stdout + result.stderr
     assert set(reached) >= {"tcp", "unix", "abstract"}
 
 
 # --- the test images ----------------------------------------------------------------------------
 
 
-def test_the_order_of_the_test_images_tells_nothing_of_their_labels(truth):
+def test_the_order_of_the_test_images_reveals_nothing_about_their_labels(truth):
     images = truth.images("test.u8")
     hashes = [hashlib.sha256(image).hexdigest() for image in images]
     assert hashes == sorted(hashes)
@@ -390,238 +383,3 @@ def test_the_order_of_the_test_images_tells_nothing_of_their_labels(truth):
     assert repeats(sorted(labels)) > 2 * max(by_chance), "the manifest's order would"
     ranks = abs(np.corrcoef(np.arange(len(labels)), labels)[0, 1])
     assert ranks < 0.25
-
-
-# --- tricks -------------------------------------------------------------------------------------
-
-HEAD = """
-import fcntl
-import os
-import socket
-import time
-from dataclasses import dataclass
-from pathlib import Path
-
-from torch import nn
-
-from htbench import Method
-from benchmark.isolation import wire
-from htbench import Method
-
-
-def channel():
-    \"\"\"The socket to the driver.\"\"\"
-    for fd in range(3, 64):
-        try:
-            return socket.socket(fileno=os.dup(fd))
-        except OSError:
-            pass
-
-
-class Changed(nn.Module):
-    def __init__(self, model, action):
-        super().__init__()
-        self.model, self.action = model, action
-
-    def forward(self, images):
-        self.action()
-        return self.model(images)
-
-
-def weights():
-    \"\"\"The last descriptor that can be written to.\"\"\"
-    return max(fd for fd in range(64) if is_writable(fd))
-
-
-def is_writable(fd):
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
-    except OSError:
-        return False
-
-
-def dig(depth):
-    here = os.getcwd()
-    for _ in range(depth):
-        os.mkdir("d")
-        os.chdir("d")
-    Path("file").write_text("x")
-    os.chdir(here)
-
-
-"""
-TRICKS = {
-    "asks-early": """
-        wire.send(channel(), {"adapted": {}})
-        message, fds = wire.receive(channel())
-        images = os.pread(fds[0], 1 << 30, 0)
-        print("test images:", len(images) // 3072, flush=True)
-        return source.copy()""",
-    "huge-numbers": """
-        wire.send(channel(), {"progress": [10**400, 1]})
-        return source.copy()""",
-    "says-no-words": """
-        wire.send(channel(), {"failed": {"kind": ["x"], "message": "\\ud800\\x1b[2J"}})
-        time.sleep(60)""",
-    # Deeper than Python recurses, but not than a path may be long, which is a failure of its own.
-    "digs": "dig(1500)\nreturn source.copy()",
-    "digs-and-waits": "dig(2048)\ntime.sleep(20)\nreturn source.copy()",
-    "links": """
-        for name in ("linked.py", "linked_code.py"):
-            try:
-                print(name, "read", len(Path(__file__).with_name(name).read_bytes()))
-            except OSError as error:
-                print(name, "refused", error.errno)
-        return source.copy()""",
-    "imports-late": "import beside\nreturn source.copy()",
-    "fat-weights": """
-        return Changed(source.copy(), lambda: os.ftruncate(weights(), 1 << 30))""",
-    "honest": "return source.copy()",
-}
-
-
-def write(folder: Path, name: str, body: str, lines: str = "") -> Path:
-    path = folder / f"{name.replace('-', '_')}.py"
-    body = textwrap.indent(textwrap.dedent(body).strip(), " " * 8)
-    path.write_text(
-        f"{HEAD}{lines}\n@dataclass(frozen=True)\nclass Mine(Method):\n"
-        f'    """A method of a test."""\n\n    name = {name!r}\n\n'
-        f"    def adapt(self, source, target, run):\n{body}\n"
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def tricks(mini, finished, tmp_path_factory) -> dict:
-    """One command, called in a folder of files that are named like what the suite imports."""
-    folder = tmp_path_factory.mktemp("tricks")
-    marker = folder / "shadowed"
-    shadows = ("json", "safetensors", "torch", "numpy", "benchmark", "baselines", "leaderboard",
-               "data_manifests", "click", "pyarrow", "sitecustomize")  # fmt: skip
-    for name in shadows:
-        text = f"open({str(marker)!r}, 'w').close()\nraise SystemExit('shadowed')\n"
-        (folder / f"{name}.py").write_text(text)
-    (folder / "beside.py").write_text("x = 1\n")
-    (folder / "linked.py").symlink_to(mini.manifest / "images.parquet")
-    (folder / "linked_code.py").symlink_to(folder.parent / "elsewhere.txt")
-    (folder.parent / "elsewhere.txt").write_text(SECRET)
-    plugins = [write(folder, name, body) for name, body in TRICKS.items()]
-    workspace = folder / "ws"
-    said = subprocess.run(
-        [Path(sys.executable).with_name("htbench"), "run", "--suite", mini.suite,
-         "--workspace", workspace, *TASK, "--seed", "0", "--method", "source", "--jobs", "2",
-         *(argument for path in plugins for argument in ("--plugin", path))],
-        env=mini.environment(), capture_output=True, text=True, check=False, cwd=folder,
-        timeout=300,
-    )  # fmt: skip
-    assert said.returncode == 1, said.stderr
-    records = {record["method"]: record for record in mini.records(workspace)}
-    assert records.keys() == {*TRICKS, "source"}
-    return {"records": records, "workspace": workspace, "marker": marker}
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "words"),
-    [
-        ("asks-early", "contract", "sent"),
-        ("huge-numbers", "contract", "sent"),
-        ("says-no-words", "", "\N{REPLACEMENT CHARACTER}"),
-        ("digs-and-waits", "limit", "cannot be read"),
-        ("imports-late", "contract", "beside.py is not part of the run's key"),
-        ("fat-weights", "contract", "1073741824 bytes of weights"),
-    ],
-)
-def test_a_trick_costs_the_run_and_no_other(tricks, name, kind, words):
-    record = tricks["records"][name]
-    assert record["status"] == "failed"
-    assert kind in record["error"]["kind"]
-    assert words in record["error"]["message"]
-
-
-@pytest.mark.parametrize("name", ["honest", "links", "digs", "source"])
-def test_the_others_are_done(tricks, name):
-    assert tricks["records"][name]["status"] == "ok", tricks["records"][name]["error"]
-
-
-def printed(tricks, name: str) -> str:
-    key = tricks["records"][name]["key"]
-    return (tricks["workspace"] / "runs" / key / "output.txt").read_text()
-
-
-def test_who_asks_early_gets_images_early_and_no_label(tricks, truth):
-    """It could as well look at them in ``forward``: its process predicts."""
-    assert f"test images: {len(truth.labels)}" in printed(tricks, "asks-early")
-
-
-def test_a_link_beside_a_method_opens_nothing(tricks):
-    assert printed(tricks, "links").split("\n")[:2] == [
-        "linked.py refused 13",
-        "linked_code.py refused 13",
-    ]
-
-
-def test_nothing_is_shadowed_by_a_file_beside_a_method(tricks):
-    assert not tricks["marker"].exists()
-
-
-def test_nothing_is_left_in_hand(tricks):
-    assert list((tricks["workspace"] / "tmp").iterdir()) == []
-
-
-# --- methods that are not even begun --------------------------------------------------------------
-
-
-def test_no_method_starts_from_one_that_has_seen_the_missing_classes(htbench, mini, tmp_path):
-    path = write(tmp_path, "heir", "return run.base")
-    path.write_text(path.read_text().replace("name = ", 'base = "oracle-finetune"\n    name = '))
-    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
-                   "--plugin", path, "--dry-run")  # fmt: skip
-    assert "heir starts from oracle-finetune, an upper bound" in said.sentence
-
-
-@pytest.mark.parametrize("place", ["workspace", "data", "manifest"])
-def test_a_method_may_not_lie_where_methods_must_not_look(start, alone, tmp_path, place):
-    workspace = tmp_path / "ws"
-    folder = {
-        "workspace": workspace,
-        "data": alone.data / "sources",
-        "manifest": alone.manifest,
-    }[place]
-    folder.mkdir(exist_ok=True)
-    path = write(folder, "inside", "return source.copy()")
-    try:
-        with start(alone, "run", "--suite", alone.suite, "--workspace", workspace,
-                   "--plugin", path, *TASK, "--seed", "0") as driver:  # fmt: skip
-            _, said = driver.communicate(timeout=120)
-    finally:
-        path.unlink()
-    assert driver.returncode == 2
-    assert "inside.py': it is in" in said
-    assert "Traceback" not in said
-
-
-# --- a method's file that changes while it is used ----------------------------------------------
-
-
-def test_a_file_that_is_edited_meanwhile_gives_no_wrong_run(start, mini, finished, tmp_path):
-    path = write(tmp_path, "edited", "time.sleep(1)\nreturn source.copy()")
-    workspace = tmp_path / "ws"
-    arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--plugin", path, *TASK,
-                 "--jobs", "1"]  # fmt: skip
-    with start(mini, *arguments) as driver:
-        while "\n" not in (first := driver.errors()):  # a line when the first run has ended
-            assert driver.poll() is None
-            time.sleep(0.01)
-        path.write_text(path.read_text() + "# one more line\n")
-        driver.communicate(timeout=120)
-    assert "seed 0" in first
-    assert driver.returncode == 1
-    by_seed = {r["seed"]: r for r in mini.records(workspace)}
-    assert by_seed[0]["status"] == "ok"
-    assert by_seed[1]["status"] == "failed"
-    assert "edited.py is not part of the run's key: it was edited" in by_seed[1]["error"]["message"]
-    with start(mini, *arguments) as again:
-        again.communicate(timeout=120)
-    assert again.returncode == 0, again.errors()
-    keys = {r["key"] for r in mini.records(workspace)}
-    assert len(keys) == 4, "the new code has keys of its own"

@@ -1,4 +1,4 @@
-"""`--model`: other networks in the place of the manifest's, as a user names them."""
+"""`--model`: other networks instead of the manifest's, as a user names them."""
 
 from __future__ import annotations
 
@@ -43,17 +43,15 @@ def short(mini, tmp_path_factory) -> Mini:
 
 @pytest.fixture(scope="module")
 def networks(short, command, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
-    """A workspace with runs of three networks, and what each command said."""
+    """A workspace with runs of three networks, and the results of each command."""
     workspace = tmp_path_factory.mktemp("networks") / "ws"
     methods = [w for m in ALL for w in ("--method", m)]
-    said = {}
+    results = {}
     for name in (None, VIT, SHUFFLE):
         option = ["--model", name] if name else []
-        said[name] = command(
-            short, "run", "--suite", short.suite, "--workspace", workspace, *TASK, *methods, *option
-        )
-        assert said[name].returncode == 0, said[name].stderr
-    return workspace, said
+        results[name] = command(short, "run", *short.options(workspace), *TASK, *methods, *option)
+        assert results[name].returncode == 0, results[name].stderr
+    return workspace, results
 
 
 def headings(text: str) -> list[str]:
@@ -66,7 +64,7 @@ def rows_of(workspace: Path, network: str) -> dict[str, dict[str, Any]]:
 
 
 class TestRun:
-    def test_every_network_has_rows_of_its_own(self, networks):
+    def test_every_network_has_its_own_rows(self, networks):
         workspace, _ = networks
         for name in ("convnet", VIT, SHUFFLE):
             rows = rows_of(workspace, name)
@@ -76,11 +74,11 @@ class TestRun:
         assert len({row["source_digest"] for row in Mini.rows(workspace)}) == 3
 
     def test_without_batch_norm_its_methods_are_not_applicable_and_nothing_fails(self, networks):
-        workspace, said = networks
+        workspace, results = networks
         states = {name: row["status"] for name, row in rows_of(workspace, VIT).items()}
         assert states.pop("bn-stats") == "not-applicable"
         assert set(states.values()) == {"ok"}
-        board = said[VIT].stdout
+        board = results[VIT].stdout
         assert "| bn-stats (n/a) " in board
         assert "## Not applicable" in board
         assert "bn-stats" in board.partition("## Not applicable")[2]
@@ -89,55 +87,77 @@ class TestRun:
         assert {row["status"] for row in shuffle.values()} == {"ok"}
 
     def test_tables_are_named_after_the_network_and_all_are_kept(self, networks, short, htbench):
-        workspace, said = networks
+        workspace, results = networks
         names = {None: "short", VIT: f"short, {VIT}", SHUFFLE: f"short, {SHUFFLE}"}
         for network, name in names.items():
-            assert headings(said[network].stdout) == [f"# Leaderboard: {name}"]
+            assert headings(results[network].stdout) == [f"# Leaderboard: {name}"]
         everything = ["short", f"short, {SHUFFLE}", f"short, {VIT}"]
         expected = [f"# Leaderboard: {name}" for name in everything]
         assert headings((workspace / "leaderboard.md").read_text()) == expected
-        board = htbench("leaderboard", "--suite", short.suite, "--workspace", workspace)
+        board = htbench("leaderboard", *short.options(workspace))
         assert headings(board.stdout) == expected
 
     def test_the_key_names_the_library(self, networks):
         workspace, _ = networks
         for name, library in ((VIT, "timm"), (SHUFFLE, "torchvision")):
             key = rows_of(workspace, name)["finetune"]["key"]
-            made = json.loads((workspace / "runs" / key / "run.json").read_text())["made_from"]
-            assert made["model"] == {"name": name}
-            assert made[library]
+            record = json.loads((workspace / "runs" / key / "run.json").read_text())["made_from"]
+            assert record["model"] == {"name": name}
+            assert record[library]
 
-    def test_what_is_done_is_not_done_again(self, networks, short, htbench, monkeypatch):
+    def test_finished_runs_are_not_repeated(self, networks, short, htbench, monkeypatch):
         workspace, _ = networks
         monkeypatch.setenv("HTBENCH_DATA", str(short.data))
-        plan = ("run", "--suite", short.suite, *TASK, "--method", "finetune", "--workspace",
-                workspace, "--dry-run", "--json")  # fmt: skip
+        plan = (
+            "run",
+            "--suite",
+            short.suite,
+            *TASK,
+            "--method",
+            "finetune",
+            "--workspace",
+            workspace,
+            "--dry-run",
+            "--json",
+        )
         for name in ("convnet", VIT):
             (entry,) = json.loads(htbench(*plan, "--model", name).stdout)
             assert entry["state"] == "done"
             assert entry["key"] == rows_of(workspace, name)["finetune"]["key"]
         (entry,) = json.loads(htbench(*plan, "--model", "timm/test_resnet").stdout)
         assert entry["state"] == "to run, after its source model"
-        told = htbench(*plan[:-1], "--model", "timm/test_resnet").stdout
-        assert "1 source model must be trained first (duration unknown)" in told
+        output = htbench(*plan[:-1], "--model", "timm/test_resnet").stdout
+        assert "1 source model must be trained first (duration unknown)" in output
 
     def test_runs_are_listed_with_their_network(self, networks, short, htbench, monkeypatch):
         workspace, _ = networks
         monkeypatch.setenv("HTBENCH_DATA", str(short.data))
-        at = ("list", "runs", "--suite", short.suite, "--workspace", workspace)
-        found = json.loads(htbench(*at, "--json").stdout)
-        assert {run["network"] for run in found} == {"convnet", VIT, SHUFFLE}
+        at = ("list", "runs", *short.options(workspace))
+        runs = json.loads(htbench(*at, "--json").stdout)
+        assert {run["network"] for run in runs} == {"convnet", VIT, SHUFFLE}
         assert VIT in htbench(*at).stdout
 
 
 def test_a_search_is_on_the_network(short, command, tmp_path):
     workspace = tmp_path / "ws"
-    done = command(
-        short, "tune", "wise-ft", "--suite", short.suite, *TASK, "--grid", "alpha=0,1",
-        "--repeats", "1", "--model", VIT, "--workspace", workspace,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"# Leaderboard: short, {VIT}" in done.stdout
+    result = command(
+        short,
+        "tune",
+        "wise-ft",
+        "--suite",
+        short.suite,
+        *TASK,
+        "--grid",
+        "alpha=0,1",
+        "--repeats",
+        "1",
+        "--model",
+        VIT,
+        "--workspace",
+        workspace,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"# Leaderboard: short, {VIT}" in result.stdout
     (row,) = [row for row in Mini.rows(workspace) if row["label"] == "wise-ft(tuned)"]
     assert json.loads(row["model"]) == {"name": VIT}
     folds = [json.loads(p.read_text()) for p in (workspace / "tuning").glob("runs/*/run.json")]
@@ -148,7 +168,7 @@ def test_a_search_is_on_the_network(short, command, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nosuchnet", "unknown model 'nosuchnet'; torchvision.models.list_models() has all"),
+        ("nosuchnet", "unknown model 'nosuchnet'; torchvision.models.list_models() lists all"),
         ("resnet-18", "did you mean resnet18"),
         ("timm/nosuch", "unknown model 'timm/nosuch'"),
         ("resnet18@Nope", "no weights 'Nope'; known: ResNet18_Weights.IMAGENET1K_V1"),
@@ -166,7 +186,7 @@ def test_a_network_that_cannot_be_used_is_one_sentence(
 ):
     monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "data"))
     arguments = {
-        "run": ("run", "--suite", mini.suite, "--workspace", tmp_path / "ws"),
+        "run": ("run", *mini.options(tmp_path / "ws")),
         "source": ("source", "train", "--suite", mini.suite),
     }[command]
     sentence = htbench(*arguments, "--model", name).sentence
@@ -197,22 +217,22 @@ class TestWeightsOfTimm:
     def test_they_are_fetched_from_where_timm_says_and_training_starts_from_them(
         self, source, file, monkeypatch, tmp_path
     ):
-        asked = []
+        addresses = []
         with serve(**{"model.safetensors": Served(file.read_bytes())}) as site:
 
             def address(server, manifest, original=bring._address):
-                asked.append(original(server, manifest))
+                addresses.append(original(server, manifest))
                 return f"{site.address}/model.safetensors"
 
             monkeypatch.setattr(bring, "_address", address)
-            done = source("train")
-        assert done.returncode == 0, done.stderr
-        assert asked == [HUB]
-        kept = data_folder() / "weights" / "test_resnet.r160_in1k" / "weights.safetensors"
-        start = safetensors.torch.load_file(kept)
+            result = source("train")
+        assert result.returncode == 0, result.stderr
+        assert addresses == [HUB]
+        weights = data_folder() / "weights" / "test_resnet.r160_in1k" / "weights.safetensors"
+        start = safetensors.torch.load_file(weights)
         assert torch.equal(start["fc.weight"], safetensors.torch.load_file(file)["fc.weight"])
-        (made,) = (data_folder() / "sources").glob("*/model.safetensors")
-        trained = safetensors.torch.load_file(made)
+        (path,) = (data_folder() / "sources").glob("*/model.safetensors")
+        trained = safetensors.torch.load_file(path)
         name = "conv1.0.weight"
         gap = (trained[f"backbone.{name}"] - start[name]).abs().max()
         assert 0 < gap < 0.5 * start[name].abs().max()
@@ -230,8 +250,8 @@ class TestWeightsOfTimm:
         torch.manual_seed(1)
         network = library_network({"name": "timm/test_resnet"}, 32, num_classes=12)
         safetensors.torch.save_file(weights_of(network), tmp_path / "mine.safetensors")
-        done = source("import", tmp_path / "mine.safetensors")
-        assert done.returncode == 0, done.stderr
-        (made,) = (data_folder() / "sources").glob("*/model.safetensors")
-        state = safetensors.torch.load_file(made)
+        result = source("import", tmp_path / "mine.safetensors")
+        assert result.returncode == 0, result.stderr
+        (path,) = (data_folder() / "sources").glob("*/model.safetensors")
+        state = safetensors.torch.load_file(path)
         assert torch.equal(state["head.weight"], network.state_dict()["fc.weight"])

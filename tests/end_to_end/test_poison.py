@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.toml import to_toml
 from benchmark.methods.find import entry_point_sources
 from benchmark.records import PREDICTIONS_FILE, read_predictions
 
@@ -42,11 +43,10 @@ def _poisoned(mini, folder: Path, change: Callable[[list[Row]], list[Row]]) -> P
     """A suite like the slice, over a manifest whose rows are changed."""
     shutil.copytree(mini.manifest, folder)
     path = folder / "manifest.toml"
-    text = path.read_text()
+    document = tomllib.loads(path.read_text())
     for name, steps in STEPS.items():
-        table = rf"(?s)(\[{name}\]\n.*?\nsteps = )\d+"
-        text = re.sub(table, rf"\g<1>{steps}", text, count=1)
-    path.write_text(text)
+        document[name]["steps"] = steps
+    path.write_text(to_toml(document))
     table = pq.read_table(folder / "images.parquet")
     rows = change(table.to_pylist())
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "images.parquet")
@@ -58,7 +58,7 @@ def _poisoned(mini, folder: Path, change: Callable[[list[Row]], list[Row]]) -> P
 def _out_of_reach(mini) -> Callable[[list[Row]], list[Row]]:
     """Poison what every standard run must be blind to.
 
-    Training images of missing classes turn to noise, and test labels are dealt out anew.
+    Training images of missing classes turn to noise, and test labels are shuffled.
     """
     manifest = load_manifest(mini.manifest)
     seen = set(manifest.task(TASK).seen)
@@ -68,14 +68,14 @@ def _out_of_reach(mini) -> Callable[[list[Row]], list[Row]]:
         labels = [row["class"] for row in tests]
         np.random.default_rng(0).shuffle(labels)
         dealt = {row["image_id"]: label for row, label in zip(tests, labels, strict=True)}
-        changed = []
+        new_rows = []
         for row in rows:
             if row["image_id"] in dealt:
                 row = {**row, "class": dealt[row["image_id"]]}
             elif row["domain"] == TARGET and row["class"] not in seen:
                 row = _noise(row)
-            changed.append(row)
-        return changed
+            new_rows.append(row)
+        return new_rows
 
     return change
 
@@ -83,8 +83,8 @@ def _out_of_reach(mini) -> Callable[[list[Row]], list[Row]]:
 def _half_of_the_tests(rows: list[Row]) -> list[Row]:
     """Every other test image of the target turns to noise."""
     tests = sorted(r["image_id"] for r in rows if (r["domain"], r["split"]) == (TARGET, "test"))
-    chosen = set(tests[::2])
-    return [_noise(row) if row["image_id"] in chosen else row for row in rows]
+    half = set(tests[::2])
+    return [_noise(row) if row["image_id"] in half else row for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +98,35 @@ def predictions(mini, command, tmp_path_factory) -> dict[str, dict[str, Any]]:
         "tests": _poisoned(mini, root / "tests", _half_of_the_tests),
     }
     methods = [word for name in sorted(entry_point_sources()) for word in ("--method", name)]
-    found: dict[str, dict[str, Any]] = {}
+    files: dict[str, dict[str, Any]] = {}
     for kind, suite in suites.items():
         workspace = root / f"ws-{kind}"
         # So short a recipe takes fewer local models, and lora diverges on it at its default alpha.
-        done = command(
-            place, "run", "--suite", suite, "--task", TASK, "--seed", "0", *methods,
-            "--set", "local_models=2", "--set", "local_steps=4", "--set", "alpha=0.5",
-            "--workspace", workspace,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr + done.stdout
+        result = command(
+            place,
+            "run",
+            "--suite",
+            suite,
+            "--task",
+            TASK,
+            "--seed",
+            "0",
+            *methods,
+            "--set",
+            "local_models=2",
+            "--set",
+            "local_steps=4",
+            "--set",
+            "alpha=0.5",
+            "--workspace",
+            workspace,
+        )
+        assert result.returncode == 0, result.stderr + result.stdout
         for record in map(json.loads, (p.read_text() for p in workspace.glob("runs/*/run.json"))):
             path = workspace / "runs" / record["key"] / PREDICTIONS_FILE
-            found.setdefault(record["method"], {})[kind] = path
-            found[record["method"]]["track"] = record["track"]
-    return found
+            files.setdefault(record["method"], {})[kind] = path
+            files[record["method"]]["track"] = record["track"]
+    return files
 
 
 METHODS = sorted(entry_point_sources())
@@ -120,23 +134,23 @@ METHODS = sorted(entry_point_sources())
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_out_of_reach_moves_no_prediction(predictions, method):
-    found = predictions[method]
-    same = found["none"].read_bytes() == found["reach"].read_bytes()
-    if found["track"] == "standard":
+    files = predictions[method]
+    same = files["none"].read_bytes() == files["reach"].read_bytes()
+    if files["track"] == "standard":
         assert same
     else:
-        assert not same  # the poison works: who is given the missing classes sees it
+        assert not same  # the poison works: a method that gets the missing classes changes
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_test_images_move_no_prediction_of_other_images(predictions, method, mini):
-    found = predictions[method]
-    ids, clean = read_predictions(found["none"])
-    others, poisoned = read_predictions(found["tests"])
+    files = predictions[method]
+    ids, clean = read_predictions(files["none"])
+    others, poisoned = read_predictions(files["tests"])
     assert ids == others
     tests = sorted(load_manifest(mini.manifest).samples(TARGET, "test").ids)
-    left_alone = np.isin(ids, tests[1::2])
-    moved = np.abs(clean - poisoned).max(axis=1)
+    clean_ids = np.isin(ids, tests[1::2])
+    difference = np.abs(clean - poisoned).max(axis=1)
     # The images come in another order, and the last bits of a sum depend on the place in a batch.
-    assert moved[left_alone].max() < 1e-4
-    assert np.median(moved[~left_alone]) > 1e-2  # the poison works
+    assert difference[clean_ids].max() < 1e-4
+    assert np.median(difference[~clean_ids]) > 1e-2  # the poison works

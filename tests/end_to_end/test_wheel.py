@@ -1,4 +1,4 @@
-"""The wheel stands on its own: installed outside the checkout it verifies, runs and locks in."""
+"""The installed wheel works without the checkout: it verifies, runs and isolates."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from benchmark.isolation import sandbox
 
 
 def call(*command: str | Path, **options) -> str:
-    """What a command prints; it must end well."""
-    done = subprocess.run(
+    """Run a command that must succeed; return its standard output."""
+    result = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False, timeout=500, **options
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 class Installed:
-    """The wheel in an environment of its own, used from an unrelated folder."""
+    """The wheel in its own environment, used from an unrelated folder."""
 
     def __init__(self, root: Path, python: Path) -> None:
         self.python, self.site = python, python.parents[1]
@@ -62,8 +62,14 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
     } <= set(names)
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
     rooms = {name.partition("/")[0].partition("-")[0] for name in names}
-    assert rooms == {"htbench", "benchmark", "baselines", "leaderboard", "data_manifests",
-                     "holistic_transfer_bench"}  # fmt: skip
+    assert rooms == {
+        "htbench",
+        "benchmark",
+        "baselines",
+        "leaderboard",
+        "data_manifests",
+        "holistic_transfer_bench",
+    }
     assert not [name for name in names if "test" in name.lower() or "__pycache__" in name]
     assert [
         name for name in names if name.startswith("data_manifests") and name.endswith(".py")
@@ -87,9 +93,9 @@ def test_a_file_of_the_user_hides_nothing_of_it(installed, tmp_path):
 
 
 def test_its_manifest_and_its_suite_are_found(installed):
-    said = installed.htbench("manifest", "verify", "icons@1.0")
-    assert "all checks passed" in said
-    assert "(pinned)" in said
+    result = installed.htbench("manifest", "verify", "icons@1.0")
+    assert "all checks passed" in result
+    assert "(pinned)" in result
     suites = json.loads(installed.htbench("list", "suites", "--json"))
     assert "icons" in [suite["name"] for suite in suites]
 
@@ -104,8 +110,19 @@ def test_it_runs_a_task_of_icons(installed):
 
 
 def check_a_task(installed, suite, classes, seeds):
-    board = installed.htbench("run", "--suite", suite, "--task", "outline-solid", "--seed", "0",
-                              "--method", "source", "--method", "finetune")  # fmt: skip
+    board = installed.htbench(
+        "run",
+        "--suite",
+        suite,
+        "--task",
+        "outline-solid",
+        "--seed",
+        "0",
+        "--method",
+        "source",
+        "--method",
+        "finetune",
+    )
     assert board == (installed.cwd / "workspace" / "leaderboard.md").read_text()
     assert sorted(path.name for path in installed.cwd.iterdir()) == ["workspace"]
     records = {
@@ -125,7 +142,7 @@ def check_a_task(installed, suite, classes, seeds):
     assert scores["finetune"]["seen"] > scores["source"]["seen"] > 100 / classes
     section = board.partition("## outline-solid ")[2].partition("##")[0]
     cells = [[cell.strip() for cell in line.split("|")] for line in section.splitlines()]
-    shown = {line[1]: line[2:5] for line in cells if len(line) > 5}
+    cells_of = {line[1]: line[2:5] for line in cells if len(line) > 5}
     for name, score in scores.items():
         values = [f"{score[column]:.1f}" for column in ("overall", "seen", "missing")]
-        assert shown[f"{name} (1 of {seeds} seeds)"] == values
+        assert cells_of[f"{name} (1 of {seeds} seeds)"] == values

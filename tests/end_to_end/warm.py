@@ -1,9 +1,10 @@
-"""Drivers without the seconds of imports: each is forked from a process that has imported all.
+"""Start drivers fast: fork each from a process that has already imported everything.
 
-Run as ``python warm.py SOCKET``. Tests that kill a driver, its fork server or its runs need real
-processes, many of them, and starting each by exec costs four seconds. Here the driver is forked,
-and forks its fork server in turn; what they do, and who is whose parent, is as always. Nothing is
-computed before a fork. Tests of what a process inherits start the real command instead.
+Run as ``python warm.py SOCKET``. Tests that kill a driver, its fork server or its runs need many
+real processes, and starting one by exec takes four seconds. Here the driver is forked, and forks
+its fork server in turn: they behave, and descend from each other, as in the real command. The
+warm process computes nothing before a fork. Tests of what a process inherits start the real
+command instead.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ctypes
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -38,16 +40,17 @@ IMPORTED = (
 
 
 class Driver:
-    """A command in a process of its own, used as a `subprocess.Popen`.
+    """A command in its own process, with the interface of `subprocess.Popen` that the tests use.
 
     Args:
         address: the socket of the process that forks drivers.
-        arguments: of the command.
-        environment: of the process.
-        folder: where its output is kept.
-        name: of the process and of all that it starts (``/proc/PID/comm``), at most 15 characters.
-        settings: values of module attributes in the driver: ``{"benchmark.checkpoint.SECONDS": 0}``
-        screen: a descriptor that it writes to instead.
+        arguments: the command's arguments.
+        environment: the process's environment.
+        folder: where its output is written.
+        name: the name of the process and of all that it starts (``/proc/PID/comm``), at most
+            15 characters.
+        settings: module attributes to set in the driver: ``{"benchmark.checkpoint.SECONDS": 0}``
+        screen: a file descriptor to write all output to instead.
     """
 
     def __init__(
@@ -65,41 +68,42 @@ class Driver:
         number = len(list(folder.iterdir()))
         self._printed = [folder / f"{number}-{stream}.txt" for stream in ("out", "err")]
         request = {"arguments": arguments, "environment": environment, "name": name}
-        self._keeper = socket.socket(socket.AF_UNIX)
-        self._keeper.connect(os.fspath(address))
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(os.fspath(address))
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(path.open("wb")) for path in self._printed]
             data = json.dumps(request | {"settings": settings or {}}).encode()
             outputs = [file.fileno() for file in files] if screen is None else [screen, screen]
-            socket.send_fds(self._keeper, [data], outputs)
-        self._lines = self._keeper.makefile("r")
+            socket.send_fds(self._connection, [data], outputs)
+        self._lines = self._connection.makefile("r")
         self.pid = int(self._lines.readline())
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, negative for a signal.
+        """Wait for the exit status, negative for a signal.
 
         Raises:
-            TimeoutError: it has not ended.
+            TimeoutError: the command is still running after ``timeout`` seconds.
         """
         if self.returncode is None:
-            self._keeper.settimeout(timeout)
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise TimeoutError(f"the command is still running after {timeout} s")
             self.returncode = os.waitstatus_to_exitcode(int(self._lines.readline()))
             self._lines.close()
-            self._keeper.close()
+            self._connection.close()
         return self.returncode
 
     def poll(self) -> int | None:
-        """The same if it has ended, else None."""
-        with contextlib.suppress(TimeoutError, BlockingIOError):
+        """The exit status, or None while the command runs."""
+        with contextlib.suppress(TimeoutError):
             self.wait(0)
         return self.returncode
 
     def errors(self) -> str:
-        """What it has written to standard error so far."""
+        """Standard error so far."""
         return self._printed[1].read_text()
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it has printed, when it has ended."""
+        """Wait, then return standard output and standard error."""
         self.wait(timeout)
         out, err = (path.read_text() for path in self._printed)
         return out, err
@@ -121,7 +125,7 @@ class Driver:
 
 
 class ForkedServer:
-    """In the place of `subprocess.Popen` for the fork server."""
+    """Replaces `subprocess.Popen` where the driver starts its fork server: forks instead."""
 
     def __init__(self, command: list[str], env: dict[str, str], pass_fds: list[int], **_: Any):
         from benchmark.isolation import server
@@ -131,7 +135,7 @@ class ForkedServer:
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
-            with ending():
+            with exiting():
                 (control,) = pass_fds
                 os.setsid()
                 os.closerange(3, control)
@@ -158,14 +162,14 @@ class ForkedServer:
 
 
 @contextlib.contextmanager
-def ending():
-    """End the process after the block, with the exit status that it asked for."""
+def exiting():
+    """Exit the process after the block, with the status that the block asked for."""
     code: Any = 1
     try:
         yield
         code = 0
-    except SystemExit as ended:
-        code = ended.code or 0
+    except SystemExit as exit:
+        code = exit.code or 0
     except BaseException:
         traceback.print_exc()
     finally:
@@ -175,7 +179,7 @@ def ending():
 
 
 def drive(request: dict[str, Any], files: list[int]) -> None:
-    """Be the driver."""
+    """Turn this forked process into the driver that ``request`` describes."""
     from benchmark import failpoints
     from htbench.cli.main import main
 
@@ -190,27 +194,27 @@ def drive(request: dict[str, Any], files: list[int]) -> None:
     for path, value in request["settings"].items():
         module, _, name = path.rpartition(".")
         setattr(importlib.import_module(module), name, value)
-    # A test session in the background would hand its ignored SIGINT on.
+    # A test session in the background would pass on its ignored SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     main(request["arguments"])
 
 
-def keep(connection: socket.socket) -> None:
-    """Fork one driver; tell its process id, and how it ended."""
+def watch(connection: socket.socket) -> None:
+    """Fork one driver; send back its process id, then its wait status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, files, *_ = socket.recv_fds(connection, 1 << 20, 2)
     pid = os.fork()
     if pid == 0:
-        with ending():
+        with exiting():
             drive(json.loads(data), files)
     connection.sendall(f"{pid}\n".encode())
     _, status = os.waitpid(pid, 0)
-    with contextlib.suppress(OSError):  # nobody waits any more
+    with contextlib.suppress(OSError):  # the test has stopped waiting
         connection.sendall(f"{status}\n".encode())
 
 
 def serve(address: str) -> None:
-    """Import everything, then fork a keeper, and with it a driver, for each connection."""
+    """Import everything, then fork a watcher, which forks a driver, for each connection."""
     ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
     for name in IMPORTED:
         importlib.import_module(name)
@@ -221,16 +225,16 @@ def serve(address: str) -> None:
         DEVNULL=subprocess.DEVNULL,
         TimeoutExpired=subprocess.TimeoutExpired,
     )
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are not waited for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # watchers are not waited for
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(16)
         while True:
             connection, _ = listener.accept()
             if os.fork() == 0:
-                with ending():
+                with exiting():
                     listener.close()
-                    keep(connection)
+                    watch(connection)
             connection.close()
 
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.driver import Session
 from benchmark.errors import RunError, UsageError
 from benchmark.isolation import client, sandbox, wire
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
@@ -36,6 +35,7 @@ from benchmark.jobs import (
     Setup,
 )
 from benchmark.runs.workspace import _remove
+from benchmark.session import Session
 
 SHAPE = (4, 3)
 FACTS = list(sandbox.FULL_ISOLATION)

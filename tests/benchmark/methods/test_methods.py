@@ -13,11 +13,11 @@ import pytest
 from benchmark.errors import MethodError
 from benchmark.methods import describe
 from benchmark.methods import find as registry
-from benchmark.methods.describe import Field, described
+from benchmark.methods.describe import Field, describe_cached
 from benchmark.methods.find import (
     MethodLocation,
     builtin_methods,
-    choose,
+    check_known_methods,
     entry_point_sources,
     file_source,
 )
@@ -44,7 +44,7 @@ def answer(name: str = "mine", **changes: object) -> dict[str, Any]:
 
 
 class Asked:
-    """Stands for a child: answers from a table, and counts how often it is asked."""
+    """A fake child: answers from a table, and counts how often it is asked."""
 
     def __init__(self, *answers: dict[str, Any]) -> None:
         self.answers = {a["name"]: a for a in answers}
@@ -74,7 +74,7 @@ def distribution(folder: Path, name: str, entry_points: str) -> None:
 class TestDiscovery:
     def test_the_shipped_methods_are_listed_and_nothing_is_imported(self) -> None:
         code = (
-            "import sys; from benchmark.registry import entry_point_sources\n"
+            "import sys; from benchmark.methods.find import entry_point_sources\n"
             "print(*entry_point_sources())\n"
             "assert not [m for m in sys.modules if m.split('.')[0] in ('torch', 'baselines')]\n"
         )
@@ -129,7 +129,7 @@ class TestDiscovery:
     )
     def test_an_unknown_name(self, name: str, hint: str) -> None:
         with pytest.raises(MethodError, match=f"no method '{name}'; {hint}"):
-            choose([name], sorted(SHIPPED))
+            check_known_methods([name], sorted(SHIPPED))
 
 
 class TestFileSource:
@@ -149,10 +149,10 @@ class TestFileSource:
     @pytest.mark.parametrize(
         ("argument", "message"),
         [
-            ("none.py", "there is no file 'none.py'"),
-            ("none.py:Mine", "there is no file 'none.py'"),
-            ("", "there is no file ''"),
-            ("{folder}", "there is no file"),
+            ("none.py", "file 'none.py'"),
+            ("none.py:Mine", "file 'none.py'"),
+            ("", "file ''"),
+            ("{folder}", "does not exist"),
             ("{folder}/notes.txt", "notes.txt is not a Python file"),
             ("{plugin}:1", "'1' is not the name of a class"),
             ("{plugin}:", "'' is not the name of a class"),
@@ -173,7 +173,7 @@ class TestDescription:
             {"name": "fast", "type": "bool", "default": False},
             {"name": "kind", "type": "str", "default": "a"},
         ]
-        found = described(file_source(str(plugin)), Asked(answer(fields=fields)))
+        found = describe_cached(file_source(str(plugin)), Asked(answer(fields=fields)))
         assert found.name == "mine"
         assert found.configure({}) == {"alpha": 1.0, "steps": 3, "fast": False, "kind": "a"}
         assert type(found.configure({})["alpha"]) is float
@@ -253,41 +253,45 @@ class TestDescription:
         self, plugin: Path, own_data: Path, changes: dict[str, object], message: str
     ) -> None:
         with pytest.raises(MethodError, match=message):
-            described(file_source(str(plugin)), lambda source: {**answer(), **changes})
+            describe_cached(file_source(str(plugin)), lambda source: {**answer(), **changes})
         assert not list(own_data.glob("methods/*"))  # nothing wrong is kept
 
     def test_more_code_than_allowed(self, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ask = Asked(answer(files=[str(plugin)]))
         monkeypatch.setattr(describe, "MAX_CODE_BYTES", 10)
         with pytest.raises(MethodError, match="loads more code than 2000 files of 10 bytes"):
-            described(file_source(str(plugin)), ask)
+            describe_cached(file_source(str(plugin)), ask)
         monkeypatch.undo()
         monkeypatch.setattr(describe, "MAX_CODE_FILES", 0)
         with pytest.raises(MethodError, match="loads more code than 0 files"):
-            described(file_source(str(plugin)), ask)
+            describe_cached(file_source(str(plugin)), ask)
 
     def test_a_plugin_that_leaves_itself_out_counts_all_the_same(
         self, plugin: Path, own_data: Path
     ) -> None:
         ask = Asked(answer(files=[]))
-        before = described(file_source(str(plugin)), ask)
+        before = describe_cached(file_source(str(plugin)), ask)
         plugin.write_text("class Mine: pass\n")
-        assert described(file_source(str(plugin)), ask).code != before.code
+        assert describe_cached(file_source(str(plugin)), ask).code != before.code
         assert ask.names == ["mine", "mine"]
 
     @pytest.mark.parametrize("words", [None, [], "mine", 3])
     def test_an_answer_that_is_no_object(self, plugin: Path, words: object) -> None:
         with pytest.raises(MethodError, match="is not an object"):
-            described(file_source(str(plugin)), lambda source: words)
+            describe_cached(file_source(str(plugin)), lambda source: words)
 
     def test_an_entry_point_must_lead_to_the_method_of_its_name(self) -> None:
         source = entry_point_sources()["finetune"]
-        with pytest.raises(MethodError, match="entry point 'finetune' leads to method 'other'"):
-            described(source, lambda _: answer("other"))
+        with pytest.raises(
+            MethodError, match="entry point 'finetune' resolves to a method named 'other'"
+        ):
+            describe_cached(source, lambda _: answer("other"))
 
     def test_a_builtin_may_be_an_oracle(self) -> None:
         source = entry_point_sources()["finetune"]
-        assert described(source, lambda _: answer("finetune", track="oracle")).track == "oracle"
+        assert (
+            describe_cached(source, lambda _: answer("finetune", track="oracle")).track == "oracle"
+        )
 
 
 class TestCache:
@@ -300,8 +304,8 @@ class TestCache:
     def test_a_child_is_asked_once(self, plugin: Path, helper: Path) -> None:
         ask = Asked(answer(files=[str(plugin), str(helper)], distributions=["click"]))
         source = file_source(str(plugin))
-        first = described(source, ask)
-        assert described(source, ask) == first
+        first = describe_cached(source, ask)
+        assert describe_cached(source, ask) == first
         assert ask.names == ["mine"]
         assert [name for name, _ in first.code["files"]] == ["helper.py", "mine.py"]
         assert first.code["distributions"][0][0] == "click"
@@ -310,38 +314,36 @@ class TestCache:
     def test_until_a_byte_changes(self, plugin: Path, helper: Path, which: str) -> None:
         ask = Asked(answer(files=[str(plugin), str(helper)]))
         source = file_source(str(plugin))
-        before = described(source, ask).code
+        before = describe_cached(source, ask).code
         changed = plugin if which == "plugin" else helper
         changed.write_text(changed.read_text() + "#")
-        assert described(source, ask).code != before
+        assert describe_cached(source, ask).code != before
         assert ask.names == ["mine", "mine"]
 
     def test_or_a_file_is_gone(self, plugin: Path, helper: Path) -> None:
         ask = Asked(answer(files=[str(plugin), str(helper)]))
         source = file_source(str(plugin))
-        described(source, ask)
+        describe_cached(source, ask)
         helper.unlink()
         ask.answers["mine"] = answer(files=[str(plugin)])
-        assert len(described(source, ask).code["files"]) == 1
+        assert len(describe_cached(source, ask).code["files"]) == 1
 
     def test_or_the_contract_changes(self, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ask = Asked(answer(files=[str(plugin)]))
-        described(file_source(str(plugin)), ask)
+        describe_cached(file_source(str(plugin)), ask)
         monkeypatch.setattr(describe, "compute_digest", lambda: "other")
-        described(file_source(str(plugin)), ask)
+        describe_cached(file_source(str(plugin)), ask)
         assert ask.names == ["mine", "mine"]
 
     @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"answer": {}, "code": {}}'])
-    def test_a_damaged_entry_is_written_anew(
-        self, plugin: Path, own_data: Path, damage: bytes
-    ) -> None:
+    def test_a_damaged_entry_is_replaced(self, plugin: Path, own_data: Path, damage: bytes) -> None:
         ask = Asked(answer(files=[str(plugin)]))
         source = file_source(str(plugin))
-        first = described(source, ask)
+        first = describe_cached(source, ask)
         (entry,) = own_data.glob("methods/*.json")
         good = entry.read_bytes()
         entry.write_bytes(damage)
-        assert described(source, ask) == first
+        assert describe_cached(source, ask) == first
         assert entry.read_bytes() == good
 
 
@@ -372,14 +374,14 @@ class TestResolve:
         assert ask.names == []
 
     def test_an_unknown_base(self, files: Callable[..., list[str]]) -> None:
-        with pytest.raises(MethodError, match="mine is to start from 'finetun', which is no"):
+        with pytest.raises(MethodError, match="mine declares base='finetun', which is not"):
             resolve([], files("mine"), Asked(answer("mine", base="finetun")))
 
     def test_a_circle(self, files: Callable[..., list[str]]) -> None:
         ask = Asked(answer("a", base="b"), answer("b", base="a"))
-        with pytest.raises(MethodError, match="in a circle: a -> b -> a"):
+        with pytest.raises(MethodError, match="circular base methods: a -> b -> a"):
             resolve([], files("a", "b"), ask)
-        with pytest.raises(MethodError, match="in a circle: c -> c"):
+        with pytest.raises(MethodError, match="circular base methods: c -> c"):
             resolve([], files("c"), Asked(answer("c", base="c")))
 
     def test_a_plugin_named_like_a_shipped_method(self, files: Callable[..., list[str]]) -> None:

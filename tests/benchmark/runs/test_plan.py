@@ -15,7 +15,7 @@ from benchmark.folders import PACKAGE
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.methods import find as registry
-from benchmark.methods.describe import MethodDescription, described
+from benchmark.methods.describe import MethodDescription, describe_cached
 from benchmark.runs import plan
 from benchmark.runs.plan import RunSpec, grid, select, with_sources
 from benchmark.sources.spec import SourceCheckpoint
@@ -41,7 +41,7 @@ def method(tmp_path: Path) -> Callable[..., MethodDescription]:
             "distributions": [],
         }
         origin = registry.MethodLocation(name, f"plugin.{name}", "M", None, "test 1.0")
-        return described(origin, lambda _: answer)
+        return describe_cached(origin, lambda _: answer)
 
     return describe
 

@@ -31,8 +31,8 @@ def spec(mini):
     return SourceSpec.of(mini, ("outline",), "cpu")
 
 
-def put_initial(content: bytes) -> Path:
-    """Initial weights as they lie in the data folder."""
+def put_pretrained(content: bytes) -> Path:
+    """Write pretrained weights to the data folder."""
     folder = data_folder() / "weights" / WEIGHTS
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "weights.safetensors"
@@ -48,12 +48,12 @@ class TestFind:
         assert known_sources() == []
 
     def test_what_was_trained_is_found_again(self, spec):
-        made = save_source(spec, b"weights", FACTS)
-        found = find_source(spec)
-        assert found == made
-        assert found.path.read_bytes() == b"weights"
-        assert found.record["provenance"] == "trained"
-        assert known_sources() == [made]
+        saved = save_source(spec, b"weights", FACTS)
+        source = find_source(spec)
+        assert source == saved
+        assert source.path.read_bytes() == b"weights"
+        assert source.record["provenance"] == "trained"
+        assert known_sources() == [saved]
 
     def test_the_order_of_the_domains_makes_no_difference(self, mini):
         one = SourceSpec.of(mini, ("outline", "solid"), "cpu")
@@ -65,8 +65,8 @@ class TestFind:
         assert find_source(SourceSpec.of(mini, ("solid",), "cpu")) is None
 
     def test_a_damaged_one_is_an_error(self, spec):
-        made = save_source(spec, b"weights", FACTS)
-        (made.path.parent / MODEL_FILE).write_bytes(b"weighty")
+        saved = save_source(spec, b"weights", FACTS)
+        (saved.path.parent / MODEL_FILE).write_bytes(b"weighty")
         with pytest.raises(DataError, match="delete its folder"):
             find_source(spec)
 
@@ -74,24 +74,24 @@ class TestFind:
 class TestImported:
     def test_it_comes_before_what_was_trained_on_every_device(self, spec):
         save_source(spec, b"weights", FACTS)
-        imported = save_imported(spec, b"brought", {**FACTS, "note": "a friend's"})
+        imported = save_imported(spec, b"imported", {**FACTS, "note": "a friend's"})
         assert find_source(spec) == imported
         assert find_source(replace(spec, device="cuda")) == imported
         assert imported.record["provenance"] == "imported"
         assert imported.record["note"] == "a friend's"
 
     def test_it_is_of_its_domains_only(self, spec, mini):
-        save_imported(spec, b"brought", FACTS)
+        save_imported(spec, b"imported", FACTS)
         assert find_source(SourceSpec.of(mini, ("solid",), "cpu")) is None
 
     def test_the_same_again_is_fine_and_another_is_refused(self, spec):
-        save_imported(spec, b"brought", FACTS)
-        save_imported(spec, b"brought", FACTS)
+        save_imported(spec, b"imported", FACTS)
+        save_imported(spec, b"imported", FACTS)
         with pytest.raises(UsageError, match="has an imported source model already"):
             save_imported(spec, b"other", FACTS)
 
 
-class TestInitialWeights:
+class TestPretrainedWeights:
     @pytest.fixture
     def pretrained(self, draft):
         draft.document["model"] = {"name": "mobilenet_v2", "weights": WEIGHTS}
@@ -110,17 +110,17 @@ class TestInitialWeights:
     def test_their_bytes_are_part_of_what_a_source_model_is_made_from(self, pretrained):
         keys = {pretrained.key}
         for content in (b"one", b"two"):
-            put_initial(content)
+            put_pretrained(content)
             keys.add(pretrained.key)
         assert len(keys) == 3
 
     def test_damaged_weights_are_not_trained_from(self, pretrained):
-        file = put_initial(b"weights")
+        file = put_pretrained(b"weights")
         model = pretrained.manifest.model
         assert pretrained_path(model) == str(file)
         file.write_bytes(b"weighty")
-        with pytest.raises(DataError, match="not here, or damaged"):
+        with pytest.raises(DataError, match="missing or corrupted"):
             pretrained_path(model)
         file.unlink()
-        with pytest.raises(DataError, match="is gone"):
+        with pytest.raises(DataError, match="is missing; delete its folder"):
             pretrained_path(model)

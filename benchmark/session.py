@@ -1,0 +1,111 @@
+"""A session: the fork server of one command, and what it asks of children."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from benchmark.errors import UsageError
+from benchmark.folders import data_folder
+from benchmark.isolation import sandbox
+from benchmark.isolation.client import ForkServer, Limits
+from benchmark.jobs import Value
+from benchmark.manifest.manifest import Manifest
+from benchmark.methods.ask import check_settings, describe
+from benchmark.methods.describe import MethodDescription
+from benchmark.methods.find import MethodLocation
+from benchmark.networks.names import library_of, parse_network
+from benchmark.sources.network import try_network
+
+
+class Session:
+    """One fork server, started on first use because importing torch takes seconds.
+
+    Args:
+        never: folders that no method may read, in addition to the data folder.
+        cuda: whether runs use an NVIDIA GPU.
+        limits: the limits of each run.
+        isolation: ``required`` fails if this machine cannot sandbox methods; ``auto`` runs anyway,
+            and each row records what was in force.
+    """
+
+    def __init__(
+        self,
+        *,
+        never: Iterable[Path] = (),
+        cuda: bool = False,
+        limits: Limits | None = None,
+        isolation: str = "auto",
+    ) -> None:
+        self._never, self._cuda, self._limits = list(never), cuda, limits
+        self._required = isolation == "required"
+        self._server: ForkServer | None = None
+
+    @property
+    def server(self) -> ForkServer:
+        """The fork server.
+
+        Raises:
+            UsageError: isolation is required and this machine does not support it.
+        """
+        if self._server is None:
+            self._server = ForkServer(
+                never=[data_folder(), *self._never],
+                cuda=self._cuda,
+                limits=self._limits,
+                required=_required_facts() if self._required else (),
+            )
+        return self._server
+
+    def describe(self, source: MethodLocation) -> Any:
+        """Ask a child process to describe a method."""
+        with tempfile.TemporaryDirectory() as folder:
+            return describe(self.server, source, Path(folder))
+
+    def check(self, method: MethodDescription, config: Mapping[str, Value]) -> None:
+        """Let a method check settings that differ from its defaults.
+
+        Raises:
+            MethodError: the method rejects them.
+        """
+        if config != method.configure({}):
+            with tempfile.TemporaryDirectory() as folder:
+                check_settings(self.server, method, config, Path(folder))
+
+    def with_network(self, manifest: Manifest, network: str | None) -> Manifest:
+        """The manifest with another network, which a child process tries first.
+
+        Args:
+            manifest: the manifest.
+            network: a network as ``--model`` takes it, or None for the manifest's own.
+
+        Raises:
+            UsageError: the network does not exist or cannot be used here.
+        """
+        if network is None:
+            return manifest
+        other = manifest.with_model(parse_network(network, manifest.document["model"]))
+        library_of(other.model)
+        if other.other_model is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                try_network(self.server, other, "cuda" if self._cuda else "cpu", Path(folder))
+        return other
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+
+
+def _required_facts() -> Iterable[str]:
+    missing = sandbox.available().missing
+    if missing:
+        raise UsageError(
+            f"--isolation required: {'; '.join(missing)}. --isolation auto runs without it and "
+            "records that on every row"
+        )
+    return sandbox.FULL_ISOLATION
