@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,11 @@ from benchmark.folders import packaged_manifests
 from benchmark.images.store.store import check_images
 from benchmark.manifest.catalogue import load_manifest, pinned_digests, published_manifests
 from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.roles import split_totals
 from benchmark.manifest.suite import Suite, known_suites, load_suite
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def manifest_summary(manifest: Manifest) -> dict[str, Any]:
@@ -58,6 +62,29 @@ def _task_counts(manifest: Manifest) -> list[dict[str, Any]]:
             }
         )
     return tasks
+
+
+def splits_summary(manifest: Manifest, counts: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """The images of some tasks, in total and by class.
+
+    Args:
+        manifest: the manifest of the tasks.
+        counts: what :func:`benchmark.manifest.roles.class_counts` returned, by task id.
+    """
+    return {
+        "manifest": manifest.reference,
+        "digest": manifest.digest,
+        "tasks": [
+            {
+                "task": name,
+                "sources": list(manifest.task(name).sources),
+                "target": manifest.task(name).target,
+                "totals": split_totals(frame),
+                "classes": frame.to_dict("records"),
+            }
+            for name, frame in counts.items()
+        ],
+    }
 
 
 def group_count(manifest: Manifest) -> int | None:

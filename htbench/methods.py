@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark import session
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import UsageError, first
 from benchmark.files import write_file
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
-from benchmark.methods.find import reference_first
+from benchmark.methods.find import entry_point_sources, reference_first
+from benchmark.methods.resolve import resolve
 from leaderboard import gamma_star
 from leaderboard.board import Board
 from leaderboard.render.methods import MethodLine, methods_table, without_means
@@ -20,6 +22,23 @@ from leaderboard.render.methods import MethodLine, methods_table, without_means
 # The table goes between these two lines; the first may say more.
 BEGIN = re.compile(r"<!-- methods:[^\n]*-->\n")
 END = "<!-- end of methods -->"
+
+
+def describe_methods(suite: Suite | None, plugins: Sequence[str] = ()) -> list[MethodDescription]:
+    """Describe the methods of a suite, or every installed one, and the plugins.
+
+    A child process imports them.
+
+    Args:
+        suite: the suite; None for all methods that are installed.
+        plugins: files with methods, as ``--plugin`` takes them.
+
+    Raises:
+        MethodError: a method is unknown or cannot be described, or two have the same name.
+    """
+    names = suite.methods if suite else entry_point_sources()
+    with session.Session() as started:
+        return resolve(names, plugins, started.describe, gamma_star.DERIVED)
 
 
 def method_entries(methods: Iterable[MethodDescription], *, derived: bool) -> list[dict[str, Any]]:

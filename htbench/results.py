@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError, first
+from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.catalogue import load_manifest, published_manifests
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
@@ -192,6 +193,13 @@ class RunDetails:
             "gamma_star": self.gamma_star,
             "classes": self.classes,
         }
+
+    def last_output(self, count: int) -> list[str]:
+        """The last lines that the run printed, which are untrusted text; empty if none."""
+        file = self.folder / OUTPUT_FILE
+        if not file.is_file():
+            return []
+        return file.read_text("utf-8", errors="replace").splitlines()[-count:]
 
 
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:

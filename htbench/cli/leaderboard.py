@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from htbench.cli.options import out_file_option, suite_option, workspace_option
+from htbench.cli.output import print_or_write
 from htbench.progress import log
 
 if TYPE_CHECKING:
@@ -53,12 +54,9 @@ def print_boards(
         out: the file; None prints.
         network: only the tables of this network, as ``--model`` writes it; None for all.
     """
-    from benchmark.files import write_file
     from leaderboard.render import FORMATS
 
     text = FORMATS[form]([b for b in boards if network in (None, b.context["network"])])
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    write_file(out, text.encode())
-    log(f"wrote {out}")
+    print_or_write(text, out)
+    if out is not None:
+        log(f"wrote {out}")

@@ -59,13 +59,9 @@ def methods(
       htbench list methods --suite icons-full --into docs/methods.md
     """
     from benchmark.manifest.suite import load_suite
-    from benchmark.methods.find import entry_point_sources
-    from benchmark.methods.resolve import resolve
     from benchmark.runs.workspace import Workspace
-    from benchmark.session import Session
-    from htbench import methods as module
+    from htbench import methods as face
     from htbench.results import suite_boards
-    from leaderboard.gamma_star import DERIVED
     from leaderboard.render.methods import means
 
     if as_json and (markdown or into):
@@ -73,19 +69,17 @@ def methods(
     if into and suite is None:
         raise UsageError("--into writes a table with means: name the suite with --suite")
     loaded = load_suite(suite) if suite else None
-    names = loaded.methods if loaded else entry_point_sources()
-    with Session() as session:
-        descriptions = resolve(names, plugins, session.describe, DERIVED)
+    descriptions = face.describe_methods(loaded, plugins)
     markdown = markdown or into is not None
-    entries = module.method_entries(descriptions, derived=markdown or loaded is not None)
+    entries = face.method_entries(descriptions, derived=markdown or loaded is not None)
     boards = suite_boards(loaded, Workspace(workspace)) if loaded else []
     if markdown:
-        table = module.markdown_table(entries, loaded, boards)
+        table = face.markdown_table(entries, loaded, boards)
         if into is None or suite is None:
             click.echo(table)
             return
-        module.check_complete(entries, boards, suite, workspace)
-        module.replace_table(into, table)
+        face.check_complete(entries, boards, suite, workspace)
+        face.replace_table(into, table)
         log(f"wrote the table of {len(entries)} methods into {into}")
         return
     if loaded:

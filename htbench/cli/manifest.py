@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from benchmark.errors import DataError
 from htbench.cli.options import json_option, out_file_option
-from htbench.cli.output import print_json, print_table, printable
+from htbench.cli.output import print_json, print_or_write, print_table, printable
 
 MAX_VALUE = 60  # characters of a value in a comparison
 
@@ -210,18 +209,10 @@ def croissant(manifest: str, out: Path | None) -> None:
       htbench manifest croissant icons@1.0
       htbench manifest croissant ./my_manifests/shapes/0.1 --out croissant.json
     """
-    from benchmark.files import write_file
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.croissant import croissant_text
 
-    text = croissant_text(load_manifest(manifest))
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        write_file(out, text.encode())
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror}") from None
+    print_or_write(croissant_text(load_manifest(manifest)), out)
 
 
 @command.command("diff")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from benchmark import text as text_module
+from benchmark.errors import DataError
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -21,6 +23,23 @@ def printable(text: str) -> str:
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_or_write(text: str, out: Path | None) -> None:
+    """Print text, or write it to a file if one is named.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    from benchmark.files import write_file
+
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        write_file(out, text.encode())
+    except OSError as error:
+        raise DataError(f"cannot write {out}: {error.strerror or error}") from None
 
 
 def print_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from htbench.cli.tune import SEARCH_HEADERS, search_rows
 
 if TYPE_CHECKING:
     from benchmark.records import RunRecord
+    from htbench.results import RunDetails
 
 OUTPUT_LINES = 20  # of what the run printed
 
@@ -44,7 +45,7 @@ def command(run: str, suite: str, workspace: Path, as_json: bool) -> None:
     record = details.record
     _print_record(record, details.folder)
     _print_error(record)
-    _print_output(details.folder)
+    _print_output(details)
     _print_search(record)
     _print_scores(details.scores)
     if details.gamma_star:
@@ -102,11 +103,10 @@ def _print_error(record: RunRecord) -> None:
         click.echo(f"  {_line(line)}")
 
 
-def _print_output(folder: Path) -> None:
-    output = folder / "output.txt"
-    if output.is_file():
+def _print_output(details: RunDetails) -> None:
+    if lines := details.last_output(OUTPUT_LINES):
         click.echo("\nprinted by the run (last lines)")
-        for line in output.read_text("utf-8", errors="replace").splitlines()[-OUTPUT_LINES:]:
+        for line in lines:
             click.echo(f"  {_line(line)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,28 +75,10 @@ def train(
       htbench source train --manifest icons-pretrained@1.0 --source outline+solid \\
           --weights mobilenet_v2-b0353104.pth
     """
-    from benchmark.driver import ready_sources
-    from benchmark.executors.local import slots
-    from benchmark.runs.plan import resolve_device
-    from benchmark.runs.workspace import Workspace
-    from benchmark.session import Session
-    from benchmark.sources.bring import import_pretrained
-    from benchmark.sources.export import choose_specs, manifest_and_sources
+    from htbench.sources import Origin, train_sources
 
-    device = resolve_device(device)
-    loaded, of_tasks = manifest_and_sources(suite, manifest)
-    monitor = Terminal()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Session(never=[loaded.root], cuda=device == "cuda") as session,
-        Workspace(Path(folder)) as workspace,
-    ):
-        loaded = session.with_network(loaded, network)
-        specs = choose_specs(loaded, of_tasks, sources, device)
-        if weights is not None:
-            import_pretrained(session.server, loaded, weights, monitor.log)
-        trained = ready_sources(session, specs, workspace, jobs or slots(device), monitor)
-    _print([trained[spec] for spec in specs])
+    origin = Origin(suite, manifest, network, device)
+    _print(train_sources(origin, names=sources, weights=weights, jobs=jobs, monitor=Terminal()))
 
 
 _source_option = click.option(
@@ -134,23 +115,10 @@ def import_(
       htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
           --note "trained by a colleague"
     """
-    from benchmark.driver import open_stores, source_needs
-    from benchmark.runs.plan import resolve_device
-    from benchmark.session import Session
-    from benchmark.sources.export import choose_specs, manifest_and_sources, only_spec
-    from benchmark.sources.train import import_source
+    from htbench.sources import Origin, import_source
 
-    device = resolve_device(device)
-    loaded, of_tasks = manifest_and_sources(suite, manifest)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Session(never=[loaded.root], cuda=device == "cuda") as session,
-    ):
-        loaded = session.with_network(loaded, network)
-        spec = only_spec(choose_specs(loaded, of_tasks, [source] if source else [], device))
-        stores = open_stores(loaded, source_needs([spec]), Terminal())
-        imported = import_source(session.server, spec, stores, file, printable(note), Path(folder))
-    _print([imported])
+    origin = Origin(suite, manifest, network, device)
+    _print([import_source(origin, file, name=source, note=printable(note), monitor=Terminal())])
 
 
 @command.command()
@@ -179,22 +147,10 @@ def export(
       htbench source export --manifest icons@1.0 --source outline --out icons-outline
       htbench source export --suite icons --source outline+solid --out icons-both
     """
-    from benchmark.runs.plan import resolve_device
-    from benchmark.session import Session
-    from benchmark.sources.export import (
-        choose_specs,
-        export_source,
-        manifest_and_sources,
-        only_spec,
-    )
     from benchmark.sources.spec import MODEL_FILE
+    from htbench.sources import Origin, export_source
 
-    device = resolve_device(device)
-    loaded, of_tasks = manifest_and_sources(suite, manifest)
-    with Session(never=[loaded.root]) as session:
-        loaded = session.with_network(loaded, network)
-    spec = only_spec(choose_specs(loaded, of_tasks, [source] if source else [], device))
-    export_source(spec, out)
+    export_source(Origin(suite, manifest, network, device), out, name=source)
     click.echo(f"{out}: {MODEL_FILE} and README.md")
 
 

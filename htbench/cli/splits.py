@@ -53,7 +53,8 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
       htbench splits show icons@1.0 --task outline-solid --figure outline-solid.png
     """
     from benchmark.manifest.catalogue import load_manifest
-    from benchmark.manifest.roles import class_counts, split_totals
+    from benchmark.manifest.roles import class_counts
+    from benchmark.summaries import splits_summary
 
     if figure is not None and task is None:
         raise UsageError("--figure draws the classes of one task: name it with --task")
@@ -65,22 +66,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
 
         draw(loaded, tasks[0], counts[tasks[0].id], figure)
     if as_json:
-        print_json(
-            {
-                "manifest": loaded.reference,
-                "digest": loaded.digest,
-                "tasks": [
-                    {
-                        "task": t.id,
-                        "sources": list(t.sources),
-                        "target": t.target,
-                        "totals": split_totals(counts[t.id]),
-                        "classes": counts[t.id].to_dict("records"),
-                    }
-                    for t in tasks
-                ],
-            }
-        )
+        print_json(splits_summary(loaded, counts))
     elif task:
         _print_classes(loaded, task, counts[task])
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,9 +20,6 @@ from htbench.cli.options import (
 )
 from htbench.cli.output import print_json, print_table
 from htbench.progress import Terminal, log
-
-if TYPE_CHECKING:
-    from benchmark.manifest.manifest import Manifest
 
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 
@@ -83,67 +80,43 @@ def command(
       htbench tune selective-distill --suite icons --grid weight=0.3,1,3,10
       htbench tune --plugin half_way.py --suite icons --grid alpha=0.3,0.5 --task outline-solid
     """
-    from benchmark.executors.local import slots
-    from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.suite import load_suite
-    from benchmark.methods.resolve import resolve
-    from benchmark.networks.names import network_label
-    from benchmark.runs.plan import resolve_device, select
     from benchmark.runs.workspace import Workspace
-    from benchmark.session import Session
-    from benchmark.tuning.search import Search, settings_of
     from htbench.cli.leaderboard import print_boards
     from htbench.run import write_board
-    from leaderboard.gamma_star import DERIVED
+    from htbench.tune import plan_tuning
 
     if (method is None) == (plugin is None):
         raise click.UsageError("name one METHOD, or give its file with --plugin")
     loaded, place = load_suite(suite), Workspace(workspace)
-    manifest = load_manifest(loaded.manifest)
-    task_ids, seed_list = select(loaded, tasks, seeds)
-    device = resolve_device(device)
-    with Session(never=[place.root, manifest.root], cuda=device == "cuda") as session:
-        manifest = session.with_network(manifest, network)
-        methods = resolve(
-            [method] if method else [], [plugin] if plugin else [], session.describe, DERIVED
-        )
-        settings = settings_of(grids, methods[-1])
-        for candidate in settings:
-            session.check(methods[-1], methods[-1].configure(candidate))
-        search = Search(
-            session,
-            manifest,
-            methods,
-            settings,
-            repeats,
-            seed_list[0],
-            device,
-            jobs or slots(device),
-            _seen_and_missing,
-            Terminal(),
-        )
-        with place:
-            searches = {task: search.choose(manifest.task(task), place) for task in task_ids}
-            if as_json:
-                print_json(searches)
-            else:
-                _print(methods[-1].name, searches)
-            if search_only:
-                return
-            records = search.run_chosen(searches, seed_list, place)
+    with plan_tuning(
+        loaded,
+        place,
+        method=method,
+        plugin=plugin,
+        grids=grids,
+        tasks=tasks,
+        seeds=seeds,
+        network=network,
+        repeats=repeats,
+        device=device,
+        jobs=jobs,
+        monitor=Terminal(),
+    ) as plan:
+        searches = plan.choose()
+        if as_json:
+            print_json(searches)
+        else:
+            _print(plan.method, searches)
+        if search_only:
+            return
+        records = plan.run(searches)
     boards = write_board(loaded, place)
     if not as_json:
-        print_boards(boards, "markdown", network=network_label(manifest.model))
+        print_boards(boards, "markdown", network=plan.network)
     if failed := sum(record.status == "failed" for record in records):
         log(f"{failed} runs with the chosen settings failed; the board lists them")
         context.exit(1)
-
-
-def _seen_and_missing(predictions: Path, manifest: Manifest, task: str) -> tuple[float, float]:
-    from leaderboard.predictions import score_predictions
-
-    scores = score_predictions(predictions, manifest, task)
-    return scores.seen, scores.missing
 
 
 def search_rows(search: Mapping[str, Any]) -> list[list[object]]:

@@ -14,12 +14,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 import htbench
-from htbench.cli.main import htbench as group
 from htbench.cli.main import main
+from tests.htbench.command import parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -118,13 +117,7 @@ def test_a_command_can_be_parsed(
     for word in words:
         if word.endswith(FILES):
             (tmp_path / word).touch()
-    context: click.Context = group.make_context("htbench", words)
-    while isinstance(context.command, click.Group):
-        name, found, rest = context.command.resolve_command(
-            context, [*context._protected_args, *context.args]
-        )
-        assert found is not None, command
-        context = found.make_context(name, rest, parent=context)
+    parse(words)
 
 
 def test_commands_marked_to_run_do(folder: Path) -> None:

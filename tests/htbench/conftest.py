@@ -1,8 +1,25 @@
-"""The small slice of icons that the end-to-end tests run on, and commands in this process."""
+"""The command line in the process of a test, and the slice of icons of the end-to-end tests."""
 
 from __future__ import annotations
 
-from tests.benchmark.conftest import htbench
-from tests.end_to_end.conftest import mini
+import pytest
 
-__all__ = ["htbench", "mini"]
+from htbench.cli.main import main
+from tests.end_to_end.conftest import mini
+from tests.htbench.command import Htbench
+
+__all__ = ["mini"]
+
+
+@pytest.fixture
+def htbench(capsys: pytest.CaptureFixture[str]) -> Htbench:
+    """Run the command line in this process; return status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return int(exit_info.value.code or 0), out, err
+
+    return run

@@ -1,78 +1,105 @@
-"""Every help text is fast to print, and every public name resolves."""
+"""The help of every command is fast to print, and its examples can be run as they are printed."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 
-import htbench
+from tests.htbench.command import Htbench, all_commands, parse
 
-HEAVY = ("torch", "torchvision", "pandas", "numpy", "pyarrow", "datasets", "matplotlib", "rich",
-         "tabulate", "safetensors")  # fmt: skip
-
-HELP = """
-import sys
-import click
-from htbench.cli.main import htbench
-
-def walk(command, path):
-    context = click.Context(command, info_name=path[-1])
-    print("###", *path)
-    print(command.get_help(context))
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            walk(command.get_command(context, name), [*path, name])
-
-walk(htbench, ["htbench"])
-print("@@@", *sorted(set(sys.argv[1:]) & set(sys.modules)))
-"""
+COMMANDS = dict(all_commands())
+HEAVY = (
+    "datasets",
+    "importlib.metadata",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "rich",
+    "safetensors",
+    "tabulate",
+    "torch",
+    "torchvision",
+)
+FILES = (".csv", ".parquet", ".pth", ".py", ".safetensors", ".toml", ".zip")
+PRINT_LOADED = "\nprint('@', *sorted(set(sys.argv[1:]) & set(sys.modules)))"
 
 
-@pytest.fixture(scope="module")
-def printed() -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", HELP, *HEAVY], capture_output=True, text=True, check=False
+def loaded_after(code: str) -> list[str]:
+    """The heavy modules that a new interpreter has loaded after some code."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}{PRINT_LOADED}", *HEAVY],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return result.stdout.splitlines()[-1].split()[1:]
 
 
-def test_the_help_of_every_command_imports_nothing_slow(printed: str) -> None:
-    assert printed.splitlines()[-1].split() == ["@@@"]
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_after("import htbench") == []
 
 
-def test_the_help_of_every_command_has_at_least_two_examples(printed: str) -> None:
-    sections = printed.partition("@@@")[0].split("### ")[1:]
-    assert len(sections) > 25
-    for section in sections:
-        examples = section.partition("Examples:")[2].splitlines()
-        count = sum(line.strip().startswith("htbench ") for line in examples)
-        assert count >= 2, section.splitlines()[0]
-
-
-def test_every_public_name_resolves() -> None:
-    assert {
-        "Method",
-        "fit",
-        "load_manifest",
-        "load_results",
-        "open_task",
-        "run_suite",
-        "score",
-    } <= {*htbench.__all__}
-    for name in htbench.__all__:
-        assert callable(getattr(htbench, name)), name
-        assert getattr(htbench, name).__doc__, name
-    assert set(htbench.__all__) <= set(dir(htbench))
-    with pytest.raises(AttributeError, match="no attribute 'nope'"):
-        htbench.nope  # noqa: B018
-
-
-def test_importing_the_package_imports_nothing_slow() -> None:
-    code = "import sys, htbench; print(*sorted(set(sys.argv[1:]) & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True
+def test_the_help_of_a_command_loads_nothing_heavy() -> None:
+    code = (
+        "from htbench.cli.main import main\n"
+        f"for path in {list(COMMANDS)!r}:\n"
+        "    try:\n"
+        "        main([*path, '--help'])\n"
+        "    except SystemExit as error:\n"
+        "        assert not error.code, path\n"
+        "    loaded = set(sys.argv[1:]) & set(sys.modules)\n"
+        "    assert not loaded, (path, loaded)"
     )
-    assert done.stdout == "\n"
+    assert len(COMMANDS) > 25
+    assert loaded_after(code) == []
+
+
+def examples(command: click.Command, path: tuple[str, ...]) -> list[str]:
+    """The examples of a command's help, without comments and continued lines joined."""
+    text = command.get_help(click.Context(command, info_name=" ".join(["htbench", *path])))
+    section = re.split(r"\n\s*\n", text.partition("Examples:\n")[2].replace("\\\n", " "))[0]
+    lines = [re.split(r"\s{2,}(?=[a-z])|\s+#", line.strip())[0] for line in section.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_help_of_a_command_has_two_examples_that_can_be_parsed(
+    path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lines = examples(COMMANDS[path], path)
+    assert len(lines) >= 2
+    for line in lines:
+        words = shlex.split(line.partition(" > ")[0])
+        assert words[: len(path) + 1] == ["htbench", *path]
+        words = [str(Path(word).expanduser()) if word[0] == "~" else word for word in words[1:]]
+        for word in words:
+            if word.endswith(FILES) or "OfficeHome" in word:  # a file or folder of the user
+                Path(word).parent.mkdir(exist_ok=True)
+                Path(word).touch()
+        parse(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["nope"], ["run"], ["run", "--suite"], ["score"], ["list", "nope"], ["doctor", "--nope"]],
+    ids=" ".join,
+)
+def test_a_mistake_is_explained(htbench: Htbench, words: list[str]) -> None:
+    status, out, err = htbench(*words)
+    assert (status, out) == (2, "")
+    assert re.match("Usage: htbench|Error: Option", err)
+
+
+def test_version(htbench: Htbench) -> None:
+    status, out, _ = htbench("--version")
+    assert status == 0
+    assert re.fullmatch(r"htbench, version \d+\.\d+\.\d+\n", out)

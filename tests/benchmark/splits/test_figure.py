@@ -7,20 +7,15 @@ from pathlib import Path
 import pytest
 
 from benchmark.manifest.manifest import Manifest
-from tests.benchmark.command import Htbench
+from benchmark.manifest.roles import class_counts
+from benchmark.splits.figure import draw
 from tests.benchmark.expected_roles import TASK
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
-def test_two_runs_write_the_same_file(
-    htbench: Htbench, mini: Manifest, tmp_path: Path, kind: str
-) -> None:
+def test_drawing_twice_writes_the_same_file(mini: Manifest, tmp_path: Path, kind: str) -> None:
     for name in ("a", "b"):
-        out = tmp_path / f"{name}.{kind}"
-        arguments = ["show", mini.root, "--task", TASK, "--figure", out]
-        status, output, err = htbench("splits", *arguments)
-        assert status == 0, err
-        assert f"figure  {out}" in output
+        draw(mini, mini.task(TASK), class_counts(mini, TASK), tmp_path / f"{name}.{kind}")
     first, second = ((tmp_path / f"{name}.{kind}").read_bytes() for name in ("a", "b"))
     assert first == second
     if kind == "svg":

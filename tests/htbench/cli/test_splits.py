@@ -1,4 +1,4 @@
-"""The commands htbench splits show and export."""
+"""`htbench splits`: what show and export print, and that no command on manifests loads torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.splits.export import FORMATS
-from tests.benchmark.command import Htbench
 from tests.benchmark.expected_roles import TASK, expected_roles
+from tests.end_to_end.conftest import Mini
+from tests.htbench.command import Htbench
 
 
 def test_export_reports_what_it_wrote(htbench: Htbench, tmp_path: Path) -> None:
@@ -73,8 +74,8 @@ def test_an_error_is_one_sentence(htbench: Htbench, arguments: list[str], senten
     assert re.search(sentence, err)
 
 
-def test_splits_and_their_neighbours_load_no_torch(mini: Manifest, tmp_path: Path) -> None:
-    reference, task = str(mini.root), ["--task", TASK]
+def test_splits_and_their_neighbours_load_no_torch(mini: Mini, tmp_path: Path) -> None:
+    reference, task = str(mini.manifest), ["--task", "outline-solid"]
     commands = [
         ["manifest", "croissant", reference],
         ["manifest", "diff", reference, reference],
