@@ -1,4 +1,4 @@
-"""From predictions to a table: metrics, results and the board. Imports no torch."""
+"""Turns predictions into metrics, results and the leaderboard. Does not import torch."""
 
 from __future__ import annotations
 

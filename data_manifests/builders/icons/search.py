@@ -262,9 +262,12 @@ def _evaluate(
     answers = pool.map(_accuracy, [settings] * len(candidates), candidates)
     for number, (candidate, accuracy) in enumerate(zip(candidates, answers, strict=True), start=1):
         results.append((candidate, accuracy))
-        click.echo(f"[{number}/{len(candidates)}] {candidate.stage} {candidate.task} "
-                   f"width {candidate.width}, {candidate.steps} steps, rate {candidate.rate}: "
-                   f"{accuracy:.2f} %", err=True)  # fmt: skip
+        click.echo(
+            f"[{number}/{len(candidates)}] {candidate.stage} {candidate.task} "
+            f"width {candidate.width}, {candidate.steps} steps, rate {candidate.rate}: "
+            f"{accuracy:.2f} %",
+            err=True,
+        )
     return results
 
 
