@@ -1,6 +1,6 @@
-"""Holistic Transfer Bench: what authors of methods, scripts and notebooks import.
+"""Holistic Transfer Bench: the public Python API, for methods, scripts and notebooks.
 
-Every name is imported on first use, so ``import htbench`` loads neither torch nor pandas.
+Names are imported lazily, so ``import htbench`` does not load torch or pandas.
 
 Example:
     >>> import htbench

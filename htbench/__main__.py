@@ -1,4 +1,4 @@
-"""``python -m htbench`` is the command `htbench`."""
+"""Lets ``python -m htbench`` run the `htbench` command."""
 
 from htbench.cli.main import main
 

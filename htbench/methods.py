@@ -1,4 +1,4 @@
-"""Methods for people: what each says of itself, its papers, and its means on a suite."""
+"""Human-readable information on methods: their summaries, papers and mean accuracies on a suite."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def describe_methods(suite: Suite | None, plugins: Sequence[str] = ()) -> list[M
 
 
 def method_entries(methods: Iterable[MethodDescription], *, derived: bool) -> list[dict[str, Any]]:
-    """What each method says of itself, and the keys of its papers, sorted by name.
+    """Return each method's name, summary, fields and citation keys, sorted by name.
 
     Args:
         methods: descriptions.
-        derived: whether to add the results that the leaderboard derives from their predictions.
+        derived: whether to add entries for results that the leaderboard derives from these methods'
+            predictions.
     """
     entries: list[dict[str, Any]] = [
         {
@@ -72,7 +73,7 @@ def method_entries(methods: Iterable[MethodDescription], *, derived: bool) -> li
 def markdown_table(
     entries: Sequence[Mapping[str, Any]], suite: Suite | None, boards: Sequence[Board]
 ) -> str:
-    """The entries as a Markdown table: reference methods first, oracles last."""
+    """Format the entries as a Markdown table, with reference methods first and oracles last."""
     lines = []
     for entry in sorted(
         entries, key=lambda e: (e["track"] == "oracle", *reference_first(e["method"]))
@@ -86,26 +87,28 @@ def markdown_table(
 def check_complete(
     entries: Sequence[Mapping[str, Any]], boards: Sequence[Board], suite: str, workspace: Path
 ) -> None:
-    """Check that every method has all its runs of a suite.
+    """Check that every method has all of its runs for a suite.
 
     Args:
         entries: what :func:`method_entries` returned.
         boards: the boards of the suite.
         suite: the suite as the user named it.
-        workspace: the folder that has the runs.
+        workspace: the folder that contains the runs.
 
     Raises:
-        UsageError: some are missing; the message names the command that runs them.
+        UsageError: some runs are missing; the message names the command that runs them.
     """
     if incomplete := without_means(boards, [entry["method"] for entry in entries]):
         raise UsageError(
-            f"{workspace} is missing runs of suite {suite} for {len(incomplete)} of "
-            f"{len(entries)} methods: {first(incomplete)}; run htbench run --suite {suite}"
+            f"the workspace {workspace} does not have all runs of suite {suite}: "
+            f"{len(incomplete)} of {len(entries)} methods are incomplete "
+            f"({first(incomplete)}); "
+            f"run `htbench run --suite {suite} --workspace {workspace}`"
         )
 
 
 def replace_table(path: Path, table: str) -> None:
-    """Replace the text between the two marker lines of a file, in one step.
+    """Atomically replace the text between the two marker lines of a file.
 
     Raises:
         UsageError: the file cannot be read, or a marker is missing, repeated or misplaced.
@@ -118,8 +121,8 @@ def replace_table(path: Path, table: str) -> None:
     for name, count in (("<!-- methods: ... -->", len(begins)), (END, len(ends))):
         if count != 1:
             raise UsageError(
-                f"{path} has {'no' if count == 0 else count} line {name}; the table goes between "
-                f"one line <!-- methods: ... --> and one line {END}"
+                f"{path} must contain the line {name} exactly once, but contains it {count} times; "
+                f"the table is written between the lines <!-- methods: ... --> and {END}"
             )
     if ends[0] < begins[0].end():
         raise UsageError(f"{path}: {END} comes before <!-- methods: ... -->; swap them")

@@ -1,4 +1,4 @@
-"""Progress on standard error: bars on a terminal, lines in logs and pipes."""
+"""Progress on standard error: bars on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ def log(message: str) -> None:
 
 
 class Terminal:
-    """The monitor of commands (see ``benchmark.progress.Monitor``)."""
+    """The :class:`benchmark.progress.Monitor` that the command line uses."""
 
     def log(self, message: str) -> None:
         """Print a message on standard error."""
         log(message)
 
     def steps(self, name: str) -> Callable[[int, int], None]:
-        """Lines about one long task."""
+        """Report the progress of one long task in lines."""
         return StepLines(name)
 
     def jobs(self, total: int) -> AbstractContextManager[Reporter]:
-        """Bars on a terminal, otherwise one line per finished job."""
+        """Show a bar per job on a terminal, and otherwise a line per finished job."""
         return JobBars(total) if sys.stderr.isatty() else JobLines(total)
 
 
 class JobLines:
-    """A line when a job ends."""
+    """Prints one line when a job ends."""
 
     def __init__(self, total: int) -> None:
         self._total, self._ended = total, 0
         self._lock = threading.Lock()
 
     def begin(self, name: str) -> None:
-        """Nothing: only the end of a job is printed."""
+        """Do nothing; only the end of a job is printed."""
 
     def step(self, name: str, done: int, total: int) -> None:
-        """Nothing: only the end of a job is printed."""
+        """Do nothing; only the end of a job is printed."""
 
     def end(self, name: str, note: str) -> None:
         """Print a line."""
@@ -68,7 +68,7 @@ class JobLines:
 
 
 class JobBars:
-    """One bar for all jobs, and one for each that runs."""
+    """Shows a bar for all jobs and one for each running job."""
 
     def __init__(self, total: int) -> None:
         from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -86,7 +86,7 @@ class JobBars:
         self._bars.update(self._jobs[name], completed=done, total=total)
 
     def end(self, name: str, note: str) -> None:
-        """Remove the job's bar; print a line if it gave no predictions."""
+        """Remove the job's bar, and print a line if the job produced no predictions."""
         self._bars.remove_task(self._jobs.pop(name))
         self._bars.advance(self._all)
         if note.startswith(("failed", "not applicable")):
@@ -103,12 +103,12 @@ class JobBars:
 
 
 class StepLines:
-    """Lines about one long task: at most one a second, fewer as time passes.
+    """Prints the progress of one long task, at most once per second and less often as time passes.
 
     Args:
         name: the task.
-        unit: the unit of its steps, such as ``MB``; empty if they are things to count.
-        scale: how many steps make one unit.
+        unit: the unit of its steps, such as ``MB``; empty if the steps are items.
+        scale: number of steps per unit.
     """
 
     def __init__(self, name: str, unit: str = "", scale: int = 1) -> None:
@@ -134,11 +134,11 @@ class StepLines:
 
 @contextlib.contextmanager
 def step_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Progress of steps that follow each other, with speed and time left.
+    """Show the progress of consecutive steps, with speed and remaining time.
 
     Yields:
-        A function from the name of a step to what shows its progress. A name that begins with
-        ``downloading`` is counted in bytes.
+        A function that takes a step's name and returns its progress callback. Steps whose name
+        begins with ``downloading`` are counted in bytes.
     """
     if not sys.stderr.isatty():
         yield _step_lines

@@ -1,4 +1,4 @@
-"""Results of a workspace from Python: its rows, its boards, and single runs."""
+"""Access a workspace's results from Python: rows, leaderboards and single runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def load_results(
     workspace: str | Path = "workspace", manifest: str | Path | Manifest | None = None
 ) -> pd.DataFrame:
-    """Score what is not scored yet and return every row of a workspace.
+    """Score all unscored runs of a workspace and return its rows.
 
     Args:
         workspace: its folder.
@@ -36,10 +36,9 @@ def load_results(
             Runs of published manifests are always scored.
 
     Returns:
-        One row per run, and one of gamma-star per scored run of ``finetune``. Columns are those of
-        ``results.parquet``: ``key``, ``task``, ``method``, ``seed``, ``status``, ``overall``,
-        ``seen`` and ``missing`` (accuracies in per cent), costs, and what the run was computed
-        from.
+        One row per run, plus a gamma-star row per scored run of ``finetune``. The columns are those
+        of ``results.parquet``: ``key``, ``task``, ``method``, ``seed``, ``status``, ``overall``,
+        ``seen`` and ``missing`` (accuracies in per cent), costs, and the run's inputs.
 
     Raises:
         RecordError: a record or a predictions file is damaged.
@@ -58,13 +57,13 @@ def load_results(
 
 
 def suite_boards(suite: Suite, workspace: Workspace) -> list[Board]:
-    """The boards of a suite, with new runs scored first; empty if no run is finished."""
+    """Score new runs and return the leaderboards of a suite; empty if no run has finished."""
     manifest = load_manifest(suite.manifest)
     return build_boards(suite, manifest, update_results(workspace.root, [manifest]))
 
 
 def run_rows(suite: Suite, workspace: Workspace) -> list[dict[str, Any]]:
-    """The runs of a suite's manifest in a workspace: names, state, accuracies and seconds."""
+    """Return a workspace's runs of a suite: their names, status, accuracies and seconds."""
     manifest = load_manifest(suite.manifest)
     columns = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
     rows = [
@@ -93,23 +92,28 @@ def find_run(name: str, root: Path) -> Path:
     if (Path(name) / RECORD_FILE).is_file():
         return Path(name)
     if not name or not set(name) <= set("0123456789abcdef"):
-        raise UsageError(f"{name!r} is not a file, a run's folder, or the beginning of a run's key")
+        raise UsageError(
+            f"{name!r} is not a predictions file, a run's folder, or the beginning of a run's key"
+        )
     workspace = Workspace(root)
     matches = [path.parent for path in sorted(workspace.runs.glob(f"{name}*/{RECORD_FILE}"))]
     if len(matches) > 1:
         keys = first(folder.name[:12] for folder in matches)
-        raise UsageError(f"{len(matches)} runs begin with {name!r}: {keys}")
+        raise UsageError(
+            f"{name!r} matches {len(matches)} runs: {keys}; give more characters of the key"
+        )
     if not matches:
         gamma_star.refuse_key(name, workspace.runs)
         raise UsageError(
-            f"no run in {workspace.runs} begins with {name!r}; choose another workspace with "
+            f"no run in {workspace.runs} has a key that begins with {name!r}; check "
+            "the key with `htbench list runs`, or choose another workspace with "
             "--workspace"
         )
     return matches[0]
 
 
 def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
-    """The manifest of a run, found by its digest: the suite's, or a published one.
+    """Find the manifest of a run by its digest, among the suite's and the published manifests.
 
     Raises:
         UsageError: neither has that digest.
@@ -122,19 +126,20 @@ def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
             return manifest
     raise UsageError(
         f"run {record.key[:12]} used {record.manifest} with digest "
-        f"{record.made_from['manifest'][:12]}, which is not available; name its suite with --suite"
+        f"{record.made_from['manifest'][:12]}, and no manifest with that digest was "
+        "found; give the run's suite with --suite"
     )
 
 
 def score_of(
     run: str, suite: str, workspace: Path, task: str | None = None
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """What was scored, and its metrics.
+    """Score a run or a predictions file; return a description of it and its metrics.
 
     Args:
-        run: a run as :func:`find_run` takes it, or a predictions file.
+        run: a run (see :func:`find_run`) or a predictions file.
         suite: the suite of its manifest.
-        workspace: where runs are.
+        workspace: the folder that contains the runs.
         task: the task of a predictions file.
 
     Raises:
@@ -143,7 +148,7 @@ def score_of(
     path = Path(run)
     if path.is_file():
         if task is None:
-            raise UsageError(f"{run} is a predictions file: name its task with --task")
+            raise UsageError(f"{run} is a predictions file; give its task with --task")
         manifest = load_manifest(load_suite(suite).manifest)
         facts = {"predictions": run, "manifest": manifest.reference, "task": task}
         return facts, score_predictions(path, manifest, task).as_dict()
@@ -155,7 +160,7 @@ def score_of(
         state = "failed" if record.status == "failed" else "is not applicable"
         raise UsageError(f"run {key} {state} and has no predictions: {message}")
     if task not in (None, record.task):
-        raise UsageError(f"run {key} is of task {record.task}, not {task}")
+        raise UsageError(f"run {key} belongs to task {record.task}, not {task}; remove --task")
     manifest = manifest_of_run(record, suite)
     facts = {
         "run": record.key,
@@ -175,7 +180,8 @@ class RunDetails:
         folder: its folder.
         record: its record.
         scores: metrics by name; empty if it has no predictions.
-        gamma_star: the same for the gamma-star row derived from it, with ``gamma``; empty if none.
+        gamma_star: the metrics of the gamma-star row derived from the run, and its ``gamma``; empty
+            if there is none.
         classes: accuracy and the most frequent confusion of each class.
     """
 

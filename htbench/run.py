@@ -1,4 +1,4 @@
-"""``htbench run`` from Python."""
+"""The Python equivalent of ``htbench run``."""
 
 from __future__ import annotations
 
@@ -43,35 +43,38 @@ def run_suite(
     memory_limit: float | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Carry out the unfinished runs of a suite and return its board, as ``htbench run`` does.
+    """Run the unfinished runs of a suite and return its leaderboard, like ``htbench run``.
 
-    Methods run in child processes, exactly as they do under the command; a finished run is not
-    repeated. A failed run is a row with ``state`` ``failed``, not an exception.
+    Methods run in child processes, as with the command. Finished runs are not repeated. A failed
+    run does not raise; its row has the ``state`` ``failed``.
 
     Args:
         suite: a suite's name, its .toml file, or a loaded suite.
-        methods: only these methods; if empty, the suite's, or none if there are plugins.
+        methods: methods to run. If empty, all methods of the suite, or only the plugins if there
+            are any.
         plugins: files with methods of your own, ``FILE.py`` or ``FILE.py:CLASS``.
         tasks: only these tasks; all if empty.
         seeds: only these seeds; all if empty.
-        settings: hyper-parameters; each goes to every chosen method that has the field.
+        settings: hyper-parameters by name; each applies to every selected method that has that
+            field.
         network: another network: ``NAME`` or ``NAME@WEIGHTS`` of torchvision, ``timm/NAME``.
         workspace: where runs and results are kept.
         device: ``auto``, ``cpu`` or ``cuda``.
-        jobs: runs side by side; None for one per core on CPU and one on a GPU.
+        jobs: number of parallel runs; None means one per core on the CPU, or one on a GPU.
         isolation: ``required`` fails if this machine cannot sandbox methods.
         time_limit: seconds that one run may take.
-        memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
+        memory_limit: memory limit per run in GiB (Python and torch alone use about 0.4); None for
             no limit.
         progress: whether to show the progress on standard error.
 
     Returns:
-        The rows of the suite's tables, of this and of earlier calls: one per ``table``, ``label``
-        (the method with its settings) and ``task``, where the task ``mean`` is the mean over
-        tasks. ``overall``, ``seen`` and ``missing`` are accuracies in per cent.
+        The rows of the suite's tables, including results of earlier calls: one per ``table``,
+        ``label`` (the method with its settings) and ``task``, where the task ``mean`` is the mean
+        over tasks. ``overall``, ``seen`` and ``missing`` are accuracies in per cent.
 
     Raises:
-        HTBenchError: a name, a setting, a plugin, an image or the device cannot be used.
+        HTBenchError: an argument is invalid, a plugin cannot be loaded, images are missing, or the
+            device is not available.
 
     Example:
         >>> board = run_suite("icons", plugins=["half_way.py"], tasks=["outline-solid"], seeds=[0])
@@ -99,7 +102,7 @@ def run_suite(
 
 
 def write_board(suite: Suite, workspace: Workspace) -> list[Board]:
-    """Score new runs, write ``leaderboard.md`` into the workspace, and return the boards.
+    """Score new runs, write ``leaderboard.md`` to the workspace, and return the leaderboards.
 
     Raises:
         UsageError: the workspace has no run of the suite.
@@ -118,8 +121,9 @@ def existing_boards(suite: Suite, workspace: Workspace) -> list[Board]:
     boards = suite_boards(suite, workspace)
     if not boards:
         raise UsageError(
-            f"{workspace.root} has no run of suite {suite.name}; run `htbench run` with the same "
-            "--suite first, or choose another folder with --workspace"
+            f"the workspace {workspace.root} has no runs of suite {suite.name}; run "
+            f"`htbench run --suite {suite.name}` first, or choose another workspace "
+            "with --workspace"
         )
     return boards
 
@@ -131,7 +135,7 @@ def _several(name: str, values: Sequence[str | Path]) -> Sequence[str]:
         UsageError: it is one.
     """
     if isinstance(values, str | Path):
-        raise UsageError(f"{name} must be a list, such as [{str(values)!r}]")
+        raise UsageError(f"{name} must be a list, such as [{str(values)!r}], not a string")
     return [str(value) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""One task in this process, for notebooks and debuggers."""
+"""Open a task in the current process, for notebooks and debugging."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def open_task(
     device: str = "auto",
     progress: bool = True,
 ) -> tuple[SourceModel, TargetData, Run]:
-    """Open a task as ``Method.adapt`` receives it, in this process.
+    """Open a task in the current process, with the arguments that ``Method.adapt`` receives.
 
-    The code that you run on it is **not sandboxed**. It gets the training images of the seen
-    classes only, as a run does; there is no test image and no label of one. Like a run, the process
-    is switched to deterministic algorithms and one CPU thread. A missing source model is trained
+    Your code is **not sandboxed** here. As in a run, it receives only the training images of the
+    seen classes, and no test images or test labels. This call also switches the process to
+    deterministic algorithms and one CPU thread, as a run does. A missing source model is trained
     first, in a child process.
 
     Args:
@@ -47,7 +47,7 @@ def open_task(
 
     Returns:
         ``(source, target, run)``, the arguments of ``Method.adapt``. ``target.features`` and
-        ``run.base`` are None; ``run.scratch`` is a folder that lasts as long as the process.
+        ``run.base`` are None; ``run.scratch`` is a folder that is deleted when the process exits.
 
     Raises:
         ManifestError: the suite or the task does not exist.

@@ -1,4 +1,4 @@
-"""From predictions to a table: metrics, results and the board. Loads no torch."""
+"""Turns predictions into metrics, results and the leaderboard. Loads no torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The board: which rows share a table, and their means over tasks and seeds.
+"""Builds the leaderboard: decides which rows share a table and averages them over tasks and seeds.
 
 The rows of a table have the same manifest digest, protocol version, model and recipe, and one
 source checkpoint per source domain, because results from different source models are not
-comparable. Rows that differ in one of these form another, named table.
+comparable. Rows that differ in any of these go into a separate, named table.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Board:
     Attributes:
         suite: the suite.
         name: which table of the suite this is.
-        context: what all its rows share, for the caption.
+        context: the values that all rows share, shown in the caption.
         counts: (task, n_seen, n_missing).
         cells: one row per method label and task (and ``MEAN``): ``label, track, task, seeds,
             state`` and, for each of ``columns.COLUMNS``, its mean over seeds and, with the suffix
-            ``_std``, the sample standard deviation. For the state see :func:`cell_state`.
+            ``_std``, the sample standard deviation. See :func:`cell_state` for ``state``.
         problems: failed and missing runs.
-        not_applicable: methods that cannot work on some tasks, with the reason.
-        notes: notes of methods on their runs, and which settings a search chose.
+        not_applicable: methods that do not apply to some tasks, with the reason.
+        notes: notes that methods left on their runs, and the settings that a search chose.
     """
 
     suite: Suite
@@ -62,7 +62,7 @@ class Board:
 
     @property
     def labels(self) -> list[str]:
-        """Methods in the order of the board: by mean overall accuracy, then by name."""
+        """The method labels in leaderboard order: by mean overall accuracy, then by name."""
         keys = {}
         for cell in self.of_task(MEAN).values():
             overall = cell["overall"]
@@ -77,12 +77,14 @@ class Board:
 
 
 def build_boards(suite: Suite, manifest: Manifest, results: pa.Table) -> list[Board]:
-    """The tables of a suite: first those of the manifest's own network, each the newest first.
+    """Return the tables of a suite.
+
+    Tables of the manifest's own network come first; within each network, the newest comes first.
 
     Args:
-        suite: its tasks and seeds are the grid; the methods are those that have rows.
-        manifest: the suite's; rows of other manifests are left out.
-        results: as ``results.update_results`` returns them.
+        suite: the suite, whose tasks and seeds form the grid; the methods are those that have rows.
+        manifest: the suite's manifest; rows of other manifests are ignored.
+        results: the output of ``results.update_results``.
     """
     rows = [
         {**row, "label": printable(row["label"])}
@@ -247,8 +249,8 @@ def cell_state(rows: Sequence[Row], expected: int) -> str:
     """The state of a cell.
 
     Args:
-        rows: of the cell's runs.
-        expected: how many runs the suite's grid has there.
+        rows: the rows of the cell's runs.
+        expected: the number of runs that the suite has for this cell.
 
     Returns:
         ``failed`` or ``not-applicable`` if one of the runs is, ``ok`` if all expected runs

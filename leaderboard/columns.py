@@ -1,4 +1,4 @@
-"""The columns of the board. A column is one record of ``COLUMNS``: nothing else knows it."""
+"""The columns of the leaderboard. Each column is fully defined by its entry in ``COLUMNS``."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Column:
 
 
 def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, float]:
-    """The values of all columns for one run, by the columns' keys.
+    """Return one run's value for every column, by column key.
 
     Args:
-        row: of the run.
+        row: the run's row.
         peers: the rows of all runs with scores on the same task and seed, by label.
     """
     return {column.key: column.compute(row, peers) for column in COLUMNS}
@@ -96,7 +96,7 @@ COLUMNS = (
     Column(
         key="disruption",
         heading="disruption",
-        legend=f"missing accuracy of {SOURCE} minus that of the method",
+        legend=f"missing-class accuracy lost relative to {SOURCE} (in points; lower is better)",
         digits=1,
         compute=_disruption,
     ),
@@ -117,35 +117,37 @@ COLUMNS = (
     Column(
         key="gap_closed",
         heading="gap %",
-        legend=f"share of the overall accuracy gap from {SOURCE} to {ORACLE} that is closed",
+        legend=f"percentage of the gap in overall accuracy between {SOURCE} and "
+        f"{ORACLE} that the method closes",
         digits=0,
         compute=_gap_closed,
     ),
     Column(
         key="total_steps",
         heading="steps",
-        legend="gradient steps; all costs include those of the run that the method starts from",
+        legend="gradient steps; like all costs, including those of the base run that "
+        "the method starts from",
         digits=0,
         compute=_entry("total_steps"),
     ),
     Column(
         key="sequential_steps",
         heading="depth",
-        legend="gradient steps in sequence; steps of models trained side by side count once",
+        legend="sequential gradient steps; steps of models that could train in parallel count once",
         digits=0,
         compute=_entry("sequential_steps"),
     ),
     Column(
         key="measured_adapt_seconds",
         heading="adapt s",
-        legend="seconds of adaptation",
+        legend="adaptation time in seconds",
         digits=1,
         compute=_entry("measured_adapt_seconds"),
     ),
     Column(
         key="peak_mib",
         heading="peak MiB",
-        legend="peak memory of the process",
+        legend="peak memory of the process, in MiB",
         digits=0,
         compute=_entry("measured_peak_memory", scale=2**20),
     ),

@@ -1,8 +1,8 @@
 """gamma-star: an upper bound on calibration, derived from the predictions of ``finetune``.
 
-It is a row of the results that no run made: beside every scored run of ``finetune``, the same
-predictions with the constant on the missing-class logits that is best by the test labels. This
-file has everything that is specific to it.
+It is not a run. For every scored run of ``finetune``, it rescores the same predictions after adding
+to the missing-class logits the constant that works best on the test labels. Everything specific to
+gamma-star is in this module.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from leaderboard.scoring import score_at_best_gamma
 NAME = "gamma-star"
 BASE = "finetune"  # the method whose predictions it is derived from
 TRACK = "oracle"  # it uses test labels
-SUMMARY = "Fine-tuning plus the gamma on the missing classes that the test labels say is best."
-LEGEND = f"{NAME}: {BASE} with the best constant on its missing-class logits"
+SUMMARY = "Fine-tuning plus the constant on the missing-class logits that maximises test accuracy."
+LEGEND = (
+    f"{NAME}: {BASE} plus the constant on its missing-class logits that maximises test accuracy"
+)
 PAPERS = {NAME: ["mai2024finetuning", "chao2016empirical"]}  # keys of the citations
 DERIVED = {NAME: BASE}  # names that cannot be run and that no method may take
 # What `htbench list methods` shows.
@@ -47,10 +49,10 @@ METHOD_ENTRY: Mapping[str, Any] = {
 
 
 def score_gamma_star(path: Path, manifest: Manifest, task_id: str) -> tuple[float, TaskScores]:
-    """Score a predictions file at gamma*, see :func:`leaderboard.scoring.score_at_best_gamma`.
+    """Score a predictions file at gamma*; see :func:`leaderboard.scoring.score_at_best_gamma`.
 
     Returns:
-        Gamma* in logits, and the scores there.
+        Gamma*, in units of logits, and the scores at gamma*.
 
     Raises:
         RecordError, ScoringError: as for :func:`leaderboard.predictions.score_predictions`.
@@ -62,10 +64,11 @@ def score_gamma_star(path: Path, manifest: Manifest, task_id: str) -> tuple[floa
 
 
 def scores_to_show(record: RunRecord, path: Path, manifest: Manifest) -> dict[str, float]:
-    """Gamma* and the metrics there, for `htbench show`; empty if the run is not of ``finetune``.
+    """Return gamma* and its metrics, for `htbench show`; empty if the run is not of ``finetune``.
 
     Args:
-        record: of a run with predictions; ``path``: its predictions file.
+        record: the record of a run with predictions.
+        path: its predictions file.
     """
     if record.method != BASE:
         return {}
@@ -76,7 +79,8 @@ def scores_to_show(record: RunRecord, path: Path, manifest: Manifest) -> dict[st
 def scores_as_text(scores: Mapping[str, float]) -> str:
     """One line for what :func:`scores_to_show` returns."""
     accuracies = ", ".join(f"{name} {scores[name]:.2f}" for name in ("overall", "seen", "missing"))
-    return f"{NAME} ({TRACK}): {accuracies} with {scores['gamma']:+.4g} on missing logits"
+    gamma = f"{scores['gamma']:+.4g}"
+    return f"{NAME} ({TRACK}): {accuracies} with {gamma} added to the missing-class logits"
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -88,14 +92,14 @@ def derive_rows(
     previous: Mapping[str, Row],
     manifests: Mapping[str, Manifest],
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row of gamma-star for every scored run of ``finetune``; by itself it costs nothing.
+    """Yield a gamma-star row for every scored run of ``finetune``. Its cost is that of the run.
 
     Args:
-        rows: of runs.
-        workspace: where the runs are.
-        previous: rows of the last update by key; a row whose predictions and scorer have not
+        rows: rows of runs.
+        workspace: the folder that contains the runs.
+        previous: rows of the previous update, by key; a row whose predictions and scorer have not
             changed keeps its scores.
-        manifests: by digest.
+        manifests: the manifests, by digest.
 
     Raises:
         RecordError: a predictions file cannot be trusted.
@@ -125,7 +129,7 @@ def derived_key(key: str) -> str:
 
 
 def derived_label(label: str) -> str:
-    """The label of the row that is derived from a run of ``finetune``: with the same settings."""
+    """Return the label of the row derived from a run of ``finetune``, with the same settings."""
     return NAME + label.removeprefix(BASE)
 
 
@@ -151,10 +155,10 @@ def _scores(
 
 
 def unscored_rows(rows: Iterable[Row]) -> list[Row]:
-    """Rows of gamma-star for the runs of ``finetune`` that have no scores, with their status.
+    """Return placeholder gamma-star rows, with their status, for unscored runs of ``finetune``.
 
-    The results have no such rows. The board needs them: without them, a cell of gamma-star would
-    be the average over the runs that are left when one has failed.
+    The results do not contain them, but the leaderboard needs them: otherwise, after a failed run,
+    a gamma-star cell would average over the remaining runs only.
     """
     rows = list(rows)
     labels = {row["label"] for row in rows}
@@ -174,7 +178,7 @@ def base_labels(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def refuse_key(prefix: str, runs: Path) -> None:
-    """Explain that the key of a row of gamma-star names no run.
+    """Raise an error if a key belongs to a gamma-star row, which is not a run.
 
     Args:
         prefix: a key or the beginning of one; ``runs``: the workspace's folder of runs.
@@ -186,6 +190,6 @@ def refuse_key(prefix: str, runs: Path) -> None:
         key = path.parent.name
         if derived_key(key).startswith(prefix) and RunRecord.read(path.parent).method == BASE:
             raise UsageError(
-                f"{prefix} is not a run but the row of {NAME} derived from run {key[:12]}; "
-                f"`htbench show {key[:12]}` shows both"
+                f"{prefix} is not a run; it is the {NAME} row derived from run "
+                f"{key[:12]}. `htbench show {key[:12]}` shows both"
             )

@@ -1,4 +1,4 @@
-"""The accuracy of every class, and the class that it is most often confused with."""
+"""Per-class accuracy, and the class that each class is most often mistaken for."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class of a run.
+    """The score of one class in a run.
 
     Attributes:
-        name: of the class.
+        name: the class name.
         seen: whether it is a seen class.
-        n: number of its test images.
+        n: number of test images of the class.
         accuracy: per cent of its images that are predicted correctly, among all classes.
-        taken_for: the wrong class predicted most often for its images (the first in a tie); None
-            if all are correct.
-        taken: per cent of its images for which ``taken_for`` is predicted.
+        taken_for: the wrong class most often predicted for its images (the first if tied); None if
+            all are correct.
+        taken: percentage of its images predicted as ``taken_for``.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Scores of stored predictions: a predictions file and a manifest's labels to metrics."""
+"""Computes metrics from a predictions file and a manifest's labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskScores(Scores):
-    """The scores of a run on a task, some of whose test samples may not count."""
+    """The scores of a run on a task. Some of the task's test samples may be excluded."""
 
     n_excluded: int  # test samples of classes in neither group, left out of all metrics
 
@@ -30,10 +30,10 @@ class TaskScores(Scores):
 def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScores:
     """Score a predictions file against the labels of a task.
 
-    The file holds every test sample of the target. Those of classes that the task has in neither
-    group (see :class:`benchmark.manifest.manifest.Task`) are left out of all metrics and counted in
-    ``n_excluded``. The columns of these classes stay, so a prediction can still be wrong by
-    choosing one of them.
+    The file must contain every test sample of the target domain. Samples whose class is neither
+    seen nor missing in the task (see :class:`benchmark.manifest.manifest.Task`) are excluded from
+    all metrics and counted in ``n_excluded``. The columns of those classes are kept, so predicting
+    one of them still counts as an error.
 
     Raises:
         RecordError: the file cannot be read as predictions.
@@ -49,7 +49,7 @@ def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScore
 
 
 def with_excluded(scores: Scores, manifest: Manifest, task_id: str) -> TaskScores:
-    """Scores with the number of the task's test samples that they leave out."""
+    """Add to the scores the number of test samples that they exclude."""
     n_test = len(manifest.samples(manifest.task(task_id).target, "test").ids)
     return TaskScores(**vars(scores), n_excluded=n_test - scores.n_seen - scores.n_missing)
 
@@ -57,7 +57,7 @@ def with_excluded(scores: Scores, manifest: Manifest, task_id: str) -> TaskScore
 def read_logits_and_labels(
     path: Path, manifest: Manifest, task_id: str
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Read the predictions of a task for the test samples that count.
+    """Read the predictions for a task's scored test samples.
 
     Returns:
         Logits (N, C) and labels (N,) of the samples of seen and missing classes, in the order of
@@ -65,8 +65,8 @@ def read_logits_and_labels(
 
     Raises:
         RecordError: the file cannot be read as predictions.
-        ScoringError: unknown, duplicate or missing sample ids, or NaN or infinite logits in the
-            samples that do not count.
+        ScoringError: unknown, duplicate or missing sample ids, or NaN or infinite logits in
+            excluded samples.
     """
     task = manifest.task(task_id)
     test = manifest.samples(task.target, "test")
@@ -79,12 +79,14 @@ def read_logits_and_labels(
     excluded = order[~counts]
     if (bad := np.flatnonzero(~np.isfinite(logits[excluded]).all(axis=1))).size:
         names = [ids[row] for row in excluded[bad]]
-        raise ScoringError(f"{path}: NaN or infinite logits of {first(names)}; fix the model")
+        raise ScoringError(
+            f"{path}: the logits of {first(names)} are NaN or infinite; fix the model's outputs"
+        )
     return logits[order[counts]], test.labels[counts]
 
 
 def verified_predictions(folder: Path, sha256: str | None) -> Path:
-    """The predictions file of a run's folder, after a check of its SHA-256.
+    """Check the SHA-256 of a run's predictions file and return its path.
 
     Raises:
         RecordError: the file is missing or not the one that the run wrote.
@@ -99,5 +101,5 @@ def verified_predictions(folder: Path, sha256: str | None) -> Path:
 
 
 def scorer_digest() -> str:
-    """SHA-256 of the code that computes the metrics: a row of another scorer is recomputed."""
+    """Return the SHA-256 of the scoring code. Rows scored by other code are recomputed."""
     return hashlib.sha256(Path(scoring.__file__).read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a board says beside its numbers: failed and missing runs, what does not apply, notes."""
+"""The remarks below a leaderboard table: failed and missing runs, inapplicable methods, notes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_MESSAGE = 200  # characters of a method's error message
 
 
 def problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """Every failed run with its reason, and every cell of the suite's grid without a run.
+    """List every failed run with its reason, and every run of the suite that is missing.
 
     Args:
-        suite: the grid.
-        rows: of one table, one per label, task and seed.
+        suite: the suite, whose tasks and seeds form the grid.
+        rows: the rows of one table, one per label, task and seed.
     """
     rows = sorted(rows, key=lambda row: (row["label"], row["task"], row["seed"]))
     failures = [
@@ -61,7 +61,7 @@ def _not_run(suite: Suite, rows: Sequence[Row]) -> list[str]:
 
 
 def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """Every method that cannot work on some tasks: on which ones, and why."""
+    """List the methods that do not apply to some tasks, with the tasks and the reason."""
     groups = group_rows(
         sorted(with_status(rows, NOT_APPLICABLE), key=lambda row: (row["label"], row["seed"])),
         lambda row: (row["label"], _first_line(row["error_message"])),
@@ -75,7 +75,7 @@ def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """Notes of methods on their runs, and what searches chose; one line for equal notes."""
+    """List the notes on runs and the settings that searches chose; equal notes share a line."""
     groups = group_rows(
         (
             {**row, "note": printable(note)}
@@ -98,8 +98,8 @@ def _search_note(row: Row) -> list[str]:
     chosen = _settings(search["chosen"])
     tried = "; ".join(_settings(entry["settings"]) for entry in search["tried"])
     return [
-        f"{chosen} by {search['by']} (tried on {search['folds']} folds: {tried[:MAX_TRIED]}; "
-        f"{search['steps']} gradient steps)"
+        f"{chosen}, chosen by {search['by']} ({search['folds']} folds; settings tried: "
+        f"{tried[:MAX_TRIED]}; {search['steps']} gradient steps)"
     ]
 
 

@@ -1,8 +1,8 @@
 """The results store ``results.parquet``: one row per run, scored from its stored predictions.
 
-The file is a function of the runs in the workspace. It is rebuilt under a lock and replaced
-atomically. Scores are copied from the previous file where neither the predictions nor the scorer
-have changed.
+The file is derived entirely from the runs in the workspace. It is rebuilt under a lock and replaced
+atomically. Scores are reused from the previous file if neither the predictions nor the scoring code
+has changed.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
 
     Args:
         workspace: folder with ``runs/<key>/``.
-        manifests: those whose runs can be scored. A run of any other manifest keeps the scores
-            that it had, or has none.
+        manifests: the manifests whose runs to score. Runs of other manifests keep their previous
+            scores, if they have any.
 
     Returns:
         One row per run and per derived row (see ``gamma_star.py``), with the columns of
-        ``SCHEMA``, sorted by key. The cost of a run that starts from another includes the other's:
-        steps and adapt seconds are added, peak memory is the largest. What all methods share is
-        not counted: see ``RunRecord.cost``.
+        ``SCHEMA``, sorted by key. The cost of a run that starts from another run includes that
+        run's cost: steps and adaptation seconds are summed, and peak memory is the maximum. Work
+        that all methods share is not counted; see ``RunRecord.cost``.
 
     Raises:
         RecordError: a record or predictions file cannot be trusted.

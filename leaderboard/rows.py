@@ -1,4 +1,4 @@
-"""Rows of the results: their schema, how a row is built from a run's record, how rows are grouped.
+"""The rows of the results: their schema, how they are built from records, and their grouping.
 
 Each row describes one run (or one that the leaderboard derives, see ``gamma_star.py``).
 """
@@ -86,10 +86,10 @@ _SEARCH: dict[str, type] = {"by": str, "folds": int, "steps": int, "chosen": dic
 
 
 def row_of_record(record: RunRecord) -> dict[str, Any]:
-    """The row of a run, without scores: everything but ``scorer_digest`` and the metrics.
+    """Build a run's row without ``scorer_digest`` and the metrics.
 
     Args:
-        record: one that :func:`check_record` accepts.
+        record: a record that has passed :func:`check_record`.
     """
     row: dict[str, Any] = dict.fromkeys(SCHEMA.names)
     made_from = record.made_from
@@ -131,9 +131,10 @@ def row_of_record(record: RunRecord) -> dict[str, Any]:
 
 
 def check_record(record: RunRecord, path: Path) -> None:
-    """Check that a record agrees with what its run was made from.
+    """Check that a record is consistent with its run's inputs (``made_from``).
 
-    The run's key covers ``made_from`` only, so whatever else a row shows must agree with it.
+    The run's key is a digest of ``made_from`` only, so the other fields that a row shows must agree
+    with it.
 
     Args:
         record: the record; ``path``: its file, for messages.
@@ -145,32 +146,39 @@ def check_record(record: RunRecord, path: Path) -> None:
     made_from = record.made_from
     for name, kind in _MADE_FROM.items():
         if not isinstance(made_from.get(name), kind):
-            raise RecordError(f"{path}: made_from has no valid {name}")
+            raise RecordError(
+                f"{path}: {name} in made_from is missing or invalid; "
+                "delete the run's folder and run it again"
+            )
     search = made_from.get("search") or {}
     for name, kind in _SEARCH.items() if search else ():
         if not isinstance(search.get(name), kind):
-            raise RecordError(f"{path}: the search that chose the settings has no valid {name}")
+            raise RecordError(
+                f"{path}: {name} in made_from.search is missing or "
+                "invalid; delete the run's folder and run it again"
+            )
     for entry in search.get("tried", ()):
         if not (isinstance(entry, dict) and isinstance(entry.get("settings"), dict)):
             raise RecordError(
-                f"{path}: the search that chose the settings has an invalid entry {entry!r:.100}"
+                f"{path}: made_from.search has an invalid entry {entry!r:.100}; delete "
+                "the run's folder and run it again"
             )
     shown = (record.task, record.seed, record.config, record.method, record.label.split("(")[0])
     method = made_from["method"].get("name")
     if shown != (made_from["task"], made_from["seed"], made_from["config"], method, method):
         raise RecordError(
-            f"{path}: task, seed, method, label or config does not match made_from; the file was "
-            "changed: delete the run's folder and run it again"
+            f"{path}: task, seed, method, label or config does not match made_from, so "
+            "the file was modified; delete the run's folder and run it again"
         )
 
 
 def json_text(value: object) -> str:
-    """A value as a cell of text: canonical JSON."""
+    """Format a value as canonical JSON, to store it in a text column."""
     return canonical_json(value).decode()
 
 
 def group_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any, list[Row]]:
-    """Rows by key, in the order in which the keys appear."""
+    """Group rows by key, in order of first appearance."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
@@ -178,5 +186,5 @@ def group_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any,
 
 
 def with_status(rows: Iterable[Row], status: str) -> list[Row]:
-    """The rows that have a status, in their order."""
+    """Return the rows with the given status, in order."""
     return [row for row in rows if row["status"] == status]

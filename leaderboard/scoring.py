@@ -1,4 +1,4 @@
-"""Predictions and labels to metrics: accuracies of the two groups, and the curve between them.
+"""Computes accuracies and the seen-missing trade-off curve from predictions and labels.
 
 Notation: S are the seen classes, U the missing ones, z the logits, and Acc_{A/B} the accuracy over
 the test samples of the classes A with the argmax taken over the columns B (Y is S and U together).
@@ -28,11 +28,11 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 class Scores:
     """The metrics of one run: accuracies in per cent, ``ausuc`` in [0, 1].
 
-    Without a prefix an accuracy is micro (every test sample counts the same). ``macro_`` is the
-    unweighted mean over the classes that have test samples. ``_within`` masks out the columns of
-    the other group. ``harmonic`` is the harmonic mean of seen and missing, 0 when either is 0.
-    The invariant ``overall = (n_seen * seen + n_missing * missing) / (n_seen + n_missing)`` holds
-    up to floating-point rounding.
+    Accuracies without a prefix are micro averages (every test sample has the same weight).
+    ``macro_`` is the unweighted mean over the classes that have test samples. ``_within`` means
+    that the columns of the other group are masked out. ``harmonic`` is the harmonic mean of seen
+    and missing, 0 when either is 0. The invariant ``overall = (n_seen * seen + n_missing * missing)
+    / (n_seen + n_missing)`` holds up to floating-point rounding.
     """
 
     overall: float  # Acc_{Y/Y}
@@ -58,18 +58,19 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationCurve:
-    """Seen against missing accuracy as a constant gamma is added to the missing-class logits.
+    """The trade-off between seen and missing accuracy as a constant gamma is added to the
+    missing-class logits.
 
-    The prediction is ``argmax_c z_c + gamma * [c in U]``. It changes for a sample only where gamma
-    passes its margin ``m = max_S z - max_U z``, so the accuracies are constant on the open
-    intervals between neighbouring distinct margins. The curve has one point for each interval. If
-    margins of exactly 0 exist, the point of the plain argmax lies between the two intervals that
-    meet at 0. No point is repeated, and gamma = 0 is always one of them.
+    The prediction is ``argmax_c z_c + gamma * [c in U]``. A sample's prediction changes only where
+    gamma crosses its margin ``m = max_S z - max_U z``, so the accuracies are constant on the open
+    intervals between neighbouring distinct margins. The curve has one point per interval. If a
+    margin is exactly 0, the curve also has a point for gamma = 0, between the two adjacent
+    intervals. No point is repeated, and gamma = 0 is always one of them.
 
     ``gamma`` is a value inside the point's interval: 0 if the interval contains 0, else the
-    midpoint, else (in an unbounded interval) the outermost margin less or plus 1. All are finite,
-    so adding one to the missing-class logits in float64 gives the point's accuracies, as long as
-    neighbouring margins lie further apart than rounding does.
+    midpoint, else (in an unbounded interval) the outermost margin less or plus 1. All values are
+    finite. Adding one to the missing-class logits in float64 reproduces the point's accuracies,
+    unless neighbouring margins are closer than the rounding error.
 
     Attributes:
         gamma: (P,) float64, ascending, in logits.
@@ -94,7 +95,7 @@ def score(
 ) -> Scores:
     """Compute every metric of one run.
 
-    An exact tie goes to the lowest class index. Time is O(N log N + N C).
+    Exact ties go to the lowest class index. Runs in O(N log N + N C) time.
 
     Args:
         logits: (N, C) float16, float32 or float64, finite.
@@ -105,8 +106,8 @@ def score(
         The scores: accuracies in per cent, ``ausuc`` in [0, 1].
 
     Raises:
-        ScoringError: The input has the wrong type, shape or range, holds NaN or infinite logits, or
-            one of the two groups has no class or no test sample.
+        ScoringError: The input has the wrong type, shape or range, contains NaN or infinite logits,
+            or one of the two groups has no classes or no test samples.
 
     ``ausuc`` is the area under the seen-unseen accuracy curve (Chao et al., "An Empirical Study and
     Analysis of Generalized Zero-Shot Learning for Object Recognition in the Wild", ECCV 2016), as
@@ -120,13 +121,12 @@ def score(
 def score_at_best_gamma(
     logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
 ) -> BestGamma:
-    """Compute every metric at gamma*, the constant on the missing-class logits that is best.
+    """Compute every metric at gamma*, the best constant to add to the missing-class logits.
 
-    Gamma* looks at test labels: it is an upper bound on what calibration can reach, not a method
-    (Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024, arXiv 2409.16223). It maximises
-    the overall accuracy over the points of :func:`calibration_curve`; of equally good ones it is
-    the nearest to 0. ``ausuc`` and the metrics within a group are those without gamma: the curve
-    and its ends stay where they are.
+    Gamma* is chosen with the test labels, so it is an upper bound on calibration, not a method (Mai
+    et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024, arXiv 2409.16223). It maximises the
+    overall accuracy over the points of :func:`calibration_curve`; ties go to the value nearest to
+    0. Gamma does not change ``ausuc`` or the ``_within`` metrics.
 
     Args:
         logits: (N, C) float16, float32 or float64, finite.
@@ -177,7 +177,7 @@ def _scores(picks: _Picks, labels: IntArray, seen: BoolArray, gamma: float) -> S
 def calibration_curve(
     logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
 ) -> CalibrationCurve:
-    """Compute the exact curve whose area is ``Scores.ausuc``.
+    """Compute the exact seen-unseen accuracy curve; the area under it is ``Scores.ausuc``.
 
     Args:
         logits: (N, C) float16, float32 or float64, finite.
@@ -225,8 +225,9 @@ def match_samples(
         problems.append(f"{len(missing)} missing sample id(s): {first(missing)}")
     if problems:
         raise ScoringError(
-            f"the predictions hold {' and '.join(problems)}; "
-            "predict each test sample of the task's manifest exactly once"
+            "the sample ids of the predictions do not match the task: "
+            f"{' and '.join(problems)}; there must be exactly one row per test sample "
+            "of the task"
         )
     return np.fromiter((positions[i] for i in expected), dtype=np.intp, count=len(expected))
 
@@ -238,8 +239,8 @@ def _unique_ids(ids: Sequence[Hashable] | npt.NDArray[Any], where: str) -> dict[
     if len(position) < len(listed):
         repeated = [sample_id for sample_id, times in Counter(listed).items() if times > 1]
         raise ScoringError(
-            f"{where} hold {len(repeated)} sample id(s) more than once: {first(repeated)}; "
-            "keep one row for each sample"
+            f"{len(repeated)} sample id(s) are repeated in {where}: {first(repeated)}; "
+            "keep one row per sample"
         )
     return position
 
@@ -275,12 +276,14 @@ def _check_dtypes(
         )
     if labels.dtype.kind not in "iu":
         raise ScoringError(
-            f"labels must be integers (class indices), not {labels.dtype}; convert them yourself"
+            f"labels must be integers (class indices), not {labels.dtype}; convert "
+            "them first, for example with labels.astype(int)"
         )
     if seen.dtype.kind != "b":
         raise ScoringError(
-            f"seen must be a bool mask over the classes, not {seen.dtype}; "
-            "for class indices set mask[indices] = True"
+            f"seen must be a boolean mask over the classes, not {seen.dtype}; to "
+            "convert class indices, start from an all-False mask and set "
+            "mask[indices] = True"
         )
 
 
@@ -289,11 +292,11 @@ def _check_shapes(
 ) -> None:
     n_samples, n_classes = logits.shape
     if n_samples == 0:
-        raise ScoringError("there is no sample to score (logits have 0 rows); predict the test set")
+        raise ScoringError("there are no samples to score (logits have 0 rows)")
     if n_classes != seen.size:
         raise ScoringError(
-            f"logits have {n_classes} columns but seen names {seen.size} classes; "
-            "give one column for each class, in the manifest's order"
+            f"logits have {n_classes} columns, but the seen mask has {seen.size} entries; "
+            "give one column per class, in the manifest's order"
         )
     if n_samples != labels.size:
         raise ScoringError(
@@ -319,7 +322,7 @@ def _check_values(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
 def _refuse_rows(what: str, bad: BoolArray, remedy: str) -> None:
     rows = np.flatnonzero(bad).tolist()
     raise ScoringError(
-        f"{what} in {len(rows)} of {bad.size} samples, at rows {first(rows)}; {remedy}"
+        f"{what} in {len(rows)} of {bad.size} samples (rows {first(rows)}); {remedy}"
     )
 
 
@@ -328,8 +331,8 @@ def _check_groups(labels: IntArray, seen: BoolArray) -> None:
     for name, columns, samples in (("seen", seen, is_seen), ("missing", ~seen, ~is_seen)):
         if not columns.any():
             raise ScoringError(
-                f"no class is {name} (the seen mask is the same for all {seen.size} classes); "
-                "a task needs seen and missing classes"
+                f"there are no {name} classes (the seen mask is the same for all {seen.size} "
+                "classes); a task needs both seen and missing classes"
             )
         if not samples.any():
             raise ScoringError(
@@ -376,7 +379,9 @@ def _pick(logits: npt.NDArray[np.floating[Any]], seen: BoolArray) -> _Picks:
         margin = top_seen - top_missing
     if not np.isfinite(margin).all():
         _refuse_rows(
-            "logits too far apart for float64", ~np.isfinite(margin), "scale all logits down"
+            "the range of the logits overflows float64",
+            ~np.isfinite(margin),
+            "scale all logits down",
         )
     return _Picks(best_seen, best_missing, margin)
 

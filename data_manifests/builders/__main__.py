@@ -54,18 +54,20 @@ def out_option(data_set: str) -> Callable[[Command], Command]:
         "--out",
         type=click.Path(file_okay=False, path_type=Path),
         default=packaged_manifests() / data_set / VERSION,
-        help=f"Output folder.  [default: data_manifests/{data_set}/{VERSION}]",
+        help="Output folder. If it already contains the published files, they are verified.  "
+        f"[default: data_manifests/{data_set}/{VERSION}]",
     )
 
 
-force_option = click.option("--force", is_flag=True, help="Overwrite files that differ.")
+force_option = click.option("--force", is_flag=True, help="Overwrite existing files that differ.")
 
 
 @click.group(cls=Builders)
 def main() -> None:
-    """Rebuild a published manifest from public facts, or verify it.
+    """Rebuild a published manifest from the data set's published lists, or verify it.
 
-    Published files never change: a rebuild that gives other bytes is refused.
+    Published files never change, so files that would differ are not overwritten unless you add
+    --force.
 
     \b
     Verify the published files of office-home:
@@ -139,9 +141,11 @@ def build_iwildcam(facts: Path, out: Path, force: bool) -> None:
 @click.option(
     "--package",
     type=click.Path(path_type=Path),
-    help=f"Tarball downloaded by 'npm pack {ICONS_PACKAGE}'.",
+    help=f"Tarball downloaded with `npm pack {ICONS_PACKAGE}`.",
 )
-@click.option("--manifest-only", is_flag=True, help="Rewrite manifest.toml from training.toml.")
+@click.option(
+    "--manifest-only", is_flag=True, help="Only rewrite manifest.toml, from training.toml."
+)
 @out_option("icons")
 @force_option
 def build_icons(package: Path | None, manifest_only: bool, out: Path, force: bool) -> None:
@@ -164,7 +168,9 @@ def build_icons(package: Path | None, manifest_only: bool, out: Path, force: boo
 
 
 @main.command("icons-search")
-@click.option("--manifest", default="icons@1.0", show_default=True, help="Manifest to search on.")
+@click.option(
+    "--manifest", default="icons@1.0", show_default=True, help="Manifest whose recipes to search."
+)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -172,13 +178,13 @@ def build_icons(package: Path | None, manifest_only: bool, out: Path, force: boo
     help="Output folder.  [default: data_manifests/builders/icons]",
 )
 @click.option(
-    "--jobs", default=os.cpu_count(), show_default=True, help="Number of parallel trainings."
+    "--jobs", default=os.cpu_count(), show_default=True, help="Number of training runs in parallel."
 )
 def search_icons(manifest: str, out: Path, jobs: int) -> None:
-    """Search the training recipes of icons.
+    """Search for the training recipes of icons.
 
-    Writes the chosen recipes to training.toml and all candidates to search.csv. Takes about 15
-    minutes on 2 cores.
+    Writes the chosen recipes to training.toml and all candidates to search.csv. This takes about
+    15 minutes on 2 cores.
 
     \b
     Repeat the search that the published manifest records:
@@ -204,7 +210,7 @@ def draw_icons_sheet(all_classes: bool, per_domain: int, out: Path) -> None:
     """Draw a contact sheet of the icons.
 
     \b
-    Draw the sheet in the README:
+    Draw the contact sheet shown in the README:
       python -m data_manifests.builders icons-sheet
     Inspect all classes:
       python -m data_manifests.builders icons-sheet --all-classes --per-domain 12 --out all.png

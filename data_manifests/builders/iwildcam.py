@@ -91,7 +91,9 @@ def check_recipe(recipe: Mapping[str, Any], facts: Mapping[str, object]) -> None
         "archive_sha256": copy["sha256"],
     }
     if differing := [name for name, value in values.items() if facts[name] != value]:
-        raise DataError(f"{RECIPE} disagrees with facts.json on {', '.join(differing)}")
+        raise DataError(
+            f"{RECIPE} and facts.json differ in: {', '.join(differing)}; correct {RECIPE}"
+        )
 
 
 def _csv(header: list[str], rows: list[list[str]]) -> str:

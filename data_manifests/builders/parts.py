@@ -76,13 +76,13 @@ def read_fact(folder: Path, name: str, sha256: str) -> str:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"cannot read '{path}': {reason}; give the folder that contains it with --facts"
+            f"cannot read '{path}': {reason}; use --facts to give the folder that contains it"
         ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
         raise DataError(
-            f"'{path}' has SHA-256 {digest}, but the published file has {sha256}; "
-            "download the published file"
+            f"'{path}' has SHA-256 {digest}, but the file that this manifest was built "
+            f"from has {sha256}; download that file"
         )
     return content.decode()
 
@@ -99,8 +99,8 @@ def read_list(text: str, split: str, classes: Sequence[str]) -> list[Image]:
         image = Image(path, split)
         if classes[int(label)] != image.class_name:
             raise DataError(
-                f"'{line}': label {label} is class {classes[int(label)]!r}, "
-                f"not {image.class_name!r}"
+                f"line '{line}': label {label} means class {classes[int(label)]!r}, "
+                f"but the path is of class {image.class_name!r}"
             )
         images.append(image)
     return images
@@ -191,8 +191,9 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, force: bool) -> Non
     existing = [name for name in changed if (folder / name).exists()]
     if existing and not force:
         raise DataError(
-            f"'{folder}' already contains a different {first(existing)}, and published versions "
-            "never change; choose another folder with --out, or add --force before publication"
+            f"'{folder}' already contains a different {first(existing)}. Published "
+            "versions must not change: choose another folder with --out or, if this "
+            "version is not published yet, add --force"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in changed.items():

@@ -1,1 +1,1 @@
-"""The command `htbench`: one file per noun, the only place that knows all three packages."""
+"""The `htbench` command, with one module per subcommand."""

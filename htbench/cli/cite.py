@@ -1,4 +1,4 @@
-"""`htbench cite`: what to cite for a data set, a method or the board."""
+"""`htbench cite`: BibTeX for data sets, methods and the leaderboard."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from htbench.cli.output import print_json, printable
 @click.argument("names", nargs=-1, metavar="[DATA|METHOD|board]...")
 @json_option
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """Print BibTeX for data sets, methods and the board; without a name, for all of them.
+    """Print BibTeX for data sets, methods and the leaderboard (all of them if no name is given).
 
-    DATA is a manifest such as icons@1.0, or its folder. For the terms of a data set, see
-    `htbench manifest show`.
+    DATA is a manifest, given as a reference such as icons@1.0 or as a folder. For the terms of a
+    data set, see `htbench manifest show`.
 
     \b
     Examples:

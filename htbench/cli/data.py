@@ -1,4 +1,4 @@
-"""`htbench data`: the images of data sets that do not ship with the suite."""
+"""`htbench data`: manage the images of data sets that are not bundled with the suite."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_LISTED = 5  # paths of one kind of problem
 
 @click.group("data")
 def command() -> None:
-    """Get the images of a data set, check them, and see which are here.
+    """Download, import, verify, list or remove the images of a data set.
 
     \b
     Examples:
@@ -36,11 +36,16 @@ _dataset = click.argument("dataset")
 
 @command.command()
 @_dataset
-@click.option("--accept-terms", is_flag=True, help="Accept the terms, which you have read.")
+@click.option(
+    "--accept-terms",
+    is_flag=True,
+    help="Confirm that you have read and accept the data set's terms of use.",
+)
 def download(dataset: str, accept_terms: bool) -> None:
     """Download the images of DATASET from its mirrors.
 
-    Files that are here are not downloaded again; run the same command again to resume.
+    Files that you already have are not downloaded again. To resume an interrupted download, run the
+    same command again.
 
     \b
     Examples:
@@ -55,14 +60,17 @@ def download(dataset: str, accept_terms: bool) -> None:
     document = manifest.document
     if not document.get("mirrors"):
         raise UsageError(
-            f"{manifest.reference} has no mirrors; get its files and run "
-            f"htbench data import {manifest.reference} PATH"
+            f"{manifest.reference} has no download mirrors; obtain its files yourself, "
+            f"then run `htbench data import {manifest.reference} PATH`"
         )
     if not accept_terms:
         log(f"{document['title']}\n\nTerms: {document['terms'].strip()}\n")
         log(f"Please cite:\n{document['citation'].strip()}\n")
         if not sys.stdin.isatty():
-            raise UsageError("the images have terms of use; accept them with --accept-terms")
+            raise UsageError(
+                f"the images of {manifest.reference} have terms of use that you must accept; "
+                "read them above, then add --accept-terms"
+            )
         click.confirm("Do you accept these terms?", abort=True, err=True)
     with step_bars() as progress_of:
         fetch(manifest, data_folder() / "downloads", log, progress_of)
@@ -72,13 +80,15 @@ def download(dataset: str, accept_terms: bool) -> None:
 @command.command("import")
 @_dataset
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--copy", is_flag=True, help="Copy the files of a folder instead of linking to them.")
+@click.option(
+    "--copy", is_flag=True, help="Copy the files from a folder instead of linking to them."
+)
 @click.pass_context
 def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy: bool) -> None:
     """Import the images of DATASET from folders or archives (zip, tar).
 
-    Any known layout is accepted, at any depth; files that are not in the manifest are ignored. The
-    exit status is 1 if images are still missing.
+    Files are matched by the end of their path, so any parent folders are fine. Files that are not
+    in the manifest are ignored. Exits with status 1 if images are still missing.
 
     \b
     Examples:
@@ -103,8 +113,8 @@ def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy:
 
 def _print_complete(manifest: Manifest) -> None:
     click.echo(
-        f"all {manifest.table.num_rows} images of {manifest.reference} are here; next: "
-        f"htbench data verify {manifest.reference}"
+        f"all {manifest.table.num_rows} images of {manifest.reference} are present; "
+        f"next, run `htbench data verify {manifest.reference}`"
     )
 
 
@@ -115,8 +125,8 @@ def _print_complete(manifest: Manifest) -> None:
 def verify(context: click.Context, dataset: str, as_json: bool) -> None:
     """Check that the local copy of DATASET is complete, decodable and unchanged.
 
-    The first complete verification records a digest of every image's pixels; later ones compare
-    with it. The exit status is 1 if anything differs.
+    The first successful verification records a digest of each image's pixels, and later ones
+    compare against it. Exits with status 1 if anything differs.
 
     \b
     Examples:
@@ -133,7 +143,10 @@ def verify(context: click.Context, dataset: str, as_json: bool) -> None:
         if as_json:
             print_json({"ok": True, "reference": manifest.reference, "images": count})
         else:
-            click.echo(f"{manifest.reference}: all {count} images ship with the suite and decode")
+            click.echo(
+                f"{manifest.reference}: all {count} images (bundled with the "
+                "suite) decode correctly"
+            )
         return
     with step_bars() as progress_of:
         verification = verify_images(manifest, progress_of("decoding"))
@@ -149,11 +162,13 @@ def _print(verification: Verification) -> None:
     print_table(verification.counts, ["domain", "split", "expected", "good"])
     click.echo()
     problems: dict[str, list[str]] = {
-        "missing": verification.missing,
-        "cannot be decoded": [f"{path}: {why}" for path, why in verification.damaged.items()],
-        "differ from the manifest's bytes": verification.other_bytes,
-        f"changed pixels since {verification.since}": verification.changed,
-        "not in the manifest": verification.unexpected,
+        "images missing": verification.missing,
+        "images cannot be decoded": [
+            f"{path}: {why}" for path, why in verification.damaged.items()
+        ],
+        "images do not match the manifest's SHA-256": verification.other_bytes,
+        f"images have changed since the verification of {verification.since}": verification.changed,
+        "files not in the manifest": verification.unexpected,
     }
     for problem, paths in problems.items():
         if paths:
@@ -163,20 +178,23 @@ def _print(verification: Verification) -> None:
         _print_some(f"{len(lines)} classes are incomplete", lines)
     if truncated := verification.truncated:
         _print_some(
-            f"{len(truncated)} files are truncated; the rest of each image is filled in the same "
-            "way on every machine",
+            f"{len(truncated)} files are truncated; they are still used, and the "
+            "missing part is filled identically on every machine",
             truncated,
         )
     reference = verification.reference
     if verification.ok:
         since = f", unchanged since {verification.since}" if verification.since else ""
-        click.echo(f"{reference}: all {verification.images} images are here and decodable{since}")
+        click.echo(
+            f"{reference}: all {verification.images} images are present and can be decoded{since}"
+        )
         return
     click.echo(
         printable(
-            f"{reference} in {verification.folder} does not match the manifest. Delete files that "
-            "are damaged, changed or unexpected, then run htbench data download or import to get "
-            "what is missing"
+            f"the images of {reference} in {verification.folder} do not match the "
+            "manifest. Delete the damaged, changed and unexpected files, then run "
+            f"`htbench data download {reference}` or `htbench data import {reference} "
+            "PATH` to replace them"
         )
     )
 
@@ -192,7 +210,9 @@ def _print_some(title: str, lines: list[str]) -> None:
 @command.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show which data sets are here: where, how complete, and how many stores are built.
+    """Show which data sets are on this machine, where, and how complete they are.
+
+    Also shows how many of their image stores are built.
 
     \b
     Examples:
@@ -229,10 +249,12 @@ def status(as_json: bool) -> None:
 
 @command.command()
 @_dataset
-@click.option("--stores", is_flag=True, help="Also remove the image stores built from them.")
+@click.option(
+    "--stores", is_flag=True, help="Also remove the image stores built from these images."
+)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def remove(dataset: str, stores: bool, yes: bool) -> None:
-    """Remove the local copy of DATASET: links or copies, but never the files behind links.
+    """Remove the local copy of DATASET. If it consists of links, the files they point to are kept.
 
     \b
     Examples:
@@ -245,7 +267,9 @@ def remove(dataset: str, stores: bool, yes: bool) -> None:
     folders = local_folders(manifest, stores=stores)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("confirm with --yes: standard input is not a terminal")
+            raise UsageError(
+                "cannot ask for confirmation, because standard input is not a terminal; add --yes"
+            )
         for folder in folders:
             log(f"  {folder}")
         click.confirm("Remove these folders?", abort=True, err=True)

@@ -1,4 +1,4 @@
-"""`htbench doctor`: what this machine offers, and what is where."""
+"""`htbench doctor`: report this machine's software, hardware, sandboxing and folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from htbench.cli.output import print_json
 @workspace_option
 @json_option
 def command(workspace: Path, as_json: bool) -> None:
-    """Show versions, device, isolation, folders and caches.
+    """Show package versions, the device, sandboxing support, folders and caches.
 
     \b
     Examples:

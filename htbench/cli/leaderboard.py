@@ -1,4 +1,4 @@
-"""`htbench leaderboard`: the board of a workspace."""
+"""`htbench leaderboard`: print the leaderboard of a workspace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Output format.",
 )
-@out_file_option("Write to a file instead of printing.")
+@out_file_option("Write to this file instead of standard output.")
 @workspace_option
 def command(suite: str, form: str, out: Path | None, workspace: Path) -> None:
     """Score new runs and print the leaderboard of a suite.
@@ -50,9 +50,10 @@ def print_boards(
 
     Args:
         boards: the boards of a suite.
-        form: one of the formats of ``leaderboard.render``.
-        out: the file; None prints.
-        network: only the tables of this network, as ``--model`` writes it; None for all.
+        form: an output format; see ``leaderboard.render``.
+        out: the file to write; if None, print to standard output.
+        network: print only the tables of this network (in the form of ``--model``); if None, print
+            all.
     """
     from leaderboard.render import FORMATS
 

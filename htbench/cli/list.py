@@ -1,4 +1,4 @@
-"""`htbench list`: what there is to choose from."""
+"""`htbench list`: list methods, tasks, suites, data sets and runs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ def command() -> None:
 
 
 @command.command()
-@plugins_option
-@suite_option("Only this suite's methods, with their means in the workspace.")
+@plugins_option("Also list the method in this Python file; repeatable.")
+@suite_option("List only this suite's methods, with their mean accuracies in the workspace.")
 @workspace_option
-@click.option("--markdown", is_flag=True, help="Print a Markdown table with papers.")
+@click.option(
+    "--markdown", is_flag=True, help="Print a Markdown table that includes each method's paper."
+)
 @click.option(
     "--into",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write that table into a file, between its lines <!-- methods: ... --> and "
-    "<!-- end of methods -->.",
+    help="Insert the Markdown table into FILE, replacing what is between the lines "
+    "<!-- methods: ... --> and <!-- end of methods -->.",
 )
 @json_option
 def methods(
@@ -50,7 +52,7 @@ def methods(
     into: Path | None,
     as_json: bool,
 ) -> None:
-    """List methods with their hyper-parameters, or with their means on a suite.
+    """List methods with their hyper-parameters or, with --suite, their mean accuracies.
 
     \b
     Examples:
@@ -67,7 +69,10 @@ def methods(
     if as_json and (markdown or into):
         raise UsageError("--json cannot be combined with --markdown or --into")
     if into and suite is None:
-        raise UsageError("--into writes a table with means: name the suite with --suite")
+        raise UsageError(
+            "--into needs --suite SUITE, because the table shows the "
+            "methods' mean accuracies on a suite"
+        )
     loaded = load_suite(suite) if suite else None
     descriptions = face.describe_methods(loaded, plugins)
     markdown = markdown or into is not None
@@ -80,7 +85,7 @@ def methods(
             return
         face.check_complete(entries, boards, suite, workspace)
         face.replace_table(into, table)
-        log(f"wrote the table of {len(entries)} methods into {into}")
+        log(f"wrote a table of {len(entries)} methods to {into}")
         return
     if loaded:
         entries = [{**entry, **means(boards, entry["method"])} for entry in entries]
@@ -104,14 +109,16 @@ def _print_methods(entries: list[dict[str, Any]], *, with_means: bool) -> None:
             details.append([e["method"], *parts])
     print_table(rows, ["method", "track", *columns, "what it does"])
     click.echo()
-    print_table(details, ["method", "starts from", "needs", "fields (--set) and their defaults"])
+    print_table(
+        details, ["method", "starts from", "needs", "hyper-parameters (--set) and defaults"]
+    )
 
 
 @command.command()
-@suite_option("Only the tasks of this suite.")
+@suite_option("List only the tasks of this suite.")
 @json_option
 def tasks(suite: str | None, as_json: bool) -> None:
-    """List the tasks of every data set, or of one suite.
+    """List the tasks of all data sets, or those of one suite.
 
     \b
     Examples:
@@ -136,7 +143,7 @@ def tasks(suite: str | None, as_json: bool) -> None:
 @command.command()
 @json_option
 def suites(as_json: bool) -> None:
-    """List the suites: sets of tasks, methods and seeds with a name.
+    """List the suites. A suite is a named set of tasks, methods and seeds.
 
     \b
     Examples:
@@ -181,24 +188,25 @@ def datasets(as_json: bool) -> None:
 
 
 def print_unexpanded(references: list[str]) -> None:
-    """Print how to expand each recipe that has no manifest among the references."""
+    """Print how to expand each recipe that has not been expanded into one of these manifests."""
     from benchmark.manifest.catalogue import published_recipes
 
     for recipe in published_recipes():
         if recipe not in references:
             click.echo(
-                f"\n{recipe} is a recipe; run htbench manifest expand {recipe} --metadata FILE"
+                f"\n{recipe} is a recipe that has not been expanded yet; run `htbench "
+                f"manifest expand {recipe} --metadata FILE`"
             )
 
 
 @command.command()
-@suite_option("The suite whose runs to list.", default="icons")
+@suite_option("List the runs of this suite.", default="icons")
 @workspace_option
 @json_option
 def runs(suite: str, workspace: Path, as_json: bool) -> None:
     """List the runs of a workspace with their scores.
 
-    A row of gamma-star is not a run: it is derived from a run of finetune.
+    Rows named gamma-star are not runs; they are derived from the predictions of finetune.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The command `htbench`: its subcommands, and how errors become messages and exit codes.
+"""The `htbench` command: registers the subcommands and turns errors into messages and exit codes.
 
 A subcommand's module is imported when the command is used, so that ``--help`` is fast.
 """
@@ -15,18 +15,18 @@ from htbench.cli.output import printable
 
 # Name -> one line of help. The module has the command's name.
 COMMANDS = {
-    "cite": "Print BibTeX for data sets, methods and the board.",
+    "cite": "Print BibTeX for data sets, methods and the leaderboard.",
     "data": "Download, import, verify, list or remove the images of a data set.",
-    "doctor": "Show versions, device, isolation, folders and caches.",
+    "doctor": "Show package versions, the device, sandboxing support, folders and caches.",
     "leaderboard": "Print the leaderboard of a workspace.",
     "list": "List methods, tasks, suites, data sets or runs.",
-    "manifest": "Show, verify, compare, describe or expand a manifest.",
+    "manifest": "Show, verify, compare, export or expand a manifest.",
     "run": "Run methods on the tasks of a suite.",
     "score": "Score the predictions of one run.",
-    "show": "Show everything about one run.",
+    "show": "Show the details of one run.",
     "source": "Train, import, export or list source models.",
     "splits": "Show a task's splits, or export them for other toolkits.",
-    "tune": "Choose hyper-parameters on seen training images, then run.",
+    "tune": "Tune hyper-parameters on training images of the seen classes, then run.",
 }
 
 
@@ -50,24 +50,27 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Run `htbench COMMAND --help` for the options and examples of a command.",
+    epilog="Run `htbench COMMAND --help` to see a command's options and examples.",
 )
 @click.version_option(package_name="holistic-transfer-bench", prog_name="htbench")
 def htbench() -> None:
     """Benchmark fine-tuning with partial target data.
 
-    A source model knows C classes; the target domain has training images of some of them. What
-    does adaptation do to the others?
+    A source model knows C classes; the target domain has training images of some of them. How does
+    adapting the model on those images affect the other, missing classes?
 
     \b
     Examples:
-      htbench run --suite icons            run every method of the suite, then print the board
+      htbench run --suite icons            run every method in the suite, then print the leaderboard
       htbench run --suite icons --plugin my_method.py --task outline-solid --seed 0
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command and exit: 2 for a user's mistake, in one sentence; 130 for Ctrl-C."""
+    """Run the command and exit.
+
+    Errors that the user can fix are printed as one message, with status 2; Ctrl-C exits with 130.
+    """
     try:
         code = htbench.main(args=arguments, prog_name="htbench", standalone_mode=False)
     except click.ClickException as error:

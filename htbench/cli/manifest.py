@@ -18,7 +18,7 @@ MAX_VALUE = 60  # characters of a value in a comparison
 
 @click.group("manifest")
 def command() -> None:
-    """Show, verify, compare, describe or expand a manifest.
+    """Show, verify, compare, export or expand a manifest.
 
     MANIFEST is a reference such as icons@1.0, or a folder with manifest.toml and images.parquet.
 
@@ -34,7 +34,7 @@ def command() -> None:
 @click.argument("manifest")
 @json_option
 def show(manifest: str, as_json: bool) -> None:
-    """Show the contents of a manifest: domains, tasks and counts.
+    """Show a manifest's domains, tasks and image counts.
 
     \b
     Examples:
@@ -52,8 +52,8 @@ def show(manifest: str, as_json: bool) -> None:
     click.echo(f"{loaded.reference}  {summary['title']}")
     click.echo(f"digest  {loaded.digest}")
     click.echo(
-        f"images  {loaded.table.num_rows} of {len(loaded.classes)} classes, "
-        f"{loaded.image_size} pixels"
+        f"images  {loaded.table.num_rows} in {len(loaded.classes)} classes, "
+        f"{loaded.image_size} x {loaded.image_size} pixels"
     )
     if (groups := group_count(loaded)) is not None:
         click.echo(f"groups  {groups}")
@@ -71,7 +71,9 @@ def show(manifest: str, as_json: bool) -> None:
 @click.argument("manifest")
 @json_option
 def verify(manifest: str, as_json: bool) -> None:
-    """Check every rule of a manifest, its packaged images, and its pinned digest.
+    """Check that a manifest is valid and that its digest is the pinned one.
+
+    Also checks that its packaged images decode.
 
     \b
     Examples:
@@ -91,7 +93,8 @@ def verify(manifest: str, as_json: bool) -> None:
         f"{loaded.reference}: {loaded.table.num_rows} rows, {len(loaded.tasks)} tasks, {images}; "
         "all checks passed"
     )
-    click.echo(f"digest {loaded.digest} ({'pinned' if report['pinned'] else 'not pinned'})")
+    pinned = "pinned" if report["pinned"] else "unpublished: no pinned digest to compare with"
+    click.echo(f"digest {loaded.digest} ({pinned})")
 
 
 @command.command()
@@ -122,10 +125,13 @@ def digest(manifest: str) -> None:
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Write into this folder.  [default: the data folder]",
+    help="Folder to write the manifest to.  [default: a folder inside the data folder]",
 )
 @click.option(
-    "--allow-unknown-metadata", is_flag=True, help="Accept a file that is not the published one."
+    "--allow-unknown-metadata",
+    is_flag=True,
+    help="Accept a metadata.csv that differs from the published one; the result becomes a separate "
+    "version.",
 )
 @json_option
 def expand(
@@ -133,7 +139,7 @@ def expand(
 ) -> None:
     """Build a manifest from a recipe and the metadata file of your copy of the data set.
 
-    A suite with all tasks is written beside the manifest.
+    Also writes a suite with all of the manifest's tasks, in the same folder.
 
     \b
     Examples:
@@ -174,10 +180,11 @@ def expand(
     click.echo(f"folder  {manifest.root}")
     if not rows.published:
         click.echo(
-            f"note    this is not the published metadata file: the version is {manifest.version}, "
-            "and its results form their own table"
+            "note    this metadata file is not the published one, so the manifest has "
+            f"its own version, {manifest.version}, and its results appear in a "
+            "separate table"
         )
-    click.echo(f"run it  htbench run --suite {shlex.quote(str(suite))}")
+    click.echo(f"next    htbench run --suite {shlex.quote(str(suite))}")
 
 
 def _print_locations(locations: Any) -> None:
@@ -200,9 +207,9 @@ def _print_locations(locations: Any) -> None:
 @click.argument("manifest")
 @out_file_option("Write to a file instead of printing.")
 def croissant(manifest: str, out: Path | None) -> None:
-    """Describe a manifest as Croissant metadata (JSON-LD), for search engines and loaders.
+    """Print Croissant metadata (JSON-LD) for a manifest, for data set search engines and loaders.
 
-    Its paths are relative to the manifest's folder, where croissant.json belongs.
+    Paths in it are relative to the manifest's folder, so save croissant.json there.
 
     \b
     Examples:
@@ -220,9 +227,9 @@ def croissant(manifest: str, out: Path | None) -> None:
 @click.argument("b")
 @json_option
 def diff(a: str, b: str, as_json: bool) -> None:
-    """Show what changed from manifest A to manifest B.
+    """Show the differences between manifests A and B.
 
-    The exit status is 0 if their digests are equal, 1 if they differ, and 2 for an error.
+    Exits with status 0 if the digests are equal, 1 if they differ, and 2 on an error.
 
     \b
     Examples:

@@ -17,7 +17,8 @@ model_option = click.option(
     "--model",
     "network",
     metavar="NETWORK",
-    help="Use another network: NAME or NAME@WEIGHTS of torchvision, timm/NAME or timm/NAME.TAG.",
+    help="Use another network instead of the manifest's: NAME or NAME@WEIGHTS "
+    "(torchvision), or timm/NAME or timm/NAME.TAG.",
 )
 
 device_option = click.option(
@@ -25,31 +26,34 @@ device_option = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    help="Device to run on.",
 )
 
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Jobs side by side on CPU.  [default: one per core]",
+    help="Number of parallel jobs on the CPU.  [default: one per core]",
 )
 
 seeds_option = click.option(
-    "--seed", "seeds", multiple=True, type=int, metavar="SEED", help="Only this seed; repeatable."
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=int,
+    metavar="SEED",
+    help="Run only this seed; repeatable.",
 )
 
 tasks_option = click.option(
-    "--task", "tasks", multiple=True, metavar="TASK", help="Only this task; repeatable."
+    "--task", "tasks", multiple=True, metavar="TASK", help="Run only this task; repeatable."
 )
 
-plugins_option = click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    metavar="FILE[:CLASS]",
-    help="A file with a method of your own; repeatable. Without --method, only the plugins run.",
-)
+
+def plugins_option(purpose: str) -> Option[Any]:
+    """Build the option ``--plugin`` with the given help text."""
+    return click.option("--plugin", "plugins", multiple=True, metavar="FILE[:CLASS]", help=purpose)
+
 
 workspace_option = click.option(
     "--workspace",
@@ -58,12 +62,12 @@ workspace_option = click.option(
     show_default=True,
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of runs and results.",
+    help="Folder for runs and results.",
 )
 
 
 def suite_option(
-    purpose: str = "A suite's name, or a .toml file.",
+    purpose: str = "Name of a suite, or path of a suite's .toml file.",
     *,
     required: bool = False,
     default: str | None = None,
@@ -71,9 +75,9 @@ def suite_option(
     """``--suite``.
 
     Args:
-        purpose: its help.
-        required: whether the command needs it.
-        default: the suite if it is not given.
+        purpose: the help text.
+        required: whether the option is required.
+        default: the suite to use if the option is not given.
     """
     # An explicit default of None would satisfy `required`.
     defaults: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
@@ -103,7 +107,7 @@ def out_file_option(purpose: str) -> Option[Any]:
 
 
 def combine(*options: Option[Any]) -> Option[Any]:
-    """Several options as one decorator, listed in this order."""
+    """Combine several options into one decorator; ``--help`` lists them in this order."""
 
     def add(function: F) -> F:
         for option in reversed(options):

@@ -1,4 +1,4 @@
-"""Printing: text, tables, JSON and small plots."""
+"""Helpers for printing text, tables, JSON and small plots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def printable(text: str) -> str:
-    """Untrusted text, made safe for the terminal; line breaks are kept."""
+    """Return untrusted text made safe for the terminal, keeping line breaks."""
     return text_module.printable(text, keep="\n")
 
 
@@ -51,12 +51,12 @@ def print_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> Non
 
 
 def fixed(value: float | None, digits: int = 1) -> str:
-    """A number with that many decimal places, or a dash for None."""
+    """Format a number with the given number of decimal places, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def plot_curve(values: Sequence[float], height: int = 6, width: int = 60) -> list[str]:
-    """Lines that show values as bars above their minimum, with the scale on the left.
+    """Return the lines of a bar plot. Bars start at the minimum; the scale is on the left.
 
     Args:
         values: at least one finite number, from left to right.

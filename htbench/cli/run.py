@@ -1,4 +1,4 @@
-"""`htbench run`: carry out the unfinished runs of a suite."""
+"""`htbench run`: run the unfinished runs of a suite."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "methods",
     multiple=True,
     metavar="METHOD",
-    help="Only this method; repeatable.  [default: the suite's methods]",
+    help="Run only this method; repeatable.  [default: all methods of the suite]",
 )
 @seeds_option
 @click.option(
@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="A hyper-parameter, for every chosen method that has it; repeatable.",
+    help="Set a hyper-parameter of every selected method that has it; repeatable.",
 )
-@plugins_option
+@plugins_option(
+    "Also run the method in this Python file; repeatable. Without --method, only plugins run."
+)
 @model_option
 @workspace_option
 @device_option
@@ -54,7 +56,8 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "required"]),
     default="auto",
     show_default=True,
-    help="required: fail if methods cannot be sandboxed; auto: run anyway and record it.",
+    help="What to do if methods cannot be fully sandboxed. required: fail. auto: run "
+    "anyway and record it.",
 )
 @click.option(
     "--time-limit",
@@ -68,7 +71,7 @@ if TYPE_CHECKING:
     "--memory-limit",
     type=click.FloatRange(min=0, min_open=True),
     metavar="GIB",
-    help="Memory limit per run; Python and torch alone take about 0.4 GiB.",
+    help="Memory limit per run. Python and torch already use about 0.4 GiB.  [default: none]",
 )
 @click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
 @json_option
@@ -93,8 +96,8 @@ def command(
 ) -> None:
     """Run methods on the tasks of a suite, score them, and print the board.
 
-    Finished runs are not repeated: run the same command again to resume. The exit status is 1 if
-    a run failed; the board says why.
+    Finished runs are not repeated, so you can run the same command again to resume. Exits with
+    status 1 if any run failed; the leaderboard gives the reason.
 
     \b
     Examples:
@@ -134,7 +137,7 @@ def command(
     label = network_label(plan.manifest.model)
     print_boards(boards, "json" if as_json else "markdown", network=label)
     if failed := sum(record.status == "failed" for record in records):
-        log(f"{failed} of {len(plan.cells)} runs failed; the board lists them")
+        log(f"{failed} of {len(plan.cells)} runs failed; the leaderboard gives the reasons")
         context.exit(1)
 
 
@@ -143,9 +146,9 @@ def _parse(settings: tuple[str, ...]) -> dict[str, str]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise UsageError(f"--set {setting}: write it as field=value")
+            raise UsageError(f"--set {setting} is not of the form FIELD=VALUE")
         if name in values:
-            raise UsageError(f"--set {name} is repeated; give each field once")
+            raise UsageError(f"--set {name} is given more than once")
         values[name] = value
     return values
 
@@ -163,7 +166,7 @@ def _print_plan(plan: SuitePlan, as_json: bool) -> None:
     )
     if untrained := len(plan.untrained()):
         models = "1 source model" if untrained == 1 else f"{untrained} source models"
-        click.echo(f"\n{models} must be trained first (duration unknown)")
+        click.echo(f"\n{models} must be trained first (no time estimate)")
     unfinished = [run for run in runs if not run.finished]
     finished = len(runs) - len(unfinished)
     click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
@@ -171,7 +174,9 @@ def _print_plan(plan: SuitePlan, as_json: bool) -> None:
         return
     known = [run.estimated_seconds for run in unfinished if run.estimated_seconds is not None]
     unknown = len(unfinished) - len(known)
-    rest = f"; no estimate for {unknown} runs" if unknown else ""
-    click.echo(f"estimated time, from earlier runs in this workspace: {sum(known):.0f} s{rest}")
+    rest = f" (excluding {unknown} runs without an estimate)" if unknown else ""
+    click.echo(
+        f"estimated run time, based on earlier runs in this workspace: {sum(known):.0f} s{rest}"
+    )
     for sentence in plan.absent():
         click.echo(sentence)

@@ -1,4 +1,4 @@
-"""`htbench score`: the metrics of one run, from its predictions."""
+"""`htbench score`: compute the metrics of one run from its predictions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from htbench.cli.output import print_json
 
 @click.command("score")
 @click.argument("run", metavar="RUN_OR_PREDICTIONS")
-@task_option("The task of a predictions file.")
-@suite_option("The suite whose manifest the run or file belongs to.", default="icons")
+@task_option("Task that the predictions file is for.")
+@suite_option("Suite that the run or predictions file belongs to.", default="icons")
 @workspace_option
 @json_option
 def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bool) -> None:
-    """Score one run of the workspace (its key or the beginning of it), or a predictions file.
+    """Score a run, given by its key or a prefix of it, or a predictions file.
 
-    A predictions file is Parquet with columns sample_id (string) and logits (fixed-size list of
-    float32, one for each class in the manifest's order).
+    A predictions file is a Parquet file with the columns sample_id (string) and logits (a
+    fixed-size list of float32, one per class, in the manifest's class order).
 
     \b
     Examples:

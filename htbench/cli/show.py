@@ -1,4 +1,4 @@
-"""`htbench show`: everything about one run."""
+"""`htbench show`: show the details of one run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ OUTPUT_LINES = 20  # of what the run printed
 
 @click.command("show")
 @click.argument("run")
-@suite_option("The suite whose manifest the run belongs to.", default="icons")
+@suite_option("Suite that the run belongs to.", default="icons")
 @workspace_option
 @json_option
 def command(run: str, suite: str, workspace: Path, as_json: bool) -> None:
-    """Show one run: its record, scores, accuracy by class, training curve and key.
+    """Show a run's record, scores, per-class accuracy, training curve and key.
 
-    RUN is a run's key, the beginning of it, or its folder (see `htbench list runs`).
+    RUN is a run's key, a prefix of the key, or the run's folder (see `htbench list runs`).
 
     \b
     Examples:
@@ -91,7 +91,7 @@ def _memory(cost: Mapping[str, float]) -> str:
 
     text = f"{cost.get('peak_memory', 0) / 2**20:.0f} MiB"
     if DEVICE_MEMORY in cost:
-        text += f", on the device {cost[DEVICE_MEMORY] / 2**20:.0f} MiB"
+        text += f", {cost[DEVICE_MEMORY] / 2**20:.0f} MiB on the GPU"
     return text
 
 
@@ -105,7 +105,7 @@ def _print_error(record: RunRecord) -> None:
 
 def _print_output(details: RunDetails) -> None:
     if lines := details.last_output(OUTPUT_LINES):
-        click.echo("\nprinted by the run (last lines)")
+        click.echo("\noutput of the run (last lines)")
         for line in lines:
             click.echo(f"  {_line(line)}")
 
@@ -116,8 +116,8 @@ def _print_search(record: RunRecord) -> None:
     if search is None:
         return
     click.echo(
-        f"\nsettings chosen by {search['by']}, {search['folds']} folds, "
-        f"{search['steps']} gradient steps in total"
+        f"\nhyper-parameters chosen by {search['by']} ({search['folds']} folds, "
+        f"{search['steps']} gradient steps in total)"
     )
     print_table(search_rows(search), ["settings", *SEARCH_HEADERS])
 
@@ -141,7 +141,7 @@ def _print_curve(record: RunRecord) -> None:
     rows = [row for row in record.log if "loss" in row]
     if rows:
         last = f"{rows[-1].get('step', len(rows)):g}"
-        click.echo(f"\ntraining loss, to step {last}")
+        click.echo(f"\ntraining loss up to step {last}")
         for line in plot_curve([row["loss"] for row in rows]):
             click.echo(f"  {line}")
     for row in record.log:
@@ -167,7 +167,7 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
 
 
 def _print_key(record: RunRecord) -> None:
-    click.echo("\ncomputed from (the key is the SHA-256 of this)")
+    click.echo("\ninputs (the run's key is their SHA-256)")
     for name, value in sorted(record.made_from.items()):
         if name == "search":
             value = "(above)"

@@ -1,4 +1,4 @@
-"""`htbench source`: source models, trained here or elsewhere."""
+"""`htbench source`: train, import, export and list source models."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ def command() -> None:
     "sources",
     multiple=True,
     metavar="DOMAINS",
-    help="Source domains of a task, such as outline+solid; repeatable.  [default: of all tasks]",
+    help="Train only the source model of these domains, such as outline+solid; "
+    "repeatable.  [default: all source models]",
 )
 @click.option(
     "--weights",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file with the manifest's pretrained weights, instead of a download.",
+    help="Read the manifest's pretrained weights from this file instead of downloading them.",
 )
 @device_option
 @jobs_option
@@ -67,7 +68,9 @@ def train(
     device: str,
     jobs: int | None,
 ) -> None:
-    """Train missing source models. `htbench run` does this too, so it is rarely needed.
+    """Train the source models that do not exist yet.
+
+    `htbench run` also does this, so you rarely need this command.
 
     \b
     Examples:
@@ -85,7 +88,8 @@ _source_option = click.option(
     "--source",
     "source",
     metavar="DOMAINS",
-    help="Source domains of a task, such as outline+solid; needed if there are several.",
+    help="Domains of the source model, such as outline+solid. Required if the "
+    "manifest or suite has several source models.",
 )
 
 
@@ -93,7 +97,9 @@ _source_option = click.option(
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_origin_options
 @_source_option
-@click.option("--note", default="", metavar="TEXT", help="Where it comes from; recorded with it.")
+@click.option(
+    "--note", default="", metavar="TEXT", help="Note on the model's origin, stored with the model."
+)
 @device_option
 def import_(
     file: Path,
@@ -104,10 +110,10 @@ def import_(
     note: str,
     device: str,
 ) -> None:
-    """Import a source model that was trained elsewhere: safetensors, or a torch state dict.
+    """Import a source model trained elsewhere, from a safetensors file or a torch state dict.
 
-    Tensor names are those of `htbench source export`, or those of torchvision's network. The model
-    is tested on the source domains' test images; later runs start from it.
+    Tensor names must be those that `htbench source export` writes, or those of the torchvision
+    network. The model is evaluated on the source domains' test images. Later runs start from it.
 
     \b
     Examples:
@@ -129,7 +135,7 @@ def import_(
     required=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="A folder that does not exist yet.",
+    help="Folder to create; it must not exist yet.",
 )
 @device_option
 def export(
@@ -140,7 +146,7 @@ def export(
     out: Path,
     device: str,
 ) -> None:
-    """Copy a source model into a folder, with a card that describes it.
+    """Copy a source model and a model card to a new folder.
 
     \b
     Examples:
@@ -151,13 +157,13 @@ def export(
     from htbench.sources import Origin, export_source
 
     export_source(Origin(suite, manifest, network, device), out, name=source)
-    click.echo(f"{out}: {MODEL_FILE} and README.md")
+    click.echo(f"wrote {MODEL_FILE} and README.md to {out}")
 
 
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the source models of the data folder.
+    """List the source models in the data folder.
 
     \b
     Examples:
@@ -178,7 +184,7 @@ def _print(sources: Sequence[SourceCheckpoint]) -> None:
     from benchmark.sources.export import summary
 
     rows = [_row(summary(source)) for source in sources]
-    print_table(rows, ["manifest", "domains", "network", "digest", "accuracy %", "how", "MB"])
+    print_table(rows, ["manifest", "domains", "network", "digest", "accuracy %", "origin", "MB"])
 
 
 def _row(entry: dict[str, Any]) -> list[object]:

@@ -36,16 +36,18 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("manifest")
-@task_option("Count the classes of this task.  [default: count the tasks]")
+@task_option("Show the counts per class for this task.  [default: counts per task]")
 @click.option(
     "--figure",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the counts of --task: .png, .svg or .pdf.",
+    help="Also draw the counts of --task as a figure (.png, .svg or .pdf).",
 )
 @json_option
 def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) -> None:
-    """Count the images of each task, or of each class of one task, seen and missing.
+    """Show how many images each task has for seen and missing classes.
+
+    With --task, show the counts per class of that task.
 
     \b
     Examples:
@@ -57,7 +59,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
     from benchmark.summaries import splits_summary
 
     if figure is not None and task is None:
-        raise UsageError("--figure draws the classes of one task: name it with --task")
+        raise UsageError("--figure needs --task TASK, because it draws the classes of one task")
     loaded = load_manifest(manifest)
     tasks = [loaded.task(task)] if task else list(loaded.tasks)
     counts = {t.id: class_counts(loaded, t.id) for t in tasks}
@@ -77,25 +79,25 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
 
 @command.command("export")
 @click.argument("manifest")
-@task_option("The task whose splits to write.", required=True)
+@task_option("Task whose splits to export.", required=True)
 @click.option(
     "--format",
     "form",
     required=True,
     type=click.Choice(["txt", "csv", "parquet", "json", "imagefolder"]),
-    help="Output format, see above.",
+    help="Output format (see above).",
 )
 @click.option(
     "--out",
     required=True,
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="The file or folder to write.",
+    help="File or folder to write, depending on the format.",
 )
 @click.option(
     "--class-order",
     type=click.Choice(["manifest", "sorted", "seen-first"]),
-    help="How classes are numbered.  [default: manifest; for imagefolder: sorted]",
+    help="Order in which classes are numbered.  [default: manifest, or sorted for imagefolder]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file or export.")
 @json_option
@@ -111,22 +113,23 @@ def export(
     """Write the splits of a task in a format that other toolkits read.
 
     \b
-    Roles, each in its own file or folder, or a value of the column `role`:
+    Each image has one of these roles. Each role has its own file or folder, or is a value in the
+    column `role`:
       source_train   source domains, training images of all classes
       source_test    source domains, test images of all classes
       train          target domain, training images of the seen classes
       train_missing  target domain, training images of the missing classes: oracles only
       test           target domain, test images of the seen and the missing classes
-      test_excluded  target domain, test images of classes in neither group, if there are any
+      test_excluded  target domain, test images of all other classes, if there are any
 
     \b
     Formats:
       txt          folder: <role>.txt with lines `path label`, paths relative to the data set's root
       csv, parquet, json
                    file: image_id, path, domain, split, role, class, label, seen
-      imagefolder  folder: <role>/<class>/<image>; point a reader at one role's folder. Every role
-                   has a folder for every class, so that labels agree; torchvision's ImageFolder
-                   accepts the empty ones with allow_empty=True
+      imagefolder  folder: <role>/<class>/<image>; point your loader at one role's folder.
+                   Every role has a folder for every class, so that labels are consistent; some may
+                   be empty, so pass allow_empty=True to torchvision's ImageFolder
 
     Folders also contain classes.txt, the class names in the order of their labels, one per line,
     and export.json, which describes the export.
@@ -197,7 +200,10 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
             train, test = total.get(f"train_{group}", 0), total[f"test_{group}"]
             if group != "excluded" or test:
                 _print_row(shown, group, train, test, (most[0], most[1]), bar)
-    click.echo(f"\n{_WITHHELD} withheld: training images of missing classes, for oracles only")
+    click.echo(
+        f"\n{_WITHHELD} withheld: training images of missing classes, which "
+        "only oracle methods may use"
+    )
 
 
 def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
@@ -225,16 +231,16 @@ def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
         if len(part):
             what = {
                 "seen": "",
-                "missing": f" ({_WITHHELD} withheld, for oracles only)",
+                "missing": f" ({_WITHHELD} withheld; oracle methods only)",
                 "excluded": f" ({_WITHHELD} withheld)",
             }[group]
-            metric = " (in no metric)" if group == "excluded" else ""
+            metric = " (not scored)" if group == "excluded" else ""
             click.echo(
                 f"{group:<8} {len(part)} classes, {part['any_train'].sum()} train{what}, "
                 f"{part['any_test'].sum()} test{metric}"
             )
     if absent:
-        click.echo(f"{absent} classes have no image in {loaded.target}")
+        click.echo(f"{absent} classes have no images in {loaded.target}")
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`htbench tune`: choose hyper-parameters on seen training images, then run with them."""
+"""`htbench tune`: tune a method's hyper-parameters, then run the method with them."""
 
 from __future__ import annotations
 
@@ -32,21 +32,29 @@ SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
     multiple=True,
     required=True,
     metavar="FIELD=A,B,C",
-    help="Values of a hyper-parameter; with several, all combinations are tried.",
+    help="Values to try for a hyper-parameter. If --grid is repeated, all combinations are tried.",
 )
 @suite_option(required=True)
 @tasks_option
 @seeds_option
-@click.option("--plugin", metavar="FILE[:CLASS]", help="A file with the method, if it is your own.")
+@click.option(
+    "--plugin",
+    metavar="FILE[:CLASS]",
+    help="Python file with the method to tune, in place of METHOD.",
+)
 @model_option
 @click.option(
     "--repeats",
     type=click.IntRange(1, 20),
     default=3,
     show_default=True,
-    help="Folds of each task.",
+    help="Number of cross-validation folds per task.",
 )
-@click.option("--search-only", is_flag=True, help="Choose settings, but do not run them.")
+@click.option(
+    "--search-only",
+    is_flag=True,
+    help="Only search; do not run the method with the chosen settings.",
+)
 @workspace_option
 @device_option
 @jobs_option
@@ -68,12 +76,12 @@ def command(
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Choose hyper-parameters of METHOD for each task, then run it with them.
+    """Tune the hyper-parameters of METHOD for each task, then run it with the best ones.
 
     Settings are compared by pseudo cross-validation on the seen classes' training images: in each
-    fold, half of the seen classes play missing. The best mean of seen and missing accuracy wins. No
-    test image and no image of a missing class is used. The search is recorded with the run, which
-    the board calls METHOD(tuned).
+    fold, half of the seen classes are treated as missing. The settings with the highest mean of
+    seen and missing accuracy are chosen. The search uses no test images and no images of missing
+    classes. It is recorded with each run, and the leaderboard lists the result as METHOD(tuned).
 
     \b
     Examples:
@@ -87,7 +95,7 @@ def command(
     from htbench.tune import plan_tuning
 
     if (method is None) == (plugin is None):
-        raise click.UsageError("name one METHOD, or give its file with --plugin")
+        raise click.UsageError("give either METHOD or --plugin FILE")
     loaded, place = load_suite(suite), Workspace(workspace)
     with plan_tuning(
         loaded,
@@ -115,12 +123,12 @@ def command(
     if not as_json:
         print_boards(boards, "markdown", network=plan.network)
     if failed := sum(record.status == "failed" for record in records):
-        log(f"{failed} runs with the chosen settings failed; the board lists them")
+        log(f"{failed} runs with the chosen settings failed; the leaderboard gives the reasons")
         context.exit(1)
 
 
 def search_rows(search: Mapping[str, Any]) -> list[list[object]]:
-    """The settings that a search tried, each with the columns of ``SEARCH_HEADERS``."""
+    """Return one row per setting that a search tried, with the columns of ``SEARCH_HEADERS``."""
     rows: list[list[object]] = []
     for entry in search["tried"]:
         numbers = [entry[name] for name in ("seen", "missing", "score")]

@@ -1,4 +1,4 @@
-"""The board as Markdown, CSV and JSON."""
+"""Render the leaderboard as Markdown, CSV or JSON."""
 
 from __future__ import annotations
 

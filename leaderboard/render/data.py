@@ -1,4 +1,4 @@
-"""The board as CSV and JSON, unrounded, for machines."""
+"""Render the leaderboard as unrounded, machine-readable CSV and JSON."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def to_frame(boards: Sequence[Board]) -> pd.DataFrame:
 
 
 def to_csv(boards: Sequence[Board]) -> str:
-    """The rows of :func:`to_frame`."""
+    """Return the rows of :func:`to_frame` as CSV."""
     return to_frame(boards).to_csv(index=False, lineterminator="\n") if boards else ""
 
 
 def to_json(boards: Sequence[Board]) -> str:
-    """A list of tables with their context, counts, cells and remarks; absent values are null."""
+    """Return the tables, their context, counts, cells and remarks as JSON. NaN becomes null."""
     tables = [
         {
             "table": board.name,
@@ -62,5 +62,5 @@ def _ordered_cells(board: Board) -> pd.DataFrame:
 
 
 def nan_to_none(value: Any) -> Any:
-    """The value, or None for NaN, which JSON does not have."""
+    """Return the value, or None for NaN, which JSON cannot represent."""
     return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""The board as Markdown that reads well in a terminal too."""
+"""Render the leaderboard as Markdown that is also readable in a terminal."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def _board(board: Board) -> str:
     lines += [f"- {name}: {literal(value)}" for name, value in board.context.items()]
     seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
-        f"- seeds: {seeds}; mean ± sample standard deviation over seeds, given the source models",
+        f"- seeds: {seeds}; values are mean ± sample standard deviation over seeds, "
+        "with the source models fixed",
         *(f"- {column.heading}: {column.legend}" for column in columns.COLUMNS),
-        "- oracle: not ranked, because it trains on missing classes or uses test labels "
-        f"({gamma_star.LEGEND})",
+        "- oracle: not ranked, because the method uses missing-class training data or "
+        f"test labels ({gamma_star.LEGEND})",
         "",
     ]
     if len(board.suite.tasks) > 1:
@@ -78,8 +79,8 @@ def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int)
 
     Args:
         headers: headings of the columns.
-        rows: each with one cell per column; markup in a cell is not escaped.
-        left: how many columns, from the first, are aligned to the left.
+        rows: lists of cells, one per column. Markup in cells is not escaped.
+        left: number of leading columns to align left.
     """
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
 
@@ -95,7 +96,7 @@ def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int)
 
 
 def rounded(column: Column, value: float | None) -> str:
-    """A value with its column's number of decimal places; a dash if there is none."""
+    """Format a value with its column's number of decimal places, or a dash if there is no value."""
     if value is None or math.isnan(value):
         return "-"
     return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"

@@ -1,4 +1,4 @@
-"""The table of methods for a README: one line each, with its paper and its means on a suite."""
+"""Render a table of methods, with their papers and mean accuracies on a suite."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SHOWN = ("seen", "missing", "overall")
 
 @dataclass(frozen=True)
 class MethodLine:
-    """A line of the table.
+    """One row of the table.
 
     Attributes:
-        name: of the method.
+        name: name of the method.
         summary: what it does, in one line.
-        paper: a short reference, or empty.
-        link: where to read the paper, if known.
+        paper: a short citation, or empty.
+        link: URL of the paper, if known.
         track: ``standard`` or ``oracle``.
     """
 
@@ -37,8 +37,8 @@ def means(boards: Sequence[Board], method: str) -> dict[str, float | None]:
     """Seen, missing and overall accuracy of a method with its default settings.
 
     Args:
-        boards: of a suite; only the newest one of the manifest's own network counts, which is the
-            first.
+        boards: the leaderboards of a suite. Only the first is used: the newest one of the
+            manifest's own network.
         method: its name.
 
     Returns:
@@ -50,7 +50,7 @@ def means(boards: Sequence[Board], method: str) -> dict[str, float | None]:
 
 
 def without_means(boards: Sequence[Board], methods: Iterable[str]) -> list[str]:
-    """The methods that are missing runs of a suite; a failed run is not missing."""
+    """Return the methods with missing runs of a suite. A failed run does not count as missing."""
     cells = _own_means(boards)
     return [
         method for method in methods if method not in cells or cells[method]["state"] == "partial"
@@ -83,8 +83,9 @@ def methods_table(
         row += [rounded(by_key[name], values[name]) for name in SHOWN]
     headers += [by_key[name].heading for name in SHOWN]
     caption = (
-        f"Mean over {_count(suite.tasks, 'task')} and {_count(suite.seeds, 'seed')} of the suite "
-        f"`{suite.name}`, in per cent over all classes; oracles are not ranked."
+        f"Mean accuracies over {_count(suite.tasks, 'task')} and "
+        f"{_count(suite.seeds, 'seed')} of the suite `{suite.name}`, in per cent, "
+        "predicting among all classes. Oracles are not ranked."
     )
     return f"{caption}\n\n{pipe_table(headers, rows, left=4)}"
 

@@ -229,7 +229,7 @@ class TestBuilder:
         result = CliRunner().invoke(main, ["domainnet", "--facts", str(tmp_path)])
         assert result.exit_code == 2
         assert re.fullmatch(
-            r"Error: cannot read '.*': .*; give the folder that contains it with --facts\n",
+            r"Error: cannot read '.*': .*; use --facts to give the folder that contains it\n",
             result.stderr,
         )
 

@@ -218,21 +218,25 @@ class TestBuilder:
 
     def test_other_facts_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "list.txt.gz").write_bytes(gzip.compress(b"Art/Bed/00001.jpg 0\n"))
-        with pytest.raises(DataError, match="but the published file has 0000"):
+        with pytest.raises(
+            DataError, match="but the file that this manifest was built from has 0000"
+        ):
             parts.read_fact(tmp_path, "list.txt.gz", "0" * 64)
         (tmp_path / "list.txt.gz").write_bytes(b"no gzip")
         with pytest.raises(DataError, match=r"cannot read .*list\.txt\.gz"):
             parts.read_fact(tmp_path, "list.txt.gz", "0" * 64)
 
     def test_wrong_label_is_refused(self) -> None:
-        with pytest.raises(DataError, match="label 1 is class 'Bike', not 'Bed'"):
+        with pytest.raises(
+            DataError, match="label 1 means class 'Bike', but the path is of class 'Bed'"
+        ):
             parts.read_list("Art/Bed/00001.jpg 1\n", "train", ["Bed", "Bike"])
 
     def test_an_error_is_one_sentence_with_status_2(self, tmp_path: Path) -> None:
         result = CliRunner().invoke(main, ["office-home", "--facts", str(tmp_path)])
         assert result.exit_code == 2
         assert re.fullmatch(
-            r"Error: cannot read '.*': .*; give the folder that contains it with --facts\n",
+            r"Error: cannot read '.*': .*; use --facts to give the folder that contains it\n",
             result.stderr,
         )
 

@@ -47,7 +47,7 @@ def test_score_of_what_cannot_be_scored(htbench, mini, finished, at, tmp_path):
     text.write_text("not Parquet")
     suite = ("--suite", mini.suite)
     for arguments, words in {
-        (file, *suite): ["name its task with --task"],
+        (file, *suite): ["give its task with --task"],
         (file, *suite, "--task", "nope"): ["nope"],
         (file, *suite, "--task", "solid-outline"): [str(file), "unknown"],
         (text, *suite, "--task", "outline-solid"): [str(text), "Parquet"],
@@ -67,7 +67,7 @@ def test_the_beginning_of_several_keys_is_ambiguous(htbench, mini, finished, at,
     firsts = [key[0] for key in keys]
     digit = next(d for d in firsts if firsts.count(d) > 1)  # 17 runs at most have none
     result = htbench("score", digit, "--suite", mini.suite, *at)
-    assert f"{firsts.count(digit)} runs begin with '{digit}'" in result.sentence
+    assert f"'{digit}' matches {firsts.count(digit)} runs: " in result.sentence
     assert next(key for key in keys if key[0] == digit)[:12] in result.sentence
 
 
@@ -80,8 +80,8 @@ def test_the_key_of_gamma_star_is_refused_and_the_message_names_the_run_behind_i
     for key in (star["key"], star["key"][:12]):
         sentence = htbench(command, key, "--suite", mini.suite, *at).sentence
         assert sentence.count("\n") == 1
-        row = f"the row of gamma-star derived from run {base['key'][:12]}"
-        assert f"is not a run but {row}" in sentence
+        row = f"it is the gamma-star row derived from run {base['key'][:12]}."
+        assert f"is not a run; {row}" in sentence
         assert f"`htbench show {base['key'][:12]}` shows both" in sentence
     other = finished.row(method="source", task="outline-solid", seed=0)
     sentence = htbench(command, derived_key(other["key"]), "--suite", mini.suite, *at).sentence
@@ -119,8 +119,8 @@ def test_the_board_in_every_format(htbench, mini, finished, at, tmp_path):
 
 def test_a_workspace_without_runs(htbench, mini, tmp_path):
     result = htbench("leaderboard", *mini.options(tmp_path / "ws"))
-    assert f"{tmp_path / 'ws'} has no run of suite mini" in result.sentence
-    assert "run `htbench run` with the same --suite first" in result.sentence
+    assert f"the workspace {tmp_path / 'ws'} has no runs of suite mini" in result.sentence
+    assert "run `htbench run --suite mini` first" in result.sentence
     assert not (tmp_path / "ws").exists()
 
 
@@ -144,7 +144,7 @@ def test_manifest_digest_and_verify(htbench, mini):
     assert (report["manifest"], report["digest"], report["pinned"]) == ("mini@0.1", digest, False)
     text = htbench("manifest", "verify", mini.manifest).stdout
     assert f"{report['images']} images decoded; all checks passed" in text
-    assert "not pinned" in text
+    assert "no pinned digest" in text
 
 
 def test_the_shipped_manifest_is_the_pinned_one(htbench):

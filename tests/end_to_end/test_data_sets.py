@@ -140,7 +140,7 @@ def _whole_way(place: Place, workspace: Path) -> str:
     assert result.returncode == 0, result.stderr + result.stdout
     result = place.data_command("verify")
     assert result.returncode == 0, result.stderr + result.stdout
-    assert "are here and decodable" in result.stdout
+    assert "are present and can be decoded" in result.stdout
     result = place.htbench("run", *place.options(workspace))
     assert result.returncode == 0, result.stderr + result.stdout
     board = place.htbench("leaderboard", *place.options(workspace))
@@ -267,7 +267,12 @@ class TestVerify:
         assert report["truncated"] == [cut.relative_to(self.root).as_posix()]
         assert report["unexpected"] == ["Art/extra.txt"]
         result = copy.data_command("verify")
-        for words in ("1 missing", "1 cannot be decoded", "1 not in the manifest", "are truncated"):
+        for words in (
+            "1 images missing",
+            "1 images cannot be decoded",
+            "1 files not in the manifest",
+            "truncated",
+        ):
             assert words in result.stdout
         again = copy.data_command("import", copy.images)
         assert again.stdout.startswith(f"{copy.images}: 1 images imported")

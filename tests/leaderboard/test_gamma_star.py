@@ -268,7 +268,8 @@ class TestShow:
         assert {name: scores[name] for name in METRICS} == {name: star[name] for name in METRICS}
         assert scores_as_text(scores) == (
             f"gamma-star (oracle): overall {star['overall']:.2f}, seen {star['seen']:.2f}, "
-            f"missing {star['missing']:.2f} with {scores['gamma']:+.4g} on missing logits"
+            f"missing {star['missing']:.2f} "
+            f"with {scores['gamma']:+.4g} added to the missing-class logits"
         )
 
     def test_another_method_has_none(
@@ -281,7 +282,7 @@ class TestShow:
     def test_its_key_is_refused(self, tmp_path: Path, write_run: WriteRun) -> None:
         key = write_run(tmp_path, "finetune").key
         other = write_run(tmp_path, "lolsgd").key
-        with pytest.raises(UsageError, match=f"row of gamma-star derived from run {key[:12]}; "):
+        with pytest.raises(UsageError, match=f"gamma-star row derived from run {key[:12]}. "):
             refuse_key(derived_key(key)[:12], tmp_path / "runs")
         refuse_key(derived_key(other), tmp_path / "runs")
         refuse_key(key, tmp_path / "runs")

@@ -33,8 +33,8 @@ def test_nothing():
         (["a", "b", "x", "y"], ["a", "b"], r"2 unknown sample id\(s\): 'x', 'y';"),
         (["a"], ["a", "b", "c", "d", "e"], r"4 missing .*: 'b', 'c', 'd' and 1 more;"),
         (["a", "x"], ["a", "b"], r"1 unknown .*: 'x' and 1 missing .*: 'b';"),
-        (["a", "b", "a"], ["a", "b"], r"the predictions hold 1 .* more than once: 'a';"),
-        (["a", "b"], ["a", "b", "b"], r"expected samples hold 1 .* more than once: 'b';"),
+        (["a", "b", "a"], ["a", "b"], r"1 .* repeated in the predictions: 'a';"),
+        (["a", "b"], ["a", "b", "b"], r"1 .* repeated in the expected samples: 'b';"),
         ([1], ["1"], r"1 unknown .*: 1 and 1 missing .*: '1';"),
     ],
 )

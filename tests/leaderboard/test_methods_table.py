@@ -72,7 +72,9 @@ def test_no_mean_of_a_part_of_other_settings_or_of_another_table(
 def test_the_table(boards: list[Board], suite: Suite) -> None:
     lines = [line("lolsgd"), line("finetune", link=None), line(GAMMA_STAR, track="oracle")]
     table = methods_table(lines, suite, boards)
-    assert table.startswith("Mean over 2 tasks and 2 seeds of the suite `icons`, in per cent")
+    assert table.startswith(
+        "Mean accuracies over 2 tasks and 2 seeds of the suite `icons`, in per cent"
+    )
     head, rule, lolsgd, finetune, star = cells(table)
     assert head == ["method", "what it does", "source", "track", "seen", "missing", "overall"]
     assert [cell[-1] for cell in rule] == ["-"] * 4 + [":"] * 3

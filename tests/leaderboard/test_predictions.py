@@ -68,8 +68,8 @@ class TestScorePredictions:
         [
             (lambda i, z: (i[1:], z[1:]), r"1 missing sample id\(s\): "),
             (lambda i, z: (["x", *i[1:]], z), r"1 unknown sample id\(s\): 'x'"),
-            (lambda i, z: ([i[1], *i[1:]], z), r"1 sample id\(s\) more than once"),
-            (lambda i, z: (i, z[:, :64]), "logits have 64 columns but seen names 65 classes"),
+            (lambda i, z: ([i[1], *i[1:]], z), r"1 sample id\(s\) are repeated"),
+            (lambda i, z: (i, z[:, :64]), "64 columns, but the seen mask has 65 entries"),
             (lambda i, z: (i, z * np.nan), "NaN or infinite logits"),
         ],
     )

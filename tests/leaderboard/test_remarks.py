@@ -1,4 +1,4 @@
-"""What a board says beside its numbers: failed and missing runs, what does not apply, notes."""
+"""The remarks below a leaderboard table: failed and missing runs, inapplicable methods, notes."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def test_a_search_is_a_note(suite: Suite, icons: Manifest) -> None:
     search = {"by": "x", "folds": 3, "steps": 7, "chosen": {"alpha": "1"}, "tried": tried}
     (board,) = build(suite, icons, [row(icons, "mine", TASKS[0], search=json.dumps(search))])
     (note,) = board.notes
-    start = "mine on outline-solid, seed 0: alpha=1 by x (tried on 3 folds: alpha=0.0; alpha=0.01; "
-    assert note.startswith(start)
+    start = "mine on outline-solid, seed 0: alpha=1, chosen by x (3 folds; settings tried: "
+    assert note.startswith(f"{start}alpha=0.0; alpha=0.01; ")
     assert note.endswith("; 7 gradient steps)")
-    assert len(note.partition("folds: ")[2]) == MAX_TRIED + len("; 7 gradient steps)")
+    assert len(note.partition("tried: ")[2]) == MAX_TRIED + len("; 7 gradient steps)")
 
 
 def test_a_message_is_cut(suite: Suite, icons: Manifest) -> None:

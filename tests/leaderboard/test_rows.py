@@ -96,13 +96,13 @@ def test_a_key_of_too_little(
     tmp_path: Path, write_run: WriteRun, icons: Manifest, name: str
 ) -> None:
     write_run(tmp_path, "finetune", made={name: None})
-    with pytest.raises(RecordError, match=f"made_from has no valid {name}"):
+    with pytest.raises(RecordError, match=f"{name} in made_from is missing or invalid"):
         update_results(tmp_path, [icons])
 
 
 def test_a_search_of_too_little(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
     write_run(tmp_path, "finetune", made={"search": {"by": "nobody", "folds": "3"}})
-    with pytest.raises(RecordError, match="search that chose the settings has no valid folds"):
+    with pytest.raises(RecordError, match=r"folds in made_from\.search is missing or invalid"):
         update_results(tmp_path, [icons])
 
 

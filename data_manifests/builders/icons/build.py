@@ -159,6 +159,6 @@ def _require(*modules: str) -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise UsageError(
-            f"rebuilding the icons requires {first(missing)}; "
-            "run pip install -e '.[icons-build]' in the repository"
+            f"rebuilding the icons needs {first(missing)}, which is not installed; run "
+            "pip install -e '.[icons-build]' in the repository"
         )

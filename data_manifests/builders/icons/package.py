@@ -37,7 +37,8 @@ class IconPackage:
         stream = self._archive.extractfile(member)
         if stream is None or member.size > MAX_MEMBER_BYTES:
             raise DataError(
-                f"'{path}' in the package {NAME} is not a file of at most {MAX_MEMBER_BYTES} bytes"
+                f"'{path}' in the package {NAME} is not a regular file, or is larger "
+                f"than {MAX_MEMBER_BYTES} bytes"
             )
         content: dict[str, Any] = json.loads(stream.read(MAX_MEMBER_BYTES))
         return content
