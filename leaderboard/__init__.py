@@ -1,4 +1,4 @@
-"""Turns predictions into metrics, results and the leaderboard. Does not import torch."""
+"""Turns predictions into metrics, results and the leaderboard. Loads no torch."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ tasks_option = click.option(
 )
 
 
-def plugins_option(purpose: str) -> Option:
+def plugins_option(purpose: str) -> Option[Any]:
     """Build the option ``--plugin`` with the given help text."""
     return click.option("--plugin", "plugins", multiple=True, metavar="FILE[:CLASS]", help=purpose)
 

@@ -94,7 +94,7 @@ def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path
     for path in (file, link, file):
         result = htbench(*arguments, "--into", path)
         assert (result.returncode, result.stdout) == (0, "")
-        assert f"wrote the table of 5 methods into {path}" in result.stderr
+        assert f"wrote a table of 5 methods to {path}" in result.stderr
         assert file.read_bytes() == around.format(table).encode()
     assert link.is_symlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "link.md"]
@@ -103,10 +103,16 @@ def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nothing", "has no line <!-- methods: ... -->"),
-        ("<!-- methods: x -->\n", "has no line <!-- end of methods -->"),
-        ("<!-- end of methods -->\n", "has no line <!-- methods: ... -->"),
-        ("<!-- methods: x -->\n" * 2 + "<!-- end of methods -->", "has 2 line"),
+        ("nothing", "the line <!-- methods: ... --> exactly once, but contains it 0"),
+        (
+            "<!-- methods: x -->\n",
+            "the line <!-- end of methods --> exactly once, but contains it 0",
+        ),
+        (
+            "<!-- end of methods -->\n",
+            "the line <!-- methods: ... --> exactly once, but contains it 0",
+        ),
+        ("<!-- methods: x -->\n" * 2 + "<!-- end of methods -->", "but contains it 2 times"),
         ("<!-- end of methods -->\n<!-- methods: x -->\n", "comes before"),
         (None, "cannot read"),
     ],
@@ -126,7 +132,7 @@ def test_numbers_are_not_written_over_with_dashes(htbench, mini, tmp_path):
     text = "<!-- methods: x -->\nold\n<!-- end of methods -->\n"
     file.write_text(text)
     arguments = ("list", "methods", "--into", file)
-    assert "name the suite with --suite" in htbench(*arguments).sentence
+    assert "--into needs --suite SUITE" in htbench(*arguments).sentence
     empty = mini.options(tmp_path / "ws")
     assert "for 5 of 5 methods: " in htbench(*arguments, *empty).sentence
     assert file.read_text() == text

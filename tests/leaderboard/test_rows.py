@@ -100,7 +100,7 @@ def test_a_key_of_too_little(
 
 def test_a_search_of_too_little(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
     write_run(tmp_path, "finetune", made={"search": {"by": "nobody", "folds": "3"}})
-    with pytest.raises(RecordError, match="folds in made_from.search is missing or invalid"):
+    with pytest.raises(RecordError, match=r"folds in made_from\.search is missing or invalid"):
         update_results(tmp_path, [icons])
 
 
