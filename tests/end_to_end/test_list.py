@@ -134,7 +134,7 @@ def test_numbers_are_not_written_over_with_dashes(htbench, mini, tmp_path):
     arguments = ("list", "methods", "--into", file)
     assert "--into needs --suite SUITE" in htbench(*arguments).sentence
     empty = mini.options(tmp_path / "ws")
-    assert "for 5 of 5 methods: " in htbench(*arguments, *empty).sentence
+    assert "5 of 5 methods are incomplete (" in htbench(*arguments, *empty).sentence
     assert file.read_text() == text
 
 
