@@ -1,4 +1,4 @@
-"""Methods for people: what each says of itself, its papers, and its means on a suite."""
+"""Lists of methods: their descriptions, papers, and means on a suite."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def describe_methods(suite: Suite | None, plugins: Sequence[str] = ()) -> list[M
 
 
 def method_entries(methods: Iterable[MethodDescription], *, derived: bool) -> list[dict[str, Any]]:
-    """What each method says of itself, and the keys of its papers, sorted by name.
+    """The description of each method and the keys of its papers, sorted by name.
 
     Args:
         methods: descriptions.
-        derived: whether to add the results that the leaderboard derives from their predictions.
+        derived: whether to add methods that the leaderboard derives from their predictions.
     """
     entries: list[dict[str, Any]] = [
         {

@@ -86,7 +86,7 @@ class JobBars:
         self._bars.update(self._jobs[name], completed=done, total=total)
 
     def end(self, name: str, note: str) -> None:
-        """Remove the job's bar; print a line if it gave no predictions."""
+        """Remove the job's bar; print a line if the job has no predictions."""
         self._bars.remove_task(self._jobs.pop(name))
         self._bars.advance(self._all)
         if note.startswith(("failed", "not applicable")):
@@ -126,10 +126,10 @@ class StepLines:
         elapsed = now - self._start
         self._next_line = now + max(1, elapsed / 20)  # fewer than a hundred lines in an hour
         rate = (done - self._first) / elapsed
-        left = (
+        rest = (
             f", {rate:.3g}{self._unit}/s, about {(total - done) / rate:.0f} s left" if rate else ""
         )
-        log(f"{self._name}: {done} of {total}{self._unit}{left}")
+        log(f"{self._name}: {done} of {total}{self._unit}{rest}")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Results of a workspace from Python: its rows, its boards, and single runs."""
+"""Results from Python: the rows and boards of a workspace, and single runs."""
 
 from __future__ import annotations
 
@@ -129,13 +129,16 @@ def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
 def score_of(
     run: str, suite: str, workspace: Path, task: str | None = None
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """What was scored, and its metrics.
+    """Score one run or one predictions file.
 
     Args:
         run: a run as :func:`find_run` takes it, or a predictions file.
         suite: the suite of its manifest.
         workspace: where runs are.
         task: the task of a predictions file.
+
+    Returns:
+        Facts that say what was scored, by name, and the metrics, by name.
 
     Raises:
         UsageError: the run does not exist or has no predictions, or the task is wrong.

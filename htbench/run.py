@@ -43,9 +43,9 @@ def run_suite(
     memory_limit: float | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Carry out the unfinished runs of a suite and return its board, as ``htbench run`` does.
+    """Run methods on the tasks of a suite and return its board, as ``htbench run`` does.
 
-    Methods run in child processes, exactly as they do under the command; a finished run is not
+    Methods run in child processes, exactly as they do under the command; finished runs are not
     repeated. A failed run is a row with ``state`` ``failed``, not an exception.
 
     Args:
@@ -82,11 +82,11 @@ def run_suite(
     with plan_suite(
         loaded,
         place,
-        tasks=_several("tasks", tasks),
-        methods=_several("methods", methods),
+        tasks=_texts("tasks", tasks),
+        methods=_texts("methods", methods),
         seeds=seeds,
         settings={name: _text(value) for name, value in (settings or {}).items()},
-        plugins=[str(plugin) for plugin in _several("plugins", plugins)],
+        plugins=[str(plugin) for plugin in _texts("plugins", plugins)],
         network=network,
         device=device,
         isolation=isolation,
@@ -124,11 +124,11 @@ def existing_boards(suite: Suite, workspace: Workspace) -> list[Board]:
     return boards
 
 
-def _several(name: str, values: Sequence[str | Path]) -> Sequence[str]:
-    """A lone string would be taken letter by letter.
+def _texts(name: str, values: Sequence[str | Path]) -> Sequence[str]:
+    """The values as text.
 
     Raises:
-        UsageError: it is one.
+        UsageError: they are one string, which would be read as a list of letters.
     """
     if isinstance(values, str | Path):
         raise UsageError(f"{name} must be a list, such as [{str(values)!r}]")

@@ -33,10 +33,10 @@ def open_task(
 ) -> tuple[SourceModel, TargetData, Run]:
     """Open a task as ``Method.adapt`` receives it, in this process.
 
-    The code that you run on it is **not sandboxed**. It gets the training images of the seen
-    classes only, as a run does; there is no test image and no label of one. Like a run, the process
-    is switched to deterministic algorithms and one CPU thread. A missing source model is trained
-    first, in a child process.
+    The code that you run on it is **not sandboxed**. As in a run, it gets the training images of
+    the seen classes only: no test images and no labels of test images. Also as in a run, the
+    process is switched to deterministic algorithms and one CPU thread. A missing source model is
+    trained first, in a child process.
 
     Args:
         suite: a suite's name, its .toml file, or a loaded suite.
@@ -60,18 +60,18 @@ def open_task(
     """
     loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
     manifest = load_manifest(loaded.manifest)
-    chosen = manifest.task(task)
+    entry = manifest.task(task)
     device = resolve_device(device)
     monitor = Terminal() if progress else Silent()
-    spec = SourceSpec.of(manifest, chosen.sources, device)
-    seen = manifest.seen_mask(chosen).nonzero()[0].tolist()
+    spec = SourceSpec.of(manifest, entry.sources, device)
+    seen = manifest.seen_mask(entry).nonzero()[0].tolist()
     with (
         tempfile.TemporaryDirectory() as folder,
         Session(never=[manifest.root], cuda=device == "cuda") as session,
         Workspace(Path(folder)) as workspace,
     ):
         checkpoint = ready_sources(session, [spec], workspace, 1, monitor)[spec]
-    stores = open_stores(manifest, {chosen.target: ImageNeed(frozenset(seen))}, monitor)
+    stores = open_stores(manifest, {entry.target: ImageNeed(frozenset(seen))}, monitor)
     _SCRATCH.append(tempfile.TemporaryDirectory(prefix="htbench-"))
     scratch = Path(_SCRATCH[-1].name)
     job = ImageJob(
@@ -81,6 +81,6 @@ def open_task(
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
     )
     run = start_run(job.setup, scratch)
-    target = open_training(job, train_files(stores[chosen.target], seen), seen)
+    target = open_training(job, train_files(stores[entry.target], seen), seen)
     model = open_model(job.network, str(checkpoint.path)).to(run.device)
     return SourceModel(model, checkpoint.digest), on_device(target, run.device), run

@@ -1,4 +1,4 @@
-"""`htbench doctor`: what this machine offers, and what is where."""
+"""`htbench doctor`: versions, device, isolation, folders and caches."""
 
 from __future__ import annotations
 

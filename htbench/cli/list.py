@@ -1,4 +1,4 @@
-"""`htbench list`: what there is to choose from."""
+"""`htbench list`: methods, tasks, suites, data sets and runs."""
 
 from __future__ import annotations
 

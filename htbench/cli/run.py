@@ -93,8 +93,8 @@ def command(
 ) -> None:
     """Run methods on the tasks of a suite, score them, and print the board.
 
-    Finished runs are not repeated: run the same command again to resume. The exit status is 1 if
-    a run failed; the board says why.
+    Finished runs are not repeated; to resume, run the same command again. The exit status is 1 if
+    a run failed; the board shows why.
 
     \b
     Examples:
@@ -169,9 +169,9 @@ def _print_plan(plan: SuitePlan, as_json: bool) -> None:
     click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
     if not unfinished:
         return
-    known = [run.estimated_seconds for run in unfinished if run.estimated_seconds is not None]
-    unknown = len(unfinished) - len(known)
+    estimates = [run.estimated_seconds for run in unfinished if run.estimated_seconds is not None]
+    unknown = len(unfinished) - len(estimates)
     rest = f"; no estimate for {unknown} runs" if unknown else ""
-    click.echo(f"estimated time, from earlier runs in this workspace: {sum(known):.0f} s{rest}")
+    click.echo(f"estimated time, from earlier runs in this workspace: {sum(estimates):.0f} s{rest}")
     for sentence in plan.absent():
         click.echo(sentence)
