@@ -1,6 +1,6 @@
 """Seeds, named random streams and the settings that make runs reproducible to the byte.
 
-Importing this module loads no torch: the driver needs only the constants.
+The driver imports this module for its constants: only the functions need torch. Loads no torch.
 """
 
 from __future__ import annotations

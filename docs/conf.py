@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import metadata
 
+from sphinx.domains.python import PyObject
+
 project = "Holistic Transfer Bench"
 author = "The Holistic Transfer Bench developers"
 project_copyright = f"2026, {author}"
@@ -24,3 +26,8 @@ html_css_files = ["tables.css"]
 html_title = f"{project} {version}"
 html_copy_source = False
 html_show_sphinx = False
+
+# Sphinx heads the section "Attributes:" of a docstring "Variables".
+for field in PyObject.doc_field_types:
+    if field.name == "variable":
+        field.label = "Attributes"

@@ -1,4 +1,4 @@
-"""From predictions to a table: metrics, results and the board. Imports no torch."""
+"""From predictions to a table: metrics, results and the board. Loads no torch."""
 
 from __future__ import annotations
 

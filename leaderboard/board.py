@@ -224,8 +224,8 @@ def _task_cell(label: str, task: str, track: str, rows: list[Row], suite: Suite)
     # Never an average over the runs that are left when one has failed.
     shown = () if state in (FAILED, NOT_APPLICABLE) else ok
     values = [{column.key: row[column.key] for column in columns.COLUMNS} for row in shown]
-    return {"label": label, "track": track, "task": task, "seeds": len(ok), "state": state,
-            **_over_seeds(values)}  # fmt: skip
+    head = {"label": label, "track": track, "task": task, "seeds": len(ok), "state": state}
+    return {**head, **_over_seeds(values)}
 
 
 def _mean_cell(label: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
@@ -239,8 +239,8 @@ def _mean_cell(label: str, track: str, rows: list[Row], suite: Suite) -> dict[st
         }
         for of_seed in by_seed
     ]
-    return {"label": label, "track": track, "task": MEAN, "seeds": len(values), "state": state,
-            **_over_seeds(values)}  # fmt: skip
+    head = {"label": label, "track": track, "task": MEAN, "seeds": len(values), "state": state}
+    return {**head, **_over_seeds(values)}
 
 
 def cell_state(rows: Sequence[Row], expected: int) -> str:

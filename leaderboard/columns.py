@@ -24,7 +24,6 @@ class Column:
         heading: its name in tables.
         legend: what it shows, for the caption of a table.
         digits: decimal places in tables.
-        higher_is_better: None if neither higher nor lower is better.
         compute: computes the value of one run; the board averages over tasks and seeds.
         spread: whether tables show the standard deviation over seeds.
     """
@@ -33,7 +32,6 @@ class Column:
     heading: str
     legend: str
     digits: int
-    higher_is_better: bool | None
     compute: Compute
     spread: bool = False
 
@@ -76,7 +74,6 @@ COLUMNS = (
         heading="overall",
         legend="accuracy on all test images, in per cent",
         digits=1,
-        higher_is_better=True,
         compute=_entry("overall"),
         spread=True,
     ),
@@ -85,7 +82,6 @@ COLUMNS = (
         heading="seen",
         legend="accuracy on seen classes, predicted among all classes, in per cent",
         digits=1,
-        higher_is_better=True,
         compute=_entry("seen"),
         spread=True,
     ),
@@ -94,7 +90,6 @@ COLUMNS = (
         heading="missing",
         legend="accuracy on missing classes, predicted among all classes, in per cent",
         digits=1,
-        higher_is_better=True,
         compute=_entry("missing"),
         spread=True,
     ),
@@ -103,7 +98,6 @@ COLUMNS = (
         heading="disruption",
         legend=f"missing accuracy of {SOURCE} minus that of the method",
         digits=1,
-        higher_is_better=False,
         compute=_disruption,
     ),
     Column(
@@ -111,7 +105,6 @@ COLUMNS = (
         heading="H",
         legend="harmonic mean of seen and missing",
         digits=1,
-        higher_is_better=True,
         compute=_entry("harmonic"),
     ),
     Column(
@@ -119,7 +112,6 @@ COLUMNS = (
         heading="AUSUC",
         legend="area under the seen-unseen accuracy curve, from 0 to 1",
         digits=3,
-        higher_is_better=True,
         compute=_entry("ausuc"),
     ),
     Column(
@@ -127,7 +119,6 @@ COLUMNS = (
         heading="gap %",
         legend=f"share of the overall accuracy gap from {SOURCE} to {ORACLE} that is closed",
         digits=0,
-        higher_is_better=True,
         compute=_gap_closed,
     ),
     Column(
@@ -135,7 +126,6 @@ COLUMNS = (
         heading="steps",
         legend="gradient steps; all costs include those of the run that the method starts from",
         digits=0,
-        higher_is_better=None,
         compute=_entry("total_steps"),
     ),
     Column(
@@ -143,7 +133,6 @@ COLUMNS = (
         heading="depth",
         legend="gradient steps in sequence; steps of models trained side by side count once",
         digits=0,
-        higher_is_better=None,
         compute=_entry("sequential_steps"),
     ),
     Column(
@@ -151,7 +140,6 @@ COLUMNS = (
         heading="adapt s",
         legend="seconds of adaptation",
         digits=1,
-        higher_is_better=None,
         compute=_entry("measured_adapt_seconds"),
     ),
     Column(
@@ -159,7 +147,6 @@ COLUMNS = (
         heading="peak MiB",
         legend="peak memory of the process",
         digits=0,
-        higher_is_better=None,
         compute=_entry("measured_peak_memory", scale=2**20),
     ),
 )

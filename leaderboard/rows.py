@@ -26,13 +26,42 @@ METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
 STEPS = ("total_steps", "sequential_steps")
 # Seconds and bytes differ between two runs of the same key: in the schema their names get the
 # prefix ``measured_``, which separates them from what is reproducible.
-MEASURED = ("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory", DEVICE_MEMORY,
-            "finished")  # fmt: skip
+MEASURED = (
+    "adapt_seconds",
+    "predict_seconds",
+    "wall_seconds",
+    "peak_memory",
+    DEVICE_MEMORY,
+    "finished",
+)
 
-_TEXT = ("key", "provenance", "status", "manifest", "manifest_digest", "protocol", "model",
-         "recipe_digest", "source_digest", "device", "task", "method", "label", "config", "search",
-         "track", "base", "predictions_sha256", "scorer_digest", "error_kind", "error_message",
-         "error_traceback", "notes", "environment", "isolation")  # fmt: skip
+_TEXT = (
+    "key",
+    "provenance",
+    "status",
+    "manifest",
+    "manifest_digest",
+    "protocol",
+    "model",
+    "recipe_digest",
+    "source_digest",
+    "device",
+    "task",
+    "method",
+    "label",
+    "config",
+    "search",
+    "track",
+    "base",
+    "predictions_sha256",
+    "scorer_digest",
+    "error_kind",
+    "error_message",
+    "error_traceback",
+    "notes",
+    "environment",
+    "isolation",
+)
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in _TEXT),

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark.errors import ManifestError
 from benchmark.folders import data_folder, packaged_manifests
-
-if TYPE_CHECKING:
-    pass
 from benchmark.manifest.manifest import RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
 from benchmark.manifest.rules import NAME, VERSION
@@ -81,8 +77,3 @@ def pinned_digests() -> dict[str, str]:
     """The digest of every published manifest, from ``data_manifests/digests.toml``."""
     pins = read_toml(packaged_manifests() / "digests.toml")
     return {name: digest for name, digest in pins.items() if isinstance(digest, str)}
-
-
-def pinned_recipes() -> dict[str, str]:
-    """The digest of every published recipe, from ``data_manifests/digests.toml``."""
-    return dict(read_toml(packaged_manifests() / "digests.toml")["recipes"])

@@ -13,7 +13,6 @@ from typing import Any
 from benchmark.files import digest_file
 from benchmark.manifest.manifest import Manifest
 
-CROISSANT_FILE = "croissant.json"
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",

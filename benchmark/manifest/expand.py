@@ -9,7 +9,7 @@ its first image, so that no burst straddles the cut. The adaptation set is the s
 first floor(D/2) days, the test set is the rest. Seen classes are those of the adaptation set.
 Missing classes are those of the test set that are in the source and not in the adaptation set.
 Test images of other classes are in neither group. A location becomes a task if all of these sets
-are large enough. No torch.
+are large enough.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from benchmark.errors import ManifestError, UsageError, first
 from benchmark.files import new_folder
 from benchmark.folders import data_folder
 from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.metadata import Metadata
 from benchmark.manifest.read import read_manifest
+from benchmark.manifest.recipe import ManifestRecipe
 from benchmark.manifest.suite import ALL
 from benchmark.manifest.toml import to_toml
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
-from benchmark.manifest.metadata import Metadata
-from benchmark.manifest.recipe import ManifestRecipe
 
 SOURCE_DOMAIN = "train"
 IMAGE_FOLDER = "train"  # the archive keeps the images of all splits in this folder

@@ -14,11 +14,11 @@ import numpy as np
 
 from benchmark.errors import DataError, first
 from benchmark.manifest.read import MAX_IMAGES
+from benchmark.manifest.recipe import ManifestRecipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
-from benchmark.manifest.recipe import ManifestRecipe
 
 MAX_METADATA_BYTES = 256 << 20  # the published file has 203,029 rows of about 200 bytes
 # The columns of metadata.csv that the rule needs; others are not read.
@@ -217,7 +217,7 @@ def _is_date(text: str) -> bool:
 
 
 def _check_pairs(table: pa.Table, recipe: ManifestRecipe, path: Path) -> None:
-    """Each location has images of its own splits only, and each class has one category."""
+    """Check that each location has images of its splits only, and each class one category."""
     splits = table.group_by(["location_remapped", "split"]).aggregate([]).to_pylist()
     wrong = sorted(
         (int(row["location_remapped"]), row["split"])

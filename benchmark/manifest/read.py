@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ManifestError
+from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest
+from benchmark.manifest.rules import check_document, check_images, check_tasks
 
 if TYPE_CHECKING:
     import pyarrow as pa
-from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest
-from benchmark.manifest.rules import check_document, check_images, check_tasks
 
 MAX_TOML_BYTES = 4 << 20
 MAX_IMAGES = 5_000_000  # far above any benchmark here; bounds the cost of an untrusted file

@@ -7,16 +7,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.files import digest_json
 from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import published_recipes
 from benchmark.manifest.manifest import RECIPE_FILE
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import ManifestError, first
+from benchmark.manifest.manifest import REQUIRED_COLUMNS, Manifest, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
-from benchmark.manifest.manifest import REQUIRED_COLUMNS, Manifest, Task
 
 FORMAT = 1
 MAX_TOML_DEPTH = 16

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.errors import ManifestError
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.methods.find import builtin_methods
-
-if TYPE_CHECKING:
-    pass
 from benchmark.manifest.catalogue import published_recipes
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.rules import NAME, Reader, check_canonical
+from benchmark.methods.find import builtin_methods
 
 ALL = "all"  # in place of a list of methods: every method that ships with the suite
 

@@ -2,7 +2,7 @@
 
 A fold is itself a task, built from the training images of the seen classes: half of these classes
 play missing. Running and scoring a method on folds uses no test image and no image of a class that
-is missing from the task. No torch.
+is missing from the task. Loads no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.method import held_out_count
 
-REPEATS = 3
 HELD_OUT_SHARE = 0.2  # of the images of a pseudo-seen class
 MIN_SEEN = 4  # half of fewer is a single class
 

@@ -30,11 +30,8 @@ COUNTS = {
     "sketch": (48_212, 20_916),
 }
 TASKS = [
-    f"{source}-{target}"
-    for source in ("real", "sketch")
-    for target in COUNTS
-    if target != source
-]  # fmt: skip
+    f"{source}-{target}" for source in ("real", "sketch") for target in COUNTS if target != source
+]
 
 
 @pytest.fixture(scope="module")

@@ -99,8 +99,12 @@ class TestManifest:
     def test_folder_names_of_copies(self, manifest: Manifest) -> None:
         folders = {domain.name: domain.folders for domain in manifest.domains}
         assert folders["Real_World"] == (
-            "Real_World", "Real World", "RealWorld", "Realworld", "Real"
-        )  # fmt: skip
+            "Real_World",
+            "Real World",
+            "RealWorld",
+            "Realworld",
+            "Real",
+        )
         assert all(name in folders[name] for name in DOMAINS)
 
     def test_recipe_of_the_protocol(self, manifest: Manifest) -> None:
@@ -110,9 +114,14 @@ class TestManifest:
             "weights": "ResNet50_Weights.IMAGENET1K_V1",
         }
         assert {k: v for k, v in document["recipe"].items() if k != "chosen"} == {
-            "steps": 20 * 500, "batch_size": 64, "head_lr": 1e-3, "backbone_lr": 1e-4,
-            "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4,
-        }  # fmt: skip
+            "steps": 20 * 500,
+            "batch_size": 64,
+            "head_lr": 1e-3,
+            "backbone_lr": 1e-4,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 5e-4,
+        }
         crop, flip, jitter, grey = document["transforms"]["train"]
         assert (crop["op"], crop["scale"]) == ("random-resized-crop", [0.7, 1.0])
         assert flip == {"op": "horizontal-flip", "p": 0.5}

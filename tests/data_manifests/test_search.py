@@ -62,13 +62,18 @@ def recorded() -> list[tuple[Candidate, float]]:
         return [
             (
                 Candidate(
-                    row["stage"], row["task"], tuple(row["domains"].split("+")),
-                    int(row["width"]), int(row["steps"]), float(row["rate"]), int(row["seed"]),
+                    row["stage"],
+                    row["task"],
+                    tuple(row["domains"].split("+")),
+                    int(row["width"]),
+                    int(row["steps"]),
+                    float(row["rate"]),
+                    int(row["seed"]),
                 ),
                 float(row["held_out_accuracy"]),
             )
             for row in csv.DictReader(file)
-        ]  # fmt: skip
+        ]
 
 
 def test_the_manifest_contains_the_choice_of_the_recorded_search(recorded):

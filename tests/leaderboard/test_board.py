@@ -42,9 +42,10 @@ class TestFromRuns:
         assert board.labels == ["finetune", "source", "gamma-star"]
         assert board.problems == ()
         assert board.counts == (
-            ("outline-solid", 520, 599), ("solid-outline", 738, 828),
+            ("outline-solid", 520, 599),
+            ("solid-outline", 738, 828),
             ("outline+solid-color", 215, 203),
-        )  # fmt: skip
+        )
         rows = results.to_pylist()
         for label in board.labels:
             for task in TASKS:
@@ -171,8 +172,11 @@ class TestTables:
 
     def test_tasks_of_one_source_domain_share_its_checkpoint(self, draft: Any) -> None:
         """Two tasks start from outline; if one is run again, the other is in another table."""
-        draft.document["tasks"][1] |= {"id": "outline-color", "sources": ["outline"],
-                                       "target": "color"}  # fmt: skip
+        draft.document["tasks"][1] |= {
+            "id": "outline-color",
+            "sources": ["outline"],
+            "target": "color",
+        }
         mini = draft.read()
         tasks = ("outline-solid", "outline-color")
         suite = Suite("s", "S", "mini@0.1", tasks, ("source",), (0,))

@@ -39,7 +39,6 @@ def test_a_new_column_is_one_record(
         heading="above",
         legend="missing accuracy minus that of finetune",
         digits=2,
-        higher_is_better=True,
         compute=compute,
         spread=True,
     )

@@ -39,8 +39,9 @@ def test_what_was_not_run_is_named(suite: Suite, icons: Manifest) -> None:
         "not run: mine on outline+solid-color, seed 2",
     )
     assert (cell(board, "mine", TASKS[2])["state"], cell(board, "mine", TASKS[2])["seeds"]) == (
-        "partial", 2
-    )  # fmt: skip
+        "partial",
+        2,
+    )
     assert cell(board, "mine", TASKS[1])["seeds"] == 0
     assert cell(board, "mine", MEAN)["state"] == "partial"
     assert math.isnan(cell(board, "mine", MEAN)["overall"])

@@ -90,8 +90,13 @@ class TestMarkdown:
         self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
     ) -> None:
         longest = max(builtin_methods(), key=len)
-        cost = {"total_steps": 10_000, "sequential_steps": 10_000, "adapt_seconds": 9999.9,
-                "peak_memory": 99_999 << 20, "finished": 1.0}  # fmt: skip
+        cost = {
+            "total_steps": 10_000,
+            "sequential_steps": 10_000,
+            "adapt_seconds": 9999.9,
+            "peak_memory": 99_999 << 20,
+            "finished": 1.0,
+        }
         for seed in range(3):
             write_run(tmp_path, longest, TASKS[0], seed, cost=cost, skill=2.0)
             write_run(tmp_path, "source", TASKS[0], seed, skill=0.5)
@@ -107,9 +112,12 @@ class TestMarkdown:
         ]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert list(by_name) == [
-            "source", "finetune (2 of 3 seeds)", "lolsgd (failed)", "upper-bound (oracle)",
-            "gamma-star (2 of 3 seeds) (oracle)"
-        ]  # fmt: skip
+            "source",
+            "finetune (2 of 3 seeds)",
+            "lolsgd (failed)",
+            "upper-bound (oracle)",
+            "gamma-star (2 of 3 seeds) (oracle)",
+        ]
         for name, cells in by_name.items():
             number = r"-?\d+\.\d"
             if name == "lolsgd (failed)":

@@ -76,8 +76,9 @@ class TestFile:
         update_results(tmp_path, [icons])
         assert path.read_bytes() == grown
         assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".lock") == [
-            RESULTS_FILE, "runs"
-        ]  # fmt: skip
+            RESULTS_FILE,
+            "runs",
+        ]
 
     def test_a_run_that_is_gone_has_no_row(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
@@ -184,8 +185,10 @@ class TestCost:
         for _ in range(2):  # the second time from results.parquet: nothing is added twice
             rows = {r["method"]: r for r in update_results(tmp_path, [icons]).to_pylist()}
             assert [rows[m]["total_steps"] for m in ("finetune", "wise", "calibrated")] == [
-                200, 400, 600
-            ]  # fmt: skip
+                200,
+                400,
+                600,
+            ]
             assert rows["calibrated"]["measured_adapt_seconds"] == 6.0
             assert rows["calibrated"]["measured_finished"] == 1000.0
 

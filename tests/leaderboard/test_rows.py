@@ -55,8 +55,10 @@ def test_a_failed_run_is_a_row_without_scores(
     (row,) = update_results(tmp_path, [icons]).to_pylist()
     assert row["status"] == "failed"
     assert (row["error_kind"], row["error_message"], row["error_traceback"]) == (
-        "exception", "m", "t"
-    )  # fmt: skip
+        "exception",
+        "m",
+        "t",
+    )
     assert all(row[name] is None for name in (*METRICS, *COUNTS))
 
 
@@ -117,7 +119,8 @@ def test_groups_keep_the_order_of_the_rows() -> None:
     rows = [{"status": status, "seed": seed} for seed, status in enumerate("baab")]
     groups = group_rows(rows, lambda row: row["status"])
     assert {key: [row["seed"] for row in group] for key, group in groups.items()} == {
-        "b": [0, 3], "a": [1, 2]
-    }  # fmt: skip
+        "b": [0, 3],
+        "a": [1, 2],
+    }
     assert list(groups) == ["b", "a"]
     assert with_status(rows, "a") == groups["a"]

@@ -2,7 +2,7 @@
 
 A part is the training images of one class, or all test images. It is decoded in chunks, which are
 joined once all of them are there. A build that was interrupted keeps its finished chunks.
-Imports no torch.
+Loads no torch.
 """
 
 from __future__ import annotations

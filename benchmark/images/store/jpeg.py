@@ -1,7 +1,7 @@
 """A file of many JPEG images, memory-mapped; an image is decoded when it is read.
 
 Format: the eight bytes ``MAGIC``, the number N of images and N + 1 offsets from the start of the
-file as little-endian unsigned 64-bit integers, then the images. Imports no torch.
+file as little-endian unsigned 64-bit integers, then the images. Loads no torch.
 """
 
 from __future__ import annotations

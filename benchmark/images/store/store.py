@@ -2,11 +2,13 @@
 
 The training images are in one file per class, so that a run gets its seen classes and no others.
 The test images are in one file, ordered by the SHA-256 of their pixels: manifests are ordered by
-class, and that order would reveal the labels. Imports no torch.
+class, and that order would reveal the labels.
 
 The store of a small data set with embedded images is built domain by domain. For a data set whose
 images are files, only the required parts are built (see ``images/build.py``): as raw pixels or, if
 these would exceed ``RAW_LIMIT``, as JPEG.
+
+Loads no torch.
 """
 
 from __future__ import annotations

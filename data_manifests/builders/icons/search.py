@@ -221,6 +221,9 @@ def search(reference: str, out: Path, jobs: int) -> str:
     os.environ.update(ENVIRONMENT)  # before a worker imports torch
     manifest = load_manifest(reference)
     transforms = dict(manifest.document["transforms"])
+    # Not the pool of benchmark/images/pool.py: that one sizes itself by the number of images,
+    # yields results in order of completion, and serves functions that need no torch. Here `--jobs`
+    # sets the number of workers, and results keep the order of the candidates.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         settings = Settings(reference, transforms, {})
@@ -262,9 +265,12 @@ def _evaluate(
     answers = pool.map(_accuracy, [settings] * len(candidates), candidates)
     for number, (candidate, accuracy) in enumerate(zip(candidates, answers, strict=True), start=1):
         results.append((candidate, accuracy))
-        click.echo(f"[{number}/{len(candidates)}] {candidate.stage} {candidate.task} "
-                   f"width {candidate.width}, {candidate.steps} steps, rate {candidate.rate}: "
-                   f"{accuracy:.2f} %", err=True)  # fmt: skip
+        click.echo(
+            f"[{number}/{len(candidates)}] {candidate.stage} {candidate.task} "
+            f"width {candidate.width}, {candidate.steps} steps, rate {candidate.rate}: "
+            f"{accuracy:.2f} %",
+            err=True,
+        )
     return results
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import load_manifest
-from benchmark.manifest.croissant import CROISSANT_FILE, croissant_text, to_croissant
+from benchmark.manifest.croissant import croissant_text, to_croissant
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.read import read_manifest
 from htbench.cli.main import main
@@ -26,6 +26,7 @@ Draft = Any  # the class in conftest.py
 # mlcroissant uses deprecated functions of rdflib and pandas.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib|mlcroissant")
 
+CROISSANT_FILE = "croissant.json"
 PUBLISHED = sorted(path.parent for path in packaged_manifests().glob(f"*/*/{CROISSANT_FILE}"))
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from benchmark.source import features_folder
 
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
+from benchmark.sources.features import features_folder
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 from benchmark.tuning.folds import fold
 
@@ -91,9 +91,9 @@ class TestWithModel:
         ours, theirs = (SourceSpec.of(m, ("outline",), "cpu") for m in (mini, other))
         assert ours.key != theirs.key
         assert ours.imported_folder != theirs.imported_folder
-        assert theirs.made_from["model"] == {"name": "resnet18"}
-        assert theirs.made_from["torchvision"] == version("torchvision")
-        assert "torchvision" not in ours.made_from
+        assert theirs.facts.to_json()["model"] == {"name": "resnet18"}
+        assert theirs.facts.to_json()["torchvision"] == version("torchvision")
+        assert "torchvision" not in ours.facts.to_json()
         assert theirs.name.endswith("outline (resnet18)")
 
     def test_the_manifest_s_own_network_is_not_another_one(self, mini, own_data):

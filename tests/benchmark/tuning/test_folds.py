@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
-from benchmark.tuning.folds import REPEATS, Trial, best, fold, trial
+from benchmark.tuning.folds import Trial, best, fold, trial
+
+REPEATS = 3
 
 
 def image_ids(manifest: Manifest, split: str) -> set[str]:

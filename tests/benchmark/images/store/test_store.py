@@ -189,8 +189,8 @@ class TestBuilding:
 
     def test_processes_share_one_store(self, mini: Manifest, own_data: Path) -> None:
         code = (
-            "import sys; from benchmark.manifest import load_manifest\n"
-            "from benchmark.images.store import open_store\n"
+            "import sys; from benchmark.manifest.catalogue import load_manifest\n"
+            "from benchmark.images.store.store import open_store\n"
             "print(len(open_store(load_manifest(sys.argv[1]), 'solid').test_ids))\n"
         )
         command = [sys.executable, "-c", code, str(mini.root)]

@@ -1,0 +1,304 @@
+"""The driver's conversation with a child: whatever the child sends, the driver checks it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.errors import RunError
+from benchmark.isolation import client
+from benchmark.isolation.conversation import Outcome, request, run_job
+from benchmark.jobs import (
+    MAX_LOG_ROWS,
+    MAX_TEXT,
+    AddressJob,
+    ImageFormat,
+    ImportJob,
+    Network,
+    Setup,
+)
+from tests.benchmark.isolation.scripted import FACTS, HUGE, SHAPE, FakeServer, Script
+
+
+@pytest.fixture
+def hear(tmp_path: Path) -> Callable[..., Outcome]:
+    """What the driver makes of a script."""
+    test = tmp_path / "test.u8"
+    test.write_bytes(b"test images")
+    (tmp_path / "scratch").mkdir()
+    job = ImportJob(
+        str(tmp_path / "scratch"),
+        Setup("cpu", 0, {}, {}),
+        Network({}, (), 1),
+        ImageFormat(1, "raw"),
+        "file",
+    )
+
+    def run(script: Callable[[Script], object], **options: Any) -> Outcome:
+        server: Any = FakeServer(script, required=options.pop("required", ()))
+        server.alive = options.pop("alive", True)
+        progress = options.pop("progress", lambda done, total: None)
+        return run_job(server, job, [(test, 4)], SHAPE, tmp_path, progress)
+
+    return run
+
+
+class TestConversation:
+    def test_a_good_one(self, hear: Callable[..., Outcome]) -> None:
+        seen: list[tuple[int, int]] = []
+
+        def script(child: Script) -> None:
+            child.begin()
+            child.say(progress=[1, 2])
+            message, (images, array, weights) = child.adapt(
+                total_steps=7, sequential_steps=7, log=[{"loss": 0.5, "step": 1}]
+            )
+            assert message == {"counts": [4], "images": {"size": 1, "store": "raw"}}
+            assert os.pread(images, 99, 0) == b"test images"
+            for fd in (array, weights):
+                with pytest.raises(OSError, match="Bad file"):
+                    os.pread(fd, 1, 0)
+            os.write(array, np.arange(12, dtype=np.float32).tobytes())
+            child.say(done={"torch": "2"})
+
+        outcome = hear(script, progress=lambda *steps: seen.append(steps))
+        assert outcome.error is None
+        assert outcome.array is not None
+        assert outcome.array.tolist() == np.arange(12.0).reshape(SHAPE).tolist()
+        assert outcome.isolation == FACTS
+        assert outcome.facts == {"torch": "2"}
+        assert outcome.notes["log"] == [{"loss": 0.5, "step": 1.0}]
+        assert (outcome.cost["total_steps"], outcome.cost["sequential_steps"]) == (7, 7)
+        assert seen == [(1, 2)]
+
+    def test_the_test_images_come_after_adapting_and_not_before(
+        self, hear: Callable[..., Outcome]
+    ) -> None:
+        early: list[Any] = []
+
+        def script(child: Script) -> None:
+            child.begin()
+            child.say(progress=[1, 1])
+            child.channel.settimeout(0.3)
+            try:
+                early.append(child.channel.recv(1))
+            except TimeoutError:
+                early.append(None)
+
+        hear(script)
+        assert early == [None]
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {},
+            {"adapted": {}},
+            {"done": {}},
+            {"started": True},
+            {"progress": [HUGE, 1]},
+            {"progress": [1, HUGE]},
+            {"progress": [-1, 1]},
+            {"progress": [True, 1]},
+            {"progress": [1.5, 2]},
+            {"progress": [1]},
+            {"progress": "12"},
+            {"progress": None},
+            {"\x1b[2J": "\ud800"},
+        ],
+        ids=lambda message: str(message)[:30],
+    )
+    def test_what_has_no_place_is_a_breach_of_contract(
+        self, hear: Callable[..., Outcome], message: dict[str, Any]
+    ) -> None:
+        outcome = hear(lambda child: (child.say(locked=FACTS), child.say(**message)))
+        if "started" in message:  # that has its place: then it is silent
+            assert outcome.error is not None
+            assert outcome.error["kind"] == "died"
+            return
+        assert outcome.error is not None
+        assert outcome.error["kind"] == "contract"
+        assert outcome.error["message"].isprintable()
+        assert outcome.array is None
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            lambda child: child.raw(b"{"),
+            lambda child: child.raw(b"[]"),
+            lambda child: child.raw(b"\xff\xfe"),
+            lambda child: child.raw(b'{"locked": NaN}'),
+            lambda child: child.raw(b'{"locked": ' + b"9" * 5000 + b"}"),
+            lambda child: child.raw(b"[" * 100_000),
+            lambda child: child.raw(b"{}", length=(1 << 20) + 1),
+            lambda child: child.raw(b"{}", length=2**32 - 1),
+            lambda child: child.raw(b"{}", length=10),
+        ],
+    )
+    def test_what_is_no_message_is_one_too(
+        self, hear: Callable[..., Outcome], script: Callable[[Script], object]
+    ) -> None:
+        error = hear(script).error
+        assert error is not None
+        assert error["kind"] == "contract"
+
+    @pytest.mark.parametrize("words", [b"", b"\0", b"\0\0\0"])
+    def test_a_child_that_falls_silent_has_died(
+        self, hear: Callable[..., Outcome], words: bytes
+    ) -> None:
+        error = hear(lambda child: child.channel.sendall(words)).error
+        assert error is not None
+        assert error["kind"] == ("contract" if words else "died")
+        assert "before it answered" in error["message"] or "truncated" in error["message"]
+
+    def test_descriptors_from_a_child_are_closed(self, hear: Callable[..., Outcome]) -> None:
+        def script(child: Script) -> None:
+            body = json.dumps({"progress": [1, 1]}).encode()
+            child.say(locked=FACTS)
+            for _ in range(20):
+                child.raw(body, fds=(0, 1, 2))
+                child.raw(body, fds=(0,))
+
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        hear(script)
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+    def test_a_failure_is_told_in_words_that_can_be_printed(
+        self, hear: Callable[..., Outcome]
+    ) -> None:
+        failure = {
+            "kind": "\x1b]0;x\x07",
+            "message": "\ud800 red \x1b[31m\r\b",
+            "traceback": "line\n\tline\x00" + "x" * 10**5,
+            "more": "x",
+        }
+        error = hear(lambda child: child.say(failed=failure)).error
+        assert error is not None
+        assert set(error) == {"kind", "message", "traceback"}
+        for text in error.values():
+            assert "".join(text.split("\n")).replace("\t", "").isprintable()
+            text.encode()
+        assert error["traceback"].startswith("line\n\tline")
+        assert len(error["traceback"]) == MAX_TEXT
+
+    @pytest.mark.parametrize("failure", [None, [], "x", {}, {"kind": 5, "message": {"a": [1]}}])
+    def test_a_failure_without_words(self, hear: Callable[..., Outcome], failure: Any) -> None:
+        error = hear(lambda child: child.say(failed=failure)).error
+        assert error is not None
+        assert all(isinstance(text, str) for text in error.values())
+
+    @pytest.mark.parametrize(
+        ("notes", "expected"),
+        [
+            ({"total_steps": HUGE, "sequential_steps": True}, {"log": []}),
+            ({"total_steps": -1, "sequential_steps": 1.0}, {"log": []}),
+            ({"log": "x", "total_steps": 3}, {"log": [], "total_steps": 3}),
+            (
+                {"log": [{"a": HUGE, "b": "x", "c": None, "d": True, "e": 1}, 5, [], {"f": 2.5}]},
+                {"log": [{"e": 1.0}, {"f": 2.5}]},
+            ),
+            ({"log": [{str(i): 1 for i in range(51)}]}, {"log": []}),
+            ({"log": [{"x" * 100: 1}]}, {"log": [{"x" * 50: 1.0}]}),
+            ({"log": [{"a": 1}] * 5000}, {"log": [{"a": 1.0}] * MAX_LOG_ROWS}),
+            ({"notes": "x"}, {"log": []}),
+        ],
+    )
+    def test_notes_are_numbers(
+        self, hear: Callable[..., Outcome], notes: dict[str, Any], expected: dict[str, Any]
+    ) -> None:
+        def script(child: Script) -> None:
+            child.begin()
+            child.adapt(**notes)
+
+        outcome = hear(script)
+        assert outcome.notes == {"notes": [], **expected}
+
+    @pytest.mark.parametrize("notes", [None, [], 5, "x"])
+    def test_notes_that_are_none(self, hear: Callable[..., Outcome], notes: Any) -> None:
+        outcome = hear(lambda child: (child.begin(), child.say(adapted=notes)))
+        assert outcome.notes == {}
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (b"", "wrote 0 bytes"),
+            (b"\0" * 47, "wrote 47 bytes"),
+            (b"\0" * 49, "wrote 49 bytes"),
+            (np.full(12, np.nan, np.float32).tobytes(), "NaN or infinite"),
+            (np.full(12, np.inf, np.float32).tobytes(), "NaN or infinite"),
+        ],
+    )
+    def test_an_array_is_measured(
+        self, hear: Callable[..., Outcome], data: bytes, words: str
+    ) -> None:
+        outcome = hear(lambda child: child.answer(data))
+        assert outcome.array is None
+        assert outcome.error is not None
+        assert words in outcome.error["message"]
+
+    def test_facts_are_short_texts(self, hear: Callable[..., Outcome]) -> None:
+        facts = {**{f"f{i}": i for i in range(30)}, "x": "y"}
+        outcome = hear(lambda child: child.answer(**{"a\x1b" * 60: "b\ud800" * 300, **facts}))
+        assert outcome.error is None
+        assert len(outcome.facts) == 20
+        for name, value in outcome.facts.items():
+            assert len(name) <= 50
+            assert len(value) <= 200
+            assert (name + value).isprintable()
+
+    @pytest.mark.parametrize(
+        ("said", "believed"),
+        [(7 << 30, 7 << 30), (0, 0), (-1, None), (HUGE, None), (1.5, None), (True, None)],
+    )
+    def test_memory_of_a_device_is_a_number_of_the_cost(
+        self, hear: Callable[..., Outcome], said: Any, believed: int | None
+    ) -> None:
+        outcome = hear(lambda child: child.answer(torch="2", device_peak_memory=said))
+        assert outcome.cost.get("device_peak_memory") == believed
+        assert outcome.facts == {"torch": "2"}
+
+    def test_a_child_that_goes_on_after_its_last_word_is_killed(
+        self, hear: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(client, "FINISH_SECONDS", 0.2)
+
+        def script(child: Script) -> None:
+            child.answer()
+            time.sleep(1)
+
+        begun = time.monotonic()
+        assert hear(script).error is None
+        assert time.monotonic() - begun < 5
+
+    @pytest.mark.parametrize("facts", [[], FACTS[:-1], None, "all of them", {"a": 1}])
+    def test_required_isolation_that_is_not_had_ends_everything(
+        self, hear: Callable[..., Outcome], facts: Any
+    ) -> None:
+        """On a kernel without Landlock the child tells so before any code of a method runs."""
+        with pytest.raises(RunError, match="--isolation required"):
+            hear(lambda child: child.say(locked=facts), required=tuple(FACTS))
+
+    def test_it_is_on_the_record_where_it_is_not_required(
+        self, hear: Callable[..., Outcome]
+    ) -> None:
+        assert hear(lambda child: child.say(locked=["no-network"])).isolation == ["no-network"]
+
+    def test_the_end_of_the_server_is_no_result(self, hear: Callable[..., Outcome]) -> None:
+        with pytest.raises(RunError, match="exited before the run finished"):
+            hear(lambda child: child.answer(), alive=False)
+
+    def test_asking(self, tmp_path: Path) -> None:
+        job = AddressJob(str(tmp_path), {})
+        server: Any = FakeServer(lambda child: (child.say(locked=FACTS), child.say(done=[1])))
+        assert request(server, job, tmp_path) == {"done": [1]}
+        server = FakeServer(lambda child: child.say(failed={"message": "no"}))
+        assert request(server, job, tmp_path)["failed"]["message"] == "no"
+        server = FakeServer(lambda child: child.say(locked=[]), required=tuple(FACTS))
+        with pytest.raises(RunError, match="--isolation required"):
+            request(server, job, tmp_path)

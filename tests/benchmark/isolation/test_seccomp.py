@@ -1,0 +1,197 @@
+"""Which system calls the sandbox refuses: sockets, processes, and the rest of the rules."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+import pytest
+
+from benchmark.isolation import seccomp
+from tests.benchmark.isolation.places import Places, needs_kernel
+
+
+@needs_kernel
+class TestNetwork:
+    def test_no_socket_can_be_made(self, places: Places) -> None:
+        places.passes("""
+            import socket
+            for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX, socket.AF_NETLINK):
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    assert refused(socket.socket, family, kind) == "EPERM"
+            assert refused(socket.socketpair) == "EPERM"
+            assert refused(socket.create_connection, ("127.0.0.1", 9)) == "EPERM"
+        """)
+
+    def test_a_socket_made_earlier_cannot_be_connected(self, places: Places) -> None:
+        places.passes(
+            """
+            assert refused(early.connect, ("127.0.0.1", 9)) in ("EPERM", "EACCES")
+            assert refused(early.bind, ("127.0.0.1", 0)) in ("EPERM", "EACCES")
+            """,
+            before="import socket; early = socket.socket()",
+        )
+
+    def test_an_inherited_pair_still_brings_a_descriptor(self, places: Places) -> None:
+        """The harness sends the test images that way, after the lock."""
+        places.passes(
+            """
+            _, (received,), _, _ = socket.recv_fds(child, 16, 1)
+            assert os.read(received, 99) == b"labels"
+            child.send(b"done")
+            assert parent.recv(4) == b"done"
+            """,
+            before="""
+                import socket
+                parent, child = socket.socketpair()
+                descriptor = os.open(outside / "labels.txt", os.O_RDONLY)
+                socket.send_fds(parent, [b"test"], [descriptor])
+                os.close(descriptor)
+            """,
+        )
+
+
+@needs_kernel
+class TestProcesses:
+    def test_no_process_can_be_started(self, places: Places) -> None:
+        places.passes("""
+            import subprocess
+            assert refused(os.fork) == "EPERM"
+            assert refused(subprocess.run, ["/bin/true"]) == "EPERM"
+            assert refused(os.execv, sys.executable, [sys.executable]) == "EPERM"
+            assert refused(os.posix_spawn, "/bin/true", ["true"], {}) == "EPERM"
+            assert os.system("true") != 0
+        """)
+
+    def test_threads_can(self, places: Places) -> None:
+        places.passes("""
+            seen = []
+            threads = [threading.Thread(target=seen.append, args=(i,)) for i in range(8)]
+            [thread.start() for thread in threads]
+            [thread.join() for thread in threads]
+            assert sorted(seen) == list(range(8))
+        """)
+
+    def test_a_thread_is_locked_as_well(self, places: Places) -> None:
+        places.passes("""
+            seen = []
+            work = lambda: seen.extend([refused(open, outside / "labels.txt"), refused(os.fork)])
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+            assert seen == ["EACCES", "EPERM"]
+        """)
+
+    def test_no_other_process_can_be_signalled(self, places: Places) -> None:
+        places.passes("""
+            for target in (os.getppid(), 1, 0, -1, -os.getppid()):
+                for number in (0, signal.SIGTERM):
+                    assert refused(os.kill, target, number) == "EPERM"
+            assert refused(os.killpg, os.getppid(), 0) == "EPERM"
+            import fcntl, resource
+            own = fcntl.F_SETOWN
+            assert refused(fcntl.fcntl, 0, own, os.getppid()) == "EPERM"
+            assert refused(resource.prlimit, os.getppid(), resource.RLIMIT_CPU) == "EPERM"
+            assert resource.prlimit(0, resource.RLIMIT_CORE) == (0, 0)
+        """)
+
+    @pytest.mark.parametrize(
+        ("death", "number"),
+        [
+            ("os.abort()", 6),
+            ("os.kill(os.getpid(), signal.SIGTERM)", 15),
+            ("signal.raise_signal(signal.SIGSEGV)", 11),
+            ("ctypes.string_at(0)", 11),
+        ],
+    )
+    def test_a_crash_still_looks_like_one(self, places: Places, death: str, number: int) -> None:
+        assert places.run(death).returncode == -number
+
+
+def judge(code: bytes, arch: int, number: int, arguments: tuple[int, ...]) -> int:
+    """Run a filter over one system call, as the kernel would, on any machine."""
+    call = struct.pack(
+        "=iIQ6Q", number - (number >> 31 << 32), arch, 0, *arguments, *([0] * (6 - len(arguments)))
+    )
+    at = word = 0
+    while True:
+        operation, skip_if, skip_else, value = struct.unpack_from("=HBBI", code, at)
+        at += 8
+        if operation == 0x06:
+            return int(value)
+        if operation == 0x20:
+            (word,) = struct.unpack_from("=I", call, value)
+        elif operation == 0x54:
+            word &= value
+        else:
+            holds = word == value if operation == 0x15 else word > value
+            at += 8 * (skip_if if holds else skip_else)
+
+
+X86_64 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers are x86-64's")
+
+
+class TestSystemCalls:
+    @needs_kernel
+    @X86_64
+    def test_the_ways_around_are_closed(self, places: Places) -> None:
+        """Numbers written out anew, so that a wrong one in the table is seen."""
+        places.passes("""
+            numbers = {
+                "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
+                "pidfd_open": 434, "pidfd_getfd": 438, "pidfd_send_signal": 424,
+                "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+                "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240,
+                "add_key": 248, "request_key": 249, "keyctl": 250, "bpf": 321,
+                "perf_event_open": 298, "userfaultfd": 323, "unshare": 272, "setns": 308,
+                "mount": 165, "umount2": 166, "chroot": 161, "pivot_root": 155, "open_tree": 428,
+                "name_to_handle_at": 303, "open_by_handle_at": 304, "inotify_add_watch": 254,
+                "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "kexec_load": 246,
+                "init_module": 175, "finit_module": 313, "reboot": 169, "swapon": 167,
+                "rt_sigqueueinfo": 129, "tkill": 200,
+            }
+            for name, number in numbers.items():
+                assert call(number, 0, 0, 0, 0, 0) == "EPERM", name
+            assert call(56, signal.SIGCHLD) == "EPERM", "clone of a process"
+            assert call(56, 0x00010000 | 0x10000000) == "EPERM", "clone into a namespace"
+            assert call(435, 0, 0) == "ENOSYS", "clone3"
+            assert call(0x40000000 + 39) == "ENOSYS", "getpid of the x32 kind"
+            assert call(470) == "ENOSYS", "a call of the future"
+            assert call(39) is None, "getpid"
+        """)
+
+    @pytest.mark.parametrize("cuda", [False, True])
+    @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+    def test_arguments_decide_on_both_architectures(self, machine: str, cuda: bool) -> None:
+        def answer(call: str, *arguments: int) -> int:
+            number = (seccomp._REFUSED | seccomp._CONDITIONAL)[call][column]
+            assert number is not None
+            return judge(code, arch, number, arguments)
+
+        allow, refuse, unknown = seccomp._ALLOW, seccomp._REFUSE, seccomp._UNKNOWN
+        arch, column = seccomp._MACHINES[machine].audit_arch, seccomp._MACHINES[machine].column
+        code = seccomp._filter(seccomp._MACHINES[machine], seccomp._verdicts(4711, cuda, False))
+        assert {answer(call, 4711) for call in ("kill", "tgkill", "rt_sigqueueinfo")} == {allow}
+        assert {answer(call, 4712) for call in ("kill", "tgkill", "rt_sigqueueinfo")} == {refuse}
+        assert answer("clone", 0x003D0F00) == allow, "what pthread_create passes"
+        assert answer("clone", 0x00004111) == refuse, "what posix_spawn passes"
+        assert answer("clone", 0x003D0F00 | 0x40000000) == refuse, "a thread with its own network"
+        assert answer("clone3") == unknown
+        assert answer("prlimit64", 0) == allow
+        assert answer("prlimit64", 1) == refuse
+        assert answer("fcntl", 0, 8) == refuse, "F_SETOWN"
+        assert answer("fcntl", 0, 3) == allow, "F_GETFL"
+        assert answer("ioctl", 0, 0x5412) == refuse, "TIOCSTI"
+        assert answer("ioctl", 0, 0x5401) == allow, "TCGETS"
+        assert answer("truncate") == refuse
+        assert answer("socket", 1, 5 | 0x80000) == (allow if cuda else refuse)
+        assert answer("socket", 1, 1) == answer("socket", 2, 5) == answer("connect") == refuse
+        assert judge(code, arch, 0x40000000, ()) == judge(code, arch, 2**32 - 1, ()) == unknown
+        assert judge(code, 0x40000003, 0, ()) == refuse, "a 32-bit call"
+
+    def test_no_number_stands_twice(self) -> None:
+        for column in (0, 1):
+            table = seccomp._REFUSED | seccomp._CONDITIONAL
+            numbers = [number for n in table.values() if (number := n[column]) is not None]
+            assert len(numbers) == len(set(numbers))
+            assert max(numbers) <= seccomp._LAST_KNOWN_CALL
