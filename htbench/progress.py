@@ -126,10 +126,10 @@ class StepLines:
         elapsed = now - self._start
         self._next_line = now + max(1, elapsed / 20)  # fewer than a hundred lines in an hour
         rate = (done - self._first) / elapsed
-        left = (
+        rest = (
             f", {rate:.3g}{self._unit}/s, about {(total - done) / rate:.0f} s left" if rate else ""
         )
-        log(f"{self._name}: {done} of {total}{self._unit}{left}")
+        log(f"{self._name}: {done} of {total}{self._unit}{rest}")
 
 
 @contextlib.contextmanager

@@ -142,6 +142,9 @@ def score_of(
         workspace: the folder that contains the runs.
         task: the task of a predictions file.
 
+    Returns:
+        Facts that say what was scored, by name, and the metrics, by name.
+
     Raises:
         UsageError: the run does not exist or has no predictions, or the task is wrong.
     """

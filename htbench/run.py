@@ -85,11 +85,11 @@ def run_suite(
     with plan_suite(
         loaded,
         place,
-        tasks=_several("tasks", tasks),
-        methods=_several("methods", methods),
+        tasks=_texts("tasks", tasks),
+        methods=_texts("methods", methods),
         seeds=seeds,
         settings={name: _text(value) for name, value in (settings or {}).items()},
-        plugins=[str(plugin) for plugin in _several("plugins", plugins)],
+        plugins=[str(plugin) for plugin in _texts("plugins", plugins)],
         network=network,
         device=device,
         isolation=isolation,
@@ -128,11 +128,11 @@ def existing_boards(suite: Suite, workspace: Workspace) -> list[Board]:
     return boards
 
 
-def _several(name: str, values: Sequence[str | Path]) -> Sequence[str]:
-    """A lone string would be taken letter by letter.
+def _texts(name: str, values: Sequence[str | Path]) -> Sequence[str]:
+    """The values as text.
 
     Raises:
-        UsageError: it is one.
+        UsageError: they are one string, which would be read as a list of letters.
     """
     if isinstance(values, str | Path):
         raise UsageError(f"{name} must be a list, such as [{str(values)!r}], not a string")

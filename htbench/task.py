@@ -60,18 +60,18 @@ def open_task(
     """
     loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
     manifest = load_manifest(loaded.manifest)
-    chosen = manifest.task(task)
+    entry = manifest.task(task)
     device = resolve_device(device)
     monitor = Terminal() if progress else Silent()
-    spec = SourceSpec.of(manifest, chosen.sources, device)
-    seen = manifest.seen_mask(chosen).nonzero()[0].tolist()
+    spec = SourceSpec.of(manifest, entry.sources, device)
+    seen = manifest.seen_mask(entry).nonzero()[0].tolist()
     with (
         tempfile.TemporaryDirectory() as folder,
         Session(never=[manifest.root], cuda=device == "cuda") as session,
         Workspace(Path(folder)) as workspace,
     ):
         checkpoint = ready_sources(session, [spec], workspace, 1, monitor)[spec]
-    stores = open_stores(manifest, {chosen.target: ImageNeed(frozenset(seen))}, monitor)
+    stores = open_stores(manifest, {entry.target: ImageNeed(frozenset(seen))}, monitor)
     _SCRATCH.append(tempfile.TemporaryDirectory(prefix="htbench-"))
     scratch = Path(_SCRATCH[-1].name)
     job = ImageJob(
@@ -81,6 +81,6 @@ def open_task(
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
     )
     run = start_run(job.setup, scratch)
-    target = open_training(job, train_files(stores[chosen.target], seen), seen)
+    target = open_training(job, train_files(stores[entry.target], seen), seen)
     model = open_model(job.network, str(checkpoint.path)).to(run.device)
     return SourceModel(model, checkpoint.digest), on_device(target, run.device), run

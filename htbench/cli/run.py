@@ -172,11 +172,11 @@ def _print_plan(plan: SuitePlan, as_json: bool) -> None:
     click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
     if not unfinished:
         return
-    known = [run.estimated_seconds for run in unfinished if run.estimated_seconds is not None]
-    unknown = len(unfinished) - len(known)
+    estimates = [run.estimated_seconds for run in unfinished if run.estimated_seconds is not None]
+    unknown = len(unfinished) - len(estimates)
     rest = f" (excluding {unknown} runs without an estimate)" if unknown else ""
     click.echo(
-        f"estimated run time, based on earlier runs in this workspace: {sum(known):.0f} s{rest}"
+        f"estimated run time, based on earlier runs in this workspace: {sum(estimates):.0f} s{rest}"
     )
     for sentence in plan.absent():
         click.echo(sentence)

@@ -196,10 +196,10 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
     click.echo(f"{'task':<{len(names[0])}}  {'group':<8}  {'train':<{bar + 8}}  test")
     for name, total in zip(names, totals.values(), strict=True):
         for group in ("seen", "missing", "excluded"):
-            shown = name if group == "seen" else " " * len(name)
+            label = name if group == "seen" else " " * len(name)
             train, test = total.get(f"train_{group}", 0), total[f"test_{group}"]
             if group != "excluded" or test:
-                _print_row(shown, group, train, test, (most[0], most[1]), bar)
+                _print_row(label, group, train, test, (most[0], most[1]), bar)
     click.echo(
         f"\n{_WITHHELD} withheld: training images of missing classes, which "
         "only oracle methods may use"
@@ -261,6 +261,6 @@ def _fit(names: list[str], width: int) -> list[str]:
 def _print_row(
     name: str, group: str, train: int, test: int, most: tuple[int, int], bar: int
 ) -> None:
-    left = _bar(train, most[0], bar, group, withheld=group != "seen")
-    right = _bar(test, most[1], bar, group)
-    click.echo(f"{name}  {group:<8}  {train:>6}  {left}  {test:>6}  {right}".rstrip())
+    train_bar = _bar(train, most[0], bar, group, withheld=group != "seen")
+    test_bar = _bar(test, most[1], bar, group)
+    click.echo(f"{name}  {group:<8}  {train:>6}  {train_bar}  {test:>6}  {test_bar}".rstrip())

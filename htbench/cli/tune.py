@@ -134,8 +134,8 @@ def search_rows(search: Mapping[str, Any]) -> list[list[object]]:
         numbers = [entry[name] for name in ("seen", "missing", "score")]
         cells = ["failed" if value is None else f"{value:.1f}" for value in numbers]
         settings = " ".join(f"{name}={value}" for name, value in entry["settings"].items())
-        chosen = "chosen" if entry["settings"] == search["chosen"] else ""
-        rows.append([settings, *cells, chosen])
+        mark = "chosen" if entry["settings"] == search["chosen"] else ""
+        rows.append([settings, *cells, mark])
     return rows
 
 

@@ -32,9 +32,10 @@ IMPORTED = (
     "benchmark.child.main",
     "benchmark.driver",
     "htbench.cli.run",
-    "htbench.cli.source",
+    "htbench.sources",
     "htbench.cli.leaderboard",
     "htbench.run",
+    "htbench.tune",
     "pandas",
 )
 

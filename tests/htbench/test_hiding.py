@@ -1,11 +1,13 @@
-"""Files of a user that have our packages' names hide nothing of the suite."""
+"""A user's files with the names of our packages do not hide the suite."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -25,18 +27,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def output(folder: Path, *command: str | Path, path: str | None = None) -> str:
-    environment = {**os.environ} | ({"PYTHONPATH": path} if path else {})
-    done = subprocess.run(
+def output(
+    folder: Path,
+    *command: str | Path,
+    text: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """What a command prints in a folder.
+
+    Args:
+        folder: the working directory.
+        command: the command.
+        text: its standard input.
+        variables: additional environment variables.
+    """
+    environment = {**os.environ, **variables}
+    process = subprocess.run(
         list(map(str, command)),
         cwd=folder,
         env=environment,
+        input=text,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 SCRIPT = (
@@ -50,17 +66,18 @@ SCRIPT = (
     "command", [(COMMAND,), (sys.executable, "-m", "htbench")], ids=["command", "module"]
 )
 def test_from_the_command(folder: Path, command: tuple[str, ...], path: str | None) -> None:
-    assert "icons-full" in output(folder, *command, "list", "suites", path=path)
+    variables = {"PYTHONPATH": path} if path else {}
+    assert "icons-full" in output(folder, *command, "list", "suites", variables=variables)
 
 
 def test_from_a_script_beside_them(folder: Path) -> None:
     (folder / "script.py").write_text(SCRIPT)
-    said = output(folder, sys.executable, folder / "script.py")
-    assert said == "icons@1.0 leaderboard.scoring\n"
+    assert output(folder, sys.executable, folder / "script.py") == "icons@1.0 leaderboard.scoring\n"
 
 
 def test_from_the_interpreter_in_that_folder(folder: Path) -> None:
     assert output(folder, sys.executable, "-c", SCRIPT) == "icons@1.0 leaderboard.scoring\n"
+    assert output(folder, sys.executable, text=SCRIPT) == "icons@1.0 leaderboard.scoring\n"
 
 
 def test_a_script_keeps_its_own_modules_of_these_names(folder: Path) -> None:
@@ -71,8 +88,10 @@ def test_a_script_keeps_its_own_modules_of_these_names(folder: Path) -> None:
         f"import benchmark, leaderboard.part\n{SCRIPT}"
         "print(benchmark.VALUE, leaderboard.part.VALUE)\n"
     )
-    said = output(folder, sys.executable, folder / "script.py")
-    assert said == "icons@1.0 leaderboard.scoring\n3 4\n"
+    assert (
+        output(folder, sys.executable, folder / "script.py")
+        == "icons@1.0 leaderboard.scoring\n3 4\n"
+    )
 
 
 def test_from_a_run_with_a_plugin_beside_them(folder: Path, mini: Mini) -> None:
@@ -81,11 +100,7 @@ def test_from_a_run_with_a_plugin_beside_them(folder: Path, mini: Mini) -> None:
         "@dataclass(frozen=True)\nclass Mine(Finetune):\n"
         '    """Fine-tune."""\n\n    name = "mine"\n'
     )
-    done = subprocess.run(
-        [COMMAND, "run", "--suite", mini.suite, "--task", "outline-solid", "--seed", "0",
-         "--plugin", "plugin.py"],
-        cwd=folder, env={**mini.environment(), "PYTHONPATH": str(folder)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    cell = ("--suite", mini.suite, "--task", "outline-solid", "--seed", "0")
+    variables = {**mini.environment(), "PYTHONPATH": str(folder)}
+    output(folder, COMMAND, "run", *cell, "--plugin", "plugin.py", variables=variables)
     assert [record["status"] for record in mini.records(folder / "workspace")] == ["ok"]

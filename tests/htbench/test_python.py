@@ -49,9 +49,9 @@ CELLS = (
     "}\n"
     "from safetensors.torch import load_file\n"
     "(path,) = Path('ws').glob('runs/*/weights.safetensors')\n"
-    "kept = load_file(path)\n"
-    "result['same'] = all(torch.equal(kept[k], v) for k, v in model.state_dict().items() "
-    "if k in kept)\n"
+    "saved = load_file(path)\n"
+    "result['same'] = all(torch.equal(saved[k], v) for k, v in model.state_dict().items() "
+    "if k in saved)\n"
     "Path('result.json').write_text(json.dumps(result))",
 )
 
@@ -67,9 +67,9 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(mini: Mini, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests of the command's predictions, by label."""
     workspace = tmp_path_factory.mktemp("command") / "ws"
-    done = mini.run(workspace, "--task", "outline-solid", "--seed", "0", "--jobs", "2",
-                    "--method", "calibrated-alg", "--plugin", plugin)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    cell = ("--task", "outline-solid", "--seed", "0", "--jobs", "2")
+    process = mini.run(workspace, *cell, "--method", "calibrated-alg", "--plugin", plugin)
+    assert process.returncode == 0, process.stderr
     return {row["label"]: row["predictions_sha256"] for row in mini.rows(workspace)}
 
 
@@ -97,13 +97,18 @@ def test_in_a_script_without_a_main_guard(
 ) -> None:
     script = tmp_path / "script.py"
     script.write_text("\n".join(cells(mini, plugin)))
-    environment = {**mini.environment(), "HTBENCH_DATA": str(tmp_path / "data")}  # all anew
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True,
+    # An empty data folder: stores and source models are built again, with the same bytes.
+    environment = {**mini.environment(), "HTBENCH_DATA": str(tmp_path / "data")}
+    process = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == ""
     check(tmp_path, expected)
 
 
@@ -129,6 +134,6 @@ def test_in_a_notebook(
     check(tmp_path, expected)
 
 
-def test_a_lone_string_is_not_taken_letter_by_letter(mini: Mini, tmp_path: Path) -> None:
+def test_a_string_instead_of_a_list_is_refused(mini: Mini, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"methods must be a list, such as \['finetune'\]"):
         run_suite(mini.suite, methods="finetune", workspace=tmp_path)
