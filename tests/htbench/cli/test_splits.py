@@ -62,7 +62,7 @@ def test_bars_fit_the_terminal(
     [
         (["show", "nope@1.0"], "no manifest 'nope@1.0'"),
         (["show", "icons@1.0", "--task", "nope"], "has no task 'nope'"),
-        (["show", "icons@1.0", "--figure", "a.png"], "name it with --task"),
+        (["show", "icons@1.0", "--figure", "a.png"], "--figure needs --task TASK"),
         (["show", "icons@1.0", "--task", TASK, "--figure", "a.gif"], r"\.png, \.svg, \.pdf"),
         (["export", "icons@1.0", "--task", TASK, "--format", "csv", "--out", "."], "a folder"),
     ],
