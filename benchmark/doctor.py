@@ -59,7 +59,7 @@ def _device() -> dict[str, Any]:
     device = resolve_device("auto")
     return {
         "--device auto": device,
-        "runs side by side": slots(device),
+        "parallel runs": slots(device),
         "cores": os.cpu_count(),
     }
 

@@ -277,7 +277,9 @@ def execute_cells(
     if not runs:
         return []
     if again := sum(workspace.finished(run.key) is not None for run in runs):
-        monitor.log(f"re-running {again} finished runs whose weights other runs need")
+        monitor.log(
+            f"repeating {again} finished runs: other runs start from their weights, which are gone"
+        )
     stores = open_stores(cells[0].manifest, target_needs(run.planned for run in runs), monitor)
     with monitor.jobs(len(runs)) as reporter:
         return LocalExecutor(session.server, workspace, width, reporter).execute(runs, stores)

@@ -1,4 +1,4 @@
-"""The interface of a method: the class that an author writes and the objects that it receives."""
+"""The interface for methods: the base class, and the objects passed to ``adapt``."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ Track = Literal["standard", "oracle"]
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """A way to adapt the source model. Subclass it as a frozen dataclass.
+    """Base class of methods, which adapt the source model. Subclasses are frozen dataclasses.
 
     The fields of the dataclass are the hyper-parameters: ``bool``, ``int``, ``float`` or ``str``,
     each with a default. ``htbench list methods`` lists them, ``--set field=value`` sets them, and
     they are part of the run's key. To reject invalid values before anything runs, raise a
-    ``ValueError`` in ``__post_init__``. The first paragraph of the docstring is the summary that
-    tables of methods show.
+    ``ValueError`` in ``__post_init__``. The first paragraph of the docstring is used as the
+    method's summary in tables.
 
     Attributes:
-        name: unique name: lower-case letters, digits and dashes.
+        name: unique name, made of lower-case letters, digits and dashes.
         base: name of the method whose adapted model this one starts from; the model is passed as
             ``run.base``.
-        track: ``oracle`` for upper bounds that use data of missing classes (built-in methods only).
+        track: ``standard``, or ``oracle`` for upper bounds that use data of missing classes
+            (built-in methods only).
         uses_features: whether the method uses ``target.features``, the source model's features of
             the training images. They are computed once per source model and shared by all runs.
         needs: requirements on the network or the task, as phrases such as ``a BatchNorm layer``;
@@ -71,8 +72,8 @@ class Method(ABC):
         """Return a module that maps transformed images (N, 3, H, W) to finite logits (N, C).
 
         The columns are in the manifest's class order. The logits of an image must not depend on
-        the other images of its batch. The suite does the prediction: it loads the test images
-        after this call has returned, and never passes a test label.
+        the other images of its batch. The suite computes the predictions itself: it loads the test
+        images only after this call returns, and never gives the method any test labels.
 
         Args:
             source: the source model; it is frozen.
@@ -86,7 +87,7 @@ class Method(ABC):
 
 
 class SourceModel:
-    """The frozen source model: in evaluation mode, without gradients.
+    """The frozen source model, in evaluation mode and without gradients.
 
     Attributes:
         backbone: frozen module that maps transformed images, float32 (N, 3, H, W), to features,
@@ -162,7 +163,8 @@ class TargetData:
         seen: bool (C,), whether a class is seen in the task; on the run's device.
         features: float32 (N, d), features of the images under the frozen source model and the
             evaluation transform; None unless the method declares ``uses_features``.
-        missing: training data of the missing classes; None outside the oracle track.
+        missing: training data of the missing classes; None unless the method is on the oracle
+            track.
 
     Example:
         >>> rows, held_out_rows = target.hold_out(0.2, run.stream("method"))
@@ -195,7 +197,7 @@ class TargetData:
         return self.rows(torch.isin(self.labels, wanted).nonzero().squeeze(1))
 
     def rows(self, rows: Tensor) -> TargetData:
-        """Return some of the samples.
+        """Return the samples at the given rows.
 
         Args:
             rows: int64 (M,), indices of samples.
@@ -216,8 +218,8 @@ class TargetData:
             generator: a generator on the CPU.
 
         Returns:
-            int64 indices for :meth:`rows`: those to train on, and those held out. The second is
-            empty if every class has a single sample.
+            int64 indices for :meth:`rows`: the rows to train on and the held-out rows. The latter
+            are empty if every class has only one sample.
 
         Raises:
             ValueError: ``share`` does not lie between 0 and 1.
@@ -246,7 +248,7 @@ class TargetData:
 
         if self.missing is None:
             raise ValueError(
-                "only built-in methods of the oracle track receive data of missing classes"
+                "data of missing classes is available only to built-in methods on the oracle track"
             )
         return replace(
             self,
@@ -265,7 +267,7 @@ class TrainingRecipe:
         steps: total number of gradient steps.
         batch_size: images per step.
         head_lr, backbone_lr: initial learning rates; both follow a cosine down to 0.
-        momentum, nesterov, weight_decay: of SGD.
+        momentum, nesterov, weight_decay: arguments of SGD.
     """
 
     steps: int
@@ -302,7 +304,7 @@ class TrainingRecipe:
 
 @dataclass
 class Run:
-    """One run: everything a method needs besides the source model and the target data.
+    """The context of one run: all that a method needs besides source model and target data.
 
     Attributes:
         device: the device of the images and of the model.
@@ -317,8 +319,8 @@ class Run:
         history: the rows of the training log.
         notes: the notes for readers of the leaderboard.
         total_steps: gradient steps so far.
-        sequential_steps: those of them that could not run in parallel. A method whose models could
-            train side by side sets it to the length of the longest chain.
+        sequential_steps: the steps that had to run one after another. A method that trains models
+            that could run in parallel sets it to the number of steps of the longest chain.
 
     Example:
         >>> import torch
@@ -347,7 +349,7 @@ class Run:
         self.history.append({name: float(value) for name, value in metrics.items()})
 
     def note(self, text: str) -> None:
-        """Add a one-line note for readers of the leaderboard, such as a fallback that was used."""
+        """Add a one-line note to the leaderboard, for example that a fallback was used."""
         self.notes.append(text)
 
     def progress(self, done: int, total: int) -> None:

@@ -106,7 +106,10 @@ class RunRecord:
             if not is_valid(data[name]):
                 raise RecordError(f"{path}: {name} is {str(data[name])[:100]!r}, which is invalid")
         if digest_json(data["made_from"]) != data["key"]:
-            raise RecordError(f"{path}: key is not the digest of made_from; the file was changed")
+            raise RecordError(
+                f"{path}: the key does not match made_from, so the file was modified; "
+                "delete the run's folder and run it again"
+            )
         return cls(**data)
 
 

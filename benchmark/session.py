@@ -105,7 +105,7 @@ def _required_facts() -> Iterable[str]:
     missing = sandbox.available().missing
     if missing:
         raise UsageError(
-            f"--isolation required: {'; '.join(missing)}. --isolation auto runs without it and "
-            "records that on every row"
+            f"--isolation required: this machine cannot sandbox methods ({'; '.join(missing)}); "
+            "with --isolation auto, methods run anyway and every row records what was not enforced"
         )
     return sandbox.FULL_ISOLATION

@@ -1,4 +1,4 @@
-"""The training loop that all gradient methods share, and prediction in evaluation mode."""
+"""The training loop shared by all gradient-based methods, and prediction in evaluation mode."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ Loss = Callable[[Batch], Tensor]
 
 
 def cross_entropy(batch: Batch) -> Tensor:
-    """Return the mean cross-entropy over all C columns, a scalar."""
+    """Return the mean cross-entropy of a batch over all C classes."""
     return F.cross_entropy(batch.logits, batch.labels)
 
 
 def cosine(step: int, steps: int) -> float:
-    """Return the learning-rate factor of a cosine schedule: 1 at step 0, 0 at ``steps``.
+    """Return the learning-rate factor of a cosine schedule, from 1 at step 0 to 0 at ``steps``.
 
     Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017 (arXiv
     1608.03983), equation 5, without restarts.
@@ -108,13 +108,13 @@ def fit(
             parts are frozen: they get no gradients and stay in evaluation mode, so their BatchNorm
             statistics do not change either.
         loss: maps a batch to the main loss, a scalar tensor.
-        penalties: further terms of the same kind, added to the loss.
+        penalties: functions from a batch to a scalar, which are added to the loss.
         batch_norm: ``update`` normalises the trained part by batch statistics and updates the
             running statistics; ``frozen`` normalises by the running statistics and does not change
             them.
         steps: number of gradient steps; default: the recipe's.
-        rate: maps a step (from 0) to a factor on the learning rates; default: a cosine over
-            ``steps``.
+        rate: maps a step, counted from 0, to the factor on the learning rates; default: a cosine
+            over ``steps``.
         after_step: called after every step with the number of finished steps.
         checkpoints: saves checkpoints and restores the latest, for training that takes hours.
 
@@ -149,7 +149,7 @@ def fit(
 def fit_head(model: Classifier, target: TargetData, run: Run) -> Classifier:
     """Train a model's head in place on ``target.features``, by cross-entropy.
 
-    The backbone is not called: it does not change, and images are not augmented.
+    The backbone is neither run nor changed, and images are not augmented.
 
     Returns:
         ``model``, in evaluation mode.
@@ -244,7 +244,7 @@ def predict(model: nn.Module, images: Tensor | LazyImages, run: Run) -> Tensor:
 
 
 def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield batches of indices, int64 (B,), without end.
+    """Yield batches of indices, int64 (B,), indefinitely.
 
     Every epoch is a new permutation whose last partial batch is dropped. If there are fewer
     samples than ``size``, every batch holds all of them.

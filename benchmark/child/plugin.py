@@ -124,7 +124,7 @@ def _only_method(module: ModuleType) -> type[Method]:
     ]
     concrete = [item for item in own if not inspect.isabstract(item)]
     if not own:
-        raise ContractError("the file defines no method; add a subclass of Method")
+        raise ContractError("the file does not define a method; add a subclass of htbench.Method")
     if len(concrete) > 1:
         names = ", ".join(item.__name__ for item in concrete)
         raise ContractError(

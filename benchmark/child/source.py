@@ -61,6 +61,6 @@ def extract_features(worker: Worker, job: FeaturesJob) -> dict[str, Any]:
     tests = worker.receive_tests()
     features = predict(model.to(run.device).backbone, target.images, run)
     if not torch.isfinite(features).all():
-        raise ContractError("the features of the source model are not all finite")
+        raise ContractError("the source model's features contain NaN or infinite values")
     write(tests.array, features.cpu().numpy().tobytes())
     return {"width": features.shape[1]}

@@ -51,7 +51,7 @@ def data_status(manifest: Manifest) -> dict[str, Any]:
         "dataset": manifest.reference,
         "images": manifest.table.num_rows,
         "here": manifest.table.num_rows if embedded else len(sizes),
-        "verified": "ships with it" if embedded else verified_on(manifest),
+        "verified": "bundled" if embedded else verified_on(manifest),
         "bytes": packaged.stat().st_size if embedded else sum(sizes),
         "stores": store_state(manifest),
         "where": str(packaged if embedded else root),

@@ -153,7 +153,7 @@ def _check_in_time(outcome: Outcome) -> None:
     if outcome.error["kind"] == NOT_APPLICABLE and outcome.weights is not None:
         outcome.error["kind"] = "contract"
         outcome.error["message"] = (
-            f"declared not applicable after adapting: {outcome.error['message']}"
+            f"NotApplicable must be raised by adapt, not after it: {outcome.error['message']}"
         )
 
 
@@ -172,7 +172,7 @@ def _next_message(child: Child, progress: Progress, until: str = "done") -> dict
             ended = child.finish()
             if child.killed_for:
                 return _failed("limit", f"the run was stopped: {child.killed_for}")
-            return _failed("died", f"the process of the run {ended} before it answered")
+            return _failed("died", f"the run's process {ended} before it returned a result")
         if "failed" in message:
             return {"failed": _checked_failure(message["failed"])}
         if until in message:

@@ -164,7 +164,7 @@ def drop_privileges() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     arguments = [ctypes.c_ulong(value) for value in (1, 0, 0, 0)]
-    _check_zero(libc().prctl(_PR_SET_NO_NEW_PRIVS, *arguments), "no new privileges")
+    _check_zero(libc().prctl(_PR_SET_NO_NEW_PRIVS, *arguments), "setting no_new_privs")
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable: low, then high
     _check_zero(libc().capget(header, sets), "reading capabilities")

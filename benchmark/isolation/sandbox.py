@@ -88,7 +88,7 @@ def _probe_landlock() -> tuple[int, str]:
     reasons = {
         errno.ENOSYS: "this kernel does not support it (Linux 5.13 and later do)",
         errno.EOPNOTSUPP: "it is disabled; add landlock to the kernel's lsm= option",
-        errno.EPERM: "the container around this process forbids it",
+        errno.EPERM: "the container that this process runs in forbids it",
     }
     return 0, f"Landlock: {reasons.get(-version, os.strerror(-version))}"
 

@@ -197,7 +197,9 @@ def parse_description(
     if not (base is None or (isinstance(base, str) and METHOD_NAME.fullmatch(base))):
         raise MethodError(f"{source.origin}: base of {name} is {base!r}, not a method's name")
     if track not in ("standard", "oracle"):
-        raise MethodError(f"{source.origin}: track of {name} is {track!r}")
+        raise MethodError(
+            f"{source.origin}: the track of {name} is {track!r}; it must be 'standard'"
+        )
     if track == "oracle" and not is_builtin(source):
         raise MethodError(
             f"{source.origin}: {name} asks for the oracle track, which only the suite's own "

@@ -54,7 +54,7 @@ def import_pretrained(
     if name is None:
         raise UsageError(
             f"--weights: {network_label(manifest.model)}, the network of {manifest.reference}, "
-            "starts from no weights; --model NAME@WEIGHTS names another that does"
+            "is not initialised from pretrained weights; --model NAME@WEIGHTS chooses one that is"
         )
     if not file.is_file():
         raise UsageError(f"--weights: {file} is not a file")
@@ -76,7 +76,7 @@ def download_pretrained(server: ForkServer, manifest: Manifest, log: Logger) -> 
         download(address, file, log=log)
     except DataError as error:
         raise DataError(
-            f"{error}. Get the file by another way, then: "
+            f"{error}. If you get the file in another way, run: "
             f"htbench source train --manifest {manifest.reference}{manifest.model_option} "
             "--weights FILE"
         ) from None

@@ -166,8 +166,8 @@ def save_imported(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) ->
     previous = _open_source(spec.imported_folder)
     if previous is not None and previous.digest != hashlib.sha256(weights).hexdigest():
         raise UsageError(
-            f"{spec.name} has an imported source model already ({previous.digest[:12]}); to go "
-            f"without it, delete {spec.imported_folder}"
+            f"another source model was already imported for {spec.name} "
+            f"({previous.digest[:12]}); to replace it, delete {spec.imported_folder} first"
         )
     made_from = {
         "manifest": spec.manifest.digest,

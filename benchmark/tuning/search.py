@@ -43,8 +43,8 @@ def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[st
     """
     if method.track == "oracle":
         raise MethodError(
-            f"{method.name} is an oracle: only it may use missing-class data, so its settings "
-            "cannot be chosen without that data"
+            f"{method.name} cannot be tuned: it is an oracle, and tuning does not use the "
+            "missing-class data that it needs"
         )
     known = [field.name for field in method.fields]
     values: dict[str, list[str]] = {}
