@@ -121,7 +121,7 @@ def add_rule(ruleset: int, path: str, rights: int, *, optional: bool = False) ->
             rights &= _RIGHTS_OF_A_FILE
         rule = struct.pack("=Qi", rights, descriptor)
         added = system_call(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0)
-        check(added, f"Landlock rule for {path}")
+        check(added, f"adding a Landlock rule for {path}")
     finally:
         os.close(descriptor)
 
@@ -151,7 +151,9 @@ def require_one_thread() -> None:
         reason = "it is already sandboxed, or /proc is not mounted"
         raise RunError(f"cannot sandbox this process: {reason}") from error
     if threads != 1:
-        raise RunError(f"cannot sandbox this process: it has {threads} threads, not exactly one")
+        raise RunError(
+            f"cannot sandbox this process: it must have exactly one thread, but has {threads}"
+        )
 
 
 def drop_privileges() -> None:
@@ -164,7 +166,7 @@ def drop_privileges() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     arguments = [ctypes.c_ulong(value) for value in (1, 0, 0, 0)]
-    _check_zero(libc().prctl(_PR_SET_NO_NEW_PRIVS, *arguments), "no new privileges")
+    _check_zero(libc().prctl(_PR_SET_NO_NEW_PRIVS, *arguments), "setting no_new_privs")
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable: low, then high
     _check_zero(libc().capget(header, sets), "reading capabilities")

@@ -84,7 +84,7 @@ FAILING = {
         ["depend on the other images of the batch"],
     ),
     "leaves": ("sys.exit('enough')", "died", ["exited with code 1"]),
-    "exits": ("os._exit(0)", "died", ["exited with code 0", "before it answered"]),
+    "exits": ("os._exit(0)", "died", ["exited with code 0", "before it returned a result"]),
     "segfault": ("ctypes.string_at(0)", "died", ["SIGSEGV"]),
 }
 DERIVED = {

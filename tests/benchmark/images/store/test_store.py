@@ -241,7 +241,7 @@ class TestDamage:
 
     def test_no_images_at_all(self, draft: Any) -> None:
         draft.write(draft.table().drop_columns(["image"]))
-        with pytest.raises(DataError, match="has no column image with the bytes"):
+        with pytest.raises(DataError, match='has no column "image" with the encoded'):
             open_store(load_manifest(draft.root), "solid")
 
     def test_ctrl_c_leaves_nothing_half_written(
