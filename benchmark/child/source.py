@@ -39,7 +39,10 @@ def train_source(worker: Worker, job: SourceJob) -> dict[str, Any]:
     model = model.to(run.device)
     fit(model, on_device(target, run.device), run, checkpoints=checkpoints)
     if not all_finite(model):
-        raise ContractError("the weights of the trained source model are not all finite")
+        raise ContractError(
+            "training the source model diverged: its weights contain NaN or infinite values; lower "
+            "the learning rate in [source]"
+        )
     worker.send(adapted={"total_steps": run.total_steps})
     tests = worker.receive_tests()
     write(tests.weights, safetensors.torch.save(weights_of(model)))
@@ -61,6 +64,6 @@ def extract_features(worker: Worker, job: FeaturesJob) -> dict[str, Any]:
     tests = worker.receive_tests()
     features = predict(model.to(run.device).backbone, target.images, run)
     if not torch.isfinite(features).all():
-        raise ContractError("the features of the source model are not all finite")
+        raise ContractError("the source model's features contain NaN or infinite values")
     write(tests.array, features.cpu().numpy().tobytes())
     return {"width": features.shape[1]}
