@@ -82,7 +82,7 @@ def download(
             _get(address, part, size, progress or (lambda received, total: None))
             break
         except urllib.error.HTTPError as error:
-            problem = f"the server responded {error.code} {printable(str(error.reason))}"
+            problem = f"the server responded with {error.code} {printable(str(error.reason))}"
             if error.code not in (408, 425, 429) and error.code < 500:
                 raise DataError(f"cannot download {address}: {problem}") from None
         except (OSError, http.client.HTTPException) as error:
@@ -128,7 +128,7 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
         if error.code != 416:
             raise
         _delete(part)  # it is longer than the file: start over
-        raise ConnectionError("the partial file does not match the file") from None
+        raise ConnectionError("the partial download does not match the server's file") from None
     with response:
         if response.status != 206 or not _resumes(response.headers, start):
             _delete(part)
@@ -157,7 +157,9 @@ def _copy(
         if received > limit:
             file.close()
             _delete(Path(file.name))
-            raise DataError(f"{address} is longer than the expected {limit} bytes; deleted")
+            raise DataError(
+                f"{address} sent more than the expected {limit} bytes; the download was deleted"
+            )
         file.write(piece)
         progress(received, total or 0)
     if total is not None and received < total:
@@ -168,7 +170,9 @@ def _check(address: str, part: Path, size: int | None, sha256: str | None) -> No
     length = _length(part)
     if size is not None and length != size:
         _delete(part)
-        raise DataError(f"{address} has {length} bytes, not the published {size}; deleted")
+        raise DataError(
+            f"the file from {address} has {length} bytes, but {size} are expected; it was deleted"
+        )
     if sha256 is None:
         return
     with part.open("rb") as file:
@@ -176,8 +180,8 @@ def _check(address: str, part: Path, size: int | None, sha256: str | None) -> No
     if digest != sha256:
         _delete(part)
         raise DataError(
-            f"{address} has SHA-256 {digest[:16]}..., not the published {sha256[:16]}...: it was "
-            "modified or corrupted in transit; deleted"
+            f"the file from {address} has SHA-256 {digest[:16]}..., but {sha256[:16]}... is "
+            "expected; it was changed or corrupted, and the download was deleted"
         )
 
 

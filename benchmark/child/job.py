@@ -103,7 +103,7 @@ class Worker:
         """
         received = wire.receive(self.channel)
         if received is None:
-            raise RuntimeError("the driver has exited")
+            raise RuntimeError("the main process has exited")
         message, descriptors = received
         *tests, array, weights = descriptors
         batch = TestImages.from_json(message)

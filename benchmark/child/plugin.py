@@ -34,7 +34,10 @@ def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
     files, distributions = _loaded_from(set(sys.modules) - before)
     _check_dataclass(method)
     if not hasattr(method, "name"):
-        raise ContractError(f"{method.__name__} has no name; add one: name = 'my-method'")
+        raise ContractError(
+            f"{method.__name__} does not set its name; add a class attribute such as "
+            'name = "my-method"'
+        )
     return {
         "name": method.name,
         "summary": (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " "),
@@ -97,7 +100,7 @@ def load_method(code: MethodCode) -> type[Method]:
         for part in code.attribute.split("."):
             method = getattr(method, part)
     if not (isinstance(method, type) and issubclass(method, Method)):
-        raise ContractError(f"{code.attribute} is not a subclass of Method")
+        raise ContractError(f"{code.attribute} is not a subclass of htbench.Method")
     if inspect.isabstract(method):
         raise ContractError(f"{method.__name__} does not define adapt(self, source, target, run)")
     return method
@@ -178,7 +181,7 @@ def check_code(modules: set[str], code: Sequence[tuple[str, str]], scratch: Path
             continue
         if (path.name, digest_file(path)) not in code:
             raise ContractError(
-                f"{path.name} is not part of the run's key: it was edited after the command "
-                "started (start it again), or a function imports it (import it at the top of the "
-                "method's file)"
+                f"{path.name} is not among the files recorded in the run's key. Either it was "
+                "edited after the command started (run the command again), or it was imported "
+                "inside a function (import it at the top of the method's file)"
             )

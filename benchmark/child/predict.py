@@ -50,12 +50,15 @@ def _device_memory(device: torch.device) -> dict[str, int]:
 def _check_logits(logits: Tensor, count: int, classes: int) -> None:
     if logits.shape != (count, classes):
         raise ContractError(
-            f"the model returned logits of shape {tuple(logits.shape)} for {count} images; "
-            f"the shape must be ({count}, {classes}), one column for each class"
+            f"the model returned logits of shape {tuple(logits.shape)} for {count} images, "
+            f"but the shape must be ({count}, {classes}): one column per class"
         )
     if not torch.isfinite(logits).all():
         bad = int((~torch.isfinite(logits)).any(dim=1).sum())
-        raise ContractError(f"the logits of {bad} of {count} images are NaN or infinite")
+        raise ContractError(
+            f"the model returned NaN or infinite logits for {bad} of {count} images; check whether "
+            "training diverged"
+        )
 
 
 def _check_batch_independence(
@@ -69,6 +72,7 @@ def _check_batch_independence(
     scale = max(1.0, float(logits.abs().max()))
     if gap > BATCH_INDEPENDENCE_TOLERANCE * scale:
         raise ContractError(
-            f"predictions depend on the other images of the batch: logits differ by {gap:.3g} "
-            "between two batches; use evaluation mode and running statistics"
+            "predictions depend on the other images in the batch: the logits of the same images "
+            f"differ by {gap:.3g} between batches; return a model whose layers use running "
+            "statistics in evaluation mode"
         )

@@ -42,7 +42,9 @@ def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
     worker.send(started=True)
     model = method.adapt(SourceModel(source.to(run.device), job.source_digest), target, run)
     if not isinstance(model, nn.Module):
-        raise ContractError(f"adapt returned {type(model).__name__}, not a torch.nn.Module")
+        raise ContractError(
+            f"adapt() returned {type(model).__name__}; it must return a torch.nn.Module"
+        )
     check_code(set(sys.modules) - loaded, job.code, worker.scratch)
     reach("model-adapted")
     worker.send(

@@ -39,7 +39,10 @@ def train_source(worker: Worker, job: SourceJob) -> dict[str, Any]:
     model = model.to(run.device)
     fit(model, on_device(target, run.device), run, checkpoints=checkpoints)
     if not all_finite(model):
-        raise ContractError("the weights of the trained source model are not all finite")
+        raise ContractError(
+            "training the source model diverged: its weights contain NaN or infinite values; lower "
+            "the learning rate in [source]"
+        )
     worker.send(adapted={"total_steps": run.total_steps})
     tests = worker.receive_tests()
     write(tests.weights, safetensors.torch.save(weights_of(model)))

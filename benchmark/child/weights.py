@@ -55,10 +55,14 @@ def try_network(worker: Worker, job: NetworkJob) -> dict[str, Any]:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ContractError(
-            f"it cannot be trained on images of {size} x {size} pixels; choose another ({reason})"
+            f"this network cannot be trained on images of {size} x {size} pixels ({reason}); "
+            "choose another network"
         ) from None
     if logits.shape != (2, len(network.classes)):
-        raise ContractError(f"it returns logits of shape {tuple(logits.shape)} for two images")
+        raise ContractError(
+            f"this network returns logits of shape {tuple(logits.shape)} for 2 images instead of "
+            f"(2, {len(network.classes)}); choose another network"
+        )
     return {}
 
 
@@ -94,7 +98,7 @@ def _address_of_timm(model: Mapping[str, Any]) -> str:
 
 def _unknown_weights(model: Mapping[str, Any], known: Iterable[str]) -> ManifestError:
     return ManifestError(
-        f"[model] {model['name']} has no weights {model['weights']!r}; known: "
+        f"[model] {model['name']} has no pretrained weights {model['weights']!r}; known: "
         f"{', '.join(known) or 'none'}"
     )
 
@@ -130,7 +134,7 @@ def import_source(worker: Worker, job: ImportJob) -> dict[str, Any]:
     worker.send(started=True)
     _load(own_names(_read(data), network.model, network.input_size), model)
     if not all_finite(model):
-        raise ContractError("its weights are not all finite")
+        raise ContractError("its weights contain NaN or infinite values")
     worker.send(adapted={})
     tests = worker.receive_tests()
     write(tests.weights, safetensors.torch.save(weights_of(model)))
@@ -152,7 +156,9 @@ def _read(data: bytes) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
-        raise ContractError("it is not a state dict; save model.state_dict()")
+        raise ContractError(
+            "it does not contain a state dict; save it with torch.save(model.state_dict(), FILE)"
+        )
     return state
 
 

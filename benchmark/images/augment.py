@@ -43,7 +43,7 @@ class Transforms:
             self._size = _side(settings.get("size"))
             self._train = [_operation(entry, self._size) for entry in settings.get("train", [])]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ManifestError(f"[transforms] of the manifest: {error}") from None
+            raise ManifestError(f"invalid [transforms] in the manifest: {error}") from None
 
     def evaluate(self, images: Tensor) -> Tensor:
         """Prepare uint8 images (N, 3, H, W) for the network: float32, resized, normalised.
@@ -134,7 +134,10 @@ def random_resized_crop(
     """
     (low, high), (narrow, wide) = scale, ratio
     if not (0 < low <= high <= 1 and 0 < narrow <= wide):
-        raise ValueError(f"random-resized-crop: scale {scale} or ratio {ratio} is invalid")
+        raise ValueError(
+            f"random-resized-crop: scale is {scale} and ratio is {ratio}; each must be two "
+            "positive numbers, the smaller one first, and scale at most 1"
+        )
     size = _side(size)
 
     def apply(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -218,7 +221,10 @@ def color_jitter(
     """
     ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     if min(*ranges.values(), hue) < 0 or hue > 0.5:
-        raise ValueError("color-jitter: ranges must not be negative, and hue at most 0.5")
+        raise ValueError(
+            f"color-jitter: brightness is {brightness}, contrast is {contrast}, saturation is "
+            f"{saturation} and hue is {hue}; none may be negative, and hue must be at most 0.5"
+        )
     bounds = {name: (max(0.0, 1 - x), 1 + x) for name, x in ranges.items() if x}
     if hue:
         bounds["hue"] = (-hue, hue)
@@ -312,7 +318,7 @@ def _operation(entry: Mapping[str, Any], size: int | None) -> Operation:
     settings = dict(entry)
     name = settings.pop("op", None)
     if name not in _OPERATIONS:
-        raise ValueError(f"unknown op {name!r}; known: {', '.join(_OPERATIONS)}")
+        raise ValueError(f"unknown operation {name!r}; known: {', '.join(_OPERATIONS)}")
     if name == "random-resized-crop" and size is not None:
         settings.setdefault("size", size)
     return _OPERATIONS[name](**settings)
@@ -320,5 +326,7 @@ def _operation(entry: Mapping[str, Any], size: int | None) -> Operation:
 
 def _side(size: object) -> int | None:
     if size is not None and (type(size) is not int or not 1 <= size <= MAX_SIDE):
-        raise ValueError(f"size is {size!r}; it must be a number of pixels up to {MAX_SIDE}")
+        raise ValueError(
+            f"size is {size!r}; it must be a whole number of pixels from 1 to {MAX_SIDE}"
+        )
     return size

@@ -124,12 +124,12 @@ class _Worker:
             code = self.process.wait()
         if code < 0:
             problem = (
-                f"was killed by signal {-code}: the machine may have run out of memory; run the "
-                "same command again to continue"
+                f"was killed by signal {-code}, perhaps because the machine ran out of memory; run "
+                "the same command again to continue"
             )
         else:
-            problem = f"exited with code {code}: its standard error may say why"
-        raise DataError(f"a worker process that decodes images {problem}") from None
+            problem = f"exited with code {code}; see its error output"
+        raise DataError(f"a process that was decoding images {problem}") from None
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

@@ -26,12 +26,13 @@ def manifest_of_files(dataset: str) -> Manifest:
     """The same for a data set whose images are files.
 
     Raises:
-        UsageError: its images ship with the suite.
+        UsageError: its images are bundled with the suite.
     """
     manifest = find_manifest(dataset)
     if manifest.document["images"] == "embedded":
         raise UsageError(
-            f"the images of {manifest.reference} ship with the suite; there is nothing to do"
+            f"the images of {manifest.reference} are bundled with the suite, so there is nothing "
+            "to download, import or remove"
         )
     return manifest
 
@@ -70,8 +71,8 @@ def describe_absent(manifest: Manifest, absent: set[str]) -> str:
     count = Counter(domain for domain, path in zip(domains, paths, strict=True) if path in absent)
     each = ", ".join(f"{domain} {number} of {total[domain]}" for domain, number in count.items())
     return (
-        f"{len(absent)} of {len(paths)} images of {manifest.reference} are still missing ({each}); "
-        f"the first is {min(absent)}"
+        f"{len(absent)} of {len(paths)} images of {manifest.reference} are still missing ({each}), "
+        f"for example {min(absent)}"
     )
 
 
@@ -87,7 +88,8 @@ def local_folders(manifest: Manifest, *, stores: bool) -> list[Path]:
     present = [folder for folder in folders if folder.is_dir()]
     if not present:
         raise UsageError(
-            f"no images of {manifest.reference} are on this machine; see htbench data status"
+            f"there are no images of {manifest.reference} on this machine; see "
+            "`htbench data status`"
         )
     return present
 

@@ -98,7 +98,7 @@ class Child:
         if self._exit.done() or self.killed_for:
             return
         if time.monotonic() > self._deadline:
-            self.killed_for = f"it ran for longer than the limit of {limits.seconds:g} s"
+            self.killed_for = f"it exceeded the time limit of {limits.seconds:g} s"
         elif pid is not None and (used := _resident(pid)) > limits.memory:
             self.killed_for = _too_much(used, limits.memory, "memory")
         elif (used := os.fstat(self._output).st_size) > limits.output:
@@ -261,7 +261,8 @@ class ForkServer:
         if ready is None:
             self.close()
             raise RunError(
-                "the worker process could not be started; run `htbench doctor` for the reason"
+                "the process that starts runs could not be started; run `htbench doctor` to find "
+                "out why"
             )
         self._control.settimeout(None)
 

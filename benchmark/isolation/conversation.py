@@ -153,7 +153,8 @@ def _check_in_time(outcome: Outcome) -> None:
     if outcome.error["kind"] == NOT_APPLICABLE and outcome.weights is not None:
         outcome.error["kind"] = "contract"
         outcome.error["message"] = (
-            f"NotApplicable must be raised by adapt, not after it: {outcome.error['message']}"
+            "the method raised NotApplicable after adapt() had returned: "
+            f"{outcome.error['message']}; raise it only in adapt()"
         )
 
 
@@ -179,7 +180,8 @@ def _next_message(child: Child, progress: Progress, until: str = "done") -> dict
             return message
         steps = message.get("progress")
         if not (isinstance(steps, list) and len(steps) == 2 and all(map(_is_count, steps))):
-            return _failed("contract", f"the process of the run sent {_text(message, 100)!r}")
+            sent = _text(message, 100)
+            return _failed("contract", f"the run's process sent an unexpected message: {sent!r}")
         progress(*steps)
 
 
@@ -197,7 +199,7 @@ def _isolation(facts: object, server: ForkServer) -> list[str]:
     if absent := server.required.difference(reported):
         raise RunError(
             f"--isolation required: this machine cannot enforce {', '.join(sorted(absent))}; run "
-            "`htbench doctor` for the reason, or use --isolation auto"
+            "`htbench doctor` to find out why, or use --isolation auto"
         )
     return reported
 
@@ -265,7 +267,7 @@ def _read_array(
     """The numbers that a child wrote, checked here: its own report is not trusted."""
     expected, size = shape[0] * shape[1] * 4, path.stat().st_size
     if size != expected:
-        problem = f"the run wrote {size} bytes of logits, not {expected}"
+        problem = f"the run wrote {size} bytes of logits, but {expected} were expected"
         return None, _failed("contract", problem)["failed"]
     values = np.fromfile(path, dtype=np.float32).reshape(shape)
     if not np.isfinite(values).all():

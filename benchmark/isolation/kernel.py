@@ -121,7 +121,7 @@ def add_rule(ruleset: int, path: str, rights: int, *, optional: bool = False) ->
             rights &= _RIGHTS_OF_A_FILE
         rule = struct.pack("=Qi", rights, descriptor)
         added = system_call(_LANDLOCK_ADD_RULE, ruleset, _LANDLOCK_RULE_PATH_BENEATH, rule, 0)
-        check(added, f"Landlock rule for {path}")
+        check(added, f"adding a Landlock rule for {path}")
     finally:
         os.close(descriptor)
 
@@ -151,7 +151,9 @@ def require_one_thread() -> None:
         reason = "it is already sandboxed, or /proc is not mounted"
         raise RunError(f"cannot sandbox this process: {reason}") from error
     if threads != 1:
-        raise RunError(f"cannot sandbox this process: it has {threads} threads, not exactly one")
+        raise RunError(
+            f"cannot sandbox this process: it must have exactly one thread, but has {threads}"
+        )
 
 
 def drop_privileges() -> None:

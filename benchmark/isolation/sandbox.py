@@ -87,7 +87,7 @@ def _probe_landlock() -> tuple[int, str]:
         return version, ""
     reasons = {
         errno.ENOSYS: "this kernel does not support it (Linux 5.13 and later do)",
-        errno.EOPNOTSUPP: "it is disabled; add landlock to the kernel's lsm= option",
+        errno.EOPNOTSUPP: 'it is disabled; add "landlock" to the lsm= boot option of the kernel',
         errno.EPERM: "the container that this process runs in forbids it",
     }
     return 0, f"Landlock: {reasons.get(-version, os.strerror(-version))}"
@@ -174,10 +174,10 @@ class Sandbox:
             inside = [str(p) for p in self._never if p.is_relative_to(real)]
             around = [str(p) for p in self._never if is_read and real.is_relative_to(p)]
             if inside or around:
-                place = f"it contains {first(inside)}" if inside else f"it is in {first(around)}"
+                place = f"contains {first(inside)}" if inside else f"is inside {first(around)}"
                 raise RunError(
-                    f"cannot give a run access to {str(path)!r}: {place}, which runs must not "
-                    "read; move one of the two"
+                    f"cannot give a run access to {str(path)!r}, because it {place}, which runs "
+                    "must not read; move one of the two"
                 )
 
     def _ruleset(self, abi: int, private: Iterable[tuple[Path, int]]) -> int:

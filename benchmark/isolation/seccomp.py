@@ -200,7 +200,7 @@ def problem() -> str:
     machine = _machine()
     number = None if machine is None else _SECCOMP[machine.column]
     if number is None:
-        return f"seccomp: no table of system calls for {platform.machine()}"
+        return f"seccomp: sandboxing is not supported on {platform.machine()} processors"
     # There is no filter at address 0: EFAULT means that all checks before reading it passed.
     result = system_call(number, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_SPEC_ALLOW, None)
     return "" if result == -errno.EFAULT else f"seccomp: {os.strerror(-result)}"

@@ -110,12 +110,12 @@ def test_redirects_are_followed_but_cycles_and_unsafe_ones_are_not(tmp_path: Pat
     ("served", "options", "words"),
     [
         (Served(b"<!DOCTYPE html><title>Quota &amp; x</title>"), {}, r"web page \(Quota & x\)"),
-        (Served(DATA), {"size": 5}, "longer than the expected 5 bytes"),
+        (Served(DATA), {"size": 5}, "sent more than the expected 5 bytes"),
         (Served(DATA), {"size": len(DATA) + 1}, "connection closed after"),
         (Served(DATA), {"sha256": "0" * 64}, "has SHA-256"),
         (Served(DATA, cut=[0] * 10), {}, "again to resume"),
         (Served(DATA, length=len(DATA) + 9), {}, "again to resume"),
-        (Served(DATA, statuses=[403]), {}, "responded 403"),
+        (Served(DATA, statuses=[403]), {}, "responded with 403"),
     ],
 )  # fmt: skip
 def test_a_failure_is_explained_and_leaves_no_file(

@@ -408,9 +408,9 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["import", "icons@1.0", "."], "ship with the suite"),
-            (["download", "icons@1.0"], "ship with the suite"),
-            (["remove", "icons@1.0"], "ship with the suite"),
+            (["import", "icons@1.0", "."], "are bundled with the suite"),
+            (["download", "icons@1.0"], "are bundled with the suite"),
+            (["remove", "icons@1.0"], "are bundled with the suite"),
             (["verify", "nothing@1.0"], "no manifest"),
             (["import", "office-home@1.0", "/nowhere"], "does not exist"),
             (["download", "office-home@1.0"], "--accept-terms"),

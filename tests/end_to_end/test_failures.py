@@ -69,22 +69,22 @@ FAILING = {
     "nan": (
         "return Changed(source.copy(), lambda z: z / 0 * 0)",
         "contract",
-        ["211 of 211 images are NaN or infinite"],
+        ["NaN or infinite logits for 211 of 211 images"],
     ),
     "too-wide": (
         "return Changed(source.copy(), lambda z: torch.cat([z, z], dim=1))",
         "contract",
         ["(211, 24)", "must be (211, 12)"],
     ),
-    "no-module": ("return 'a model'", "contract", ["adapt returned str", "torch.nn.Module"]),
-    "nothing": ("fit(source.copy(), target, run)", "contract", ["adapt returned NoneType"]),
+    "no-module": ("return 'a model'", "contract", ["adapt() returned str", "torch.nn.Module"]),
+    "nothing": ("fit(source.copy(), target, run)", "contract", ["adapt() returned NoneType"]),
     "batch-mates": (
         "return Changed(source.copy(), depends_on_its_batch)",
         "contract",
-        ["depend on the other images of the batch"],
+        ["depend on the other images in the batch"],
     ),
     "leaves": ("sys.exit('enough')", "died", ["exited with code 1"]),
-    "exits": ("os._exit(0)", "died", ["exited with code 0", "before it answered"]),
+    "exits": ("os._exit(0)", "died", ["exited with code 0", "before it returned a result"]),
     "segfault": ("ctypes.string_at(0)", "died", ["SIGSEGV"]),
 }
 DERIVED = {

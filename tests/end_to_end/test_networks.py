@@ -175,7 +175,7 @@ def test_a_search_is_on_the_network(short, command, tmp_path):
         ("timm/test_vit.nope", "no weights 'test_vit.nope'; known: test_vit.r160_in1k"),
         ("squeezenet1_0", "SqueezeNet cannot be split into a backbone and a linear head"),
         ("inception_v3", "cannot be split"),
-        ("alexnet", "it cannot be trained on images of 32 x 32 pixels; choose another ("),
+        ("alexnet", "this network cannot be trained on images of 32 x 32 pixels ("),
         ("timm/deit_tiny_distilled_patch16_224.fb_in1k", "has several last layers"),
         ("resnet18 v2", "write NAME or NAME@WEIGHTS of torchvision"),
     ],

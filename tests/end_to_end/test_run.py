@@ -350,7 +350,7 @@ def method(name: str, *lines: str, adapt: str = ADAPT, decorator: str = "@datacl
         ("import nowhere_at_all\n", ["nowhere_at_all"]),
         ("raise RuntimeError('not today')\n", ["RuntimeError: not today"]),
         ("import os\nos._exit(3)\n", ["exited with code 3"]),
-        ("x = 1\n", ["the file defines no method", "add a subclass of Method"]),
+        ("x = 1\n", ["the file does not define a method", "add a subclass of htbench.Method"]),
         (HEAD + method("A", "name = 'a'", adapt=""), ["A does not define adapt"]),
         (
             HEAD + method("A", "name = 'a'") + method("B", "name = 'b'"),
@@ -360,7 +360,7 @@ def method(name: str, *lines: str, adapt: str = ADAPT, decorator: str = "@datacl
             HEAD + method("A", "name = 'a'", "alpha: float = 1.0", decorator=""),
             ["A has hyper-parameters (alpha)", "@dataclass(frozen=True)"],
         ),
-        (HEAD + method("A"), ["A has no name"]),
+        (HEAD + method("A"), ["A does not set its name"]),
         (HEAD + method("A", "name = 'Mine!'"), ["'Mine!'", "lower case"]),
         (HEAD + method("A", "name = 'a'", "x: list = None"), ["field 'x' of a has type 'list'"]),
         (HEAD + method("A", "name = 'a'", "x: int"), ["field 'x' of a needs a default"]),

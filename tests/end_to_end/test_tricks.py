@@ -163,7 +163,7 @@ def tricks(mini, finished, tmp_path_factory) -> dict:
         ("huge-numbers", "contract", "sent"),
         ("says-no-words", "", "\N{REPLACEMENT CHARACTER}"),
         ("digs-and-waits", "limit", "cannot be read"),
-        ("imports-late", "contract", "beside.py is not part of the run's key"),
+        ("imports-late", "contract", "beside.py is not among the files recorded"),
         ("fat-weights", "contract", "1073741824 bytes of weights"),
     ],
 )
@@ -256,7 +256,9 @@ def test_editing_a_method_during_a_run_gives_no_wrong_result(start, mini, finish
     by_seed = {r["seed"]: r for r in mini.records(workspace)}
     assert by_seed[0]["status"] == "ok"
     assert by_seed[1]["status"] == "failed"
-    assert "edited.py is not part of the run's key: it was edited" in by_seed[1]["error"]["message"]
+    message = by_seed[1]["error"]["message"]
+    assert "edited.py is not among the files recorded in the run's key" in message
+    assert "edited after the command started" in message
     with start(mini, *arguments) as again:
         again.communicate(timeout=120)
     assert again.returncode == 0, again.errors()

@@ -98,7 +98,9 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
                 tar = stack.enter_context(tarfile.open(archive, "r:*"))
                 yield _check_members(archive, _tar_members(tar))
     except tarfile.ReadError:
-        raise DataError(f"{archive} is {_describe(archive)}, not a zip or tar archive") from None
+        raise DataError(
+            f"{archive} is not a zip or tar archive: it is {_describe(archive)}; download it again"
+        ) from None
     except (
         zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError,
         NotImplementedError,
@@ -141,7 +143,10 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
 def _check_members(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
     for number, member in enumerate(members):
         if number >= MAX_MEMBERS:
-            raise DataError(f"{archive} has more than {MAX_MEMBERS} files")
+            raise DataError(
+                f"{archive} contains more than {MAX_MEMBERS} files; import only the data set's own "
+                "archive"
+            )
         _check_relative(member.name, archive)
         yield member
 
@@ -164,7 +169,10 @@ def _check_member(archive: Path, member: _Member) -> None:
         and member.size > RATIO_FROM
         and member.size > MAX_RATIO * max(1, member.compressed)
     ):
-        raise DataError(f"{archive}: {member.name!r} expands more than {MAX_RATIO} times")
+        raise DataError(
+            f"{archive}: refusing to extract {member.name!r}, which expands to more than "
+            f"{MAX_RATIO} times its compressed size"
+        )
 
 
 def _check_space(into: Path, size: int) -> None:
@@ -183,10 +191,16 @@ def _extract(archive: Path, member: _Member, path: Path) -> None:
         while piece := file.read(PIECE):
             size += len(piece)
             if size > member.size:
-                raise DataError(f"{archive}: {member.name!r} is larger than the archive states")
+                raise DataError(
+                    f"{archive} is damaged: {member.name!r} is larger than its header says; "
+                    "download it again"
+                )
             out.write(piece)
         if size != member.size:
-            raise DataError(f"{archive}: {member.name!r} is smaller than the archive states")
+            raise DataError(
+                f"{archive} is damaged: {member.name!r} is smaller than its header says; "
+                "download it again"
+            )
 
 
 def _describe(archive: Path) -> str:
@@ -199,5 +213,5 @@ def _describe(archive: Path) -> str:
     if not head:
         return "empty"
     if head.lstrip()[:1] == b"<":
-        return "a web page, perhaps one that asks for confirmation"
+        return "a web page, perhaps a download confirmation page"
     return "another kind of file, or truncated"

@@ -61,7 +61,8 @@ def fetch(
         raise DataError(
             f"{len(absent)} of {total} images of {manifest.reference} are still missing. "
             + "".join(f"\n- {problem}" for problem in problems)
-            + f"\nObtain them elsewhere, then run htbench data import {manifest.reference} PATH"
+            + "\nObtain these images elsewhere, then run "
+            + f"`htbench data import {manifest.reference} PATH`"
         )
 
 
@@ -114,7 +115,7 @@ def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
         import gdown
     except ModuleNotFoundError:
         raise DataError(
-            "this mirror is on Google Drive, and gdown is not installed: "
+            "downloading from Google Drive needs gdown, which is not installed; run "
             "pip install 'holistic-transfer-bench[download]'"
         ) from None
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,9 @@ def _hub_file(mirror: Mirror) -> str:
     for file in info.siblings or []:
         if file.lfs is not None and file.lfs.sha256 == mirror["sha256"]:
             return hf_hub_url(name, file.rfilename, repo_type="dataset", revision=info.sha)
-    raise DataError(f"no file of {name} has the SHA-256 {mirror['sha256'][:16]}...")
+    raise DataError(
+        f"no file in the hub repository {name} has the expected SHA-256 {mirror['sha256'][:16]}..."
+    )
 
 
 def _from_hub(manifest: Manifest, mirror: Mirror, progress_for: Callable[[str], Progress]) -> None:
@@ -165,7 +168,8 @@ def _from_hub(manifest: Manifest, mirror: Mirror, progress_for: Callable[[str], 
     for rows in splits.values():
         if PATH_COLUMN not in (rows.column_names or []):
             raise DataError(
-                f"the rows of {name} have no file names, so they cannot be matched to the manifest"
+                f"the hub data set {name} has no column with file paths, so its images cannot be "
+                "matched to the manifest"
             )
         rows = rows.select_columns([PATH_COLUMN, IMAGE_COLUMN])
         for row in _rows(name, rows.cast_column(IMAGE_COLUMN, Image(decode=False))):
@@ -192,7 +196,7 @@ def _hub_problems(name: str) -> Iterator[None]:
     except (DataError, GeneratorExit):
         raise
     except Exception as error:
-        raise DataError(f"cannot read {name} from the hub: {_reason(error)}") from None
+        raise DataError(f"cannot read {name} from the Hugging Face hub: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -62,7 +62,8 @@ def match(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
             if path in name_of:
                 raise DataError(
                     f"{name_of[path]!r} and {name!r} both match the image {path!r} of "
-                    f"{manifest.reference}; pass the folder or archive of a single copy"
+                    f"{manifest.reference}; give a folder or archive that contains "
+                    "only one copy of the data set"
                 )
             path_of[name], name_of[path] = path, name
             break
@@ -144,8 +145,8 @@ def _check_any(manifest: Manifest, origin: Path, path_of: dict[str, str]) -> Non
         names = sorted(entry.name for entry in origin.iterdir())[:5]
         content = f" (it contains: {', '.join(names) or 'nothing'})"
     raise UsageError(
-        f"{origin}{content} holds no image of {manifest.reference}; a path in it should end with, "
-        f"for example, {example}"
+        f"{origin} contains no images of {manifest.reference}{content}; it should contain files "
+        f"such as {example}"
     )
 
 

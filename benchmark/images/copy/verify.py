@@ -210,8 +210,9 @@ def _read_digests(manifest: Manifest) -> tuple[dict[str, str], str | None]:
         return {}, None
     except (pa.ArrowException, OSError, KeyError, ValueError):
         raise DataError(
-            f"{digests_file(manifest)} cannot be read; if you trust the images, delete this file "
-            "and verify again"
+            f"{digests_file(manifest)}, the record of earlier verifications, cannot be read; if "
+            "you trust the images, delete it and run "
+            f"`htbench data verify {manifest.reference}` again"
         ) from None
 
 

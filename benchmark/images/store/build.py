@@ -100,9 +100,10 @@ def _check_present(plan: BuildPlan) -> None:
     absent = [path for path in plan.paths if not (plan.images / path).is_file()]
     if absent:
         raise DataError(
-            f"{len(absent)} of {len(plan.paths)} required images of {plan.reference} are not in "
-            f"{plan.images}: {first(absent)}; run htbench data download {plan.reference}, or "
-            f"htbench data import {plan.reference} PATH if you have them"
+            f"{len(absent)} of {len(plan.paths)} required images of {plan.reference} are "
+            f"missing from {plan.images} ({first(absent)}); run "
+            f"`htbench data download {plan.reference}` or, if you have a copy, "
+            f"`htbench data import {plan.reference} PATH`"
         )
 
 
@@ -121,9 +122,9 @@ def _estimate(plan: BuildPlan, log: Logger) -> None:
     free = shutil.disk_usage(plan.folder).free
     if 2 * size > free:  # the chunks, and the parts joined from them
         raise DataError(
-            f"the image store of {plan.name} needs {2 * size / 2**30:.1f} GiB while it is built "
-            f"and {size / 2**30:.1f} GiB afterwards, but {plan.folder} has "
-            f"{free / 2**30:.1f} GiB free: free some space, or set HTBENCH_DATA to a folder on a "
+            f"building the image store of {plan.name} needs {2 * size / 2**30:.1f} GiB of disk "
+            f"space, of which it keeps {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB "
+            f"are free in {plan.folder}: free some space, or set HTBENCH_DATA to a folder on a "
             "larger disk"
         )
     if seconds > 2 * workers:
@@ -222,7 +223,7 @@ def decode_file(path: Path) -> tuple[Any, bool]:
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path} cannot be decoded: {error}; `htbench data verify` finds every such file"
+            f"{path} cannot be decoded: {error}; `htbench data verify` lists all such files"
         ) from None
 
 

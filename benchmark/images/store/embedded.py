@@ -29,7 +29,10 @@ def embedded_images(manifest: Manifest, domain: str) -> Iterator[tuple[str, byte
             continue
         data = (image and image["bytes"]) or b""
         if hashlib.sha256(data).hexdigest() != expected:
-            raise DataError(f"{path}: the SHA-256 of image {image_id!r} does not match")
+            raise DataError(
+                f"{path}: image {image_id!r} does not match its SHA-256; the file is corrupted or "
+                "was modified"
+            )
         yield image_id, data
 
 
@@ -43,7 +46,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
         file = pq.ParquetFile(path)
         if not _holds_images(file.schema_arrow):
             raise DataError(
-                f"{path} has no column image with the bytes of each image, "
+                f'{path} has no column "image" with the encoded images, '
                 "but the manifest says images = 'embedded'"
             )
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):

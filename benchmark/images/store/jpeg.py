@@ -66,15 +66,15 @@ class JpegPack:
         length = os.fstat(descriptor).st_size
         head = len(MAGIC) + 8 * (count + 2)
         if length < head:
-            raise ValueError(f"the pack has {length} bytes, too few for {count} images")
+            raise ValueError(f"the image file has only {length} bytes, too few for {count} images")
         self._bytes = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         numbers = np.frombuffer(self._bytes, "<u8", count + 2, len(MAGIC)).astype(np.int64)
         self._offsets = numbers[1:]
         is_complete = self._offsets[0] == head and self._offsets[-1] == length
         if self._bytes[: len(MAGIC)] != MAGIC or numbers[0] != count or not is_complete:
-            raise ValueError(f"the file is not a pack of {count} images")
+            raise ValueError(f"the image file does not contain {count} images")
         if (np.diff(self._offsets) <= 0).any():
-            raise ValueError("the offsets of the pack do not increase")
+            raise ValueError("the image file is damaged: its offsets do not increase")
         self._size = size
 
     def __len__(self) -> int:
@@ -95,8 +95,12 @@ class JpegPack:
         try:
             with Image.open(io.BytesIO(self._bytes[begin:end]), formats=("JPEG",)) as image:
                 if image.size != (self._size, self._size) or image.mode != "RGB":
-                    raise ValueError(f"image {index} of the pack is {image.size} {image.mode}")
+                    side = self._size
+                    raise ValueError(
+                        f"image {index} has size {image.size} and mode {image.mode}; expected "
+                        f"{(side, side)} and RGB"
+                    )
                 array = np.asarray(image)
         except (OSError, SyntaxError) as error:
-            raise ValueError(f"image {index} of the pack cannot be decoded: {error}") from None
+            raise ValueError(f"image {index} cannot be decoded: {error}") from None
         return np.ascontiguousarray(array.transpose(2, 0, 1))

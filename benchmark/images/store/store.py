@@ -198,7 +198,10 @@ def open_store(
                 _build_needed(folder, manifest, domain, need, progress, log)
             store = _read(folder, manifest, domain, need)
     if store is None:
-        raise DataError(f"the image store {folder} cannot be read although it was just built")
+        raise DataError(
+            f"the image store {folder} was built but cannot be read; delete it and run the command "
+            "again"
+        )
     return store
 
 
@@ -332,7 +335,10 @@ def _decode(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
             if image.size != (size, size):  # known from the header, before decompression
-                raise DataError(f"image {image_id!r} is {image.size}, not {size} x {size} pixels")
+                raise DataError(
+                    f"image {image_id!r} is {image.width} x {image.height} pixels, "
+                    f"not {size} x {size}"
+                )
             array = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"image {image_id!r} cannot be decoded: {error}") from None

@@ -29,7 +29,9 @@ def map_images(descriptor: int, count: int, size: int) -> Tensor:
     expected = count * 3 * size * size
     length = os.fstat(descriptor).st_size
     if length != expected:
-        raise ValueError(f"an image file has {length} bytes; {count} images take {expected}")
+        raise ValueError(
+            f"an image file of the store has {length} bytes, but {count} images need {expected}"
+        )
     if count == 0:  # an empty file cannot be mapped
         return torch.empty((0, 3, size, size), dtype=torch.uint8)
     # Copy-on-write: torch requires a writable buffer, but the file must not change.

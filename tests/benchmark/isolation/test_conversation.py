@@ -155,7 +155,7 @@ class TestConversation:
         error = hear(lambda child: child.channel.sendall(words)).error
         assert error is not None
         assert error["kind"] == ("contract" if words else "died")
-        assert "before it answered" in error["message"] or "truncated" in error["message"]
+        assert "before it returned a result" in error["message"] or "truncated" in error["message"]
 
     def test_descriptors_from_a_child_are_closed(self, hear: Callable[..., Outcome]) -> None:
         def script(child: Script) -> None:

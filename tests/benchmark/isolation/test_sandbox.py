@@ -176,7 +176,7 @@ class TestMistakes:
         done = places.run(
             "", before="threading.Thread(target=threading.Event().wait, daemon=True).start()"
         )
-        assert "it has 2 threads, not exactly one" in done.stderr
+        assert "it must have exactly one thread, but has 2" in done.stderr
 
     @needs_kernel
     def test_a_second_lock_cannot_widen_the_first(self, places: Places) -> None:
