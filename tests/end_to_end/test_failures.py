@@ -299,7 +299,7 @@ def test_limits_end_a_run_and_no_other(limited):
 def test_a_run_over_its_time_says_so(limited):
     error = limited.records["endless"]["error"]
     assert error["kind"] == "limit"
-    assert "longer than the limit of 5 s" in error["message"]
+    assert "exceeded the time limit of 5 s" in error["message"]
     assert 5 <= limited.records["endless"]["cost"]["wall_seconds"] < 30
     assert (
         f"- failed: endless on outline-solid, seed 0: {error['message']}" in limited.result.stdout
@@ -331,4 +331,4 @@ def test_limits_of_a_run_are_not_those_of_its_source_model(start, mini, tmp_path
         _, errors = driver.communicate(timeout=120)
     assert driver.returncode == 1, errors
     (record,) = mini.records(tmp_path / "ws")
-    assert "longer than the limit of 0.1 s" in record["error"]["message"]
+    assert "exceeded the time limit of 0.1 s" in record["error"]["message"]

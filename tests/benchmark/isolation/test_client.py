@@ -56,7 +56,7 @@ class TestLimits:
         slow = child(seconds=0.01)
         time.sleep(0.02)
         slow.check_limits()
-        assert "longer than the limit of 0.01 s" in slow.killed_for
+        assert "exceeded the time limit of 0.01 s" in slow.killed_for
 
     def test_memory(self, child: Callable[..., Child]) -> None:
         fat = child(memory=1 << 20)

@@ -116,7 +116,7 @@ def test_sizes_in_the_archive_are_not_trusted(tmp_path, size):
 )
 def test_a_file_that_is_not_an_archive_is_described(tmp_path, data, words):
     (tmp_path / "x.zip").write_bytes(data)
-    with pytest.raises(DataError, match=f"is {words}.*not a zip or tar archive"):
+    with pytest.raises(DataError, match=f"not a zip or tar archive: it is {words}"):
         list_members(tmp_path / "x.zip")
 
 
