@@ -64,5 +64,5 @@ def test_oracle_finetune_is_finetune_on_all_classes(source, whole_target, new_ru
 
 def test_oracle_finetune_is_an_oracle_and_needs_the_missing_data(source, target, new_run):
     assert OracleFinetune.track == "oracle"
-    with pytest.raises(ValueError, match="receive data of missing classes"):
+    with pytest.raises(ValueError, match="data of missing classes is available only"):
         OracleFinetune().adapt(source, target, new_run())

@@ -66,5 +66,5 @@ def test_the_length_of_a_feature_does_not_matter():
 
 def test_it_is_an_oracle_and_needs_the_missing_data(source, target, new_run, tuned):
     assert NCM.track == NCMSource.track == "oracle"
-    with pytest.raises(ValueError, match="only built-in methods of the oracle track"):
+    with pytest.raises(ValueError, match="only to built-in methods on the oracle track"):
         NCM().adapt(source, target, new_run(base=tuned))

@@ -64,7 +64,7 @@ class TestRecord:
 
     def test_a_change_of_made_from_is_detected(self, tmp_path: Path) -> None:
         self.write(tmp_path, made_from={**MADE_FROM, "seed": 2})
-        with pytest.raises(RecordError, match="key is not the digest of made_from"):
+        with pytest.raises(RecordError, match="the key does not match made_from"):
             RunRecord.read(tmp_path)
 
     @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ class TestRecord:
             ({"score": 99.0}, "unexpected or missing fields: score"),
             ({"key": "abc"}, "key is 'abc'"),
             ({"key": 7}, "key is '7'"),
-            ({"key": "0" * 64}, "key is not the digest of made_from"),
+            ({"key": "0" * 64}, "the key does not match made_from"),
             ({"made_from": []}, r"made_from is '\[\]'"),
             ({"status": "great"}, "status is 'great'"),
             ({"status": ["ok"]}, "status is"),

@@ -160,7 +160,7 @@ class TestImport:
         torch.save(model.state_dict(), tmp_path / "one.pth")
         torch.save(build({"name": "convnet", "width": 16}, 12).state_dict(), tmp_path / "two.pth")
         take(tmp_path / "one.pth")
-        assert "has an imported source model already" in take(tmp_path / "two.pth").sentence
+        assert "another source model was already imported" in take(tmp_path / "two.pth").sentence
 
     def test_another_network_is_told_apart_in_words(self, take, tmp_path):
         other = build({"name": "convnet", "width": 8}, 12).state_dict()
@@ -277,7 +277,7 @@ class TestInitialWeights:
 
     def test_a_network_that_starts_from_none_takes_none(self, mini, source, converted):
         words = source("train", "--manifest", mini.manifest, "--weights", converted)
-        assert "convnet, the network of mini@0.1, starts from no weights" in words.sentence
+        assert "convnet, the network of mini@0.1, is not initialised from pretrained weights" in words.sentence
 
 
 class TestWhich:

@@ -87,7 +87,7 @@ class TestImported:
     def test_the_same_again_is_fine_and_another_is_refused(self, spec):
         save_imported(spec, b"imported", FACTS)
         save_imported(spec, b"imported", FACTS)
-        with pytest.raises(UsageError, match="has an imported source model already"):
+        with pytest.raises(UsageError, match="another source model was already imported"):
             save_imported(spec, b"other", FACTS)
 
 
