@@ -268,7 +268,7 @@ class TestInitialWeights:
                 "ResNet50_Weights.IMAGENET1K_V1",
                 "mobilenet_v2 has no pretrained weights 'ResNet50",
             ),
-            ("../../etc", "it must be a name or version"),
+            ("../../etc", "it must be a name such as"),
         ],
     )
     def test_weights_that_torchvision_does_not_have(self, source, variant, weights, message):

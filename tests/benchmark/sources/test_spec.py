@@ -104,7 +104,7 @@ class TestPretrainedWeights:
 
     @pytest.mark.parametrize("name", ["ResNet50", "../a.b", 3, ""])
     def test_a_name_is_that_of_a_library(self, name):
-        with pytest.raises(ManifestError, match="it must be a name or version"):
+        with pytest.raises(ManifestError, match="it must be a name such as"):
             pretrained_name({"weights": name})
 
     def test_their_bytes_are_part_of_what_a_source_model_is_made_from(self, pretrained):
