@@ -1,1 +1,1 @@
-"""The built-in methods, one per file, written like any plugin."""
+"""The built-in methods, one per module, which use the same interface as plugins."""

@@ -1,4 +1,4 @@
-"""Averages of weights, which several methods share."""
+"""Weight averaging, shared by several methods."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ State = Mapping[str, Tensor]
 
 
 class Mean:
-    """The running weighted mean of states of one network.
+    """A running weighted mean of the state dicts of one network.
 
     Attributes:
-        state: the mean, by name; empty before the first state.
+        state: the mean state dict; empty until the first call of :meth:`add`.
         weight: the sum of the weights.
     """
 
@@ -22,11 +22,11 @@ class Mean:
         self.weight = 0
 
     def add(self, state: State, weight: int = 1) -> None:
-        """Add a state, which is copied.
+        """Add a copy of a state dict to the mean.
 
         Args:
-            state: tensors by name, the same names and shapes in every call.
-            weight: its weight, relative to the other states.
+            state: the state dict; names and shapes must be the same in every call.
+            weight: its weight, relative to the other state dicts.
         """
         if not self.state:
             self.state = {name: value.clone() for name, value in state.items()}
@@ -37,9 +37,9 @@ class Mean:
 def interpolate_(state: State, other: State, share: float) -> None:
     """Replace a state in place with (1 - share) * state + share * other.
 
-    The result is exact at both ends, and values that are equal in both states do not change by a
-    bit, so frozen parts stay frozen. BatchNorm's running statistics are interpolated like weights;
-    integers (counters) are copied from ``other``.
+    The result is exact for shares 0 and 1, and values that are equal in both states are bitwise
+    unchanged, so frozen parts stay frozen. BatchNorm's running statistics are interpolated like
+    weights; integers (counters) are copied from ``other``.
 
     Args:
         state: tensors by name, modified in place.

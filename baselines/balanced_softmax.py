@@ -17,8 +17,9 @@ class BalancedSoftmax(Method):
     """Fine-tune with cross-entropy on logits shifted by the log of each class's image count.
 
     Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020 (arXiv
-    2007.10740), equation 4. A missing class has no images, and log 0 removes it from the softmax:
-    the loss neither pushes its logit down nor keeps it in place. Test logits are not shifted.
+    2007.10740), equation 4. A missing class has no images, so its shift of log 0 removes it
+    from the softmax, and the loss does not affect its logit directly. Logits are not shifted at
+    test time.
     """
 
     name = "balanced-softmax"
@@ -30,7 +31,7 @@ class BalancedSoftmax(Method):
 
 
 def balanced_cross_entropy(counts: Tensor) -> Callable[[Batch], Tensor]:
-    """Return the balanced cross-entropy, a function from a batch to a scalar.
+    """Return the balanced cross-entropy as a function that maps a batch to a scalar.
 
     Args:
         counts: int64 (C,), the number of training images of each class.

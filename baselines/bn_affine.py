@@ -14,15 +14,15 @@ from htbench import Method, Run, SourceModel, TargetData, fit
 class BNAffine(Method):
     """Train only the scale and shift of BatchNorm layers; their statistics follow the target.
 
-    Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021 (arXiv 2003.00152), who
-    train networks with random weights. This suite's choices: all other weights are the source
-    model's, and the recipe and the augmentation are those of ``finetune``.
+    After Frankle et al., "Training BatchNorm and Only BatchNorm", ICLR 2021 (arXiv 2003.00152), who
+    train these parameters in networks with random weights. This suite's choices: all other weights
+    are the source model's, and the recipe and the augmentation are those of ``finetune``.
     """
 
     name = "bn-affine"
     needs = ("a BatchNorm layer",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """Minimise the mean of CE(z(x), y) over seen (x, y), in scale and shift of all layers."""
+        """Minimise the mean of CE(z(x), y) over seen (x, y), over all scales and shifts."""
         model = source.copy()
         return fit(model, target, run, train=nn.ModuleList(require_batch_norm(model)))

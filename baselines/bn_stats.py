@@ -23,8 +23,9 @@ class BNStats(Method):
     the mean of the v_b alone would ignore the differences between the m_b.
 
     This suite's choices: one pass over the training images with the evaluation transform, in random
-    order (images come ordered by class, and such a batch would hold few classes), in batches of
-    almost equal size, at most the recipe's; each batch is normalised by its own statistics.
+    order (images are stored by class, so batches in stored order would contain few classes), in
+    batches of almost equal size, no larger than the recipe's batch size. Each batch is normalised
+    by its own statistics.
     """
 
     name = "bn-stats"
@@ -40,12 +41,12 @@ class BNStats(Method):
 def reestimate(model: Classifier, target: TargetData, run: Run) -> Classifier:
     """Recompute the BatchNorm statistics of a model on the target images, as in ``bn-stats``.
 
-    A network without BatchNorm does not change.
+    A network without BatchNorm is left unchanged.
 
     Args:
         model: the model; it is modified in place.
         target: the images.
-        run: transforms, batch size and the stream ``order``.
+        run: provides the transforms, the batch size and the random stream ``order``.
 
     Returns:
         ``model``, in evaluation mode.

@@ -29,7 +29,7 @@ class CalibratedALG(Method):
 
     name = "calibrated-alg"
     base = "finetune"
-    needs = ("two seen classes", "a missing class")
+    needs = ("at least two seen classes", "a missing class")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Predict argmax over c of z_c + gamma * 1(c in U), for seen classes S and missing U.
@@ -81,8 +81,8 @@ def average_logit_gap(logits: Tensor, labels: Tensor, seen: Tensor) -> float:
     count = int(seen.sum())
     if count < 2 or count == len(seen):
         raise NotApplicable(
-            f"the average logit gap needs two seen classes and a missing one; the task has {count} "
-            f"seen and {len(seen) - count} missing"
+            f"the average logit gap needs at least two seen classes and one missing class; the "
+            f"task has {count} seen and {len(seen) - count} missing"
         )
     values = logits.double()
     at_label = values.gather(1, labels.unsqueeze(1)).squeeze(1)

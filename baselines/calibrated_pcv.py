@@ -28,17 +28,17 @@ class CalibratedPCV(Method):
     This suite's choices:
 
     - A fifth of the images of every pseudo-seen class is held out. Accuracies are computed on these
-      and on all images of the pseudo-missing classes, which therefore weigh about five times as
-      much, by the argmax over the columns S under the evaluation transform.
-    - If an interval of gammas is best, its middle is chosen, or its finite end if it has only one;
-      of several intervals, the one nearest to 0.
-    - Repeats in which no gamma satisfies the condition are ignored. If there are no others, gamma
-      is 0 and the row has a note.
+      images and on all images of the pseudo-missing classes, which therefore have about five times
+      the weight. Predictions are the argmax over the columns S, under the evaluation transform.
+    - If a whole interval of gammas is best, its midpoint is chosen, or its finite end if it is
+      unbounded on one side. Among several intervals, the one nearest to 0 is chosen.
+    - Repeats in which no gamma satisfies the condition are ignored. If this holds for all repeats,
+      gamma is 0 and the leaderboard row has a note.
     """
 
     name = "calibrated-pcv"
     base = "finetune"
-    needs = ("four seen classes",)
+    needs = ("at least four seen classes",)
     repeats: int = 3
     held_out: float = 0.2
 
@@ -57,8 +57,8 @@ class CalibratedPCV(Method):
         assert run.base is not None
         if (count := int(target.seen.sum())) < MIN_SEEN_CLASSES:
             raise NotApplicable(
-                f"pseudo cross-validation needs {MIN_SEEN_CLASSES} seen classes; the task has "
-                f"{count}"
+                f"pseudo cross-validation needs at least {MIN_SEEN_CLASSES} seen classes; the task "
+                f"has {count}"
             )
         gammas = [self._gamma(source, target, run) for _ in range(self.repeats)]
         run.sequential_steps = run.recipe.steps  # the repeats could train in parallel
@@ -66,8 +66,8 @@ class CalibratedPCV(Method):
         gamma = fmean(valid_gammas) if valid_gammas else 0.0
         if not valid_gammas:
             run.note(
-                f"gamma is 0: in none of {self.repeats} repeats did any gamma keep the "
-                "pseudo-missing classes at the source model's accuracy"
+                f"gamma is 0, because in none of the {self.repeats} repeats did any gamma keep the "
+                "pseudo-missing classes at least at the source model's accuracy"
             )
         run.log(gamma=gamma, repeats_that_count=len(valid_gammas))
         return Calibrated(run.base, ~target.seen, gamma)
@@ -94,7 +94,7 @@ class CalibratedPCV(Method):
 
 
 def best_gamma(logits: Tensor, labels: Tensor, missing: Tensor, floor: int) -> float | None:
-    """Return the constant for the missing columns that maximises accuracy, under a condition.
+    """Return the constant for the missing columns that maximises accuracy, subject to a floor.
 
     The prediction of a sample changes to a missing class when gamma exceeds the sample's margin:
     its largest seen logit minus its largest missing logit. Both accuracies are therefore constant
@@ -107,9 +107,9 @@ def best_gamma(logits: Tensor, labels: Tensor, missing: Tensor, floor: int) -> f
         floor: the minimum number of correct samples of missing classes.
 
     Returns:
-        The middle of the best interval, or its finite end if it has only one, or 0 if it is
-        unbounded on both sides; of several best intervals, the one nearest to 0. None if no gamma
-        reaches the floor.
+        The midpoint of the best interval, its finite end if it is unbounded on one side, or 0 if
+        it is unbounded on both sides; among several best intervals, the one nearest to 0. None if
+        no gamma satisfies ``floor``.
     """
     values = logits.double()
     best, winner = values.masked_fill(missing, -torch.inf).max(dim=1)

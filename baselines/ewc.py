@@ -17,14 +17,14 @@ class EWC(Method):
     """Elastic weight consolidation: pull weights to the source's, weighted by Fisher information.
 
     Kirkpatrick et al., "Overcoming Catastrophic Forgetting in Neural Networks", PNAS 2017 (arXiv
-    1612.00796), equation 3. Source data are not available during adaptation, so the diagonal of the
+    1612.00796), equation 3. Source data is not available during adaptation, so the diagonal of the
     Fisher information is estimated on seen target images, with labels sampled from the source
     model's predictions.
 
     This suite's choices: at most ``fisher_samples`` images with the evaluation transform, one
     sampled label per image, squared gradients of single images (not of batches); the Fisher
-    information is divided by its maximum, since SGD at the recipe's rate diverges where a penalty
-    is much stiffer than 1 / rate; and the weight is 1.
+    information is divided by its maximum, because SGD at the recipe's learning rate diverges if a
+    penalty is much stiffer than 1 / rate; and the penalty's weight is 1.
     """
 
     name = "ewc"
@@ -62,10 +62,10 @@ def fisher_diagonal(
     Args:
         model: the classifier; it is put into evaluation mode.
         images: transformed images, float32 (N, 3, H, W).
-        generator: a generator on the CPU, for the labels.
+        generator: a CPU generator, used to sample the labels.
 
     Returns:
-        A tensor of the parameter's shape for each parameter's name.
+        A dict from parameter name to a tensor of the parameter's shape.
     """
     model.eval()
     parameters = dict(model.named_parameters())

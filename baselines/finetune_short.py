@@ -15,8 +15,8 @@ class FinetuneShort(Method):
     """Fine-tune for only as many steps as ``lolsgd`` takes in sequence.
 
     A control of this suite: ``lolsgd`` distributes the recipe's T steps over M local models, so
-    only T / M steps follow one another, and short training alone already does less harm. The cosine
-    runs over these T / M steps.
+    only T / M of them are sequential, and shorter training alone already does less harm. The cosine
+    schedule covers these T / M steps.
     """
 
     name = "finetune-short"

@@ -13,14 +13,14 @@ from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 
 @dataclass(frozen=True)
 class L2SP(Method):
-    """Fine-tune with an L2 penalty centred on the source weights instead of 0.
+    """Fine-tune with an L2 penalty centred on the source weights instead of on 0.
 
     Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML
-    2018 (arXiv 1802.01483). In the paper the head is new and pulled to 0; here it has the same
-    classes as the source's, so this suite pulls it to the source's. All parameters are penalised,
-    including scale and shift of BatchNorm, and the recipe's weight decay remains. ``alpha`` and
-    ``beta`` are in the range that the paper searches; they are not tuned on these data (``htbench
-    tune`` does that).
+    2018 (arXiv 1802.01483). In the paper, the head is new and pulled towards 0. Here it has
+    the same classes as the source model's head, so it is pulled towards that head. All parameters
+    are penalised, including scale and shift of BatchNorm, and the recipe's weight decay remains.
+    ``alpha`` and ``beta`` are within the range searched in the paper; they are not tuned on this
+    suite's data (use ``htbench tune`` for that).
     """
 
     name = "l2-sp"
@@ -41,11 +41,11 @@ class L2SP(Method):
 
 
 def spring_penalty(model: nn.Module, stiffness: Mapping[str, Tensor]) -> Callable[[Batch], Tensor]:
-    """Return the penalty sum over i of s_i / 2 (theta_i - theta_0,i)^2, a function of a batch.
+    """Return the penalty sum over i of s_i / 2 (theta_i - theta_0,i)^2 as a function of a batch.
 
     Args:
-        model: its current parameters are theta_0.
-        stiffness: s by parameter name: a scalar, or a tensor of the parameter's shape.
+        model: the model, whose current parameters become theta_0.
+        stiffness: s_i by parameter name, each a scalar or a tensor of the parameter's shape.
     """
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
 

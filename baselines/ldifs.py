@@ -30,7 +30,7 @@ class LDIFS(Method):
 
 
 def feature_distance(source: SourceModel, weight: float) -> Callable[[Batch], Tensor]:
-    """Return the penalty weight * ||f(x) - f_S(x)||^2, the mean over a batch."""
+    """Return the penalty weight * ||f(x) - f_S(x)||^2, averaged over a batch."""
 
     def penalty(batch: Batch) -> Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A new classifier on the source model's features."""
+"""A classifier trained on the source model's frozen features."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ class LOLSGD(Method):
 
     Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420). In every round, M local models
     start from the current weights; each trains for ``local_steps`` steps of SGD on the seen classes
-    except a random subset; the mean of the M models gives the new weights. The domain shift is
-    common to all of them, while what each forgets about its left-out classes averages out.
+    except a random subset; the mean of the M models gives the new weights. All local models
+    learn the same domain shift, while what each forgets about its left-out classes averages out.
 
-    We believe that the paper uses 10 local models and leaves out a tenth of the classes (3 of 30 on
-    Office-Home), but could not confirm it. This suite's choices: M x local_steps x rounds equals
-    the recipe's steps; momentum restarts every round; the rate follows the recipe's cosine over
-    rounds; and BatchNorm's statistics are averaged like weights.
+    The paper appears to use 10 local models and to leave out a tenth of the classes (3 of 30 on
+    Office-Home); we could not confirm this. This suite's choices: M x local_steps x rounds equals
+    the recipe's steps; momentum is reset every round; the learning rate follows the recipe's cosine
+    over the rounds; and BatchNorm's statistics are averaged like weights.
     """
 
     name = "lolsgd"
@@ -39,7 +39,7 @@ class LOLSGD(Method):
             raise ValueError(
                 f"local_models is {self.local_models}, local_steps is {self.local_steps} and "
                 f"left_out is {self.left_out}; the first two must be at least 1, and left_out must "
-                "lie between 0 and 1"
+                "be between 0 and 1"
             )
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
@@ -66,8 +66,8 @@ class LOLSGD(Method):
         steps_per_round = self.local_models * self.local_steps
         if steps % steps_per_round:
             raise ValueError(
-                f"local_models x local_steps = {steps_per_round} must divide the recipe's {steps} "
-                "steps"
+                f"local_models x local_steps is {steps_per_round}, which does not divide the "
+                f"recipe's {steps} steps; choose values whose product does"
             )
         return steps // steps_per_round
 

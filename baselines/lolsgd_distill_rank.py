@@ -14,8 +14,9 @@ from htbench import SourceModel, TargetData
 class LOLSGDDistillRank(LOLSGD):
     """Leave-out local SGD with both selective distillation and the feature-rank penalty.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
-    suite's choices are those of ``lolsgd``, ``selective-distill`` and ``feature-rank``.
+    One of the combinations studied by Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv
+    2311.01420). This suite's choices are those of ``lolsgd``, ``selective-distill`` and
+    ``feature-rank``.
     """
 
     name = "lolsgd-distill-rank"

@@ -13,13 +13,13 @@ from htbench import SourceModel, TargetData
 class LOLSGDFeatureRank(LOLSGD):
     """Leave-out local SGD whose local models are penalised for correlated features.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
-    suite's choices are those of ``lolsgd`` and ``feature-rank``.
+    One of the combinations studied by Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv
+    2311.01420). This suite's choices are those of ``lolsgd`` and ``feature-rank``.
     """
 
     name = "lolsgd-feature-rank"
     weight: float = FeatureRank.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
-        """Add weight * ||K||_F^2 / d^2 to the local loss, K the feature correlations."""
+        """Add weight * ||K||_F^2 / d^2 to the local loss, where K are the feature correlations."""
         return [correlation_penalty(self.weight)]

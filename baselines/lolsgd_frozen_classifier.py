@@ -14,8 +14,8 @@ from htbench import Classifier
 class LOLSGDFrozenClassifier(LOLSGD):
     """Leave-out local SGD whose local models train the backbone only.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
-    suite's choices are those of ``lolsgd``.
+    One of the combinations studied by Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv
+    2311.01420). This suite's choices are those of ``lolsgd``.
     """
 
     name = "lolsgd-frozen-classifier"

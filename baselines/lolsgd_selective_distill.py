@@ -13,9 +13,10 @@ from htbench import SourceModel, TargetData
 class LOLSGDSelectiveDistill(LOLSGD):
     """Leave-out local SGD with selective distillation of the missing classes.
 
-    A combination that Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study. This
-    suite's choices are those of ``lolsgd`` and ``selective-distill``. Classes that a local model
-    leaves out do not count as missing: U is the task's for all local models.
+    One of the combinations studied by Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv
+    2311.01420). This suite's choices are those of ``lolsgd`` and ``selective-distill``. Classes
+    left out by a local model do not count as missing: all local models use the task's missing
+    classes U.
     """
 
     name = "lolsgd-selective-distill"

@@ -17,12 +17,12 @@ class LoRA(Method):
     """Train low-rank updates of the backbone's weights, and the head.
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685),
-    equation 3. This suite's choices: all linear and convolution layers of the backbone get an
-    update (a kernel is a matrix with one row per output channel; queries, keys and values of an
-    attention layer share one), and everything else in the backbone is frozen, including BatchNorm's
-    statistics; the whole head trains; rank and alpha are 8, since SGD with the recipe of icons
-    diverges at an alpha of 16. At the end the updates are merged into the weights, so the network
-    has the source model's architecture.
+    equation 3. This suite's choices: all linear and convolutional layers of the backbone get an
+    update (convolution kernels are treated as matrices with one row per output channel; an
+    attention layer has one update for queries, keys and values together). Everything else in the
+    backbone is frozen, including BatchNorm's statistics; the whole head trains; rank and alpha are
+    both 8, because with the recipe of icons, SGD diverges for alpha = 16. At the end, the updates
+    are merged into the weights, so the network has the source model's architecture.
     """
 
     name = "lora"
@@ -34,7 +34,7 @@ class LoRA(Method):
             raise ValueError(f"rank is {self.rank}; it must be at least 1")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """Train W = W_S + (alpha / r) B A; B (out, r) starts at 0, A (r, in) at random values."""
+        """Train W = W_S + (alpha / r) B A, with B (out, r) starting at 0, A (r, in) at random."""
         model = source.copy()
         weights = adapted_weights(model)
         for layer, name in weights:
@@ -63,11 +63,11 @@ class LowRank(nn.Module):
     """A parametrization that adds (alpha / r) B A to a weight.
 
     Args:
-        weight: (out, ...); its first dimension is the outputs.
+        weight: the weight, (out, ...), whose first dimension is the outputs.
         rank: r.
         alpha: scale of the update.
-        generator: a generator on the CPU, for A, which is initialised like a linear layer's weight
-            (Kaiming uniform).
+        generator: a CPU generator, used to initialise A like a linear layer's weight (Kaiming
+            uniform).
     """
 
     def __init__(self, weight: Tensor, rank: int, alpha: float, generator: torch.Generator) -> None:

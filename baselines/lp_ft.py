@@ -14,9 +14,9 @@ class LPFT(Method):
     """Fine-tune all parameters, starting from the head of ``linear-probe``.
 
     Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
-    Out-of-Distribution", ICLR 2022 (arXiv 2202.10054): with a head that already fits, the features
-    change less. This suite's choices: both stages take the recipe's number of steps, and the first
-    one is the run of ``linear-probe``.
+    Out-of-Distribution", ICLR 2022 (arXiv 2202.10054): if the head already fits, fine-tuning
+    changes the features less. This suite's choices: each stage takes the recipe's number of steps,
+    and the first stage is the run of ``linear-probe``.
     """
 
     name = "lp-ft"

@@ -16,10 +16,11 @@ from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 class LwF(Method):
     """Learning without forgetting: distil the source model's probabilities over all C classes.
 
-    Li and Hoiem, "Learning without Forgetting", ECCV 2016 (arXiv 1606.09282), with its temperature
-    of 2. As in Hinton et al., "Distilling the Knowledge in a Neural Network", 2015 (arXiv
-    1503.02531), the divergence is multiplied by T^2, so that its gradient does not shrink with T.
-    This suite's choices: the source model sees the same augmented images, and the weight is 1.
+    Li and Hoiem, "Learning without Forgetting", ECCV 2016 (arXiv 1606.09282), with the paper's
+    temperature of 2. As in Hinton et al., "Distilling the Knowledge in a Neural Network", 2015
+    (arXiv 1503.02531), the divergence is multiplied by T^2, so that its gradient does not shrink
+    with T. This suite's choices: the source model sees the same augmented images, and the weight
+    is 1.
     """
 
     name = "lwf"

@@ -1,4 +1,4 @@
-"""Nearest class mean: a measure of the fine-tuned features, independent of the classifier."""
+"""Nearest class mean: evaluates the fine-tuned features independently of the classifier."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class NCM(Method):
     """Nearest class mean in the fine-tuned features, using target images of all classes.
 
     Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223), evaluate
-    features this way; the classifier is that of Mensink et al., "Distance-Based Image
-    Classification: Generalizing to New Classes at Near-Zero Cost", TPAMI 2013. With
-    g(x) = f(x) / ||f(x)||, a class's mean is that of g over its training images, normalised again.
+    features this way, with the classifier of Mensink et al., "Distance-Based Image Classification:
+    Generalizing to New Classes at Near-Zero Cost", TPAMI 2013. With g(x) = f(x) / ||f(x)||, the
+    mean of a class is the mean of g over its training images, normalised again.
     The method uses training images of missing classes, so it shows the potential of the features
-    and is not ranked. This suite's choices: the evaluation transform, and a class without images is
-    never predicted.
+    and is not ranked. This suite's choices: features use the evaluation transform, and a class
+    without training images is never predicted.
     """
 
     name = "ncm"
@@ -33,7 +33,7 @@ class NCM(Method):
     needs = ("training images of missing classes",)
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """Return z_c = cos(f(x), m_c), m_c the normalised mean of g(x) over images of class c."""
+        """Return z_c = cos(f(x), m_c), where m_c is the normalised mean of g(x) over class c."""
         model = self.network(source, run)
         all_classes = target.with_missing()
         features = predict(model.backbone, all_classes.images, run)

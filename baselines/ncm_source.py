@@ -12,9 +12,9 @@ from htbench import Classifier, Run, SourceModel
 class NCMSource(NCM):
     """Nearest class mean in the source model's features, using target images of all classes.
 
-    The same as ``ncm``, with f_S instead of f. If ``ncm`` scores higher, fine-tuning on seen
-    classes improved the features of missing classes too, as Mai et al., "Fine-Tuning is Fine, if
-    Calibrated", NeurIPS 2024 (arXiv 2409.16223), observe.
+    The same as ``ncm``, with f_S instead of f. If ``ncm`` scores higher on missing
+    classes, then fine-tuning on seen classes has also improved the features of missing classes, as
+    Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024 (arXiv 2409.16223), observe.
     """
 
     name = "ncm-source"

@@ -14,7 +14,7 @@ class OracleFinetune(Method):
     """Fine-tune on the target's training data of all classes, including missing ones.
 
     The upper bound of Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420). In practice
-    these data do not exist, so the method is shown but not ranked. The recipe is that of
+    this data is not available, so the method is shown but not ranked. The recipe is that of
     ``finetune``: the same number of steps, on more images.
     """
 

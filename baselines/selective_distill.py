@@ -33,7 +33,7 @@ class SelectiveDistill(Method):
 def missing_divergence(
     source: SourceModel, target: TargetData, weight: float
 ) -> Callable[[Batch], Tensor]:
-    """Return the penalty weight * KL(softmax(z_S[U]) || softmax(z[U])), the mean over a batch."""
+    """Return the penalty weight * KL(softmax(z_S[U]) || softmax(z[U])), averaged over a batch."""
     missing = ~target.seen
 
     def penalty(batch: Batch) -> Tensor:

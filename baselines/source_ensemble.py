@@ -15,10 +15,10 @@ from htbench import Method, Run, SourceModel, TargetData
 class SourceEnsemble(Method):
     """Predict with the mean of the probabilities of the source and the fine-tuned model.
 
-    Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420), study it. Ensembles with equal
-    weights are from Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation
+    Studied by Tu et al., "Holistic Transfer", NeurIPS 2023 (arXiv 2311.01420). Equally weighted
+    ensembles follow Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation
     Using Deep Ensembles", NeurIPS 2017 (arXiv 1612.01474). This suite's choice: softmaxes over all
-    C columns at temperature 1. A prediction needs a forward pass of both networks.
+    C columns at temperature 1. Each prediction needs a forward pass of both networks.
     """
 
     name = "source-ensemble"

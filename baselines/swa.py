@@ -18,8 +18,9 @@ class SWA(Method):
     Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018
     (arXiv 1803.05407), algorithm 1 with a constant rate: averaging starts after 75 % of the steps,
     with one snapshot per epoch, and the BatchNorm statistics are recomputed for the mean. This
-    suite's choices: the rate follows the recipe's cosine until averaging starts and is constant
-    from there, at 0.15 of the initial rate; and the statistics are pooled as in ``bn-stats``.
+    suite's choices: the learning rate follows the recipe's cosine until averaging starts, and is
+    then constant at 0.15 times the initial rate; and the BatchNorm statistics are pooled as in
+    ``bn-stats``.
     """
 
     name = "swa"
@@ -29,12 +30,12 @@ class SWA(Method):
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1 or self.epochs <= 0:
             raise ValueError(
-                f"start is {self.start} and epochs is {self.epochs}; start must lie between 0 and "
+                f"start is {self.start} and epochs is {self.epochs}; start must be between 0 and "
                 "1, and epochs must be positive"
             )
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """Return the mean of theta_t over t = s, s + c, s + 2c, ... <= T, T the recipe's steps."""
+        """Return the mean of theta_t over t = s, s + c, s + 2c, ... <= T = recipe steps."""
         steps = run.recipe.steps
         snapshots = self.snapshot_steps(steps, len(target), run.recipe.batch_size)
         model = source.copy()
@@ -52,7 +53,7 @@ class SWA(Method):
         return reestimate(model, target, run)
 
     def snapshot_steps(self, steps: int, images: int, batch_size: int) -> range:
-        """Return the numbers of finished steps at which weights enter the mean; at least one."""
+        """Return the steps after which the weights are added to the mean; there is at least one."""
         epoch = max(1, images // batch_size)  # the last partial batch is dropped
         return range(
             max(1, round(self.start * steps)), steps + 1, max(1, round(self.epochs * epoch))

@@ -24,23 +24,23 @@ from htbench import (
 
 @dataclass(frozen=True)
 class SWAD(Method):
-    """Fine-tune, and average the weights of all steps in the valley of the validation loss.
+    """Fine-tune, and average the weights over all steps in the valley of the validation loss.
 
     Cha et al., "SWAD: Domain Generalization by Seeking Flat Minima", NeurIPS 2021 (arXiv
-    2102.08604), algorithm 1 with its N_s = 3, N_e = 6 and r = 1.3. Let E_i be the loss at
+    2102.08604), algorithm 1 with the paper's N_s = 3, N_e = 6 and r = 1.3. Let E_i be the loss at
     evaluation i. The valley begins at the first s for which E_s is the minimum of E_s ...
     E_(s + N_s - 1). It ends before the first e from which N_e evaluations are all above r times the
     mean of those N_s.
 
     This suite's choices: 50 evaluations; a fifth of the training images of every seen class is held
-    out for validation, and training on the others is that of ``finetune``, with its decreasing rate
-    (the paper's is constant); if no valley begins, the mean is over the steps of the last
-    evaluation and the row has a note; and the BatchNorm statistics are recomputed for the mean, as
-    in ``bn-stats`` (the paper freezes them).
+    out for validation, and the rest is used for training as in ``finetune``, with its decreasing
+    learning rate (constant in the paper); if no valley is found, the steps since the second-to-last
+    evaluation are averaged and the leaderboard row has a note; and the BatchNorm statistics are
+    recomputed for the mean, as in ``bn-stats`` (the paper freezes them).
     """
 
     name = "swad"
-    needs = ("a class with two images",)
+    needs = ("a seen class with at least two images",)
     converged: int = 3
     tolerated: int = 6
     ratio: float = 1.3
@@ -61,7 +61,10 @@ class SWAD(Method):
         """Return the mean of theta_t over the steps t of the valley."""
         train_rows, held_out_rows = target.hold_out(self.held_out, run.stream("method"))
         if not len(held_out_rows):
-            raise NotApplicable("no class has a second image to hold out for validation")
+            raise NotApplicable(
+                "every seen class has only one training image, so none can be held out for "
+                "validation"
+            )
         train, validation = target.rows(train_rows), target.rows(held_out_rows)
         steps = run.recipe.steps
         interval = max(1, math.ceil(steps / self.evaluations))
@@ -81,8 +84,8 @@ class SWAD(Method):
         fit(model, train, run, after_step=evaluate)
         if not valley.has_begun:
             run.note(
-                "the validation loss has no valley; the mean is over the steps of the last "
-                "evaluation"
+                "no valley was found in the validation loss, so the steps since the second-to-last "
+                "evaluation are averaged"
             )
         model.load_state_dict(valley.mean().state)
         return reestimate(model, target, run)
@@ -91,13 +94,13 @@ class SWAD(Method):
 class Valley:
     """Finds the valley of the validation loss during training.
 
-    A segment is the part of training between two evaluations. Only undecided segments are kept, so
-    the memory does not grow with training.
+    A segment is the part of training between two evaluations. Only segments that
+    are still undecided are kept, so memory use does not grow during training.
 
     Args:
-        converged: N_s of the paper.
-        tolerated: N_e of the paper.
-        ratio: r of the paper.
+        converged: N_s in the paper.
+        tolerated: N_e in the paper.
+        ratio: r in the paper.
     """
 
     def __init__(self, converged: int, tolerated: int, ratio: float) -> None:
@@ -109,7 +112,7 @@ class Valley:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the loss has reached its valley."""
+        """Return whether the valley has begun."""
         return self._threshold is not None
 
     def add(self, segment: Mean, loss: float) -> None:

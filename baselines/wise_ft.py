@@ -16,7 +16,7 @@ class WiSEFT(Method):
 
     Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022 (arXiv 2109.01903), who
     recommend alpha = 0.5 if it cannot be tuned. This suite's choice: BatchNorm's running mean and
-    variance are interpolated like weights, and counters are the fine-tuned model's.
+    variance are interpolated like weights; counters are the fine-tuned model's.
     """
 
     name = "wise-ft"
@@ -25,7 +25,7 @@ class WiSEFT(Method):
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha is {self.alpha}; it must lie between 0 and 1")
+            raise ValueError(f"alpha is {self.alpha}; it must be between 0 and 1")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Return a model with theta = (1 - alpha) theta_S + alpha theta_finetune."""

@@ -35,7 +35,7 @@ def published_recipes() -> list[str]:
 
 
 def load_manifest(reference: str | Path) -> Manifest:
-    """Read a manifest by reference (``icons@1.0``) or from the folder that holds it.
+    """Read a manifest by reference (``icons@1.0``) or from the folder that contains it.
 
     Args:
         reference: ``name@version``, or the path of a folder with ``manifest.toml``.
@@ -50,8 +50,8 @@ def load_manifest(reference: str | Path) -> Manifest:
                 manifest = read_manifest(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
-                        f"{manifest.root} holds {manifest.reference}, not {reference}; "
-                        "rename the folder after the manifest"
+                        f"the folder {manifest.root} contains {manifest.reference}, not "
+                        f"{reference}; rename it to match the manifest's name and version"
                     )
                 return manifest
     elif (Path(reference) / "manifest.toml").is_file():
@@ -62,14 +62,15 @@ def load_manifest(reference: str | Path) -> Manifest:
             Path(reference).resolve() == packaged_manifests().joinpath(*recipe.split("@"))
         ):
             raise ManifestError(
-                f"{recipe} is a recipe; expand it with your copy of the data set's metadata "
-                f"file first: htbench manifest expand {recipe} --metadata metadata.csv"
+                f"{recipe} is a recipe, not a manifest. Expand it first, using the metadata file "
+                "from your copy of the data set: "
+                f"htbench manifest expand {recipe} --metadata metadata.csv"
             )
     known = ", ".join(published_manifests()) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
     raise ManifestError(
-        f"no manifest {str(reference)!r}; known: {known}. "
-        "Give name@version, or a folder with manifest.toml and images.parquet"
+        f"unknown manifest {str(reference)!r}; known: {known}. "
+        "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
 
 

@@ -99,7 +99,7 @@ def expand_recipe(recipe: ManifestRecipe, metadata: Metadata) -> Expansion:
     rule = recipe.rule
     is_source = metadata.split == rule.source_train
     if not is_source.any():
-        raise ManifestError(f"the metadata has no images of the split {rule.source_train!r}")
+        raise ManifestError(f"the metadata file has no images in the split {rule.source_train!r}")
     known = np.bincount(metadata.y[is_source], minlength=len(recipe.classes)) > 0
     domain = np.full(len(metadata.y), "", dtype=object)
     split = np.where(metadata.split == rule.source_test, "test", "train").astype(object)
@@ -121,7 +121,7 @@ def expand_recipe(recipe: ManifestRecipe, metadata: Metadata) -> Expansion:
             f"{location.name}: {', '.join(location.left_out)}" for location in locations[:5]
         )
         raise ManifestError(
-            f"none of {len(locations)} locations qualifies as a task ({reasons}; ...)"
+            f"none of the {len(locations)} locations qualifies as a task; for example: {reasons}"
         )
     return Expansion(
         _document(recipe, metadata, tasks),
@@ -168,12 +168,12 @@ def _location(
         (int(adaptation.sum()), rule.min_adaptation_images, "adaptation images"),
         (int(test.sum()), rule.min_test_images, "test images"),
         (int(test[seen].sum()), rule.min_seen_test_images, "seen test images"),
-        (largest, rule.min_missing_test_images, "test images of any missing class"),
+        (largest, rule.min_missing_test_images, "test images of the largest missing class"),
     )
     if days < 2:
         left_out: tuple[str, ...] = ("one day" if days else "no images",)
     else:
-        left_out = tuple(f"{n} of {least} {what}" for n, least, what in needs if n < least)
+        left_out = tuple(f"{n} {what} ({least} required)" for n, least, what in needs if n < least)
     return Location(
         location=number,
         days=days,
@@ -260,7 +260,7 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
             earlier expansion.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder contains something else.
         ManifestError: the expansion breaks a rule of manifests.
     """
     import pyarrow.parquet as pq
@@ -272,12 +272,12 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
         with new_folder(folder) as building:
             text = (
                 "# Written by `htbench manifest expand "
-                f"{expansion.document['expansion']['recipe']}`; its digest covers its values, not "
-                "this comment.\n\n"
+                f"{expansion.document['expansion']['recipe']}`; the digest covers the values only, "
+                "not this comment.\n\n"
             )
             (building / "manifest.toml").write_text(text + to_toml(expansion.document), "utf-8")
             pq.write_table(expansion.images, building / "images.parquet", compression="zstd")
-            text = f"# Every task of the expansion: htbench run --suite {suite}\n"
+            text = f"# All tasks of this manifest. To run them: htbench run --suite {suite}\n"
             (building / suite).write_text(text + to_toml(expansion.suite), "utf-8")
             read_manifest(building)
     except OSError as error:
@@ -290,6 +290,8 @@ def _check_free(folder: Path, ours: set[str]) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a new folder with --out")
+        raise UsageError(f"--out {folder} is a file; give a new folder")
     if others := sorted({path.name for path in folder.iterdir()} - ours):
-        raise UsageError(f"{folder} holds {first(others)}; give a new folder with --out")
+        raise UsageError(
+            f"--out {folder} already contains {first(others)}; give a new or empty folder"
+        )

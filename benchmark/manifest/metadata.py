@@ -66,8 +66,8 @@ def read_metadata(path: Path, recipe: ManifestRecipe, *, allow_unknown: bool = F
     """Read and check a metadata file.
 
     Args:
-        path: of the CSV file.
-        recipe: whose classes, locations and splits it must have.
+        path: the CSV file.
+        recipe: the recipe whose classes, locations and splits the file must have.
         allow_unknown: accept a file whose MD5 differs from the recipe's.
 
     Raises:
@@ -79,9 +79,9 @@ def read_metadata(path: Path, recipe: ManifestRecipe, *, allow_unknown: bool = F
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 != expected and not allow_unknown:
         raise DataError(
-            f"{path} has MD5 {md5}, not {expected}: it is not the metadata.csv that "
-            f"{recipe.reference} was written for; get that file, or add --allow-unknown-metadata "
-            "to expand this one as a separate version"
+            f"{path} has MD5 {md5}, not {expected}, so it is not the metadata.csv that "
+            f"{recipe.reference} was written for. Get that file, or add --allow-unknown-metadata "
+            "to expand this file as a separate version"
         )
     table = _parse(content, path)
     _check_cells(table, recipe, path)
@@ -109,7 +109,7 @@ def read_metadata(path: Path, recipe: ManifestRecipe, *, allow_unknown: bool = F
 def _read_bytes(path: Path) -> bytes:
     """Read the file once, so that the bytes that are checked are the bytes that are parsed."""
     if not path.is_file():  # a pipe or a device may have no end
-        raise DataError(f"{path} is not a file; give the metadata.csv of the data set")
+        raise DataError(f"--metadata: {path} is not a file; give the data set's metadata.csv")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_METADATA_BYTES + 1)
@@ -118,7 +118,7 @@ def _read_bytes(path: Path) -> bytes:
     if len(content) > MAX_METADATA_BYTES:
         raise DataError(
             f"{path} is larger than {MAX_METADATA_BYTES >> 20} MiB; "
-            "it is not the metadata.csv of the data set"
+            "it is not the data set's metadata.csv"
         )
     return content
 
@@ -132,12 +132,12 @@ def _check_header(content: bytes, path: Path) -> None:
     if absent := [name for name in COLUMNS if name not in names]:
         raise DataError(
             f"{path} is missing the columns {first(absent, len(COLUMNS))}; "
-            "give the metadata.csv of the data set, with its header"
+            "give the data set's metadata.csv, including its header"
         )
     if repeated := [name for name in COLUMNS if names.count(name) > 1]:
         raise DataError(f"{path} has more than one column named {first(repeated)}")
     if not rows[:10_000].strip():
-        raise DataError(f"{path} has a header but no rows; get the complete file")
+        raise DataError(f"{path} has a header but no rows; download the complete file")
 
 
 def _parse(content: bytes, path: Path) -> pa.Table:
@@ -156,9 +156,7 @@ def _parse(content: bytes, path: Path) -> pa.Table:
         )
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())[:300]
-        raise DataError(
-            f"{path} is not a CSV file with the same columns in every row: {reason}"
-        ) from None
+        raise DataError(f"cannot parse {path} as CSV: {reason}") from None
     if table.num_rows > MAX_IMAGES:
         raise DataError(f"{path} has {table.num_rows} rows; at most {MAX_IMAGES} can be expanded")
     return table.combine_chunks()
@@ -173,8 +171,8 @@ def _check_cells(table: pa.Table, recipe: ManifestRecipe, path: Path) -> None:
             rows = np.flatnonzero(~np.asarray(good.to_numpy()))
             values = dict.fromkeys(table[name].take(rows[:1000]).to_pylist())
             raise DataError(
-                f"{path}: column {name} {what} in {len(rows)} of {table.num_rows} rows, the first "
-                f"of them row {int(rows[0]) + 1}: {first(values)}"
+                f"{path}: column {name} must {what}, but {len(rows)} of {table.num_rows} rows have "
+                f"an invalid value, first in row {int(rows[0]) + 1}: {first(values)}"
             )
 
     def known(name: str, values: Sequence[str]) -> pa.ChunkedArray:
@@ -183,29 +181,31 @@ def _check_cells(table: pa.Table, recipe: ManifestRecipe, path: Path) -> None:
     for name in COLUMNS:
         lower = pc.utf8_lower(pc.utf8_trim_whitespace(table[name]))
         empty = pc.is_in(lower, value_set=pa.array(_NOT_A_VALUE))
-        check(name, pc.invert(empty), "is empty")
+        check(name, pc.invert(empty), "not be empty")
     splits = sorted({split for allowed in recipe.splits.values() for split in allowed})
-    check("split", known("split", splits), f"is not one of {', '.join(splits)}")
+    check("split", known("split", splits), f"be one of {', '.join(splits)}")
     for name in ("location_remapped", "y", "category_id"):
-        check(name, pc.match_substring_regex(table[name], _WHOLE), "is not a whole number")
+        check(name, pc.match_substring_regex(table[name], _WHOLE), "be a whole number")
     for name in ("seq_id", "filename", "image_id"):
-        check(name, pc.match_substring_regex(table[name], _FILE_NAME), "is not a file name")
+        check(name, pc.match_substring_regex(table[name], _FILE_NAME), "be a file name")
     locations = known("location_remapped", [str(number) for number in recipe.splits])
-    check("location_remapped", locations, "is not a location of the data set")
+    check("location_remapped", locations, "be a location of the data set")
     classes = known("y", [str(y) for y in range(len(recipe.classes))])
-    check("y", classes, f"is not a class from 0 to {len(recipe.classes) - 1}")
+    check("y", classes, f"be a class index from 0 to {len(recipe.classes) - 1}")
     _check_pairs(table, recipe, path)
     times = pc.match_substring_regex(table["datetime"], _TIME)
-    check("datetime", times, "is not a time such as 2013-06-05 05:44:19.000")
+    check("datetime", times, "be a time such as 2013-06-05 05:44:19.000")
     dates = pc.utf8_slice_codeunits(table["datetime"], 0, 10)
     real = [date for date in dates.unique().to_pylist() if _is_date(date)]
     valid = pc.is_in(dates, value_set=pa.array(real, pa.string()))
-    check("datetime", valid, "is not a calendar date")
+    check("datetime", valid, "be a valid date")
     for name in ("image_id", "filename"):
         counts = pc.value_counts(table[name])
         if len(counts) < table.num_rows:
             repeated = [entry["values"] for entry in counts.to_pylist() if entry["counts"] > 1]
-            raise DataError(f"{path}: column {name} repeats a value: {first(repeated)}")
+            raise DataError(
+                f"{path}: column {name} must be unique, but has duplicates: {first(repeated)}"
+            )
 
 
 def _is_date(text: str) -> bool:
@@ -227,16 +227,17 @@ def _check_pairs(table: pa.Table, recipe: ManifestRecipe, path: Path) -> None:
     if wrong:
         location, split = wrong[0]
         raise DataError(
-            f"{path}: location {location} has images of the split {split!r}, but it belongs to "
-            f"{', '.join(recipe.splits[location])} ({len(wrong)} such locations and splits); "
-            "this is another version of the data set, get the one that the recipe names"
+            f"{path}: location {location} has images in the split {split!r}, but the recipe "
+            f"assigns it to {', '.join(recipe.splits[location])} ({len(wrong)} mismatches in "
+            "total); this metadata file is from another version of the data set. "
+            "Get the version that the recipe names"
         )
     classes = table.group_by(["y", "category_id"]).aggregate([]).to_pylist()
     pairs = sorted((int(row["y"]), int(row["category_id"])) for row in classes)
     if bad := [(y, category) for y, category in pairs if recipe.categories[y] != category]:
         y, category = bad[0]
         raise DataError(
-            f"{path}: class {y} has category_id {category}, but {recipe.classes[y]!r} has "
-            f"{recipe.categories[y]} ({len(bad)} such classes); this is another version of the "
-            "data set, get the one that the recipe names"
+            f"{path}: class {y} ({recipe.classes[y]!r}) has category_id {category}, but the recipe "
+            f"expects {recipe.categories[y]} ({len(bad)} mismatches in total); this metadata file "
+            "is from another version of the data set. Get the version that the recipe names"
         )

@@ -57,7 +57,7 @@ def _read_images(path: Path) -> pa.Table:
 
     if not path.is_file():
         raise ManifestError(
-            f"{path} does not exist; a manifest is manifest.toml and images.parquet"
+            f"{path} does not exist; a manifest folder contains manifest.toml and images.parquet"
         )
     try:
         file = pq.ParquetFile(path)
@@ -79,6 +79,6 @@ def _read_images(path: Path) -> pa.Table:
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise ManifestError(f"{path}: column {name} holds {kind}, not strings")
+            raise ManifestError(f"{path}: column {name} has type {kind}; it must contain strings")
         arrays.append(table[name].cast(pa.string()))
     return pa.table(dict(zip(columns, arrays, strict=True))).sort_by("image_id")

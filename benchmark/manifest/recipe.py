@@ -66,7 +66,7 @@ def load_recipe(reference: str) -> ManifestRecipe:
     """
     known = published_recipes()
     if reference not in known:
-        raise UsageError(f"no recipe {reference!r}; known: {', '.join(known)}")
+        raise UsageError(f"unknown recipe {reference!r}; known: {', '.join(known)}")
     root = packaged_manifests().joinpath(*reference.split("@"))
     with (root / "classes.csv").open(encoding="utf-8", newline="") as file:
         classes = list(csv.DictReader(file))

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 ROLES = {
     "source_train": "source domains, training images of all classes: trains the source model",
     "source_test": "source domains, test images of all classes: source accuracy only",
-    "train": "target domain, training images of the seen classes: the input of a method",
-    "train_missing": "target domain, training images of the missing classes: for oracles only",
+    "train": "target domain, training images of the seen classes: what methods receive",
+    "train_missing": "target domain, training images of the missing classes: oracle methods only",
     "test": "target domain, test images of the seen and the missing classes: scored",
-    "test_excluded": "target domain, test images of classes in neither group: not scored",
+    "test_excluded": "target domain, test images of all other classes: not scored",
 }
 CLASS_ORDERS = {
-    "manifest": "the order of the manifest, as in this suite's logits",
-    "sorted": "sorted by name (code points), as readers of folders number them",
+    "manifest": "the manifest's order, which is also the order of this suite's logits",
+    "sorted": "sorted by name (by code point), the order that image-folder loaders use",
     "seen-first": "the seen classes, then the missing ones, each in the manifest's order",
 }
 COLUMNS = ("image_id", "path", "domain", "split", "role", "class", "label", "seen")
@@ -49,7 +49,7 @@ def ordered_classes(manifest: Manifest, task: Task, order: str = "manifest") -> 
     if order == "seen-first":
         seen = set(task.seen)
         return tuple(sorted(manifest.classes, key=lambda name: name not in seen))  # stable
-    raise UsageError(f"no class order {order!r}; known: {', '.join(CLASS_ORDERS)}")
+    raise UsageError(f"unknown class order {order!r}; known: {', '.join(CLASS_ORDERS)}")
 
 
 def task_frame(manifest: Manifest, task: str, class_order: str = "manifest") -> pd.DataFrame:
@@ -113,7 +113,7 @@ def role_frame(
         UsageError: there is no such role or class order.
     """
     if role not in ROLES:
-        raise UsageError(f"no role {role!r}; known: {', '.join(ROLES)}")
+        raise UsageError(f"unknown role {role!r}; known: {', '.join(ROLES)}")
     frame = task_frame(manifest, task, class_order)
     return frame[frame["role"] == role].reset_index(drop=True)
 

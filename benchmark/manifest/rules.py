@@ -52,7 +52,9 @@ class Reader:
         """The value of a key, which must be a non-empty string that matches the pattern."""
         value: str = self.get(key, str, "a string")
         if not value.strip() or (pattern and not pattern.fullmatch(value)):
-            raise self.fail(f"{key} is {value!r}; it must be a name such as 'icons' or '1.0'")
+            raise self.fail(
+                f"{key} is {value!r}; it must be a name or version, such as 'icons' or '1.0'"
+            )
         return value
 
     def names(self, key: str) -> list[str]:
@@ -60,9 +62,10 @@ class Reader:
         values = self.get(key, list, "a list of names")
         bad = [v for v in values if not isinstance(v, str) or not v or _CONTROL.search(v)]
         if not values or bad:
-            raise self.fail(f"{key} must be a list of names; it holds {first(bad) or 'nothing'}")
+            problem = f"but it contains {first(bad)}" if bad else "but it is empty"
+            raise self.fail(f"{key} must be a non-empty list of names, {problem}")
         if repeated := _repeated(values):
-            raise self.fail(f"{key} names {first(repeated)} more than once")
+            raise self.fail(f"{key} contains {first(repeated)} more than once")
         return list(values)
 
 
@@ -93,7 +96,7 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     for key in ("title", "terms", "citation"):
         reader.text(key)
     if not 1 <= reader.get("image_size", int, "a number of pixels") <= 4096:
-        raise reader.fail("image_size must be from 1 to 4096 pixels")
+        raise reader.fail("image_size must be between 1 and 4096 pixels")
     if document.get("images") not in IMAGE_SOURCES:
         raise reader.fail(
             f"images is {document.get('images')!r}; known: {', '.join(IMAGE_SOURCES)}"
@@ -121,7 +124,7 @@ def _check_mirrors(reader: Reader) -> None:
         if "bytes" in entry and mirror.get("bytes", int, "a number of bytes") < 1:
             raise mirror.fail("bytes must be at least 1")
         if "sha256" in entry and not _SHA256.fullmatch(mirror.text("sha256")):
-            raise mirror.fail("sha256 must be 64 lower-case hex digits")
+            raise mirror.fail("sha256 must be 64 lower-case hexadecimal digits")
 
 
 def _check_named(reader: Reader, key: str, name: str, pattern: re.Pattern[str]) -> None:
@@ -133,13 +136,13 @@ def _check_named(reader: Reader, key: str, name: str, pattern: re.Pattern[str]) 
         Reader(e, f"{reader.where}: {key}[{i}]").text(name, pattern) for i, e in enumerate(entries)
     ]
     if repeated := _repeated(names):
-        raise reader.fail(f"{key} names {first(repeated)} more than once")
+        raise reader.fail(f"{key} contains {first(repeated)} more than once")
 
 
 def check_canonical(value: object, where: str, depth: int = 0) -> None:
     """Allow only values with one canonical JSON form that are safe to print on a terminal."""
     if depth > MAX_TOML_DEPTH:
-        raise ManifestError(f"{where}: tables are nested more than {MAX_TOML_DEPTH} deep")
+        raise ManifestError(f"{where}: tables must not be nested more than {MAX_TOML_DEPTH} deep")
     if isinstance(value, Mapping):
         check_canonical(list(value), where, depth)
         check_canonical(list(value.values()), where, depth)
@@ -151,7 +154,7 @@ def check_canonical(value: object, where: str, depth: int = 0) -> None:
             raise ManifestError(f"{where}: control characters in {value[:100]!r}")
     elif isinstance(value, int):
         if abs(value) >= 1 << 63:
-            raise ManifestError(f"{where}: {value!r:.40} does not fit into a 64-bit integer")
+            raise ManifestError(f"{where}: {value!r:.40} does not fit in a 64-bit integer")
     elif not isinstance(value, float) or not np.isfinite(value):  # a date, NaN, an infinity
         raise ManifestError(
             f"{where}: the value {value!r} is not allowed; use a string or a number"
@@ -166,7 +169,7 @@ def check_images(manifest: Manifest, where: str) -> None:
     """
     table, codes = manifest.table, manifest.codes
     if table.num_rows == 0:
-        raise ManifestError(f"{where}: the table is empty; a manifest needs images")
+        raise ManifestError(f"{where}: the table has no rows; a manifest needs at least one image")
     for name in table.column_names:
         _check_strings(table[name], name, where)
     if repeated := _repeated_values(table["image_id"]):
@@ -176,8 +179,8 @@ def check_images(manifest: Manifest, where: str) -> None:
             values = sorted({table[name][int(i)].as_py() for i in bad})
             example = manifest.ids[int(bad[0])]
             raise ManifestError(
-                f"{where}: unknown {name} {first(values)} (image {example!r}); "
-                f"use one of the {what} of the manifest"
+                f"{where}: unknown {name} {first(values)} (for example, in image {example!r}); "
+                f"use one of the {what} listed in the manifest"
             )
     _check_one_split(manifest, "path", np.zeros_like(codes["domain"]), where)
     _check_paths(table["path"], where)
@@ -186,7 +189,9 @@ def check_images(manifest: Manifest, where: str) -> None:
         # The digest of a manifest covers embedded pixels through this column only.
         raise ManifestError(f"{where}: every embedded image needs a sha256")
     if bad_sums := [s for s in sums if s is not None and not _SHA256.fullmatch(s)]:
-        raise ManifestError(f"{where}: sha256 must be 64 lower-case hex digits: {first(bad_sums)}")
+        raise ManifestError(
+            f"{where}: sha256 must be 64 lower-case hexadecimal digits: {first(bad_sums)}"
+        )
     if "sha256" in table.column_names:
         _check_one_split(manifest, "sha256", codes["domain"], where)
 
@@ -200,7 +205,7 @@ def _check_strings(column: pa.ChunkedArray, name: str, where: str) -> None:
     if pc.any(broken).as_py():
         bad = column.filter(pc.fill_null(broken, False)).to_pylist()
         raise ManifestError(
-            f"{where}: column {name} holds empty strings or control characters: {first(bad)}"
+            f"{where}: column {name} contains empty strings or control characters: {first(bad)}"
         )
 
 
@@ -211,8 +216,8 @@ def _check_paths(paths: pa.ChunkedArray, where: str) -> None:
     bad = paths.filter(pc.match_substring_regex(paths, _NOT_CANONICAL_PATH))
     if len(bad):
         raise ManifestError(
-            f"{where}: a path must be relative, use / and stay below the data set's root: "
-            f"{first(bad.to_pylist())}"
+            f"{where}: paths must be relative, use forward slashes and stay inside the data set's "
+            f"root: {first(bad.to_pylist())}"
         )
     if repeated := _repeated_values(paths):
         raise ManifestError(f"{where}: two images have the same path: {first(repeated)}")
@@ -236,8 +241,8 @@ def _check_one_split(manifest: Manifest, column: str, scope: NDArray[np.int64], 
         other = home.setdefault((int(scope[row]), value), row)
         if split[other] != split[row]:
             raise ManifestError(
-                f"{where}: an image is in two splits: {manifest.ids[other]!r} and "
-                f"{manifest.ids[row]!r} have the same {column} {value!r}; keep it in one"
+                f"{where}: images {manifest.ids[other]!r} and {manifest.ids[row]!r} have the same "
+                f"{column} {value!r} but are in different splits; keep the image in only one split"
             )
 
 
@@ -263,7 +268,7 @@ def check_tasks(manifest: Manifest, where: str) -> None:
                     f"unknown class {first(unknown)} in {group}; check the list of classes"
                 )
         if both := [c for c in missing if c in set(seen)]:
-            raise reader.fail(f"{first(both)} is both seen and missing")
+            raise reader.fail(f"class {first(both)} is listed as both seen and missing")
         _check_groups(manifest, manifest.task(entry["id"]), reader)
 
 
@@ -274,12 +279,15 @@ def _check_groups(manifest: Manifest, task: Task, reader: Reader) -> None:
     test = np.bincount(manifest.samples(task.target, "test").labels, minlength=count)
     if (empty := np.flatnonzero(mask & (train == 0))).size:
         names = [manifest.classes[i] for i in empty]
-        raise reader.fail(f"seen class without a training image in {task.target}: {first(names)}")
+        raise reader.fail(
+            f"every seen class needs training images in {task.target}, but these have none: "
+            f"{first(names)}"
+        )
     if mask.all():
         raise reader.fail("every class is seen; a partial-target task needs missing classes")
     for group, members in (("seen", mask), ("missing", manifest.missing_mask(task))):
         if test[members].sum() == 0:
-            raise reader.fail(f"empty group: no test image of a {group} class in {task.target}")
+            raise reader.fail(f"{task.target} has no test images of {group} classes")
     source = np.bincount(manifest.samples(task.sources, "train").labels, minlength=count)
     if source.sum() == 0:
-        raise reader.fail(f"the source {'+'.join(task.sources)} has no training image")
+        raise reader.fail(f"the source {'+'.join(task.sources)} has no training images")

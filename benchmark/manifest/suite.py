@@ -46,7 +46,9 @@ def load_suite(name: str) -> Suite:
             path = _expanded_suite(name) or path
     if not path.is_file() or not (name.endswith(".toml") or NAME.fullmatch(name)):
         known = ", ".join(known_suites())
-        raise ManifestError(f"no suite {name!r}; known: {known}. Or give the path of a .toml file")
+        raise ManifestError(
+            f"unknown suite {name!r}; known: {known}. You can also give the path of a .toml file"
+        )
     return _check_suite(read_toml(path), path)
 
 
@@ -59,13 +61,13 @@ def _expanded_suite(name: str) -> Path | None:
     suites = sorted((data_folder() / "manifests" / name).glob(f"*/{name}.toml"))
     if len(suites) > 1:
         raise ManifestError(
-            f"{name} was expanded more than once; give the path of one of its suites: "
+            f"the recipe {name} was expanded more than once; give the path of one of these suites: "
             + ", ".join(map(str, suites))
         )
     recipes = [r for r in published_recipes() if r.partition("@")[0] == name]
     if recipes and not suites:
         raise ManifestError(
-            f"the suite {name} does not exist until its recipe is expanded: "
+            f"the suite {name} does not exist yet; expand its recipe first: "
             f"htbench manifest expand {recipes[-1]} --metadata metadata.csv"
         )
     return suites[0] if suites else None
@@ -86,7 +88,7 @@ def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
     if not seeds or any(type(s) is not int or not 0 <= s < 2**32 for s in seeds):
         raise reader.fail("seeds must be a list of whole numbers from 0 to 2^32 - 1")
     if len(set(seeds)) != len(seeds):
-        raise reader.fail("seeds names a seed more than once")
+        raise reader.fail("seeds must not contain the same seed twice")
     return Suite(
         name=path.stem,
         title=reader.text("title"),
@@ -104,11 +106,12 @@ def _suite_methods(reader: Reader) -> tuple[str, ...]:
         return tuple(reader.names("methods"))
     if methods != ALL:
         raise reader.fail(
-            f"methods is {methods!r}; it must be a list of names, or {ALL!r} for every method "
-            "that ships with the suite"
+            f"methods is {methods!r}; it must be a list of names, or {ALL!r} for all "
+            "built-in methods"
         )
     if not (names := builtin_methods()):
         raise reader.fail(
-            f"methods is {ALL!r}, but no method is registered; install the suite (pip install -e .)"
+            f"methods is {ALL!r}, but no methods are installed; reinstall the suite "
+            "(pip install -e .)"
         )
     return names

@@ -1,1 +1,1 @@
-"""Networks: their names on the command line, and the modules that they build."""
+"""Networks: parse their names and build them."""

@@ -23,8 +23,8 @@ class Classifier(nn.Module):
     """A backbone and a linear head.
 
     Attributes:
-        backbone: maps transformed images (N, 3, H, W) float32 to features (N, d).
-        head: ``nn.Linear(d, C)``, maps features to logits.
+        backbone: maps transformed images, float32 (N, 3, H, W), to features (N, d).
+        head: ``nn.Linear(d, C)``, which maps features to logits.
 
     Example:
         >>> import torch
@@ -41,30 +41,30 @@ class Classifier(nn.Module):
         self.head = head
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (N, d) of transformed images (N, 3, H, W)."""
+        """Return features (N, d) of transformed images (N, 3, H, W)."""
         out: Tensor = self.backbone(images)
         return out
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C) of transformed images (N, 3, H, W)."""
+        """Return logits (N, C) of transformed images (N, 3, H, W)."""
         out: Tensor = self.head(self.features(images))
         return out
 
     def copy(self) -> Self:
-        """A deep copy in which every parameter requires gradients."""
+        """Return a deep copy whose parameters all require gradients."""
         return copy.deepcopy(self).requires_grad_(True)
 
 
 def build(model: Mapping[str, Any], classes: int, size: int = DEFAULT_SIZE) -> Classifier:
-    """The network that a manifest's ``[model]`` table describes, freshly initialised.
+    """Build the network that a manifest's ``[model]`` table describes, with random weights.
 
     Args:
-        model: ``name`` and the keys of that network. ``convnet`` has ``width``; ``timm/NAME`` is a
-            network of timm; every other name is a classification network of torchvision, such as
-            ``resnet50``. Both may have ``weights``, the name of pretrained weights, which are not
-            loaded here.
+        model: ``name`` and the keys that this network accepts. ``convnet`` has ``width``;
+            ``timm/NAME`` is a network of timm; every other name is a classification network of
+            torchvision, such as ``resnet50``. The last two may have ``weights``, the name of
+            pretrained weights, which this function does not load.
         classes: number of classes C.
-        size: side of transformed images in pixels, for networks with a fixed input size.
+        size: side length of transformed images in pixels, for networks with a fixed input size.
 
     Raises:
         ManifestError: unknown name or key, or a network without a linear head.
@@ -83,18 +83,18 @@ def build(model: Mapping[str, Any], classes: int, size: int = DEFAULT_SIZE) -> C
 
 
 def is_timm(name: object) -> bool:
-    """Whether a name is that of a timm network."""
+    """Return whether a name refers to a timm network."""
     return isinstance(name, str) and name.startswith(TIMM)
 
 
 def library_network(
     model: Mapping[str, Any], size: int = DEFAULT_SIZE, **settings: Any
 ) -> nn.Module:
-    """A network of torchvision or timm, unchanged, with random weights and its own last layer.
+    """Build an unmodified torchvision or timm network: random weights, its original last layer.
 
     Args:
         model: the manifest's ``[model]``.
-        size: side of transformed images in pixels, for networks with a fixed input size.
+        size: side length of transformed images in pixels, for networks with a fixed input size.
         settings: arguments of the library's constructor.
 
     Raises:
@@ -107,11 +107,12 @@ def library_network(
 
 
 def split(network: nn.Module, classes: int) -> Classifier:
-    """Replace the last linear layer of a torchvision network by a new head.
+    """Split a torchvision network into a backbone and a new head, which replaces its last layer.
 
     Dropout directly before that layer is removed too (MobileNet, EfficientNet and VGG have it):
-    it would act when a head is trained with the backbone but not when it is trained on cached
-    features, and methods would differ for that reason alone. Randomness inside the backbone stays.
+    it would apply when a head is trained with the backbone but not when it is trained on cached
+    features, and methods would differ for that reason alone. Randomness inside the backbone is
+    kept.
 
     Raises:
         ManifestError: the network does not end in a linear layer.
@@ -161,12 +162,13 @@ def _unknown(name: str, known: Sequence[str], listing: str) -> ManifestError:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ManifestError(
-        f"unknown model {name!r}; {hint}{listing} lists all names, and convnet is this suite's own"
+        f"unknown model {name!r}; {hint}{listing} lists all names; "
+        "this suite also has its own network, convnet"
     )
 
 
 def head_name(network: nn.Module) -> str:
-    """Name of the last linear layer of a torchvision network, such as ``classifier.1``.
+    """Return the name of the last linear layer of a torchvision network, such as ``classifier.1``.
 
     Raises:
         ManifestError: the network does not end in a linear layer, or has an auxiliary output.
@@ -180,12 +182,12 @@ def head_name(network: nn.Module) -> str:
             return head + suffix
     raise ManifestError(
         f"[model] {type(network).__name__} cannot be split into a backbone and a linear head; "
-        "choose another"
+        "choose another network"
     )
 
 
 def last_layer(network: nn.Module, model: Mapping[str, Any]) -> str:
-    """Name of the last linear layer of a library's network, such as ``fc``.
+    """Return the name of the last linear layer of a library's network, such as ``fc``.
 
     Raises:
         ManifestError: the network has no such layer, or several.
@@ -196,8 +198,8 @@ def last_layer(network: nn.Module, model: Mapping[str, Any]) -> str:
     layer = config["classifier"]
     if not isinstance(layer, str):
         raise ManifestError(
-            f"[model] {model['name']} has several last layers ({', '.join(layer)}); "
-            "choose a network with one"
+            f"[model] {model['name']} has several output layers ({', '.join(layer)}); "
+            "choose a network with a single one"
         )
     return layer
 
@@ -205,7 +207,7 @@ def last_layer(network: nn.Module, model: Mapping[str, Any]) -> str:
 def own_names(
     state: Mapping[str, Tensor], model: Mapping[str, Any], size: int = DEFAULT_SIZE
 ) -> dict[str, Tensor]:
-    """Rename a state dict from a library's names to those of a :class:`Classifier`."""
+    """Rename the keys of a library's state dict to those of a :class:`Classifier`."""
     if model["name"] == OWN or any(key.startswith("backbone.") for key in state):
         return dict(state)
     layer = last_layer(library_network(model, size), model)
@@ -229,12 +231,12 @@ def load_backbone(
 
     Args:
         model: the output of :func:`build` for ``table``.
-        pretrained: the network's state dict under the library's names; its last layer is not used.
+        pretrained: the network's state dict, with the library's names; its last layer is ignored.
         table: the manifest's ``[model]``.
-        size: side of transformed images in pixels.
+        size: side length of transformed images in pixels.
 
     Raises:
-        ManifestError: the weights belong to another network, or to another image size.
+        ManifestError: the weights do not fit this network or image size.
     """
     state = own_names(pretrained, table, size)
     ours = {
@@ -253,7 +255,7 @@ def load_backbone(
 
 
 def difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
-    """Describe how a state dict differs from the expected one: missing or unexpected keys, shapes.
+    """Describe how a state dict differs from the expected one, in keys or shapes.
 
     Returns:
         A sentence, or None if names and shapes match.
@@ -300,10 +302,10 @@ def _convnet(classes: int, width: int = 16) -> Classifier:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A model's state on the CPU, contiguous, ready for safetensors."""
+    """Return a model's state dict as contiguous CPU tensors, ready for safetensors."""
     return {k: v.detach().to("cpu").contiguous() for k, v in model.state_dict().items()}
 
 
 def all_finite(model: nn.Module) -> bool:
-    """Whether every value of the model's state is finite (a diverged model must not be shared)."""
+    """Return whether all values of a model are finite; a diverged model must not be shared."""
     return all(bool(torch.isfinite(v).all()) for v in model.state_dict().values())

@@ -1,4 +1,4 @@
-"""Names of networks: what `--model` accepts, and how a network is written there."""
+"""Network names: parse and format values of `--model`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ def parse_network(text: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
     """Parse the value of ``--model`` into a ``[model]`` table.
 
     Args:
-        text: ``NAME`` or ``NAME@WEIGHTS`` of torchvision, such as ``resnet18`` or
+        text: torchvision's ``NAME`` or ``NAME@WEIGHTS``, such as ``resnet18`` or
             ``resnet18@ResNet18_Weights.IMAGENET1K_V1``; ``timm/NAME`` or ``timm/NAME.TAG``.
-        own: the manifest's table, returned if ``text`` is its name.
+        own: the manifest's ``[model]`` table, which is returned if ``text`` is its name.
 
     Raises:
-        UsageError: the text has another form.
+        UsageError: the text does not have one of these forms.
     """
     match = _TEXT.fullmatch(text)
     if match is None or (match[3] is not None and (match[3] == ".") != bool(match[1])):
         raise UsageError(
-            f"--model {text[:100]!r}: write NAME or NAME@WEIGHTS of torchvision, such as resnet18, "
-            "or timm/NAME or timm/NAME.TAG, such as timm/resnet18.a1_in1k"
+            f"--model {text[:100]!r} is not valid; use a torchvision network (NAME or "
+            "NAME@WEIGHTS, such as resnet18) or a timm network (timm/NAME or timm/NAME.TAG, such "
+            "as timm/resnet18.a1_in1k)"
         )
     library, name, _, weights = match.groups()
     if text == own["name"]:
@@ -42,10 +43,10 @@ def parse_network(text: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def library_of(model: Mapping[str, Any]) -> dict[str, str]:
-    """Name and version of the library of a network; empty for this suite's own network.
+    """Return the name and version of a network's library; empty for this suite's own network.
 
     Raises:
-        UsageError: the library is timm, and it is not installed.
+        UsageError: the network is from timm, which is not installed.
     """
     name = str(model.get("name"))
     if name == OWN:
@@ -61,9 +62,9 @@ def library_of(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def network_label(model: Mapping[str, Any]) -> str:
-    """The value of ``--model`` for a ``[model]`` table, such as ``timm/resnet10t``.
+    """Return the value of ``--model`` for a ``[model]`` table, such as ``timm/resnet10t``.
 
-    The inverse of :func:`parse_network`.
+    This is the inverse of :func:`parse_network`.
     """
     name, weights = str(model.get("name")), model.get("weights")
     if weights is None:

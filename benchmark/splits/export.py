@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
 
 FORMATS = {
-    "txt": "a folder with <role>.txt, one line `path label` for each image",
-    "csv": "one file, one row for each image",
-    "parquet": "one file, one row for each image",
-    "json": "one file, a list with one object for each image",
+    "txt": "a folder with one <role>.txt per role, one line `path label` per image",
+    "csv": "one file, with one row per image",
+    "parquet": "one file, with one row per image",
+    "json": "one file, a list with one object per image",
     "imagefolder": "a folder with <role>/<class>/<image>: links, or embedded images",
 }
 FOLDER_FORMATS = ("txt", "imagefolder")
@@ -89,12 +89,12 @@ def export_task(
         DataError: images are absent, or the export cannot be written.
     """
     if form not in FORMATS:
-        raise UsageError(f"no format {form!r}; known: {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
     order = class_order or ("sorted" if form == "imagefolder" else "manifest")
     if form == "imagefolder" and order != "sorted":
         raise UsageError(
-            "readers of image folders number classes by sorted folder name: "
-            f"use --class-order sorted, or another format with --class-order {order}"
+            "image-folder loaders number classes by sorted folder name, so --format imagefolder "
+            f"needs --class-order sorted; for --class-order {order}, use another format"
         )
     frame = task_frame(manifest, task, order)
     counts = {role: int((frame["role"] == role).sum()) for role in roles_in(frame)}
@@ -132,12 +132,17 @@ def _table(manifest: Manifest, task: str, form: str, order: str, frame: pd.DataF
 
 def _write_table(out: Path, data: bytes, force: bool) -> bool:
     if out.is_dir():
-        raise UsageError(f"{out} is a folder; name the file to write, such as {out / 'task'}")
+        raise UsageError(
+            f"--out {out} is a folder, but this format writes a file; give a file name, such as "
+            f"{out / 'task'}"
+        )
     if out.exists():
         if out.read_bytes() == data:
             return False
         if not force:
-            raise UsageError(f"{out} exists and differs from this export; --force replaces it")
+            raise UsageError(
+                f"{out} already exists and differs from this export; add --force to replace it"
+            )
     write_file(out, data)
     return True
 
@@ -237,17 +242,21 @@ _NOT_SAFE = re.compile(r"[^\w.+-]")
 def _write_folder(out: Path, plan: Plan, force: bool) -> bool:
     if out.exists():
         if not out.is_dir():
-            raise UsageError(f"{out} is a file; name a folder to create")
+            raise UsageError(
+                f"--out {out} is a file, but this format writes a folder; give a folder name"
+            )
         if any(out.iterdir()):
             if not _is_export(out):
                 raise UsageError(
-                    f"{out} exists and is not an export of this suite (no valid {ABOUT_FILE}), so "
-                    "it will not be replaced; name another folder"
+                    f"{out} already exists and is not an export of this suite (it has no valid "
+                    f"{ABOUT_FILE}), so it will not be replaced; give another folder"
                 )
             if _holds(out, plan):
                 return False
             if not force:
-                raise UsageError(f"{out} holds a different export; --force replaces it")
+                raise UsageError(
+                    f"{out} already contains a different export; add --force to replace it"
+                )
     with new_folder(out) as building:
         for name, content in plan.items():
             path = building / name

@@ -44,7 +44,9 @@ def draw(manifest: Manifest, task: Task, counts: pd.DataFrame, out: Path) -> Non
     """
     kind = out.suffix.lower().removeprefix(".")
     if kind not in KINDS:
-        raise UsageError(f"cannot draw {out.name!r}: name a file ending in .{', .'.join(KINDS)}")
+        raise UsageError(
+            f"cannot draw to {out.name!r}; the file name must end in .{', .'.join(KINDS)}"
+        )
     import matplotlib as mpl
 
     buffer = io.BytesIO()
@@ -124,7 +126,7 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
             edgecolor=MISSING,
             hatch="//////",
             linewidth=0.8,
-            label=f"withheld, for oracles only: {withheld} train",
+            label=f"withheld (oracle methods only): {withheld} train",
         ),
     ]
     if len(excluded):

@@ -42,8 +42,8 @@ def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:
     files: list[bytes | Path] = [root / path for path in frame["path"]]
     if absent := [path for path in frame["path"] if not (root / path).is_file()]:
         raise DataError(
-            f"{len(absent)} of {len(files)} images of {manifest.reference} are not in {root}: "
-            f"{first(absent)}; run htbench data download {manifest.reference}, or, if you have a "
+            f"{len(absent)} of {len(files)} images of {manifest.reference} are missing from {root} "
+            f"({first(absent)}); run htbench data download {manifest.reference} or, if you have a "
             f"copy, htbench data import {manifest.reference} PATH"
         )
     return files

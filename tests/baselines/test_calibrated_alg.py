@@ -67,5 +67,5 @@ def test_gamma_0_changes_nothing_and_seen_columns_never_change(target, tuned, ne
 
 @pytest.mark.parametrize("seen", [[True, False, False], [True, True, True]])
 def test_with_too_few_classes_it_is_not_applicable(seen):
-    with pytest.raises(NotApplicable, match="needs two seen classes and a missing one"):
+    with pytest.raises(NotApplicable, match="needs at least two seen classes and one missing"):
         average_logit_gap(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), torch.tensor(seen))

@@ -143,7 +143,7 @@ def test_repeats_without_a_gamma_are_ignored(
     assert run.history[-1]["gamma"] == expected
     assert len(run.notes) == (expected == 0)
     if run.notes:
-        assert run.notes[0].startswith("gamma is 0: in none of 3 repeats")
+        assert run.notes[0].startswith("gamma is 0, because in none of the 3 repeats")
         plain = predict(tuned, target.images, run)
         assert torch.equal(predict(model, target.images, run), plain)
 
@@ -157,5 +157,5 @@ def test_invalid_settings(settings):
 def test_with_three_seen_classes_it_does_not_apply(source, target, new_run, tuned):
     few = target.only([0, 2, 3])
     few.seen[5] = False
-    with pytest.raises(NotApplicable, match="needs 4 seen classes; the task has 3"):
+    with pytest.raises(NotApplicable, match="needs at least 4 seen classes; the task has 3"):
         CalibratedPCV().adapt(source, few, new_run(base=tuned))

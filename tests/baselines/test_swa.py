@@ -92,7 +92,7 @@ class TestSWA:
 
     @pytest.mark.parametrize("settings", [{"start": 1.2}, {"start": -0.1}, {"epochs": 0.0}])
     def test_invalid_settings(self, settings):
-        with pytest.raises(ValueError, match="lie between 0 and 1, and epochs must be positive"):
+        with pytest.raises(ValueError, match="be between 0 and 1, and epochs must be positive"):
             SWA(**settings)
 
     def test_a_constant_model_does_not_change(self, source, target, new_run, changed):
@@ -208,7 +208,8 @@ class TestSWAD:
         run = new_run(steps=4)
         model = SWAD(converged=50, evaluations=2).adapt(source, target, run)
         assert run.notes == [
-            "the validation loss has no valley; the mean is over the steps of the last evaluation"
+            "no valley was found in the validation loss, so the steps since the second-to-last "
+            "evaluation are averaged"
         ]
         rows, _ = target.hold_out(0.2, new_run().stream("method"))
         factors = [cosine_at(step, 4) for step in range(4)]
@@ -233,5 +234,5 @@ class TestSWAD:
         rows = torch.tensor(
             [int((target.labels == c).nonzero()[0]) for c in target.labels.unique()]
         )
-        with pytest.raises(NotApplicable, match="no class has a second image"):
+        with pytest.raises(NotApplicable, match="every seen class has only one training image"):
             SWAD().adapt(source, target.rows(rows), new_run())

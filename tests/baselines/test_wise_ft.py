@@ -38,7 +38,7 @@ def test_weights_and_batch_norm_statistics_are_interpolated(alpha, source, targe
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1])
 def test_alpha_must_lie_between_0_and_1(alpha):
-    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="must be between 0 and 1"):
         WiSEFT(alpha=alpha)
 
 

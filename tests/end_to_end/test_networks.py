@@ -176,8 +176,8 @@ def test_a_search_is_on_the_network(short, command, tmp_path):
         ("squeezenet1_0", "SqueezeNet cannot be split into a backbone and a linear head"),
         ("inception_v3", "cannot be split"),
         ("alexnet", "this network cannot be trained on images of 32 x 32 pixels ("),
-        ("timm/deit_tiny_distilled_patch16_224.fb_in1k", "has several last layers"),
-        ("resnet18 v2", "write NAME or NAME@WEIGHTS of torchvision"),
+        ("timm/deit_tiny_distilled_patch16_224.fb_in1k", "has several output layers"),
+        ("resnet18 v2", "use a torchvision network (NAME or NAME@WEIGHTS"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "source"])

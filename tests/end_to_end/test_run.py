@@ -282,7 +282,7 @@ def test_a_mistake_is_one_sentence(htbench, mini, finished, tmp_path, arguments,
             "evaluations=0",
             "tolerated is 6 and evaluations is 0; all must be at least 1",
         ),
-        ("wise-ft", "alpha=-1", "wise-ft(alpha=-1.0): alpha is -1.0; it must lie between 0 and 1"),
+        ("wise-ft", "alpha=-1", "wise-ft(alpha=-1.0): alpha is -1.0; it must be between 0 and 1"),
         ("calibrated-pcv", "held_out=2", "held_out is 2.0; it must lie between 0 and 1"),
         (
             "gamma-star",
@@ -302,7 +302,7 @@ def test_a_value_that_makes_no_sense_is_refused_before_anything_runs(
 
 def test_a_search_refuses_it_too(htbench, mini, tmp_path):
     result = htbench("tune", "wise-ft", *mini.options(tmp_path / "ws"), "--grid", "alpha=0.5,2")
-    assert "wise-ft(alpha=2.0): alpha is 2.0; it must lie between 0 and 1" in result.sentence
+    assert "wise-ft(alpha=2.0): alpha is 2.0; it must be between 0 and 1" in result.sentence
 
 
 def test_a_value_of_the_wrong_type(htbench, mini, finished, scaled, tmp_path):

@@ -22,14 +22,16 @@ class TestLoadManifest:
 
     @pytest.mark.parametrize("reference", ["icons", "icons@", "icons@9.9", "../icons@1.0", ""])
     def test_an_unknown_reference_lists_the_known_ones(self, reference: str) -> None:
-        with pytest.raises(ManifestError, match=r"no manifest .*known: .*icons@1\.0"):
+        with pytest.raises(ManifestError, match=r"unknown manifest .*known: .*icons@1\.0"):
             load_manifest(reference)
 
     def test_the_folder_must_be_named_after_the_manifest(self, draft: Any, own_data: Path) -> None:
         draft.root = own_data / "manifests" / "other" / "0.1"
         draft.write()
         assert "other@0.1" in published_manifests()
-        with pytest.raises(ManifestError, match="rename the folder after the manifest"):
+        with pytest.raises(
+            ManifestError, match="rename it to match the manifest's name and version"
+        ):
             load_manifest("other@0.1")
 
     def test_the_data_folder_is_searched(self, draft: Any, own_data: Path) -> None:

@@ -127,7 +127,7 @@ class TestCommand:
         assert self.run(draft.root, other.root) == 1
         assert "recipe.steps: 4 -> 7" in capsys.readouterr().out
         assert self.run(draft.root, "nope@1.0") == 2
-        assert "no manifest 'nope@1.0'" in capsys.readouterr().err
+        assert "unknown manifest 'nope@1.0'" in capsys.readouterr().err
 
     def test_prints_sentences(self, draft: Draft, capsys: pytest.CaptureFixture[str]) -> None:
         def edit(other: Draft) -> None:

@@ -123,14 +123,26 @@ class TestRule:
         ("first_day", "second_day", "reason"),
         [
             ([1] * 50, [1] * 45 + [2] * 5, None),
-            ([1] * 49, [1] * 45 + [2] * 5, "49 of 50 adaptation images"),
-            ([1] * 50, [1] * 44 + [2] * 5, "49 of 50 test images"),
+            ([1] * 49, [1] * 45 + [2] * 5, "49 adaptation images (50 required)"),
+            ([1] * 50, [1] * 44 + [2] * 5, "49 test images (50 required)"),
             ([1] * 50, [1] * 5 + [2] * 45, None),
-            ([1] * 50, [1] * 4 + [2] * 46, "4 of 5 seen test images"),
-            ([1] * 50, [1] * 46 + [2] * 4, "4 of 5 test images of any missing class"),
-            ([1] * 50, [1] * 42 + [2] * 4 + [3] * 4, "4 of 5 test images of any missing class"),
-            ([1] * 50, [1] * 60, "0 of 5 test images of any missing class"),
-            ([1] * 50, [1] * 45 + [15] * 9, "0 of 5 test images of any missing class"),
+            ([1] * 50, [1] * 4 + [2] * 46, "4 seen test images (5 required)"),
+            (
+                [1] * 50,
+                [1] * 46 + [2] * 4,
+                "4 test images of the largest missing class (5 required)",
+            ),
+            (
+                [1] * 50,
+                [1] * 42 + [2] * 4 + [3] * 4,
+                "4 test images of the largest missing class (5 required)",
+            ),
+            ([1] * 50, [1] * 60, "0 test images of the largest missing class (5 required)"),
+            (
+                [1] * 50,
+                [1] * 45 + [15] * 9,
+                "0 test images of the largest missing class (5 required)",
+            ),
             # Images in neither group are test images, too.
             ([1] * 50, [1] * 5 + [2] * 5 + [15] * 40, None),
         ],
@@ -166,13 +178,15 @@ class TestRule:
 
     def test_no_task_at_all(self, cameras: Cameras, tmp_path: Path) -> None:
         cameras.days(cameras.targets[0], [1] * 49, [1] * 60)
-        with pytest.raises(ManifestError, match=r"none of 48 locations qualifies as a task \(loc-"):
+        with pytest.raises(
+            ManifestError, match=r"none of the 48 locations qualifies as a task; for example: loc-"
+        ):
             cameras.expand(tmp_path)
 
     def test_a_source_without_images(self, recipe: ManifestRecipe, tmp_path: Path) -> None:
         cameras = Cameras(recipe)
         one_task(cameras)
-        with pytest.raises(ManifestError, match="no images of the split 'train'"):
+        with pytest.raises(ManifestError, match="no images in the split 'train'"):
             cameras.expand(tmp_path)
 
 

@@ -30,39 +30,49 @@ class TestReadMetadata:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (same("image_id"), "column image_id repeats a value: '"),
-            (same("filename"), "column filename repeats a value: '"),
+            (same("image_id"), "column image_id must be unique, but has duplicates: '"),
+            (same("filename"), "column filename must be unique, but has duplicates: '"),
             *[
                 (
                     cell(name, value, row=4),
-                    f"column {name} is empty in 1 of 110 rows, the first of them row 5: '{value}'",
+                    f"column {name} must not be empty, but 1 of 110 rows have an invalid value, "
+                    f"first in row 5: '{value}'",
                 )
                 for name in COLUMNS
                 for value in ("", "NaN")
             ],
-            (cell("datetime", "2013-06-05"), "column datetime is not a time such as 2013-06-05 05"),
-            (cell("datetime", "05/06/2013 12:00"), "column datetime is not a time"),
-            (cell("datetime", "2013-06-05 25:00:00"), "column datetime is not a time"),
+            (
+                cell("datetime", "2013-06-05"),
+                "column datetime must be a time such as 2013-06-05 05",
+            ),
+            (cell("datetime", "05/06/2013 12:00"), "column datetime must be a time"),
+            (cell("datetime", "2013-06-05 25:00:00"), "column datetime must be a time"),
             (
                 cell("datetime", "2013-02-30 12:00:00.000"),
-                "column datetime is not a calendar date in 1",
+                "column datetime must be a valid date, but 1",
             ),
             (
                 cell("datetime", "0000-01-01 12:00:00"),
-                "column datetime is not a calendar date in 1",
+                "column datetime must be a valid date, but 1",
             ),
-            (cell("y", "182"), "column y is not a class from 0 to 181 in 1 of 110 rows"),
-            (cell("y", "99999"), "column y is not a class from 0 to 181"),
-            (cell("y", "1.0"), "column y is not a whole number"),
-            (cell("y", "-1"), "column y is not a whole number"),
-            (cell("y", "1" * 40), "column y is not a whole number"),
-            (cell("category_id", "9"), "class 0 has category_id 9, but 'empty' has 0"),
-            (cell("split", "training"), "column split is not one of id_test, id_val, test, train"),
-            (cell("location_remapped", "323"), "location_remapped is not a location of the data"),
-            (cell("split", "test"), "has images of the split 'test', but it belongs to train"),
-            (cell("filename", "../x.jpg"), "column filename is not a file name"),
-            (cell("filename", "a\x1b.jpg"), "column filename is not a file name"),
-            (cell("seq_id", "a b"), "column seq_id is not a file name"),
+            (cell("y", "182"), "column y must be a class index from 0 to 181, but 1 of 110 rows"),
+            (cell("y", "99999"), "column y must be a class index from 0 to 181"),
+            (cell("y", "1.0"), "column y must be a whole number"),
+            (cell("y", "-1"), "column y must be a whole number"),
+            (cell("y", "1" * 40), "column y must be a whole number"),
+            (
+                cell("category_id", "9"),
+                "class 0 ('empty') has category_id 9, but the recipe expects 0",
+            ),
+            (cell("split", "training"), "column split must be one of id_test, id_val, test, train"),
+            (cell("location_remapped", "323"), "location_remapped must be a location of the data"),
+            (
+                cell("split", "test"),
+                "has images in the split 'test', but the recipe assigns it to train",
+            ),
+            (cell("filename", "../x.jpg"), "column filename must be a file name"),
+            (cell("filename", "a\x1b.jpg"), "column filename must be a file name"),
+            (cell("seq_id", "a b"), "column seq_id must be a file name"),
         ],
     )
     def test_rule_of_a_cell(
@@ -79,7 +89,7 @@ class TestReadMetadata:
     def test_a_missing_column(self, cameras: Cameras, tmp_path: Path, name: str) -> None:
         path = cameras.write(tmp_path / "m.csv", [column for column in HEADER if column != name])
         with pytest.raises(
-            DataError, match=rf"missing the columns '{name}'; give the metadata\.csv"
+            DataError, match=rf"missing the columns '{name}'; give the data set's metadata\.csv"
         ):
             read_metadata(path, cameras.recipe, allow_unknown=True)
 
@@ -104,8 +114,8 @@ class TestReadMetadata:
             (",".join([*HEADER, "y"]).encode(), "more than one column named 'y'"),
             (",".join(HEADER).encode(), "has a header but no rows"),
             (",".join(HEADER).encode() + b"\n\n", "has a header but no rows"),
-            (",".join(HEADER).encode() + b"\n1,2\n", "not a CSV file with the same columns"),
-            (",".join(HEADER).encode() + b"\n" + b"\xff," * 10 + b"1\n", "not a CSV file"),
+            (",".join(HEADER).encode() + b"\n1,2\n", "cannot parse .* as CSV"),
+            (",".join(HEADER).encode() + b"\n" + b"\xff," * 10 + b"1\n", "cannot parse .* as CSV"),
         ],
     )
     def test_a_file_that_is_not_such_a_table(

@@ -59,7 +59,9 @@ class TestImages:
     def test_a_column_of_another_type(self, draft: Any) -> None:
         table = draft.table()
         draft.write(table.set_column(3, "split", pa.array([1] * table.num_rows)))
-        with pytest.raises(ManifestError, match="column split holds int64, not strings"):
+        with pytest.raises(
+            ManifestError, match="column split has type int64; it must contain strings"
+        ):
             read_manifest(draft.root)
 
     def test_the_same_column_twice(self, draft: Any) -> None:

@@ -79,7 +79,7 @@ def test_class_counts_agree_with_the_files(icons: Manifest) -> None:
 def test_an_unknown_name_lists_the_known_ones(mini: Manifest) -> None:
     with pytest.raises(ManifestError, match="has no task 'nope'"):
         task_frame(mini, "nope")
-    with pytest.raises(UsageError, match="no class order 'nope'; known: manifest"):
+    with pytest.raises(UsageError, match="unknown class order 'nope'; known: manifest"):
         task_frame(mini, TASK, "nope")
-    with pytest.raises(UsageError, match="no role 'val'; known: source_train"):
+    with pytest.raises(UsageError, match="unknown role 'val'; known: source_train"):
         role_frame(mini, TASK, "val")

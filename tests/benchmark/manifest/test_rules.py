@@ -83,7 +83,7 @@ class TestDocument:
                 )
             ],
             (without("images"), r"images is None; known: embedded, folder"),
-            (top(name="Mini icons"), r"name is 'Mini icons'; it must be a name"),
+            (top(name="Mini icons"), r"name is 'Mini icons'; it must be a name or version"),
             (top(name="../mini"), r"name is '\.\./mini'"),
             (top(version="one"), r"version is 'one'"),
             (top(version="1..0"), r"version is '1\.\.0'"),
@@ -91,7 +91,7 @@ class TestDocument:
             (top(title=" "), r"title is ' '"),
             (top(title="red \x1b[31m"), r"control characters in 'red \\x1b\[31m'"),
             (top(image_size=True), r"image_size is True; it must be a number of pixels"),
-            (top(image_size=0), r"image_size must be from 1 to 4096"),
+            (top(image_size=0), r"image_size must be between 1 and 4096"),
             (top(images="folder"), None),
             (top(images="cloud"), r"images is 'cloud'; known: embedded, folder"),
             (top(mirrors=[{"address": "x", "bytes": 1, "sha256": "a" * 64}]), None),
@@ -99,24 +99,30 @@ class TestDocument:
             (top(mirrors=[{"title": "x"}]), r"mirrors\[0\]: address is missing"),
             (top(mirrors=[{"address": "x", "bytes": 0}]), r"\[0\]: bytes must be at least 1"),
             (top(mirrors=[{"address": "x", "sha256": "a"}]), r"sha256 must be 64 lower-case hex"),
-            (top(classes=[]), r"classes must be a list of names; it holds nothing"),
-            (top(classes=["bell", 3]), r"classes must be a list of names; it holds 3"),
-            (top(classes=["bell", "bug", "bell"]), r"classes names 'bell' more than once"),
+            (top(classes=[]), r"classes must be a non-empty list of names, but it is empty"),
+            (
+                top(classes=["bell", 3]),
+                r"classes must be a non-empty list of names, but it contains 3",
+            ),
+            (top(classes=["bell", "bug", "bell"]), r"classes contains 'bell' more than once"),
             (top(classes=["bell\u009b"]), r"control characters"),
             (top(model="convnet"), r"model is 'convnet'; it must be a table"),
             (top(tasks=[]), r"tasks must be a non-empty array of tables"),
             (top(tasks=["a"]), r"tasks must be a non-empty array of tables"),
             (top(domains=[{"folders": ["x"]}]), r"domains\[0\]: name is missing"),
             (top(domains=[{"name": "solid"}]), r"domain solid: folders is missing"),
-            (top(domains=[{"name": "a", "folders": ["x"]}] * 2), r"domains names 'a' more than"),
-            (entry(1, id="outline-solid"), r"tasks names 'outline-solid' more than once"),
+            (top(domains=[{"name": "a", "folders": ["x"]}] * 2), r"domains contains 'a' more than"),
+            (entry(1, id="outline-solid"), r"tasks contains 'outline-solid' more than once"),
             (entry(0, id="a/b"), r"tasks\[0\]: id is 'a/b'"),
-            (entry(0, sources=[]), r"task outline-solid: sources must be a list of names"),
+            (
+                entry(0, sources=[]),
+                r"task outline-solid: sources must be a non-empty list of names",
+            ),
             (entry(0, sources=["sketch"]), r"task outline-solid: unknown domain 'sketch'; known"),
             (entry(0, target="sketch"), r"task outline-solid: unknown domain 'sketch'; known"),
             (entry(2, target="solid"), r"the target 'solid' is also a source"),
             (entry(0, seen=["bell", "yeti"]), r"task outline-solid: unknown class 'yeti' in seen"),
-            (entry(0, seen=["bell", "bell"]), r"seen names 'bell' more than once"),
+            (entry(0, seen=["bell", "bell"]), r"seen contains 'bell' more than once"),
             (
                 entry(0, seen=["airplane", "bell", "bug", "house", "star"]),
                 r"every class is seen; a partial-target task needs missing classes",
@@ -124,7 +130,7 @@ class TestDocument:
             (top(recipe={"lr": "NaN"}), None),
             (top(recipe={"lr": float("nan")}), r"the value nan is not allowed"),
             (top(recipe={"lr": float("inf")}), r"the value inf is not allowed"),
-            (top(recipe={"steps": 1 << 63}), r"does not fit into a 64-bit integer"),
+            (top(recipe={"steps": 1 << 63}), r"does not fit in a 64-bit integer"),
             (top(recipe={"a": [[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]}), r"nested more than 16 deep"),
         ],
     )
@@ -144,18 +150,21 @@ class TestImages:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (row(0, **{"class": "yeti"}), r"unknown class 'yeti' \(image '.+'\); use one"),
+            (
+                row(0, **{"class": "yeti"}),
+                r"unknown class 'yeti' \(for example, in image '.+'\); use one",
+            ),
             (row(0, domain="sketch"), r"unknown domain 'sketch'"),
             (row(0, split="val"), r"unknown split 'val'"),
-            (in_two_splits("path"), r"an image is in two splits: .+ have the same path"),
+            (in_two_splits("path"), r"images .+ have the same path .+ but are in different splits"),
             (
                 in_two_splits("sha256", domain="solid"),
-                r"an image is in two splits: .+ have the same sha256",
+                r"images .+ have the same sha256 .+ but are in different splits",
             ),
             (in_two_splits("sha256", domain="color"), None),  # the scope is one domain
             (
                 drop(domain="solid", split="train", **{"class": "bug"}),
-                r"task outline-solid: seen class without a training image in solid: 'bug'",
+                r"every seen class needs training images in solid, but these have none: 'bug'",
             ),
             (drop(domain="solid", split="train", **{"class": "star"}), None),
             (
@@ -163,20 +172,20 @@ class TestImages:
                     drop(domain="solid", split="test", **{"class": c})(draft)
                     for c in ("bell", "bug", "house")
                 ],
-                r"task outline-solid: empty group: no test image of a seen class in solid",
+                r"task outline-solid: solid has no test images of seen classes",
             ),
             (
                 lambda draft: [
                     drop(domain="solid", split="test", **{"class": c})(draft)
                     for c in ("airplane", "star")
                 ],
-                r"task outline-solid: empty group: no test image of a missing class in solid",
+                r"task outline-solid: solid has no test images of missing classes",
             ),
             (
                 drop(domain="outline", split="train"),
-                r"task outline-solid: the source outline has no training image",
+                r"task outline-solid: the source outline has no training images",
             ),
-            (lambda draft: draft.rows.clear(), r"the table is empty"),
+            (lambda draft: draft.rows.clear(), r"the table has no rows"),
             (
                 lambda draft: draft.rows.append({**draft.rows[0], "path": "other.png"}),
                 r"image_id is not unique: ",
@@ -186,7 +195,7 @@ class TestImages:
                 r"two images have the same path",
             ),
             *[
-                (row(0, path=path), r"a path must be relative, use / and stay below")
+                (row(0, path=path), r"paths must be relative, use forward slashes and stay inside")
                 for path in (
                     "/etc/passwd",
                     "..",
@@ -202,15 +211,18 @@ class TestImages:
                     ".",
                 )
             ],
-            (row(0, path=""), r"column path holds empty strings or control characters: ''"),
-            (row(0, path="a\nb.png"), r"column path holds empty strings or control characters: "),
-            (row(0, image_id="a\x1b[2J"), r"column image_id holds empty strings or control"),
-            (row(0, image_id="a\u009b2J"), r"column image_id holds empty strings or control"),
-            (row(0, group=""), r"column group holds empty strings or control"),
+            (row(0, path=""), r"column path contains empty strings or control characters: ''"),
+            (
+                row(0, path="a\nb.png"),
+                r"column path contains empty strings or control characters: ",
+            ),
+            (row(0, image_id="a\x1b[2J"), r"column image_id contains empty strings or control"),
+            (row(0, image_id="a\u009b2J"), r"column image_id contains empty strings or control"),
+            (row(0, group=""), r"column group contains empty strings or control"),
             (row(0, group=None), None),
             (row(0, domain=None), r"column domain has 1 null values"),
-            (row(0, sha256="0" * 63), r"sha256 must be 64 lower-case hex digits"),
-            (row(0, sha256="A" * 64), r"sha256 must be 64 lower-case hex digits"),
+            (row(0, sha256="0" * 63), r"sha256 must be 64 lower-case hexadecimal digits"),
+            (row(0, sha256="A" * 64), r"sha256 must be 64 lower-case hexadecimal digits"),
             (row(0, sha256=None), r"every embedded image needs a sha256"),
         ],
     )
@@ -242,9 +254,9 @@ class TestMissingClasses:
         ("missing", "message"),
         [
             (["moon"], "unknown class 'moon' in missing"),
-            (["star", "bell"], "'bell' is both seen and missing"),
-            ([], "missing must be a list of names; it holds nothing"),
-            (["star", "star"], "missing names 'star' more than once"),
+            (["star", "bell"], "class 'bell' is listed as both seen and missing"),
+            ([], "missing must be a non-empty list of names, but it is empty"),
+            (["star", "star"], "missing contains 'star' more than once"),
             ("star", "missing is 'star'; it must be a list of names"),
         ],
     )
@@ -257,5 +269,5 @@ class TestMissingClasses:
         draft.document["tasks"][0]["missing"] = ["star"]
         matches = draft.rows_of(domain="solid", split="test", **{"class": "star"})
         draft.rows = [row for row in draft.rows if row not in matches]
-        with pytest.raises(ManifestError, match="no test image of a missing class in solid"):
+        with pytest.raises(ManifestError, match="solid has no test images of missing classes"):
             draft.read()

@@ -48,7 +48,7 @@ class TestLoadSuite:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("benchmark.methods.find.entry_point_sources", dict)
-        with pytest.raises(ManifestError, match="methods is 'all', but no method is registered"):
+        with pytest.raises(ManifestError, match="methods is 'all', but no methods are installed"):
             load_suite("icons-full")
 
     def test_a_file_names_a_manifest_beside_it(self, draft: Any, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ class TestLoadSuite:
 
     @pytest.mark.parametrize("name", ["icon", "../suites/icons", "", "no.toml"])
     def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:
-        with pytest.raises(ManifestError, match=r"no suite .*known: .*icons"):
+        with pytest.raises(ManifestError, match=r"unknown suite .*known: .*icons"):
             load_suite(name)
 
     @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ class TestLoadSuite:
             ("seeds = [-1]", "seeds must be a list of whole numbers"),
             ("seeds = [4294967296]", "seeds must be a list of whole numbers"),
             ("seeds = [true]", "seeds must be a list of whole numbers"),
-            ("seeds = [1, 1]", "seeds names a seed more than once"),
+            ("seeds = [1, 1]", "seeds must not contain the same seed twice"),
             ("seeds = 1", "seeds is 1; it must be a list of whole numbers"),
-            ("tasks = []", "tasks must be a list of names"),
-            ('methods = ["source", "source"]', "methods names 'source' more than once"),
+            ("tasks = []", "tasks must be a non-empty list of names"),
+            ('methods = ["source", "source"]', "methods contains 'source' more than once"),
             (
                 'methods = "some"',
-                "methods is 'some'; it must be a list of names, or 'all' for every",
+                "methods is 'some'; it must be a list of names, or 'all' for all",
             ),
             ("methods = 1", "methods is 1; it must be a list of names"),
             ("title = 3", "title is 3; it must be a string"),

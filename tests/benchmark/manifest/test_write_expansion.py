@@ -120,7 +120,9 @@ class TestWriteExpansion:
     def test_nothing_else_is_replaced(self, cameras: Cameras, tmp_path: Path) -> None:
         one_task(cameras)
         expansion = cameras.expand(tmp_path)
-        with pytest.raises(UsageError, match=r"holds 'metadata.csv'; give a new folder"):
+        with pytest.raises(
+            UsageError, match=r"already contains 'metadata.csv'; give a new or empty folder"
+        ):
             write_expansion(expansion, tmp_path)
         with pytest.raises(UsageError, match="is a file"):
             write_expansion(expansion, tmp_path / "metadata.csv")

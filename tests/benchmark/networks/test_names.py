@@ -39,7 +39,7 @@ def test_the_manifest_s_own_name_is_its_own_network():
     ["", "a b", "resnet18@", "@x", "resnet18.a1", "timm/", "timm/resnet18@a1", "a/b", "../x"],
 )
 def test_any_other_text_is_an_error_with_the_right_form(text):
-    with pytest.raises(UsageError, match="such as resnet18, or timm/NAME"):
+    with pytest.raises(UsageError, match=r"such as resnet18\) or a timm network \(timm/NAME"):
         parse_network(text, OWN)
 
 

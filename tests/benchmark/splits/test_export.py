@@ -184,7 +184,7 @@ class TestWriting:
     ) -> None:
         out = tmp_path / "out"
         export_task(mini, "outline-solid", form, out)
-        with pytest.raises(UsageError, match="--force replaces it"):
+        with pytest.raises(UsageError, match="add --force to replace it"):
             export_task(mini, TASK, form, out)
         assert not export_task(mini, "outline-solid", form, out).written, "the export is unchanged"
         assert export_task(mini, TASK, form, out, force=True).written

@@ -21,7 +21,7 @@ def test_export_reports_what_it_wrote(htbench: Htbench, tmp_path: Path) -> None:
     arguments = ["splits", "export", "icons@1.0", "--task", "outline-solid", "--format", "txt"]
     status, out, err = htbench(*arguments, "--out", tmp_path / "lists")
     assert (status, err) == (0, "")
-    assert "labels  manifest: the order of the manifest" in out
+    assert "labels  manifest: the manifest's order" in out
     assert "   658  train\n" in out
     status, out, _ = htbench(*arguments, "--out", tmp_path / "lists", "--json")
     assert status == 0
@@ -60,7 +60,7 @@ def test_bars_fit_the_terminal(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["show", "nope@1.0"], "no manifest 'nope@1.0'"),
+        (["show", "nope@1.0"], "unknown manifest 'nope@1.0'"),
         (["show", "icons@1.0", "--task", "nope"], "has no task 'nope'"),
         (["show", "icons@1.0", "--figure", "a.png"], "--figure needs --task TASK"),
         (["show", "icons@1.0", "--task", TASK, "--figure", "a.gif"], r"\.png, \.svg, \.pdf"),
