@@ -53,7 +53,7 @@ def carry_out(
         reporter.begin(spec.name)
         record = workspace.finished(spec.key, weights=keep_weights)
         if record is not None:
-            reporter.end(spec.name, "finished by another htbench process")
+            reporter.end(spec.name, "finished by another process")
             return record
         workspace.note("start", spec.key, spec.name)
         reach("run-journaled")

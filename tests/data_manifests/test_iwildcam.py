@@ -105,14 +105,14 @@ class TestBuild:
             "archive_sha256": mirrors[1]["sha256"],
         }
         iwildcam.check_recipe(recipe.document, facts)
-        with pytest.raises(DataError, match=r"facts\.json on n_images$"):
+        with pytest.raises(DataError, match=r"facts\.json differ in: n_images;"):
             iwildcam.check_recipe(recipe.document, facts | {"n_images": 1})
 
     def test_wrong_facts_are_one_sentence_with_status_2(self, tmp_path: Any) -> None:
         (tmp_path / "facts.json").write_text("{}")
         result = CliRunner().invoke(main, ["iwildcam", "--facts", str(tmp_path)])
         assert result.exit_code == 2
-        assert "but the published file has" in result.stderr
+        assert "this manifest was built from has" in result.stderr
 
 
 class TestReadme:

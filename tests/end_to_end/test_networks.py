@@ -127,7 +127,7 @@ class TestRun:
         (entry,) = json.loads(htbench(*plan, "--model", "timm/test_resnet").stdout)
         assert entry["state"] == "to run, after its source model"
         output = htbench(*plan[:-1], "--model", "timm/test_resnet").stdout
-        assert "1 source model must be trained first (duration unknown)" in output
+        assert "1 source model must be trained first (no time estimate)" in output
 
     def test_runs_are_listed_with_their_network(self, networks, short, htbench, monkeypatch):
         workspace, _ = networks
@@ -171,8 +171,8 @@ def test_a_search_is_on_the_network(short, command, tmp_path):
         ("nosuchnet", "unknown model 'nosuchnet'; torchvision.models.list_models() lists all"),
         ("resnet-18", "did you mean resnet18"),
         ("timm/nosuch", "unknown model 'timm/nosuch'"),
-        ("resnet18@Nope", "no weights 'Nope'; known: ResNet18_Weights.IMAGENET1K_V1"),
-        ("timm/test_vit.nope", "no weights 'test_vit.nope'; known: test_vit.r160_in1k"),
+        ("resnet18@Nope", "no pretrained weights 'Nope'; known: ResNet18_Weights.IMAGENET1K_V1"),
+        ("timm/test_vit.nope", "no pretrained weights 'test_vit.nope'; known: test_vit.r160_in1k"),
         ("squeezenet1_0", "SqueezeNet cannot be split into a backbone and a linear head"),
         ("inception_v3", "cannot be split"),
         ("alexnet", "this network cannot be trained on images of 32 x 32 pixels ("),

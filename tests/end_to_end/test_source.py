@@ -277,7 +277,10 @@ class TestInitialWeights:
 
     def test_a_network_that_starts_from_none_takes_none(self, mini, source, converted):
         words = source("train", "--manifest", mini.manifest, "--weights", converted)
-        assert "convnet, the network of mini@0.1, is not initialised from pretrained weights" in words.sentence
+        assert (
+            "convnet, the network of mini@0.1, is not initialised from pretrained weights"
+            in words.sentence
+        )
 
 
 class TestWhich:

@@ -234,7 +234,7 @@ def test_a_method_may_not_lie_where_methods_must_not_look(start, mini, tmp_path,
     finally:
         path.unlink()
     assert driver.returncode == 2
-    assert "inside.py': it is in" in errors
+    assert "which runs must not read" in errors
     assert "Traceback" not in errors
 
 

@@ -141,7 +141,7 @@ class TestTrust:
     def test_a_changed_record(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
         record = write_run(tmp_path, "finetune")
         change_record(tmp_path, record, made_from={**record.made_from, "seed": 3})
-        with pytest.raises(RecordError, match="the file was changed"):
+        with pytest.raises(RecordError, match="so the file was modified"):
             update_results(tmp_path, [icons])
 
 

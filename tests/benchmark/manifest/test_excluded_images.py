@@ -65,7 +65,7 @@ def test_predictions_must_still_include_them(manifest: Any, tmp_path: Path) -> N
         score_predictions(path, manifest, task.id)
     logits[np.flatnonzero(test.labels == 15)[0]] = np.nan
     write_predictions(path, test.ids, logits)
-    with pytest.raises(HTBenchError, match="NaN or infinite logits"):
+    with pytest.raises(HTBenchError, match="NaN or infinite"):
         score_predictions(path, manifest, task.id)
 
 

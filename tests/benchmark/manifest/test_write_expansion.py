@@ -151,7 +151,7 @@ class TestCommand:
         assert lines[str(location)] == ["2", "50", "50", "40", "10", "0", "1", "1", "task"]
         assert lines[str(cameras.targets[1])][-2:] == ["one", "day"]
         assert lines["digest"] == [manifest.digest]
-        assert "its results form their own table" in result.output
+        assert "its results appear in a separate table" in result.output
 
     def test_json_and_out(
         self, cameras: Cameras, tmp_path: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch
