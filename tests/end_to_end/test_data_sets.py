@@ -411,7 +411,7 @@ class TestWrongInput:
             (["import", "icons@1.0", "."], "are bundled with the suite"),
             (["download", "icons@1.0"], "are bundled with the suite"),
             (["remove", "icons@1.0"], "are bundled with the suite"),
-            (["verify", "nothing@1.0"], "no manifest"),
+            (["verify", "nothing@1.0"], "unknown manifest"),
             (["import", "office-home@1.0", "/nowhere"], "does not exist"),
             (["download", "office-home@1.0"], "--accept-terms"),
             (["verify", "office-home"], "there are no images"),
