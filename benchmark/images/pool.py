@@ -157,13 +157,20 @@ def _work() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # clean-up handlers run
     package, descriptor, parent = sys.argv[1:]
     threading.Thread(target=_exit_with, args=(int(parent),), daemon=True).start()
-    with contextlib.suppress(EOFError, OSError), connection.Connection(int(descriptor)) as channel:
-        # Our package is imported; its folder must not hide the standard library from here on.
-        sys.path.remove(package)
-        sys.path.extend(path for path in channel.recv() if path not in sys.path)
-        while True:
-            function, job = channel.recv()
-            channel.send(_attempt(function, job))
+    try:
+        with (
+            contextlib.suppress(EOFError, OSError),
+            connection.Connection(int(descriptor)) as channel,
+        ):
+            # Our package is imported; its folder must not hide the standard library from here on.
+            sys.path.remove(package)
+            sys.path.extend(path for path in channel.recv() if path not in sys.path)
+            while True:
+                function, job = channel.recv()
+                channel.send(_attempt(function, job))
+    finally:
+        # The exit has begun: a late request to exit would raise inside the interpreter's shutdown.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _attempt(function: Callable[[Any], Any], job: object) -> tuple[Any, Exception | None]:
