@@ -25,7 +25,7 @@ def own_packages() -> tuple[Path, ...]:
 
 
 def harness_packages() -> tuple[Path, ...]:
-    """The folders of our packages that are not methods; provenance covers their code."""
+    """The folders of our packages that are not methods; keys cover their code."""
     return tuple(path for path in (PACKAGE, ROOT / "htbench") if path.is_dir())
 
 

@@ -1,4 +1,4 @@
-"""Computes accuracies and the seen-missing trade-off curve from predictions and labels.
+"""Metrics from predictions and labels: seen and missing accuracy, and the AUSUC sweep.
 
 Notation: S are the seen classes, U the missing ones, z the logits, and Acc_{A/B} the accuracy over
 the test samples of the classes A with the argmax taken over the columns B (Y is S and U together).

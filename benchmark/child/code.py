@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmark.folders import ROOT, own_packages
-from benchmark.provenance import installed_folders
+from benchmark.keys import installed_folders
 
 
 def open_code(

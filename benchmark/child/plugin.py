@@ -18,8 +18,8 @@ from benchmark.child.job import ContractError, Worker
 from benchmark.files import digest_file
 from benchmark.folders import harness_packages
 from benchmark.jobs import ConfigureJob, DescribeJob, MethodCode
+from benchmark.keys import installed_folders
 from benchmark.method import Method
-from benchmark.provenance import installed_folders
 
 
 def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
             continue
         path = Path(origin).resolve()
         if any(path.is_relative_to(folder) for folder in harness):
-            continue  # covered by provenance.COMPUTES
+            continue  # covered by keys.COMPUTES
         if any(path.is_relative_to(folder) for folder in installed):
             packages.add(name.partition(".")[0])
         else:

@@ -1,4 +1,4 @@
-"""Augmentation and normalisation of whole batches, on the device of the images.
+"""Crop, flip, affine and colour augmentation of whole batches, on the device of the images.
 
 Random numbers are drawn on the CPU from the run's ``augmentation`` stream, so that a seed gives
 the same crops on every device; only pixels are processed on the device. The operations equal

@@ -30,9 +30,19 @@ SCRATCH_SECONDS = 1.0
 DESCRIBE_SECONDS = 300  # enough to import a method's code
 START_SECONDS = 120  # importing torch from a cold disk is slow
 # The variables of the user's environment that a child receives.
-KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT",
-                  "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES",
-                  "OPENBLAS_CORETYPE", failpoints.VARIABLE)  # fmt: skip
+KEPT_VARIABLES = (
+    "PATH",
+    "PYTHONPATH",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "SYSTEMROOT",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "OPENBLAS_CORETYPE",
+    failpoints.VARIABLE,
+)
 
 
 @dataclass(frozen=True)

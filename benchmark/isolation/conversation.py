@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from benchmark.errors import RunError
 from benchmark.failpoints import reach
 from benchmark.isolation.client import GONE
 from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, MAX_TEXT, ImageJob, Job, TestImages
+from benchmark.progress import Progress
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
 from benchmark.text import printable
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from benchmark.isolation.client import Child, ForkServer
 
-Progress = Callable[[int, int], None]
 OUTPUT_FILE = "output.txt"
 ARRAY_FILE = "array.f32"
 MAX_COUNT = 2**53

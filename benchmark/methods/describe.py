@@ -13,8 +13,8 @@ from benchmark.errors import HTBenchError, MethodError
 from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
 from benchmark.folders import data_folder
 from benchmark.jobs import Value
+from benchmark.keys import compute_digest
 from benchmark.methods.find import METHOD_NAME, MethodLocation, is_builtin
-from benchmark.provenance import compute_digest
 from benchmark.text import printable
 
 MAX_DESCRIPTION_BYTES = 1 << 20

@@ -14,8 +14,9 @@ import numpy as np
 from benchmark.failpoints import reach
 from benchmark.files import digest_file
 from benchmark.images.store.store import DomainStore, store_kind
-from benchmark.isolation.conversation import OUTPUT_FILE, Outcome, Progress, run_job
+from benchmark.isolation.conversation import OUTPUT_FILE, Outcome, run_job
 from benchmark.jobs import ImageFormat, RunJob, network_of, new_scratch, setup_of, train_files
+from benchmark.progress import Progress
 from benchmark.records import (
     NOT_APPLICABLE,
     PREDICTIONS_FILE,

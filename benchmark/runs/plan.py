@@ -1,4 +1,4 @@
-"""The plan of a grid: its runs, and the key of each."""
+"""The plan of a grid: which runs there are, bases before the runs that start from them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 from benchmark.errors import MethodError, UsageError
 from benchmark.images.store.store import store_key
 from benchmark.jobs import Value
+from benchmark.keys import RunFacts, computation
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
-from benchmark.provenance import RunFacts, computation
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 
 

@@ -21,7 +21,7 @@ from benchmark.jobs import (
     setup_of,
     train_files,
 )
-from benchmark.provenance import FeatureFacts, computation
+from benchmark.keys import FeatureFacts, computation
 from benchmark.sources.spec import SourceCheckpoint
 
 if TYPE_CHECKING:

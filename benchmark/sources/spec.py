@@ -14,10 +14,10 @@ from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.store.store import store_key
+from benchmark.keys import SourceFacts, computation
 from benchmark.manifest.manifest import Manifest
 from benchmark.networks.names import network_label
 from benchmark.numerics import SOURCE_SEED
-from benchmark.provenance import SourceFacts, computation
 from benchmark.sources.pretrained import PretrainedWeights, find_pretrained
 
 MODEL_FILE = "model.safetensors"

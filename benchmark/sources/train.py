@@ -13,7 +13,7 @@ from benchmark import checkpoint
 from benchmark.errors import DataError, RunError
 from benchmark.files import digest_file
 from benchmark.images.store.store import DomainStore, store_kind
-from benchmark.isolation.conversation import Outcome, Progress, no_progress, run_job
+from benchmark.isolation.conversation import Outcome, no_progress, run_job
 from benchmark.jobs import (
     CheckpointPlan,
     ImageFormat,
@@ -24,6 +24,7 @@ from benchmark.jobs import (
     setup_of,
     train_files,
 )
+from benchmark.progress import Progress
 from benchmark.sources.pretrained import pretrained_path
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, save_imported, save_source
 

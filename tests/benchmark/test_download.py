@@ -29,9 +29,12 @@ def test_a_file_is_downloaded(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     with serve(file=Served(DATA)) as site:
         path = download(
-            f"{site.address}/file", tmp_path / "x" / "file.zip", size=len(DATA), sha256=SUM,
+            f"{site.address}/file",
+            tmp_path / "x" / "file.zip",
+            size=len(DATA),
+            sha256=SUM,
             progress=lambda received, total: calls.append((received, total)),
-        )  # fmt: skip
+        )
     assert path.read_bytes() == DATA
     assert calls[-1] == (len(DATA), len(DATA))
     assert sorted(other.name for other in path.parent.iterdir()) == ["file.zip"]
@@ -117,7 +120,7 @@ def test_redirects_are_followed_but_cycles_and_unsafe_ones_are_not(tmp_path: Pat
         (Served(DATA, length=len(DATA) + 9), {}, "again to resume"),
         (Served(DATA, statuses=[403]), {}, "responded with 403"),
     ],
-)  # fmt: skip
+)
 def test_a_failure_is_explained_and_leaves_no_file(
     tmp_path: Path, served: Served, options: dict[str, object], words: str
 ) -> None:

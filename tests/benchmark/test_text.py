@@ -26,9 +26,19 @@ EVERY_CHARACTER = "".join(map(chr, range(sys.maxunicode + 1)))
         ("a\u3164b\u115fc", REPLACEMENT.join("abc")),
         ("a\u00a0b\u3000c", REPLACEMENT.join("abc")),
     ],
-    ids=["visible", "escape", "C1 escape", "C0", "separators", "bidirectional", "zero width",
-         "surrogates", "fillers", "other spaces"],
-)  # fmt: skip
+    ids=[
+        "visible",
+        "escape",
+        "C1 escape",
+        "C0",
+        "separators",
+        "bidirectional",
+        "zero width",
+        "surrogates",
+        "fillers",
+        "other spaces",
+    ],
+)
 def test_what_is_replaced(text: str, expected: str) -> None:
     assert printable(text) == expected
 

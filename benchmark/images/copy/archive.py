@@ -102,9 +102,14 @@ def _open(archive: Path) -> Iterator[Iterator[_Member]]:
             f"{archive} is not a zip or tar archive: it is {_describe(archive)}; download it again"
         ) from None
     except (
-        zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        OSError,
+        RuntimeError,
         NotImplementedError,
-    ) as error:  # fmt: skip
+    ) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}; download it again") from None
 
 

@@ -69,9 +69,12 @@ def sleeping(tmp_path):
     """A script whose two workers sleep, and the process ids of these."""
     command = [sys.executable, "-c", SLEEP]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
         start_new_session=True,
-    ) as script:  # fmt: skip
+    ) as script:
         assert script.stdout is not None
         assert script.stdout.readline() == b"ready\n"
         wait_for(lambda: len(workers_of(script.pid)) == 2)

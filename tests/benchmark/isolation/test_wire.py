@@ -18,11 +18,14 @@ from benchmark.isolation.wire import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, receive
 
 PROPERTY = settings(deadline=None, database=None, max_examples=50)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
-)  # fmt: skip
+)
 
 Pair = tuple[socket.socket, socket.socket]
 

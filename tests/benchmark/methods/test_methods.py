@@ -184,10 +184,15 @@ class TestDescription:
     @pytest.mark.parametrize(
         ("kind", "text", "value"),
         [
-            ("bool", "true", True), ("bool", "FALSE", False), ("int", "-3", -3),
-            ("float", "1e-3", 0.001), ("float", "2", 2.0), ("str", "", ""), ("str", "1", "1"),
+            ("bool", "true", True),
+            ("bool", "FALSE", False),
+            ("int", "-3", -3),
+            ("float", "1e-3", 0.001),
+            ("float", "2", 2.0),
+            ("str", "", ""),
+            ("str", "1", "1"),
         ],
-    )  # fmt: skip
+    )
     def test_parse(self, kind: str, text: str, value: object) -> None:
         parsed = Field("x", kind, 0).parse(text, "mine")
         assert (parsed, type(parsed)) == (value, type(value))
@@ -195,13 +200,18 @@ class TestDescription:
     @pytest.mark.parametrize(
         ("kind", "text", "wanted"),
         [
-            ("bool", "1", "true or false"), ("bool", "yes", "true or false"),
-            ("int", "1.0", "a whole number"), ("int", "", "a whole number"),
-            ("int", "9" * 5000, "a whole number"), ("int", str(2**63), "a whole number"),
-            ("float", "a", "a finite number"), ("float", "nan", "a finite number"),
-            ("float", "1e999", "a finite number"), ("str", "\x1b[2J", "at most 200 printable"),
+            ("bool", "1", "true or false"),
+            ("bool", "yes", "true or false"),
+            ("int", "1.0", "a whole number"),
+            ("int", "", "a whole number"),
+            ("int", "9" * 5000, "a whole number"),
+            ("int", str(2**63), "a whole number"),
+            ("float", "a", "a finite number"),
+            ("float", "nan", "a finite number"),
+            ("float", "1e999", "a finite number"),
+            ("str", "\x1b[2J", "at most 200 printable"),
         ],
-    )  # fmt: skip
+    )
     def test_parse_refused(self, kind: str, text: str, wanted: str) -> None:
         with pytest.raises(MethodError, match=rf"^x='.*': mine\.x must be {wanted}"):
             Field("x", kind, 0).parse(text, "mine")
@@ -248,7 +258,7 @@ class TestDescription:
             ({"fields": [{"name": "a", "type": "int", "default": 1}] * 2}, "two fields"),
             ({"distributions": ["no-such-thing"]}, "'no-such-thing' of a method is not installed"),
         ],
-    )  # fmt: skip
+    )
     def test_a_hostile_answer(
         self, plugin: Path, own_data: Path, changes: dict[str, object], message: str
     ) -> None:

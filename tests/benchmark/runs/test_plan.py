@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmark import provenance
+from benchmark import keys
 from benchmark.errors import ManifestError, MethodError, UsageError
 from benchmark.folders import PACKAGE
 from benchmark.manifest.manifest import Manifest
@@ -62,8 +62,10 @@ class TestGrid:
             if cell.method.base:
                 assert cell.base is not None
                 assert (cell.base.method.name, cell.base.task, cell.base.seed) == (
-                    "finetune", cell.task, cell.seed
-                )  # fmt: skip
+                    "finetune",
+                    cell.task,
+                    cell.seed,
+                )
             else:
                 assert cell.base is None
 
@@ -78,8 +80,10 @@ class TestGrid:
         settings = {"alpha": "0.2"}
         cells = grid(mini, ["outline-solid"], methods, [0], "cpu", settings)
         assert [dict(cell.config) for cell in cells] == [
-            {"alpha": 0.2, "rounds": 3}, {"alpha": 0.2}, {}
-        ]  # fmt: skip
+            {"alpha": 0.2, "rounds": 3},
+            {"alpha": 0.2},
+            {},
+        ]
         assert [cell.label for cell in cells] == ["a(alpha=0.2)", "b", "c"]
 
     def test_a_field_that_nobody_has(
@@ -96,8 +100,9 @@ class TestGrid:
         self, mini: Manifest, method: Callable[..., MethodDescription]
     ) -> None:
         with pytest.raises(MethodError, match=r"^alpha='x': a\.alpha must be a whole number"):
-            grid(mini, ["outline-solid"], [method("a", alpha=("int", 1))], [0], "cpu",
-                 {"alpha": "x"})  # fmt: skip
+            grid(
+                mini, ["outline-solid"], [method("a", alpha=("int", 1))], [0], "cpu", {"alpha": "x"}
+            )
 
     def test_an_unknown_task(
         self, mini: Manifest, method: Callable[..., MethodDescription]
@@ -174,11 +179,17 @@ class TestKey:
     @pytest.mark.parametrize(
         "change",
         [
-            {"seed": 1}, {"task": "solid-outline"}, {"alpha": "0.5"}, {"digest": "b" * 64},
-            {"device": "cuda"}, {"code": "other"}, {"name": "other"}, {"beta": "2"},
+            {"seed": 1},
+            {"task": "solid-outline"},
+            {"alpha": "0.5"},
+            {"digest": "b" * 64},
+            {"device": "cuda"},
+            {"code": "other"},
+            {"name": "other"},
+            {"beta": "2"},
         ],
         ids=lambda change: next(iter(change)),
-    )  # fmt: skip
+    )
     def test_changes_with(self, spec: Keys, change: dict[str, Any]) -> None:
         assert spec(**change).key != spec().key
 
@@ -212,17 +223,17 @@ class TestKey:
             "PROTOCOL": "9.9",
             "SWITCHES": {},
         }[name]
-        monkeypatch.setattr(provenance, name, other)
+        monkeypatch.setattr(keys, name, other)
         assert spec().key != before
 
     def test_a_file_that_computes_changed_by_one_byte(
         self, spec: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for name in provenance.COMPUTES:
+        for name in keys.COMPUTES:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes((PACKAGE / name).read_bytes())
         before = spec().key
-        monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+        monkeypatch.setattr(keys, "PACKAGE", tmp_path)
         assert spec().key == before
         training = tmp_path / "training.py"
         training.write_bytes(training.read_bytes() + b"\n")

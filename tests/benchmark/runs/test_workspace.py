@@ -29,11 +29,20 @@ KEY = digest_json(MADE_FROM)
 
 def record(status: str = "ok") -> RunRecord:
     return RunRecord(
-        key=KEY, made_from=MADE_FROM, manifest="mini@0.1", task="a-b", method="m", label="m",
-        config={}, track="standard", seed=0, status=status,  # type: ignore[arg-type]
+        key=KEY,
+        made_from=MADE_FROM,
+        manifest="mini@0.1",
+        task="a-b",
+        method="m",
+        label="m",
+        config={},
+        track="standard",
+        seed=0,
+        status=status,  # type: ignore[arg-type]
         error=None if status == "ok" else {"kind": "died", "message": "no", "traceback": ""},
-        isolation=[], log=[],
-    )  # fmt: skip
+        isolation=[],
+        log=[],
+    )
 
 
 def save(workspace: Workspace, status: str = "ok", *, weights: bool = False) -> Path:
@@ -229,8 +238,9 @@ class TestClaim:
         )
         with subprocess.Popen(
             [sys.executable, "-c", code, str(workspace.root), KEY],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        ) as process:  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"True\n"
             with workspace.claim(KEY) as mine:

@@ -45,10 +45,11 @@ def test_the_chosen_files_are_extracted(tmp_path, make):
     assert list_members(archive) == list(files)
     calls = []
     count = unpack(
-        archive, tmp_path / "out",
+        archive,
+        tmp_path / "out",
         lambda name: name.removeprefix("set/") if name.endswith("png") else None,
         lambda count, total: calls.append((count, total)),
-    )  # fmt: skip
+    )
     assert count == 2
     assert files_in(tmp_path / "out") == {"a/1.png": b"one", "a/2.png": b"two"}
     assert calls == [(1, 2), (2, 2)]

@@ -47,13 +47,26 @@ def pictures() -> dict[str, bytes]:
 
 
 def manifest_of(pictures: dict[str, bytes], mirrors: list[dict[str, Any]], root: Path) -> Manifest:
-    rows = [{"image_id": path, "domain": path.partition("/")[0], "class": "star",
-             "split": "train", "path": path} for path in sorted(pictures)]  # fmt: skip
+    rows = [
+        {
+            "image_id": path,
+            "domain": path.partition("/")[0],
+            "class": "star",
+            "split": "train",
+            "path": path,
+        }
+        for path in sorted(pictures)
+    ]
     document = {
-        "name": "far", "version": "0.1", "images": "folder", "image_size": 32, "classes": ["star"],
-        "domains": [{"name": name, "folders": [name]} for name in DOMAINS], "tasks": [],
+        "name": "far",
+        "version": "0.1",
+        "images": "folder",
+        "image_size": 32,
+        "classes": ["star"],
+        "domains": [{"name": name, "folders": [name]} for name in DOMAINS],
+        "tasks": [],
         "mirrors": mirrors,
-    }  # fmt: skip
+    }
     return Manifest(root, document, pa.Table.from_pylist(rows))
 
 
@@ -82,10 +95,13 @@ def test_archives_of_complete_domains_are_skipped(own, pictures):
     files = {f"{domain}.zip": Served(zipped(pictures, domain)) for domain in DOMAINS}
     with serve(**files) as site:
         mirrors = [
-            {"address": f"{site.address}/{name}", "bytes": len(served.data),
-             "sha256": hashlib.sha256(served.data).hexdigest()}
+            {
+                "address": f"{site.address}/{name}",
+                "bytes": len(served.data),
+                "sha256": hashlib.sha256(served.data).hexdigest(),
+            }
             for name, served in files.items()
-        ]  # fmt: skip
+        ]
         manifest = manifest_of(pictures, mirrors, own)
         walk(manifest, own)
         assert_whole(manifest, pictures)
@@ -116,8 +132,10 @@ def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_digest(own, pictures)
 
 def test_the_reason_for_each_failed_mirror_is_given(own, pictures):
     with serve(page=Served(b"<html><title>Too many</title>")) as site:
-        mirrors = [{"title": "One", "address": f"{site.address}/page"},
-                   {"title": "Two", "address": f"{site.address}/gone"}]  # fmt: skip
+        mirrors = [
+            {"title": "One", "address": f"{site.address}/page"},
+            {"title": "Two", "address": f"{site.address}/gone"},
+        ]
         manifest = manifest_of(pictures, mirrors, own)
         with pytest.raises(DataError) as caught:
             walk(manifest, own)
@@ -132,8 +150,10 @@ def test_rows_of_the_hub_are_matched_by_their_path(own, pictures, monkeypatch):
     """The real library reads a file in the schema of the hub's copy; only its name is local."""
     import datasets
 
-    rows = [{"image": {"bytes": data, "path": None}, "label": 0, "image_path": path}
-            for path, data in pictures.items()]  # fmt: skip
+    rows = [
+        {"image": {"bytes": data, "path": None}, "label": 0, "image_path": path}
+        for path, data in pictures.items()
+    ]
     rows.append({"image": {"bytes": b"x", "path": None}, "label": 0, "image_path": "../../out.png"})
     pq.write_table(pa.Table.from_pylist(rows), own / "hub.parquet")
     real = datasets.load_dataset
@@ -156,9 +176,10 @@ def test_rows_of_the_hub_without_paths_cannot_be_matched(own, pictures, monkeypa
     pq.write_table(pa.table({"label": [0]}), own / "hub.parquet")
     real = datasets.load_dataset
     monkeypatch.setattr(
-        datasets, "load_dataset",
+        datasets,
+        "load_dataset",
         lambda *_, **__: real("parquet", data_files=str(own / "hub.parquet"), streaming=True),
-    )  # fmt: skip
+    )
     manifest = manifest_of(
         pictures, [{"address": "https://huggingface.co/datasets/someone/Far"}], own
     )
@@ -175,8 +196,10 @@ def test_a_file_of_the_hub_is_found_by_its_digest(own, pictures, monkeypatch):
     class Api:
         def dataset_info(self, name: str, files_metadata: bool, revision: str | None) -> Any:
             lfs = types.SimpleNamespace(sha256=digest)
-            files = [types.SimpleNamespace(rfilename="README.md", lfs=None),
-                     types.SimpleNamespace(rfilename="all.zip", lfs=lfs)]  # fmt: skip
+            files = [
+                types.SimpleNamespace(rfilename="README.md", lfs=None),
+                types.SimpleNamespace(rfilename="all.zip", lfs=lfs),
+            ]
             return types.SimpleNamespace(siblings=files, sha="abc")
 
     with serve(file=Served(data)) as site:
@@ -202,8 +225,11 @@ def test_google_drive_uses_gdown(own, pictures, monkeypatch):
             return real(f"{site.address}/uc", output, **options)
 
         monkeypatch.setattr(gdown, "download", here)
-        mirror = {"address": "https://drive.google.com/file/d/abc/view", "drive_id": "abc",
-                  "drive_resource_key": "0-1"}  # fmt: skip
+        mirror = {
+            "address": "https://drive.google.com/file/d/abc/view",
+            "drive_id": "abc",
+            "drive_resource_key": "0-1",
+        }
         manifest = manifest_of(pictures, [mirror], own)
         walk(manifest, own)
     assert_whole(manifest, pictures)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from benchmark.folders import PACKAGE
-from benchmark.provenance import COMPUTES, compute_digest
+from benchmark.keys import COMPUTES, compute_digest
 
 # What a child imports from this package and why it does not change the bytes that it computes.
 DOES_NOT_COMPUTE = {
@@ -29,7 +29,7 @@ DOES_NOT_COMPUTE = {
     "images/store/__init__.py": "empty",
     "networks/__init__.py": "empty",
     "networks/names.py": "names of networks; the table itself is part of the key",
-    "provenance.py": "keys",
+    "keys.py": "what a key covers",
     "records.py": "schemas of what the driver writes",
 }
 # What the driver does to bytes that a child computes with, or that it computed.

@@ -1,4 +1,4 @@
-"""What the bytes of predictions and source models depend on, and the keys made from it.
+"""What the key of a run, a source model or a features file covers.
 
 A key is the SHA-256 of the canonical JSON of its facts.
 """
