@@ -1,0 +1,96 @@
+"""A method's class is found in its file or module; what is not a method says how to mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.child.job import ContractError
+from benchmark.child.plugin import _check_dataclass, _json_default, check_code, load_method
+from benchmark.files import digest_file
+from benchmark.jobs import MethodCode
+
+HEAD = "from dataclasses import dataclass\nfrom htbench import Method\n\n"
+ADAPT = "    def adapt(self, source, target, run):\n        return source.copy()\n"
+
+
+def write(folder: Path, body: str, name: str = "mine.py") -> MethodCode:
+    path = folder / name
+    path.write_text(HEAD + body)
+    return MethodCode(module=None, attribute=None, file=str(path))
+
+
+class TestLoadMethod:
+    def test_the_only_method_of_a_file(self, tmp_path: Path) -> None:
+        code = write(tmp_path, f"class Mine(Method):\n    name = 'mine'\n{ADAPT}")
+        assert load_method(code).name == "mine"
+
+    def test_imported_methods_do_not_count(self, tmp_path: Path) -> None:
+        body = (
+            f"from baselines.lolsgd import LOLSGD\nclass Mine(LOLSGD):\n    name = 'mine'\n{ADAPT}"
+        )
+        assert load_method(write(tmp_path, body)).__name__ == "Mine"
+
+    def test_a_base_class_of_the_file_does_not_count(self, tmp_path: Path) -> None:
+        body = f"class Base(Method):\n    pass\n\nclass Mine(Base):\n    name = 'mine'\n{ADAPT}"
+        assert load_method(write(tmp_path, body)).__name__ == "Mine"
+
+    def test_a_class_by_name(self, tmp_path: Path) -> None:
+        body = "".join(f"class {n}(Method):\n    name = '{n.lower()}'\n{ADAPT}\n" for n in "AB")
+        code = write(tmp_path, body)
+        assert load_method(MethodCode(None, "B", code.file)).name == "b"
+        with pytest.raises(ContractError, match=r"defines 2 methods \(A, B\); choose one"):
+            load_method(code)
+
+    def test_a_module(self) -> None:
+        assert load_method(MethodCode("baselines.finetune", "Finetune", None)).name == "finetune"
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ("x = 1\n", "does not define a method; add a subclass of htbench.Method"),
+            ("class Mine(Method):\n    name = 'mine'\n", r"Mine does not define adapt\(self"),
+        ],
+    )
+    def test_what_is_not_a_method(self, tmp_path: Path, body: str, message: str) -> None:
+        with pytest.raises(ContractError, match=message):
+            load_method(write(tmp_path, body))
+
+    def test_an_attribute_that_is_not_a_method(self, tmp_path: Path) -> None:
+        code = write(tmp_path, "x = 1\n")
+        with pytest.raises(ContractError, match=r"x is not a subclass of htbench\.Method"):
+            load_method(MethodCode(None, "x", code.file))
+
+
+def test_hyper_parameters_need_the_decorator(tmp_path: Path) -> None:
+    body = f"class Mine(Method):\n    name = 'mine'\n    alpha: float = 0.5\n{ADAPT}"
+    with pytest.raises(ContractError, match=r"Mine has hyper-parameters \(alpha\) but is not"):
+        _check_dataclass(load_method(write(tmp_path, body)))
+    body = body.replace("class", "@dataclass(frozen=True)\nclass")
+    _check_dataclass(load_method(write(tmp_path, body, "decorated.py")))
+
+
+@pytest.mark.parametrize("default", [True, 3, 0.5, "text"])
+def test_defaults_that_json_can_hold(default: object) -> None:
+    assert _json_default(default) is default
+
+
+@pytest.mark.parametrize("default", [float("nan"), float("-inf"), None, [1], object()])
+def test_defaults_that_json_cannot_hold(default: object) -> None:
+    assert _json_default(default) is None
+
+
+class TestCheckCode:
+    def test_only_files_of_the_key_may_be_imported(self, tmp_path: Path) -> None:
+        code = write(tmp_path, f"class Mine(Method):\n    name = 'mine'\n{ADAPT}", "keyed.py")
+        load_method(code)
+        path = tmp_path / "keyed.py"
+        modules, elsewhere = {"htbench_plugin_keyed"}, tmp_path / "scratch"
+        check_code(modules, [(path.name, digest_file(path))], elsewhere)
+        check_code(modules, [], tmp_path)  # the method's own scratch folder
+        with pytest.raises(ContractError, match=r"keyed\.py is not among the files"):
+            check_code(modules, [("other.py", digest_file(path))], elsewhere)
+        path.write_text(path.read_text() + "# edited\n")
+        with pytest.raises(ContractError, match="edited after the command started"):
+            check_code(modules, [(path.name, "0" * 64)], elsewhere)
