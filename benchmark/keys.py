@@ -98,6 +98,36 @@ class SourceFacts:
 
 
 @dataclass(frozen=True)
+class ImportedFacts:
+    """What an imported source model is used for.
+
+    Attributes:
+        manifest: its digest; ``domains``: the source domains.
+        model: the network's table; ``is_own``: whether it is the manifest's own network.
+    """
+
+    manifest: str
+    domains: Sequence[str]
+    model: Mapping[str, Any]
+    is_own: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as ``made_from`` of a record."""
+        return {"manifest": self.manifest, "domains": list(self.domains), "model": self.model}
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over the facts: part of the source model's name on disk.
+
+        The manifest's own network is left out, because the manifest's digest covers it.
+        """
+        facts = self.to_json()
+        if self.is_own:
+            del facts["model"]
+        return digest_json(facts)
+
+
+@dataclass(frozen=True)
 class FeatureFacts:
     """Everything that the features of a domain depend on.
 

@@ -11,10 +11,10 @@ from typing import Any
 from filelock import FileLock
 
 from benchmark.errors import DataError, UsageError
-from benchmark.files import canonical_json, digest_file, digest_json, new_folder, read_json
+from benchmark.files import canonical_json, digest_file, new_folder, read_json
 from benchmark.folders import data_folder
 from benchmark.images.store.store import store_key
-from benchmark.keys import SourceFacts, computation
+from benchmark.keys import ImportedFacts, SourceFacts, computation
 from benchmark.manifest.manifest import Manifest
 from benchmark.networks.names import network_label
 from benchmark.numerics import SOURCE_SEED
@@ -85,13 +85,17 @@ class SourceSpec:
     @property
     def imported_folder(self) -> Path:
         """Where an imported checkpoint is, or would be."""
-        made_for: dict[str, Any] = {
-            "manifest": self.manifest.digest,
-            "domains": list(self.domains),
-        }
-        if self.manifest.other_model is not None:
-            made_for["model"] = self.manifest.other_model
-        return self._folder(f"imported-{digest_json(made_for)}")
+        return self._folder(f"imported-{self.imported_facts.key}")
+
+    @property
+    def imported_facts(self) -> ImportedFacts:
+        """What an imported checkpoint is used for."""
+        return ImportedFacts(
+            manifest=self.manifest.digest,
+            domains=self.domains,
+            model=self.manifest.model,
+            is_own=self.manifest.other_model is None,
+        )
 
     def _folder(self, key: str) -> Path:
         cut = key[: len(key) - 48]  # 16 of 64 hex digits
@@ -169,13 +173,8 @@ def save_imported(spec: SourceSpec, weights: bytes, facts: Mapping[str, Any]) ->
             f"another source model was already imported for {spec.name} "
             f"({previous.digest[:12]}); to replace it, delete {spec.imported_folder} first"
         )
-    made_from = {
-        "manifest": spec.manifest.digest,
-        "domains": list(spec.domains),
-        "model": spec.manifest.model,
-    }
     facts = {**facts, "provenance": "imported"}
-    return _save(spec, spec.imported_folder, weights, facts, made_from)
+    return _save(spec, spec.imported_folder, weights, facts, spec.imported_facts.to_json())
 
 
 def _save(
