@@ -29,7 +29,7 @@ from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
-from benchmark.sources.bring import download_pretrained
+from benchmark.sources.get_pretrained import download_pretrained
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 

@@ -15,7 +15,7 @@ from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
 from benchmark.sources import export, train
-from benchmark.sources.bring import import_pretrained
+from benchmark.sources.get_pretrained import import_pretrained
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 
 

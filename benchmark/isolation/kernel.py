@@ -62,7 +62,7 @@ _ALL_OF_ABI_1 = (1 << 13) - 1
 _NET_BIND_AND_CONNECT_TCP = 0b11
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 0b11
 
-# A rule on anything but a directory may carry these only; more is an error of its own.
+# A rule on anything but a directory may have these only; any other right is an error.
 _RIGHTS_OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 
 READ = _READ_FILE | _READ_DIR

@@ -51,10 +51,10 @@ for name, module in sorted(sys.modules.items()):
 
 
 def imported_by_a_child() -> set[str]:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True, timeout=300
     )
-    return set(done.stdout.split())
+    return set(process.stdout.split())
 
 
 def test_what_a_child_imports_is_part_of_the_key_or_does_not_compute() -> None:

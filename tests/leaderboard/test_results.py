@@ -83,13 +83,13 @@ class TestFile:
     def test_a_run_that_is_gone_has_no_row(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
-        record = write_run(tmp_path, "finetune")
-        kept = write_run(tmp_path, "source")
+        record = write_run(tmp_path, "source")
+        removed = write_run(tmp_path, "finetune")
         update_results(tmp_path, [icons])
-        for path in folder_of(tmp_path, record).iterdir():
+        for path in folder_of(tmp_path, removed).iterdir():
             path.unlink()
-        assert update_results(tmp_path, [icons])["key"].to_pylist() == [kept.key]
-        assert pq.read_table(tmp_path / RESULTS_FILE)["key"].to_pylist() == [kept.key]
+        assert update_results(tmp_path, [icons])["key"].to_pylist() == [record.key]
+        assert pq.read_table(tmp_path / RESULTS_FILE)["key"].to_pylist() == [record.key]
 
     def test_another_scorer_scores_again(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch

@@ -42,8 +42,8 @@ class TestLimits:
                 ours, theirs = socket.socketpair()
                 stack.enter_context(theirs)
                 file = stack.enter_context(output.open("ab"))
-                made = Child(server, 1, ours, scratch, file.fileno(), Limits(**limits))
-                return stack.enter_context(made)
+                process = Child(server, 1, ours, scratch, file.fileno(), Limits(**limits))
+                return stack.enter_context(process)
 
             yield make
 
@@ -208,8 +208,8 @@ def test_required_isolation_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on a kernel without Landlock: one sentence that says what is missing."""
-    lacking = sandbox.Availability(0, True, ("Landlock: this kernel does not have it",))
-    monkeypatch.setattr(sandbox, "available", lambda: lacking)
+    without_landlock = sandbox.Availability(0, True, ("Landlock: this kernel does not have it",))
+    monkeypatch.setattr(sandbox, "available", lambda: without_landlock)
     monkeypatch.setattr(client.subprocess, "Popen", None)
     with Session(isolation="required") as session, pytest.raises(UsageError) as refused:
         _ = session.server

@@ -173,10 +173,10 @@ class TestMistakes:
 
     @needs_kernel
     def test_a_process_with_threads_is_not_locked(self, places: Places) -> None:
-        done = places.run(
+        process = places.run(
             "", before="threading.Thread(target=threading.Event().wait, daemon=True).start()"
         )
-        assert "it must have exactly one thread, but has 2" in done.stderr
+        assert "it must have exactly one thread, but has 2" in process.stderr
 
     @needs_kernel
     def test_a_second_lock_cannot_widen_the_first(self, places: Places) -> None:
@@ -193,8 +193,8 @@ class TestMistakes:
 @needs_kernel
 class TestFacts:
     def test_the_facts_name_what_is_in_force(self, places: Places) -> None:
-        done = places.run("print(*facts)")
-        assert done.stdout.split() == [
+        process = places.run("print(*facts)")
+        assert process.stdout.split() == [
             "no-new-privileges",
             "no-capabilities",
             f"landlock-abi-{offer.landlock}",
@@ -208,12 +208,12 @@ class TestFacts:
         without = (
             "import benchmark.isolation.sandbox as s; s.available = lambda: s.Availability({})"
         )
-        done = places.run("print(*facts)", before=without.format("0, True, ()"))
-        assert "no-filesystem" not in done.stdout
-        assert "no-network" in done.stdout
-        done = places.run("print(*facts)", before=without.format(f"{offer.landlock}, False, ()"))
-        assert "no-filesystem" in done.stdout
-        assert "no-network" not in done.stdout
+        process = places.run("print(*facts)", before=without.format("0, True, ()"))
+        assert "no-filesystem" not in process.stdout
+        assert "no-network" in process.stdout
+        process = places.run("print(*facts)", before=without.format(f"{offer.landlock}, False, ()"))
+        assert "no-filesystem" in process.stdout
+        assert "no-network" not in process.stdout
 
     @pytest.mark.parametrize("abi", range(1, offer.landlock + 1))
     def test_an_older_landlock_is_used_as_far_as_it_goes(self, places: Places, abi: int) -> None:

@@ -32,7 +32,7 @@ class TestNetwork:
             before="import socket; early = socket.socket()",
         )
 
-    def test_an_inherited_pair_still_brings_a_descriptor(self, places: Places) -> None:
+    def test_an_inherited_pair_still_passes_a_descriptor(self, places: Places) -> None:
         """The harness sends the test images that way, after the lock."""
         places.passes(
             """
@@ -135,7 +135,7 @@ class TestSystemCalls:
     @needs_kernel
     @X86_64
     def test_the_ways_around_are_closed(self, places: Places) -> None:
-        """Numbers written out anew, so that a wrong one in the table is seen."""
+        """A second copy of the numbers, so that a wrong one in the table is found."""
         places.passes("""
             numbers = {
                 "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,

@@ -26,13 +26,13 @@ class TestDescription:
             {"name": "fast", "type": "bool", "default": False},
             {"name": "kind", "type": "str", "default": "a"},
         ]
-        found = describe_cached(file_source(str(plugin)), Asked(answer(fields=fields)))
-        assert found.name == "mine"
-        assert found.configure({}) == {"alpha": 1.0, "steps": 3, "fast": False, "kind": "a"}
-        assert type(found.configure({})["alpha"]) is float
-        assert found.label(found.configure({})) == "mine"
-        config = found.configure({"alpha": "0.5", "fast": "True", "other": "x"})
-        assert found.label(config) == "mine(alpha=0.5, fast=True)"
+        description = describe_cached(file_source(str(plugin)), Asked(answer(fields=fields)))
+        assert description.name == "mine"
+        assert description.configure({}) == {"alpha": 1.0, "steps": 3, "fast": False, "kind": "a"}
+        assert type(description.configure({})["alpha"]) is float
+        assert description.label(description.configure({})) == "mine"
+        config = description.configure({"alpha": "0.5", "fast": "True", "other": "x"})
+        assert description.label(config) == "mine(alpha=0.5, fast=True)"
 
     @pytest.mark.parametrize(
         ("kind", "text", "value"),

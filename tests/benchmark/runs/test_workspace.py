@@ -261,6 +261,6 @@ def test_lines_of_the_journal_do_not_mix(workspace: Workspace) -> None:
     for thread in threads:
         thread.join()
     lines = (workspace.root / "journal.jsonl").read_text().splitlines()
-    said = [json.loads(line) for line in lines]
-    assert {line["key"] for line in said} == {f"{n}-{i}" for n in range(4) for i in range(50)}
-    assert {line["driver"] for line in said} == {os.getpid()}
+    events = [json.loads(line) for line in lines]
+    assert {line["key"] for line in events} == {f"{n}-{i}" for n in range(4) for i in range(50)}
+    assert {line["driver"] for line in events} == {os.getpid()}

@@ -127,8 +127,8 @@ def test_a_truncated_archive_leaves_complete_files_only(tmp_path):
     archive.write_bytes(archive.read_bytes()[:500_000])
     with pytest.raises(DataError, match=r"truncated|cannot be unpacked"):
         unpack(archive, tmp_path / "out", lambda name: name)
-    written = files_in(tmp_path / "out")
-    assert all(files[name] == data for name, data in written.items())
+    contents = files_in(tmp_path / "out")
+    assert all(files[name] == data for name, data in contents.items())
     zipped = a_zip(tmp_path / "cut.zip", files, zipfile.ZIP_STORED)
     zipped.write_bytes(zipped.read_bytes()[:500_000])
     with pytest.raises(DataError):
