@@ -107,9 +107,14 @@ class Server:
             os.close(self.wake_read)
             os.close(self.wake_write)
             os.setsid()  # one process group per run, to be killed as a whole
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            os.close(output)
+            # Two runs that inherit one open file share its flags and its offset.
+            for descriptor in _open_descriptors() - {0, 1, 2, channel}:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
             assert self.sandbox is not None
             self.entry(socket.socket(fileno=channel), self.sandbox)
             code = 0
@@ -132,6 +137,13 @@ class Server:
             message: dict[str, Any] = {"exited": job, "status": status, "peak_memory": peak}
             with contextlib.suppress(OSError):
                 wire.send(self.control, message)
+
+
+def _open_descriptors() -> set[int]:
+    """The open descriptors of this process; where /proc does not list them, the usual range."""
+    with contextlib.suppress(OSError):
+        return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    return set(range(256))
 
 
 def _die_with(parent: int) -> None:
