@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,11 @@ class TestFiles:
         """)
 
 
+def is_open(path: Path, opened: list[Path]) -> bool:
+    """Whether a path is one of the opened ones, or inside one."""
+    return any(path.resolve().is_relative_to(root) for root in opened)
+
+
 class TestImports:
     @needs_kernel
     def test_what_was_not_imported_yet_can_be(self, places: Places) -> None:
@@ -127,6 +134,45 @@ class TestImports:
         (site / "six.py").touch()
         (site / "checkout.pth").write_text("/somewhere")
         assert {p.name for p in allowlist._packages(site, ())} == {"numpy", "six.py"}
+
+    def test_so_do_they_in_an_egg(self, tmp_path: Path) -> None:
+        for package in ("leaderboard", "other"):
+            (tmp_path / "bench-1.0.egg" / package).mkdir(parents=True)
+        egg = tmp_path / "bench-1.0.egg"
+        assert list(allowlist._packages(tmp_path, ())) == [egg / "other"]
+
+    @pytest.mark.parametrize("is_layered", [False, True])
+    @pytest.mark.parametrize(
+        "site",
+        [
+            "lib/python3.11/site-packages",  # pyenv, uv, conda and python.org
+            "lib/python3/dist-packages",  # Debian
+            "lib/python3.11/dist-packages",
+            "lib/pypy3.11/site-packages",
+            "lib/other/python3.12/site-packages",
+        ],
+    )
+    def test_the_packages_of_the_interpreter_below_are_closed_or_opened_one_by_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str, is_layered: bool
+    ) -> None:
+        """In a virtual environment they are not imported, unless it includes the system's."""
+        base = tmp_path / "base"
+        for name in ("lib/python3.11/json", f"{site}/leaderboard", f"{site}/numpy"):
+            (base / name).mkdir(parents=True)
+        roots = [str(base / "lib" / "python3.11"), str(base / "lib")]
+        monkeypatch.setattr(allowlist, "_standard_library", lambda: roots)
+        sites = [base / site] if is_layered else []
+        monkeypatch.setattr(allowlist, "_site_folders", lambda: sites)
+        paths = allowlist.interpreter_paths()
+        opened = {name for name in ("leaderboard", "numpy") if is_open(base / site / name, paths)}
+        assert opened == ({"numpy"} if is_layered else set())
+        assert is_open(base / "lib/python3.11/json", paths)
+
+    def test_this_interpreters_own_layout_leaves_them_closed(self) -> None:
+        paths = allowlist.interpreter_paths()
+        for folder in map(Path, {*sys.path, sys.base_prefix, sysconfig.get_path("stdlib")}):
+            for private in folder.glob("**/data_manifests"):
+                assert not is_open(private, paths)
 
     @needs_kernel
     def test_a_neighbour_of_those_packages_can_be_imported(self, places: Places) -> None:
