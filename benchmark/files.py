@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -12,7 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
 LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
+SEAL = "sha256"  # the entry of a sealed record with the digest of all its other entries
 
 
 def canonical_json(value: object) -> bytes:
@@ -37,9 +40,29 @@ def digest_json(value: object) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def seal(record: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file that carries its own digest; see :func:`read_sealed`."""
+    return canonical_json({**record, SEAL: digest_json(record)}) + b"\n"
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file, or a link to one, for reading.
+
+    Never waits, unlike ``open`` on a FIFO.
+
+    Raises:
+        OSError: it cannot be opened or is something else, such as a folder, a FIFO or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(descriptor, "rb")  # noqa: PTH123 - the caller closes it
+
+
 def digest_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
+    """SHA-256 (hex) of a regular file's bytes."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -119,7 +142,7 @@ def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
             infinity are not JSON either).
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(limit + 1)
     except OSError as problem:
         raise error(f"cannot read {path}: {problem.strerror}") from None
@@ -129,6 +152,36 @@ def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
         return json.loads(data.decode("utf-8"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is not valid JSON: {problem}") from None
+
+
+def read_sealed(path: Path, limit: int, error: type[HTBenchError]) -> dict[str, Any]:
+    """Read a JSON file that :func:`seal` wrote; returns its entries without the digest.
+
+    Raises:
+        error: as for :func:`read_json` and :func:`unseal`.
+    """
+    return unseal(read_json(path, limit, error), path, error)
+
+
+def unseal(record: object, path: Path, error: type[HTBenchError]) -> dict[str, Any]:
+    """Check the digest of a parsed record; returns its entries without it.
+
+    Args:
+        record: the content of a JSON file; ``path``: the file, for messages.
+
+    Raises:
+        error: it has no digest, or an entry was changed, added or removed.
+    """
+    if not isinstance(record, dict) or SEAL not in record:
+        raise error(f"{path} has no checksum, so it is damaged or of another version")
+    entries = {name: value for name, value in record.items() if name != SEAL}
+    try:
+        matches = digest_json(entries) == record[SEAL]
+    except (ValueError, RecursionError):  # read, but too deep or too large to be written
+        matches = False
+    if not matches:
+        raise error(f"{path} does not match its checksum, so it was damaged or modified")
+    return entries
 
 
 def _finite(text: str) -> float:

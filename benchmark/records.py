@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
-from benchmark.errors import RecordError
-from benchmark.files import canonical_json, digest_json, read_json
+from benchmark.errors import RecordError, first
+from benchmark.files import SEAL, digest_file, digest_json, read_json, seal, unseal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 PROTOCOL = "1.0"  # version of the measurement protocol; part of every run's key
 MAX_RECORD_BYTES = 16 << 20
 MAX_PREDICTIONS = 500_000_000  # logits per file; the largest data set has 52,041 x 345
@@ -83,34 +84,92 @@ class RunRecord:
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
-        """Return the content of ``run.json``."""
-        return canonical_json(dataclasses.asdict(self)) + b"\n"
+        """Return the content of ``run.json``, which includes its own checksum."""
+        return seal(dataclasses.asdict(self))
 
     @classmethod
-    def read(cls, folder: Path) -> RunRecord:
+    def read(cls, folder: Path, key: str | None = None) -> RunRecord:
         """Read and check the record in a run's folder.
 
+        Args:
+            folder: the run's folder.
+            key: the key that the record must have; None for any.
+
         Raises:
-            RecordError: the record is missing, too large, of another format or invalid, or its key
-                is not the digest of ``made_from``.
+            RecordError: the record is missing, too large, of another format, damaged or invalid, or
+                its key is not the digest of ``made_from``, or not ``key``. The message says what to
+                do.
         """
         path = folder / RECORD_FILE
-        data = read_json(path, MAX_RECORD_BYTES, RecordError)
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise RecordError(f"{path} is not a run record of format {FORMAT}")
-        data.setdefault("notes", [])  # missing in records of older versions
-        names = {f.name for f in dataclasses.fields(cls)}
-        if differences := sorted(set(data) ^ names):
-            raise RecordError(f"{path}: unexpected or missing fields: {', '.join(differences)}")
-        for name, is_valid in _IS_VALID.items():
-            if not is_valid(data[name]):
-                raise RecordError(f"{path}: {name} is {str(data[name])[:100]!r}, which is invalid")
-        if digest_json(data["made_from"]) != data["key"]:
+        try:
+            record = cls(**_check_fields(read_json(path, MAX_RECORD_BYTES, RecordError), path))
+        except RecordError as error:
+            raise RecordError(f"{error}; {_remedy(error, folder)}") from None
+        if key not in (None, record.key):
             raise RecordError(
-                f"{path}: the key does not match made_from, so the file was modified; "
-                "delete the run's folder and run it again"
+                f"{path} is the record of run {record.key[:12]}, which does not match the name of "
+                f"its folder; {repeat_run(folder)}"
             )
-        return cls(**data)
+        return record
+
+
+class _NewerRecordError(RecordError):
+    """A later version of the suite wrote the record."""
+
+
+def _check_fields(data: Any, path: Path) -> dict[str, Any]:
+    """Check the parsed ``run.json``; returns the fields of the record."""
+    found = data.get("format") if isinstance(data, dict) else None
+    if type(found) is int and found > FORMAT:
+        raise _NewerRecordError(f"{path} has format {found}; this version reads format {FORMAT}")
+    if type(found) is not int or found != FORMAT:
+        raise RecordError(f"{path} is not a run record of format {FORMAT}")
+    names = {f.name for f in dataclasses.fields(RunRecord)}
+    if unknown := sorted(set(data) - names - {SEAL}):
+        raise _NewerRecordError(f"{path} has unknown fields: {first(unknown)[:200]}")
+    fields = unseal(data, path, RecordError)
+    if missing := sorted(names - set(fields)):
+        raise RecordError(f"{path} has no {', '.join(missing)}")
+    for name, is_valid in _IS_VALID.items():
+        if not is_valid(fields[name]):
+            raise RecordError(f"{path}: {name} is {str(fields[name])[:100]!r}, which is invalid")
+    if digest_json(fields["made_from"]) != fields["key"]:
+        raise RecordError(f"{path}: the key does not match made_from, so the file was modified")
+    return fields
+
+
+def _remedy(error: RecordError, folder: Path) -> str:
+    if isinstance(error, _NewerRecordError):
+        return f"update holistic-transfer-bench to a version that reads it, or {repeat_run(folder)}"
+    return repeat_run(folder)
+
+
+def repeat_run(folder: Path) -> str:
+    """What to do about a run that cannot be used, for messages."""
+    return f"delete the run's folder and run it again: rm -r {shlex.quote(str(folder))}"
+
+
+def verified_predictions(folder: Path, sha256: str | None) -> Path:
+    """Check the SHA-256 of a run's predictions file and return its path.
+
+    Args:
+        folder: the run's folder; ``sha256``: the digest in the run's record.
+
+    Raises:
+        RecordError: the file is missing or not the one that the run wrote.
+    """
+    path = folder / PREDICTIONS_FILE
+    try:
+        matches = digest_file(path) == sha256
+    except FileNotFoundError:
+        raise RecordError(f"{path} is missing; {repeat_run(folder)}") from None
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}; {repeat_run(folder)}") from None
+    if not matches:
+        raise RecordError(
+            f"{path} does not match the SHA-256 in the run's record; {repeat_run(folder)}"
+        )
+    return path
 
 
 def _is_text(value: object) -> bool:
@@ -133,11 +192,15 @@ def _is_whole(value: object) -> bool:
     return type(value) is int and abs(value) < 1 << 63
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53  # exact as a float; a sum fits 64 bits
+
+
 def _is_cost(value: object) -> bool:
     return (
         isinstance(value, dict)
         and _is_number_map(value)
-        and all(_is_whole(v) for name, v in value.items() if name.endswith("_steps"))
+        and all(_is_count(v) for name, v in value.items() if name.endswith("_steps"))
     )
 
 

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError, first
+from benchmark.files import open_regular
 from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.catalogue import load_manifest, published_manifests
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.networks.names import network_label
-from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord
+from benchmark.records import RECORD_FILE, RunRecord, verified_predictions
+from benchmark.run_folders import run_folders
 from benchmark.runs.workspace import Workspace
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
-from leaderboard.results import update_results
+from leaderboard.results import Report, known_runs, update_results
+from leaderboard.rows import check_record, rows_of_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX_PROBLEMS = 10  # folders that are named; the others are counted
+MAX_PROBLEM_TEXT = 2000  # characters
+MAX_OUTPUT_BYTES = 1 << 20  # of what a run printed
 
 
 def load_results(
@@ -40,8 +49,11 @@ def load_results(
         of ``results.parquet``: ``key``, ``task``, ``method``, ``seed``, ``status``, ``overall``,
         ``seen`` and ``missing`` (accuracies in per cent), costs, and the run's inputs.
 
+    Warns:
+        UserWarning: runs have no row because their folders are damaged, foreign or of a later
+            version; the warning names them and what to do.
+
     Raises:
-        RecordError: a record or a predictions file is damaged.
         ManifestError: the manifest does not exist or breaks a rule.
 
     Example:
@@ -51,19 +63,47 @@ def load_results(
     manifests = [load_manifest(reference) for reference in published_manifests()]
     if manifest is not None:
         manifests.append(manifest if isinstance(manifest, Manifest) else load_manifest(manifest))
-    table = update_results(Workspace(Path(workspace)).root, manifests)
+    problems: list[str] = []
+    table = update_results(Workspace(Path(workspace)).root, manifests, problems.append)
+    if problems:
+        warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
     frame: pd.DataFrame = table.to_pandas()
     return frame
 
 
-def suite_boards(suite: Suite, workspace: Workspace) -> list[Board]:
-    """Score new runs and return the leaderboards of a suite; empty if no run has finished."""
+def shown_problems(problems: Sequence[str]) -> list[str]:
+    """The sentences about folders without a row that are shown: the first ones, cut if too long."""
+    shown = [problem[:MAX_PROBLEM_TEXT] for problem in problems[:MAX_PROBLEMS]]
+    if more := len(problems) - len(shown):
+        shown.append(f"{more} more folders in the workspace cannot be used")
+    return shown
+
+
+def open_workspace(root: Path) -> Workspace:
+    """The workspace in a folder; its runs that have a row are known to be undamaged."""
+    return Workspace(root, known_runs(root))
+
+
+def suite_boards(suite: Suite, workspace: Workspace, report: Report) -> list[Board]:
+    """Score new runs and return the leaderboards of a suite; empty if no run has finished.
+
+    Args:
+        suite: the suite.
+        workspace: where the runs are.
+        report: called for each run's folder that cannot be used; see ``update_results``.
+    """
     manifest = load_manifest(suite.manifest)
-    return build_boards(suite, manifest, update_results(workspace.root, [manifest]))
+    return build_boards(suite, manifest, update_results(workspace.root, [manifest], report))
 
 
-def run_rows(suite: Suite, workspace: Workspace) -> list[dict[str, Any]]:
-    """Return a workspace's runs of a suite: their names, status, accuracies and seconds."""
+def run_rows(suite: Suite, workspace: Workspace, report: Report) -> list[dict[str, Any]]:
+    """Return a workspace's runs of a suite: their names, status, accuracies and seconds.
+
+    Args:
+        suite: the suite.
+        workspace: where the runs are.
+        report: called for each run's folder that cannot be used; see ``update_results``.
+    """
     manifest = load_manifest(suite.manifest)
     columns = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
     rows = [
@@ -72,7 +112,7 @@ def run_rows(suite: Suite, workspace: Workspace) -> list[dict[str, Any]]:
             "network": network_label(json.loads(row["model"])),
             "seconds": row["measured_wall_seconds"],
         }
-        for row in update_results(workspace.root, [manifest]).to_pylist()
+        for row in rows_of_table(update_results(workspace.root, [manifest], report))
         if row["manifest_digest"] == manifest.digest
     ]
     order = ("network", "task", "label", "seed", "key")
@@ -89,16 +129,17 @@ def find_run(name: str, root: Path) -> Path:
     Raises:
         UsageError: no run or several runs match.
     """
-    if (Path(name) / RECORD_FILE).is_file():
+    record = Path(name) / RECORD_FILE
+    if record.exists() or record.is_symlink():
         return Path(name)
     if not name or not set(name) <= set("0123456789abcdef"):
         raise UsageError(
             f"{name!r} is not a predictions file, a run's folder, or the beginning of a run's key"
         )
     workspace = Workspace(root)
-    matches = [path.parent for path in sorted(workspace.runs.glob(f"{name}*/{RECORD_FILE}"))]
+    matches = sorted(key for key in run_folders(workspace.runs).keys if key.startswith(name))
     if len(matches) > 1:
-        keys = first(folder.name[:12] for folder in matches)
+        keys = first(key[:12] for key in matches)
         raise UsageError(
             f"{name!r} matches {len(matches)} runs: {keys}; give more characters of the key"
         )
@@ -109,7 +150,18 @@ def find_run(name: str, root: Path) -> Path:
             "the key with `htbench list runs`, or choose another workspace with "
             "--workspace"
         )
-    return matches[0]
+    return workspace.folder(matches[0])
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read and check a run's record; its folder may have any name.
+
+    Raises:
+        RecordError: it cannot be used; the message says what to do.
+    """
+    record = RunRecord.read(folder)
+    check_record(record, folder / RECORD_FILE)
+    return record
 
 
 def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
@@ -156,7 +208,7 @@ def score_of(
         facts = {"predictions": run, "manifest": manifest.reference, "task": task}
         return facts, score_predictions(path, manifest, task).as_dict()
     folder = find_run(run, workspace)
-    record = RunRecord.read(folder)
+    record = read_run(folder)
     key = record.key[:12]
     if record.status != "ok":
         message = (record.error or {}).get("message", "")
@@ -172,7 +224,8 @@ def score_of(
         "method": record.label,
         "seed": str(record.seed),
     }
-    return facts, score_predictions(folder / PREDICTIONS_FILE, manifest, record.task).as_dict()
+    path = verified_predictions(folder, record.predictions_sha256)
+    return facts, score_predictions(path, manifest, record.task).as_dict()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,21 +258,23 @@ class RunDetails:
 
     def last_output(self, count: int) -> list[str]:
         """The last lines that the run printed, which are untrusted text; empty if none."""
-        file = self.folder / OUTPUT_FILE
-        if not file.is_file():
+        try:
+            with open_regular(self.folder / OUTPUT_FILE) as file:
+                text = file.read(MAX_OUTPUT_BYTES).decode("utf-8", errors="replace")
+        except OSError:
             return []
-        return file.read_text("utf-8", errors="replace").splitlines()[-count:]
+        return text.splitlines()[-count:]
 
 
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
     """Read and score one run; see :func:`find_run` and :func:`manifest_of_run`."""
     folder = find_run(run, workspace)
-    record = RunRecord.read(folder)
+    record = read_run(folder)
     if record.status != "ok":
         return RunDetails(folder, record, {}, {}, [])
     manifest = manifest_of_run(record, suite)
     task = manifest.task(record.task)
-    path = folder / PREDICTIONS_FILE
+    path = verified_predictions(folder, record.predictions_sha256)
     scores = score_predictions(path, manifest, record.task).as_dict()
     derived = gamma_star.scores_to_show(record, path, manifest)
     logits, labels = read_logits_and_labels(path, manifest, record.task)

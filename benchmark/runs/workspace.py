@@ -15,9 +15,10 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from filelock import FileLock, Timeout
@@ -27,11 +28,11 @@ from benchmark.failpoints import reach
 from benchmark.files import new_folder, remove_tree, temporary_folder
 from benchmark.records import (
     NOT_APPLICABLE,
-    PREDICTIONS_FILE,
-    RECORD_FILE,
     WEIGHTS_FILE,
     RunRecord,
+    verified_predictions,
 )
+from benchmark.run_folders import run_folders, stamp
 
 JOURNAL_FILE = "journal.jsonl"
 
@@ -43,10 +44,13 @@ class Workspace:
 
     Args:
         root: its folder, created when something is written.
+        known: stamps of runs that were read, verified and need not be repeated, by key; see
+            :func:`benchmark.run_folders.stamp`.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Mapping[str, str] = MappingProxyType({})) -> None:
         self.root = root.resolve()
+        self.known = known
         self.runs = self.root / "runs"
         self._own: Path | None = None
         self._own_lock: FileLock | None = None
@@ -58,35 +62,38 @@ class Workspace:
     def finished(self, key: str, *, weights: bool = False) -> RunRecord | None:
         """The record of a run that need not be repeated, or None.
 
-        It succeeded and has its files; or its method is not applicable, which will not change.
+        It succeeded and has its files, undamaged; or its method is not applicable, which will not
+        change.
 
         Args:
             key: the run's key.
             weights: whether the adapted weights are needed as well.
         """
         folder = self.folder(key)
-        if not (folder / RECORD_FILE).is_file():
-            return None
         try:
-            record = RunRecord.read(folder)
+            record = RunRecord.read(folder, key)
+            if record.status == "ok":
+                verified_predictions(folder, record.predictions_sha256)
         except RecordError:
-            return None  # damaged: repeat the run
+            return None  # missing or damaged: repeat the run
         if record.status == NOT_APPLICABLE:
             return None if weights else record
-        if record.status != "ok" or not (folder / PREDICTIONS_FILE).is_file():
-            return None
-        if weights and not (folder / WEIGHTS_FILE).is_file():
+        if record.status != "ok" or (weights and not (folder / WEIGHTS_FILE).is_file()):
             return None
         return record
 
-    def records(self) -> Iterator[RunRecord]:
-        """The records of all runs, in the order of their keys.
+    def is_finished(self, key: str) -> bool:
+        """Whether a run need not be repeated; reads only files that are not known."""
+        known = self.known.get(key)
+        return (known is not None and known == stamp(self.folder(key))) or (
+            self.finished(key) is not None
+        )
 
-        Raises:
-            RecordError: a record cannot be trusted.
-        """
-        for path in sorted(self.runs.glob(f"[0-9a-f]*/{RECORD_FILE}")):
-            yield RunRecord.read(path.parent)
+    def records(self) -> Iterator[RunRecord]:
+        """The records of all runs that can be read, in the order of their keys."""
+        for name in sorted(run_folders(self.runs).keys):
+            with contextlib.suppress(RecordError):
+                yield RunRecord.read(self.folder(name), name)
 
     def __enter__(self) -> Self:
         base = self.root / "tmp"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,25 @@ _BARS = " ▁▂▃▄▅▆▇█"
 def printable(text: str) -> str:
     """Return untrusted text made safe for the terminal, keeping line breaks."""
     return text_module.printable(text, keep="\n")
+
+
+@contextlib.contextmanager
+def run_problems() -> Iterator[list[str]]:
+    """Collect sentences about folders of runs that cannot be used, and print them at the end.
+
+    The command then exits with status 1, after what it prints about the other runs.
+    """
+    from htbench.progress import log
+    from htbench.results import shown_problems
+
+    problems: list[str] = []
+    try:
+        yield problems
+    finally:
+        for problem in shown_problems(problems):
+            log(problem)
+    if problems:
+        click.get_current_context().exit(1)
 
 
 def print_json(value: Any) -> None:

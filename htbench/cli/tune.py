@@ -18,7 +18,7 @@ from htbench.cli.options import (
     tasks_option,
     workspace_option,
 )
-from htbench.cli.output import print_json, print_table
+from htbench.cli.output import print_json, print_table, run_problems
 from htbench.progress import Terminal, log
 
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
@@ -119,12 +119,13 @@ def command(
         if search_only:
             return
         records = plan.run(searches)
-    boards = write_board(loaded, place)
-    if not as_json:
-        print_boards(boards, "markdown", network=plan.network)
-    if failed := sum(record.status == "failed" for record in records):
-        log(f"{failed} runs with the chosen settings failed; the leaderboard gives the reasons")
-        context.exit(1)
+    with run_problems() as problems:
+        boards = write_board(loaded, place, problems.append)
+        if not as_json:
+            print_boards(boards, "markdown", problems, network=plan.network)
+        if failed := sum(record.status == "failed" for record in records):
+            log(f"{failed} runs with the chosen settings failed; the leaderboard gives the reasons")
+            context.exit(1)
 
 
 def search_rows(search: Mapping[str, Any]) -> list[list[object]]:

@@ -25,9 +25,11 @@ from benchmark.runs.workspace import Workspace
 
 MADE_FROM = {"task": "a-b"}
 KEY = digest_json(MADE_FROM)
+PREDICTIONS_SHA256 = "38cbf344e27e967fb19874703a634ad36d1b8d52d1aaea6a3e8ee73fb02f27d7"
 
 
 def record(status: str = "ok") -> RunRecord:
+    """A run whose predictions are those of :func:`save`."""
     return RunRecord(
         key=KEY,
         made_from=MADE_FROM,
@@ -40,6 +42,7 @@ def record(status: str = "ok") -> RunRecord:
         seed=0,
         status=status,  # type: ignore[arg-type]
         error=None if status == "ok" else {"kind": "died", "message": "no", "traceback": ""},
+        predictions_sha256=PREDICTIONS_SHA256 if status == "ok" else None,
         isolation=[],
         log=[],
     )
