@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,9 @@ def load_results(
             Runs of published manifests are always scored.
 
     Returns:
-        One row per run, plus a gamma-star row per scored run of ``finetune``. The columns are those
-        of ``results.parquet``: ``key``, ``task``, ``method``, ``seed``, ``status``, ``overall``,
+        One row per run, whatever the version of its method's code, plus a gamma-star row per scored
+        run of ``finetune``. The columns are those of ``results.parquet``: ``key``, ``task``,
+        ``method``, ``method_code`` (a digest), ``label``, ``seed``, ``status``, ``overall``,
         ``seen`` and ``missing`` (accuracies in per cent), costs, and the run's inputs.
 
     Raises:
@@ -46,7 +48,7 @@ def load_results(
 
     Example:
         >>> rows = load_results("workspace")
-        >>> rows.groupby("method")[["seen", "missing"]].mean()
+        >>> rows.groupby(["label", "method_code"])[["seen", "missing"]].mean()
     """
     manifests = [load_manifest(reference) for reference in published_manifests()]
     if manifest is not None:
@@ -56,16 +58,25 @@ def load_results(
     return frame
 
 
-def suite_boards(suite: Suite, workspace: Workspace) -> list[Board]:
-    """Score new runs and return the leaderboards of a suite; empty if no run has finished."""
+def suite_boards(suite: Suite, workspace: Workspace, asked: Collection[str] = ()) -> list[Board]:
+    """Score new runs and return the leaderboards of a suite; empty if no run has finished.
+
+    Args:
+        suite: the suite.
+        workspace: where runs are kept.
+        asked: keys of runs whose versions are shown; see :func:`leaderboard.board.build_boards`.
+    """
     manifest = load_manifest(suite.manifest)
-    return build_boards(suite, manifest, update_results(workspace.root, [manifest]))
+    return build_boards(suite, manifest, update_results(workspace.root, [manifest]), asked)
 
 
 def run_rows(suite: Suite, workspace: Workspace) -> list[dict[str, Any]]:
-    """Return a workspace's runs of a suite: their names, status, accuracies and seconds."""
+    """Return a workspace's runs of a suite: names, status, code, accuracies and seconds."""
     manifest = load_manifest(suite.manifest)
-    columns = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
+    columns = (
+        *("key", "task", "label", "seed", "status", "method_code"),
+        *("overall", "seen", "missing"),
+    )
     rows = [
         {
             **{name: row[name] for name in columns},

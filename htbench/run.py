@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,8 @@ def run_suite(
     Returns:
         The rows of the suite's tables, including results of earlier calls: one per ``table``,
         ``label`` (the method with its settings) and ``task``, where the task ``mean`` is the mean
-        over tasks. ``overall``, ``seen`` and ``missing`` are accuracies in per cent.
+        over tasks. ``overall``, ``seen`` and ``missing`` are accuracies in per cent. A row shows
+        one version of its method's code, ``method_code``: that of this call if it has the method.
 
     Raises:
         HTBenchError: an argument is invalid, a plugin cannot be loaded, images are missing, or the
@@ -98,27 +99,33 @@ def run_suite(
         derived=DERIVED,
     ) as plan:
         plan.execute(jobs, Terminal() if progress else Silent())
-    return to_frame(write_board(loaded, place))
+        asked = plan.keys()
+    return to_frame(write_board(loaded, place, asked))
 
 
-def write_board(suite: Suite, workspace: Workspace) -> list[Board]:
+def write_board(suite: Suite, workspace: Workspace, asked: Collection[str]) -> list[Board]:
     """Score new runs, write ``leaderboard.md`` to the workspace, and return the leaderboards.
+
+    Args:
+        suite: the suite.
+        workspace: where runs are kept.
+        asked: keys of the runs that were asked for: the boards show their versions.
 
     Raises:
         UsageError: the workspace has no run of the suite.
     """
-    boards = existing_boards(suite, workspace)
+    boards = existing_boards(suite, workspace, asked)
     write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
     return boards
 
 
-def existing_boards(suite: Suite, workspace: Workspace) -> list[Board]:
+def existing_boards(suite: Suite, workspace: Workspace, asked: Collection[str] = ()) -> list[Board]:
     """The boards of a suite, with new runs scored first.
 
     Raises:
         UsageError: the workspace has no run of the suite.
     """
-    boards = suite_boards(suite, workspace)
+    boards = suite_boards(suite, workspace, asked)
     if not boards:
         raise UsageError(
             f"the workspace {workspace.root} has no runs of suite {suite.name}; run "

@@ -216,6 +216,7 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
     from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
     from htbench.results import run_rows
+    from leaderboard.versions import CODE_DIGITS
 
     entries = run_rows(load_suite(suite), Workspace(workspace))
     if as_json:
@@ -224,8 +225,14 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
     names = ("task", "label", "seed", "status")
     numbers = ("overall", "seen", "missing", "seconds")
     rows = [
-        [e["key"][:12], *(e[n] for n in names), *(fixed(e[n]) for n in numbers), e["network"]]
+        [
+            e["key"][:12],
+            *(e[n] for n in names),
+            *(fixed(e[n]) for n in numbers),
+            e["network"],
+            e["method_code"][:CODE_DIGITS],
+        ]
         for e in entries
     ]
     headers = ["key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"]
-    print_table(rows, [*headers, "network"])
+    print_table(rows, [*headers, "network", "code"])

@@ -133,7 +133,8 @@ def command(
             _print_plan(plan, as_json)
             return
         records = plan.execute(jobs, Terminal())
-    boards = write_board(loaded, place)
+        asked = plan.keys()
+    boards = write_board(loaded, place, asked)
     label = network_label(plan.manifest.model)
     print_boards(boards, "json" if as_json else "markdown", network=label)
     if failed := sum(record.status == "failed" for record in records):

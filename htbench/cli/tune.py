@@ -119,7 +119,8 @@ def command(
         if search_only:
             return
         records = plan.run(searches)
-    boards = write_board(loaded, place)
+        asked = plan.keys(searches)
+    boards = write_board(loaded, place, asked)
     if not as_json:
         print_boards(boards, "markdown", network=plan.network)
     if failed := sum(record.status == "failed" for record in records):
