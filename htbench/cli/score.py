@@ -19,8 +19,8 @@ from htbench.cli.output import print_json
 def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bool) -> None:
     """Score a run, given by its key or a prefix of it, or a predictions file.
 
-    A predictions file is a Parquet file with the columns sample_id (string) and logits (a
-    fixed-size list of float32, one per class, in the manifest's class order).
+    A predictions file is a Parquet file with the columns sample_id (text) and logits (lists of
+    floats, one per class, in the manifest's class order), as pandas and polars write them.
 
     \b
     Examples:
