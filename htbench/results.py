@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UsageError, first
+from benchmark.errors import MAX_ITEM, MAX_MESSAGE, HTBenchError, UsageError, first
 from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.catalogue import load_manifest, published_manifests
 from benchmark.manifest.manifest import Manifest
@@ -16,6 +17,7 @@ from benchmark.manifest.suite import Suite, load_suite
 from benchmark.networks.names import network_label
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord
 from benchmark.runs.workspace import Workspace
+from benchmark.text import one_line
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.per_class import per_class
@@ -24,6 +26,9 @@ from leaderboard.results import update_results
 
 if TYPE_CHECKING:
     import pandas as pd
+
+KEY_DIGITS = 64  # of a run's key, which is a SHA-256 in hex
+OUTPUT_BYTES = 64 << 10  # of what a run printed, from the end
 
 
 def load_results(
@@ -100,11 +105,12 @@ def find_run(name: str, root: Path) -> Path:
     Raises:
         UsageError: no run or several runs match.
     """
-    if (Path(name) / RECORD_FILE).is_file():
+    if _is_file(Path(name) / RECORD_FILE):
         return Path(name)
-    if not name or not set(name) <= set("0123456789abcdef"):
+    if not 0 < len(name) <= KEY_DIGITS or not set(name) <= set("0123456789abcdef"):
         raise UsageError(
-            f"{name!r} is not a predictions file, a run's folder, or the beginning of a run's key"
+            f"{one_line(repr(name), MAX_ITEM)} is not a predictions file, a run's folder, or the "
+            "beginning of a run's key"
         )
     workspace = Workspace(root)
     matches = [path.parent for path in sorted(workspace.runs.glob(f"{name}*/{RECORD_FILE}"))]
@@ -123,6 +129,16 @@ def find_run(name: str, root: Path) -> Path:
     return matches[0]
 
 
+def _is_file(path: Path) -> bool:
+    """Whether a path is that of a file; a text that is too long for a path is not one."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
 def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
     """Find the manifest of a run by its digest, among the suite's and the published manifests.
 
@@ -133,11 +149,12 @@ def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
     references += [r for r in published_manifests() if r == record.manifest]
     for reference in references:
         manifest = load_manifest(reference)
-        if manifest.digest == record.made_from["manifest"]:
+        if manifest.digest == record.made_from.get("manifest"):
             return manifest
+    digest = one_line(record.made_from.get("manifest"), 12)
     raise UsageError(
-        f"run {record.key[:12]} used {record.manifest} with digest "
-        f"{record.made_from['manifest'][:12]}, and no manifest with that digest was "
+        f"run {record.key[:12]} used {one_line(record.manifest, MAX_ITEM)} with digest "
+        f"{digest}, and no manifest with that digest was "
         "found; give the run's suite with --suite"
     )
 
@@ -160,7 +177,7 @@ def score_of(
         UsageError: the run does not exist or has no predictions, or the task is wrong.
     """
     path = Path(run)
-    if path.is_file():
+    if _is_file(path):
         if task is None:
             raise UsageError(f"{run} is a predictions file; give its task with --task")
         manifest = load_manifest(load_suite(suite).manifest)
@@ -170,7 +187,7 @@ def score_of(
     record = RunRecord.read(folder)
     key = record.key[:12]
     if record.status != "ok":
-        message = (record.error or {}).get("message", "")
+        message = one_line((record.error or {}).get("message", ""), MAX_MESSAGE)
         state = "failed" if record.status == "failed" else "is not applicable"
         raise UsageError(f"run {key} {state} and has no predictions: {message}")
     if task not in (None, record.task):
@@ -197,6 +214,7 @@ class RunDetails:
         gamma_star: the metrics of the gamma-star row derived from the run, and its ``gamma``; empty
             if there is none.
         classes: accuracy and the most frequent confusion of each class.
+        problem: why a run that succeeded could not be scored; None if it was.
     """
 
     folder: Path
@@ -204,11 +222,19 @@ class RunDetails:
     scores: dict[str, Any]
     gamma_star: dict[str, Any]
     classes: list[dict[str, Any]]
+    problem: HTBenchError | None = None
+
+    @property
+    def manifest(self) -> str:
+        """The manifest's name, version and digest."""
+        digest = str(self.record.made_from.get("manifest"))
+        return f"{self.record.manifest} ({digest[:12]})"
 
     def as_dict(self) -> dict[str, Any]:
         """The record's fields, ``scores``, ``gamma_star`` and ``classes``."""
         return {
-            **dataclasses.asdict(self.record),
+            **vars(self.record),
+            "manifest": self.manifest,
             "scores": self.scores,
             "gamma_star": self.gamma_star,
             "classes": self.classes,
@@ -216,10 +242,12 @@ class RunDetails:
 
     def last_output(self, count: int) -> list[str]:
         """The last lines that the run printed, which are untrusted text; empty if none."""
-        file = self.folder / OUTPUT_FILE
-        if not file.is_file():
+        path = self.folder / OUTPUT_FILE
+        if not path.is_file():
             return []
-        return file.read_text("utf-8", errors="replace").splitlines()[-count:]
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - OUTPUT_BYTES))
+            return file.read(OUTPUT_BYTES).decode(errors="replace").splitlines()[-count:]
 
 
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
@@ -228,6 +256,13 @@ def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
     record = RunRecord.read(folder)
     if record.status != "ok":
         return RunDetails(folder, record, {}, {}, [])
+    try:
+        return _scored_details(folder, record, suite)
+    except HTBenchError as problem:
+        return RunDetails(folder, record, {}, {}, [], problem)
+
+
+def _scored_details(folder: Path, record: RunRecord, suite: str) -> RunDetails:
     manifest = manifest_of_run(record, suite)
     task = manifest.task(record.task)
     path = folder / PREDICTIONS_FILE

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.networks.names import network_label
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import printable
+from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
 from leaderboard.rows import FAILED, Row, group_rows, with_status
-from leaderboard.versions import Selection, select
+from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
 CELL = ("label", "track", "task", "seeds", "state", "method_code", "runs", "other_runs")
 
+MAX_SETTINGS = 150  # characters of a label that name settings
 BoardCell = dict[Hashable, Any]  # a row of ``Board.cells``
 
 
@@ -98,7 +100,7 @@ def build_boards(
     """
     every = {row["key"]: row for row in results.to_pylist()}
     rows = [
-        {**row, "label": printable(row["label"])}
+        {**row, "label": _shown_label(row["label"])}
         for row in every.values()
         if row["manifest_digest"] == manifest.digest
         and row["task"] in suite.tasks
@@ -126,6 +128,14 @@ def build_boards(
     return boards
 
 
+def _shown_label(label: str) -> str:
+    """A label that can be printed; long settings are cut and end with their digest."""
+    method, bracket, settings = label.partition("(")
+    if len(settings) > MAX_SETTINGS:
+        settings = f"{settings[:MAX_SETTINGS]}… {digest_json(settings)[:CODE_DIGITS]})"
+    return printable(f"{method[:MAX_SETTINGS]}{bracket}{settings}")
+
+
 def _has_own_network(row: Row, manifest: Manifest) -> bool:
     """Whether the row's network is the one that its manifest names."""
     return bool(json.loads(row["model"]) == manifest.document["model"])
@@ -133,7 +143,7 @@ def _has_own_network(row: Row, manifest: Manifest) -> bool:
 
 def _network(row: Row) -> str:
     """The network of a row, as `--model` writes it."""
-    return printable(network_label(json.loads(row["model"])))
+    return one_line(network_label(json.loads(row["model"])), MAX_SETTINGS)
 
 
 def _finished(row: Row) -> float:
@@ -167,7 +177,7 @@ def _build_board(
     checkpoints = {sources[row["task"]]: row["source_digest"] for row in rows}
     context = {
         "manifest": f"{manifest.reference} ({manifest.digest[:12]})",
-        "protocol": printable(rows[0]["protocol"]),
+        "protocol": one_line(rows[0]["protocol"], MAX_SETTINGS),
         "network": _network(rows[0]),
         "source models": ", ".join(
             f"{source} {checkpoints[source][:12]}"

@@ -228,11 +228,11 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
         [
             e["key"][:12],
             *(e[n] for n in names),
+            e["method_code"][:CODE_DIGITS],
             *(fixed(e[n]) for n in numbers),
             e["network"],
-            e["method_code"][:CODE_DIGITS],
         ]
         for e in entries
     ]
-    headers = ["key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"]
-    print_table(rows, [*headers, "network", "code"])
+    headers = ["key", "task", "method", "seed", "status", "code", "overall", "seen", "missing", "s"]
+    print_table(rows, [*headers, "network"])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from benchmark.text import one_line
 from htbench.cli.options import json_option, suite_option, task_option, workspace_option
-from htbench.cli.output import print_json
+from htbench.cli.output import MAX_CELL, print_json
 
 
 @click.command("score")
@@ -35,7 +36,7 @@ def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bo
         return
     width = max(map(len, [*facts, *scores]))
     for name, text in facts.items():
-        click.echo(f"{name:<{width}}  {text}")
+        click.echo(f"{name:<{width}}  {one_line(text, MAX_CELL)}")
     click.echo()
     for name, value in scores.items():
         number = (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmark.text import printable_json
 from leaderboard.board import Board
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def to_json(boards: Sequence[Board]) -> str:
         }
         for board in boards
     ]
-    return json.dumps(tables, indent=2, ensure_ascii=False) + "\n"
+    return printable_json(tables) + "\n"
 
 
 def _ordered_cells(board: Board) -> pd.DataFrame:
