@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MAX_ITEM, MAX_MESSAGE, HTBenchError, UsageError, first
 from benchmark.isolation.conversation import OUTPUT_FILE
-from benchmark.manifest.catalogue import load_manifest, published_manifests
+from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.networks.names import network_label
@@ -60,6 +60,9 @@ def load_results(
         manifests.append(manifest if isinstance(manifest, Manifest) else load_manifest(manifest))
     table = update_results(Workspace(Path(workspace)).root, manifests)
     frame: pd.DataFrame = table.to_pandas()
+    both = list(zip(frame["manifest"], frame["manifest_digest"], strict=True))
+    shown = {pair: shown_reference(*pair) for pair in set(both)}
+    frame["manifest"] = [shown[pair] for pair in both]
     return frame
 
 
@@ -82,9 +85,11 @@ def run_rows(suite: Suite, workspace: Workspace) -> list[dict[str, Any]]:
         *("key", "task", "label", "seed", "status", "method_code"),
         *("overall", "seen", "missing"),
     )
+    shown = shown_reference(manifest.reference, manifest.digest)
     rows = [
         {
             **{name: row[name] for name in columns},
+            "manifest": shown,
             "network": network_label(json.loads(row["model"])),
             "seconds": row["measured_wall_seconds"],
         }
@@ -181,7 +186,8 @@ def score_of(
         if task is None:
             raise UsageError(f"{run} is a predictions file; give its task with --task")
         manifest = load_manifest(load_suite(suite).manifest)
-        facts = {"predictions": run, "manifest": manifest.reference, "task": task}
+        shown = shown_reference(manifest.reference, manifest.digest)
+        facts = {"predictions": run, "manifest": shown, "task": task}
         return facts, score_predictions(path, manifest, task).as_dict()
     folder = find_run(run, workspace)
     record = RunRecord.read(folder)
@@ -195,7 +201,7 @@ def score_of(
     manifest = manifest_of_run(record, suite)
     facts = {
         "run": record.key,
-        "manifest": record.manifest,
+        "manifest": shown_reference(record.manifest, manifest.digest),
         "task": record.task,
         "method": record.label,
         "seed": str(record.seed),
@@ -226,9 +232,9 @@ class RunDetails:
 
     @property
     def manifest(self) -> str:
-        """The manifest's name, version and digest."""
+        """The manifest's name and version, and whether it was changed."""
         digest = str(self.record.made_from.get("manifest"))
-        return f"{self.record.manifest} ({digest[:12]})"
+        return shown_reference(self.record.manifest, digest)
 
     def as_dict(self) -> dict[str, Any]:
         """The record's fields, ``scores``, ``gamma_star`` and ``classes``."""

@@ -12,13 +12,14 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from benchmark.files import digest_json
+from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.networks.names import network_label
@@ -44,7 +45,7 @@ class Board:
 
     Attributes:
         suite: the suite.
-        name: which table of the suite this is.
+        name: which table of the suite this is, and the manifest if it was changed.
         context: the values that all rows share, shown in the caption.
         counts: (task, n_seen, n_missing).
         cells: one row per method label and task (and ``MEAN``), with the columns ``CELL`` and, for
@@ -55,6 +56,7 @@ class Board:
         problems: failed and missing runs.
         not_applicable: methods that do not apply to some tasks, with the reason.
         notes: notes that methods left on their runs, and the settings that a search chose.
+        is_main: whether it is the first table of the manifest's own network.
     """
 
     suite: Suite
@@ -66,6 +68,7 @@ class Board:
     problems: tuple[str, ...]
     not_applicable: tuple[str, ...]
     notes: tuple[str, ...]
+    is_main: bool = False
 
     @property
     def labels(self) -> list[str]:
@@ -114,6 +117,8 @@ def build_boards(
     ordered = sorted(groups.values(), key=order)
     ordered.sort(key=lambda group: not _has_own_network(group[0], manifest))
     sources = {task: "+".join(sorted(manifest.task(task).sources)) for task in suite.tasks}
+    shown = shown_reference(manifest.reference, manifest.digest)
+    changed = "" if shown == manifest.reference else f", {shown}"
     boards: list[Board] = []
     count: Counter[str] = Counter()
     for group in ordered:
@@ -122,9 +127,11 @@ def build_boards(
         for table in _split_by_checkpoint(group, sources, order):
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
-            name = f"{suite.name}{network}{number}"
+            name = f"{suite.name}{network}{number}{changed}"
             selection = select(suite, table, every, asked)
             boards.append(_build_board(suite, name, manifest, sources, selection))
+    if boards and _has_own_network(ordered[0][0], manifest):
+        boards[0] = replace(boards[0], is_main=True)
     return boards
 
 
@@ -176,7 +183,8 @@ def _build_board(
     rows = _with_columns(selection.rows)
     checkpoints = {sources[row["task"]]: row["source_digest"] for row in rows}
     context = {
-        "manifest": f"{manifest.reference} ({manifest.digest[:12]})",
+        "manifest": f"{shown_reference(manifest.reference, manifest.digest)} "
+        f"({manifest.digest[:12]})",
         "protocol": one_line(rows[0]["protocol"], MAX_SETTINGS),
         "network": _network(rows[0]),
         "source models": ", ".join(

@@ -229,10 +229,11 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
             e["key"][:12],
             *(e[n] for n in names),
             e["method_code"][:CODE_DIGITS],
+            e["manifest"],
             *(fixed(e[n]) for n in numbers),
             e["network"],
         ]
         for e in entries
     ]
-    headers = ["key", "task", "method", "seed", "status", "code", "overall", "seen", "missing", "s"]
-    print_table(rows, [*headers, "network"])
+    headers = ["key", "task", "method", "seed", "status", "code", "manifest"]
+    print_table(rows, [*headers, "overall", "seen", "missing", "s", "network"])

@@ -73,7 +73,7 @@ def _facts(record: RunRecord, details: RunDetails) -> dict[str, Any]:
         "key": record.key,
         "folder": details.folder,
         "status": record.status,
-        "manifest": details.manifest,
+        "manifest": f"{details.manifest} ({_line(record.made_from.get('manifest'))[:12]})",
         "track": record.track,
         "settings": _pairs(record.config) or "-",
         "base run": _line(record.made_from.get("base") or "-")[:12],
