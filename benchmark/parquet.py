@@ -1,4 +1,4 @@
-"""How much memory a column of a Parquet file takes, known before the column is read.
+"""Read text columns of untrusted Parquet files, and know what a column takes before it is read.
 
 A small file can hold any amount: pages are compressed, and dictionaries and run lengths repeat
 values. The footer says how much it is, but nothing checks the footer. What a reader decodes is what
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 HEADER_BYTES = (1 << 10, 1 << 20)  # read at first, and for statistics that hold a long value
+PAGE_BYTES = 16 << 20  # what the pages of a column may take beside its values
+MAX_TEXT_BYTES = 1000  # of one value, such as the id of an image
+MAX_COLUMN_BYTES = 1 << 30  # of all values of a column, if all were as long as the longest
+BATCH_ROWS = 1 << 20  # read at once
+BY_DICTIONARY = {2, 8}  # the encodings of pages that hold positions in a dictionary
 DELTA_BYTE_ARRAY = 7  # the encoding in which a few bytes can repeat a long text
 
 # Ids of fields in parquet.thrift.
@@ -45,6 +50,53 @@ class ColumnSize:
     encodings: frozenset[int]
 
 
+def read_texts(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> pa.ChunkedArray:
+    """Read a column of texts whose values are bounded; see ``MAX_TEXT_BYTES``.
+
+    Args:
+        file: the opened file.
+        source: the same file.
+        name: the name of a top-level column with some type of text, or a dictionary of texts.
+
+    Returns:
+        The column as ``pa.string()``.
+
+    Raises:
+        ValueError: a value is too long, all values together are, or the pages are damaged.
+        pyarrow.ArrowException: the column cannot be read, or is not UTF-8.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows, size = file.metadata.num_rows, column_size(file, source, name)
+    if size.values > rows:
+        raise ValueError(f"the pages of {name} hold {size.values} values for {rows} rows")
+    if DELTA_BYTE_ARRAY in size.encodings:
+        raise ValueError(
+            f"{name} has the encoding DELTA_BYTE_ARRAY; write the file with another one"
+        )
+    if size.bytes > rows * MAX_TEXT_BYTES + PAGE_BYTES:
+        raise ValueError(f"a value of {name} is longer than {MAX_TEXT_BYTES} bytes")
+    if size.encodings & BY_DICTIONARY:  # read as one, a repeated value takes memory once
+        file = pq.ParquetFile(source, read_dictionary=[name], metadata=file.metadata)
+    texts = []
+    for batch in file.iter_batches(columns=[name], batch_size=BATCH_ROWS):
+        column = batch.column(0)
+        column.validate(full=True)  # reading does not check that texts are UTF-8
+        if pa.types.is_dictionary(column.type):
+            values, copies = column.dictionary, rows
+        else:
+            values, copies = column.cast(pa.string()), 1
+        longest = pc.max(pc.binary_length(values)).as_py() or 0
+        if longest > MAX_TEXT_BYTES:
+            raise ValueError(f"a value of {name} is longer than {MAX_TEXT_BYTES} bytes")
+        if copies * longest > MAX_COLUMN_BYTES:
+            raise ValueError(f"{name} has {rows} values of up to {longest} bytes")
+        texts.append(column.cast(pa.string()))
+    return pa.chunked_array(texts, pa.string())
+
+
 def column_size(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> ColumnSize:
     """Add up the page headers of a column and of the columns inside it.
 
@@ -61,7 +113,7 @@ def column_size(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> Colum
         row_group = file.metadata.row_group(group)
         for index in range(row_group.num_columns):
             chunk = row_group.column(index)
-            if chunk.path_in_schema.split(".")[0] != name or not chunk.total_compressed_size:
+            if chunk.path_in_schema.split(".")[0] != name or not chunk.num_values:
                 continue
             for header in _page_headers(chunk, source):
                 total += max(header[_UNCOMPRESSED], header[_COMPRESSED])

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmark.errors import RecordError
 from benchmark.files import canonical_json, digest_json, read_json
-from benchmark.parquet import DELTA_BYTE_ARRAY, column_size
+from benchmark.parquet import PAGE_BYTES, column_size, read_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +25,6 @@ PROTOCOL = "1.0"  # version of the measurement protocol; part of every run's key
 MAX_RECORD_BYTES = 16 << 20
 MAX_PREDICTIONS = 500_000_000  # logits per file; the largest data set has 52,041 x 345
 MAX_SAMPLES = 5_000_000  # per file
-MAX_ID_BYTES = 1000  # of a sample id
-PAGE_BYTES = 16 << 20  # what pages may take beside their values
 BATCH_ROWS = 4096  # read at once
 HOW_TO_WRITE = """these lines write the right types, from logits of shape (samples, classes):
     frame = pandas.DataFrame({"sample_id": ids})
@@ -216,9 +214,7 @@ def read_predictions(
             file = pq.ParquetFile(source)
             _check_types(file.schema_arrow, path)
             _check_size(file, source, shape, path)
-            # As a dictionary, a repeated id takes memory once.
-            file = pq.ParquetFile(source, read_dictionary=["sample_id"], metadata=file.metadata)
-            ids = _read_ids(file, path)
+            ids = _read_ids(file, source, path)
             return ids, _read_logits(file, ids, path)
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist") from None
@@ -261,39 +257,27 @@ def _check_size(
     if shape is not None:
         samples, logits = 2 * shape[0], 2 * shape[0] * shape[1]
     rows = file.metadata.num_rows
-    sizes = {name: column_size(file, source, name) for name in ("sample_id", "logits")}
+    size = column_size(file, source, "logits")
     kind = _storage(file.schema_arrow.field("logits").type)
     width = getattr(kind, "list_size", -1)
     if width < 0:
-        width = -(-sizes["logits"].values // rows) if rows else 0
-    if rows * width > logits or sizes["logits"].values > logits:
+        width = -(-size.values // rows) if rows else 0
+    if rows * width > logits or size.values > logits:
         raise RecordError(f"{path} declares {rows} x {width} logits; the limit is {logits}")
-    if max(rows, sizes["sample_id"].values) > samples:
+    if rows > samples:
         raise RecordError(f"{path} declares {rows} samples; the limit is {samples}")
-    if sizes["sample_id"].bytes > rows * MAX_ID_BYTES + PAGE_BYTES:
-        raise RecordError(f"{path}: a sample_id is longer than {MAX_ID_BYTES} bytes")
-    if sizes["logits"].bytes > logits * 16 + PAGE_BYTES:
-        raise RecordError(f"{path}: the pages of logits take {sizes['logits'].bytes} bytes")
-    if DELTA_BYTE_ARRAY in sizes["sample_id"].encodings:
-        raise RecordError(
-            f"{path}: sample_id has the encoding DELTA_BYTE_ARRAY; write it with another one"
-        )
+    if size.bytes > logits * 16 + PAGE_BYTES:
+        raise RecordError(f"{path}: the pages of logits take {size.bytes} bytes")
 
 
-def _read_ids(file: pq.ParquetFile, path: Path) -> tuple[str, ...]:
+def _read_ids(file: pq.ParquetFile, source: pa.NativeFile, path: Path) -> tuple[str, ...]:
     import pyarrow.compute as pc
 
-    ids: list[str] = []
-    for batch in file.iter_batches(columns=["sample_id"]):
-        column = batch.column(0)
-        column.validate(full=True)  # reading does not check that ids are UTF-8
-        if column.null_count:
-            row = len(ids) + pc.is_null(column).index(True).as_py()
-            raise RecordError(f"{path} has empty values: the sample_id of row {row}")
-        if (pc.max(pc.binary_length(column.dictionary)).as_py() or 0) > MAX_ID_BYTES:
-            raise RecordError(f"{path}: a sample_id is longer than {MAX_ID_BYTES} bytes")
-        ids += column.to_pylist()
-    return tuple(ids)
+    ids = read_texts(file, source, "sample_id")
+    if ids.null_count:
+        row = pc.index(pc.is_null(ids), True).as_py()
+        raise RecordError(f"{path} has empty values: the sample_id of row {row}")
+    return tuple(ids.to_pylist())
 
 
 def _read_logits(file: pq.ParquetFile, ids: Sequence[str], path: Path) -> NDArray[np.float32]:

@@ -19,8 +19,8 @@ import pytest
 
 from benchmark import records
 from benchmark.errors import RecordError
-from benchmark.parquet import column_size
-from benchmark.records import HOW_TO_WRITE, MAX_ID_BYTES, read_predictions, write_predictions
+from benchmark.parquet import MAX_TEXT_BYTES, column_size, read_texts
+from benchmark.records import HOW_TO_WRITE, read_predictions, write_predictions
 
 IDS = ("a", "b", "c")
 LOGITS = np.array([[1.0, 2.5], [-3.25, 0.0], [0.1, 1e30]], np.float32)
@@ -202,8 +202,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_small_files_that_hold_gigabytes_take_no_memory(tmp_path: Path) -> None:
     expected = {
-        "one long id, repeated": f"a sample_id is longer than {MAX_ID_BYTES} bytes",
-        "long ids": f"a sample_id is longer than {MAX_ID_BYTES} bytes",
+        "one long id, repeated": f"a value of sample_id is longer than {MAX_TEXT_BYTES} bytes",
+        "long ids": f"a value of sample_id is longer than {MAX_TEXT_BYTES} bytes",
         "ids by their prefix": "sample_id has the encoding DELTA_BYTE_ARRAY",
         "a long list of zeros": "declares 1000 x 50000 logits; the limit is 4000",
         "many samples": "declares 20000000 x 1 logits; the limit is 4000",
@@ -219,6 +219,18 @@ def test_small_files_that_hold_gigabytes_take_no_memory(tmp_path: Path) -> None:
         *message, kib = output.splitlines()
         assert expected[name] in " ".join(message), name
         assert int(kib) < 64 << 10, name
+
+
+def test_a_text_that_is_repeated_millions_of_times(tmp_path: Path) -> None:
+    rows = 2_000_000
+    indices = pa.array(np.zeros(rows, np.int32))
+    column = pa.DictionaryArray.from_arrays(indices, pa.array(["x" * MAX_TEXT_BYTES]))
+    pq.write_table(pa.table({"class": column}), tmp_path / "p")
+    with (
+        pa.OSFile(str(tmp_path / "p")) as source,
+        pytest.raises(ValueError, match="class has 2000000 values of up to 1000 bytes"),
+    ):
+        read_texts(pq.ParquetFile(source), source, "class")
 
 
 class TestPageHeaders:
