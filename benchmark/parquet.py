@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HEADER_BYTES = (1 << 10, 1 << 20)  # read at first, and for statistics that hold a long value
 PAGE_BYTES = 16 << 20  # what the pages of a column may take beside its values
 MAX_TEXT_BYTES = 1000  # of one value, such as the id of an image
-MAX_COLUMN_BYTES = 1 << 30  # of all values of a column, if all were as long as the longest
+MAX_COLUMN_BYTES = 1 << 28  # of the pages of a column, and of all values if as long as the longest
 BATCH_ROWS = 1 << 20  # read at once
 BY_DICTIONARY = {2, 8}  # the encodings of pages that hold positions in a dictionary
 DELTA_BYTE_ARRAY = 7  # the encoding in which a few bytes can repeat a long text
@@ -78,6 +78,8 @@ def read_texts(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> pa.Chu
         )
     if size.bytes > rows * MAX_TEXT_BYTES + PAGE_BYTES:
         raise ValueError(f"a value of {name} is longer than {MAX_TEXT_BYTES} bytes")
+    if size.bytes > MAX_COLUMN_BYTES:
+        raise ValueError(f"{name} takes {size.bytes} bytes; the limit is {MAX_COLUMN_BYTES}")
     if size.encodings & BY_DICTIONARY:  # read as one, a repeated value takes memory once
         file = pq.ParquetFile(source, read_dictionary=[name], metadata=file.metadata)
     texts = []

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmark import records
+from benchmark import parquet, records
 from benchmark.errors import RecordError
 from benchmark.parquet import MAX_TEXT_BYTES, column_size, read_texts
 from benchmark.records import HOW_TO_WRITE, read_predictions, write_predictions
@@ -229,6 +229,17 @@ def test_a_text_that_is_repeated_millions_of_times(tmp_path: Path) -> None:
     with (
         pa.OSFile(str(tmp_path / "p")) as source,
         pytest.raises(ValueError, match="class has 2000000 values of up to 1000 bytes"),
+    ):
+        read_texts(pq.ParquetFile(source), source, "class")
+
+
+def test_a_column_of_many_long_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_COLUMN_BYTES", 1000)
+    texts = pa.array([f"{i:0500}" for i in range(3)])
+    pq.write_table(pa.table({"class": texts}), tmp_path / "p", use_dictionary=False)
+    with (
+        pa.OSFile(str(tmp_path / "p")) as source,
+        pytest.raises(ValueError, match=r"class takes 15\d\d bytes; the limit is 1000"),
     ):
         read_texts(pq.ParquetFile(source), source, "class")
 
