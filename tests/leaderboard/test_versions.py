@@ -298,3 +298,21 @@ def test_labels_that_look_the_same_are_not_averaged(suite: Suite, icons: Manifes
     shown = cell(board, board.labels[0], TASK)
     assert (shown["state"], shown["runs"]) == ("ok", 4)
     assert not math.isnan(shown["overall"])
+
+
+def test_long_labels_are_cut_and_stay_different(suite: Suite, icons: Manifest) -> None:
+    labels = [f"finetune(x={'a' * 5000}{end})" for end in "bc"]
+    rows = [
+        row(icons, label, TASK, seed, key=f"{i} {seed}")
+        for i, label in enumerate(labels)
+        for seed in range(3)
+    ]
+    rows += [
+        row(icons, label.replace("finetune", GAMMA_STAR), TASK, 0, key=f"star {i}", base=f"{i} 0")
+        for i, label in enumerate(labels)
+    ]
+    (board,) = build(suite, icons, rows)
+    assert len(board.labels) == 4
+    assert max(map(len, board.labels)) < 200
+    assert board.versions == ()
+    assert len([p for p in board.problems if "gamma-star" in p]) == 2, "one for each"
