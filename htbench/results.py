@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UsageError, first
+from benchmark.errors import MAX_ITEM, MAX_MESSAGE, HTBenchError, UsageError, first
 from benchmark.files import open_regular
 from benchmark.isolation.conversation import OUTPUT_FILE
-from benchmark.manifest.catalogue import load_manifest, published_manifests
+from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.networks.names import network_label
 from benchmark.records import RECORD_FILE, RunRecord, verified_predictions
 from benchmark.run_folders import run_folders
 from benchmark.runs.workspace import Workspace
+from benchmark.text import one_line
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.per_class import per_class
@@ -30,8 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_PROBLEMS = 10  # folders that are named; the others are counted
-MAX_PROBLEM_TEXT = 2000  # characters
-MAX_OUTPUT_BYTES = 1 << 20  # of what a run printed
+KEY_DIGITS = 64  # of a run's key, which is a SHA-256 in hex
+OUTPUT_BYTES = 64 << 10  # of what a run printed, from the end
 
 
 def load_results(
@@ -45,8 +48,9 @@ def load_results(
             Runs of published manifests are always scored.
 
     Returns:
-        One row per run, plus a gamma-star row per scored run of ``finetune``. The columns are those
-        of ``results.parquet``: ``key``, ``task``, ``method``, ``seed``, ``status``, ``overall``,
+        One row per run, whatever the version of its method's code, plus a gamma-star row per scored
+        run of ``finetune``. The columns are those of ``results.parquet``: ``key``, ``task``,
+        ``method``, ``method_code`` (a digest), ``label``, ``seed``, ``status``, ``overall``,
         ``seen`` and ``missing`` (accuracies in per cent), costs, and the run's inputs.
 
     Warns:
@@ -58,7 +62,7 @@ def load_results(
 
     Example:
         >>> rows = load_results("workspace")
-        >>> rows.groupby("method")[["seen", "missing"]].mean()
+        >>> rows.groupby(["label", "method_code"])[["seen", "missing"]].mean()
     """
     manifests = [load_manifest(reference) for reference in published_manifests()]
     if manifest is not None:
@@ -68,12 +72,15 @@ def load_results(
     if problems:
         warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
     frame: pd.DataFrame = table.to_pandas()
+    both = list(zip(frame["manifest"], frame["manifest_digest"], strict=True))
+    shown = {pair: shown_reference(*pair) for pair in set(both)}
+    frame["manifest"] = [shown[pair] for pair in both]
     return frame
 
 
 def shown_problems(problems: Sequence[str]) -> list[str]:
     """The sentences about folders without a row that are shown: the first ones, cut if too long."""
-    shown = [problem[:MAX_PROBLEM_TEXT] for problem in problems[:MAX_PROBLEMS]]
+    shown = [one_line(problem, MAX_MESSAGE) for problem in problems[:MAX_PROBLEMS]]
     if more := len(problems) - len(shown):
         shown.append(f"{more} more folders in the workspace cannot be used")
     return shown
@@ -84,31 +91,39 @@ def open_workspace(root: Path) -> Workspace:
     return Workspace(root, known_runs(root))
 
 
-def suite_boards(suite: Suite, workspace: Workspace, report: Report) -> list[Board]:
+def suite_boards(
+    suite: Suite, workspace: Workspace, report: Report, asked: Collection[str] = ()
+) -> list[Board]:
     """Score new runs and return the leaderboards of a suite; empty if no run has finished.
 
     Args:
         suite: the suite.
-        workspace: where the runs are.
+        workspace: where runs are kept.
         report: called for each run's folder that cannot be used; see ``update_results``.
+        asked: keys of runs whose versions are shown; see :func:`leaderboard.board.build_boards`.
     """
     manifest = load_manifest(suite.manifest)
-    return build_boards(suite, manifest, update_results(workspace.root, [manifest], report))
+    return build_boards(suite, manifest, update_results(workspace.root, [manifest], report), asked)
 
 
 def run_rows(suite: Suite, workspace: Workspace, report: Report) -> list[dict[str, Any]]:
-    """Return a workspace's runs of a suite: their names, status, accuracies and seconds.
+    """Return a workspace's runs of a suite: names, status, code, accuracies and seconds.
 
     Args:
         suite: the suite.
-        workspace: where the runs are.
+        workspace: where runs are kept.
         report: called for each run's folder that cannot be used; see ``update_results``.
     """
     manifest = load_manifest(suite.manifest)
-    columns = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
+    columns = (
+        *("key", "task", "label", "seed", "status", "method_code"),
+        *("overall", "seen", "missing"),
+    )
+    shown = shown_reference(manifest.reference, manifest.digest)
     rows = [
         {
             **{name: row[name] for name in columns},
+            "manifest": shown,
             "network": network_label(json.loads(row["model"])),
             "seconds": row["measured_wall_seconds"],
         }
@@ -129,12 +144,12 @@ def find_run(name: str, root: Path) -> Path:
     Raises:
         UsageError: no run or several runs match.
     """
-    record = Path(name) / RECORD_FILE
-    if record.exists() or record.is_symlink():
+    if _exists(Path(name) / RECORD_FILE):
         return Path(name)
-    if not name or not set(name) <= set("0123456789abcdef"):
+    if not 0 < len(name) <= KEY_DIGITS or not set(name) <= set("0123456789abcdef"):
         raise UsageError(
-            f"{name!r} is not a predictions file, a run's folder, or the beginning of a run's key"
+            f"{one_line(repr(name), MAX_ITEM)} is not a predictions file, a run's folder, or the "
+            "beginning of a run's key"
         )
     workspace = Workspace(root)
     matches = sorted(key for key in run_folders(workspace.runs).keys if key.startswith(name))
@@ -164,6 +179,19 @@ def read_run(folder: Path) -> RunRecord:
     return record
 
 
+def _exists(path: Path) -> bool:
+    """Whether there is anything at a path; a text that is too long for a path is not one."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+    return True
+
+
 def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
     """Find the manifest of a run by its digest, among the suite's and the published manifests.
 
@@ -174,11 +202,12 @@ def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
     references += [r for r in published_manifests() if r == record.manifest]
     for reference in references:
         manifest = load_manifest(reference)
-        if manifest.digest == record.made_from["manifest"]:
+        if manifest.digest == record.made_from.get("manifest"):
             return manifest
+    digest = one_line(record.made_from.get("manifest"), 12)
     raise UsageError(
-        f"run {record.key[:12]} used {record.manifest} with digest "
-        f"{record.made_from['manifest'][:12]}, and no manifest with that digest was "
+        f"run {record.key[:12]} used {one_line(record.manifest, MAX_ITEM)} with digest "
+        f"{digest}, and no manifest with that digest was "
         "found; give the run's suite with --suite"
     )
 
@@ -201,17 +230,18 @@ def score_of(
         UsageError: the run does not exist or has no predictions, or the task is wrong.
     """
     path = Path(run)
-    if path.is_file():
+    if _exists(path) and not path.is_dir():
         if task is None:
             raise UsageError(f"{run} is a predictions file; give its task with --task")
         manifest = load_manifest(load_suite(suite).manifest)
-        facts = {"predictions": run, "manifest": manifest.reference, "task": task}
+        shown = shown_reference(manifest.reference, manifest.digest)
+        facts = {"predictions": run, "manifest": shown, "task": task}
         return facts, score_predictions(path, manifest, task).as_dict()
     folder = find_run(run, workspace)
     record = read_run(folder)
     key = record.key[:12]
     if record.status != "ok":
-        message = (record.error or {}).get("message", "")
+        message = one_line((record.error or {}).get("message", ""), MAX_MESSAGE)
         state = "failed" if record.status == "failed" else "is not applicable"
         raise UsageError(f"run {key} {state} and has no predictions: {message}")
     if task not in (None, record.task):
@@ -219,7 +249,7 @@ def score_of(
     manifest = manifest_of_run(record, suite)
     facts = {
         "run": record.key,
-        "manifest": record.manifest,
+        "manifest": shown_reference(record.manifest, manifest.digest),
         "task": record.task,
         "method": record.label,
         "seed": str(record.seed),
@@ -239,6 +269,7 @@ class RunDetails:
         gamma_star: the metrics of the gamma-star row derived from the run, and its ``gamma``; empty
             if there is none.
         classes: accuracy and the most frequent confusion of each class.
+        problem: why a run that succeeded could not be scored; None if it was.
     """
 
     folder: Path
@@ -246,11 +277,19 @@ class RunDetails:
     scores: dict[str, Any]
     gamma_star: dict[str, Any]
     classes: list[dict[str, Any]]
+    problem: HTBenchError | None = None
+
+    @property
+    def manifest(self) -> str:
+        """The manifest's name and version, and whether it was changed."""
+        digest = str(self.record.made_from.get("manifest"))
+        return shown_reference(self.record.manifest, digest)
 
     def as_dict(self) -> dict[str, Any]:
         """The record's fields, ``scores``, ``gamma_star`` and ``classes``."""
         return {
-            **dataclasses.asdict(self.record),
+            **vars(self.record),
+            "manifest": self.manifest,
             "scores": self.scores,
             "gamma_star": self.gamma_star,
             "classes": self.classes,
@@ -260,10 +299,10 @@ class RunDetails:
         """The last lines that the run printed, which are untrusted text; empty if none."""
         try:
             with open_regular(self.folder / OUTPUT_FILE) as file:
-                text = file.read(MAX_OUTPUT_BYTES).decode("utf-8", errors="replace")
+                file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_BYTES))
+                return file.read(OUTPUT_BYTES).decode(errors="replace").splitlines()[-count:]
         except OSError:
             return []
-        return text.splitlines()[-count:]
 
 
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
@@ -272,6 +311,13 @@ def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
     record = read_run(folder)
     if record.status != "ok":
         return RunDetails(folder, record, {}, {}, [])
+    try:
+        return _scored_details(folder, record, suite)
+    except HTBenchError as problem:
+        return RunDetails(folder, record, {}, {}, [], problem)
+
+
+def _scored_details(folder: Path, record: RunRecord, suite: str) -> RunDetails:
     manifest = manifest_of_run(record, suite)
     task = manifest.task(record.task)
     path = verified_predictions(folder, record.predictions_sha256)

@@ -69,7 +69,7 @@ def read_logits_and_labels(
     """
     task = manifest.task(task_id)
     test = manifest.samples(task.target, "test")
-    ids, logits = read_predictions(path)
+    ids, logits = read_predictions(path, (len(test.ids), len(manifest.classes)))
     try:
         order = match_samples(ids, test.ids)
     except ScoringError as error:

@@ -8,12 +8,14 @@ from typing import Any
 
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import printable
+from benchmark.text import one_line, printable
 from leaderboard import gamma_star
 from leaderboard.rows import FAILED, Row, group_rows, with_status
 
 MAX_TRIED = 200  # characters of what a search tried
 MAX_MESSAGE = 200  # characters of a method's error message
+MAX_NOTE = 800  # bytes of a note
+MAX_NOTES = 20  # of a run
 
 
 def problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
@@ -78,9 +80,9 @@ def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     """List the notes on runs and the settings that searches chose; equal notes share a line."""
     groups = group_rows(
         (
-            {**row, "note": printable(note)}
+            {**row, "note": one_line(note, MAX_NOTE)}
             for row in sorted(rows, key=lambda row: (row["label"], row["seed"]))
-            for note in [*json.loads(row["notes"] or "[]"), *_search_note(row)]
+            for note in [*json.loads(row["notes"] or "[]")[:MAX_NOTES], *_search_note(row)]
         ),
         lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
     )

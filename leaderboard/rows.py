@@ -48,6 +48,8 @@ _TEXT = (
     "device",
     "task",
     "method",
+    "method_code",
+    "computation",
     "label",
     "config",
     "search",
@@ -81,6 +83,8 @@ _MADE_FROM: dict[str, type | tuple[type, ...]] = {
     "base": (str, type(None)),
     "search": (dict, type(None)),
 }
+# The entries that make up ``computation``: all but these, which have columns or name the cell.
+_NOT_COMPUTATION = (*_MADE_FROM, "store")
 # What the board reports of the search that chose a run's settings.
 _SEARCH: dict[str, type] = {"by": str, "folds": int, "steps": int, "chosen": dict, "tried": list}
 
@@ -107,6 +111,10 @@ def row_of_record(record: RunRecord) -> dict[str, Any]:
         "device": made_from["device"],
         "task": record.task,
         "method": record.method,
+        "method_code": digest_json(made_from["method"]),
+        "computation": json_text(
+            {name: v for name, v in made_from.items() if name not in _NOT_COMPUTATION}
+        ),
         "label": record.label,
         "config": json_text(record.config),
         "search": json_text(made_from["search"]) if "search" in made_from else None,

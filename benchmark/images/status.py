@@ -12,7 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.images.copy.verify import digests_file, verified_on
 from benchmark.images.place import images_folder
 from benchmark.images.store.store import store_folder, store_state
-from benchmark.manifest.catalogue import load_manifest, published_manifests
+from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
 
 
@@ -49,7 +49,7 @@ def data_status(manifest: Manifest) -> dict[str, Any]:
                 sizes.append(file.stat().st_size)  # for a link, the size of its target
     packaged = manifest.root / "images.parquet"
     return {
-        "dataset": manifest.reference,
+        "dataset": shown_reference(manifest.reference, manifest.digest),
         "images": manifest.table.num_rows,
         "here": manifest.table.num_rows if embedded else len(sizes),
         "verified": "bundled" if embedded else verified_on(manifest),

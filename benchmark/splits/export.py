@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, UsageError, first
 from benchmark.files import new_folder, write_file
+from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import (
     CLASS_ORDERS,
     COLUMNS,
@@ -171,7 +172,7 @@ def _about(
     counts = frame["role"].value_counts()
     return {
         "made_by": "htbench splits export",
-        "manifest": manifest.reference,
+        "manifest": shown_reference(manifest.reference, manifest.digest),
         "digest": manifest.digest,
         "task": task,
         "format": form,

@@ -227,11 +227,20 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
 
 
 def _print_runs(entries: list[dict[str, Any]]) -> None:
+    from leaderboard.versions import CODE_DIGITS
+
     names = ("task", "label", "seed", "status")
     numbers = ("overall", "seen", "missing", "seconds")
     rows = [
-        [e["key"][:12], *(e[n] for n in names), *(fixed(e[n]) for n in numbers), e["network"]]
+        [
+            e["key"][:12],
+            *(e[n] for n in names),
+            e["method_code"][:CODE_DIGITS],
+            e["manifest"],
+            *(fixed(e[n]) for n in numbers),
+            e["network"],
+        ]
         for e in entries
     ]
-    headers = ["key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"]
-    print_table(rows, [*headers, "network"])
+    headers = ["key", "task", "method", "seed", "status", "code", "manifest"]
+    print_table(rows, [*headers, "overall", "seen", "missing", "s", "network"])

@@ -133,8 +133,9 @@ def command(
             _print_plan(plan, as_json)
             return
         records = plan.execute(jobs, Terminal())
+        asked = plan.keys()
     with run_problems() as problems:
-        boards = write_board(loaded, place, problems.append)
+        boards = write_board(loaded, place, problems.append, asked)
         label = network_label(plan.manifest.model)
         print_boards(boards, "json" if as_json else "markdown", problems, network=label)
         if failed := sum(record.status == "failed" for record in records):

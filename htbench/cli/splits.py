@@ -148,7 +148,7 @@ def export(
     if as_json:
         print_json(
             {
-                "manifest": loaded.reference,
+                "manifest": _shown(loaded),
                 "digest": loaded.digest,
                 "task": task,
                 **vars(exported),
@@ -192,7 +192,7 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
     width = _width()
     names = _fit(list(counts), width // 3)
     bar = max(4, (width - len(names[0]) - 12 - 2 * 8) // 2)
-    _print_title(f"{manifest.reference}: images of the target domain in each task")
+    _print_title(f"{_shown(manifest)}: images of the target domain in each task")
     click.echo(f"{'task':<{len(names[0])}}  {'group':<8}  {'train':<{bar + 8}}  test")
     for name, total in zip(names, totals.values(), strict=True):
         for group in ("seen", "missing", "excluded"):
@@ -206,6 +206,12 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
     )
 
 
+def _shown(manifest: Manifest) -> str:
+    from benchmark.manifest.catalogue import shown_reference
+
+    return shown_reference(manifest.reference, manifest.digest)
+
+
 def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
     from benchmark.manifest.roles import shown_classes, split_totals
 
@@ -215,7 +221,7 @@ def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
     names = _fit(counts["class"].tolist(), width // 3)
     bar = max(4, (width - len(names[0]) - 12 - 2 * 8) // 2)
     total = split_totals(counts)
-    _print_title(f"{manifest.reference}, {task}: images of {loaded.target} in each class")
+    _print_title(f"{_shown(manifest)}, {task}: images of {loaded.target} in each class")
     click.echo(
         f"source {' + '.join(loaded.sources)}: {total['source_train']} train, "
         f"{total['source_test']} test\n"

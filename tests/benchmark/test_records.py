@@ -261,23 +261,28 @@ class TestPredictions:
             (table().rename_columns(["id", "logits"]), "must have one column sample_id and one"),
             (table().append_column("sample_id", pa.array(["c", "d"])), "must have one column"),
             (table(ids=pa.array([1, 2])), "sample_id is int64, not string"),
-            (table(logits=pa.array([1.0, 2.0])), "logits is double, not a fixed-size list"),
+            (table(ids=pa.array([b"a", b"b"])), "sample_id is binary, not string"),
+            (table(logits=pa.array([1.0, 2.0])), "logits is double, not lists of floats"),
+            *(
+                (table(logits=pa.array([values, values])), "not lists of floats")
+                for values in ([1, 2], [True, False], ["1", "2"], [None], [[1.0]], {"a": 1.0})
+            ),
             (
                 table(logits=pa.array([[1.0, 2.0], [3.0]], pa.list_(pa.float32()))),
-                "not a fixed-size list of float32",
+                "the logits of sample 'b' are 1 values, those of the first 2",
             ),
-            (
-                table(logits=pa.array([[1, 2], [3, 4]], pa.list_(pa.float64(), 2))),
-                "not a fixed-size list of float32",
-            ),
-            (table(ids=pa.array(["a", None])), "has empty values"),
+            (table(ids=pa.array(["a", None])), "has empty values: the sample_id of row 1"),
             (
                 table(logits=pa.array([[1, 2], None], pa.list_(pa.float32(), 2))),
-                "has empty values",
+                "has empty values: the logits of sample 'b'",
             ),
             (
                 table(logits=pa.array([[1, 2], [3, None]], pa.list_(pa.float32(), 2))),
-                "has empty values",
+                "has empty values: one of the logits of sample 'b'",
+            ),
+            (
+                table(logits=pa.array([[1.0, -1e39], [1.0, 2.0]])),
+                "one of the logits of sample 'a' is too large for float32",
             ),
             (
                 table(ids=pa.array([b"\xff", b"b"]).view(pa.string())),
