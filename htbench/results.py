@@ -92,7 +92,7 @@ def open_workspace(root: Path) -> Workspace:
 
 
 def suite_boards(
-    suite: Suite, workspace: Workspace, report: Report, asked: Collection[str] = ()
+    suite: Suite, workspace: Workspace, report: Report = warnings.warn, asked: Collection[str] = ()
 ) -> list[Board]:
     """Score new runs and return the leaderboards of a suite; empty if no run has finished.
 
@@ -106,7 +106,9 @@ def suite_boards(
     return build_boards(suite, manifest, update_results(workspace.root, [manifest], report), asked)
 
 
-def run_rows(suite: Suite, workspace: Workspace, report: Report) -> list[dict[str, Any]]:
+def run_rows(
+    suite: Suite, workspace: Workspace, report: Report = warnings.warn
+) -> list[dict[str, Any]]:
     """Return a workspace's runs of a suite: names, status, code, accuracies and seconds.
 
     Args:

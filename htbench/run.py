@@ -132,7 +132,7 @@ def write_board(
 
 
 def existing_boards(
-    suite: Suite, workspace: Workspace, report: Report, asked: Collection[str] = ()
+    suite: Suite, workspace: Workspace, report: Report = warnings.warn, asked: Collection[str] = ()
 ) -> list[Board]:
     """The boards of a suite, with new runs scored first; arguments as for :func:`write_board`.
 
