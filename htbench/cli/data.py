@@ -182,6 +182,8 @@ def _print(verification: Verification) -> None:
             "missing part is filled identically on every machine",
             truncated,
         )
+    for note, paths in verification.notes.items():
+        _print_some(f"{len(paths)} images: {note}", paths)
     reference = verification.reference
     if verification.ok:
         since = f", unchanged since {verification.since}" if verification.since else ""
