@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +23,10 @@ def image_sizes(manifest: Manifest) -> dict[str, int]:
 
     An empty file counts as absent: after a power cut, a new file may be empty.
     """
-    root, sizes = images_folder(manifest), {}
+    root, sizes = str(images_folder(manifest)), {}
     for path in manifest.table["path"].to_pylist():
         try:
-            status = (root / path).stat()
+            status = os.stat(f"{root}/{path}")  # noqa: PTH116 - Path takes three times as long
         except OSError:
             continue
         if stat.S_ISREG(status.st_mode) and status.st_size > 0:

@@ -6,6 +6,7 @@ unrelated files do not matter after this step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -140,10 +141,14 @@ def _try_archive(task: _Import, archive: Path, remarks: Remarks, log: Logger | N
 
 
 def _nothing(manifest: Manifest, origin: Path, remarks: Remarks) -> UsageError:
+    content = list(remarks.lines())
+    if origin.is_dir():
+        with contextlib.suppress(OSError):  # the walk has named a folder that cannot be read
+            content.insert(0, ", ".join(sorted(path.name for path in origin.iterdir())[:5]))
     domains = first([domain.name for domain in manifest.domains], limit=8)
-    content = "; ".join(remarks.lines()) or "nothing"
     return UsageError(
-        f"{origin} contains no images of {manifest.reference} (it contains: {content}). Accepted "
-        f"are files such as {manifest.table['path'][0].as_py()} at any depth of a folder, of a zip "
-        f"or tar archive, or of the archives in a folder; the domains are {domains}"
+        f"{origin} contains no images of {manifest.reference} (it contains: "
+        f"{'; '.join(filter(None, content))[:1000] or 'nothing'}); it should contain files such as "
+        f"{manifest.table['path'][0].as_py()}, at any depth of a folder, of a zip or tar archive, "
+        f"or of the archives in a folder; the domains are {domains}"
     )

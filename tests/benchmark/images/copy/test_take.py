@@ -265,7 +265,7 @@ class TestArchives:
             text = str(caught.value)
             assert "contains no images of small@0.1" in text
             assert "labels.csv" in text
-            assert "Accepted are files such as Art/cup/1.jpg at any depth" in text
+            assert "it should contain files such as Art/cup/1.jpg, at any depth" in text
             assert "the domains are 'Art', 'Real_World'" in text
 
     def test_a_special_file(self, manifest: Manifest, tmp_path: Path) -> None:
