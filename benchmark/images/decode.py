@@ -32,6 +32,8 @@ from benchmark.text import printable
 if TYPE_CHECKING:
     from PIL import Image
 
+RULES = 2  # increase it when a file gets other pixels, so that stores are built again
+
 MAX_FILE_BYTES = 256 << 20  # of one encoded image
 MAX_PIXELS = 64 << 20  # a decoded image has 4 bytes per pixel in PIL, 256 MiB
 MAX_SCANS = 100  # of a progressive JPEG; each costs a pass over all pixels, and encoders write ten

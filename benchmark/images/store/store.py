@@ -26,7 +26,7 @@ import numpy as np
 from benchmark.errors import DataError, first
 from benchmark.files import digest_json, new_folder, read_json
 from benchmark.folders import data_folder
-from benchmark.images.decode import decode, opened
+from benchmark.images.decode import RULES, decode, opened
 from benchmark.images.place import images_folder
 from benchmark.images.store import jpeg
 from benchmark.images.store.build import MAX_INDEX_BYTES, BuildPlan, build_parts, suffix_of
@@ -119,6 +119,8 @@ def store_key(manifest: Manifest, domain: str) -> str:
         "image_size": manifest.image_size,
         "pillow": version("pillow"),
     }
+    if manifest.document["images"] != "embedded":  # embedded images need no special conversion
+        inputs["decoding"] = RULES
     if (kind := store_kind(manifest)) != "raw":
         inputs |= {"kind": kind, "quality": jpeg.QUALITY}
     return digest_json(inputs)

@@ -126,12 +126,13 @@ class TestMatch:
 
 
 @pytest.mark.parametrize("by_copy", [False, True])
-def test_import(manifest: Manifest, copy: Path, by_copy: bool) -> None:
+def test_import(manifest: Manifest, copy: Path, by_copy: bool, no_flush: list[None]) -> None:
     assert import_images(manifest, copy, copy=by_copy) == 2
     assert absent_paths(manifest) == set()
     assert contents(manifest) == ["art/cup/1.jpg", "real world/cup/1.jpg"]
     images = [images_folder(manifest) / path for path in PATHS]
     assert {path.is_symlink() for path in images} == {not by_copy}
+    assert len(no_flush) == by_copy  # one for all images
     assert import_images(manifest, copy, copy=by_copy) == 0
     names = {path.name for path in images_folder(manifest).parent.iterdir()}
     assert names == {"small-0.1", ".small-0.1.lock"}
