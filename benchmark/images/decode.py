@@ -158,7 +158,10 @@ def opened(data: bytes) -> Iterator[Image.Image]:
     except (DataError, GeneratorExit):
         raise
     except UnidentifiedImageError:
-        raise DataError(f"it starts like {kind}, but its header is damaged") from None
+        raise DataError(
+            f"it starts like {kind}, but its header is damaged, or of a kind that PIL cannot read "
+            "(such as 12 bits per channel)"
+        ) from None
     except OSError as error:
         problem = _Truncated if "truncated" in str(error).lower() else DataError
         raise problem(str(error)[:MAX_REASON]) from None

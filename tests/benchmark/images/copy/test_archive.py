@@ -174,6 +174,44 @@ def test_special_members_of_a_zip_are_named(tmp_path: Path, mode: int) -> None:
     assert len(remarks(archive)) == 1
 
 
+def test_zip64_and_other_modes(tmp_path: Path) -> None:
+    """Files are readable for others, whatever the archive and the umask say."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        info = zipfile.ZipInfo("a.png")
+        info.external_attr = 0o100000 << 16
+        with file.open(info, "w", force_zip64=True) as member:
+            member.write(b"one")
+    before = os.umask(0o077)
+    try:
+        assert take(tmp_path / "x.zip", tmp_path / "out") == 1
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out" / "a.png").stat().st_mode == 0o100644
+
+
+def test_a_sparse_member(tmp_path: Path) -> None:
+    """As GNU tar stores a file with a hole: it is taken, unless it is a bomb."""
+    for size, words in ((4096, None), (100 << 20, "expands to more than 200 times")):
+        info = tarfile.TarInfo("a.png")
+        data = f"1\n0\n{BLOCK}\n".encode().ljust(BLOCK, b"\0") + b"x" * BLOCK
+        info.size = len(data)
+        info.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "a.png",
+            "GNU.sparse.realsize": str(size),
+        }
+        with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+            tar.addfile(info, io.BytesIO(data))
+        if words is None:
+            assert take(tmp_path / "x.tar", tmp_path / "out") == 1
+            expected = b"x" * BLOCK + bytes(size - BLOCK)
+            assert files_in(tmp_path / "out") == {"a.png": expected}
+        else:
+            with pytest.raises(DataError, match=words):
+                take(tmp_path / "x.tar", tmp_path / "out")
+
+
 class TestLimits:
     def test_a_decompression_bomb_is_refused(self, tmp_path: Path) -> None:
         archive = a_zip(tmp_path / "bomb.zip", {"a.png": b"\0" * (8 << 20)})
