@@ -310,7 +310,7 @@ class RunDetails:
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
     """Read and score one run; see :func:`find_run` and :func:`manifest_of_run`."""
     folder = find_run(run, workspace)
-    record = read_run(folder)
+    record = RunRecord.read(folder)
     if record.status != "ok":
         return RunDetails(folder, record, {}, {}, [])
     try:
