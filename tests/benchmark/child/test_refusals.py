@@ -67,6 +67,11 @@ def test_a_refusal_that_a_compiler_keeps_in_an_attribute() -> None:
     assert explain(raised_in("/site/torch/_dynamo/x.py", error)) == refusals.COMPILER
 
 
+def test_a_refusal_that_native_code_puts_into_words() -> None:
+    error = RuntimeError("open file failed because of errno 13 on fopen: Permission denied")
+    assert explain(raised_in("/plugin/mine.py", error)) == refusals.FILE
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "gone", "x"), KeyError("PATH")]
 )
