@@ -69,8 +69,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         context = None if error.__suppress_context__ else error.__context__
-        # torch's compiler keeps what happened in an attribute.
-        error = error.__cause__ or getattr(error, "inner_exception", None) or context
+        inner = getattr(error, "inner_exception", None)  # where torch's compiler keeps the cause
+        inner = inner if isinstance(inner, BaseException) else None
+        error = error.__cause__ or inner or context
 
 
 def _is_refusal(error: BaseException) -> bool:

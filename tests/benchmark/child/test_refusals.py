@@ -88,6 +88,15 @@ def test_a_failure_says_the_rule_before_the_words_of_the_exception() -> None:
     assert "prompts.json" in message
 
 
+def test_an_exception_that_hinders_the_search_is_reported_all_the_same() -> None:
+    class Rude(Exception):
+        @property
+        def inner_exception(self) -> None:
+            raise RuntimeError
+
+    assert failure(Rude("x"))["message"] == "Rude: x"
+
+
 class TestImports:
     @pytest.fixture(autouse=True)
     def finder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
