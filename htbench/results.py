@@ -17,6 +17,7 @@ from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
+from benchmark.methods.files import is_kept
 from benchmark.networks.names import network_label
 from benchmark.records import RECORD_FILE, RunRecord, verified_predictions
 from benchmark.run_folders import run_folders
@@ -296,6 +297,17 @@ class RunDetails:
             "gamma_star": self.gamma_star,
             "classes": self.classes,
         }
+
+    def code(self) -> list[tuple[str, bool]]:
+        """The method's files in the run's key: name, and whether the run's folder keeps the file.
+
+        A kept file whose digest is not the recorded one does not count.
+        """
+        match self.record.made_from:
+            case {"method": {"code": {"files": [*files]}}}:
+                pairs = [entry for entry in files if isinstance(entry, list) and len(entry) == 2]
+                return [(str(name), is_kept(self.folder, str(name), sha)) for name, sha in pairs]
+        return []
 
     def last_output(self, count: int) -> list[str]:
         """The last lines that the run printed, which are untrusted text; empty if none."""

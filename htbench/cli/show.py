@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.methods.files import CODE_FOLDER
 from benchmark.text import one_line
 from htbench.cli.options import json_option, suite_option, workspace_option
 from htbench.cli.output import plot_curve, print_json, print_table
@@ -60,6 +61,7 @@ def _print(details: RunDetails) -> None:
     title = f"{record.label} on {record.task}, seed {record.seed}"
     click.echo(click.style(_line(title), bold=True))
     _print_facts(_facts(record, details))
+    _print_code(details)
     _print_block([_line(note) for note in record.notes], "notes")
     _print_error(record)
     _print_block([_line(line) for line in details.last_output(MAX_LINES)], "output (last lines)")
@@ -91,6 +93,18 @@ def _facts(record: RunRecord, details: RunDetails) -> dict[str, Any]:
 def _print_facts(facts: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         click.echo(f"  {name:<12} {_line(value)}")
+
+
+def _print_code(details: RunDetails) -> None:
+    """The method's files, and where copies of them are."""
+    files = details.code()
+    kept = [name for name, is_kept in files if is_kept]
+    others = [name for name, is_kept in files if not is_kept]
+    if kept:
+        folder = _line(details.folder / CODE_FOLDER)
+        click.echo(f"  {'code':<12} {_line(', '.join(kept))} (in {folder})")
+    if others:
+        click.echo(f"  {'other code':<12} {_line(', '.join(others))} (no copy)")
 
 
 def _line(value: object) -> str:

@@ -101,7 +101,7 @@ TRICKS = {
             except OSError as error:
                 print(name, "refused", error.errno)
         return source.copy()""",
-    "imports-late": "import beside\nreturn source.copy()",
+    "finds-late": "__import__('be' + 'side')\nreturn source.copy()",
     "fat-weights": """
         return Changed(source.copy(), lambda: os.ftruncate(weights(), 1 << 30))""",
     "honest": "return source.copy()",
@@ -163,7 +163,7 @@ def tricks(mini, finished, tmp_path_factory) -> dict:
         ("huge-numbers", "contract", "sent"),
         ("says-no-words", "", "\N{REPLACEMENT CHARACTER}"),
         ("digs-and-waits", "limit", "cannot be read"),
-        ("imports-late", "contract", "beside.py is not among the files recorded"),
+        ("finds-late", "exception", "write `import beside` in the"),
         ("fat-weights", "contract", "1073741824 bytes of weights"),
     ],
 )

@@ -22,8 +22,9 @@ from benchmark.jobs import (
     AddressJob,
     ConfigureJob,
     DescribeJob,
-    MethodCode,
 )
+from benchmark.methods.code import collect_code
+from benchmark.methods.find import file_source
 from benchmark.session import Session
 from tests.benchmark.isolation.scripted import FakeServer
 
@@ -142,7 +143,8 @@ def described(server: ForkServer, tmp_path: Path) -> Callable[[str], tuple[dict[
         path = tmp_path / "method.py"
         path.write_text(code)
         (tmp_path / "scratch").mkdir(exist_ok=True)
-        job = DescribeJob(str(tmp_path / "scratch"), MethodCode(None, None, str(path)))
+        code = collect_code(file_source(str(path))).message
+        job = DescribeJob(str(tmp_path / "scratch"), code)
         answer = request(server, job, tmp_path)
         return answer, (tmp_path / "output.txt").read_text()
 
@@ -201,8 +203,8 @@ class TestForkServer:
         (tmp_path / "method.py").write_text(code)
         with temporary_folder(tmp_path) as folder:
             (folder / "scratch").mkdir()
-            path = str(tmp_path / "method.py")
-            job = DescribeJob(str(folder / "scratch"), MethodCode(None, None, path))
+            method = collect_code(file_source(str(tmp_path / "method.py"))).message
+            job = DescribeJob(str(folder / "scratch"), method)
             answer = request(server, job, folder)
         assert answer["failed"]["kind"] in ("died", "limit")
         assert not folder.exists()
@@ -230,7 +232,7 @@ def test_the_limits_of_a_run_hold_while_its_method_is_asked(
 ) -> None:
     (tmp_path / "method.py").write_text(code)
     (tmp_path / "scratch").mkdir()
-    method = MethodCode(None, None, str(tmp_path / "method.py"))
+    method = collect_code(file_source(str(tmp_path / "method.py"))).message
     job = kind(str(tmp_path / "scratch"), method, *([{}] if kind is ConfigureJob else []))
     with ForkServer(limits=limits) as running:
         answer = request(running, job, tmp_path)
