@@ -48,7 +48,9 @@ class Board:
             ``_std``, the sample standard deviation. See :func:`cell_state` for ``state``.
         problems: failed and missing runs.
         not_applicable: methods that do not apply to some tasks, with the reason.
-        notes: notes that methods left on their runs, and the settings that a search chose.
+        notes: notes that methods left on their runs, the settings that a search chose, and how
+            many steps a method declared itself.
+        declared: labels of methods that declared steps that the suite has not counted.
     """
 
     suite: Suite
@@ -59,6 +61,7 @@ class Board:
     problems: tuple[str, ...]
     not_applicable: tuple[str, ...]
     notes: tuple[str, ...]
+    declared: frozenset[str] = frozenset()
 
     @property
     def labels(self) -> list[str]:
@@ -170,6 +173,7 @@ def _build_board(
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
         notes=remarks.notes(suite, rows),
+        declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
     )
 
 

@@ -70,8 +70,7 @@ def _print_record(record: RunRecord, folder: Path) -> None:
         "seconds": f"adapt {cost.get('adapt_seconds', 0):.2f}, "
         f"predict {cost.get('predict_seconds', 0):.2f}, "
         f"total {cost.get('wall_seconds', 0):.2f}",
-        "steps": f"{cost.get('total_steps', 0):g} in total, "
-        f"{cost.get('sequential_steps', 0):g} in sequence",
+        "steps": _steps(cost),
         "peak memory": _memory(cost),
         "environment": " ".join(f"{k}={v}" for k, v in record.environment.items()),
     }
@@ -84,6 +83,14 @@ def _print_record(record: RunRecord, folder: Path) -> None:
 def _line(text: str) -> str:
     """Untrusted text on one line."""
     return printable(text.replace("\n", "?"))
+
+
+def _steps(cost: Mapping[str, float]) -> str:
+    total, depth = cost.get("total_steps", 0), cost.get("sequential_steps", 0)
+    text = f"{total:g} in total, {depth:g} in sequence"
+    if declared := cost.get("declared_steps", 0):
+        text += f"; {declared:g} declared by the method, not counted"
+    return text
 
 
 def _memory(cost: Mapping[str, float]) -> str:
