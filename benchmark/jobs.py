@@ -216,10 +216,9 @@ class SourceJob(ImageJob):
 
 @dataclass(frozen=True)
 class FeaturesJob(ImageJob):
-    """Compute a source model's features of all training images of a domain."""
+    """Compute a source model's features of images that the driver hands out."""
 
     kind = "features"
-    train: tuple[ImageFile, ...]
     source: str
 
 
@@ -249,15 +248,6 @@ class RunJob(ImageJob):
     code: tuple[tuple[str, str], ...]
     config: Mapping[str, Value]
     keep_weights: bool
-
-
-@dataclass(frozen=True)
-class TestImages(_Message):
-    """Sent once a child has adapted: the number of images in each file that comes with it."""
-
-    __test__ = False  # not a test case
-    images: ImageFormat | None
-    counts: tuple[int, ...]
 
 
 JOBS: Mapping[str, type[Job]] = {

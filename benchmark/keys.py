@@ -20,18 +20,22 @@ from benchmark.records import PROTOCOL
 
 # The part of this package that computes predictions: a change to one of these changes every key.
 COMPUTES = (
+    "batches.py",
     "checkpoint.py",
     "child/data.py",
     "child/job.py",
     "child/predict.py",
     "child/run.py",
     "child/source.py",
+    "child/steps.py",
     "child/weights.py",
     "images/augment.py",
     "images/store/build.py",
+    "images/store/encoded.py",
     "images/store/jpeg.py",
     "images/store/tensors.py",
     "images/store/store.py",
+    "isolation/answers.py",
     "jobs.py",
     "method.py",
     "networks/build.py",

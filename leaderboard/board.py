@@ -55,8 +55,10 @@ class Board:
         versions: runs that are not shown, see :func:`leaderboard.versions.select`.
         problems: failed and missing runs.
         not_applicable: methods that do not apply to some tasks, with the reason.
-        notes: notes that methods left on their runs, and the settings that a search chose.
+        notes: notes that methods left on their runs, the settings that a search chose, and how
+            many steps a method declared itself.
         is_main: whether it is the first table of the manifest's own network.
+        declared: labels of methods that declared steps that the suite has not counted.
     """
 
     suite: Suite
@@ -69,6 +71,7 @@ class Board:
     not_applicable: tuple[str, ...]
     notes: tuple[str, ...]
     is_main: bool = False
+    declared: frozenset[str] = frozenset()
 
     @property
     def labels(self) -> list[str]:
@@ -203,6 +206,7 @@ def _build_board(
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
         notes=remarks.notes(suite, rows),
+        declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
     )
 
 

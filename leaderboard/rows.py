@@ -23,7 +23,7 @@ FAILED = "failed"  # a status
 COUNTS = ("n_seen", "n_missing")
 EXCLUDED = "n_excluded"  # test samples that are in neither group of the task
 METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
-STEPS = ("total_steps", "sequential_steps")
+STEPS = ("total_steps", "sequential_steps", "declared_steps")
 # Seconds and bytes differ between two runs of the same key: in the schema their names get the
 # prefix ``measured_``, which separates them from what is reproducible.
 MEASURED = (

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,10 +133,10 @@ class Child:
             return f"its scratch folder cannot be read: {error.strerror}"
         return _too_much(used, limit, "scratch files") if used > limit else None
 
-    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send a message; the next :meth:`receive` notices a child that has exited."""
+    def send(self, message: Mapping[str, Any], data: bytes = b"") -> None:
+        """Send a message and data; the next :meth:`receive` notices a child that has exited."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self._channel, message, fds)
+            wire.send(self._channel, message, data=data)
 
     def receive(self) -> dict[str, Any] | None:
         """The child's next message, or None when it has closed its end.
@@ -154,6 +154,13 @@ class Child:
         for fd in fds:  # a child must not send any
             os.close(fd)
         return message
+
+    def receive_data(self, size: int) -> bytearray | None:
+        """The data after the child's message, or None when it closed its end before their end."""
+        try:
+            return wire.receive_data(self._channel, size)
+        except (ConnectionResetError, RunError):
+            return None
 
     def kill(self) -> None:
         """Kill the child's whole process group."""

@@ -95,7 +95,7 @@ def _convert(
     verified = _verify(file, name, address, log)
     with temporary_folder() as folder:
         job = PretrainedJob(new_scratch(folder), network_of(manifest), str(file.resolve()))
-        outcome = run_job(server, job, [], (0, 1), folder, no_progress)
+        outcome = run_job(server, job, None, folder, no_progress)
         if outcome.error is not None:
             message = outcome.error["message"].partition(": ")[2]
             raise DataError(f"{file} cannot be used as {name}: {message}")

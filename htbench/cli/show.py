@@ -83,8 +83,7 @@ def _facts(record: RunRecord, details: RunDetails) -> dict[str, Any]:
         "seconds": f"adapt {_number(cost.get('adapt_seconds', 0))}, "
         f"predict {_number(cost.get('predict_seconds', 0))}, "
         f"total {_number(cost.get('wall_seconds', 0))}",
-        "steps": f"{cost.get('total_steps', 0):g} in total, "
-        f"{cost.get('sequential_steps', 0):g} in sequence",
+        "steps": _steps(cost),
         "peak memory": _memory(cost),
         "environment": _pairs(record.environment),
     }
@@ -118,6 +117,14 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 def _number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e12 else f"{value:.3g}"
+
+
+def _steps(cost: Mapping[str, float]) -> str:
+    total, depth = cost.get("total_steps", 0), cost.get("sequential_steps", 0)
+    text = f"{total:g} in total, {depth:g} in sequence"
+    if declared := cost.get("declared_steps", 0):
+        text += f"; {declared:g} declared by the method, not counted"
+    return text
 
 
 def _memory(cost: Mapping[str, float]) -> str:

@@ -12,6 +12,7 @@ from leaderboard.columns import Column
 
 # What Markdown treats as markup. An underscore inside a word is not.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+STEPS = [column.key for column in columns.COLUMNS].index("total_steps")
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
@@ -80,6 +81,8 @@ def _table(board: Board, task: str) -> str:
         if cell["other_runs"]:
             note += f" ({cell['runs']} runs exist)"
         values = [_value(c, cell[c.key], cell[f"{c.key}_std"]) for c in columns.COLUMNS]
+        if label in board.declared:
+            values[STEPS] += "*"
         rows.append([literal(label) + note, *values])
     headers = ["method", *(column.heading for column in columns.COLUMNS)]
     return pipe_table(headers, rows, left=1)

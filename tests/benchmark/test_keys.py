@@ -37,8 +37,10 @@ DOES_NOT_COMPUTE = {
 # What the driver does to bytes that a child computes with, or that it computed.
 IN_THE_DRIVER = {
     "images/store/build.py": "decodes the images",
+    "images/store/encoded.py": "reads the images that are handed out",
     "images/store/jpeg.py": "decodes the images",
     "images/store/store.py": "orders the images",
+    "isolation/answers.py": "orders the rows",
     "runs/execute.py": "chooses what a run gets, and orders its predictions",
     "sources/features.py": "chooses the images, and orders the features",
     "sources/train.py": "chooses what a source model is trained on",

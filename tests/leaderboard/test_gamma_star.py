@@ -116,6 +116,7 @@ class TestRow:
             "notes": "[]",
             "total_steps": 200,
             "sequential_steps": 100,
+            "declared_steps": None,
             "measured_adapt_seconds": 2.0,
             "measured_peak_memory": 512 * 2**20,
             "measured_predict_seconds": None,
