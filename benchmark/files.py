@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from benchmark.errors import HTBenchError
 from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
+LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
 
 
 def canonical_json(value: object) -> bytes:
@@ -134,3 +136,48 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a JSON number")
     return value
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A new folder that is removed afterwards, however deeply a child has nested folders in it.
+
+    Args:
+        parent: where to create it; default: the system's temporary folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="htbench-", dir=parent))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder as far as possible.
+
+    A child may nest folders in its scratch deeper than a path can be long, or than
+    ``shutil.rmtree`` recurses: deep folders are moved up before those above them are removed.
+    """
+    numbers = itertools.count()
+    with contextlib.suppress(OSError):
+        while entries := list(folder.iterdir()):
+            for entry in entries:
+                for deep in _folders_below(entry, LEVELS):
+                    deep.rename(folder / f".moved-{next(numbers)}")
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        folder.rmdir()
+
+
+def _folders_below(path: Path, levels: int) -> Iterator[Path]:
+    """Folders that many levels below a folder; afterwards all down to there can be emptied."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    path.chmod(0o700)
+    if levels == 0:
+        yield path
+        return
+    for inner in list(path.iterdir()):
+        yield from _folders_below(inner, levels - 1)

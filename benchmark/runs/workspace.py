@@ -12,10 +12,8 @@ continue with the next one. The kernel releases a lock when its process ends, ho
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
-from benchmark.files import new_folder
+from benchmark.files import new_folder, remove_tree, temporary_folder
 from benchmark.records import (
     NOT_APPLICABLE,
     PREDICTIONS_FILE,
@@ -36,7 +34,6 @@ from benchmark.records import (
 )
 
 JOURNAL_FILE = "journal.jsonl"
-LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
 
 
 class Workspace:
@@ -108,7 +105,7 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         assert self._own is not None
         assert self._own_lock is not None
-        _remove(self._own)
+        remove_tree(self._own)
         Path(self._own_lock.lock_file).unlink(missing_ok=True)
         self._own_lock.release()
         self._own = None
@@ -119,18 +116,15 @@ class Workspace:
         for folder in sorted({path.with_suffix("") for path in base.glob("driver-*")}):
             lock = folder.with_suffix(".lock")
             with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
-                _remove(folder)  # a file that a child still writes stays until the next sweep
+                remove_tree(folder)  # a file that a child still writes stays until the next sweep
                 if not folder.exists():
                     lock.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
         """A folder for one job, removed afterwards."""
-        folder = Path(tempfile.mkdtemp(dir=self._own))
-        try:
+        with temporary_folder(self._own) as folder:
             yield folder
-        finally:
-            _remove(folder)
 
     @contextlib.contextmanager
     def new_run(self, key: str) -> Iterator[Path]:
@@ -162,34 +156,3 @@ class Workspace:
             os.write(handle, json.dumps(line).encode() + b"\n")  # one write: lines never mix
         finally:
             os.close(handle)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder as far as possible.
-
-    A run may nest folders in its scratch deeper than a path can be long, or than
-    ``shutil.rmtree`` recurses: deep folders are moved up before those above them are removed.
-    """
-    numbers = itertools.count()
-    with contextlib.suppress(OSError):
-        while entries := list(folder.iterdir()):
-            for entry in entries:
-                for deep in _folders_below(entry, LEVELS):
-                    deep.rename(folder / f".moved-{next(numbers)}")
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-        folder.rmdir()
-
-
-def _folders_below(path: Path, levels: int) -> Iterator[Path]:
-    """Folders that many levels below a folder; afterwards all down to there can be emptied."""
-    if path.is_symlink() or not path.is_dir():
-        return
-    path.chmod(0o700)
-    if levels == 0:
-        yield path
-        return
-    for inner in list(path.iterdir()):
-        yield from _folders_below(inner, levels - 1)
