@@ -60,12 +60,18 @@ _REFUSED = _table("""
     # file locks, and what a process can learn of or do to the page cache of files that it reads
     flock 73 32
     mincore 27 232  cachestat 451 451  fadvise64 221 223  readahead 187 213
+    sync_file_range 277 84  splice 275 76  tee 276 77  vmsplice 278 75
+    getrusage 98 165  # its faults and blocks tell whether what was read came from the cache
+    io_setup 206 0  io_destroy 207 1  io_getevents 208 4  io_submit 209 2  io_cancel 210 3
+    io_pgetevents 333 292  # its requests carry flags behind a pointer
     # memory without a path, which no limit on files counts
     memfd_create 319 279  memfd_secret 447 447
     # priorities and processor sets: others can read what a process has set
     sched_setparam 142 118  sched_setscheduler 144 119  sched_setaffinity 203 122
     sched_setattr 314 274  setpriority 141 140  ioprio_set 251 30
     setpgid 109 154  setsid 112 157
+    # what a process holds: capabilities can be lowered and raised, and others can read them
+    capget 125 90  capset 126 91  lsm_set_self_attr 460 460
     # pages of other processes, and wake-ups across processes (futex is decided by its operation)
     migrate_pages 256 238  move_pages 279 239
     futex_waitv 449 449  futex_wake 454 454  futex_wait 455 455  futex_requeue 456 456
@@ -91,6 +97,7 @@ _CONDITIONAL = _table("""
     sched_getparam 143 121  sched_getscheduler 145 120  sched_rr_get_interval 148 127
     sched_getattr 315 275  sched_getaffinity 204 123  getpriority 140 141  ioprio_get 252 31
     getpgid 121 155  getsid 124 156
+    get_robust_list 274 100  mbind 237 235  get_mempolicy 239 236
     clock_gettime 228 113  clock_getres 229 114  clock_nanosleep 230 115  timer_create 222 107
 """)
 
@@ -126,8 +133,31 @@ _IOCTL = {
 _CUDA_TYPES = (0x4600, 0x4700)
 _CUDA_LAST_SMALL = 0xFF
 _CUDA_UVM_INITIALIZE, _CUDA_UVM_DEINITIALIZE = 0x30000001, 0x30000002
-_PR_SET_PDEATHSIG = 1  # a process that clears it outlives its parent
-_PR_SCHED_CORE = 62  # shares processor cores with another process
+# What a process may set of itself. Not the death signal (a process that clears it outlives its
+# parent), tracers, sharing of equal pages or of processor cores.
+_PRCTL = {
+    "PR_GET_PDEATHSIG": 2,
+    "PR_GET_DUMPABLE": 3,
+    "PR_SET_DUMPABLE": 4,
+    "PR_SET_NAME": 15,
+    "PR_GET_NAME": 16,
+    "PR_GET_SECCOMP": 21,
+    "PR_CAPBSET_READ": 23,
+    "PR_SET_TIMERSLACK": 29,
+    "PR_GET_TIMERSLACK": 30,
+    "PR_SET_NO_NEW_PRIVS": 38,
+    "PR_GET_NO_NEW_PRIVS": 39,
+    "PR_GET_TID_ADDRESS": 40,
+    "PR_SET_THP_DISABLE": 41,
+    "PR_GET_THP_DISABLE": 42,
+    "PR_SVE_SET_VL": 50,
+    "PR_SVE_GET_VL": 51,
+    "PR_GET_SPECULATION_CTRL": 52,
+    "PR_GET_TAGGED_ADDR_CTRL": 56,
+    "PR_SME_SET_VL": 63,
+    "PR_SME_GET_VL": 64,
+    "PR_SET_VMA": 0x53564D41,
+}
 # Advice on a process's mappings. Not the advice that loads pages of a file, evicts them, or merges
 # equal pages of several processes.
 _MADVISE = {
@@ -145,10 +175,13 @@ _MADVISE = {
     "MADV_GUARD_INSTALL": 102,
     "MADV_GUARD_REMOVE": 103,
 }
-# A futex in a file that two processes map is shared by them. Threads use private ones, except to
-# wait for the end of a thread, when the kernel does the waking.
+# A futex in a page of a file that two processes map is shared by them, and waking tells how many
+# wait. Threads use private ones, but C++ also waits for its static variables and futures on shared
+# ones, and joins threads on them: such a wait returns at once ("the value has changed"), so that it
+# becomes a loop that looks again, and such a wake wakes nobody. Refusing either deadlocks.
 _FUTEX_PRIVATE, _FUTEX_COMMAND = 128, 0xFFFFFFFF & ~256  # 256 chooses the clock
-_FUTEX_WAIT, _FUTEX_WAIT_BITSET = 0, 9
+_FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET = 0, 1, 9, 10
+_MPOL_F_MEMS_ALLOWED = 4
 _SOL_SOCKET = 1
 _SOCKET_OPTIONS = {"SO_TYPE": 3, "SO_ERROR": 4, "SO_PROTOCOL": 38, "SO_DOMAIN": 39}
 _SO_PASSCRED = 16
@@ -182,6 +215,8 @@ _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
 _UNKNOWN = 0x00050000 | errno.ENOSYS
+_AGAIN = 0x00050000 | errno.EAGAIN
+_NOTHING = 0x00050000  # the call returns 0 and does nothing
 
 
 def _op(code: int, value: int, skip_if: int = 0, skip_else: int = 0) -> bytes:
@@ -223,18 +258,24 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
         "ioctl": (_cuda_ioctls() if cuda else b"")
         + _argument(1)
         + _if_one_of(_IOCTL.values(), _ALLOW, _REFUSE),
-        "prctl": _argument(0) + _if_one_of([_PR_SET_PDEATHSIG, _PR_SCHED_CORE], _REFUSE, _ALLOW),
+        "prctl": _argument(0) + _if_one_of(_PRCTL.values(), _ALLOW, _REFUSE),
         # With a mode it takes blocks that a file's size does not show.
         "fallocate": _argument(1) + _if_one_of([0], _ALLOW, _REFUSE),
         # With flags it tells whether a page is in the cache.
         "preadv2": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
         "pwritev2": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
+        # The memory node of a page of a file is what the first process that moves it chooses.
+        "mbind": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
+        "get_mempolicy": _argument(4) + _if_one_of([0, _MPOL_F_MEMS_ALLOWED], _ALLOW, _REFUSE),
         "madvise": _argument(2) + _if_one_of(_MADVISE.values(), _ALLOW, _REFUSE),
         "futex": _argument(1, _FUTEX_PRIVATE)
         + _op(_JUMP_IF_EQUAL, _FUTEX_PRIVATE, 0, 1)
         + _return(_ALLOW)
         + _argument(1, _FUTEX_COMMAND)
-        + _if_one_of([_FUTEX_WAIT, _FUTEX_WAIT_BITSET], _ALLOW, _REFUSE),
+        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT, 1, 0)
+        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT_BITSET, 0, 1)
+        + _return(_AGAIN)
+        + _if_one_of([_FUTEX_WAKE, _FUTEX_WAKE_BITSET], _NOTHING, _REFUSE),
         "getsockopt": _socket_options(_SOCKET_OPTIONS.values()),
         "setsockopt": _socket_options([_SO_PASSCRED]) if cuda else _return(_REFUSE),
         # A thread's number is not known beforehand; the C library takes ENOSYS for "no such thing".
@@ -253,6 +294,7 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
     for call in (
         "sched_getparam",
         "sched_getscheduler",
+        "get_robust_list",
         "sched_rr_get_interval",
         "sched_getattr",
         "getpgid",

@@ -24,6 +24,7 @@ from typing import Any
 from benchmark.errors import RunError
 from benchmark.failpoints import reach
 from benchmark.isolation import wire
+from benchmark.isolation.kernel import separate_mounts
 from benchmark.isolation.sandbox import Sandbox
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -168,6 +169,7 @@ def main() -> None:
     """Import what children need, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
+    separate_mounts()
     entry: Entry = importlib.import_module(sys.argv[2]).main
     # Creating the first optimizer imports torch._dynamo, which takes a second: do it once, here.
     for name in ("torch._dynamo", "torch.optim"):

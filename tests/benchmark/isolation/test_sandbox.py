@@ -113,6 +113,41 @@ def is_open(path: Path, opened: list[Path]) -> bool:
     return any(path.resolve().is_relative_to(root) for root in opened)
 
 
+SEPARATE = """
+from benchmark.isolation.kernel import separate_mounts
+if not separate_mounts():
+    sys.exit(77)
+"""
+
+
+@needs_kernel
+class TestOtherProcesses:
+    """What ``stat`` tells of others, which Landlock lets through."""
+
+    BODY = """
+        aged = allowed.stat().st_atime_ns
+        assert allowed.read_text() == "images"
+        read_shows = allowed.stat().st_atime_ns != aged
+        others_show = Path(f"/proc/{os.getppid()}/fd").exists()
+        assert Path("/proc/self/fd").exists()
+        print(read_shows, others_show)
+    """
+
+    def test_they_are_seen_without_separate_mounts(self, places: Places) -> None:
+        os.utime(places.allowed, (0, 0))
+        read_shows, others_show = places.run(self.BODY).stdout.split()
+        assert others_show == "True"
+        if read_shows == "False":
+            pytest.skip("this file system does not keep access times")
+
+    def test_they_are_not_seen_with_separate_mounts(self, places: Places) -> None:
+        os.utime(places.allowed, (0, 0))
+        process = places.run(self.BODY, before=SEPARATE)
+        if process.returncode == 77:
+            pytest.skip("a mount namespace takes privileges that this user does not have")
+        assert process.stdout.split() == ["False", "False"], process.stderr
+
+
 class TestImports:
     @needs_kernel
     def test_what_was_not_imported_yet_can_be(self, places: Places) -> None:

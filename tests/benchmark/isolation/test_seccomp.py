@@ -165,14 +165,23 @@ BETWEEN_RUNS = [
     ("opens the process at the other end", "EPERM", "pair.getsockopt(1, 77, 4)"),
     ("names the process at the other end", "EPERM", "pair.getsockopt(1, 17, 12)"),
     ("sets an option of a socket", "EPERM", "pair.setsockopt(1, 16, 1)"),
-    ("wakes another process in a file", "EPERM", "futex(1)"),
+    ("waits for another process in a file", "EAGAIN", "futex(0, 0)"),
     ("reads the clock of another process", "EPERM", "time.clock_gettime(~parent << 3 | 2)"),
     ("reads another's group", "EPERM", "os.getpgid(parent)"),
     ("reads another's session", "EPERM", "os.getsid(parent)"),
+    ("counts the blocks it has read", "EPERM", "resource.getrusage(resource.RUSAGE_SELF)"),
+    ("hands requests to the kernel", "EPERM", "raw(206, 1, zeros)"),
+    ("moves a file into a pipe", "EPERM", "os.splice(file, os.pipe()[1], 4)"),
+    ("copies between pipes", "EPERM", "raw(276, full, os.pipe()[1], 1, 0)"),
+    ("writes pages of a file out", "EPERM", "raw(277, own, 0, 0, 2)"),
+    ("reads the capabilities of another", "EPERM", "raw(125, header, buffer)"),
+    ("reads another's list of locks", "EPERM", "raw(274, parent, buffer, buffer)"),
+    ("asks which memory node has a page", "EPERM", "raw(239, buffer, 0, 0, page, 3)"),
+    ("moves a page to a memory node", "EPERM", "raw(237, page, 4096, 0, 0, 0, 2)"),
     ("asks where its pages are", "EPERM", "raw(279, 0, 0, 0, 0, 0, 0)"),
 ]
 SETUP = """
-    import fcntl, mmap, socket, time
+    import fcntl, mmap, resource, socket, time
     file = os.open(allowed, os.O_RDONLY)
     folder = os.open(allowed.parent, os.O_RDONLY)
     own = os.open(scratch / "own", os.O_RDWR | os.O_CREAT)
@@ -181,7 +190,11 @@ SETUP = """
     mapping = mmap.mmap(own, 8192)
     pair, other = socket.socketpair()
     parent = os.getppid()
-    buffer = ctypes.addressof(ctypes.create_string_buffer(4096))
+    memory = [ctypes.create_string_buffer(4096) for _ in range(3)]
+    buffer, zeros, header = map(ctypes.addressof, memory)
+    memory[2].raw = (0x20080522).to_bytes(4, sys.byteorder) + parent.to_bytes(4, sys.byteorder)
+    full, end = os.pipe()
+    os.write(end, b"x")
     page = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
     def raw(number, *arguments):
@@ -191,8 +204,13 @@ SETUP = """
     def mincore():
         raw(27, page, 4096, buffer)
 
-    def futex(operation):
-        raw(202, page, operation, 1, 0, 0, 0)
+    timeout = ctypes.create_string_buffer(bytes(8) + (10**6).to_bytes(8, sys.byteorder), 16)
+
+    def futex(operation, value):
+        try:  # allowed, it waits for 1 ms in vain
+            raw(202, page, operation, value, ctypes.addressof(timeout), 0, 0)
+        except TimeoutError:
+            pass
 
     def action():
         CODE
@@ -236,6 +254,41 @@ class TestBetweenRuns:
             with open(scratch / "file", "w") as file:
                 os.posix_fallocate(file.fileno(), 0, 4096)
         """)
+
+
+@needs_kernel
+class TestSharedWaits:
+    """Futexes that are not private: C and C++ use them between threads as well."""
+
+    @X86_64
+    def test_two_threads_that_wait_so_do_not_hang(self, places: Places) -> None:
+        """As the C++ library does for a static variable that two threads need at once."""
+        places.passes("""
+            word = (ctypes.c_int * 1)(1)
+
+            def wait():
+                while word[0] == 1:
+                    call(202, ctypes.addressof(word), 0, 1, 0, 0, 0)
+
+            threads = [threading.Thread(target=wait) for _ in range(2)]
+            [thread.start() for thread in threads]
+            word[0] = 2
+            assert call(202, ctypes.addressof(word), 1, 2**31 - 1, 0, 0, 0) is None
+            [thread.join(timeout=20) for thread in threads]
+            assert not any(thread.is_alive() for thread in threads)
+        """)
+
+    def test_a_thread_of_the_c_library_is_joined(self, places: Places) -> None:
+        places.passes(
+            """
+            libc = ctypes.CDLL(None)
+            work = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(lambda _: time.sleep(0.2))
+            thread = ctypes.c_ulong()
+            assert libc.pthread_create(ctypes.byref(thread), None, work, None) == 0
+            assert libc.pthread_join(thread, None) == 0
+        """,
+            before="import time",
+        )
 
 
 class TestSystemCalls:
@@ -301,10 +354,18 @@ class TestSystemCalls:
         assert answer("preadv2", 3, 0, 1, 0, 0, 8) == refuse, "RWF_NOWAIT"
         assert {answer("madvise", 0, 0, a) for a in (0, 1, 2, 4, 8, 14)} == {allow}
         assert {answer("madvise", 0, 0, a) for a in (3, 9, 12, 20, 21, 22, 23, 25)} == {refuse}
-        private, shared = (0, 1, 3, 4, 5, 9, 10), (1, 3, 4, 5, 6, 7, 10)
+        assert {answer("prctl", option) for option in (3, 4, 15, 16, 38, 0x53564D41)} == {allow}
+        assert {answer("prctl", option) for option in (1, 62, 67, 0x59616D61)} == {refuse}
+        assert answer("get_robust_list", 0) == answer("mbind", 0, 0, 0, 0, 0, 0) == allow
+        assert answer("mbind", 0, 0, 0, 0, 0, 2) == refuse, "MPOL_MF_MOVE"
+        assert answer("get_mempolicy", 0, 0, 0, 0, 0) == allow
+        assert answer("get_mempolicy", 0, 0, 0, 0, 3) == refuse, "the node of a page"
+        private = (0, 1, 3, 4, 5, 9, 10)
         assert {answer("futex", 0, op | 128) for op in private} == {allow}
-        assert {answer("futex", 0, op) for op in (0, 9, 9 | 256, 256)} == {allow}, "waiting"
-        assert {answer("futex", 0, op) for op in shared} == {refuse}, "waking others"
+        again, nothing = 0x00050000 | 11, 0x00050000
+        assert {answer("futex", 0, op) for op in (0, 9, 9 | 256, 256)} == {again}, "waiting"
+        assert {answer("futex", 0, op) for op in (1, 10)} == {nothing}, "waking others"
+        assert {answer("futex", 0, op) for op in (3, 4, 5, 6, 7, 11, 12)} == {refuse}
         assert answer("getsockopt", 3, 1, 3) == allow, "SO_TYPE"
         assert answer("getsockopt", 3, 1, 77) == refuse, "SO_PEERPIDFD"
         assert answer("getsockopt", 3, 1, 17) == refuse, "SO_PEERCRED"
