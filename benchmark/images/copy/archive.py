@@ -110,16 +110,16 @@ def unpack(
         DataError: a member is encrypted, has another size than the archive states, is too large for
             an image, or does not fit on the disk; or the archive is damaged.
     """
-    chosen = {member.number: member for member in members if member.number in places}
-    for member in chosen.values():
+    selection = {member.number: member for member in members if member.number in places}
+    for member in selection.values():
         _check_member(archive, member)
     total = sum(len(paths) for paths in places.values())
-    placing.check_space(sum(m.size * len(places[m.number]) for m in chosen.values()))
+    placing.check_space(sum(m.size * len(places[m.number]) for m in selection.values()))
     count = 0
     with _opened(archive) as (file, size):
-        for number, stream in _reader(archive, file, size).open_each(chosen):
+        for number, stream in _reader(archive, file, size).open_each(selection):
             first, *others = places[number]
-            placing.write(_pieces(archive, chosen[number], stream), first)
+            placing.write(_pieces(archive, selection[number], stream), first)
             for path in others:
                 placing.copy(placing.root / first, path)
             count += len(places[number])
@@ -202,11 +202,11 @@ class _Zip:
             elif not name.endswith("/"):
                 yield Member(number, name, info.file_size, info.compress_size, _problem(info))
 
-    def open_each(self, chosen: Mapping[int, Member]) -> Iterator[tuple[int, IO[bytes]]]:
+    def open_each(self, selection: Mapping[int, Member]) -> Iterator[tuple[int, IO[bytes]]]:
         infos = self._zip.infolist()
-        if sum(infos[number].compress_size for number in chosen) > self._size:
+        if sum(infos[number].compress_size for number in selection) > self._size:
             raise DataError(f"{self._archive}: refusing to extract it, because its members overlap")
-        for number in sorted(chosen):
+        for number in sorted(selection):
             with _reading(self._archive):
                 stream = self._zip.open(infos[number])
             with stream:
@@ -278,10 +278,10 @@ class _Tar:
                 remarks.add("devices, FIFOs and other special members", name)
         self._check_end(remarks)
 
-    def open_each(self, chosen: Mapping[int, Member]) -> Iterator[tuple[int, IO[bytes]]]:
-        last = max(chosen, default=-1)
+    def open_each(self, selection: Mapping[int, Member]) -> Iterator[tuple[int, IO[bytes]]]:
+        last = max(selection, default=-1)
         for number, info in self._infos():
-            if number in chosen:
+            if number in selection:
                 with _reading(self._archive):
                     self._stream.allowance = info.size + PIECE
                     stream = self._tar.extractfile(info)

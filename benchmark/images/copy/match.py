@@ -72,7 +72,7 @@ class Matcher:
         Raises:
             DataError: two files match the same image equally well.
         """
-        found: dict[str, tuple[T, int, str]] = {}
+        matches: dict[str, tuple[T, int, str]] = {}
         spellings: dict[str, set[str]] = {}
         for name, file in files:
             hit = self._find(name)
@@ -80,8 +80,8 @@ class Matcher:
                 remarks.add(f"files that are not images of {self._reference}", name)
                 continue
             path, rank = hit
-            if path in found and found[path][0] != file:
-                _, other_rank, other = found[path]
+            if path in matches and matches[path][0] != file:
+                _, other_rank, other = matches[path]
                 if rank == other_rank:
                     raise DataError(
                         f"{shown(other)} and {shown(name)} both match the image {path!r} of "
@@ -94,11 +94,11 @@ class Matcher:
                 )
                 if rank > other_rank:
                     continue
-            found[path] = file, rank, name
+            matches[path] = file, rank, name
             spellings.setdefault(path.rpartition("/")[0], set()).add(name.rpartition("/")[0])
         for folders in spellings.values():
             _note_spellings(folders, remarks)
-        return {path: file for path, (file, _, _) in found.items()}
+        return {path: file for path, (file, _, _) in matches.items()}
 
     def _find(self, name: str) -> tuple[str, int] | None:
         """The path of a file's image and how far the names differ (0: not at all), or None.
