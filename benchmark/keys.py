@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from benchmark.files import digest_file, digest_json
@@ -210,13 +208,6 @@ def computation(device: str, model: Mapping[str, Any]) -> Computation:
 def compute_digest() -> str:
     """Digest of the files in ``COMPUTES``."""
     return digest_json({name: digest_file(PACKAGE / name) for name in COMPUTES})
-
-
-def installed_folders() -> tuple[Path, ...]:
-    """Folders of installed distributions and of the standard library."""
-    paths = sysconfig.get_paths()
-    names = ("purelib", "platlib", "stdlib", "platstdlib")
-    return tuple({Path(paths[name]).resolve() for name in names})
 
 
 def _fields(facts: Any) -> dict[str, Any]:

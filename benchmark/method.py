@@ -44,6 +44,9 @@ class Method(ABC):
         needs: requirements on the network or the task, as phrases such as ``a BatchNorm layer``;
             ``htbench list methods`` shows them. If one is not met, ``adapt`` raises
             ``NotApplicable``.
+        files: data files that the method reads, relative to the plugin's folder. They are part of
+            the run's key; a run can read no other data file. Write them as a literal tuple, since
+            they are read from the text of the class.
 
     Example:
         >>> from dataclasses import dataclass
@@ -66,6 +69,7 @@ class Method(ABC):
     track: ClassVar[Track] = "standard"
     uses_features: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:

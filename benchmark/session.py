@@ -11,7 +11,7 @@ from benchmark.errors import UsageError
 from benchmark.folders import data_folder
 from benchmark.isolation import sandbox
 from benchmark.isolation.client import ForkServer, Limits
-from benchmark.jobs import Value
+from benchmark.jobs import MethodCode, Value
 from benchmark.manifest.manifest import Manifest
 from benchmark.methods.ask import check_settings, describe
 from benchmark.methods.describe import MethodDescription
@@ -59,10 +59,10 @@ class Session:
             )
         return self._server
 
-    def describe(self, source: MethodLocation) -> Any:
+    def describe(self, source: MethodLocation, code: MethodCode) -> Any:
         """Ask a child process to describe a method."""
         with tempfile.TemporaryDirectory() as folder:
-            return describe(self.server, source, Path(folder))
+            return describe(self.server, source, code, Path(folder))
 
     def check(self, method: MethodDescription, config: Mapping[str, Value]) -> None:
         """Let a method check settings that differ from its defaults.

@@ -12,6 +12,7 @@ from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.catalogue import load_manifest, published_manifests
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
+from benchmark.methods.files import is_kept
 from benchmark.networks.names import network_label
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord
 from benchmark.runs.workspace import Workspace
@@ -202,6 +203,16 @@ class RunDetails:
             "gamma_star": self.gamma_star,
             "classes": self.classes,
         }
+
+    def code(self) -> list[tuple[str, bool]]:
+        """The method's files in the run's key: name, and whether the run's folder keeps the file.
+
+        A kept file whose digest is not the recorded one does not count.
+        """
+        return [
+            (name, is_kept(self.folder, name, sha256))
+            for name, sha256 in self.record.made_from["method"]["code"]["files"]
+        ]
 
     def last_output(self, count: int) -> list[str]:
         """The last lines that the run printed, which are untrusted text; empty if none."""

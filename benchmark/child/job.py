@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from benchmark import numerics
-from benchmark.child.code import open_code
+from benchmark.child.code import OwnModules
+from benchmark.child.refusals import explain
 from benchmark.errors import NotApplicable
 from benchmark.failpoints import reach
+from benchmark.folders import harness_packages
 from benchmark.images.augment import Transforms
 from benchmark.isolation import wire
 from benchmark.isolation.sandbox import Sandbox
@@ -72,27 +74,26 @@ class Worker:
         device: torch.device = CPU,
         write: Sequence[Path] = (),
     ) -> None:
-        """Give up everything but the method's own code and the scratch folder, and report it.
+        """Give up everything but the method's own files and the scratch folder, and report it.
 
         The report, with the environment, goes out before any of the method's code runs, so the
         driver can trust it. It cannot trust what comes later: a method may send ``adapted`` itself.
         It then gets the first batch of test images early, and no other before it has answered it.
 
         Args:
-            method: whose code must be readable, if the job imports any.
+            method: whose files must be readable, if the job imports any.
             device: the device to name in the report.
             write: further folders to write to; only for jobs that import no method.
         """
-        read, listed, beside = open_code(
-            method.module if method else None, method.file if method else None
-        )
-        if beside is not None:
-            sys.meta_path.append(beside)
+        read = list(harness_packages())
+        if method is not None:
+            read += map(Path, method.files)
+            sys.meta_path.insert(0, OwnModules(method.modules))
         os.environ["TMPDIR"] = os.environ["CUDA_CACHE_PATH"] = str(self.scratch)
         tempfile.tempdir = None
         _limit_files(self.file_limit)
         os.chdir(self.scratch)
-        facts = self.sandbox.enter(read=read, listed=listed, write=[self.scratch, *write])
+        facts = self.sandbox.enter(read=read, write=[self.scratch, *write])
         reach("process-locked")
         # Landlock binds one thread and a CUDA context starts others, so devices come after it.
         self.send(locked=list(facts), environment=numerics.environment(device))
@@ -157,9 +158,12 @@ def failure(error: Exception) -> dict[str, str]:
     """The kind, message and traceback of an exception; called while it is handled."""
     if isinstance(error, NotApplicable):
         return {"kind": NOT_APPLICABLE, "message": _text(error)[:MAX_TEXT]}
+    text = _text(error)
+    if rule := explain(error):
+        text = f"{rule} ({text.strip()})"
     return {
         "kind": "contract" if isinstance(error, ContractError) else "exception",
-        "message": f"{type(error).__name__}: {_text(error)}"[:MAX_TEXT],
+        "message": f"{type(error).__name__}: {text}"[:MAX_TEXT],
         "traceback": _cut(traceback.format_exc()),
     }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.errors import MethodError
 from benchmark.failpoints import reach
 from benchmark.files import digest_file
 from benchmark.images.store.encoded import EncodedImages
@@ -18,6 +19,7 @@ from benchmark.images.store.store import DomainStore, store_kind
 from benchmark.isolation.answers import HandOut
 from benchmark.isolation.conversation import OUTPUT_FILE, Outcome, run_job
 from benchmark.jobs import ImageFormat, RunJob, network_of, new_scratch, setup_of, train_files
+from benchmark.methods.files import keep_code, unchanged_contents
 from benchmark.progress import Progress
 from benchmark.records import (
     NOT_APPLICABLE,
@@ -80,12 +82,14 @@ def execute_run(
         with EncodedImages(tests, job.images.size, job.images.store) as images:
             hand_out = HandOut.shuffled(images, len(run.manifest.classes), spec.key)
             outcome = run_job(server, job, hand_out, folder, progress, weights_limit=limit)
+        code = _unchanged_code(outcome, spec)
         with workspace.new_run(spec.key) as building:
             sums = _write_answer(outcome, store, building)
             with (folder / OUTPUT_FILE).open("rb") as file:  # a sparse file may be of any length
                 output = file.read(MAX_OUTPUT_TEXT)
             if output:
                 (building / OUTPUT_FILE).write_bytes(output)
+            keep_code(code, building)
             record = _record(spec, outcome, sums)
             (building / RECORD_FILE).write_bytes(record.to_bytes())
             reach("record-written")
@@ -121,14 +125,24 @@ def _job(
         source=str(spec.source.path),
         source_digest=spec.source.digest,
         base=str(inputs.base) if inputs.base else None,
-        method=method.source.code,
-        code=tuple((name, digest) for name, digest in method.code["files"]),
+        method=method.own.message,
+        code=tuple((file.name, file.sha256) for file in method.own.files),
         config=dict(run.config),
         keep_weights=keep_weights,
     )
 
 
 # --- what a run leaves behind --------------------------------------------------------------------
+
+
+def _unchanged_code(outcome: Outcome, spec: RunSpec) -> dict[str, bytes]:
+    """The files of the method to keep; the run failed if one has changed since it was planned."""
+    try:
+        return unchanged_contents(spec.planned.method.own.files)
+    except MethodError as error:
+        outcome.array = None
+        outcome.error = {"kind": "contract", "message": str(error), "traceback": ""}
+        return {}
 
 
 def _write_answer(outcome: Outcome, store: DomainStore, building: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.methods.files import CODE_FOLDER
 from htbench.cli.options import json_option, suite_option, workspace_option
 from htbench.cli.output import plot_curve, print_json, print_table, printable
 from htbench.cli.tune import SEARCH_HEADERS, search_rows
@@ -44,6 +45,7 @@ def command(run: str, suite: str, workspace: Path, as_json: bool) -> None:
         return
     record = details.record
     _print_record(record, details.folder)
+    _print_code(details)
     _print_error(record)
     _print_output(details)
     _print_search(record)
@@ -78,6 +80,17 @@ def _print_record(record: RunRecord, folder: Path) -> None:
         click.echo(f"  {name:<12} {_line(str(value))}")
     for note in record.notes:
         click.echo(f"\n  {_line(note)}")
+
+
+def _print_code(details: RunDetails) -> None:
+    """The method's files, and where copies of them are."""
+    files = details.code()
+    kept = [name for name, is_kept in files if is_kept]
+    others = [name for name, is_kept in files if not is_kept]
+    if kept:
+        click.echo(f"  {'code':<12} {_line(', '.join(kept))} (in {details.folder / CODE_FOLDER})")
+    if others:
+        click.echo(f"  {'other code':<12} {_line(', '.join(others))} (no copy)")
 
 
 def _line(text: str) -> str:

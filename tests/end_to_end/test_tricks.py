@@ -199,7 +199,7 @@ TRICKS = {
             except OSError as error:
                 print(name, "refused", error.errno)
         return source.copy()""",
-    "imports-late": "import beside\nreturn source.copy()",
+    "finds-late": "__import__('be' + 'side')\nreturn source.copy()",
     "fat-weights": """
         wire.send(channel(), {"adapted": {}, "weights": 1 << 30})
         return source.copy()""",
@@ -284,7 +284,7 @@ def tricks(mini, finished, tmp_path_factory) -> dict:
         ("huge-numbers", "contract", "sent"),
         ("says-no-words", "", "\N{REPLACEMENT CHARACTER}"),
         ("digs-and-waits", "limit", "cannot be read"),
-        ("imports-late", "contract", "beside.py is not among the files recorded"),
+        ("finds-late", "exception", "write `import beside` in the"),
         ("fat-weights", "contract", "1073741824 bytes of weights"),
     ],
 )

@@ -20,8 +20,9 @@ from benchmark.isolation.conversation import request
 from benchmark.jobs import (
     AddressJob,
     DescribeJob,
-    MethodCode,
 )
+from benchmark.methods.code import collect_code
+from benchmark.methods.find import file_source
 from benchmark.runs.workspace import _remove
 from benchmark.session import Session
 from tests.benchmark.isolation.scripted import FakeServer
@@ -141,7 +142,8 @@ def described(server: ForkServer, tmp_path: Path) -> Callable[[str], tuple[dict[
         path = tmp_path / "method.py"
         path.write_text(code)
         (tmp_path / "scratch").mkdir(exist_ok=True)
-        job = DescribeJob(str(tmp_path / "scratch"), MethodCode(None, None, str(path)))
+        code = collect_code(file_source(str(path))).message
+        job = DescribeJob(str(tmp_path / "scratch"), code)
         answer = request(server, job, tmp_path)
         return answer, (tmp_path / "output.txt").read_text()
 

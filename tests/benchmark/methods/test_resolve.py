@@ -74,5 +74,5 @@ class TestResolve:
     def test_two_plugins_of_one_name(self, files: Callable[..., list[str]]) -> None:
         paths = files("a", "b")
         with pytest.raises(MethodError, match="two methods are named 'mine'") as caught:
-            resolve([], paths, lambda _: answer("mine"))
+            resolve([], paths, lambda *_: answer("mine"))
         assert all(path in str(caught.value) for path in paths)
