@@ -209,10 +209,11 @@ class RunDetails:
 
         A kept file whose digest is not the recorded one does not count.
         """
-        return [
-            (name, is_kept(self.folder, name, sha256))
-            for name, sha256 in self.record.made_from["method"]["code"]["files"]
-        ]
+        match self.record.made_from:
+            case {"method": {"code": {"files": [*files]}}}:
+                pairs = [entry for entry in files if isinstance(entry, list) and len(entry) == 2]
+                return [(str(name), is_kept(self.folder, str(name), sha)) for name, sha in pairs]
+        return []
 
     def last_output(self, count: int) -> list[str]:
         """The last lines that the run printed, which are untrusted text; empty if none."""

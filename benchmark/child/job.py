@@ -159,7 +159,7 @@ def failure(error: Exception) -> dict[str, str]:
     if isinstance(error, NotApplicable):
         return {"kind": NOT_APPLICABLE, "message": _text(error)[:MAX_TEXT]}
     text = _text(error)
-    if rule := explain(error):
+    if rule := _rule(error):
         text = f"{rule} ({text.strip()})"
     return {
         "kind": "contract" if isinstance(error, ContractError) else "exception",
@@ -174,6 +174,14 @@ def _text(error: Exception) -> str:
         return str(error)
     except Exception:
         return "(its message cannot be shown)"
+
+
+def _rule(error: Exception) -> str | None:
+    """The rule that an exception comes from; a method's own exception may hinder the search."""
+    try:
+        return explain(error)
+    except Exception:
+        return None
 
 
 def _cut(text: str) -> str:

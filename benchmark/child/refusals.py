@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 import traceback
@@ -54,6 +55,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(refusal, OSError) and refusal.filename is not None:
         is_import = last and last[0].f_code.co_filename.startswith("<frozen importlib")
         return _module_rule(Path(str(refusal.filename))) if is_import else FILE
+    if not isinstance(refusal, OSError) and _says(refusal, errno.EACCES):
+        return FILE
     if any(_STARTS.intersection(frame.f_code.co_names) for frame in last):
         return PROCESS
     return CALL
@@ -66,14 +69,25 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         context = None if error.__suppress_context__ else error.__context__
-        # torch's compiler keeps what happened in an attribute.
-        error = error.__cause__ or getattr(error, "inner_exception", None) or context
+        inner = getattr(error, "inner_exception", None)  # where torch's compiler keeps the cause
+        inner = inner if isinstance(inner, BaseException) else None
+        error = error.__cause__ or inner or context
 
 
 def _is_refusal(error: BaseException) -> bool:
     if isinstance(error, socket.gaierror | URLError):
         return True
-    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.EACCES, errno.EPERM)
+    return _says(error, errno.EACCES) or _says(error, errno.EPERM)
+
+
+def _says(error: BaseException, number: int) -> bool:
+    """Whether an exception of native code has the words of an error number in its text."""
+    try:
+        return os.strerror(number) in str(error)
+    except Exception:  # a method's own exception may fail to give any text
+        return False
 
 
 def _import_rule(error: BaseException) -> str | None:

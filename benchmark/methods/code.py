@@ -29,7 +29,12 @@ from benchmark.folders import ROOT, installed_folders
 from benchmark.jobs import CodeModule, MethodCode
 from benchmark.methods.distributions import described, find_spec, names_of, needs_the_suite
 from benchmark.methods.files import MAX_CODE_BYTES, OwnFile, read_own_file
-from benchmark.methods.imports import declared_files, has_relative_imports, imports_of
+from benchmark.methods.imports import (
+    MAX_SOURCE_BYTES,
+    declared_files,
+    has_relative_imports,
+    imports_of,
+)
 from benchmark.start import PACKAGES
 
 if TYPE_CHECKING:
@@ -143,8 +148,9 @@ class _Collector:
                 self.add_data(location.file.parent, module, sorted(new))
                 self.follow_imports()  # a declared Python file may import, and declare, others
         is_installed = location.file is None and self.modules[module.partition(".")[0]] is None
-        if is_installed or needs_the_suite(self.installed):
-            self.add_library(_BASELINES, _Place(None, (ROOT / _BASELINES,)))  # not followed
+        baselines = _find_in([ROOT], _BASELINES)
+        if baselines and (is_installed or needs_the_suite(self.installed)):
+            self.add_library(_BASELINES, baselines)  # installed code is not followed
         files = tuple(sorted(self.files.values(), key=lambda file: (file.name, file.sha256)))
         modules = [self.modules[name] for name in sorted(self.modules)]
         paths = tuple(str(file.path) for file in files)
@@ -179,7 +185,7 @@ class _Collector:
             self.modules[module] = CodeModule(module, str(file), ())
         self.add_file(self.file_name(module, file), file, source)
         self.followed.add(module)
-        self.pending.append((module, source, module.rpartition(".")[0]))
+        self.follow(module, file, source, module.rpartition(".")[0])
         return module
 
     def _is_free(self, name: str, place: _Place) -> bool:
@@ -226,23 +232,34 @@ class _Collector:
         """Add a module if it is one of the method's own; its imports are followed later."""
         if name.count(".") > MAX_DEPTH:
             return None
-        parent, _, leaf = name.rpartition(".")
+        parent = name.rpartition(".")[0]
         above = self.require(parent) if parent else None
         if name not in self.modules:
             self.modules[name] = None
-            if not parent:
-                place = self.top_level(name)
-            else:
-                place = _find_in(map(Path, above.folders), leaf) if above else None
+            place = self.inside(name, above) if above else None if parent else self.top_level(name)
             if place is not None and self.modules[name] is None:
                 self.add_module(name, place)
         module = self.modules[name]
         if module is not None and module.file is not None and name not in self.followed:
             self.followed.add(name)
             if module.file.endswith(".py"):
-                package = name if module.folders else parent
-                self.pending.append((name, self.read(Path(module.file)), package))
+                file, package = Path(module.file), name if module.folders else parent
+                self.follow(name, file, self.read(file), package)
         return module
+
+    def follow(self, name: str, file: Path, source: bytes, package: str) -> None:
+        """Follow the imports of a module later.
+
+        Raises:
+            MethodError: its file is too large to be read as Python.
+        """
+        is_library = any(name == top or name.startswith(f"{top}.") for top in self.libraries)
+        if len(source) > MAX_SOURCE_BYTES and not is_library:
+            raise MethodError(
+                f"{self.origin}: the Python file {file} is larger than {MAX_SOURCE_BYTES >> 20} "
+                "MiB; put its data into a file that the class declares in `files`"
+            )
+        self.pending.append((name, source, package))
 
     def add_module(self, name: str, place: _Place) -> None:
         """Add a module and its file."""
@@ -257,6 +274,13 @@ class _Collector:
         parts[0] = self.real_names.get(parts[0], parts[0])
         above = parts if file.name == "__init__.py" else parts[:-1]
         return "/".join([*above, file.name])
+
+    def inside(self, name: str, package: CodeModule) -> _Place | None:
+        """Where a submodule of one of the method's own packages is."""
+        place = _find_in(map(Path, package.folders), name.rpartition(".")[2])
+        if place is not None and package.file is None and package.name in self.libraries:
+            return self.add_library(name, place)
+        return place
 
     def top_level(self, name: str) -> _Place | None:
         """Where a top-level module is, if it is one of the method's own.
@@ -289,9 +313,11 @@ class _Collector:
     def add_library(self, name: str, place: _Place) -> _Place:
         """Add all files of a package that is not installed, so that it may import as it likes."""
         self.libraries.add(name)
+        if place.file is None:
+            return place  # such a folder may hold anything: only packages in it are taken whole
         for folder in place.folders:
             for path in self.walk(folder):
-                self.add_file("/".join([name, *path.relative_to(folder).parts]), path)
+                self.add_file("/".join([*name.split("."), *path.relative_to(folder).parts]), path)
                 self.add_library_module(name, folder, path)
         return place
 

@@ -94,8 +94,10 @@ def keep_code(contents: Mapping[str, bytes], folder: Path) -> None:
 
 def is_kept(folder: Path, name: str, digest: str) -> bool:
     """Whether the folder of a run has a file of the method, with the recorded digest."""
+    code = (folder / CODE_FOLDER).resolve()
     try:
-        data = read_own_file(folder / CODE_FOLDER / name, MAX_KEPT_FILE)
-    except (OSError, ValueError):
+        path = (code / name).resolve()  # the name comes from a record
+        data = read_own_file(path, MAX_KEPT_FILE) if path.is_relative_to(code) else b""
+    except (OSError, ValueError, RuntimeError):
         return False
     return sha256(data).hexdigest() == digest

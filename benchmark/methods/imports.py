@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-MAX_SOURCE_BYTES = 4 << 20  # a larger file is data: it is not parsed
+MAX_SOURCE_BYTES = 1 << 20  # parsing takes up to 500 times as much memory
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _strings(statement: ast.stmt, name: str) -> list[str]:
     return [constant for constant in constants if isinstance(constant, str)]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=2)
 def _parse(source: bytes) -> ast.Module:
     empty = ast.Module([], [])
     if len(source) > MAX_SOURCE_BYTES:

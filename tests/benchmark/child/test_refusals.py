@@ -67,6 +67,11 @@ def test_a_refusal_that_a_compiler_keeps_in_an_attribute() -> None:
     assert explain(raised_in("/site/torch/_dynamo/x.py", error)) == refusals.COMPILER
 
 
+def test_a_refusal_that_native_code_puts_into_words() -> None:
+    error = RuntimeError("open file failed because of errno 13 on fopen: Permission denied")
+    assert explain(raised_in("/plugin/mine.py", error)) == refusals.FILE
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "gone", "x"), KeyError("PATH")]
 )
@@ -81,6 +86,15 @@ def test_a_failure_says_the_rule_before_the_words_of_the_exception() -> None:
         message = failure(error)["message"]
     assert message.startswith(f"PermissionError: {refusals.FILE} ([Errno 13] Permission denied")
     assert "prompts.json" in message
+
+
+def test_an_exception_that_hinders_the_search_is_reported_all_the_same() -> None:
+    class Rude(Exception):
+        @property
+        def inner_exception(self) -> None:
+            raise RuntimeError
+
+    assert failure(Rude("x"))["message"] == "Rude: x"
 
 
 class TestImports:

@@ -15,6 +15,7 @@ from benchmark.folders import ROOT
 from benchmark.methods import code as code_module
 from benchmark.methods.code import OwnCode, collect_code
 from benchmark.methods.find import MethodLocation, entry_point_sources, file_source
+from benchmark.methods.imports import MAX_SOURCE_BYTES
 
 Collect = Callable[[str], OwnCode]
 
@@ -117,6 +118,11 @@ class TestBesideThePlugin:
         monkeypatch.undo()
         monkeypatch.setattr(code_module, "MAX_CODE_FILES", 1)
         with pytest.raises(MethodError, match="own files are more than 1 or take more than 64 MiB"):
+            collect("mine.py")
+
+    def test_a_python_file_that_is_data(self, write: Callable[..., None], collect: Collect) -> None:
+        write({"mine.py": "import table", "table.py": "#" * (MAX_SOURCE_BYTES + 1)})
+        with pytest.raises(MethodError, match=r"table\.py is larger than 1 MiB; put its data into"):
             collect("mine.py")
 
 
@@ -245,6 +251,18 @@ class TestLibraries:
 
     def test_nothing_is_taken_that_is_not_imported(self, library: Path, collect: Collect) -> None:
         assert names(collect("mine.py")) == ["mine.py"]
+
+    def test_of_a_folder_that_is_no_package_only_packages_are_taken(
+        self, library: Path, write: Callable[..., None], collect: Collect
+    ) -> None:
+        """A folder may have the name of a library that is not installed, such as wandb."""
+        write({"../ext/space/notes.txt": "", "../ext/space/inner/__init__.py": ""})
+        write({"../ext/space/inner/late.py": "", "../ext/space/other/__init__.py": ""})
+        write({"mine.py": "import space"})
+        assert names(collect("mine.py")) == ["mine.py"]
+        write({"mine.py": "import space.inner"})
+        ours = ["space/inner/__init__.py", "space/inner/late.py"]
+        assert names(collect("mine.py")) == ["mine.py", *ours]
 
     def test_a_link_out_of_it_is_not_taken(
         self, library: Path, write: Callable[..., None], collect: Collect, tmp_path: Path

@@ -57,6 +57,13 @@ class TestAfterARun:
         assert not is_kept(tmp_path / "run", "pk/mine.py", files[0].sha256)
         assert not is_kept(tmp_path / "run", "nowhere.py", files[0].sha256)
 
+    @pytest.mark.parametrize("name", ["../secret", "{folder}/secret", "a\0b", "", "link"])
+    def test_a_name_in_a_record_leads_nowhere(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "secret").write_text("x")
+        (tmp_path / "code").mkdir()
+        (tmp_path / "code" / "link").symlink_to("../secret")
+        assert not is_kept(tmp_path, name.format(folder=tmp_path), sha256(b"x").hexdigest())
+
     @pytest.mark.parametrize("change", ["edited", "gone", "pipe"])
     def test_a_file_that_changed(self, tmp_path: Path, change: str) -> None:
         path = tmp_path / "prompts.json"
