@@ -15,6 +15,7 @@ DOES_NOT_COMPUTE = {
     "child/code.py": "which files a method's import may read",
     "child/main.py": "calls the function of a job",
     "child/plugin.py": "imports a method, whose own code is part of the key",
+    "child/refusals.py": "explains what the sandbox refuses",
     "errors.py": "exceptions",
     "failpoints.py": "stops a process in a test",
     "files.py": "atomic writes and digests",
@@ -29,7 +30,6 @@ DOES_NOT_COMPUTE = {
     "images/store/__init__.py": "empty",
     "networks/__init__.py": "empty",
     "networks/names.py": "names of networks; the table itself is part of the key",
-    "keys.py": "what a key covers",
     "records.py": "schemas of what the driver writes",
 }
 # What the driver does to bytes that a child computes with, or that it computed.
