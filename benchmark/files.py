@@ -1,4 +1,8 @@
-"""Atomic writes of files and folders, and digests of their content."""
+"""Atomic and durable writes of files and folders, and digests of their content.
+
+A file or folder gets its name only when its data is on the disk (``fsync``), so that after a power
+cut a name leads to the old content or to the new, and never to a part of it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import HTBenchError
+from benchmark.errors import HTBenchError, UsageError
 from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
@@ -84,7 +88,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Yields:
         The path of an empty file with a random name. The block may replace it, also by a link.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
     try:
@@ -93,11 +97,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if stat.S_ISREG(mode) and stat.S_IMODE(mode) != FILE_MODE:  # a strict umask
             with contextlib.suppress(PermissionError):  # a sandboxed process cannot change modes
                 temporary.chmod(FILE_MODE)
+        if stat.S_ISREG(mode):
+            _sync(temporary)
         reach("file-written")
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of the two errors, the first one matters
+            temporary.unlink(missing_ok=True)
         raise
+    _sync(path.parent)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -110,28 +118,131 @@ def write_file(path: Path, data: bytes) -> None:
 def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
     """Create a folder that appears under its final name only if the block succeeds.
 
+    Several processes may create the same folder at the same time: the last one stays, whole.
+
     Args:
-        final: the final path; an existing folder is replaced.
+        final: the final path; what exists there is replaced.
         building_in: where to create the temporary folder that the block fills, on the same file
             system; default: the parent of the final path.
 
     Yields:
         The path of the temporary folder.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
-    replaced = building.with_name(f"{building.name}-old")
+    replaced: list[Path] = []
     try:
         building.chmod(0o755)  # mkdtemp creates it for its owner only
         yield building
-        if final.exists():  # moved away first: a folder under its final name is always complete
-            final.rename(replaced)
-            reach("old-folder-moved")
-        building.rename(final)
+        _sync_tree(building)
+        while not _rename_folder(building, final):
+            # Moved away first: a folder under its final name is always complete.
+            replaced.append(building.with_name(f"{building.name}-old{len(replaced)}"))
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                final.rename(replaced[-1])
+                reach("old-folder-moved")
         reach("folder-renamed")
+        _sync(final.parent)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+        for path in (building, *replaced):
+            _discard(path)
+
+
+def _discard(path: Path) -> None:
+    """Remove whatever is at a path, if anything; ``rmtree`` would wait for the writer of a FIFO."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def _rename_folder(folder: Path, final: Path) -> bool:
+    """Rename a folder; False if something other than an empty folder has the final name."""
+    try:
+        folder.rename(final)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        if error.errno == errno.ENOTDIR and final.parent.is_dir():  # a file, or a link
+            return False
+        raise
+    return True
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, durably."""
+    absent = list(itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in absent:
+        _sync(path.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Write the files of a folder and its subfolders to the disk; links need no writing."""
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(root, name)
+            if stat.S_ISREG(path.lstat().st_mode):
+                _sync(path)
+        _sync(Path(root))
+
+
+def _sync(path: Path) -> None:
+    """Write a file's data, or a folder's list of names, to the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written but not listed, or a strict umask
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not offered by the file system
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def check_output(path: Path, *, folder: bool = False) -> None:
+    """Check that a user's output path is free, or a regular file (or a folder) to replace.
+
+    Writing through a symbolic link would change a file that the user did not name, and a rename
+    onto a device, as root, would replace it.
+
+    Args:
+        path: the path.
+        folder: whether a folder will be written, not a file.
+
+    Raises:
+        UsageError: it is a link, a device, a FIFO, a socket, or a file where a folder will be
+            written (or the reverse).
+    """
+    remedy = f"give the path of a new {'folder' if folder else 'file'}"
+    if path.name == "-":
+        raise UsageError(f"'-' does not mean standard output here; {remedy}")
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(mode):
+        raise UsageError(
+            f"{path} is a symbolic link to {path.readlink()}, which will not be written through; "
+            f"{remedy}, or delete the link"
+        )
+    if (stat.S_ISDIR if folder else stat.S_ISREG)(mode):
+        return
+    kind = next((kind for test, kind in _KINDS.items() if test(mode)), "not a regular file")
+    raise UsageError(f"{path} is {kind}; {remedy}")
+
+
+_KINDS = {
+    stat.S_ISREG: "a file",
+    stat.S_ISDIR: "a folder",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISFIFO: "a named pipe (FIFO)",
+    stat.S_ISSOCK: "a socket",
+}
 
 
 def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from benchmark import session
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import UsageError, first
-from benchmark.files import write_file
+from benchmark.files import check_output, write_file
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.find import entry_point_sources, reference_first
@@ -111,8 +111,10 @@ def replace_table(path: Path, table: str) -> None:
     """Atomically replace the text between the two marker lines of a file.
 
     Raises:
-        UsageError: the file cannot be read, or a marker is missing, repeated or misplaced.
+        UsageError: the file cannot be read or is a link, or a marker is missing, repeated or
+            misplaced.
     """
+    check_output(path)
     try:
         before = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -128,4 +130,4 @@ def replace_table(path: Path, table: str) -> None:
         raise UsageError(f"{path}: {END} comes before <!-- methods: ... -->; swap them")
     after = f"{before[: begins[0].end()]}{table}\n{before[ends[0] :]}"
     if after != before:
-        write_file(path.resolve(), after.encode())  # the file itself, if the path is a link
+        write_file(path, after.encode())

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import ManifestError, UsageError, first
-from benchmark.files import new_folder
+from benchmark.files import check_output, new_folder
 from benchmark.folders import data_folder
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.metadata import Metadata
@@ -287,10 +287,9 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
 
 def _check_free(folder: Path, ours: set[str]) -> None:
     """Allow an earlier expansion to be replaced, and nothing else."""
+    check_output(folder, folder=True)
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise UsageError(f"--out {folder} is a file; give a new folder")
     if others := sorted({path.name for path in folder.iterdir()} - ours):
         raise UsageError(
             f"--out {folder} already contains {first(others)}; give a new or empty folder"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
-from benchmark.files import new_folder
+from benchmark.files import check_output, new_folder
 from benchmark.manifest.catalogue import load_manifest, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite
@@ -81,6 +81,7 @@ def export_source(spec: SourceSpec, out: Path) -> None:
     Raises:
         UsageError: the folder exists, or the source model is not trained.
     """
+    check_output(out, folder=True)
     if out.exists():
         raise UsageError(f"--out: {out} already exists; name a new folder")
     source = find_source(spec)

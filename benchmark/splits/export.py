@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, UsageError, first
-from benchmark.files import new_folder, write_file
+from benchmark.files import check_output, new_folder, write_file
 from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import (
     CLASS_ORDERS,
@@ -99,8 +98,9 @@ def export_task(
         )
     frame = task_frame(manifest, task, order)
     counts = {role: int((frame["role"] == role).sum()) for role in roles_in(frame)}
-    out = Path(os.path.realpath(out))  # replaces the folder, not a link to it
+    out = out.absolute()
     try:
+        check_output(out, folder=form in FOLDER_FORMATS)
         if form in FOLDER_FORMATS:
             plan = _plan(manifest, task, form, order, frame)
             written = _write_folder(out, plan, force)
@@ -132,11 +132,6 @@ def _table(manifest: Manifest, task: str, form: str, order: str, frame: pd.DataF
 
 
 def _write_table(out: Path, data: bytes, force: bool) -> bool:
-    if out.is_dir():
-        raise UsageError(
-            f"--out {out} is a folder, but this format writes a file; give a file name, such as "
-            f"{out / 'task'}"
-        )
     if out.exists():
         if out.read_bytes() == data:
             return False
@@ -241,23 +236,18 @@ _NOT_SAFE = re.compile(r"[^\w.+-]")
 
 
 def _write_folder(out: Path, plan: Plan, force: bool) -> bool:
-    if out.exists():
-        if not out.is_dir():
+    if out.exists() and any(out.iterdir()):
+        if not _is_export(out):
             raise UsageError(
-                f"--out {out} is a file, but this format writes a folder; give a folder name"
+                f"{out} already exists and is not an export of this suite (it has no valid "
+                f"{ABOUT_FILE}), so it will not be replaced; give another folder"
             )
-        if any(out.iterdir()):
-            if not _is_export(out):
-                raise UsageError(
-                    f"{out} already exists and is not an export of this suite (it has no valid "
-                    f"{ABOUT_FILE}), so it will not be replaced; give another folder"
-                )
-            if _holds(out, plan):
-                return False
-            if not force:
-                raise UsageError(
-                    f"{out} already contains a different export; add --force to replace it"
-                )
+        if _holds(out, plan):
+            return False
+        if not force:
+            raise UsageError(
+                f"{out} already contains a different export; add --force to replace it"
+            )
     with new_folder(out) as building:
         for name, content in plan.items():
             path = building / name

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError, UsageError
-from benchmark.files import write_file
+from benchmark.files import check_output, write_file
 from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import shown_classes
 
@@ -57,6 +57,7 @@ def draw(manifest: Manifest, task: Task, counts: pd.DataFrame, out: Path) -> Non
         figure = _figure(manifest, task, counts)
         figure.savefig(buffer, format=kind, dpi=150, metadata=date)
     try:
+        check_output(out)
         write_file(out, buffer.getvalue())
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror}") from None

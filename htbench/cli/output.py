@@ -67,13 +67,15 @@ def print_or_write(text: str, out: Path | None) -> None:
     """Print text, or write it to a file if one is named.
 
     Raises:
+        UsageError: the path is a link, a folder, or anything else that is not a regular file.
         DataError: the file cannot be written.
     """
-    from benchmark.files import write_file
+    from benchmark.files import check_output, write_file
 
     if out is None:
         click.echo(text, nl=False)
         return
+    check_output(out)
     try:
         write_file(out, text.encode())
     except OSError as error:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmark.errors import DataError, RecordError
+from benchmark.errors import DataError, RecordError, UsageError
 from benchmark.files import (
     atomic_path,
     canonical_json,
+    check_output,
     digest_file,
     digest_json,
     new_folder,
@@ -154,6 +158,112 @@ class TestNewFolder:
             fail()
         assert names(final) == ["old"]
         assert names(tmp_path) == ["run"]
+
+
+class TestDrivers:
+    """Several processes create the same folder at the same time."""
+
+    CODE = """
+import sys
+from pathlib import Path
+from benchmark.files import new_folder
+final, number = Path(sys.argv[1]), sys.argv[2]
+sys.stdin.read(1)
+for turn in range(50):
+    with new_folder(final) as building:
+        for name in "ab":
+            (building / name).write_text(f"{number}-{turn}")
+"""
+
+    def test_one_whole_folder_stays(self, tmp_path: Path) -> None:
+        drivers = [
+            subprocess.Popen(
+                [sys.executable, "-c", self.CODE, str(tmp_path / "run"), str(number)],
+                stdin=subprocess.PIPE,
+            )
+            for number in range(8)
+        ]
+        for driver in drivers:
+            assert driver.stdin is not None
+            driver.stdin.close()
+        assert [driver.wait() for driver in drivers] == [0] * len(drivers)
+        assert names(tmp_path) == ["run"]
+        assert names(tmp_path / "run") == ["a", "b"]
+        assert (tmp_path / "run" / "a").read_text() == (tmp_path / "run" / "b").read_text()
+
+    @pytest.mark.parametrize("kind", ["file", "link", "dangling link", "fifo", "empty folder"])
+    def test_anything_under_the_name_is_replaced(self, tmp_path: Path, kind: str) -> None:
+        final, other = tmp_path / "run", tmp_path / "other"
+        other.mkdir()
+        {
+            "file": final.touch,
+            "link": lambda: final.symlink_to(other),
+            "dangling link": lambda: final.symlink_to(tmp_path / "nowhere"),
+            "fifo": lambda: os.mkfifo(final),
+            "empty folder": final.mkdir,
+        }[kind]()
+        with new_folder(final) as building:
+            (building / "a").write_text("new")
+        assert names(tmp_path) == ["other", "run"]
+        assert names(final) == ["a"]
+        assert not final.is_symlink()
+        assert names(other) == []
+
+    def test_a_file_in_the_place_of_the_parent(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(OSError, match="file"), new_folder(tmp_path / "file" / "run"):
+            pass
+        assert names(tmp_path) == ["file"]
+
+
+class TestCheckOutput:
+    """A user's output path is written to only where it is free, or what it seems to be."""
+
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_a_free_path(self, tmp_path: Path, folder: bool) -> None:
+        check_output(tmp_path / "free", folder=folder)
+        check_output(tmp_path / "no" / "parent" / "yet", folder=folder)
+
+    def test_what_would_be_replaced(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        check_output(tmp_path / "file")
+        check_output(tmp_path, folder=True)
+        (tmp_path / "parent").symlink_to(tmp_path)
+        check_output(tmp_path / "parent" / "file")
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("to-file", "to-file is a symbolic link to .*file, .* delete the link"),
+            ("to-nothing", "to-nothing is a symbolic link to .*nothing"),
+            ("to-device", "to-device is a symbolic link to /dev/null"),
+            ("folder", "folder is a folder; give the path of a new file"),
+            ("fifo", r"fifo is a named pipe \(FIFO\); give the path of a new file"),
+            ("socket", "socket is a socket"),
+            ("/dev/null", "/dev/null is a device; give the path of a new file"),
+            ("-", "'-' does not mean standard output here"),
+        ],
+    )
+    def test_anything_else_is_refused(self, tmp_path: Path, name: str, reason: str) -> None:
+        (tmp_path / "file").write_text("old")
+        (tmp_path / "to-file").symlink_to(tmp_path / "file")
+        (tmp_path / "to-nothing").symlink_to(tmp_path / "nothing")
+        (tmp_path / "to-device").symlink_to("/dev/null")
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "fifo")
+        with socket.socket(socket.AF_UNIX) as listener:
+            here = os.open(tmp_path, os.O_RDONLY)
+            listener.bind(f"/proc/self/fd/{here}/socket")  # a socket's path has at most 107 bytes
+            os.close(here)
+        with pytest.raises(UsageError, match=reason):
+            check_output(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["file", "link", "/dev/null"])
+    def test_a_folder_replaces_a_folder_only(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "link").symlink_to(tmp_path)
+        with pytest.raises(UsageError, match="give the path of a new folder"):
+            check_output(tmp_path / name, folder=True)
 
 
 class TestReadJson:
