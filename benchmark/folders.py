@@ -45,7 +45,7 @@ def data_folder() -> Path:
     It is ``$HTBENCH_DATA``; default: the platform's cache folder, such as ``~/.cache/htbench``.
     """
     if folder := os.environ.get("HTBENCH_DATA"):
-        return Path(folder).expanduser().resolve()
+        return Path(os.path.expanduser(folder)).resolve()  # noqa: PTH111 - keeps ~NOBODY as it is
     return Path(platformdirs.user_cache_dir("htbench", appauthor=False))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     if not isinstance(answer, dict):
         raise MethodError(f"{source.origin}: the method's description is not an object")
     description = parse_description(source, answer, own)
-    write_file(cache, canonical_json({"answer": answer, "code": own.facts}))
+    with contextlib.suppress(OSError):  # a data folder that cannot be written to costs only time
+        write_file(cache, canonical_json({"answer": answer, "code": own.facts}))
     return description
 
 

@@ -5,8 +5,10 @@ A subcommand's module is imported when the command is used, so that ``--help`` i
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
+import os
 import sys
 
 import click
@@ -14,6 +16,7 @@ import click
 from benchmark.errors import MAX_MESSAGE, HTBenchError
 from benchmark.text import shortened
 from htbench.cli.output import message_line, printable
+from htbench.cli.system_errors import sentence
 
 # Name -> one line of help. The module has the command's name.
 COMMANDS = {
@@ -71,27 +74,48 @@ def htbench() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit.
 
-    Errors that the user can fix are printed as one message, with status 2; Ctrl-C exits with 130.
+    Errors that the user can fix, those of the system included, are printed as one message, with
+    status 2; Ctrl-C exits with 130.
     """
     try:
         code = htbench.main(args=arguments, prog_name="htbench", standalone_mode=False)
     except click.ClickException as error:
         usage = io.StringIO()
         error.show(usage)
-        click.echo(shortened(printable(usage.getvalue()), MAX_MESSAGE), err=True, nl=False)
+        _say(shortened(printable(usage.getvalue()), MAX_MESSAGE).removesuffix("\n"))
         code = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo(
-            "\nInterrupted. Finished runs are kept; run the same command again to resume.", err=True
-        )
+        _say("\nInterrupted. Finished runs are kept; run the same command again to resume.")
         code = 130
     except HTBenchError as error:
-        click.echo(message_line(f"htbench: {error}"), err=True)
+        _say(message_line(f"htbench: {error}"))
         code = 2
     except BrokenPipeError:  # `htbench ... | head`
-        sys.stderr.close()
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    except (OSError, NotImplementedError) as error:
+        _say(message_line(f"htbench: {sentence(error)}"))
+        code = 2
+    sys.exit(_flushed(code if isinstance(code, int) else 0))
+
+
+def _say(message: str) -> None:
+    """Print a message for people; standard error itself may be what is full."""
+    with contextlib.suppress(OSError):
+        click.echo(message, err=True)
+
+
+def _flushed(code: int) -> int:
+    """Write what is left of the output; a disk may be full, and a reader may have gone."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                _say(message_line(f"htbench: {sentence(error)}"))
+                code = 2
+            # Python flushes again when it ends, and would print a traceback.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
 
 
 if __name__ == "__main__":

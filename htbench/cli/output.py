@@ -68,7 +68,7 @@ def print_or_write(text: str, out: Path | None) -> None:
 
     Raises:
         UsageError: the path is a link, a folder, or anything else that is not a regular file.
-        DataError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     from benchmark.files import check_output, write_file
 
@@ -76,10 +76,7 @@ def print_or_write(text: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     check_output(out)
-    try:
-        write_file(out, text.encode())
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}") from None
+    write_file(out, text.encode())
 
 
 def print_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
