@@ -29,7 +29,7 @@ from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
-from benchmark.sources.bring import download_pretrained
+from benchmark.sources.get_pretrained import download_pretrained
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 
@@ -138,6 +138,10 @@ class SuitePlan:
         width = jobs or slots(self.cells[0].device)
         with self.workspace:
             return execute_with_sources(self.session, self.cells, self.workspace, width, monitor)
+
+    def keys(self) -> set[str]:
+        """The keys of the runs whose source models are trained; all, once the plan is executed."""
+        return keys_of(self.cells)
 
 
 @contextlib.contextmanager
@@ -296,6 +300,15 @@ def unfinished_runs(
     bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}
     open_runs |= {key for key in bases if workspace.finished(key, weights=True) is None}
     return list({spec.key: spec for spec in specs if spec.key in open_runs}.values())
+
+
+def keys_of(cells: Iterable[PlannedRun]) -> set[str]:
+    """The keys of those of some cells whose source models are trained."""
+    cells = list(cells)
+    specs = {cell.source for cell in cells}
+    sources = {spec: source for spec in specs if (source := find_source(spec)) is not None}
+    ready = [cell for cell in cells if cell.source in sources]
+    return {spec.key for spec in with_sources(ready, sources)}
 
 
 def _with_bases(cell: PlannedRun) -> list[PlannedRun]:

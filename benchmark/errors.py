@@ -20,9 +20,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
+from benchmark.text import one_line, shortened
+
+MAX_MESSAGE = 2000  # bytes of a message
+MAX_ITEM = 150  # bytes of one name in a message
+
 
 class HTBenchError(Exception):
     """Base class: catch it to catch every error that the suite reports."""
+
+    def __str__(self) -> str:
+        """The message, cut to ``MAX_MESSAGE`` bytes: it may quote what others wrote."""
+        return shortened(super().__str__(), MAX_MESSAGE)
 
 
 class UsageError(HTBenchError):
@@ -71,6 +80,6 @@ class ScoringError(HTBenchError, ValueError):
 def first(items: Iterable[object], limit: int = 3) -> str:
     """Format the first items for a message: ``'a', 'b', 'c' and 7 more``."""
     iterator = iter(items)
-    shown = [repr(item) for item in islice(iterator, limit)]
+    shown = [one_line(repr(item), MAX_ITEM) for item in islice(iterator, limit)]
     rest = sum(1 for _ in iterator)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")

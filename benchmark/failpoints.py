@@ -36,7 +36,7 @@ POINTS = (
     "job-received",  # nothing is locked yet
     "process-locked",  # the driver does not know it yet
     "model-adapted",  # adapt has returned; the driver has not been told yet
-    "answer-written",  # the array is written; the driver has not been told yet
+    "answer-written",  # all rows are sent; the driver does not know that the child is done
     "checkpoint-written",  # of a source training, in a temporary file
 )
 _SETTING = os.environ.get(VARIABLE)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
+import itertools
 import json
 import math
 import os
@@ -11,7 +14,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from benchmark.errors import HTBenchError
 from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
+LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
+SEAL = "sha256"  # the entry of a sealed record with the digest of all its other entries
 
 
 def canonical_json(value: object) -> bytes:
@@ -35,9 +40,29 @@ def digest_json(value: object) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def seal(record: Mapping[str, Any]) -> bytes:
+    """The content of a JSON file that carries its own digest; see :func:`read_sealed`."""
+    return canonical_json({**record, SEAL: digest_json(record)}) + b"\n"
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file, or a link to one, for reading.
+
+    Never waits, unlike ``open`` on a FIFO.
+
+    Raises:
+        OSError: it cannot be opened or is something else, such as a folder, a FIFO or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(descriptor, "rb")  # noqa: PTH123 - the caller closes it
+
+
 def digest_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
+    """SHA-256 (hex) of a regular file's bytes."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -117,7 +142,7 @@ def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
             infinity are not JSON either).
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(limit + 1)
     except OSError as problem:
         raise error(f"cannot read {path}: {problem.strerror}") from None
@@ -129,8 +154,83 @@ def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
         raise error(f"{path} is not valid JSON: {problem}") from None
 
 
+def read_sealed(path: Path, limit: int, error: type[HTBenchError]) -> dict[str, Any]:
+    """Read a JSON file that :func:`seal` wrote; returns its entries without the digest.
+
+    Raises:
+        error: as for :func:`read_json` and :func:`unseal`.
+    """
+    return unseal(read_json(path, limit, error), path, error)
+
+
+def unseal(record: object, path: Path, error: type[HTBenchError]) -> dict[str, Any]:
+    """Check the digest of a parsed record; returns its entries without it.
+
+    Args:
+        record: the content of a JSON file; ``path``: the file, for messages.
+
+    Raises:
+        error: it has no digest, or an entry was changed, added or removed.
+    """
+    if not isinstance(record, dict) or SEAL not in record:
+        raise error(f"{path} has no checksum, so it is damaged or of another version")
+    entries = {name: value for name, value in record.items() if name != SEAL}
+    try:
+        matches = digest_json(entries) == record[SEAL]
+    except (ValueError, RecursionError):  # read, but too deep or too large to be written
+        matches = False
+    if not matches:
+        raise error(f"{path} does not match its checksum, so it was damaged or modified")
+    return entries
+
+
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a JSON number")
     return value
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A new folder that is removed afterwards, however deeply a child has nested folders in it.
+
+    Args:
+        parent: where to create it; default: the system's temporary folder.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="htbench-", dir=parent))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder as far as possible.
+
+    A child may nest folders in its scratch deeper than a path can be long, or than
+    ``shutil.rmtree`` recurses: deep folders are moved up before those above them are removed.
+    """
+    numbers = itertools.count()
+    with contextlib.suppress(OSError):
+        while entries := list(folder.iterdir()):
+            for entry in entries:
+                for deep in _folders_below(entry, LEVELS):
+                    deep.rename(folder / f".moved-{next(numbers)}")
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+        folder.rmdir()
+
+
+def _folders_below(path: Path, levels: int) -> Iterator[Path]:
+    """Folders that many levels below a folder; afterwards all down to there can be emptied."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    path.chmod(0o700)
+    if levels == 0:
+        yield path
+        return
+    for inner in list(path.iterdir()):
+        yield from _folders_below(inner, levels - 1)

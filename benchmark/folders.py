@@ -6,6 +6,8 @@ The suite writes only to the data folder and the workspace.
 from __future__ import annotations
 
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 import platformdirs
@@ -19,19 +21,22 @@ ROOT = PACKAGE.parent  # of all our packages: a checkout, or a site-packages fol
 PRIVATE_PACKAGES = ("data_manifests", "leaderboard")
 
 
-def own_packages() -> tuple[Path, ...]:
-    """The folders of our packages that every run may read: the harness, then the baselines."""
-    return tuple(path for path in (*harness_packages(), ROOT / "baselines") if path.is_dir())
-
-
 def harness_packages() -> tuple[Path, ...]:
-    """The folders of our packages that are not methods; keys cover their code."""
+    """The folders of our packages that every run may read; keys cover the part that computes."""
     return tuple(path for path in (PACKAGE, ROOT / "htbench") if path.is_dir())
 
 
 def private_packages() -> frozenset[Path]:
     """The folders of our packages that no run may read."""
     return frozenset(ROOT / name for name in PRIVATE_PACKAGES)
+
+
+def installed_folders() -> tuple[Path, ...]:
+    """Folders of installed packages, in all layers of the environment, and of Python itself."""
+    paths = sysconfig.get_paths()
+    folders = [paths[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")]
+    folders += [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    return tuple(dict.fromkeys(Path(folder).resolve() for folder in folders))
 
 
 def data_folder() -> Path:

@@ -48,12 +48,35 @@ class _Message:
 
 
 @dataclass(frozen=True)
-class MethodCode(_Message):
-    """Where to import a method's class from: a module, or else a file."""
+class CodeModule(_Message):
+    """One of a method's own modules.
 
-    module: str | None
-    attribute: str | None
+    Attributes:
+        name: its dotted name.
+        file: its file; None for a package without ``__init__.py``.
+        folders: where its submodules are; empty if it is not a package.
+    """
+
+    name: str
     file: str | None
+    folders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MethodCode(_Message):
+    """Where to import a method's class from.
+
+    Attributes:
+        module: its dotted name.
+        attribute: the class in it; None for a module with one method.
+        modules: all of the method's own modules.
+        files: paths of all of its own files, modules and data: what a run of it may read.
+    """
+
+    module: str
+    attribute: str | None
+    modules: tuple[CodeModule, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,10 +216,9 @@ class SourceJob(ImageJob):
 
 @dataclass(frozen=True)
 class FeaturesJob(ImageJob):
-    """Compute a source model's features of all training images of a domain."""
+    """Compute a source model's features of images that the driver hands out."""
 
     kind = "features"
-    train: tuple[ImageFile, ...]
     source: str
 
 
@@ -226,15 +248,6 @@ class RunJob(ImageJob):
     code: tuple[tuple[str, str], ...]
     config: Mapping[str, Value]
     keep_weights: bool
-
-
-@dataclass(frozen=True)
-class TestImages(_Message):
-    """Sent once a child has adapted: the number of images in each file that comes with it."""
-
-    __test__ = False  # not a test case
-    images: ImageFormat | None
-    counts: tuple[int, ...]
 
 
 JOBS: Mapping[str, type[Job]] = {

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from benchmark.files import digest_file, digest_json
@@ -22,18 +20,22 @@ from benchmark.records import PROTOCOL
 
 # The part of this package that computes predictions: a change to one of these changes every key.
 COMPUTES = (
+    "batches.py",
     "checkpoint.py",
     "child/data.py",
     "child/job.py",
     "child/predict.py",
     "child/run.py",
     "child/source.py",
+    "child/steps.py",
     "child/weights.py",
     "images/augment.py",
     "images/store/build.py",
+    "images/store/encoded.py",
     "images/store/jpeg.py",
     "images/store/tensors.py",
     "images/store/store.py",
+    "isolation/answers.py",
     "jobs.py",
     "method.py",
     "networks/build.py",
@@ -206,13 +208,6 @@ def computation(device: str, model: Mapping[str, Any]) -> Computation:
 def compute_digest() -> str:
     """Digest of the files in ``COMPUTES``."""
     return digest_json({name: digest_file(PACKAGE / name) for name in COMPUTES})
-
-
-def installed_folders() -> tuple[Path, ...]:
-    """Folders of installed distributions and of the standard library."""
-    paths = sysconfig.get_paths()
-    names = ("purelib", "platlib", "stdlib", "platstdlib")
-    return tuple({Path(paths[name]).resolve() for name in names})
 
 
 def _fields(facts: Any) -> dict[str, Any]:

@@ -44,6 +44,9 @@ class Method(ABC):
         needs: requirements on the network or the task, as phrases such as ``a BatchNorm layer``;
             ``htbench list methods`` shows them. If one is not met, ``adapt`` raises
             ``NotApplicable``.
+        files: data files that the method reads, relative to the plugin's folder. They are part of
+            the run's key; a run can read no other data file. Write them as a literal tuple, since
+            they are read from the text of the class.
 
     Example:
         >>> from dataclasses import dataclass
@@ -66,14 +69,16 @@ class Method(ABC):
     track: ClassVar[Track] = "standard"
     uses_features: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Return a module that maps transformed images (N, 3, H, W) to finite logits (N, C).
 
         The columns are in the manifest's class order. The logits of an image must not depend on
-        the other images of its batch. The suite computes the predictions itself: it loads the test
-        images only after this call returns, and never gives the method any test labels.
+        the other images of its batch. The suite computes the predictions itself: it hands out the
+        test images batch by batch after this call has returned, asks some of them twice, and never
+        gives the method any test labels.
 
         Args:
             source: the source model; it is frozen.
@@ -318,7 +323,9 @@ class Run:
         report: called with the number of finished steps and the total, to show progress.
         history: the rows of the training log.
         notes: the notes for readers of the leaderboard.
-        total_steps: gradient steps so far.
+        total_steps: gradient steps that ``fit`` has taken so far. The suite itself counts the steps
+            of every optimizer of torch. A method that updates parameters without an optimizer adds
+            these steps here, and the leaderboard marks them as declared.
         sequential_steps: the steps that had to run one after another. A method that trains models
             that could run in parallel sets it to the number of steps of the longest chain.
 

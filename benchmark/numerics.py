@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ ENVIRONMENT = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "PYTHONHASHSEED": "0",
 }
+
+# What environment() reports.
+ENVIRONMENT_FACTS = ("python", "torch", "device", "cpu", "cpu_capability", "cuda", "cudnn")
 
 # What configure() sets; part of a run's key.
 SWITCHES = {"threads": 1, "deterministic": True, "tf32": False, "flush_denormal": True}
@@ -90,23 +94,20 @@ def seed_globals(seed: int) -> None:
     torch.manual_seed(derive(seed, "global"))
 
 
-def driver_facts(device: torch.device) -> dict[str, str]:
-    """Return the name of the device and details that affect results, for the run record."""
+def environment(device: torch.device) -> dict[str, str]:
+    """Return versions, the name of the device and details that affect results, for the record."""
     import torch
 
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
     if device.type != "cuda":
-        return {"device": "cpu", "cpu": _cpu_name(), "cpu_capability": _cpu_capability()}
+        capability = torch.backends.cpu.get_cpu_capability()
+        return {**versions, "device": "cpu", "cpu": _cpu_name(), "cpu_capability": str(capability)}
     return {
+        **versions,
         "device": torch.cuda.get_device_name(device),
         "cuda": str(torch.version.cuda),
         "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
     }
-
-
-def _cpu_capability() -> str:
-    import torch
-
-    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def _cpu_name() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +12,25 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
-from benchmark.errors import RecordError
-from benchmark.files import canonical_json, digest_json, read_json
+from benchmark.errors import RecordError, first
+from benchmark.files import SEAL, digest_file, digest_json, read_json, seal, unseal
+from benchmark.parquet import PAGE_BYTES, column_size, read_texts
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 PROTOCOL = "1.0"  # version of the measurement protocol; part of every run's key
 MAX_RECORD_BYTES = 16 << 20
 MAX_PREDICTIONS = 500_000_000  # logits per file; the largest data set has 52,041 x 345
+MAX_SAMPLES = 5_000_000  # per file
+BATCH_ROWS = 4096  # read at once
+HOW_TO_WRITE = """these lines write the right types, from logits of shape (samples, classes):
+    frame = pandas.DataFrame({"sample_id": ids})
+    frame["logits"] = list(logits.astype("float32"))
+    frame.to_parquet("predictions.parquet")"""
 RECORD_FILE = "run.json"
 PREDICTIONS_FILE = "predictions.parquet"
 WEIGHTS_FILE = "weights.safetensors"
@@ -83,34 +93,92 @@ class RunRecord:
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
-        """Return the content of ``run.json``."""
-        return canonical_json(dataclasses.asdict(self)) + b"\n"
+        """Return the content of ``run.json``, which includes its own checksum."""
+        return seal(dataclasses.asdict(self))
 
     @classmethod
-    def read(cls, folder: Path) -> RunRecord:
+    def read(cls, folder: Path, key: str | None = None) -> RunRecord:
         """Read and check the record in a run's folder.
 
+        Args:
+            folder: the run's folder.
+            key: the key that the record must have; None for any.
+
         Raises:
-            RecordError: the record is missing, too large, of another format or invalid, or its key
-                is not the digest of ``made_from``.
+            RecordError: the record is missing, too large, of another format, damaged or invalid, or
+                its key is not the digest of ``made_from``, or not ``key``. The message says what to
+                do.
         """
         path = folder / RECORD_FILE
-        data = read_json(path, MAX_RECORD_BYTES, RecordError)
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise RecordError(f"{path} is not a run record of format {FORMAT}")
-        data.setdefault("notes", [])  # missing in records of older versions
-        names = {f.name for f in dataclasses.fields(cls)}
-        if differences := sorted(set(data) ^ names):
-            raise RecordError(f"{path}: unexpected or missing fields: {', '.join(differences)}")
-        for name, is_valid in _IS_VALID.items():
-            if not is_valid(data[name]):
-                raise RecordError(f"{path}: {name} is {str(data[name])[:100]!r}, which is invalid")
-        if digest_json(data["made_from"]) != data["key"]:
+        try:
+            record = cls(**_check_fields(read_json(path, MAX_RECORD_BYTES, RecordError), path))
+        except RecordError as error:
+            raise RecordError(f"{error}; {_remedy(error, folder)}") from None
+        if key not in (None, record.key):
             raise RecordError(
-                f"{path}: the key does not match made_from, so the file was modified; "
-                "delete the run's folder and run it again"
+                f"{path} is the record of run {record.key[:12]}, which does not match the name of "
+                f"its folder; {repeat_run(folder)}"
             )
-        return cls(**data)
+        return record
+
+
+class _NewerRecordError(RecordError):
+    """A later version of the suite wrote the record."""
+
+
+def _check_fields(data: Any, path: Path) -> dict[str, Any]:
+    """Check the parsed ``run.json``; returns the fields of the record."""
+    found = data.get("format") if isinstance(data, dict) else None
+    if type(found) is int and found > FORMAT:
+        raise _NewerRecordError(f"{path} has format {found}; this version reads format {FORMAT}")
+    if type(found) is not int or found != FORMAT:
+        raise RecordError(f"{path} is not a run record of format {FORMAT}")
+    names = {f.name for f in dataclasses.fields(RunRecord)}
+    if unknown := sorted(set(data) - names - {SEAL}):
+        raise _NewerRecordError(f"{path} has unknown fields: {first(unknown)[:200]}")
+    fields = unseal(data, path, RecordError)
+    if missing := sorted(names - set(fields)):
+        raise RecordError(f"{path} has no {', '.join(missing)}")
+    for name, is_valid in _IS_VALID.items():
+        if not is_valid(fields[name]):
+            raise RecordError(f"{path}: {name} is {str(fields[name])[:100]!r}, which is invalid")
+    if digest_json(fields["made_from"]) != fields["key"]:
+        raise RecordError(f"{path}: the key does not match made_from, so the file was modified")
+    return fields
+
+
+def _remedy(error: RecordError, folder: Path) -> str:
+    if isinstance(error, _NewerRecordError):
+        return f"update holistic-transfer-bench to a version that reads it, or {repeat_run(folder)}"
+    return repeat_run(folder)
+
+
+def repeat_run(folder: Path) -> str:
+    """What to do about a run that cannot be used, for messages."""
+    return f"delete the run's folder and run it again: rm -r {shlex.quote(str(folder))}"
+
+
+def verified_predictions(folder: Path, sha256: str | None) -> Path:
+    """Check the SHA-256 of a run's predictions file and return its path.
+
+    Args:
+        folder: the run's folder; ``sha256``: the digest in the run's record.
+
+    Raises:
+        RecordError: the file is missing or not the one that the run wrote.
+    """
+    path = folder / PREDICTIONS_FILE
+    try:
+        matches = digest_file(path) == sha256
+    except FileNotFoundError:
+        raise RecordError(f"{path} is missing; {repeat_run(folder)}") from None
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}; {repeat_run(folder)}") from None
+    if not matches:
+        raise RecordError(
+            f"{path} does not match the SHA-256 in the run's record; {repeat_run(folder)}"
+        )
+    return path
 
 
 def _is_text(value: object) -> bool:
@@ -133,11 +201,15 @@ def _is_whole(value: object) -> bool:
     return type(value) is int and abs(value) < 1 << 63
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53  # exact as a float; a sum fits 64 bits
+
+
 def _is_cost(value: object) -> bool:
     return (
         isinstance(value, dict)
         and _is_number_map(value)
-        and all(_is_whole(v) for name, v in value.items() if name.endswith("_steps"))
+        and all(_is_count(v) for name, v in value.items() if name.endswith("_steps"))
     )
 
 
@@ -177,51 +249,140 @@ def write_predictions(path: Path, ids: Sequence[str], logits: NDArray[np.float32
     pq.write_table(table, path, compression="none", use_dictionary=False)
 
 
-def read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """Read predictions.
+def read_predictions(
+    path: Path, shape: tuple[int, int] | None = None
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Read predictions, also those that pandas, polars and other programs wrote.
+
+    The ids may have any text type. The logits may be lists of any kind, of float16, float32 or
+    float64, which are rounded to float32. How much the file holds is checked before it is read.
+
+    Args:
+        path: the file.
+        shape: samples and classes of the task; a file with more than twice as much is refused.
 
     Returns:
         The N sample ids, and logits, float32 (N, C).
 
     Raises:
-        RecordError: the file is missing, too large or not a Parquet file of this schema.
+        RecordError: the file is missing, too large or not a Parquet file of this schema; or a
+            sample has an empty value, another number of logits than the first, or a logit that is
+            too large for float32.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-        logits_type = _logits_type(file.schema_arrow, path)
-        rows = file.metadata.num_rows
-        if rows * logits_type.list_size > MAX_PREDICTIONS:
-            raise RecordError(
-                f"{path} declares {rows} x {logits_type.list_size} logits; the limit is "
-                f"{MAX_PREDICTIONS}"
-            )
-        table = file.read(columns=["sample_id", "logits"])
-        table.validate(full=True)  # reading does not check that ids are UTF-8
+        with pa.OSFile(str(path)) as source:
+            file = pq.ParquetFile(source)
+            _check_types(file.schema_arrow, path)
+            _check_size(file, source, shape, path)
+            ids = _read_ids(file, source, path)
+            return ids, _read_logits(file, ids, path)
     except FileNotFoundError:
         raise RecordError(f"{path} does not exist") from None
-    except (pa.ArrowException, OSError) as error:
+    except RecordError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise RecordError(f"{path} is not a readable Parquet file: {error}") from None
-    ids, logits = table["sample_id"], table["logits"]
-    chunks = [chunk.flatten() for chunk in logits.chunks]
-    if ids.null_count or logits.null_count or any(chunk.null_count for chunk in chunks):
-        raise RecordError(f"{path} has empty values")
-    values = np.empty((rows, logits_type.list_size), np.float32)
-    np.concatenate([chunk.to_numpy() for chunk in chunks] or [[]], out=values.reshape(-1))
-    return tuple(ids.to_pylist()), values
 
 
-def _logits_type(schema: Any, path: Path) -> Any:
-    """Check the schema of a predictions file and return the type of its logits."""
+def _check_types(schema: pa.Schema, path: Path) -> None:
     import pyarrow as pa
 
     if any(schema.names.count(name) != 1 for name in ("sample_id", "logits")):
-        raise RecordError(f"{path} must have one column sample_id and one column logits")
-    logits_type = schema.field("logits").type
-    if not (pa.types.is_fixed_size_list(logits_type) and logits_type.value_type == pa.float32()):
-        raise RecordError(f"{path}: logits is {logits_type}, not a fixed-size list of float32")
-    if not pa.types.is_string(schema.field("sample_id").type):
-        raise RecordError(f"{path}: sample_id is {schema.field('sample_id').type}, not string")
-    return logits_type
+        raise RecordError(
+            f"{path} must have one column sample_id and one column logits; {HOW_TO_WRITE}"
+        )
+    ids, logits = _inner(schema.field("sample_id").type), _storage(schema.field("logits").type)
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not any(is_text(ids) for is_text in texts):
+        raise RecordError(f"{path}: sample_id is {ids!s:.100}, not string; {HOW_TO_WRITE}")
+    if not (hasattr(logits, "value_type") and pa.types.is_floating(logits.value_type)):
+        raise RecordError(f"{path}: logits is {logits!s:.100}, not lists of floats; {HOW_TO_WRITE}")
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    """The type of a dictionary's values."""
+    return kind.value_type if hasattr(kind, "index_type") else kind
+
+
+def _storage(kind: pa.DataType) -> pa.DataType:
+    """The type that an extension type, such as a tensor, is stored as."""
+    return getattr(kind, "storage_type", kind)
+
+
+def _check_size(
+    file: pq.ParquetFile, source: pa.NativeFile, shape: tuple[int, int] | None, path: Path
+) -> None:
+    """Refuse what takes too much memory, by what the pages say that they hold."""
+    samples, logits = (MAX_SAMPLES, MAX_PREDICTIONS)
+    if shape is not None:
+        samples, logits = 2 * shape[0], 2 * shape[0] * shape[1]
+    rows = file.metadata.num_rows
+    size = column_size(file, source, "logits")
+    kind = _storage(file.schema_arrow.field("logits").type)
+    width = getattr(kind, "list_size", -1)
+    if width < 0:
+        width = -(-size.values // rows) if rows else 0
+    if rows * width > logits or size.values > logits:
+        raise RecordError(f"{path} declares {rows} x {width} logits; the limit is {logits}")
+    if rows > samples:
+        raise RecordError(f"{path} declares {rows} samples; the limit is {samples}")
+    if size.bytes > logits * 16 + PAGE_BYTES:
+        raise RecordError(f"{path}: the pages of logits take {size.bytes} bytes")
+
+
+def _read_ids(file: pq.ParquetFile, source: pa.NativeFile, path: Path) -> tuple[str, ...]:
+    import pyarrow.compute as pc
+
+    ids = read_texts(file, source, "sample_id")
+    if ids.null_count:
+        row = pc.index(pc.is_null(ids), True).as_py()
+        raise RecordError(f"{path} has empty values: the sample_id of row {row}")
+    return tuple(ids.to_pylist())
+
+
+def _read_logits(file: pq.ParquetFile, ids: Sequence[str], path: Path) -> NDArray[np.float32]:
+    import pyarrow.compute as pc
+
+    rows = len(ids)
+    width: int | None = getattr(_storage(file.schema_arrow.field("logits").type), "list_size", None)
+    values: NDArray[np.float32] | None = None
+    begin = 0
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["logits"]):
+        column = batch.column(0)
+        column = getattr(column, "storage", column)
+
+        def sample(row: int, begin: int = begin) -> str:
+            return f"the logits of sample {ids[begin + row]!r:.100}"
+
+        if column.null_count:
+            row = pc.is_null(column).index(True).as_py()
+            raise RecordError(f"{path} has empty values: {sample(row)}")
+        lengths = pc.list_value_length(column).to_numpy()
+        if width is None:
+            width = int(lengths[0])
+        if (ragged := np.flatnonzero(lengths != width)).size:
+            row = int(ragged[0])
+            raise RecordError(
+                f"{path}: {sample(row)} are {lengths[row]} values, those of the first {width}"
+            )
+        flat = column.flatten()
+        if flat.null_count:
+            row = pc.is_null(flat).index(True).as_py() // width
+            raise RecordError(
+                f"{path} has empty values: one of {sample(row)} (pandas writes NaN as empty)"
+            )
+        if values is None:
+            values = np.empty((rows, width), np.float32)
+        exact = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
+        part = values[begin : begin + len(exact)]
+        with np.errstate(over="ignore"):
+            part[:] = exact
+        if (large := np.flatnonzero((np.isinf(part) & np.isfinite(exact)).any(axis=1))).size:
+            raise RecordError(f"{path}: one of {sample(int(large[0]))} is too large for float32")
+        begin += len(exact)
+    if begin != rows:
+        raise RecordError(f"{path} has {rows} sample ids and logits of {begin} samples")
+    return np.empty((0, width or 0), np.float32) if values is None else values

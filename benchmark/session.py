@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from benchmark.errors import UsageError
+from benchmark.files import temporary_folder
 from benchmark.folders import data_folder
 from benchmark.isolation import sandbox
 from benchmark.isolation.client import ForkServer, Limits
-from benchmark.jobs import Value
+from benchmark.jobs import MethodCode, Value
 from benchmark.manifest.manifest import Manifest
 from benchmark.methods.ask import check_settings, describe
 from benchmark.methods.describe import MethodDescription
@@ -59,10 +59,10 @@ class Session:
             )
         return self._server
 
-    def describe(self, source: MethodLocation) -> Any:
+    def describe(self, source: MethodLocation, code: MethodCode) -> Any:
         """Ask a child process to describe a method."""
-        with tempfile.TemporaryDirectory() as folder:
-            return describe(self.server, source, Path(folder))
+        with temporary_folder() as folder:
+            return describe(self.server, source, code, folder)
 
     def check(self, method: MethodDescription, config: Mapping[str, Value]) -> None:
         """Let a method check settings that differ from its defaults.
@@ -71,8 +71,8 @@ class Session:
             MethodError: the method rejects them.
         """
         if config != method.configure({}):
-            with tempfile.TemporaryDirectory() as folder:
-                check_settings(self.server, method, config, Path(folder))
+            with temporary_folder() as folder:
+                check_settings(self.server, method, config, folder)
 
     def with_network(self, manifest: Manifest, network: str | None) -> Manifest:
         """The manifest with another network, which a child process tries first.
@@ -89,8 +89,8 @@ class Session:
         other = manifest.with_model(parse_network(network, manifest.document["model"]))
         library_of(other.model)
         if other.other_model is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                try_network(self.server, other, "cuda" if self._cuda else "cpu", Path(folder))
+            with temporary_folder() as folder:
+                try_network(self.server, other, "cuda" if self._cuda else "cpu", folder)
         return other
 
     def __enter__(self) -> Self:

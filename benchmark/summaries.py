@@ -10,7 +10,12 @@ import numpy as np
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
 from benchmark.images.store.store import check_images
-from benchmark.manifest.catalogue import load_manifest, pinned_digests, published_manifests
+from benchmark.manifest.catalogue import (
+    load_manifest,
+    pinned_digests,
+    published_manifests,
+    shown_reference,
+)
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.roles import split_totals
 from benchmark.manifest.suite import Suite, known_suites, load_suite
@@ -23,7 +28,7 @@ def manifest_summary(manifest: Manifest) -> dict[str, Any]:
     """What a manifest contains: names, counts by domain and by task, and its settings."""
     document = manifest.document
     return {
-        "manifest": manifest.reference,
+        "manifest": _shown(manifest),
         "digest": manifest.digest,
         "title": document["title"],
         "terms": document["terms"],
@@ -72,7 +77,7 @@ def splits_summary(manifest: Manifest, counts: Mapping[str, pd.DataFrame]) -> di
         counts: what :func:`benchmark.manifest.roles.class_counts` returned, by task id.
     """
     return {
-        "manifest": manifest.reference,
+        "manifest": _shown(manifest),
         "digest": manifest.digest,
         "tasks": [
             {
@@ -112,7 +117,7 @@ def verify_manifest(manifest: Manifest) -> dict[str, Any]:
             f"pins {pin or 'none'}: a published version never changes; publish a new version"
         )
     return {
-        "manifest": manifest.reference,
+        "manifest": _shown(manifest),
         "digest": manifest.digest,
         "images": images,
         "pinned": pin == manifest.digest,
@@ -123,7 +128,7 @@ def dataset_summaries() -> list[dict[str, Any]]:
     """Every published data set version."""
     return [
         {
-            "manifest": manifest.reference,
+            "manifest": _shown(manifest),
             "images": manifest.table.num_rows,
             "classes": len(manifest.classes),
             "domains": [domain.name for domain in manifest.domains],
@@ -140,13 +145,14 @@ def task_summaries(suite: Suite | None) -> list[dict[str, Any]]:
     return [
         {
             "task": task.id,
-            "manifest": manifest.reference,
+            "manifest": shown,
             "sources": list(task.sources),
             "target": task.target,
             "seen": len(task.seen),
             "missing": int(manifest.missing_mask(task).sum()),
         }
         for manifest in map(load_manifest, references)
+        for shown in [_shown(manifest)]
         for task in manifest.tasks
         if suite is None or task.id in suite.tasks
     ]
@@ -154,12 +160,19 @@ def task_summaries(suite: Suite | None) -> list[dict[str, Any]]:
 
 def suite_summaries() -> list[dict[str, Any]]:
     """Every suite that is known by name."""
+    suites = [load_suite(name) for name in known_suites()]
+    shown = {m: _shown(load_manifest(m)) for m in {suite.manifest for suite in suites}}
     return [
         {
             **vars(suite),
+            "manifest": shown[suite.manifest],
             "tasks": list(suite.tasks),
             "methods": list(suite.methods),
             "seeds": list(suite.seeds),
         }
-        for suite in map(load_suite, known_suites())
+        for suite in suites
     ]
+
+
+def _shown(manifest: Manifest) -> str:
+    return shown_reference(manifest.reference, manifest.digest)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 # The sign that Unicode reserves for "something here could not be shown". A "?" or a space could be
 # the author's own.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -32,3 +35,48 @@ def printable(text: str, *, keep: str = "", limit: int | None = None) -> str:
         else REPLACEMENT
         for character in text[:limit]
     )
+
+
+def shortened(text: str, limit: int) -> str:
+    """Cut the middle out of a text that takes more bytes than ``limit`` as UTF-8.
+
+    The beginning says what the text is about, and messages end with the remedy.
+    """
+    data = text.encode(errors="replace")
+    if len(data) <= limit:
+        return text
+    mark = " … "
+    end = limit // 3
+    begin = limit - end - len(mark.encode())
+    return data[:begin].decode(errors="ignore") + mark + data[-end:].decode(errors="ignore")
+
+
+def one_line(value: object, limit: int) -> str:
+    """An untrusted value as one printable line of at most ``limit`` bytes."""
+    try:
+        text = str(value)
+    except RecursionError:
+        text = "(nested too deeply)"
+    # Cut before, too: replacing characters takes time, and makes the text longer.
+    return shortened(printable(shortened(text, limit)), limit)
+
+
+def printable_json(value: object) -> str:
+    """A value as indented JSON in which every character that is not visible is escaped.
+
+    Raises:
+        ValueError: the value is nested too deeply, or has no JSON.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("the value is nested too deeply for JSON") from None
+    # Outside strings, JSON is ASCII; inside them, line breaks are escaped already.
+    return _NOT_ASCII.sub(lambda match: _escaped(match[0]), text)
+
+
+_NOT_ASCII = re.compile(r"[^\x20-\x7e\n]+")
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if printable(c) == c else json.dumps(c)[1:-1] for c in text)

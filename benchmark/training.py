@@ -6,20 +6,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmark.batches import batch_size
 from benchmark.checkpoint import Checkpoints
 from benchmark.images.store.tensors import LazyImages
 from benchmark.method import Run, TargetData
 from benchmark.networks.build import Classifier
 
-PREDICT_BATCH = 256  # the most images per batch
-PREDICT_PIXELS = 4 << 20  # the most pixels per batch: activations at 224 x 224 are large
 LOG_ROWS = 50  # approximate number of rows in the training log, for any number of steps
 
 
@@ -234,13 +233,19 @@ def predict(model: nn.Module, images: Tensor | LazyImages, run: Run) -> Tensor:
         >>> tuple(logits.shape) == (len(target), len(target.classes))
         True
     """
-    model.eval()
-    size = max(1, min(PREDICT_BATCH, PREDICT_PIXELS // images.shape[-1] ** 2))
+    size = batch_size(images.shape[-1])
     batches = [
-        model(run.transforms.evaluate(images[start : start + size].to(run.device)))
+        predict_batch(model, images[start : start + size], run)
         for start in range(0, len(images), size)
     ]
     return torch.cat(batches).to(torch.float32)
+
+
+@torch.inference_mode()
+def predict_batch(model: nn.Module, images: Tensor, run: Run) -> Any:
+    """Return what a model in evaluation mode returns for one batch of images, uint8."""
+    model.eval()
+    return model(run.transforms.evaluate(images.to(run.device)))
 
 
 def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

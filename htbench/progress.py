@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from benchmark.text import printable
+from benchmark.errors import MAX_MESSAGE
+from benchmark.text import one_line, printable, shortened
 
 if TYPE_CHECKING:
     from benchmark.progress import Reporter
@@ -22,7 +23,7 @@ MEGABYTE = 10**6
 
 def log(message: str) -> None:
     """Print a message on standard error."""
-    click.echo(printable(message, keep="\n"), err=True)
+    click.echo(shortened(printable(message, keep="\n"), MAX_MESSAGE), err=True)
 
 
 class Terminal:
@@ -91,7 +92,7 @@ class JobBars:
         self._bars.advance(self._all)
         if note.startswith(("failed", "not applicable")):
             self._bars.console.print(
-                printable(f"{name}: {note}", keep="\n"), markup=False, highlight=False
+                one_line(f"{name}: {note}", MAX_MESSAGE), markup=False, highlight=False
             )
 
     def __enter__(self) -> Self:

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UsageError, first
+from benchmark.errors import MAX_ITEM, MAX_MESSAGE, HTBenchError, UsageError, first
+from benchmark.files import open_regular
 from benchmark.isolation.conversation import OUTPUT_FILE
-from benchmark.manifest.catalogue import load_manifest, published_manifests
+from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
+from benchmark.methods.files import is_kept
 from benchmark.networks.names import network_label
-from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord
+from benchmark.records import RECORD_FILE, RunRecord, verified_predictions
+from benchmark.run_folders import run_folders
 from benchmark.runs.workspace import Workspace
+from benchmark.text import one_line
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
-from leaderboard.results import update_results
+from leaderboard.results import Report, known_runs, update_results
+from leaderboard.rows import check_record, rows_of_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX_PROBLEMS = 10  # folders that are named; the others are counted
+KEY_DIGITS = 64  # of a run's key, which is a SHA-256 in hex
+OUTPUT_BYTES = 64 << 10  # of what a run printed, from the end
 
 
 def load_results(
@@ -36,43 +49,88 @@ def load_results(
             Runs of published manifests are always scored.
 
     Returns:
-        One row per run, plus a gamma-star row per scored run of ``finetune``. The columns are those
-        of ``results.parquet``: ``key``, ``task``, ``method``, ``seed``, ``status``, ``overall``,
+        One row per run, whatever the version of its method's code, plus a gamma-star row per scored
+        run of ``finetune``. The columns are those of ``results.parquet``: ``key``, ``task``,
+        ``method``, ``method_code`` (a digest), ``label``, ``seed``, ``status``, ``overall``,
         ``seen`` and ``missing`` (accuracies in per cent), costs, and the run's inputs.
 
+    Warns:
+        UserWarning: runs have no row because their folders are damaged, foreign or of a later
+            version; the warning names them and what to do.
+
     Raises:
-        RecordError: a record or a predictions file is damaged.
         ManifestError: the manifest does not exist or breaks a rule.
 
     Example:
         >>> rows = load_results("workspace")
-        >>> rows.groupby("method")[["seen", "missing"]].mean()
+        >>> rows.groupby(["label", "method_code"])[["seen", "missing"]].mean()
     """
     manifests = [load_manifest(reference) for reference in published_manifests()]
     if manifest is not None:
         manifests.append(manifest if isinstance(manifest, Manifest) else load_manifest(manifest))
-    table = update_results(Workspace(Path(workspace)).root, manifests)
+    problems: list[str] = []
+    table = update_results(Workspace(Path(workspace)).root, manifests, problems.append)
+    if problems:
+        warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
     frame: pd.DataFrame = table.to_pandas()
+    both = list(zip(frame["manifest"], frame["manifest_digest"], strict=True))
+    shown = {pair: shown_reference(*pair) for pair in set(both)}
+    frame["manifest"] = [shown[pair] for pair in both]
     return frame
 
 
-def suite_boards(suite: Suite, workspace: Workspace) -> list[Board]:
-    """Score new runs and return the leaderboards of a suite; empty if no run has finished."""
-    manifest = load_manifest(suite.manifest)
-    return build_boards(suite, manifest, update_results(workspace.root, [manifest]))
+def shown_problems(problems: Sequence[str]) -> list[str]:
+    """The sentences about folders without a row that are shown: the first ones, cut if too long."""
+    shown = [one_line(problem, MAX_MESSAGE) for problem in problems[:MAX_PROBLEMS]]
+    if more := len(problems) - len(shown):
+        shown.append(f"{more} more folders in the workspace cannot be used")
+    return shown
 
 
-def run_rows(suite: Suite, workspace: Workspace) -> list[dict[str, Any]]:
-    """Return a workspace's runs of a suite: their names, status, accuracies and seconds."""
+def open_workspace(root: Path) -> Workspace:
+    """The workspace in a folder; its runs that have a row are known to be undamaged."""
+    return Workspace(root, known_runs(root))
+
+
+def suite_boards(
+    suite: Suite, workspace: Workspace, report: Report = warnings.warn, asked: Collection[str] = ()
+) -> list[Board]:
+    """Score new runs and return the leaderboards of a suite; empty if no run has finished.
+
+    Args:
+        suite: the suite.
+        workspace: where runs are kept.
+        report: called for each run's folder that cannot be used; see ``update_results``.
+        asked: keys of runs whose versions are shown; see :func:`leaderboard.board.build_boards`.
+    """
     manifest = load_manifest(suite.manifest)
-    columns = ("key", "task", "label", "seed", "status", "overall", "seen", "missing")
+    return build_boards(suite, manifest, update_results(workspace.root, [manifest], report), asked)
+
+
+def run_rows(
+    suite: Suite, workspace: Workspace, report: Report = warnings.warn
+) -> list[dict[str, Any]]:
+    """Return a workspace's runs of a suite: names, status, code, accuracies and seconds.
+
+    Args:
+        suite: the suite.
+        workspace: where runs are kept.
+        report: called for each run's folder that cannot be used; see ``update_results``.
+    """
+    manifest = load_manifest(suite.manifest)
+    columns = (
+        *("key", "task", "label", "seed", "status", "method_code"),
+        *("overall", "seen", "missing"),
+    )
+    shown = shown_reference(manifest.reference, manifest.digest)
     rows = [
         {
             **{name: row[name] for name in columns},
+            "manifest": shown,
             "network": network_label(json.loads(row["model"])),
             "seconds": row["measured_wall_seconds"],
         }
-        for row in update_results(workspace.root, [manifest]).to_pylist()
+        for row in rows_of_table(update_results(workspace.root, [manifest], report))
         if row["manifest_digest"] == manifest.digest
     ]
     order = ("network", "task", "label", "seed", "key")
@@ -89,16 +147,17 @@ def find_run(name: str, root: Path) -> Path:
     Raises:
         UsageError: no run or several runs match.
     """
-    if (Path(name) / RECORD_FILE).is_file():
+    if _exists(Path(name) / RECORD_FILE):
         return Path(name)
-    if not name or not set(name) <= set("0123456789abcdef"):
+    if not 0 < len(name) <= KEY_DIGITS or not set(name) <= set("0123456789abcdef"):
         raise UsageError(
-            f"{name!r} is not a predictions file, a run's folder, or the beginning of a run's key"
+            f"{one_line(repr(name), MAX_ITEM)} is not a predictions file, a run's folder, or the "
+            "beginning of a run's key"
         )
     workspace = Workspace(root)
-    matches = [path.parent for path in sorted(workspace.runs.glob(f"{name}*/{RECORD_FILE}"))]
+    matches = sorted(key for key in run_folders(workspace.runs).keys if key.startswith(name))
     if len(matches) > 1:
-        keys = first(folder.name[:12] for folder in matches)
+        keys = first(key[:12] for key in matches)
         raise UsageError(
             f"{name!r} matches {len(matches)} runs: {keys}; give more characters of the key"
         )
@@ -109,7 +168,31 @@ def find_run(name: str, root: Path) -> Path:
             "the key with `htbench list runs`, or choose another workspace with "
             "--workspace"
         )
-    return matches[0]
+    return workspace.folder(matches[0])
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read and check a run's record; its folder may have any name.
+
+    Raises:
+        RecordError: it cannot be used; the message says what to do.
+    """
+    record = RunRecord.read(folder)
+    check_record(record, folder / RECORD_FILE)
+    return record
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is anything at a path; a text that is too long for a path is not one."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+    return True
 
 
 def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
@@ -122,11 +205,12 @@ def manifest_of_run(record: RunRecord, suite: str) -> Manifest:
     references += [r for r in published_manifests() if r == record.manifest]
     for reference in references:
         manifest = load_manifest(reference)
-        if manifest.digest == record.made_from["manifest"]:
+        if manifest.digest == record.made_from.get("manifest"):
             return manifest
+    digest = one_line(record.made_from.get("manifest"), 12)
     raise UsageError(
-        f"run {record.key[:12]} used {record.manifest} with digest "
-        f"{record.made_from['manifest'][:12]}, and no manifest with that digest was "
+        f"run {record.key[:12]} used {one_line(record.manifest, MAX_ITEM)} with digest "
+        f"{digest}, and no manifest with that digest was "
         "found; give the run's suite with --suite"
     )
 
@@ -149,17 +233,18 @@ def score_of(
         UsageError: the run does not exist or has no predictions, or the task is wrong.
     """
     path = Path(run)
-    if path.is_file():
+    if _exists(path) and not path.is_dir():
         if task is None:
             raise UsageError(f"{run} is a predictions file; give its task with --task")
         manifest = load_manifest(load_suite(suite).manifest)
-        facts = {"predictions": run, "manifest": manifest.reference, "task": task}
+        shown = shown_reference(manifest.reference, manifest.digest)
+        facts = {"predictions": run, "manifest": shown, "task": task}
         return facts, score_predictions(path, manifest, task).as_dict()
     folder = find_run(run, workspace)
-    record = RunRecord.read(folder)
+    record = read_run(folder)
     key = record.key[:12]
     if record.status != "ok":
-        message = (record.error or {}).get("message", "")
+        message = one_line((record.error or {}).get("message", ""), MAX_MESSAGE)
         state = "failed" if record.status == "failed" else "is not applicable"
         raise UsageError(f"run {key} {state} and has no predictions: {message}")
     if task not in (None, record.task):
@@ -167,12 +252,13 @@ def score_of(
     manifest = manifest_of_run(record, suite)
     facts = {
         "run": record.key,
-        "manifest": record.manifest,
+        "manifest": shown_reference(record.manifest, manifest.digest),
         "task": record.task,
         "method": record.label,
         "seed": str(record.seed),
     }
-    return facts, score_predictions(folder / PREDICTIONS_FILE, manifest, record.task).as_dict()
+    path = verified_predictions(folder, record.predictions_sha256)
+    return facts, score_predictions(path, manifest, record.task).as_dict()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +272,7 @@ class RunDetails:
         gamma_star: the metrics of the gamma-star row derived from the run, and its ``gamma``; empty
             if there is none.
         classes: accuracy and the most frequent confusion of each class.
+        problem: why a run that succeeded could not be scored; None if it was.
     """
 
     folder: Path
@@ -193,22 +280,43 @@ class RunDetails:
     scores: dict[str, Any]
     gamma_star: dict[str, Any]
     classes: list[dict[str, Any]]
+    problem: HTBenchError | None = None
+
+    @property
+    def manifest(self) -> str:
+        """The manifest's name and version, and whether it was changed."""
+        digest = str(self.record.made_from.get("manifest"))
+        return shown_reference(self.record.manifest, digest)
 
     def as_dict(self) -> dict[str, Any]:
         """The record's fields, ``scores``, ``gamma_star`` and ``classes``."""
         return {
-            **dataclasses.asdict(self.record),
+            **vars(self.record),
+            "manifest": self.manifest,
             "scores": self.scores,
             "gamma_star": self.gamma_star,
             "classes": self.classes,
         }
 
+    def code(self) -> list[tuple[str, bool]]:
+        """The method's files in the run's key: name, and whether the run's folder keeps the file.
+
+        A kept file whose digest is not the recorded one does not count.
+        """
+        match self.record.made_from:
+            case {"method": {"code": {"files": [*files]}}}:
+                pairs = [entry for entry in files if isinstance(entry, list) and len(entry) == 2]
+                return [(str(name), is_kept(self.folder, str(name), sha)) for name, sha in pairs]
+        return []
+
     def last_output(self, count: int) -> list[str]:
         """The last lines that the run printed, which are untrusted text; empty if none."""
-        file = self.folder / OUTPUT_FILE
-        if not file.is_file():
+        try:
+            with open_regular(self.folder / OUTPUT_FILE) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_BYTES))
+                return file.read(OUTPUT_BYTES).decode(errors="replace").splitlines()[-count:]
+        except OSError:
             return []
-        return file.read_text("utf-8", errors="replace").splitlines()[-count:]
 
 
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
@@ -217,9 +325,16 @@ def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
     record = RunRecord.read(folder)
     if record.status != "ok":
         return RunDetails(folder, record, {}, {}, [])
+    try:
+        return _scored_details(folder, record, suite)
+    except HTBenchError as problem:
+        return RunDetails(folder, record, {}, {}, [], problem)
+
+
+def _scored_details(folder: Path, record: RunRecord, suite: str) -> RunDetails:
     manifest = manifest_of_run(record, suite)
     task = manifest.task(record.task)
-    path = folder / PREDICTIONS_FILE
+    path = verified_predictions(folder, record.predictions_sha256)
     scores = score_predictions(path, manifest, record.task).as_dict()
     derived = gamma_star.scores_to_show(record, path, manifest)
     logits, labels = read_logits_and_labels(path, manifest, record.task)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,12 @@ from benchmark.manifest.suite import Suite, load_suite
 from benchmark.progress import Silent
 from benchmark.runs.workspace import Workspace
 from htbench.progress import Terminal
-from htbench.results import suite_boards
+from htbench.results import open_workspace, shown_problems, suite_boards
 from leaderboard.board import Board
 from leaderboard.gamma_star import DERIVED
 from leaderboard.render import FORMATS
 from leaderboard.render.data import to_frame
+from leaderboard.results import Report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +72,11 @@ def run_suite(
     Returns:
         The rows of the suite's tables, including results of earlier calls: one per ``table``,
         ``label`` (the method with its settings) and ``task``, where the task ``mean`` is the mean
-        over tasks. ``overall``, ``seen`` and ``missing`` are accuracies in per cent.
+        over tasks. ``overall``, ``seen`` and ``missing`` are accuracies in per cent. A row shows
+        one version of its method's code, ``method_code``: that of this call if it has the method.
+
+    Warns:
+        UserWarning: folders of the workspace cannot be used; see :func:`load_results`.
 
     Raises:
         HTBenchError: an argument is invalid, a plugin cannot be loaded, images are missing, or the
@@ -81,7 +87,7 @@ def run_suite(
         >>> board[["label", "task", "seen", "missing"]]
     """
     loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
-    place = Workspace(Path(workspace))
+    place = open_workspace(Path(workspace))
     with plan_suite(
         loaded,
         place,
@@ -98,27 +104,42 @@ def run_suite(
         derived=DERIVED,
     ) as plan:
         plan.execute(jobs, Terminal() if progress else Silent())
-    return to_frame(write_board(loaded, place))
+        asked = plan.keys()
+    problems: list[str] = []
+    boards = write_board(loaded, place, problems.append, asked)
+    if problems:
+        warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
+    return to_frame(boards)
 
 
-def write_board(suite: Suite, workspace: Workspace) -> list[Board]:
+def write_board(
+    suite: Suite, workspace: Workspace, report: Report, asked: Collection[str]
+) -> list[Board]:
     """Score new runs, write ``leaderboard.md`` to the workspace, and return the leaderboards.
+
+    Args:
+        suite: the suite.
+        workspace: where runs are kept.
+        report: called for each run's folder that cannot be used; see ``update_results``.
+        asked: keys of the runs that were asked for: the boards show their versions.
 
     Raises:
         UsageError: the workspace has no run of the suite.
     """
-    boards = existing_boards(suite, workspace)
+    boards = existing_boards(suite, workspace, report, asked)
     write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
     return boards
 
 
-def existing_boards(suite: Suite, workspace: Workspace) -> list[Board]:
-    """The boards of a suite, with new runs scored first.
+def existing_boards(
+    suite: Suite, workspace: Workspace, report: Report = warnings.warn, asked: Collection[str] = ()
+) -> list[Board]:
+    """The boards of a suite, with new runs scored first; arguments as for :func:`write_board`.
 
     Raises:
         UsageError: the workspace has no run of the suite.
     """
-    boards = suite_boards(suite, workspace)
+    boards = suite_boards(suite, workspace, report, asked)
     if not boards:
         raise UsageError(
             f"the workspace {workspace.root} has no runs of suite {suite.name}; run "

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import driver, session
 from benchmark.executors.local import slots
+from benchmark.files import temporary_folder
 from benchmark.manifest.manifest import Manifest
 from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
 from benchmark.sources import export, train
-from benchmark.sources.bring import import_pretrained
+from benchmark.sources.get_pretrained import import_pretrained
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 
 
@@ -64,7 +64,7 @@ def train_sources(
         specs = export.choose_specs(manifest, of_tasks, names, device)
         if weights is not None:
             import_pretrained(started.server, manifest, weights, monitor.log)
-        with tempfile.TemporaryDirectory() as folder, Workspace(Path(folder)) as workspace:
+        with temporary_folder() as folder, Workspace(folder) as workspace:
             width = jobs or slots(device)
             checkpoints = driver.ready_sources(started, specs, workspace, width, monitor)
     return [checkpoints[spec] for spec in specs]
@@ -89,8 +89,8 @@ def import_source(
     with _open(origin) as (started, manifest, of_tasks, device):
         spec = _only(manifest, of_tasks, name, device)
         stores = driver.open_stores(manifest, driver.source_needs([spec]), monitor)
-        with tempfile.TemporaryDirectory() as folder:
-            return train.import_source(started.server, spec, stores, file, note, Path(folder))
+        with temporary_folder() as folder:
+            return train.import_source(started.server, spec, stores, file, note, folder)
 
 
 def export_source(origin: Origin, out: Path, *, name: str | None) -> None:

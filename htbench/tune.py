@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import session
+from benchmark.driver import keys_of
 from benchmark.executors.local import slots
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
@@ -66,6 +67,10 @@ class TuningPlan:
             The records of the runs that were carried out now.
         """
         return self.search.run_chosen(searches, self.seeds, self.workspace)
+
+    def keys(self, searches: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """The keys of the runs with the settings that :meth:`choose` returned."""
+        return keys_of(self.search.chosen_cells(searches, self.seeds))
 
 
 @contextlib.contextmanager

@@ -11,26 +11,31 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from benchmark.files import digest_json
+from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.networks.names import network_label
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import printable
+from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
 from leaderboard.rows import FAILED, Row, group_rows, with_status
+from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
+CELL = ("label", "track", "task", "seeds", "state", "method_code", "runs", "other_runs")
 
+MAX_SETTINGS = 150  # characters of a label that name settings
 BoardCell = dict[Hashable, Any]  # a row of ``Board.cells``
 
 
@@ -40,15 +45,20 @@ class Board:
 
     Attributes:
         suite: the suite.
-        name: which table of the suite this is.
+        name: which table of the suite this is, and the manifest if it was changed.
         context: the values that all rows share, shown in the caption.
         counts: (task, n_seen, n_missing).
-        cells: one row per method label and task (and ``MEAN``): ``label, track, task, seeds,
-            state`` and, for each of ``columns.COLUMNS``, its mean over seeds and, with the suffix
-            ``_std``, the sample standard deviation. See :func:`cell_state` for ``state``.
+        cells: one row per method label and task (and ``MEAN``), with the columns ``CELL`` and, for
+            each of ``columns.COLUMNS``, its mean over seeds and, with the suffix ``_std``, the
+            sample standard deviation. ``runs`` counts all runs that exist, and ``other_runs`` those
+            that are not shown. See :func:`cell_state` for ``state``.
+        versions: runs that are not shown, see :func:`leaderboard.versions.select`.
         problems: failed and missing runs.
         not_applicable: methods that do not apply to some tasks, with the reason.
-        notes: notes that methods left on their runs, and the settings that a search chose.
+        notes: notes that methods left on their runs, the settings that a search chose, and how
+            many steps a method declared itself.
+        is_main: whether it is the first table of the manifest's own network.
+        declared: labels of methods that declared steps that the suite has not counted.
     """
 
     suite: Suite
@@ -56,9 +66,12 @@ class Board:
     context: dict[str, str]
     counts: tuple[tuple[str, int, int], ...]
     cells: pd.DataFrame
+    versions: tuple[str, ...]
     problems: tuple[str, ...]
     not_applicable: tuple[str, ...]
     notes: tuple[str, ...]
+    is_main: bool = False
+    declared: frozenset[str] = frozenset()
 
     @property
     def labels(self) -> list[str]:
@@ -76,38 +89,61 @@ class Board:
         return {cell["label"]: cell for cell in cells}
 
 
-def build_boards(suite: Suite, manifest: Manifest, results: pa.Table) -> list[Board]:
+def build_boards(
+    suite: Suite, manifest: Manifest, results: pa.Table, asked: Collection[str] = ()
+) -> list[Board]:
     """Return the tables of a suite.
 
-    Tables of the manifest's own network come first; within each network, the newest comes first.
+    Tables of the manifest's own network come first; within each network, those with runs that were
+    asked for come first, then the newest.
 
     Args:
         suite: the suite, whose tasks and seeds form the grid; the methods are those that have rows.
         manifest: the suite's manifest; rows of other manifests are ignored.
         results: the output of ``results.update_results``.
+        asked: keys of the runs that the user has just asked for: their versions are shown, even if
+            others are newer. See :func:`leaderboard.versions.select`.
     """
+    every = {row["key"]: row for row in results.to_pylist()}
     rows = [
-        {**row, "label": printable(row["label"])}
-        for row in results.to_pylist()
+        {**row, "label": _shown_label(row["label"])}
+        for row in every.values()
         if row["manifest_digest"] == manifest.digest
         and row["task"] in suite.tasks
         and row["seed"] in suite.seeds
     ]
     groups = group_rows(rows, lambda row: (row["protocol"], row["model"], row["recipe_digest"]))
-    ordered = sorted(groups.values(), key=_newest)
+
+    def order(rows: Iterable[Row]) -> tuple[bool, float]:
+        return not any(row["key"] in asked for row in rows), -max(map(_finished, rows))
+
+    ordered = sorted(groups.values(), key=order)
     ordered.sort(key=lambda group: not _has_own_network(group[0], manifest))
     sources = {task: "+".join(sorted(manifest.task(task).sources)) for task in suite.tasks}
+    shown = shown_reference(manifest.reference, manifest.digest)
+    changed = "" if shown == manifest.reference else f", {shown}"
     boards: list[Board] = []
     count: Counter[str] = Counter()
     for group in ordered:
         own = _has_own_network(group[0], manifest)
         network = "" if own else f", {_network(group[0])}"
-        for table in _split_by_checkpoint(group, sources):
+        for table in _split_by_checkpoint(group, sources, order):
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
-            name = f"{suite.name}{network}{number}"
-            boards.append(_build_board(suite, name, manifest, sources, table))
+            name = f"{suite.name}{network}{number}{changed}"
+            selection = select(suite, table, every, asked)
+            boards.append(_build_board(suite, name, manifest, sources, selection))
+    if boards and _has_own_network(ordered[0][0], manifest):
+        boards[0] = replace(boards[0], is_main=True)
     return boards
+
+
+def _shown_label(label: str) -> str:
+    """A label that can be printed; long settings are cut and end with their digest."""
+    method, bracket, settings = label.partition("(")
+    if len(settings) > MAX_SETTINGS:
+        settings = f"{settings[:MAX_SETTINGS]}… {digest_json(settings)[:CODE_DIGITS]})"
+    return printable(f"{method[:MAX_SETTINGS]}{bracket}{settings}")
 
 
 def _has_own_network(row: Row, manifest: Manifest) -> bool:
@@ -117,43 +153,42 @@ def _has_own_network(row: Row, manifest: Manifest) -> bool:
 
 def _network(row: Row) -> str:
     """The network of a row, as `--model` writes it."""
-    return printable(network_label(json.loads(row["model"])))
-
-
-def _newest(rows: Iterable[Row]) -> float:
-    """A sort key that puts the rows with the newest run first."""
-    return -max(map(_finished, rows))
+    return one_line(network_label(json.loads(row["model"])), MAX_SETTINGS)
 
 
 def _finished(row: Row) -> float:
     return float(row["measured_finished"] or 0)
 
 
-def _split_by_checkpoint(rows: Iterable[Row], sources: Mapping[str, str]) -> list[list[Row]]:
-    """Split rows into tables with one checkpoint per source domain, the newest first.
+def _split_by_checkpoint(
+    rows: Iterable[Row], sources: Mapping[str, str], order: Callable[[Sequence[Row]], Any]
+) -> list[list[Row]]:
+    """Split rows into tables with one checkpoint per source domain.
 
     Args:
         rows: of one protocol, model and recipe.
         sources: the source domains of each task.
+        order: the sort key of the tables' rows.
     """
     tables: dict[int, list[Row]] = {}
     for group in group_rows(rows, lambda row: sources[row["task"]]).values():
         checkpoints = group_rows(group, lambda row: row["source_digest"]).values()
-        for rank, part in enumerate(sorted(checkpoints, key=_newest)):
+        for rank, part in enumerate(sorted(checkpoints, key=order)):
             tables.setdefault(rank, []).extend(part)
     return [table for _, table in sorted(tables.items())]
 
 
 def _build_board(
-    suite: Suite, name: str, manifest: Manifest, sources: Mapping[str, str], rows: list[Row]
+    suite: Suite, name: str, manifest: Manifest, sources: Mapping[str, str], selection: Selection
 ) -> Board:
     import pandas as pd
 
-    rows = _with_columns(_newest_of_each(rows))
+    rows = _with_columns(selection.rows)
     checkpoints = {sources[row["task"]]: row["source_digest"] for row in rows}
     context = {
-        "manifest": f"{manifest.reference} ({manifest.digest[:12]})",
-        "protocol": printable(rows[0]["protocol"]),
+        "manifest": f"{shown_reference(manifest.reference, manifest.digest)} "
+        f"({manifest.digest[:12]})",
+        "protocol": one_line(rows[0]["protocol"], MAX_SETTINGS),
         "network": _network(rows[0]),
         "source models": ", ".join(
             f"{source} {checkpoints[source][:12]}"
@@ -166,17 +201,13 @@ def _build_board(
         name=name,
         context=context,
         counts=_counts(suite, rows),
-        cells=pd.DataFrame(_cells(suite, rows)),
+        cells=pd.DataFrame(_cells(suite, rows, selection.runs)),
+        versions=selection.remarks,
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
         notes=remarks.notes(suite, rows),
+        declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
     )
-
-
-def _newest_of_each(rows: Iterable[Row]) -> list[Row]:
-    """One row per label, task and seed: the newest, if a method's code changed between runs."""
-    in_time = sorted(rows, key=lambda row: (_finished(row), row["key"]))
-    return list({(row["task"], row["label"], row["seed"]): row for row in in_time}.values())
 
 
 def _with_columns(rows: Sequence[Row]) -> list[Row]:
@@ -204,33 +235,43 @@ def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ..
 # --- cells -------------------------------------------------------------------------------------
 
 
-def _cells(suite: Suite, rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _cells(
+    suite: Suite, rows: Sequence[Row], runs: Mapping[tuple[str, str], int]
+) -> list[dict[str, Any]]:
     """The cells of a table: every label on every task, then every label's mean."""
+    shown = Counter((row["label"], row["task"]) for row in rows)
     rows = [*rows, *gamma_star.unscored_rows(rows)]
     by_cell = group_rows(rows, lambda row: (row["label"], row["task"]))
     by_label = group_rows(rows, lambda row: row["label"])
-    tracks = {label: by_label[label][0]["track"] for label in sorted(by_label)}
-    return [
+
+    def head(label: str, tasks: Sequence[str]) -> dict[str, Any]:
+        row = by_label[label][0]
+        exist, here = (sum(count[label, task] for task in tasks) for count in (runs, shown))
+        names = ("label", "track", "method_code")
+        return {**{name: row[name] for name in names}, "runs": exist, "other_runs": exist - here}
+
+    labels = sorted(by_label)
+    cells = [
         *(
-            _task_cell(label, task, track, by_cell.get((label, task), []), suite)
-            for label, track in tracks.items()
+            {**head(label, [task]), **_task_cell(task, by_cell.get((label, task), []), suite)}
+            for label in labels
             for task in suite.tasks
         ),
-        *(_mean_cell(label, track, by_label[label], suite) for label, track in tracks.items()),
+        *({**head(label, suite.tasks), **_mean_cell(by_label[label], suite)} for label in labels),
     ]
+    return [{**{name: cell[name] for name in CELL}, **cell} for cell in cells]
 
 
-def _task_cell(label: str, task: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
+def _task_cell(task: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
     ok = with_status(rows, "ok")
     state = cell_state(rows, len(suite.seeds))
     # Never an average over the runs that are left when one has failed.
     shown = () if state in (FAILED, NOT_APPLICABLE) else ok
     values = [{column.key: row[column.key] for column in columns.COLUMNS} for row in shown]
-    head = {"label": label, "track": track, "task": task, "seeds": len(ok), "state": state}
-    return {**head, **_over_seeds(values)}
+    return {"task": task, "seeds": len(ok), "state": state, **_over_seeds(values)}
 
 
-def _mean_cell(label: str, track: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
+def _mean_cell(rows: list[Row], suite: Suite) -> dict[str, Any]:
     """Mean over the suite's tasks, seed by seed; without values unless all runs succeeded."""
     state = cell_state(rows, len(suite.tasks) * len(suite.seeds))
     by_seed = group_rows(rows, lambda row: row["seed"]).values() if state == "ok" else ()
@@ -241,8 +282,7 @@ def _mean_cell(label: str, track: str, rows: list[Row], suite: Suite) -> dict[st
         }
         for of_seed in by_seed
     ]
-    head = {"label": label, "track": track, "task": MEAN, "seeds": len(values), "state": state}
-    return {**head, **_over_seeds(values)}
+    return {"task": MEAN, "seeds": len(values), "state": state, **_over_seeds(values)}
 
 
 def cell_state(rows: Sequence[Row], expected: int) -> str:

@@ -95,8 +95,9 @@ COLUMNS = (
     ),
     Column(
         key="disruption",
-        heading="disruption",
-        legend=f"missing-class accuracy lost relative to {SOURCE} (in points; lower is better)",
+        heading="disr.",
+        legend=f"disruption: missing-class accuracy lost relative to {SOURCE} (in points; lower is "
+        "better)",
         digits=1,
         compute=_disruption,
     ),
@@ -116,7 +117,7 @@ COLUMNS = (
     ),
     Column(
         key="gap_closed",
-        heading="gap %",
+        heading="gap",
         legend=f"percentage of the gap in overall accuracy between {SOURCE} and "
         f"{ORACLE} that the method closes",
         digits=0,
@@ -125,28 +126,37 @@ COLUMNS = (
     Column(
         key="total_steps",
         heading="steps",
-        legend="gradient steps; like all costs, including those of the base run that "
-        "the method starts from",
+        legend="gradient steps, including those of the base run that the method starts from, as "
+        "in depth, adapt s and MiB; * if the method declared some of them itself",
         digits=0,
         compute=_entry("total_steps"),
     ),
     Column(
         key="sequential_steps",
         heading="depth",
-        legend="sequential gradient steps; steps of models that could train in parallel count once",
+        legend="sequential gradient steps; steps of models that could train in parallel, as the "
+        "method declares, count once",
         digits=0,
         compute=_entry("sequential_steps"),
     ),
     Column(
         key="measured_adapt_seconds",
         heading="adapt s",
-        legend="adaptation time in seconds",
+        legend="seconds from the lock of the process, before the method is imported, to the "
+        "adapted model",
         digits=1,
         compute=_entry("measured_adapt_seconds"),
     ),
     Column(
+        key="measured_predict_seconds",
+        heading="pred s",
+        legend="seconds to predict the test images, without the base run",
+        digits=1,
+        compute=_entry("measured_predict_seconds"),
+    ),
+    Column(
         key="peak_mib",
-        heading="peak MiB",
+        heading="MiB",
         legend="peak memory of the process, in MiB",
         digits=0,
         compute=_entry("measured_peak_memory", scale=2**20),

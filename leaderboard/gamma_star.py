@@ -14,11 +14,11 @@ from typing import Any
 from benchmark.errors import UsageError
 from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
-from benchmark.records import RECORD_FILE, RunRecord
+from benchmark.records import RunRecord, verified_predictions
+from benchmark.run_folders import run_folders
 from leaderboard.predictions import (
     TaskScores,
     read_logits_and_labels,
-    verified_predictions,
     with_excluded,
 )
 from leaderboard.rows import MEASURED, METRICS, STEPS, Row, json_text
@@ -186,9 +186,8 @@ def refuse_key(prefix: str, runs: Path) -> None:
     Raises:
         UsageError: it is the key of a row of gamma-star; the message names the run behind it.
     """
-    for path in sorted(runs.glob(f"*/{RECORD_FILE}")):
-        key = path.parent.name
-        if derived_key(key).startswith(prefix) and RunRecord.read(path.parent).method == BASE:
+    for key in sorted(run_folders(runs).keys):
+        if derived_key(key).startswith(prefix) and RunRecord.read(runs / key, key).method == BASE:
             raise UsageError(
                 f"{prefix} is not a run; it is the {NAME} row derived from run "
                 f"{key[:12]}. `htbench show {key[:12]}` shows both"

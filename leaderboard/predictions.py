@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.errors import RecordError, ScoringError, first
-from benchmark.files import digest_file
+from benchmark.errors import ScoringError, first
 from benchmark.manifest.manifest import Manifest
-from benchmark.records import PREDICTIONS_FILE, read_predictions
+from benchmark.records import read_predictions
 from leaderboard import scoring
 from leaderboard.scoring import Scores, match_samples, score
 
@@ -70,7 +69,7 @@ def read_logits_and_labels(
     """
     task = manifest.task(task_id)
     test = manifest.samples(task.target, "test")
-    ids, logits = read_predictions(path)
+    ids, logits = read_predictions(path, (len(test.ids), len(manifest.classes)))
     try:
         order = match_samples(ids, test.ids)
     except ScoringError as error:
@@ -83,21 +82,6 @@ def read_logits_and_labels(
             f"{path}: the logits of {first(names)} are NaN or infinite; fix the model's outputs"
         )
     return logits[order[counts]], test.labels[counts]
-
-
-def verified_predictions(folder: Path, sha256: str | None) -> Path:
-    """Check the SHA-256 of a run's predictions file and return its path.
-
-    Raises:
-        RecordError: the file is missing or not the one that the run wrote.
-    """
-    path = folder / PREDICTIONS_FILE
-    if not path.is_file() or digest_file(path) != sha256:
-        raise RecordError(
-            f"{path} is missing or does not match the SHA-256 in the run's record; "
-            "delete the run's folder and run it again"
-        )
-    return path
 
 
 def scorer_digest() -> str:

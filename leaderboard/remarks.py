@@ -8,12 +8,14 @@ from typing import Any
 
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import printable
+from benchmark.text import one_line, printable
 from leaderboard import gamma_star
 from leaderboard.rows import FAILED, Row, group_rows, with_status
 
 MAX_TRIED = 200  # characters of what a search tried
 MAX_MESSAGE = 200  # characters of a method's error message
+MAX_NOTE = 800  # bytes of a note
+MAX_NOTES = 20  # of a run
 
 
 def problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
@@ -75,12 +77,16 @@ def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """List the notes on runs and the settings that searches chose; equal notes share a line."""
+    """List notes on runs, settings that searches chose, declared steps; equal ones share a line."""
     groups = group_rows(
         (
-            {**row, "note": printable(note)}
+            {**row, "note": one_line(note, MAX_NOTE)}
             for row in sorted(rows, key=lambda row: (row["label"], row["seed"]))
-            for note in [*json.loads(row["notes"] or "[]"), *_search_note(row)]
+            for note in [
+                *json.loads(row["notes"] or "[]")[:MAX_NOTES],
+                *_search_note(row),
+                *_declared_note(row),
+            ]
         ),
         lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
     )
@@ -101,6 +107,14 @@ def _search_note(row: Row) -> list[str]:
         f"{chosen}, chosen by {search['by']} ({search['folds']} folds; settings tried: "
         f"{tried[:MAX_TRIED]}; {search['steps']} gradient steps)"
     ]
+
+
+def _declared_note(row: Row) -> list[str]:
+    """How many of the steps the suite has not counted; empty if it has counted all."""
+    if not row["declared_steps"]:
+        return []
+    declared, total = int(row["declared_steps"]), int(row["total_steps"])
+    return [f"{declared} of {total} steps are declared by the method, not counted by the suite"]
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -1,27 +1,40 @@
-"""The results store ``results.parquet``: one row per run, scored from its stored predictions.
+"""The results ``results.parquet``: one row per run, scored from its stored predictions.
 
 The file is derived entirely from the runs in the workspace. It is rebuilt under a lock and replaced
-atomically. Scores are reused from the previous file if neither the predictions nor the scoring code
-has changed.
+atomically. A run is read again only if the stamp of its folder has changed; scores are computed
+again only if the predictions or the scoring code have changed. A run that cannot be read or scored
+has no row and is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+import errno
+import hashlib
+import shlex
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock
 
-from benchmark.errors import RecordError
-from benchmark.failpoints import reach
-from benchmark.files import atomic_path
+from benchmark.errors import HTBenchError
+from benchmark.files import digest_file
 from benchmark.manifest.manifest import Manifest
-from benchmark.records import DEVICE_MEMORY, RECORD_FILE, RunRecord
-from leaderboard import gamma_star
-from leaderboard.predictions import score_predictions, scorer_digest, verified_predictions
+from benchmark.records import (
+    DEVICE_MEMORY,
+    NOT_APPLICABLE,
+    RECORD_FILE,
+    RunRecord,
+    repeat_run,
+    verified_predictions,
+)
+from benchmark.run_folders import run_folders, stamp
+from leaderboard import gamma_star, rows
+from leaderboard.predictions import score_predictions, scorer_digest
+from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import (
     COUNTS,
     EXCLUDED,
@@ -30,65 +43,160 @@ from leaderboard.rows import (
     STEPS,
     Row,
     check_record,
+    column_values,
     row_of_record,
+    rows_of_table,
 )
 
 RESULTS_FILE = "results.parquet"
 # How the cost of a base run is added to that of the run that starts from it.
 _ADDED = (*STEPS, "measured_adapt_seconds")
 _LARGEST = ("measured_peak_memory", f"measured_{DEVICE_MEMORY}")
+_OWN = {name: f"own_{name}" for name in (*_ADDED, *_LARGEST)}  # the same, without the base run
+# The file's columns: besides the rows', the key of the run behind the row, the stamp of its folder
+# when it was read, and its own cost.
+STORED = pa.schema(
+    [
+        *SCHEMA,
+        ("run", pa.string()),
+        ("stamp", pa.string()),
+        *((own, SCHEMA.field(name).type) for name, own in _OWN.items()),
+    ]
+)
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+Report = Callable[[str], None]
 
 
-def update_results(workspace: Path, manifests: Iterable[Manifest]) -> pa.Table:
+def update_results(
+    workspace: Path, manifests: Iterable[Manifest], report: Report = warnings.warn
+) -> pa.Table:
     """Update ``results.parquet`` of a workspace from its runs.
 
     Args:
-        workspace: folder with ``runs/<key>/``.
+        workspace: folder with ``runs/<key>/``. If it cannot be written to, nothing is written.
         manifests: the manifests whose runs to score. Runs of other manifests keep their previous
             scores, if they have any.
+        report: called for each folder that has no row, because it is damaged, not a run's, or of a
+            later version of the suite, with a sentence that says why and what to do.
 
     Returns:
         One row per run and per derived row (see ``gamma_star.py``), with the columns of
         ``SCHEMA``, sorted by key. The cost of a run that starts from another run includes that
         run's cost: steps and adaptation seconds are summed, and peak memory is the maximum. Work
         that all methods share is not counted; see ``RunRecord.cost``.
-
-    Raises:
-        RecordError: a record or predictions file cannot be trusted.
-        ScoringError: predictions cannot be scored.
     """
-    if not (workspace / "runs").is_dir():
+    runs = workspace / "runs"
+    if not runs.is_dir():
         return SCHEMA.empty_table()
-    with FileLock(workspace / f".{RESULTS_FILE}.lock"):
-        previous = _read_rows(workspace / RESULTS_FILE)
-        by_digest = {manifest.digest: manifest for manifest in manifests}
-        rows = [
-            row_of_record(record) | _scores(folder, record, previous.get(record.key), by_digest)
-            for folder, record in _read_records(workspace)
-        ]
-        rows += gamma_star.derive_rows(rows, workspace, previous, by_digest)
-        rows.sort(key=lambda row: str(row["key"]))
-        _add_base_costs(rows)
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        if rows != list(previous.values()):
-            with atomic_path(workspace / RESULTS_FILE) as path:
-                pq.write_table(table, path)
-                reach("results-written")
-            reach("results-replaced")
-    return table
-
-
-def _read_records(workspace: Path) -> Iterator[tuple[Path, RunRecord]]:
-    """Folders and checked records of all runs, sorted by folder."""
-    for path in sorted((workspace / "runs").glob(f"[0-9a-f]*/{RECORD_FILE}")):
-        record = RunRecord.read(path.parent)
-        if path.parent.name != record.key:
-            raise RecordError(
-                f"{path} has the key {record.key}, which does not match the name of its folder; "
-                "delete the folder and run it again"
+    with _locked(workspace) as writable:
+        stored, made_by = read_table(workspace / RESULTS_FILE, STORED)
+        names = run_folders(runs)
+        for name in sorted(names.foreign):
+            report(
+                f"{runs / name} is not the folder of a run, because its name is not a key; delete "
+                f"it or move it elsewhere: rm -r {shlex.quote(str(runs / name))}"
             )
-        check_record(record, path)
-        yield path.parent, record
+        stamps = {key: stamp(f"{runs}/{key}") for key in names.keys}
+        by_digest = {manifest.digest: manifest for manifest in manifests}
+        current = made_by == _code_digest()
+        unchanged = _unchanged(stored, stamps, by_digest) if current else set()
+        changed = sorted(stamps.keys() - unchanged)
+        kept, previous = _split(stored, unchanged)
+        new = list(_new_rows(runs, changed, stamps, previous, by_digest, report))
+        if new or kept.num_rows < stored.num_rows or not current:
+            stored = pa.concat_tables([kept, pa.Table.from_pylist(new, schema=STORED)])
+            stored = _with_base_costs(stored.sort_by("key"))
+            if writable:
+                write_table(workspace / RESULTS_FILE, stored, _code_digest())
+    return stored.select(SCHEMA.names)
+
+
+def known_runs(workspace: Path) -> dict[str, str]:
+    """Stamps of the runs that were read and verified and need not be repeated, by key."""
+    stored, _ = read_table(workspace / RESULTS_FILE, STORED)
+    values = (column_values(stored[name]) for name in ("key", "run", "stamp", "status"))
+    return {
+        run: seen
+        for key, run, seen, status in zip(*values, strict=True)
+        if key == run and status in ("ok", NOT_APPLICABLE)
+    }
+
+
+@contextlib.contextmanager
+def _locked(workspace: Path) -> Iterator[bool]:
+    """Keep other processes from updating the results; yields False if the folder is read-only."""
+    lock = FileLock(workspace / f".{RESULTS_FILE}.lock")
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _code_digest() -> str:
+    """SHA-256 of the code that builds rows. Rows that were built by other code are built again."""
+    files = (rows.__file__, gamma_star.__file__, __file__)
+    return hashlib.sha256("".join(digest_file(Path(file)) for file in files).encode()).hexdigest()
+
+
+def _unchanged(
+    stored: pa.Table, stamps: Mapping[str, str | None], manifests: Mapping[str, Manifest]
+) -> set[str]:
+    """The keys of runs whose stored rows are those that would be built now."""
+    scorer = scorer_digest()
+    columns = ("run", "stamp", "status", "scorer_digest", "manifest_digest")
+    return {
+        run
+        for run, seen, status, scored_by, manifest in zip(
+            *(column_values(stored[name]) for name in columns), strict=True
+        )
+        if stamps.get(run) == seen
+        and (
+            scored_by == scorer
+            or status != "ok"
+            or (scored_by is None and manifest not in manifests)
+        )
+    }
+
+
+def _split(stored: pa.Table, unchanged: set[str]) -> tuple[pa.Table, dict[str, Row]]:
+    """The rows of runs that are unchanged, as a table, and the others by key."""
+    keep = [run in unchanged for run in column_values(stored["run"])]
+    if all(keep):
+        return stored, {}
+    others = stored.filter(pa.array([not kept for kept in keep]))
+    return stored.filter(pa.array(keep)), {row["key"]: row for row in rows_of_table(others)}
+
+
+def _new_rows(
+    runs: Path,
+    keys: Iterable[str],
+    stamps: Mapping[str, str | None],
+    previous: Mapping[str, Row],
+    manifests: Mapping[str, Manifest],
+    report: Report,
+) -> Iterator[dict[str, Any]]:
+    """Build the rows of some runs, and those derived from them."""
+    for key in keys:
+        folder = runs / key
+        try:
+            record = RunRecord.read(folder, key)
+            check_record(record, folder / RECORD_FILE)
+            row = row_of_record(record) | _scores(folder, record, previous.get(key), manifests)
+            derived = list(gamma_star.derive_rows([row], runs.parent, previous, manifests))
+        except HTBenchError as error:
+            report(str(error))
+            continue
+        for one in (row, *derived):
+            own = {column: one[name] for name, column in _OWN.items()}
+            yield {**one, **own, "run": key, "stamp": stamps[key]}
 
 
 def _scores(
@@ -97,6 +205,7 @@ def _scores(
     """The metrics of a run, from its previous row if nothing that they depend on has changed."""
     if record.status != "ok":
         return {}
+    path = verified_predictions(folder, record.predictions_sha256)
     scorer = scorer_digest()
     if (
         previous is not None
@@ -104,33 +213,36 @@ def _scores(
         and previous["scorer_digest"] == scorer
     ):
         return {name: previous[name] for name in ("scorer_digest", *METRICS, *COUNTS, EXCLUDED)}
-    path = verified_predictions(folder, record.predictions_sha256)
     manifest = manifests.get(record.made_from["manifest"])
     if manifest is None:
         return {}
-    return {"scorer_digest": scorer, **score_predictions(path, manifest, record.task).as_dict()}
-
-
-def _add_base_costs(rows: list[dict[str, Any]]) -> None:
-    """Add to each row the cost of the runs that it starts from, so that it counts everything."""
-    names = (*_ADDED, *_LARGEST)
-    own = {row["key"]: {name: row[name] for name in names} for row in rows}
-    bases = {row["key"]: row["base"] for row in rows}
-    for row in rows:
-        chain = [row["key"]]
-        while bases[chain[-1]] in own:
-            chain.append(bases[chain[-1]])
-        for name in names:
-            values = [own[key][name] for key in chain if own[key][name] is not None]
-            row[name] = (max if name in _LARGEST else sum)(values) if values else None
-
-
-def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a results file by key; none if it is missing, damaged or of another schema."""
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException):
-        return {}
-    if table.schema.names != SCHEMA.names:
-        return {}
-    return {row["key"]: row for row in table.to_pylist()}
+        scores = score_predictions(path, manifest, record.task).as_dict()
+    except HTBenchError as error:
+        raise type(error)(f"{error}; {repeat_run(folder)}") from None
+    return {"scorer_digest": scorer, **scores}
+
+
+def _with_base_costs(stored: pa.Table) -> pa.Table:
+    """Add to each row the cost of the runs that it starts from, so that it counts everything."""
+    keys, bases = column_values(stored["key"]), column_values(stored["base"])
+    index = {key: i for i, key in enumerate(keys)}
+    chains = {i: list(_chain(i, bases, index)) for i, base in enumerate(bases) if base in index}
+    for name, own in _OWN.items():
+        of_run = column_values(stored[own])
+        total = list(of_run)
+        for i, chain in chains.items():
+            values = [of_run[j] for j in chain if of_run[j] is not None]
+            total[i] = (max if name in _LARGEST else sum)(values) if values else None
+        position = stored.schema.get_field_index(name)
+        field = stored.schema.field(position)
+        stored = stored.set_column(position, field, pa.array(total, field.type))
+    return stored
+
+
+def _chain(start: int, bases: list[str | None], index: Mapping[str | None, int]) -> Iterator[int]:
+    """The positions of a row and of the rows that it starts from."""
+    position: int | None = start
+    while position is not None:
+        yield position
+        position = index.get(bases[position])

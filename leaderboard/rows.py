@@ -5,7 +5,7 @@ Each row describes one run (or one that the leaderboard derives, see ``gamma_sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ FAILED = "failed"  # a status
 COUNTS = ("n_seen", "n_missing")
 EXCLUDED = "n_excluded"  # test samples that are in neither group of the task
 METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
-STEPS = ("total_steps", "sequential_steps")
+STEPS = ("total_steps", "sequential_steps", "declared_steps")
 # Seconds and bytes differ between two runs of the same key: in the schema their names get the
 # prefix ``measured_``, which separates them from what is reproducible.
 MEASURED = (
@@ -48,6 +48,8 @@ _TEXT = (
     "device",
     "task",
     "method",
+    "method_code",
+    "computation",
     "label",
     "config",
     "search",
@@ -81,6 +83,8 @@ _MADE_FROM: dict[str, type | tuple[type, ...]] = {
     "base": (str, type(None)),
     "search": (dict, type(None)),
 }
+# The entries that make up ``computation``: all but these, which have columns or name the cell.
+_NOT_COMPUTATION = (*_MADE_FROM, "store")
 # What the board reports of the search that chose a run's settings.
 _SEARCH: dict[str, type] = {"by": str, "folds": int, "steps": int, "chosen": dict, "tried": list}
 
@@ -107,6 +111,10 @@ def row_of_record(record: RunRecord) -> dict[str, Any]:
         "device": made_from["device"],
         "task": record.task,
         "method": record.method,
+        "method_code": digest_json(made_from["method"]),
+        "computation": json_text(
+            {name: v for name, v in made_from.items() if name not in _NOT_COMPUTATION}
+        ),
         "label": record.label,
         "config": json_text(record.config),
         "search": json_text(made_from["search"]) if "search" in made_from else None,
@@ -188,3 +196,28 @@ def group_rows(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Any,
 def with_status(rows: Iterable[Row], status: str) -> list[Row]:
     """Return the rows with the given status, in order."""
     return [row for row in rows if row["status"] == status]
+
+
+def rows_of_table(table: pa.Table, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries: as ``Table.to_pylist``, but ten times faster.
+
+    Args:
+        table: columns of text, whole numbers and floating-point numbers.
+        names: only these columns; all if None.
+    """
+    names = table.column_names if names is None else names
+    columns = [column_values(table[name]) for name in names]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def column_values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column of text or numbers; None where there is none."""
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(column.type) or pa.types.is_null(column.type):
+        return list(column.to_numpy().tolist())
+    if column.null_count == 0:
+        return list(column.to_numpy().tolist())
+    values = pc.fill_null(column, 0).to_numpy().tolist()
+    is_valid = column.is_valid().to_numpy().tolist()
+    return [value if valid else None for value, valid in zip(values, is_valid, strict=True)]

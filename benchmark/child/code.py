@@ -1,67 +1,46 @@
-"""Where a method's code is: what a child may read to import it."""
+"""Import a method's own modules, and nothing else of the folders that they are in."""
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from benchmark.folders import ROOT, own_packages
-from benchmark.keys import installed_folders
+from benchmark.jobs import CodeModule
 
 
-def open_code(
-    module: str | None, file: str | None
-) -> tuple[list[Path], list[Path], FilesBeside | None]:
-    """The paths that importing a method reads. Imports nothing.
+class OwnModules(importlib.abc.MetaPathFinder):
+    """Finds a method's own modules, first of all finders: the driver has decided where each is.
 
-    Installed packages and our own are open to every run. A plugin file may import Python files
-    beside it; a package of a checkout is found by its top-level name.
-
-    Args:
-        module: dotted name, or None.
-        file: path of a plugin file, or None; without either, only our own packages are open.
-
-    Returns:
-        Paths to read; folders whose file names may be listed; and for a file the finder of what is
-        beside it, to be added to ``sys.meta_path``.
-    """
-    own = list(own_packages())
-    if file is not None:
-        beside = FilesBeside(Path(file))
-        return [*own, *beside.files.values()], [], beside
-    if module is None:
-        return own, [], None
-    spec = importlib.util.find_spec(module.partition(".")[0])
-    if spec is None or spec.origin is None:
-        return own, [ROOT], None
-    origin = Path(spec.origin).resolve()
-    if any(origin.is_relative_to(folder) for folder in installed_folders()):
-        return own, [ROOT], None
-    code = origin.parent if origin.name == "__init__.py" else origin
-    return [*own, code], [ROOT, code.parent], None
-
-
-class FilesBeside(importlib.abc.MetaPathFinder):
-    """Finds the Python files beside a plugin, last of all: they shadow no installed module.
-
-    The plugin's folder, which may be a home folder, does not have to be listed for that.
+    No folder has to be listed for that, such as the home folder that a plugin may be in.
 
     Attributes:
-        files: name to file. A link counts if it leads to a Python file.
+        modules: by dotted name.
     """
 
-    def __init__(self, plugin: Path) -> None:
-        paths = (path for path in sorted(plugin.parent.glob("*.py")) if path.is_file())
-        self.files = {path.stem: path for path in paths if path.resolve().suffix == ".py"}
-        self.files[plugin.stem] = plugin
+    def __init__(self, modules: Iterable[CodeModule]) -> None:
+        self.modules = {module.name: module for module in modules}
+
+    def folders(self) -> set[Path]:
+        """The folders that its top-level modules are in."""
+        top = [module for name, module in self.modules.items() if "." not in name]
+        packages = {Path(folder).parent for module in top for folder in module.folders}
+        return packages | {Path(m.file).parent for m in top if m.file and not m.folders}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of a top-level module, if it is one of the files."""
-        file = self.files.get(fullname) if path is None else None
-        return None if file is None else importlib.util.spec_from_file_location(fullname, file)
+        """The spec of a module, if it is one of them."""
+        module = self.modules.get(fullname)
+        if module is None:
+            return None
+        if module.file is None:
+            spec = ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = list(module.folders)
+            return spec
+        return importlib.util.spec_from_file_location(
+            fullname, module.file, submodule_search_locations=list(module.folders) or None
+        )

@@ -8,8 +8,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +18,25 @@ import torch
 from torch import Tensor
 
 from benchmark import numerics
-from benchmark.child.code import open_code
+from benchmark.child.code import OwnModules
+from benchmark.child.refusals import explain
 from benchmark.errors import NotApplicable
 from benchmark.failpoints import reach
+from benchmark.folders import harness_packages
 from benchmark.images.augment import Transforms
-from benchmark.images.store.tensors import LazyImages, join, open_images
 from benchmark.isolation import wire
 from benchmark.isolation.sandbox import Sandbox
-from benchmark.jobs import MAX_TEXT, MethodCode, Network, Setup, TestImages
+from benchmark.jobs import MAX_TEXT, MethodCode, Network, Setup
 from benchmark.method import Run, TrainingRecipe
 from benchmark.networks.build import Classifier, build
 from benchmark.records import NOT_APPLICABLE
 
 PROGRESS_SECONDS = 0.2
+CPU = torch.device("cpu")
 
 
 class ContractError(Exception):
     """What a method returned does not fulfil the contract."""
-
-
-@dataclass(frozen=True)
-class TestBatch:
-    """The test images, and the open files for the answer's array and weights."""
-
-    images: Tensor | LazyImages | None
-    array: int
-    weights: int
 
 
 @dataclass(frozen=True)
@@ -65,55 +59,70 @@ class Worker:
         """Send a message to the driver."""
         wire.send(self.channel, message)
 
-    def enter_sandbox(
-        self, method: MethodCode | None = None, *, write: Sequence[Path] = ()
-    ) -> None:
-        """Give up everything but the method's own code and the scratch folder, and report it.
+    def adapted(self, notes: Mapping[str, Any], weights: bytes = b"") -> None:
+        """Tell the driver that adapting is over, and send it the adapted weights, if any.
 
-        The report goes out before any of the method's code runs, so the driver can trust it. It
-        cannot trust what comes later: a method that sends ``adapted`` itself has the test images
-        early. That gives it no more than ``forward`` does, and no label.
+        The driver has the weights before it hands out the first test image, so that none of what
+        the images reveal gets into them.
+        """
+        wire.send(self.channel, {"adapted": notes, "weights": len(weights)}, data=weights)
+
+    def enter_sandbox(
+        self,
+        method: MethodCode | None = None,
+        *,
+        device: torch.device = CPU,
+        write: Sequence[Path] = (),
+    ) -> None:
+        """Give up everything but the method's own files and the scratch folder, and report it.
+
+        The report, with the environment, goes out before any of the method's code runs, so the
+        driver can trust it. It cannot trust what comes later: a method may send ``adapted`` itself.
+        It then gets the first batch of test images early, and no other before it has answered it.
 
         Args:
-            method: whose code must be readable, if the job imports any.
+            method: whose files must be readable, if the job imports any.
+            device: the device to name in the report.
             write: further folders to write to; only for jobs that import no method.
         """
-        read, listed, beside = open_code(
-            method.module if method else None, method.file if method else None
-        )
-        if beside is not None:
-            sys.meta_path.append(beside)
+        read = list(harness_packages())
+        if method is not None:
+            read += map(Path, method.files)
+            sys.meta_path.insert(0, OwnModules(method.modules))
         os.environ["TMPDIR"] = os.environ["CUDA_CACHE_PATH"] = str(self.scratch)
         tempfile.tempdir = None
         _limit_files(self.file_limit)
         os.chdir(self.scratch)
-        facts = self.sandbox.enter(read=read, listed=listed, write=[self.scratch, *write])
+        facts = self.sandbox.enter(read=read, write=[self.scratch, *write])
         reach("process-locked")
-        self.send(locked=list(facts))
+        # Landlock binds one thread and a CUDA context starts others, so devices come after it.
+        self.send(locked=list(facts), environment=numerics.environment(device))
 
     def start_run(self, setup: Setup) -> Run:
         """The ``run`` of a method, which reports its progress to the driver."""
         return replace(start_run(setup, self.scratch), report=self._reporter())
 
-    def receive_tests(self) -> TestBatch:
-        """Wait for the test images, which the driver sends after ``adapted``.
+    def batches(self) -> Iterator[list[bytes]]:
+        """The encoded images of one batch after another, each once the one before is answered.
 
         Raises:
             RuntimeError: the driver has exited.
         """
-        received = wire.receive(self.channel)
-        if received is None:
-            raise RuntimeError("the main process has exited")
-        message, descriptors = received
-        *tests, array, weights = descriptors
-        batch = TestImages.from_json(message)
-        if batch.images is None or not tests:
-            return TestBatch(None, array, weights)
-        images = [
-            open_images(test, count, batch.images.size, batch.images.store)
-            for test, count in zip(tests, batch.counts, strict=True)
-        ]
-        return TestBatch(join(images, batch.images.size), array, weights)
+        while True:
+            received = wire.receive(self.channel)
+            if received is None:
+                raise RuntimeError("the main process has exited")
+            lengths = received[0]["images"]
+            if not lengths:
+                return
+            data = bytes(wire.receive_data(self.channel, sum(lengths)))
+            ends = list(accumulate(lengths))
+            yield [data[end - n : end] for end, n in zip(ends, lengths, strict=True)]
+
+    def answer(self, rows: Tensor) -> None:
+        """Answer a batch with rows, float32 (B, width)."""
+        data = rows.to("cpu", torch.float32).contiguous().numpy().tobytes()
+        wire.send(self.channel, {"rows": len(data)}, data=data)
 
     def _reporter(self) -> Callable[[int, int], None]:
         last = 0.0
@@ -145,20 +154,16 @@ def build_network(network: Network) -> Classifier:
     return build(network.model, len(network.classes), network.input_size)
 
 
-def write(descriptor: int, data: bytes) -> None:
-    """Write all of the data to an open file."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 def failure(error: Exception) -> dict[str, str]:
     """The kind, message and traceback of an exception; called while it is handled."""
     if isinstance(error, NotApplicable):
         return {"kind": NOT_APPLICABLE, "message": _text(error)[:MAX_TEXT]}
+    text = _text(error)
+    if rule := _rule(error):
+        text = f"{rule} ({text.strip()})"
     return {
         "kind": "contract" if isinstance(error, ContractError) else "exception",
-        "message": f"{type(error).__name__}: {_text(error)}"[:MAX_TEXT],
+        "message": f"{type(error).__name__}: {text}"[:MAX_TEXT],
         "traceback": _cut(traceback.format_exc()),
     }
 
@@ -169,6 +174,14 @@ def _text(error: Exception) -> str:
         return str(error)
     except Exception:
         return "(its message cannot be shown)"
+
+
+def _rule(error: Exception) -> str | None:
+    """The rule that an exception comes from; a method's own exception may hinder the search."""
+    try:
+        return explain(error)
+    except Exception:
+        return None
 
 
 def _cut(text: str) -> str:

@@ -1,7 +1,7 @@
 """The entry of a child: read one job, do it, send the answer.
 
 A job is one JSON message (see ``benchmark/jobs.py``). The child opens what it may read before any
-method's code is imported, answers in JSON, and writes arrays to open files that the driver sends.
+method's code is imported, and answers in JSON; arrays follow the messages that announce them.
 The fork server forks it and calls :func:`main`.
 """
 

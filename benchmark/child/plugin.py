@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
 import inspect
 import math
 import sys
 from collections.abc import Sequence
-from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from benchmark.child.job import ContractError, Worker
 from benchmark.files import digest_file
-from benchmark.folders import harness_packages
+from benchmark.folders import harness_packages, installed_folders
 from benchmark.jobs import ConfigureJob, DescribeJob, MethodCode
-from benchmark.keys import installed_folders
 from benchmark.method import Method
 
 
 def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
-    """Import a method and describe it: name, base, fields, and where its code was loaded from.
+    """Import a method and describe it: its name, base and fields, and the files that it declares.
 
     Raises:
         ContractError: it is not a valid method.
     """
     worker.enter_sandbox(job.method)
-    before = set(sys.modules)
     method = load_method(job.method)
-    files, distributions = _loaded_from(set(sys.modules) - before)
     _check_dataclass(method)
     if not hasattr(method, "name"):
         raise ContractError(
             f"{method.__name__} does not set its name; add a class attribute such as "
             'name = "my-method"'
+        )
+    files: Any = method.files
+    if isinstance(files, str):
+        raise ContractError(
+            f"{method.__name__}.files is a string; write a tuple: files = ({files!r},)"
         )
     return {
         "name": method.name,
@@ -53,8 +53,7 @@ def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
             }
             for f in dataclasses.fields(method)
         ],
-        "files": files,
-        "distributions": distributions,
+        "files": list(files),
     }
 
 
@@ -88,11 +87,7 @@ def load_method(code: MethodCode) -> type[Method]:
     Raises:
         ContractError: there is no such class, or it is not a method.
     """
-    if code.file is not None:
-        module = _import_file(Path(code.file))
-    else:
-        assert code.module is not None
-        module = importlib.import_module(code.module)
+    module = importlib.import_module(code.module)
     method: Any = module
     if code.attribute is None:
         method = _only_method(module)
@@ -104,17 +99,6 @@ def load_method(code: MethodCode) -> type[Method]:
     if inspect.isabstract(method):
         raise ContractError(f"{method.__name__} does not define adapt(self, source, target, run)")
     return method
-
-
-def _import_file(path: Path) -> ModuleType:
-    name = f"htbench_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def _only_method(module: ModuleType) -> type[Method]:
@@ -137,36 +121,19 @@ def _only_method(module: ModuleType) -> type[Method]:
     return (concrete or own)[0]
 
 
-def _loaded_from(modules: set[str]) -> tuple[list[str], list[str]]:
-    """Files outside installed distributions, and names of distributions, behind some modules."""
-    files, packages = _origins(modules)
-    known = packages_distributions() if packages else {}
-    return sorted(map(str, files)), sorted({d for p in packages for d in known.get(p, [])})
-
-
-def _origins(modules: set[str]) -> tuple[set[Path], set[str]]:
-    """Files outside installed distributions, and installed packages, behind some modules."""
-    harness, installed = harness_packages(), installed_folders()
-    files, packages = set(), set()
-    for name in modules:
-        origin = getattr(sys.modules.get(name), "__file__", None)
-        if not origin:
-            continue
-        path = Path(origin).resolve()
-        if any(path.is_relative_to(folder) for folder in harness):
-            continue  # covered by keys.COMPUTES
-        if any(path.is_relative_to(folder) for folder in installed):
-            packages.add(name.partition(".")[0])
-        else:
-            files.add(path)
-    return files, packages
+def _own_files(modules: set[str]) -> set[Path]:
+    """The files behind some modules, without those of installed packages and of the harness."""
+    closed = (*harness_packages(), *installed_folders())
+    origins = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
+    paths = {Path(origin).resolve() for origin in origins if origin}
+    return {path for path in paths if not any(map(path.is_relative_to, closed))}
 
 
 def check_code(modules: set[str], code: Sequence[tuple[str, str]], scratch: Path) -> None:
     """Check that the imported files are those in the run's key.
 
-    A file that is imported only while the method runs was not seen when the method was described,
-    and one that has been edited since then is another.
+    The driver compares all of the method's files once the run has ended, whatever the child says.
+    This check ends a run early, and finds imports that only a sandbox would refuse.
 
     Args:
         modules: names of the imported modules.
@@ -176,12 +143,13 @@ def check_code(modules: set[str], code: Sequence[tuple[str, str]], scratch: Path
     Raises:
         ContractError: a file is not part of the key.
     """
-    for path in sorted(_origins(modules)[0]):
+    digests = {digest for _, digest in code}
+    for path in sorted(_own_files(modules)):
         if path.is_relative_to(scratch) or not path.is_file():
             continue
-        if (path.name, digest_file(path)) not in code:
+        if digest_file(path) not in digests:
             raise ContractError(
                 f"{path.name} is not among the files recorded in the run's key. Either it was "
-                "edited after the command started (run the command again), or it was imported "
-                "inside a function (import it at the top of the method's file)"
+                "edited after the command started (run the command again), or it was found at run "
+                "time (import it with an import statement, so that the key covers it)"
             )

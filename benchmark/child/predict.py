@@ -1,53 +1,66 @@
-"""Predict the test images, and check the logits."""
+"""Predict the test images batch by batch, and check the logits."""
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark import numerics
-from benchmark.child.job import ContractError, TestBatch, write
+from benchmark.child.job import ContractError, Worker
 from benchmark.failpoints import reach
-from benchmark.images.store.tensors import LazyImages
+from benchmark.images.store import jpeg
+from benchmark.jobs import ImageFormat
 from benchmark.method import Run
 from benchmark.records import DEVICE_MEMORY
-from benchmark.training import predict
-
-BATCH_INDEPENDENCE_IMAGES = 32
-BATCH_INDEPENDENCE_TOLERANCE = 1e-3
+from benchmark.training import predict_batch
 
 
-def predict_tests(model: nn.Module, tests: TestBatch, classes: int, run: Run) -> dict[str, Any]:
-    """Write the logits (N, C) of the test images as float32; return facts of the environment.
+def predict_tests(
+    worker: Worker, model: nn.Module, form: ImageFormat, classes: int, run: Run
+) -> dict[str, Any]:
+    """Answer every batch that the driver hands out with its logits; return facts for the driver.
 
     Raises:
-        ContractError: the logits have another shape, are not finite, or depend on the batch.
+        ContractError: what the model returns is not a tensor, has another shape, or is not finite.
     """
-    assert tests.images is not None
-    logits = predict(model, tests.images, run)
-    _check_logits(logits, len(tests.images), classes)
-    _check_batch_independence(model, tests.images, logits, run)
-    write(tests.array, logits.cpu().numpy().tobytes())
+    for encoded in worker.batches():
+        logits = predict_batch(model, decode(encoded, form), run)
+        worker.answer(check_logits(logits, len(encoded), classes))
     reach("answer-written")
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        **numerics.driver_facts(run.device),
-        **_device_memory(run.device),
-    }
+    return device_memory(run.device)
 
 
-def _device_memory(device: torch.device) -> dict[str, int]:
+def decode(encoded: list[bytes], form: ImageFormat) -> Tensor:
+    """The images of a batch, uint8 (B, 3, S, S)."""
+    size = form.size
+    if form.store == "jpeg":
+        images = [jpeg.decode(data, size, index) for index, data in enumerate(encoded)]
+        return torch.from_numpy(np.stack(images))
+    pixels = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
+    return pixels.view(len(encoded), 3, size, size)
+
+
+def device_memory(device: torch.device) -> dict[str, int]:
     """On CUDA, the peak bytes of this process's tensors, which the kernel cannot measure."""
     if device.type != "cuda":
         return {}
     return {DEVICE_MEMORY: torch.cuda.max_memory_allocated(device)}
 
 
-def _check_logits(logits: Tensor, count: int, classes: int) -> None:
+def check_logits(logits: Any, count: int, classes: int) -> Tensor:
+    """Check what a model returned for a batch of ``count`` images.
+
+    Raises:
+        ContractError: it is not a finite tensor (``count``, ``classes``).
+    """
+    if not isinstance(logits, Tensor):
+        raise ContractError(
+            f"the model that adapt() returned gives {_kind(logits)} instead of a tensor of logits; "
+            f"it must return one tensor, ({count}, {classes}) for {count} images: wrap it in a "
+            "torch.nn.Module whose forward() returns only the logits"
+        )
     if logits.shape != (count, classes):
         raise ContractError(
             f"the model returned logits of shape {tuple(logits.shape)} for {count} images, "
@@ -59,20 +72,13 @@ def _check_logits(logits: Tensor, count: int, classes: int) -> None:
             f"the model returned NaN or infinite logits for {bad} of {count} images; check whether "
             "training diverged"
         )
+    return logits
 
 
-def _check_batch_independence(
-    model: nn.Module, images: Tensor | LazyImages, logits: Tensor, run: Run
-) -> None:
-    """A prediction must not depend on the other images of its batch."""
-    some = images[:BATCH_INDEPENDENCE_IMAGES]
-    chunks = [some.flip(0)[start : start + 5] for start in range(0, len(some), 5)]
-    again = torch.cat([predict(model, part, run) for part in chunks]).flip(0)
-    gap = float((again - logits[: len(some)]).abs().max())
-    scale = max(1.0, float(logits.abs().max()))
-    if gap > BATCH_INDEPENDENCE_TOLERANCE * scale:
-        raise ContractError(
-            "predictions depend on the other images in the batch: the logits of the same images "
-            f"differ by {gap:.3g} between batches; return a model whose layers use running "
-            "statistics in evaluation mode"
-        )
+def _kind(value: object) -> str:
+    """What a value is, with the names that may hold the logits."""
+    if isinstance(value, dict):  # and the outputs of the transformers library
+        return f"a {type(value).__name__} with {', '.join(map(str, value)) or 'no entries'}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -10,9 +10,10 @@ from torch import nn
 
 from benchmark import numerics
 from benchmark.child.data import on_device, open_model, open_training
-from benchmark.child.job import ContractError, Worker, write
+from benchmark.child.job import ContractError, Worker
 from benchmark.child.plugin import check_code, load_method
 from benchmark.child.predict import predict_tests
+from benchmark.child.steps import StepCounter
 from benchmark.failpoints import reach
 from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, RunJob
 from benchmark.method import SourceModel
@@ -20,7 +21,7 @@ from benchmark.networks.build import Classifier, weights_of
 
 
 def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
-    """Carry out a run; return facts about the environment of its predictions.
+    """Carry out a run; return its steps, also those that the model took while it predicted.
 
     Raises:
         ContractError: the method breaks the contract.
@@ -30,8 +31,8 @@ def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
     target = open_training(job, job.train, job.seen, missing=job.missing, features=job.features)
     source = open_model(job.network, job.source)
     base = open_model(job.network, job.base) if job.base else None
-    worker.enter_sandbox(job.method)
-    # Landlock binds one thread and a CUDA context starts others, so devices come after it.
+    worker.enter_sandbox(job.method, device=run.device)
+    steps = StepCounter()  # before the method is imported
     target = on_device(target, run.device)
     run.base = base.to(run.device).eval() if base else None
     before = set(sys.modules)
@@ -39,7 +40,6 @@ def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
     check_code(set(sys.modules) - before, job.code, worker.scratch)
     loaded = set(sys.modules)
     numerics.seed_globals(job.setup.seed)
-    worker.send(started=True)
     model = method.adapt(SourceModel(source.to(run.device), job.source_digest), target, run)
     if not isinstance(model, nn.Module):
         raise ContractError(
@@ -47,17 +47,15 @@ def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
         )
     check_code(set(sys.modules) - loaded, job.code, worker.scratch)
     reach("model-adapted")
-    worker.send(
-        adapted={
-            "total_steps": run.total_steps,
-            "sequential_steps": run.sequential_steps,
+    is_kept = job.keep_weights and isinstance(model, Classifier)
+    worker.adapted(
+        {
+            **steps.facts(run),
             "log": run.history[:MAX_LOG_ROWS],
             "notes": run.notes[:MAX_NOTES],
-        }
+        },
+        safetensors.torch.save(weights_of(model)) if is_kept else b"",
     )
-    tests = worker.receive_tests()
-    if job.keep_weights and isinstance(model, Classifier):
-        write(tests.weights, safetensors.torch.save(weights_of(model)))
-    facts = predict_tests(model, tests, len(job.network.classes), run)
+    memory = predict_tests(worker, model, job.images, len(job.network.classes), run)
     check_code(set(sys.modules) - loaded, job.code, worker.scratch)
-    return facts
+    return {**steps.facts(run), **memory}

@@ -11,15 +11,15 @@ import torch
 from benchmark import numerics
 from benchmark.checkpoint import Checkpoints
 from benchmark.child.data import on_device, open_model, open_training
-from benchmark.child.job import ContractError, Worker, build_network, write
-from benchmark.child.predict import predict_tests
+from benchmark.child.job import ContractError, Worker, build_network
+from benchmark.child.predict import decode, predict_tests
 from benchmark.jobs import FeaturesJob, SourceJob
 from benchmark.networks.build import all_finite, load_backbone, weights_of
-from benchmark.training import fit, predict
+from benchmark.training import fit, predict_batch
 
 
 def train_source(worker: Worker, job: SourceJob) -> dict[str, Any]:
-    """Train a source model on every class; return facts about its predictions.
+    """Train a source model on every class; return its steps.
 
     Raises:
         ContractError: the trained weights are not finite.
@@ -34,8 +34,7 @@ def train_source(worker: Worker, job: SourceJob) -> dict[str, Any]:
         load_backbone(model, pretrained, network.model, network.input_size)
     plan = job.checkpoints
     checkpoints = Checkpoints(Path(plan.folder), plan.key, model, run, plan.seconds)
-    worker.enter_sandbox(write=[Path(plan.folder)])
-    worker.send(started=True)
+    worker.enter_sandbox(device=run.device, write=[Path(plan.folder)])
     model = model.to(run.device)
     fit(model, on_device(target, run.device), run, checkpoints=checkpoints)
     if not all_finite(model):
@@ -43,27 +42,26 @@ def train_source(worker: Worker, job: SourceJob) -> dict[str, Any]:
             "training the source model diverged: its weights contain NaN or infinite values; lower "
             "the learning rate in [source]"
         )
-    worker.send(adapted={"total_steps": run.total_steps})
-    tests = worker.receive_tests()
-    write(tests.weights, safetensors.torch.save(weights_of(model)))
-    return predict_tests(model, tests, len(network.classes), run)
+    steps = {"counted_steps": run.total_steps, "total_steps": run.total_steps}
+    worker.adapted(steps, safetensors.torch.save(weights_of(model)))
+    memory = predict_tests(worker, model, job.images, len(network.classes), run)
+    return {**steps, **memory}
 
 
 def extract_features(worker: Worker, job: FeaturesJob) -> dict[str, Any]:
-    """Write the source model's features of every training image, in the order of the job.
+    """Answer every batch that the driver hands out with the source model's features.
 
     Raises:
         ContractError: a feature is not finite.
     """
     run = worker.start_run(job.setup)
-    target = open_training(job, job.train, range(len(job.network.classes)))
     model = open_model(job.network, job.source)
-    worker.enter_sandbox()
-    worker.send(started=True)
-    worker.send(adapted={})
-    tests = worker.receive_tests()
-    features = predict(model.to(run.device).backbone, target.images, run)
-    if not torch.isfinite(features).all():
-        raise ContractError("the source model's features contain NaN or infinite values")
-    write(tests.array, features.cpu().numpy().tobytes())
-    return {"width": features.shape[1]}
+    worker.enter_sandbox(device=run.device)
+    backbone = model.to(run.device).backbone
+    worker.adapted({})
+    for encoded in worker.batches():
+        features = predict_batch(backbone, decode(encoded, job.images), run)
+        if not torch.isfinite(features).all():
+            raise ContractError("the source model's features contain NaN or infinite values")
+        worker.answer(features)
+    return {}

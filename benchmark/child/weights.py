@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from benchmark.child.job import ContractError, Worker, build_network, write
+from benchmark.child.job import ContractError, Worker, build_network
 from benchmark.child.predict import predict_tests
 from benchmark.errors import ManifestError
 from benchmark.files import is_safetensors
@@ -46,7 +46,7 @@ def try_network(worker: Worker, job: NetworkJob) -> dict[str, Any]:
     if table.get("weights") is not None:
         _address_of(table)
         last_layer(library_network(table, size), table)
-    worker.enter_sandbox()
+    worker.enter_sandbox(device=run.device)
     model = model.to(run.device).train()
     images = torch.zeros(2, 3, size, size, device=run.device)
     try:
@@ -112,11 +112,8 @@ def convert_pretrained(worker: Worker, job: PretrainedJob) -> dict[str, Any]:
     data = Path(job.file).read_bytes()
     network = library_network(job.network.model, job.network.input_size)
     worker.enter_sandbox()
-    worker.send(started=True)
     _load(_read(data), network)
-    worker.send(adapted={})
-    tests = worker.receive_tests()
-    write(tests.weights, safetensors.torch.save(weights_of(network)))
+    worker.adapted({}, safetensors.torch.save(weights_of(network)))
     return {}
 
 
@@ -130,15 +127,12 @@ def import_source(worker: Worker, job: ImportJob) -> dict[str, Any]:
     run = worker.start_run(job.setup)
     network = job.network
     model = build_network(network)
-    worker.enter_sandbox()
-    worker.send(started=True)
+    worker.enter_sandbox(device=run.device)
     _load(own_names(_read(data), network.model, network.input_size), model)
     if not all_finite(model):
         raise ContractError("its weights contain NaN or infinite values")
-    worker.send(adapted={})
-    tests = worker.receive_tests()
-    write(tests.weights, safetensors.torch.save(weights_of(model)))
-    return predict_tests(model.to(run.device), tests, len(network.classes), run)
+    worker.adapted({}, safetensors.torch.save(weights_of(model)))
+    return predict_tests(worker, model.to(run.device), job.images, len(network.classes), run)
 
 
 def _read(data: bytes) -> dict[str, Tensor]:

@@ -10,9 +10,9 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.images.copy.verify import digests_file, verified_on
-from benchmark.images.place import images_folder
+from benchmark.images.place import image_sizes, images_folder
 from benchmark.images.store.store import store_folder, store_state
-from benchmark.manifest.catalogue import load_manifest, published_manifests
+from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
 
 
@@ -41,15 +41,10 @@ def data_status(manifest: Manifest) -> dict[str, Any]:
     """How many images of a data set are here, where, and how many of its stores are built."""
     embedded = manifest.document["images"] == "embedded"
     root = images_folder(manifest)
-    sizes: list[int] = []
-    if not embedded and root.is_dir():
-        for path in manifest.table["path"].to_pylist():
-            file = root / path
-            if file.is_file():
-                sizes.append(file.stat().st_size)  # for a link, the size of its target
+    sizes = [] if embedded or not root.is_dir() else list(image_sizes(manifest).values())
     packaged = manifest.root / "images.parquet"
     return {
-        "dataset": manifest.reference,
+        "dataset": shown_reference(manifest.reference, manifest.digest),
         "images": manifest.table.num_rows,
         "here": manifest.table.num_rows if embedded else len(sizes),
         "verified": "bundled" if embedded else verified_on(manifest),

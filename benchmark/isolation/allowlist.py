@@ -24,6 +24,7 @@ _SYSTEM_PATHS = [
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
 ]
+_SITE_NAMES = ("site-packages", "dist-packages")
 DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
 CUDA_PATHS = [
     "/proc/driver/nvidia",
@@ -56,8 +57,8 @@ def interpreter_paths(never: Iterable[Path] = ()) -> list[Path]:
     sites = _site_folders()
     closed = {*private_packages(), *(path.resolve() for path in never)}
     paths = dict.fromkeys(path for site in sites for path in _packages(site, closed))
-    closed |= {*sites, *_unused_sites()}
     roots = [Path(path) for path in (*_standard_library(), *_SYSTEM_PATHS)]
+    closed |= {*sites, *_package_folders(roots)}
     roots += _libraries_of_the_interpreter()
     for root in roots:
         paths.update(dict.fromkeys(_without(root.resolve(), closed)))
@@ -79,22 +80,32 @@ def _libraries_of_the_interpreter() -> list[Path]:
 def _site_folders() -> list[Path]:
     """Folders of installed packages. Other entries of ``sys.path`` are checkouts: not allowed."""
     entries = [*sys.path, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    folders = (Path(e).resolve() for e in entries if e.endswith(("site-packages", "dist-packages")))
+    folders = (Path(e).resolve() for e in entries if Path(e).name in _SITE_NAMES)
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def _unused_sites() -> Iterator[Path]:
-    """Package folders of interpreters other than this one, among the shared libraries."""
-    for root in ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"):
-        for name in ("site-packages", "dist-packages"):
-            yield from (path.resolve() for path in Path(root).glob(f"python3*/{name}"))
+def _package_folders(roots: Iterable[Path]) -> Iterator[Path]:
+    """Folders of installed packages below some roots, whichever interpreter they belong to.
+
+    Those of the interpreter under a virtual environment lie in its standard library. They are
+    closed, and opened again entry by entry if this interpreter imports from them.
+    """
+    for root in roots:
+        for name in _SITE_NAMES:
+            for pattern in (name, f"*/{name}", f"*/python3*/{name}"):
+                yield from (path.resolve() for path in root.glob(pattern))
 
 
 def _packages(site: Path, closed: Collection[Path]) -> Iterator[Path]:
-    """The entries of a site-packages folder, behind links, without the private and the closed."""
+    """The entries of a site-packages folder, behind links, without the private and the closed.
+
+    An old installer's ``.egg`` folder is such a folder itself.
+    """
     for entry in sorted(site.iterdir()):
         path = entry.resolve()
-        if {entry.name, path.name}.isdisjoint(PRIVATE_PACKAGES) and entry.suffix != ".pth":
+        if entry.suffix == ".egg" and path.is_dir():
+            yield from _packages(path, closed)
+        elif {entry.name, path.name}.isdisjoint(PRIVATE_PACKAGES) and entry.suffix != ".pth":
             yield from _without(path, closed)
 
 

@@ -10,16 +10,16 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from benchmark import failpoints, start
 from benchmark.errors import RunError
-from benchmark.isolation import wire
-from benchmark.jobs import DescribeJob, Job, RunJob, job_message
+from benchmark.isolation import measure, wire
+from benchmark.jobs import ConfigureJob, DescribeJob, Job, RunJob, job_message
 from benchmark.numerics import ENVIRONMENT
 
 GONE = "the worker process exited before the run finished"
@@ -27,7 +27,7 @@ CHILD = "benchmark.child.main"  # what a child runs; named, so that the driver d
 FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
-DESCRIBE_SECONDS = 300  # enough to import a method's code
+DESCRIBE_SECONDS = 300  # enough to import a method's code, and to check its settings
 START_SECONDS = 120  # importing torch from a cold disk is slow
 # The variables of the user's environment that a child receives.
 KEPT_VARIABLES = (
@@ -51,8 +51,10 @@ class Limits:
 
     Attributes:
         seconds: wall time from fork to answer.
-        memory: resident bytes of its process, of which about 0.4 GiB are the shared interpreter.
-        scratch: bytes in its scratch folder, and in any one file that it writes.
+        memory: bytes of its process in memory or swapped out, of which about 0.4 GiB are the shared
+            interpreter.
+        scratch: bytes on disk of its files, those included that are open or mapped but no longer
+            have a name, and at least 4 KiB for each; and the length of any one file that it writes.
         output: bytes of printed output.
     """
 
@@ -109,9 +111,9 @@ class Child:
             return
         if time.monotonic() > self._deadline:
             self.killed_for = f"it exceeded the time limit of {limits.seconds:g} s"
-        elif pid is not None and (used := _resident(pid)) > limits.memory:
+        elif pid is not None and (used := measure.memory(pid)) > limits.memory:
             self.killed_for = _too_much(used, limits.memory, "memory")
-        elif (used := os.fstat(self._output).st_size) > limits.output:
+        elif (used := measure.bytes_taken(os.fstat(self._output))) > limits.output:
             self.killed_for = _too_much(used, limits.output, "printed output")
         elif (problem := self._scratch_problem()) is not None:
             self.killed_for = problem
@@ -126,15 +128,15 @@ class Child:
         self._checked_scratch = now
         limit = self._limits.scratch
         try:
-            used = _size(self._scratch)
+            used = measure.disk(self._scratch, self._server.pids.get(self._job))
         except OSError as error:  # hidden by its mode, or too deep
             return f"its scratch folder cannot be read: {error.strerror}"
         return _too_much(used, limit, "scratch files") if used > limit else None
 
-    def send(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send a message; the next :meth:`receive` notices a child that has exited."""
+    def send(self, message: Mapping[str, Any], data: bytes = b"") -> None:
+        """Send a message and data; the next :meth:`receive` notices a child that has exited."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self._channel, message, fds)
+            wire.send(self._channel, message, data=data)
 
     def receive(self) -> dict[str, Any] | None:
         """The child's next message, or None when it has closed its end.
@@ -152,6 +154,13 @@ class Child:
         for fd in fds:  # a child must not send any
             os.close(fd)
         return message
+
+    def receive_data(self, size: int) -> bytearray | None:
+        """The data after the child's message, or None when it closed its end before their end."""
+        try:
+            return wire.receive_data(self._channel, size)
+        except (ConnectionResetError, RunError):
+            return None
 
     def kill(self) -> None:
         """Kill the child's whole process group."""
@@ -183,33 +192,6 @@ class Child:
 
 def _too_much(used: int, limit: int, what: str) -> str:
     return f"it used {used / 2**20:.0f} MiB of {what}; the limit is {limit / 2**20:.0f} MiB"
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files beneath a folder, without recursion: a child may nest them deeply.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-    total, folders = 0, [os.fspath(folder)]
-    while folders:
-        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                else:
-                    with contextlib.suppress(FileNotFoundError):  # the child removed it meanwhile
-                        total += entry.stat(follow_symlinks=False).st_size
-    return total
-
-
-def _resident(pid: int) -> int:
-    """Resident bytes of a process; 0 where they are unknown."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
 
 
 class ForkServer:
@@ -296,11 +278,9 @@ class ForkServer:
         except OSError:
             ours.close()
             raise RunError(GONE) from None
-        # The user's limits are those of a run; training a source model may take more.
-        kinds = {
-            RunJob.kind: self.limits,
-            DescribeJob.kind: Limits(seconds=DESCRIBE_SECONDS),
-        }
+        # The user's limits are those of a method's code; training a source model may take more.
+        short = replace(self.limits, seconds=min(self.limits.seconds, DESCRIBE_SECONDS))
+        kinds = {RunJob.kind: self.limits, DescribeJob.kind: short, ConfigureJob.kind: short}
         limits = kinds.get(job.kind, Limits())
         child = Child(self, number, ours, Path(job.scratch), output, limits)
         self._children[number] = child

@@ -1,7 +1,10 @@
 """The seccomp filter: which system calls a sandboxed process may make.
 
 Calls that reach around the file system fail: sockets, processes, tracing, signals, keyrings,
-System V memory, io_uring, mounts and file attributes. Some calls depend on their arguments.
+System V memory, io_uring, mounts and file attributes. So do calls by which a run could leave
+something for another run, or watch one: file locks, leases, attributes of files behind ``ioctl``,
+the page cache, memory without a path, priorities, wake-ups through shared files, and the clocks of
+other processes. Some calls depend on their arguments; ``ioctl`` and ``fcntl`` are allow-lists.
 """
 
 from __future__ import annotations
@@ -54,6 +57,24 @@ _REFUSED = _table("""
     utime 132 -  utimes 235 -  futimesat 261 -  utimensat 280 88
     setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  setxattrat 463 463
     removexattr 197 14  lremovexattr 198 15  fremovexattr 199 16  removexattrat 466 466
+    # file locks, and what a process can learn of or do to the page cache of files that it reads
+    flock 73 32
+    mincore 27 232  cachestat 451 451  fadvise64 221 223  readahead 187 213
+    sync_file_range 277 84  splice 275 76  tee 276 77  vmsplice 278 75
+    getrusage 98 165  # its faults and blocks tell whether what was read came from the cache
+    io_setup 206 0  io_destroy 207 1  io_getevents 208 4  io_submit 209 2  io_cancel 210 3
+    io_pgetevents 333 292  # its requests carry flags behind a pointer
+    # memory without a path, which no limit on files counts
+    memfd_create 319 279  memfd_secret 447 447
+    # priorities and processor sets: others can read what a process has set
+    sched_setparam 142 118  sched_setscheduler 144 119  sched_setaffinity 203 122
+    sched_setattr 314 274  setpriority 141 140  ioprio_set 251 30
+    setpgid 109 154  setsid 112 157
+    # what a process holds: capabilities can be lowered and raised, and others can read them
+    capget 125 90  capset 126 91  lsm_set_self_attr 460 460
+    # pages of other processes, and wake-ups across processes (futex is decided by its operation)
+    migrate_pages 256 238  move_pages 279 239
+    futex_waitv 449 449  futex_wake 454 454  futex_wait 455 455  futex_requeue 456 456
     # new processes (clone is decided by its flags)
     fork 57 -  vfork 58 -  execve 59 221  execveat 322 281
     # sockets; an inherited one can be read and written all the same
@@ -71,6 +92,13 @@ _CONDITIONAL = _table("""
     clone 56 220  clone3 435 435  kill 62 129  tkill 200 130  tgkill 234 131
     rt_sigqueueinfo 129 138  rt_tgsigqueueinfo 297 240  prlimit64 302 261
     fcntl 72 25  ioctl 16 29  truncate 76 45  prctl 157 167
+    fallocate 285 47  preadv2 327 286  pwritev2 328 287  madvise 28 233  futex 202 98
+    getsockopt 55 209  setsockopt 54 208
+    sched_getparam 143 121  sched_getscheduler 145 120  sched_rr_get_interval 148 127
+    sched_getattr 315 275  sched_getaffinity 204 123  getpriority 140 141  ioprio_get 252 31
+    getpgid 121 155  getsid 124 156
+    get_robust_list 274 100  mbind 237 235  get_mempolicy 239 236
+    clock_gettime 228 113  clock_getres 229 114  clock_nanosleep 230 115  timer_create 222 107
 """)
 
 _SECCOMP = _table("seccomp 317 277")["seccomp"]
@@ -80,10 +108,85 @@ _SECCOMP = _table("seccomp 317 277")["seccomp"]
 _LAST_KNOWN_CALL = 466
 
 _CLONE_THREAD, _CLONE_NEW_NAMESPACE = 0x00010000, 0x7E020000
-_F_SETOWN, _F_SETOWN_EX = 8, 15  # asynchronous I/O then sends any signal to any process
-_FIOSETOWN, _SIOCSPGRP = 0x8901, 0x8902  # the same for a socket
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # type into the terminal
-_PR_SET_PDEATHSIG = 1  # a process that clears it outlives its parent
+# Not the locks, leases, notifications, owners, pipe sizes, seals and hints.
+_FCNTL = {
+    "F_DUPFD": 0,
+    "F_GETFD": 1,
+    "F_SETFD": 2,
+    "F_GETFL": 3,
+    "F_SETFL": 4,
+    "F_DUPFD_CLOEXEC": 1030,
+}
+# What Python and the C library ask of a descriptor: is it a terminal, how wide, how much is there
+# to read, do not block, close at exec. Nothing that reads or sets attributes of a file.
+_IOCTL = {
+    "TCGETS": 0x5401,
+    "TCGETS2": 0x802C542A,
+    "TIOCGWINSZ": 0x5413,
+    "FIONREAD": 0x541B,
+    "FIONBIO": 0x5421,
+    "FIONCLEX": 0x5450,
+    "FIOCLEX": 0x5451,
+}
+# NVIDIA's devices: their common commands are of type F, those of unified memory are small numbers
+# and two large ones; WSL's device is of type G. From the headers of NVIDIA's open kernel modules.
+_CUDA_TYPES = (0x4600, 0x4700)
+_CUDA_LAST_SMALL = 0xFF
+_CUDA_UVM_INITIALIZE, _CUDA_UVM_DEINITIALIZE = 0x30000001, 0x30000002
+# What a process may set of itself. Not the death signal (a process that clears it outlives its
+# parent), tracers, sharing of equal pages or of processor cores.
+_PRCTL = {
+    "PR_GET_PDEATHSIG": 2,
+    "PR_GET_DUMPABLE": 3,
+    "PR_SET_DUMPABLE": 4,
+    "PR_SET_NAME": 15,
+    "PR_GET_NAME": 16,
+    "PR_GET_SECCOMP": 21,
+    "PR_CAPBSET_READ": 23,
+    "PR_SET_TIMERSLACK": 29,
+    "PR_GET_TIMERSLACK": 30,
+    "PR_SET_NO_NEW_PRIVS": 38,
+    "PR_GET_NO_NEW_PRIVS": 39,
+    "PR_GET_TID_ADDRESS": 40,
+    "PR_SET_THP_DISABLE": 41,
+    "PR_GET_THP_DISABLE": 42,
+    "PR_SVE_SET_VL": 50,
+    "PR_SVE_GET_VL": 51,
+    "PR_GET_SPECULATION_CTRL": 52,
+    "PR_GET_TAGGED_ADDR_CTRL": 56,
+    "PR_SME_SET_VL": 63,
+    "PR_SME_GET_VL": 64,
+    "PR_SET_VMA": 0x53564D41,
+}
+# Advice on a process's mappings. Not the advice that loads pages of a file, evicts them, or merges
+# equal pages of several processes.
+_MADVISE = {
+    "MADV_NORMAL": 0,
+    "MADV_RANDOM": 1,
+    "MADV_SEQUENTIAL": 2,
+    "MADV_DONTNEED": 4,
+    "MADV_FREE": 8,
+    "MADV_DONTFORK": 10,
+    "MADV_DOFORK": 11,
+    "MADV_HUGEPAGE": 14,
+    "MADV_NOHUGEPAGE": 15,
+    "MADV_DONTDUMP": 16,
+    "MADV_DODUMP": 17,
+    "MADV_GUARD_INSTALL": 102,
+    "MADV_GUARD_REMOVE": 103,
+}
+# A futex in a page of a file that two processes map is shared by them, and waking tells how many
+# wait. Threads use private ones, but C++ also waits for its static variables and futures on shared
+# ones, and joins threads on them: such a wait returns at once ("the value has changed"), so that it
+# becomes a loop that looks again, and such a wake wakes nobody. Refusing either deadlocks.
+_FUTEX_PRIVATE, _FUTEX_COMMAND = 128, 0xFFFFFFFF & ~256  # 256 chooses the clock
+_FUTEX_WAIT, _FUTEX_WAKE, _FUTEX_WAIT_BITSET, _FUTEX_WAKE_BITSET = 0, 1, 9, 10
+_MPOL_F_MEMS_ALLOWED = 4
+_SOL_SOCKET = 1
+_SOCKET_OPTIONS = {"SO_TYPE": 3, "SO_ERROR": 4, "SO_PROTOCOL": 38, "SO_DOMAIN": 39}
+_SO_PASSCRED = 16
+_PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
+_LAST_POSITIVE = 0x7FFFFFFF  # as a clock, a negative number is that of some process or thread
 _AF_UNIX, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 5, 0xF
 
 
@@ -112,6 +215,8 @@ _OFFSET_NUMBER, _OFFSET_ARCH, _OFFSET_ARGUMENTS = 0, 4, 16
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
 _UNKNOWN = 0x00050000 | errno.ENOSYS
+_AGAIN = 0x00050000 | errno.EAGAIN
+_NOTHING = 0x00050000  # the call returns 0 and does nothing
 
 
 def _op(code: int, value: int, skip_if: int = 0, skip_else: int = 0) -> bytes:
@@ -149,11 +254,60 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
         "rt_sigqueueinfo": to_itself,
         "rt_tgsigqueueinfo": to_itself,
         "prlimit64": _argument(0) + _if_one_of([0, pid], _ALLOW, _REFUSE),
-        "fcntl": _argument(1) + _if_one_of([_F_SETOWN, _F_SETOWN_EX], _REFUSE, _ALLOW),
-        "ioctl": _argument(1)
-        + _if_one_of([_FIOSETOWN, _SIOCSPGRP, _TIOCSTI, _TIOCLINUX], _REFUSE, _ALLOW),
-        "prctl": _argument(0) + _if_one_of([_PR_SET_PDEATHSIG], _REFUSE, _ALLOW),
+        "fcntl": _argument(1) + _if_one_of(_FCNTL.values(), _ALLOW, _REFUSE),
+        "ioctl": (_cuda_ioctls() if cuda else b"")
+        + _argument(1)
+        + _if_one_of(_IOCTL.values(), _ALLOW, _REFUSE),
+        "prctl": _argument(0) + _if_one_of(_PRCTL.values(), _ALLOW, _REFUSE),
+        # With a mode it takes blocks that a file's size does not show.
+        "fallocate": _argument(1) + _if_one_of([0], _ALLOW, _REFUSE),
+        # With flags it tells whether a page is in the cache.
+        "preadv2": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
+        "pwritev2": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
+        # The memory node of a page of a file is what the first process that moves it chooses.
+        "mbind": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
+        "get_mempolicy": _argument(4) + _if_one_of([0, _MPOL_F_MEMS_ALLOWED], _ALLOW, _REFUSE),
+        "madvise": _argument(2) + _if_one_of(_MADVISE.values(), _ALLOW, _REFUSE),
+        "futex": _argument(1, _FUTEX_PRIVATE)
+        + _op(_JUMP_IF_EQUAL, _FUTEX_PRIVATE, 0, 1)
+        + _return(_ALLOW)
+        + _argument(1, _FUTEX_COMMAND)
+        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT, 1, 0)
+        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT_BITSET, 0, 1)
+        + _return(_AGAIN)
+        + _if_one_of([_FUTEX_WAKE, _FUTEX_WAKE_BITSET], _NOTHING, _REFUSE),
+        "getsockopt": _socket_options(_SOCKET_OPTIONS.values()),
+        "setsockopt": _socket_options([_SO_PASSCRED]) if cuda else _return(_REFUSE),
+        # A thread's number is not known beforehand; the C library takes ENOSYS for "no such thing".
+        "sched_getaffinity": _argument(0) + _if_one_of([0, pid], _ALLOW, _UNKNOWN),
+        "getpriority": _argument(0)
+        + _op(_JUMP_IF_EQUAL, _PRIO_PROCESS, 1, 0)
+        + _return(_REFUSE)
+        + _argument(1)
+        + _if_one_of([0, pid], _ALLOW, _REFUSE),
+        "ioprio_get": _argument(0)
+        + _op(_JUMP_IF_EQUAL, _IOPRIO_WHO_PROCESS, 1, 0)
+        + _return(_REFUSE)
+        + _argument(1)
+        + _if_one_of([0, pid], _ALLOW, _REFUSE),
     }
+    for call in (
+        "sched_getparam",
+        "sched_getscheduler",
+        "get_robust_list",
+        "sched_rr_get_interval",
+        "sched_getattr",
+        "getpgid",
+        "getsid",
+    ):
+        verdicts[call] = _argument(0) + _if_one_of([0, pid], _ALLOW, _REFUSE)
+    for call in ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create"):
+        verdicts[call] = (
+            _argument(0)
+            + _op(_JUMP_IF_ABOVE, _LAST_POSITIVE, 0, 1)
+            + _return(_REFUSE)
+            + _return(_ALLOW)
+        )
     if not truncate_is_governed:  # an old Landlock lets any writable file be cut by its path
         verdicts["truncate"] = _return(_REFUSE)
     if cuda:
@@ -168,6 +322,31 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
         )
         verdicts |= dict.fromkeys(("bind", "listen", "accept", "accept4"), _return(_ALLOW))
     return verdicts
+
+
+def _socket_options(options: Iterable[int]) -> bytes:
+    """Allow some options of the socket level; others tell of the process at the other end."""
+    return (
+        _argument(1)
+        + _op(_JUMP_IF_EQUAL, _SOL_SOCKET, 1, 0)
+        + _return(_REFUSE)
+        + _argument(2)
+        + _if_one_of(options, _ALLOW, _REFUSE)
+    )
+
+
+def _cuda_ioctls() -> bytes:
+    """Allow the commands of NVIDIA's devices; anything else falls through to the next test."""
+    by_type = (_op(_JUMP_IF_EQUAL, kind, 0, 1) + _return(_ALLOW) for kind in _CUDA_TYPES)
+    large = (_CUDA_UVM_INITIALIZE, _CUDA_UVM_DEINITIALIZE)
+    return (
+        _argument(1, 0xFF00)
+        + b"".join(by_type)
+        + _argument(1)
+        + b"".join(_op(_JUMP_IF_EQUAL, value, 0, 1) + _return(_ALLOW) for value in large)
+        + _op(_JUMP_IF_ABOVE, _CUDA_LAST_SMALL, 1, 0)
+        + _return(_ALLOW)
+    )
 
 
 def _filter(machine: _Machine, verdicts: dict[str, bytes]) -> bytes:

@@ -24,6 +24,7 @@ from typing import Any
 from benchmark.errors import RunError
 from benchmark.failpoints import reach
 from benchmark.isolation import wire
+from benchmark.isolation.kernel import separate_mounts
 from benchmark.isolation.sandbox import Sandbox
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -107,9 +108,14 @@ class Server:
             os.close(self.wake_read)
             os.close(self.wake_write)
             os.setsid()  # one process group per run, to be killed as a whole
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            os.close(output)
+            # Two runs that inherit one open file share its flags and its offset.
+            for descriptor in _open_descriptors() - {0, 1, 2, channel}:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
             assert self.sandbox is not None
             self.entry(socket.socket(fileno=channel), self.sandbox)
             code = 0
@@ -134,6 +140,13 @@ class Server:
                 wire.send(self.control, message)
 
 
+def _open_descriptors() -> set[int]:
+    """The open descriptors of this process; where /proc does not list them, the usual range."""
+    with contextlib.suppress(OSError):
+        return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    return set(range(256))
+
+
 def _die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, however that happens.
 
@@ -156,6 +169,7 @@ def main() -> None:
     """Import what children need, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
+    separate_mounts()
     entry: Entry = importlib.import_module(sys.argv[2]).main
     # Creating the first optimizer imports torch._dynamo, which takes a second: do it once, here.
     for name in ("torch._dynamo", "torch.optim"):

@@ -1,4 +1,4 @@
-"""Messages between the driver, the fork server and the children: framed JSON and descriptors.
+"""Messages between the driver, the fork server and the children: framed JSON, descriptors, data.
 
 Nothing here unpickles: a child has run untrusted code, so its messages are bounded, plain JSON.
 """
@@ -19,11 +19,21 @@ MAX_DESCRIPTORS = 64
 _HEADER = struct.Struct("!I")
 
 
-def send(channel: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-    """Send one message, with open descriptors if any."""
+def send(
+    channel: socket.socket,
+    message: Mapping[str, Any],
+    fds: Sequence[int] = (),
+    *,
+    data: bytes = b"",
+) -> None:
+    """Send one message, with open descriptors and followed by data if any.
+
+    The message must tell the receiver how many bytes of data follow.
+    """
     body = json.dumps(message, allow_nan=False).encode()
     socket.send_fds(channel, [_HEADER.pack(len(body))], list(fds))
     channel.sendall(body)
+    channel.sendall(data)
 
 
 def receive(
@@ -39,11 +49,11 @@ def receive(
     if not header:
         return None
     try:
-        header += _exactly(channel, _HEADER.size - len(header))
+        header += receive_data(channel, _HEADER.size - len(header))
         (length,) = _HEADER.unpack(header)
         if length > limit:
             raise RunError(f"a message has {length} bytes; the limit is {limit}")
-        message = json.loads(_exactly(channel, length), parse_constant=_refuse)
+        message = json.loads(receive_data(channel, length), parse_constant=_refuse)
         if not isinstance(message, dict):
             raise RunError("a message is not a JSON object")
     except BaseException as error:
@@ -55,16 +65,21 @@ def receive(
     return message, fds
 
 
+def receive_data(channel: socket.socket, size: int) -> bytearray:
+    """Receive the data after a message.
+
+    Raises:
+        RunError: the stream ends before ``size`` bytes.
+    """
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        count = channel.recv_into(view)
+        if not count:
+            raise RunError("the message is truncated")
+        view = view[count:]
+    return data
+
+
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not valid JSON")
-
-
-def _exactly(channel: socket.socket, count: int) -> bytes:
-    parts = []
-    while count:
-        part = channel.recv(min(count, 1 << 20))
-        if not part:
-            raise RunError("the message is truncated")
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)

@@ -74,6 +74,20 @@ def load_manifest(reference: str | Path) -> Manifest:
     )
 
 
+def shown_reference(reference: str, digest: str) -> str:
+    """A manifest's name and version as people see it: ``icons@1.0``.
+
+    If that name is published and its pinned digest is another one, ``icons@1.0 (changed:
+    1a2b3c4d)``, with the beginning of the digest.
+
+    Args:
+        reference: ``name@version``.
+        digest: the manifest's digest.
+    """
+    changed = pinned_digests().get(reference, digest) != digest
+    return f"{reference} (changed: {digest[:8]})" if changed else reference
+
+
 def pinned_digests() -> dict[str, str]:
     """The digest of every published manifest, from ``data_manifests/digests.toml``."""
     pins = read_toml(packaged_manifests() / "digests.toml")

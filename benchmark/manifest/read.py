@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import ManifestError
 from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest
 from benchmark.manifest.rules import check_document, check_images, check_tasks
+from benchmark.parquet import read_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MAX_TOML_BYTES = 4 << 20
 MAX_IMAGES = 5_000_000  # far above any benchmark here; bounds the cost of an untrusted file
@@ -60,25 +62,31 @@ def _read_images(path: Path) -> pa.Table:
             f"{path} does not exist; a manifest folder contains manifest.toml and images.parquet"
         )
     try:
-        file = pq.ParquetFile(path)
-        if file.metadata.num_rows > MAX_IMAGES:
-            raise ManifestError(f"{path} has more than {MAX_IMAGES} rows")
-        names = file.schema_arrow.names
-        if absent := [c for c in REQUIRED_COLUMNS if c not in names]:
-            raise ManifestError(f"{path} is missing the columns {', '.join(absent)}")
-        columns = [c for c in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if c in names]
-        if repeated := [c for c in columns if names.count(c) > 1]:
-            raise ManifestError(f"{path} has more than one column named {', '.join(repeated)}")
-        table = file.read(columns=columns)
-        table.validate(full=True)  # reading does not check that strings are UTF-8
-    except (pa.ArrowException, OSError) as error:
+        with pa.OSFile(str(path)) as source:
+            return _read_columns(pq.ParquetFile(source), source, path)
+    except ManifestError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestError(f"{path} is not a readable Parquet file: {error}") from None
-    arrays = []
+
+
+def _read_columns(file: pq.ParquetFile, source: pa.NativeFile, path: Path) -> pa.Table:
+    import pyarrow as pa
+
+    if file.metadata.num_rows > MAX_IMAGES:
+        raise ManifestError(f"{path} has more than {MAX_IMAGES} rows")
+    schema = file.schema_arrow
+    if absent := [c for c in REQUIRED_COLUMNS if c not in schema.names]:
+        raise ManifestError(f"{path} is missing the columns {', '.join(absent)}")
+    columns = [c for c in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if c in schema.names]
+    if repeated := [c for c in columns if schema.names.count(c) > 1]:
+        raise ManifestError(f"{path} has more than one column named {', '.join(repeated)}")
+    table = {}
     for name in columns:
-        kind = table.schema.field(name).type
+        kind = schema.field(name).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise ManifestError(f"{path}: column {name} has type {kind}; it must contain strings")
-        arrays.append(table[name].cast(pa.string()))
-    return pa.table(dict(zip(columns, arrays, strict=True))).sort_by("image_id")
+        table[name] = read_texts(file, source, name)
+    return pa.table(table).sort_by("image_id")

@@ -12,16 +12,18 @@ from benchmark.jobs import ConfigureJob, DescribeJob, Value, new_scratch
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
+    from benchmark.jobs import MethodCode
     from benchmark.methods.describe import MethodDescription
     from benchmark.methods.find import MethodLocation
 
 
-def describe(server: ForkServer, location: MethodLocation, folder: Path) -> Any:
+def describe(server: ForkServer, location: MethodLocation, code: MethodCode, folder: Path) -> Any:
     """Have a child describe a method.
 
     Args:
         server: forks the child.
-        location: of the method's code.
+        location: where the method is.
+        code: what the child may import and read.
         folder: an empty folder for the child's output.
 
     Returns:
@@ -30,7 +32,7 @@ def describe(server: ForkServer, location: MethodLocation, folder: Path) -> Any:
     Raises:
         MethodError: its code cannot be imported, or it breaks the contract.
     """
-    reply = request(server, DescribeJob(new_scratch(folder), location.code), folder)
+    reply = request(server, DescribeJob(new_scratch(folder), code), folder)
     if "done" in reply:
         return reply["done"]
     name = f"method {location.name!r} of {location.origin}" if location.name else location.origin
@@ -45,7 +47,7 @@ def check_settings(
     Raises:
         MethodError: the method rejects them, with its own message.
     """
-    job = ConfigureJob(new_scratch(folder), method.source.code, dict(config))
+    job = ConfigureJob(new_scratch(folder), method.own.message, dict(config))
     reply = request(server, job, folder)
     if "failed" in reply:
         message = reply["failed"]["message"].partition(": ")[2]

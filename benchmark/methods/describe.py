@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from benchmark.errors import HTBenchError, MethodError
-from benchmark.files import canonical_json, digest_file, digest_json, read_json, write_file
+from benchmark.files import canonical_json, digest_json, read_json, write_file
 from benchmark.folders import data_folder
-from benchmark.jobs import Value
+from benchmark.jobs import MethodCode, Value
 from benchmark.keys import compute_digest
+from benchmark.methods.code import OwnCode, collect_code
 from benchmark.methods.find import METHOD_NAME, MethodLocation, is_builtin
 from benchmark.text import printable
 
 MAX_DESCRIPTION_BYTES = 1 << 20
-MAX_CODE_BYTES = 64 << 20
-MAX_CODE_FILES = 2000
 MAX_NEEDS = 10
 MAX_TEXT = 200  # characters of a summary or of a setting
 
@@ -75,11 +72,10 @@ class Field:
 
 @dataclass(frozen=True)
 class MethodDescription:
-    """What a method declares, and the code it was imported from.
+    """What a method declares, and its code.
 
     Attributes:
-        code: identifies the code in a run's key: SHA-256 of every file from outside
-            installed distributions, and name, version and RECORD digest of the distributions.
+        own: the method's own files, which a run of it may read.
         needs: what the network or the task must have, in words.
     """
 
@@ -90,8 +86,13 @@ class MethodDescription:
     base: str | None
     track: str
     uses_features: bool
-    code: Mapping[str, Any]
+    own: OwnCode
     needs: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> dict[str, Any]:
+        """Identifies the code in a run's key: digests of its files and of its distributions."""
+        return self.own.facts
 
     def configure(self, settings: Mapping[str, str]) -> dict[str, Value]:
         """All settings of the method: its defaults with some replaced (given as text)."""
@@ -107,11 +108,14 @@ class MethodDescription:
         return self.name + (f"({', '.join(changed)})" if changed else "")
 
 
-Describe = Callable[[MethodLocation], Any]
+Describe = Callable[[MethodLocation, MethodCode], Any]
 
 
 def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     """The description of a method: from the cache, or from a child by ``ask``.
+
+    Its own files are found and digested first: the child may read these, and the cached description
+    is valid as long as they are the same.
 
     Args:
         source: where the method is.
@@ -120,60 +124,26 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     Raises:
         MethodError: the code cannot be imported or breaks the contract.
     """
+    own = collect_code(source)
     cache = data_folder() / "methods" / f"{digest_json(_cache_key(source))}.json"
     if cache.is_file():
         try:
-            answer = read_json(cache, MAX_DESCRIPTION_BYTES, MethodError)
-            if answer["code"] == _code(source, answer["answer"]):
-                return parse_description(source, answer["answer"], answer["code"])
+            entry = read_json(cache, MAX_DESCRIPTION_BYTES, MethodError)
+            if entry["code"] == own.facts:
+                return parse_description(source, entry["answer"], own)
         except (HTBenchError, KeyError, TypeError):
             pass  # a damaged or stale entry is replaced
-    answer = ask(source)
+    answer = ask(source, own.message)
     if not isinstance(answer, dict):
         raise MethodError(f"{source.origin}: the method's description is not an object")
-    code = _code(source, answer)
-    description = parse_description(source, answer, code)
-    write_file(cache, canonical_json({"answer": answer, "code": code}))
+    description = parse_description(source, answer, own)
+    write_file(cache, canonical_json({"answer": answer, "code": own.facts}))
     return description
 
 
 def _cache_key(source: MethodLocation) -> dict[str, Any]:
-    return {"source": source.code.to_json(), "name": source.name, "contract": compute_digest()}
-
-
-def _code(source: MethodLocation, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Digests of the files and distributions that a description says it was loaded from.
-
-    A plugin's own file counts whatever it says.
-    """
-    files, names = answer.get("files"), answer.get("distributions")
-    if not _is_strings(files) or not _is_strings(names):
-        raise MethodError(f"{source.origin}: the description lists no files and distributions")
-    own = [str(source.file)] if source.file else []
-    total = 0
-    sums: list[list[str]] = []
-    for name in sorted({*files, *own}):
-        try:
-            total += Path(name).stat().st_size
-            if total > MAX_CODE_BYTES or len(sums) >= MAX_CODE_FILES:
-                raise MethodError(
-                    f"{source.origin}: the method loads more code than {MAX_CODE_FILES} files "
-                    f"of {MAX_CODE_BYTES} bytes in all"
-                )
-            sums.append([Path(name).name, digest_file(Path(name))])
-        except (OSError, ValueError) as error:
-            message = f"{source.origin}: cannot read its file {name[:200]!r}: {error}"
-            raise MethodError(message) from None
-    return {"files": sorted(sums), "distributions": sorted(map(_distribution, names))}
-
-
-def _distribution(name: str) -> list[str]:
-    try:
-        distribution = metadata.distribution(name)
-    except (metadata.PackageNotFoundError, ValueError):
-        raise MethodError(f"the distribution {name[:100]!r} of a method is not installed") from None
-    record = distribution.read_text("RECORD") or ""
-    return [name, distribution.version, digest_json(record)]
+    where = [source.module, source.attribute, str(source.file)]
+    return {"source": where, "name": source.name, "contract": compute_digest()}
 
 
 def _is_strings(value: object) -> TypeGuard[list[str]]:
@@ -181,7 +151,7 @@ def _is_strings(value: object) -> TypeGuard[list[str]]:
 
 
 def parse_description(
-    source: MethodLocation, answer: Mapping[str, Any], code: Mapping[str, Any]
+    source: MethodLocation, answer: Mapping[str, Any], own: OwnCode
 ) -> MethodDescription:
     """Check a child's answer field by field; the child has run untrusted code."""
     name = answer.get("name")
@@ -210,6 +180,8 @@ def parse_description(
     needs = answer.get("needs", [])
     if not _is_strings(needs):
         raise MethodError(f"{source.origin}: needs of {name} is {needs!r}, not a tuple of strings")
+    if source.file is not None:
+        _check_files(source, name, answer.get("files"), own)
     fields = _parse_fields(answer.get("fields"), name, source)
     if len({f.name for f in fields}) != len(fields):
         raise MethodError(f"{source.origin}: {name} has two fields with the same name")
@@ -221,9 +193,23 @@ def parse_description(
         base=base,
         track=track,
         uses_features=answer.get("uses_features") is True,
-        code=code,
+        own=own,
         needs=tuple(map(_one_line, needs[:MAX_NEEDS])),
     )
+
+
+def _check_files(source: MethodLocation, method: str, files: object, own: OwnCode) -> None:
+    """Check that the data files that a method declares are among those that its runs may read."""
+    if not _is_strings(files):
+        raise MethodError(f"{source.origin}: files of {method} is not a tuple of strings")
+    for file in files:
+        problem = own.declared.get(file, "is not written out in the body of its class")
+        if problem is not None:
+            raise MethodError(
+                f"{source.origin}: files of {method} declares {file[:200]!r}, which {problem}; "
+                "declare regular files in the plugin's folder as a literal tuple, such as "
+                'files = ("prompts.json",)'
+            )
 
 
 def _one_line(text: str) -> str:

@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmark.errors import MethodError
-from benchmark.jobs import MethodCode
 
 GROUP = "holistic_transfer.methods"
 REFERENCES = ("source", "finetune")  # the unadapted model, and the default adaptation
@@ -35,11 +34,6 @@ class MethodLocation:
     attribute: str | None
     file: Path | None
     origin: str
-
-    @property
-    def code(self) -> MethodCode:
-        """What a child needs to import it."""
-        return MethodCode(self.module, self.attribute, str(self.file) if self.file else None)
 
 
 def entry_point_sources() -> dict[str, MethodLocation]:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.errors import MethodError
 from benchmark.failpoints import reach
 from benchmark.files import digest_file
+from benchmark.images.store.encoded import EncodedImages
 from benchmark.images.store.store import DomainStore, store_kind
+from benchmark.isolation.answers import HandOut
 from benchmark.isolation.conversation import OUTPUT_FILE, Outcome, run_job
 from benchmark.jobs import ImageFormat, RunJob, network_of, new_scratch, setup_of, train_files
+from benchmark.methods.files import keep_code, unchanged_contents
 from benchmark.progress import Progress
 from benchmark.records import (
     NOT_APPLICABLE,
@@ -73,14 +77,19 @@ def execute_run(
     with workspace.temporary() as folder:
         job = _job(spec, store, inputs, new_scratch(folder), keep_weights=keep_weights)
         tests = [(store.test_file, len(store.test_ids))]
-        shape = (len(store.test_ids), len(run.manifest.classes))
-        outcome = run_job(server, job, tests, shape, folder, progress)
+        # Weights of the same network: anything much larger is something else.
+        limit = 2 * spec.source.path.stat().st_size + (1 << 20)
+        with EncodedImages(tests, job.images.size, job.images.store) as images:
+            hand_out = HandOut.shuffled(images, len(run.manifest.classes), spec.key)
+            outcome = run_job(server, job, hand_out, folder, progress, weights_limit=limit)
+        code = _unchanged_code(outcome, spec)
         with workspace.new_run(spec.key) as building:
-            sums = _write_answer(outcome, spec, store, building)
+            sums = _write_answer(outcome, store, building)
             with (folder / OUTPUT_FILE).open("rb") as file:  # a sparse file may be of any length
                 output = file.read(MAX_OUTPUT_TEXT)
             if output:
                 (building / OUTPUT_FILE).write_bytes(output)
+            keep_code(code, building)
             record = _record(spec, outcome, sums)
             (building / RECORD_FILE).write_bytes(record.to_bytes())
             reach("record-written")
@@ -116,8 +125,8 @@ def _job(
         source=str(spec.source.path),
         source_digest=spec.source.digest,
         base=str(inputs.base) if inputs.base else None,
-        method=method.source.code,
-        code=tuple((name, digest) for name, digest in method.code["files"]),
+        method=method.own.message,
+        code=tuple((file.name, file.sha256) for file in method.own.files),
         config=dict(run.config),
         keep_weights=keep_weights,
     )
@@ -126,23 +135,25 @@ def _job(
 # --- what a run leaves behind --------------------------------------------------------------------
 
 
-def _write_answer(
-    outcome: Outcome, spec: RunSpec, store: DomainStore, building: Path
-) -> dict[str, str]:
-    if outcome.array is None:
+def _unchanged_code(outcome: Outcome, spec: RunSpec) -> dict[str, bytes]:
+    """The files of the method to keep; the run failed if one has changed since it was planned."""
+    try:
+        return unchanged_contents(spec.planned.method.own.files)
+    except MethodError as error:
+        outcome.array = None
+        outcome.error = {"kind": "contract", "message": str(error), "traceback": ""}
         return {}
-    size = outcome.weights.stat().st_size if outcome.weights is not None else 0
-    # Weights of the same network: anything much larger is something else.
-    if size > 2 * spec.source.path.stat().st_size + (1 << 20):
-        message = f"the run wrote {size} bytes of weights, more than the network has"
-        outcome.error = {"kind": "contract", "message": message, "traceback": ""}
+
+
+def _write_answer(outcome: Outcome, store: DomainStore, building: Path) -> dict[str, str]:
+    if outcome.array is None:
         return {}
     order = sorted(range(len(store.test_ids)), key=store.test_ids.__getitem__)
     path = building / PREDICTIONS_FILE
     write_predictions(path, [store.test_ids[i] for i in order], outcome.array[order])
     reach("predictions-written")
     sums = {"predictions_sha256": digest_file(path)}
-    if outcome.weights is not None and size:
+    if outcome.weights is not None and outcome.weights.stat().st_size:
         outcome.weights.replace(building / WEIGHTS_FILE)
         sums["weights_sha256"] = digest_file(building / WEIGHTS_FILE)
     return sums
@@ -165,7 +176,7 @@ def _record(spec: RunSpec, outcome: Outcome, sums: Mapping[str, str]) -> RunReco
         predictions_sha256=sums.get("predictions_sha256"),
         weights_sha256=sums.get("weights_sha256"),
         cost={**outcome.cost, "finished": time.time()},
-        environment={"htbench": version("holistic-transfer-bench"), **outcome.facts},
+        environment={"htbench": version("holistic-transfer-bench"), **outcome.environment},
         isolation=outcome.isolation,
         log=outcome.notes.get("log", []),
         notes=outcome.notes.get("notes", []),

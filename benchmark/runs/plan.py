@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MethodError, UsageError
+from benchmark.files import digest_json
 from benchmark.images.store.store import store_key
 from benchmark.jobs import Value
-from benchmark.keys import RunFacts, computation
+from benchmark.keys import Computation, RunFacts, computation
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
@@ -56,6 +57,7 @@ class RunSpec:
     planned: PlannedRun
     source: SourceCheckpoint
     base: RunSpec | None
+    computation: Computation
 
     @cached_property
     def facts(self) -> RunFacts:
@@ -73,7 +75,7 @@ class RunSpec:
             recipe=planned.manifest.document["recipe"],
             seed=planned.seed,
             search=planned.search or None,
-            computation=computation(planned.device, planned.manifest.model),
+            computation=self.computation,
         )
 
     @cached_property
@@ -134,9 +136,13 @@ def with_sources(
 ) -> Iterator[RunSpec]:
     """The planned runs with the checkpoints of their sources; bases come first."""
     specs: dict[int, RunSpec] = {}
+    computations: dict[tuple[str, str], Computation] = {}  # digests many files: once for all runs
     for run in plan:
         base = specs[id(run.base)] if run.base else None
-        specs[id(run)] = spec = RunSpec(run, sources[run.source], base)
+        what = run.device, digest_json(run.manifest.model)
+        if what not in computations:
+            computations[what] = computation(run.device, run.manifest.model)
+        specs[id(run)] = spec = RunSpec(run, sources[run.source], base, computations[what])
         yield spec
 
 

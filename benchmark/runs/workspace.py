@@ -12,31 +12,29 @@ continue with the next one. The kernel releases a lock when its process ends, ho
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
-from benchmark.files import new_folder
+from benchmark.files import new_folder, remove_tree, temporary_folder
 from benchmark.records import (
     NOT_APPLICABLE,
-    PREDICTIONS_FILE,
-    RECORD_FILE,
     WEIGHTS_FILE,
     RunRecord,
+    verified_predictions,
 )
+from benchmark.run_folders import run_folders, stamp
 
 JOURNAL_FILE = "journal.jsonl"
-LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
 
 
 class Workspace:
@@ -46,10 +44,13 @@ class Workspace:
 
     Args:
         root: its folder, created when something is written.
+        known: stamps of runs that were read, verified and need not be repeated, by key; see
+            :func:`benchmark.run_folders.stamp`.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Mapping[str, str] = MappingProxyType({})) -> None:
         self.root = root.resolve()
+        self.known = known
         self.runs = self.root / "runs"
         self._own: Path | None = None
         self._own_lock: FileLock | None = None
@@ -61,35 +62,38 @@ class Workspace:
     def finished(self, key: str, *, weights: bool = False) -> RunRecord | None:
         """The record of a run that need not be repeated, or None.
 
-        It succeeded and has its files; or its method is not applicable, which will not change.
+        It succeeded and has its files, undamaged; or its method is not applicable, which will not
+        change.
 
         Args:
             key: the run's key.
             weights: whether the adapted weights are needed as well.
         """
         folder = self.folder(key)
-        if not (folder / RECORD_FILE).is_file():
-            return None
         try:
-            record = RunRecord.read(folder)
+            record = RunRecord.read(folder, key)
+            if record.status == "ok":
+                verified_predictions(folder, record.predictions_sha256)
         except RecordError:
-            return None  # damaged: repeat the run
+            return None  # missing or damaged: repeat the run
         if record.status == NOT_APPLICABLE:
             return None if weights else record
-        if record.status != "ok" or not (folder / PREDICTIONS_FILE).is_file():
-            return None
-        if weights and not (folder / WEIGHTS_FILE).is_file():
+        if record.status != "ok" or (weights and not (folder / WEIGHTS_FILE).is_file()):
             return None
         return record
 
-    def records(self) -> Iterator[RunRecord]:
-        """The records of all runs, in the order of their keys.
+    def is_finished(self, key: str) -> bool:
+        """Whether a run need not be repeated; reads only files that are not known."""
+        known = self.known.get(key)
+        return (known is not None and known == stamp(self.folder(key))) or (
+            self.finished(key) is not None
+        )
 
-        Raises:
-            RecordError: a record cannot be trusted.
-        """
-        for path in sorted(self.runs.glob(f"[0-9a-f]*/{RECORD_FILE}")):
-            yield RunRecord.read(path.parent)
+    def records(self) -> Iterator[RunRecord]:
+        """The records of all runs that can be read, in the order of their keys."""
+        for name in sorted(run_folders(self.runs).keys):
+            with contextlib.suppress(RecordError):
+                yield RunRecord.read(self.folder(name), name)
 
     def __enter__(self) -> Self:
         base = self.root / "tmp"
@@ -108,7 +112,7 @@ class Workspace:
     def __exit__(self, *_: object) -> None:
         assert self._own is not None
         assert self._own_lock is not None
-        _remove(self._own)
+        remove_tree(self._own)
         Path(self._own_lock.lock_file).unlink(missing_ok=True)
         self._own_lock.release()
         self._own = None
@@ -119,18 +123,15 @@ class Workspace:
         for folder in sorted({path.with_suffix("") for path in base.glob("driver-*")}):
             lock = folder.with_suffix(".lock")
             with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
-                _remove(folder)  # a file that a child still writes stays until the next sweep
+                remove_tree(folder)  # a file that a child still writes stays until the next sweep
                 if not folder.exists():
                     lock.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
         """A folder for one job, removed afterwards."""
-        folder = Path(tempfile.mkdtemp(dir=self._own))
-        try:
+        with temporary_folder(self._own) as folder:
             yield folder
-        finally:
-            _remove(folder)
 
     @contextlib.contextmanager
     def new_run(self, key: str) -> Iterator[Path]:
@@ -162,34 +163,3 @@ class Workspace:
             os.write(handle, json.dumps(line).encode() + b"\n")  # one write: lines never mix
         finally:
             os.close(handle)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder as far as possible.
-
-    A run may nest folders in its scratch deeper than a path can be long, or than
-    ``shutil.rmtree`` recurses: deep folders are moved up before those above them are removed.
-    """
-    numbers = itertools.count()
-    with contextlib.suppress(OSError):
-        while entries := list(folder.iterdir()):
-            for entry in entries:
-                for deep in _folders_below(entry, LEVELS):
-                    deep.rename(folder / f".moved-{next(numbers)}")
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-        folder.rmdir()
-
-
-def _folders_below(path: Path, levels: int) -> Iterator[Path]:
-    """Folders that many levels below a folder; afterwards all down to there can be emptied."""
-    if path.is_symlink() or not path.is_dir():
-        return
-    path.chmod(0o700)
-    if levels == 0:
-        yield path
-        return
-    for inner in list(path.iterdir()):
-        yield from _folders_below(inner, levels - 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.files import new_folder
-from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.catalogue import load_manifest, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite
 from benchmark.networks.names import network_label
@@ -98,8 +98,9 @@ def export_source(spec: SourceSpec, out: Path) -> None:
 def summary(source: SourceCheckpoint) -> dict[str, Any]:
     """What is on record about a source model, for a list."""
     record = source.record
+    reference = record.get("manifest")
     return {
-        "manifest": record.get("manifest"),
+        "manifest": reference and shown_reference(reference, record["made_from"]["manifest"]),
         "manifest_digest": record["made_from"]["manifest"],
         "domains": record["made_from"]["domains"],
         "network": network_label(record["made_from"]["model"]),
@@ -119,7 +120,7 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
     record, document = source.record, spec.manifest.document
     made_from: Mapping[str, Any] = record["made_from"]
     facts = {
-        "manifest": f"{spec.manifest.reference} (`{spec.manifest.digest}`)",
+        "manifest": f"{_shown(spec.manifest)} (`{spec.manifest.digest}`)",
         "domains": " + ".join(spec.domains),
         "classes": str(len(spec.manifest.classes)),
         "digest of model.safetensors": f"`{source.digest}`",
@@ -148,6 +149,10 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
         f"--source {'+'.join(spec.domains)}{spec.manifest.model_option}\n\n"
         f"## Terms of the images it was trained on\n\n{document['terms'].strip()}\n"
     )
+
+
+def _shown(manifest: Manifest) -> str:
+    return shown_reference(manifest.reference, manifest.digest)
 
 
 def _code(value: object) -> str:

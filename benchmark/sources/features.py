@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from benchmark.errors import DataError, RunError
 from benchmark.files import canonical_json, new_folder, read_json
 from benchmark.folders import data_folder
+from benchmark.images.store.encoded import EncodedImages
 from benchmark.images.store.store import DomainStore, store_kind
+from benchmark.isolation.answers import HandOut
 from benchmark.isolation.conversation import no_progress, run_job
 from benchmark.jobs import (
     FeatureRows,
@@ -19,7 +21,6 @@ from benchmark.jobs import (
     network_of,
     new_scratch,
     setup_of,
-    train_files,
 )
 from benchmark.keys import FeatureFacts, computation
 from benchmark.sources.spec import SourceCheckpoint
@@ -85,15 +86,17 @@ def extract_features(
         setup=setup_of(manifest, device, "recipe"),
         network=network_of(manifest),
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
-        train=train_files(store, classes),
         source=str(source.path),
     )
-    shape = (sum(file.count for file in job.train), _head_width(source))
-    outcome = run_job(server, job, [], shape, folder, no_progress)
+    files = store.train_files(classes)
+    parts = [(path, count) for path, _, count in files]
+    with EncodedImages(parts, job.images.size, job.images.store) as images:
+        hand_out = HandOut.in_order(images, _head_width(source))
+        outcome = run_job(server, job, hand_out, folder, no_progress)
     if outcome.error is not None:
         raise RunError(f"computing the features of {store.root} failed: {outcome.error_text}")
     assert outcome.array is not None
-    return save_features(target, store.train_files(classes), outcome.array)
+    return save_features(target, files, outcome.array)
 
 
 def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -> Path:

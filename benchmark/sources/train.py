@@ -12,7 +12,9 @@ import numpy as np
 from benchmark import checkpoint
 from benchmark.errors import DataError, RunError
 from benchmark.files import digest_file
+from benchmark.images.store.encoded import EncodedImages
 from benchmark.images.store.store import DomainStore, store_kind
+from benchmark.isolation.answers import HandOut
 from benchmark.isolation.conversation import Outcome, no_progress, run_job
 from benchmark.jobs import (
     CheckpointPlan,
@@ -124,9 +126,10 @@ def _with_tests(
 ) -> Outcome:
     """Run a job that predicts the test images of a source model's own domains."""
     sources = [stores[domain] for domain in spec.domains]
-    tests = [(store.test_file, len(store.test_ids)) for store in sources]
-    shape = (sum(count for _, count in tests), len(spec.manifest.classes))
-    return run_job(server, job, tests, shape, folder, progress)
+    files = [(store.test_file, len(store.test_ids)) for store in sources]
+    with EncodedImages(files, job.images.size, job.images.store) as images:
+        hand_out = HandOut.shuffled(images, len(spec.manifest.classes), spec.key)
+        return run_job(server, job, hand_out, folder, progress)
 
 
 def _facts(spec: SourceSpec, stores: Mapping[str, DomainStore], outcome: Outcome) -> dict[str, Any]:
@@ -140,5 +143,5 @@ def _facts(spec: SourceSpec, stores: Mapping[str, DomainStore], outcome: Outcome
         "test_accuracy": 100 * float((outcome.array.argmax(axis=1) == truth).mean()),
         "test_images": len(truth),
         "cost": outcome.cost,
-        "environment": outcome.facts,
+        "environment": outcome.environment,
     }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, UsageError, first
 from benchmark.files import new_folder, write_file
+from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import (
     CLASS_ORDERS,
     COLUMNS,
@@ -203,7 +204,7 @@ def _about(
 ) -> dict[str, object]:
     return {
         "made_by": "htbench splits export",
-        "manifest": manifest.reference,
+        "manifest": shown_reference(manifest.reference, manifest.digest),
         "digest": manifest.digest,
         "task": task,
         "format": form,

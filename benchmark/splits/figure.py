@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError, UsageError
 from benchmark.files import write_file
+from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import shown_classes
 
 if TYPE_CHECKING:
@@ -93,10 +94,11 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
                 axes.set_yticks(range(len(part)), [_short(c) for c in part["class"]])
             else:
                 axes.set_yticks([])
+    shown = shown_reference(manifest.reference, manifest.digest)
     figure.text(
         0.15 / width,
         1 - 0.15 / height,
-        f"{manifest.reference}   {' + '.join(task.sources)} → {task.target}",
+        f"{shown}   {' + '.join(task.sources)} → {task.target}",
         fontsize=11,
         fontweight="bold",
         va="top",

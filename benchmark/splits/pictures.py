@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, first
+from benchmark.images.decode import decode, read_file
 from benchmark.images.place import images_folder
 from benchmark.images.store.embedded import embedded_images
 
@@ -55,11 +55,9 @@ def open_image(image: bytes | Path) -> Image.Image:
     Raises:
         DataError: it cannot be decoded.
     """
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        data, suffix = (image, "") if isinstance(image, bytes) else (read_file(image), image.suffix)
+        return decode(data, suffix).image
+    except DataError as error:
         where = "an embedded image" if isinstance(image, bytes) else str(image)
         raise DataError(f"cannot decode {where}: {error}") from None

@@ -138,6 +138,13 @@ class Search:
         Returns:
             The records of the runs that were carried out now.
         """
+        cells = self.chosen_cells(searches, seeds)
+        return execute_with_sources(self.session, cells, workspace, self.width, self.monitor)
+
+    def chosen_cells(
+        self, searches: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+    ) -> list[PlannedRun]:
+        """The runs of :meth:`run_chosen`."""
         name = self.methods[-1].name
         cells: list[PlannedRun] = []
         for task, search in searches.items():
@@ -145,7 +152,7 @@ class Search:
                 self.manifest, [task], self.methods, seeds, self.device, search["chosen"]
             )
             cells += [replace(c, search=search) if c.method.name == name else c for c in of_task]
-        return execute_with_sources(self.session, cells, workspace, self.width, self.monitor)
+        return cells
 
     def _source(self, task: Task, workspace: Workspace) -> SourceCheckpoint:
         """The task's source model; runs on folds start from it too."""

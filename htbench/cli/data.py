@@ -87,23 +87,24 @@ def download(dataset: str, accept_terms: bool) -> None:
 def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy: bool) -> None:
     """Import the images of DATASET from folders or archives (zip, tar).
 
-    Files are matched by the end of their path, so any parent folders are fine. Files that are not
-    in the manifest are ignored. Exits with status 1 if images are still missing.
+    Files are matched by the end of their path, so any parent folders are fine, and so is a folder
+    of archives. What is left out is counted and named. Exits with status 1 if images are still
+    missing.
 
     \b
     Examples:
       htbench data import office-home@1.0 ~/OfficeHomeDataset_10072016
       htbench data import domainnet@1.0 clipart.zip infograph.zip painting.zip real.zip sketch.zip
     """
-    from benchmark.images.copy.take import absent_paths, import_images
+    from benchmark.images.copy.take import import_images
+    from benchmark.images.place import absent_paths
     from benchmark.images.status import describe_absent, manifest_of_files
 
     manifest = manifest_of_files(dataset)
     for path in paths:
         with step_bars() as progress_of:
-            count = import_images(
-                manifest, path, copy=copy, progress=progress_of(f"importing {path.name}")
-            )
+            progress = progress_of(f"importing {path.name}")
+            count = import_images(manifest, path, copy=copy, progress=progress, log=log)
         click.echo(printable(f"{path}: {count} images imported"))
     if absent := absent_paths(manifest):
         log(describe_absent(manifest, absent))
@@ -182,6 +183,8 @@ def _print(verification: Verification) -> None:
             "missing part is filled identically on every machine",
             truncated,
         )
+    for note, paths in verification.notes.items():
+        _print_some(f"{len(paths)} images: {note}", paths)
     reference = verification.reference
     if verification.ok:
         since = f", unchanged since {verification.since}" if verification.since else ""

@@ -14,7 +14,7 @@ from htbench.cli.options import (
     suite_option,
     workspace_option,
 )
-from htbench.cli.output import fixed, print_json, print_table
+from htbench.cli.output import fixed, print_json, print_table, run_problems
 from htbench.progress import log
 
 
@@ -77,22 +77,23 @@ def methods(
     descriptions = face.describe_methods(loaded, plugins)
     markdown = markdown or into is not None
     entries = face.method_entries(descriptions, derived=markdown or loaded is not None)
-    boards = suite_boards(loaded, Workspace(workspace)) if loaded else []
-    if markdown:
-        table = face.markdown_table(entries, loaded, boards)
-        if into is None or suite is None:
-            click.echo(table)
+    with run_problems() as problems:
+        boards = suite_boards(loaded, Workspace(workspace), problems.append) if loaded else []
+        if markdown:
+            table = face.markdown_table(entries, loaded, boards)
+            if into is None or suite is None:
+                click.echo(table)
+                return
+            face.check_complete(entries, boards, suite, workspace)
+            face.replace_table(into, table)
+            log(f"wrote a table of {len(entries)} methods to {into}")
             return
-        face.check_complete(entries, boards, suite, workspace)
-        face.replace_table(into, table)
-        log(f"wrote a table of {len(entries)} methods to {into}")
-        return
-    if loaded:
-        entries = [{**entry, **means(boards, entry["method"])} for entry in entries]
-    if as_json:
-        print_json(entries)
-    else:
-        _print_methods(entries, with_means=loaded is not None)
+        if loaded:
+            entries = [{**entry, **means(boards, entry["method"])} for entry in entries]
+        if as_json:
+            print_json(entries)
+        else:
+            _print_methods(entries, with_means=loaded is not None)
 
 
 def _print_methods(entries: list[dict[str, Any]], *, with_means: bool) -> None:
@@ -217,15 +218,29 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
     from benchmark.runs.workspace import Workspace
     from htbench.results import run_rows
 
-    entries = run_rows(load_suite(suite), Workspace(workspace))
-    if as_json:
-        print_json(entries)
-        return
+    with run_problems() as problems:
+        entries = run_rows(load_suite(suite), Workspace(workspace), problems.append)
+        if as_json:
+            print_json(entries)
+        else:
+            _print_runs(entries)
+
+
+def _print_runs(entries: list[dict[str, Any]]) -> None:
+    from leaderboard.versions import CODE_DIGITS
+
     names = ("task", "label", "seed", "status")
     numbers = ("overall", "seen", "missing", "seconds")
     rows = [
-        [e["key"][:12], *(e[n] for n in names), *(fixed(e[n]) for n in numbers), e["network"]]
+        [
+            e["key"][:12],
+            *(e[n] for n in names),
+            e["method_code"][:CODE_DIGITS],
+            e["manifest"],
+            *(fixed(e[n]) for n in numbers),
+            e["network"],
+        ]
         for e in entries
     ]
-    headers = ["key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"]
-    print_table(rows, [*headers, "network"])
+    headers = ["key", "task", "method", "seed", "status", "code", "manifest"]
+    print_table(rows, [*headers, "overall", "seen", "missing", "s", "network"])

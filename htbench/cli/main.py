@@ -6,12 +6,14 @@ A subcommand's module is imported when the command is used, so that ``--help`` i
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
 
-from benchmark.errors import HTBenchError
-from htbench.cli.output import printable
+from benchmark.errors import MAX_MESSAGE, HTBenchError
+from benchmark.text import shortened
+from htbench.cli.output import message_line, printable
 
 # Name -> one line of help. The module has the command's name.
 COMMANDS = {
@@ -74,7 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = htbench.main(args=arguments, prog_name="htbench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        click.echo(shortened(printable(usage.getvalue()), MAX_MESSAGE), err=True, nl=False)
         code = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo(
@@ -82,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
         code = 130
     except HTBenchError as error:
-        click.echo(printable(f"htbench: {error}"), err=True)
+        click.echo(message_line(f"htbench: {error}"), err=True)
         code = 2
     except BrokenPipeError:  # `htbench ... | head`
         sys.stderr.close()

@@ -49,7 +49,7 @@ def show(manifest: str, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    click.echo(f"{loaded.reference}  {summary['title']}")
+    click.echo(f"{summary['manifest']}  {summary['title']}")
     click.echo(f"digest  {loaded.digest}")
     click.echo(
         f"images  {loaded.table.num_rows} in {len(loaded.classes)} classes, "
@@ -90,10 +90,15 @@ def verify(manifest: str, as_json: bool) -> None:
         return
     images = f"{report['images']} images decoded" if report["images"] else "no packaged images"
     click.echo(
-        f"{loaded.reference}: {loaded.table.num_rows} rows, {len(loaded.tasks)} tasks, {images}; "
+        f"{report['manifest']}: {loaded.table.num_rows} rows, {len(loaded.tasks)} tasks, {images}; "
         "all checks passed"
     )
-    pinned = "pinned" if report["pinned"] else "unpublished: no pinned digest to compare with"
+    pinned = "pinned"
+    if not report["pinned"]:
+        changed = report["manifest"] != loaded.reference
+        pinned = (
+            "not the pinned one" if changed else "unpublished: no pinned digest to compare with"
+        )
     click.echo(f"digest {loaded.digest} ({pinned})")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from benchmark import text as text_module
-from benchmark.errors import DataError
+from benchmark.errors import MAX_MESSAGE, DataError
+from benchmark.text import one_line, printable_json, shortened
 
+MAX_CELL = 500  # bytes of a cell of a table
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -20,9 +23,44 @@ def printable(text: str) -> str:
     return text_module.printable(text, keep="\n")
 
 
+@contextlib.contextmanager
+def run_problems() -> Iterator[list[str]]:
+    """Collect sentences about folders of runs that cannot be used, and print them at the end.
+
+    The command then exits with status 1, after what it prints about the other runs.
+    """
+    from htbench.progress import log
+    from htbench.results import shown_problems
+
+    problems: list[str] = []
+    try:
+        yield problems
+    finally:
+        for problem in shown_problems(problems):
+            log(problem)
+    if problems:
+        click.get_current_context().exit(1)
+
+
+def message_line(text: str) -> str:
+    """An error message or a line of progress: printable and bounded.
+
+    Lines after the first are indented, so that none of them looks like another message.
+    """
+    return shortened(printable(text).replace("\n", "\n  "), MAX_MESSAGE)
+
+
 def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON.
+
+    Raises:
+        DataError: it is nested too deeply.
+    """
+    try:
+        text = printable_json(value)
+    except ValueError as error:
+        raise DataError(f"cannot print JSON: {error}") from None
+    click.echo(text)
 
 
 def print_or_write(text: str, out: Path | None) -> None:
@@ -46,8 +84,8 @@ def print_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> Non
     """Print aligned rows under their headers."""
     from tabulate import tabulate
 
-    table = tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-    click.echo(printable(table))
+    cells = [["" if c is None else one_line(c, MAX_CELL) for c in row] for row in rows]
+    click.echo(tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True))
 
 
 def fixed(value: float | None, digits: int = 1) -> str:
@@ -59,15 +97,18 @@ def plot_curve(values: Sequence[float], height: int = 6, width: int = 60) -> lis
     """Return the lines of a bar plot. Bars start at the minimum; the scale is on the left.
 
     Args:
-        values: at least one finite number, from left to right.
+        values: from left to right; values that are not finite are left out.
         height: the number of lines.
         width: the maximum number of columns; values are thinned to fit.
     """
+    values = [float(value) for value in values if math.isfinite(value)]
+    if not values:
+        return []
     step = max(1, -(-len(values) // width))
-    thinned = list(values[::step])
+    thinned = values[::step]
     low, high = min(thinned), max(thinned)
-    span = (high - low) or 1.0
-    levels = [round((value - low) / span * height * 8) for value in thinned]
+    span = high / 2 - low / 2 or 1.0  # halved: the difference may be larger than any float
+    levels = [round((value / 2 - low / 2) / span * height * 8) for value in thinned]
     lines = []
     for row in reversed(range(height)):
         bars = "".join(_BARS[min(8, max(0, level - 8 * row))] for level in levels)

@@ -19,7 +19,7 @@ from htbench.cli.options import (
     tasks_option,
     workspace_option,
 )
-from htbench.cli.output import print_json, print_table
+from htbench.cli.output import print_json, print_table, run_problems
 from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def command(
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite
     from benchmark.networks.names import network_label
-    from benchmark.runs.workspace import Workspace
     from htbench.cli.leaderboard import print_boards
+    from htbench.results import open_workspace
     from htbench.run import write_board
     from leaderboard.gamma_star import DERIVED
 
-    loaded, place = load_suite(suite), Workspace(workspace)
+    loaded, place = load_suite(suite), open_workspace(workspace)
     with plan_suite(
         loaded,
         place,
@@ -133,12 +133,14 @@ def command(
             _print_plan(plan, as_json)
             return
         records = plan.execute(jobs, Terminal())
-    boards = write_board(loaded, place)
-    label = network_label(plan.manifest.model)
-    print_boards(boards, "json" if as_json else "markdown", network=label)
-    if failed := sum(record.status == "failed" for record in records):
-        log(f"{failed} of {len(plan.cells)} runs failed; the leaderboard gives the reasons")
-        context.exit(1)
+        asked = plan.keys()
+    with run_problems() as problems:
+        boards = write_board(loaded, place, problems.append, asked)
+        label = network_label(plan.manifest.model)
+        print_boards(boards, "json" if as_json else "markdown", problems, network=label)
+        if failed := sum(record.status == "failed" for record in records):
+            log(f"{failed} of {len(plan.cells)} runs failed; the leaderboard gives the reasons")
+            context.exit(1)
 
 
 def _parse(settings: tuple[str, ...]) -> dict[str, str]:

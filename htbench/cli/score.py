@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from benchmark.text import one_line
 from htbench.cli.options import json_option, suite_option, task_option, workspace_option
-from htbench.cli.output import print_json
+from htbench.cli.output import MAX_CELL, print_json
 
 
 @click.command("score")
@@ -19,8 +20,8 @@ from htbench.cli.output import print_json
 def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bool) -> None:
     """Score a run, given by its key or a prefix of it, or a predictions file.
 
-    A predictions file is a Parquet file with the columns sample_id (string) and logits (a
-    fixed-size list of float32, one per class, in the manifest's class order).
+    A predictions file is a Parquet file with the columns sample_id (text) and logits (lists of
+    floats, one per class, in the manifest's class order), as pandas and polars write them.
 
     \b
     Examples:
@@ -35,7 +36,7 @@ def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bo
         return
     width = max(map(len, [*facts, *scores]))
     for name, text in facts.items():
-        click.echo(f"{name:<{width}}  {text}")
+        click.echo(f"{name:<{width}}  {one_line(text, MAX_CELL)}")
     click.echo()
     for name, value in scores.items():
         number = (

@@ -186,7 +186,7 @@ def export(
         for name, place in outs.items()
     }
     if as_json:
-        about = {"manifest": loaded.reference, "digest": loaded.digest}
+        about = {"manifest": _shown(loaded), "digest": loaded.digest}
         reports = [
             {**about, "task": name, **vars(one), "out": str(one.out)}
             for name, one in exported.items()
@@ -230,7 +230,7 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
     width = _width()
     names = _fit(list(counts), width // 3)
     bar = max(4, (width - len(names[0]) - 12 - 2 * 8) // 2)
-    _print_title(f"{manifest.reference}: images of the target domain in each task")
+    _print_title(f"{_shown(manifest)}: images of the target domain in each task")
     click.echo(f"{'task':<{len(names[0])}}  {'group':<8}  {'train':<{bar + 8}}  test")
     for name, total in zip(names, totals.values(), strict=True):
         for group in ("seen", "missing", "excluded"):
@@ -244,6 +244,12 @@ def _print_tasks(manifest: Manifest, counts: dict[str, pd.DataFrame]) -> None:
     )
 
 
+def _shown(manifest: Manifest) -> str:
+    from benchmark.manifest.catalogue import shown_reference
+
+    return shown_reference(manifest.reference, manifest.digest)
+
+
 def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
     from benchmark.manifest.roles import shown_classes, split_totals
 
@@ -253,7 +259,7 @@ def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
     names = _fit(counts["class"].tolist(), width // 3)
     bar = max(4, (width - len(names[0]) - 12 - 2 * 8) // 2)
     total = split_totals(counts)
-    _print_title(f"{manifest.reference}, {task}: images of {loaded.target} in each class")
+    _print_title(f"{_shown(manifest)}, {task}: images of {loaded.target} in each class")
     click.echo(
         f"source {' + '.join(loaded.sources)}: {total['source_train']} train, "
         f"{total['source_test']} test\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import click
 
@@ -18,7 +18,7 @@ from htbench.cli.options import (
     tasks_option,
     workspace_option,
 )
-from htbench.cli.output import print_json, print_table
+from htbench.cli.output import print_json, print_table, run_problems
 from htbench.progress import Terminal, log
 
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
@@ -119,24 +119,39 @@ def command(
         if search_only:
             return
         records = plan.run(searches)
-    boards = write_board(loaded, place)
-    if not as_json:
-        print_boards(boards, "markdown", network=plan.network)
-    if failed := sum(record.status == "failed" for record in records):
-        log(f"{failed} runs with the chosen settings failed; the leaderboard gives the reasons")
-        context.exit(1)
+        asked = plan.keys(searches)
+    with run_problems() as problems:
+        boards = write_board(loaded, place, problems.append, asked)
+        if not as_json:
+            print_boards(boards, "markdown", problems, network=plan.network)
+        if failed := sum(record.status == "failed" for record in records):
+            log(f"{failed} runs with the chosen settings failed; the leaderboard gives the reasons")
+            context.exit(1)
+
+
+def is_search(search: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a value has the form of the record of a search."""
+    if not isinstance(search, dict) or not {"by", "folds", "steps", "chosen"} <= search.keys():
+        return False
+    tried = search.get("tried")
+    return isinstance(tried, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("settings"), dict) for entry in tried
+    )
 
 
 def search_rows(search: Mapping[str, Any]) -> list[list[object]]:
     """Return one row per setting that a search tried, with the columns of ``SEARCH_HEADERS``."""
     rows: list[list[object]] = []
     for entry in search["tried"]:
-        numbers = [entry[name] for name in ("seen", "missing", "score")]
-        cells = ["failed" if value is None else f"{value:.1f}" for value in numbers]
+        cells = [_percent(entry.get(name)) for name in ("seen", "missing", "score")]
         settings = " ".join(f"{name}={value}" for name, value in entry["settings"].items())
         mark = "chosen" if entry["settings"] == search["chosen"] else ""
         rows.append([settings, *cells, mark])
     return rows
+
+
+def _percent(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else "failed"
 
 
 def _print(method: str, searches: Mapping[str, Mapping[str, Any]]) -> None:

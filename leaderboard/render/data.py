@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmark.text import printable_json
 from leaderboard.board import Board
 
 if TYPE_CHECKING:
@@ -46,13 +46,14 @@ def to_json(boards: Sequence[Board]) -> str:
                 {name: nan_to_none(value) for name, value in cell.items()}
                 for cell in _ordered_cells(board).to_dict("records")
             ],
+            "versions": list(board.versions),
             "problems": list(board.problems),
             "not_applicable": list(board.not_applicable),
             "notes": list(board.notes),
         }
         for board in boards
     ]
-    return json.dumps(tables, indent=2, ensure_ascii=False) + "\n"
+    return printable_json(tables) + "\n"
 
 
 def _ordered_cells(board: Board) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from leaderboard.columns import Column
 
 # What Markdown treats as markup. An underscore inside a word is not.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+STEPS = [column.key for column in columns.COLUMNS].index("total_steps")
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
@@ -37,6 +38,15 @@ def _board(board: Board) -> str:
         lines += ["", _table(board, MEAN), ""]
     for task in board.suite.tasks:
         lines += [_heading(task, board, [task]), "", _table(board, task), ""]
+    if board.versions:
+        lines += [
+            "## Other versions",
+            "",
+            "A row shows one version of its method. `htbench list runs` lists all runs.",
+            "",
+            *(f"- {literal(line)}" for line in board.versions),
+            "",
+        ]
     if board.problems:
         lines += ["## Not in the table", "", *(f"- {literal(p)}" for p in board.problems), ""]
     if board.not_applicable:
@@ -68,7 +78,11 @@ def _table(board: Board, task: str) -> str:
             note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
         if cell["track"] == "oracle":
             note += " (oracle)"
+        if cell["other_runs"]:
+            note += f" ({cell['runs']} runs exist)"
         values = [_value(c, cell[c.key], cell[f"{c.key}_std"]) for c in columns.COLUMNS]
+        if label in board.declared:
+            values[STEPS] += "*"
         rows.append([literal(label) + note, *values])
     headers = ["method", *(column.heading for column in columns.COLUMNS)]
     return pipe_table(headers, rows, left=1)

@@ -59,8 +59,7 @@ def without_means(boards: Sequence[Board], methods: Iterable[str]) -> list[str]:
 
 def _own_means(boards: Sequence[Board]) -> dict[str, BoardCell]:
     """The mean cells of the first board, if it is one of the manifest's own network."""
-    own = bool(boards) and boards[0].name == boards[0].suite.name
-    return boards[0].of_task(MEAN) if own else {}
+    return boards[0].of_task(MEAN) if boards and boards[0].is_main else {}
 
 
 def methods_table(
@@ -82,9 +81,10 @@ def methods_table(
         values = means(boards, line.name)
         row += [rounded(by_key[name], values[name]) for name in SHOWN]
     headers += [by_key[name].heading for name in SHOWN]
+    name = boards[0].name if boards and boards[0].is_main else suite.name
     caption = (
         f"Mean accuracies over {_count(suite.tasks, 'task')} and "
-        f"{_count(suite.seeds, 'seed')} of the suite `{suite.name}`, in per cent, "
+        f"{_count(suite.seeds, 'seed')} of the suite `{name}`, in per cent, "
         "predicting among all classes. Oracles are not ranked."
     )
     return f"{caption}\n\n{pipe_table(headers, rows, left=4)}"

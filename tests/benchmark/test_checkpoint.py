@@ -20,7 +20,7 @@ CROP = {"op": "random-resized-crop", "scale": [0.7, 1.0]}
 
 
 class Killed(Exception):
-    """Stands for a killed process."""
+    """Simulates a killed process."""
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from benchmark.files import (
 
 
 class Stop(BaseException):
-    """Stands for Ctrl-C."""
+    """Simulates Ctrl-C."""
 
 
 def names(folder: Path) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmark.jobs import (
     JOBS,
+    CodeModule,
     DescribeJob,
     FeatureRows,
     ImageFile,
@@ -21,7 +22,12 @@ from benchmark.jobs import (
     read_job,
 )
 
-CODE = MethodCode("baselines.finetune", "Finetune", None)
+CODE = MethodCode(
+    "baselines.finetune",
+    "Finetune",
+    (CodeModule("baselines", None, ("/folder",)), CodeModule("baselines.finetune", "/file", ())),
+    ("/file",),
+)
 RUN = RunJob(
     scratch="/scratch",
     setup=Setup("cpu", 1, {"steps": 2, "lr": 0.1, "nesterov": True}, {"pad": 4}),

@@ -30,13 +30,17 @@ DOES_NOT_COMPUTE = {
     "networks/__init__.py": "empty",
     "networks/names.py": "names of networks; the table itself is part of the key",
     "keys.py": "what a key covers",
+    "parquet.py": "sizes of columns, for readers of predictions",
     "records.py": "schemas of what the driver writes",
+    "text.py": "what is printed",
 }
 # What the driver does to bytes that a child computes with, or that it computed.
 IN_THE_DRIVER = {
     "images/store/build.py": "decodes the images",
+    "images/store/encoded.py": "reads the images that are handed out",
     "images/store/jpeg.py": "decodes the images",
     "images/store/store.py": "orders the images",
+    "isolation/answers.py": "orders the rows",
     "runs/execute.py": "chooses what a run gets, and orders its predictions",
     "sources/features.py": "chooses the images, and orders the features",
     "sources/train.py": "chooses what a source model is trained on",
@@ -51,10 +55,10 @@ for name, module in sorted(sys.modules.items()):
 
 
 def imported_by_a_child() -> set[str]:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", CODE], capture_output=True, text=True, check=True, timeout=300
     )
-    return set(done.stdout.split())
+    return set(process.stdout.split())
 
 
 def test_what_a_child_imports_is_part_of_the_key_or_does_not_compute() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,13 @@ from hypothesis.extra.numpy import arrays
 
 from benchmark import records
 from benchmark.errors import RecordError
-from benchmark.files import digest_json
+from benchmark.files import SEAL, digest_json, seal
 from benchmark.records import (
     PREDICTIONS_FILE,
     RECORD_FILE,
     RunRecord,
     read_predictions,
+    verified_predictions,
     write_predictions,
 )
 
@@ -50,8 +55,8 @@ RECORD = RunRecord(
 
 class TestRecord:
     def write(self, folder: Path, **changes: object) -> None:
-        data = {**json.loads(RECORD.to_bytes()), **changes}
-        (folder / RECORD_FILE).write_text(json.dumps(data))
+        """Write the record with changes and a checksum that fits them."""
+        (folder / RECORD_FILE).write_bytes(seal(dataclasses.asdict(RECORD) | changes))
 
     def test_round_trip(self, tmp_path: Path) -> None:
         (tmp_path / RECORD_FILE).write_bytes(RECORD.to_bytes())
@@ -70,9 +75,11 @@ class TestRecord:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"format": 2}, "not a run record of format 1"),
-            ({"format": None}, "not a run record of format 1"),
-            ({"score": 99.0}, "unexpected or missing fields: score"),
+            ({"format": 1}, "not a run record of format 2; delete the run's folder"),
+            ({"format": None}, "not a run record of format 2"),
+            ({"format": True}, "not a run record of format 2"),
+            ({"format": 3}, "has format 3; this version reads format 2; update holistic"),
+            ({"gpu_hours": 9}, "has unknown fields: 'gpu_hours'; update holistic"),
             ({"key": "abc"}, "key is 'abc'"),
             ({"key": 7}, "key is '7'"),
             ({"key": "0" * 64}, "the key does not match made_from"),
@@ -101,6 +108,60 @@ class TestRecord:
             RunRecord.read(tmp_path)
         assert str(tmp_path / RECORD_FILE) in str(error.value)
 
+    def test_no_flipped_bit_changes_a_value(self, tmp_path: Path) -> None:
+        path = tmp_path / RECORD_FILE
+        content = RECORD.to_bytes()
+        for bit in range(8 * (len(content) - 1)):  # all but those of the final line break
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            with contextlib.suppress(RecordError):
+                # The case of the hex digits of an escape does not matter.
+                assert RunRecord.read(tmp_path) == RECORD
+
+    @pytest.mark.parametrize(
+        "change", [{"cost": {}}, {"notes": ["x"]}, {"label": "best"}, {SEAL: ""}]
+    )
+    def test_a_change_without_the_checksum(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        changed = json.loads(RECORD.to_bytes()) | change
+        (tmp_path / RECORD_FILE).write_text(json.dumps(changed))
+        with pytest.raises(RecordError, match="does not match its checksum") as error:
+            RunRecord.read(tmp_path)
+        assert f"run it again: rm -r {tmp_path}" in str(error.value)
+
+    def test_a_record_without_a_checksum(self, tmp_path: Path) -> None:
+        (tmp_path / RECORD_FILE).write_text(json.dumps(dataclasses.asdict(RECORD)))
+        with pytest.raises(RecordError, match="has no checksum"):
+            RunRecord.read(tmp_path)
+
+    def test_a_missing_field(self, tmp_path: Path) -> None:
+        fields = dataclasses.asdict(RECORD)
+        del fields["notes"]
+        (tmp_path / RECORD_FILE).write_bytes(seal(fields))
+        with pytest.raises(RecordError, match="has no notes"):
+            RunRecord.read(tmp_path)
+
+    def test_the_record_of_another_run(self, tmp_path: Path) -> None:
+        self.write(tmp_path)
+        assert RunRecord.read(tmp_path, RECORD.key) == RECORD
+        with pytest.raises(RecordError, match="does not match the name of its folder"):
+            RunRecord.read(tmp_path, "0" * 64)
+
+    @pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "loop", "dangling", "device"])
+    def test_something_else_in_its_place(self, tmp_path: Path, kind: str) -> None:
+        """Opening a FIFO for reading would wait for a writer."""
+        put(kind, tmp_path / RECORD_FILE)
+        with pytest.raises(RecordError, match="cannot read"):
+            RunRecord.read(tmp_path)
+
+    def test_nested_more_deeply_than_json_can_be_written(self, tmp_path: Path) -> None:
+        for depth in (100, 900, 3000, 100_000):
+            nested = "[" * depth + "]" * depth
+            text = RECORD.to_bytes().decode().replace('"a fallback was used"', nested)
+            (tmp_path / RECORD_FILE).write_text(text)
+            with pytest.raises(RecordError, match=RECORD_FILE):
+                RunRecord.read(tmp_path)
+
     @pytest.mark.parametrize("text", ["[]", "3", "{", "", '{"format": 1}', '{"seed": NaN}'])
     def test_not_a_record_at_all(self, tmp_path: Path, text: str) -> None:
         (tmp_path / RECORD_FILE).write_text(text)
@@ -114,6 +175,41 @@ class TestRecord:
         self.write(tmp_path)
         with pytest.raises(RecordError, match="larger than 10 bytes"):
             RunRecord.read(tmp_path)
+
+
+def put(kind: str, path: Path) -> None:
+    """Create something that is not a regular file."""
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(path))
+        case "loop":
+            path.symlink_to(path.name)
+        case "dangling":
+            path.symlink_to("nowhere")
+        case "device":
+            path.symlink_to("/dev/zero")
+
+
+class TestVerifiedPredictions:
+    def test_the_right_ones(self, tmp_path: Path) -> None:
+        (tmp_path / PREDICTIONS_FILE).write_bytes(b"x")
+        digest = hashlib.sha256(b"x").hexdigest()
+        assert verified_predictions(tmp_path, digest) == tmp_path / PREDICTIONS_FILE
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
+            verified_predictions(tmp_path, "0" * 64)
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
+            verified_predictions(tmp_path, None)
+
+    @pytest.mark.parametrize("kind", ["fifo", "folder", "socket", "loop", "dangling", "device"])
+    def test_something_else_in_their_place(self, tmp_path: Path, kind: str) -> None:
+        put(kind, tmp_path / PREDICTIONS_FILE)
+        with pytest.raises(RecordError, match="run it again: rm -r"):
+            verified_predictions(tmp_path, "0" * 64)
 
 
 def table(ids: Any = None, logits: Any = None, **columns: Any) -> pa.Table:
@@ -165,23 +261,28 @@ class TestPredictions:
             (table().rename_columns(["id", "logits"]), "must have one column sample_id and one"),
             (table().append_column("sample_id", pa.array(["c", "d"])), "must have one column"),
             (table(ids=pa.array([1, 2])), "sample_id is int64, not string"),
-            (table(logits=pa.array([1.0, 2.0])), "logits is double, not a fixed-size list"),
+            (table(ids=pa.array([b"a", b"b"])), "sample_id is binary, not string"),
+            (table(logits=pa.array([1.0, 2.0])), "logits is double, not lists of floats"),
+            *(
+                (table(logits=pa.array([values, values])), "not lists of floats")
+                for values in ([1, 2], [True, False], ["1", "2"], [None], [[1.0]], {"a": 1.0})
+            ),
             (
                 table(logits=pa.array([[1.0, 2.0], [3.0]], pa.list_(pa.float32()))),
-                "not a fixed-size list of float32",
+                "the logits of sample 'b' are 1 values, those of the first 2",
             ),
-            (
-                table(logits=pa.array([[1, 2], [3, 4]], pa.list_(pa.float64(), 2))),
-                "not a fixed-size list of float32",
-            ),
-            (table(ids=pa.array(["a", None])), "has empty values"),
+            (table(ids=pa.array(["a", None])), "has empty values: the sample_id of row 1"),
             (
                 table(logits=pa.array([[1, 2], None], pa.list_(pa.float32(), 2))),
-                "has empty values",
+                "has empty values: the logits of sample 'b'",
             ),
             (
                 table(logits=pa.array([[1, 2], [3, None]], pa.list_(pa.float32(), 2))),
-                "has empty values",
+                "has empty values: one of the logits of sample 'b'",
+            ),
+            (
+                table(logits=pa.array([[1.0, -1e39], [1.0, 2.0]])),
+                "one of the logits of sample 'a' is too large for float32",
             ),
             (
                 table(ids=pa.array([b"\xff", b"b"]).view(pa.string())),

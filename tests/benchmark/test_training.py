@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import training
+from benchmark import batches
 from benchmark.images.augment import Transforms
 from benchmark.method import TrainingRecipe
 from benchmark.networks.build import build
@@ -275,7 +275,7 @@ class TestPredict:
         with torch.no_grad():
             expected = model((target.images / 255 - 0.5) / 0.25)
         torch.testing.assert_close(logits, expected)
-        monkeypatch.setattr(training, "PREDICT_BATCH", 8)
+        monkeypatch.setattr(batches, "MOST_IMAGES", 8)
         torch.testing.assert_close(predict(model, target.images, new_run()), logits)
 
     def test_a_prediction_does_not_depend_on_its_batch(self, model, target):

@@ -1,7 +1,8 @@
 """The examples of README.md and docs/ run as they are printed, on a small slice of the icons.
 
 Python blocks of a page share one namespace and run in order. A block whose first line is a comment
-with a file name, such as ``# smoothed.py``, is a plugin: all plugins run together at the end.
+with a file name, such as ``# smoothed.py``, is a plugin: all plugins run together at the end. A
+TOML block of that kind is a data file of a plugin.
 Commands are parsed by the real command line, so that their options exist. Those below a line
 ``<!-- run -->`` are run as well.
 """
@@ -24,6 +25,7 @@ from tests.htbench.command import parse
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PLUGIN = re.compile(r"# (\w+\.py)\n")
+DATA = re.compile(r"# (\w+\.toml)\n")
 FILES = (".py", ".toml", ".zip", ".csv", ".pth", ".safetensors")  # arguments that must exist
 
 
@@ -49,6 +51,16 @@ def plugins() -> dict[str, str]:
     return {"half_way.py": readme, **files}
 
 
+def data_files() -> dict[str, str]:
+    """The data files of the plugins of all pages, by file name."""
+    return {
+        match[1]: text
+        for page in PAGES
+        for _, text in blocks(page, "toml")
+        if (match := DATA.match(text))
+    }
+
+
 def commands() -> list[tuple[str, str, bool]]:
     """The commands of all pages: the page's name, the command, and whether to run it."""
     return [
@@ -68,8 +80,8 @@ def folder(draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         f'title = "A slice of icons"\nmanifest = "{manifest}"\ntasks = ["outline-solid"]\n'
         'methods = ["source", "finetune"]\nseeds = [0]\n'
     )
-    for name, code in plugins().items():
-        (tmp_path / name).write_text(code)
+    for name, text in {**plugins(), **data_files()}.items():
+        (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)

@@ -197,8 +197,8 @@ def scored(workspace: Path) -> list[dict[str, Any]]:
 
 
 def board(text: str) -> str:
-    """A board without its last two columns, seconds and memory."""
-    return re.sub(r"(\|[^|\n]*){2}\|$", "|", text, flags=re.MULTILINE)
+    """A board without its last three columns, seconds and memory."""
+    return re.sub(r"(\|[^|\n]*){3}\|$", "|", text, flags=re.MULTILINE)
 
 
 def predictions(workspace: Path) -> dict[str, bytes]:

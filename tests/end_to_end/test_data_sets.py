@@ -413,6 +413,7 @@ class TestWrongInput:
             (["remove", "icons@1.0"], "are bundled with the suite"),
             (["verify", "nothing@1.0"], "unknown manifest"),
             (["import", "office-home@1.0", "/nowhere"], "does not exist"),
+            (["import", "office-home@1.0", "/dev/null"], "neither a folder nor a regular file"),
             (["download", "office-home@1.0"], "--accept-terms"),
             (["verify", "office-home"], "there are no images"),
         ],

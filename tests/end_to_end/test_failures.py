@@ -69,12 +69,27 @@ FAILING = {
     "nan": (
         "return Changed(source.copy(), lambda z: z / 0 * 0)",
         "contract",
-        ["NaN or infinite logits for 211 of 211 images"],
+        ["NaN or infinite logits for 64 of 64 images"],
     ),
     "too-wide": (
         "return Changed(source.copy(), lambda z: torch.cat([z, z], dim=1))",
         "contract",
-        ["(211, 24)", "must be (211, 12)"],
+        ["(64, 24)", "must be (64, 12)"],
+    ),
+    "tuple": (
+        "return Changed(source.copy(), lambda z: (z, z))",
+        "contract",
+        ["gives a tuple of 2 instead of a tensor of logits", "whose forward() returns only the"],
+    ),
+    "dict": (
+        "return Changed(source.copy(), lambda z: {'logits': z})",
+        "contract",
+        ["gives a dict with logits instead of a tensor of logits", "(64, 12) for 64 images"],
+    ),
+    "dropout": (
+        "return Changed(source.copy(), lambda z: nn.functional.dropout(z, 0.1, training=True))",
+        "contract",
+        ["depend on the other images in the batch", "draws no random numbers"],
     ),
     "no-module": ("return 'a model'", "contract", ["adapt() returned str", "torch.nn.Module"]),
     "nothing": ("fit(source.copy(), target, run)", "contract", ["adapt() returned NoneType"]),

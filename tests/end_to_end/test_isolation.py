@@ -262,18 +262,11 @@ def test_the_hunter_runs_and_succeeds(hunt):
         assert hunt.lines().count(f"{stage}|hunt|ended") == 2
 
 
-def test_it_finds_nothing_when_it_is_imported_or_adapts(hunt):
-    assert not [f for f in findings(hunt.lines()) if not f.startswith("forward|")]
+def test_it_finds_nothing_when_it_is_imported_adapts_or_predicts(hunt):
+    """While it predicts, it is given a batch of test images; no descriptor leads to the others."""
+    assert findings(hunt.lines()) == []
     assert {r["log"][0]["found"] for r in hunt.records} == {0.0}
     assert min(r["log"][0]["attempts"] for r in hunt.records) > 500
-
-
-def test_its_model_sees_the_test_images_and_nothing_else(hunt):
-    lines = [f for f in findings(hunt.lines()) if f.startswith("forward|")]
-    pattern = r"forward\|descriptor (\d+) \(file\) (pread|map): FOUND "
-    matched = [re.match(pattern, f) for f in lines]
-    assert all(matched), lines
-    assert len({m[1] for m in matched if m}) == 1, "one file: the test images"
 
 
 def test_it_finds_nothing_when_it_is_described(hunt):

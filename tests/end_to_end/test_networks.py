@@ -15,7 +15,7 @@ import torch
 from benchmark.folders import data_folder
 from benchmark.manifest.toml import to_toml
 from benchmark.networks.build import library_network, weights_of
-from benchmark.sources import bring
+from benchmark.sources import get_pretrained
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 from tests.benchmark.serving import Served, serve
 from tests.end_to_end.conftest import Mini
@@ -220,11 +220,11 @@ class TestWeightsOfTimm:
         addresses = []
         with serve(**{"model.safetensors": Served(file.read_bytes())}) as site:
 
-            def address(server, manifest, original=bring._address):
+            def address(server, manifest, original=get_pretrained._address):
                 addresses.append(original(server, manifest))
                 return f"{site.address}/model.safetensors"
 
-            monkeypatch.setattr(bring, "_address", address)
+            monkeypatch.setattr(get_pretrained, "_address", address)
             result = source("train")
         assert result.returncode == 0, result.stderr
         assert addresses == [HUB]

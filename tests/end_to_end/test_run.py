@@ -42,7 +42,7 @@ HELPER = "FACTOR = 1.0  # a helper beside the plugin\n"
 def state(workspace: Path) -> dict[str, tuple[int, bytes]]:
     """Every file that records finished work, with its time of change and its bytes."""
     paths = [
-        *workspace.glob("runs/*/*"),
+        *(path for path in workspace.glob("runs/*/**/*") if path.is_file()),
         workspace / "journal.jsonl",
         workspace / "results.parquet",
     ]
@@ -198,7 +198,8 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     assert "| scaled(alpha=3.0) (1 of 2 seeds) " in first.stdout
     assert "- not run: scaled(alpha=3.0) on solid-outline, seeds 0, 1" in first.stdout
     after = state(workspace)
-    assert len(after) == len(before) + 2, "alone, only the plugin is run"
+    ours = {"run.json", "predictions.parquet", "scaled.py", "scaling.py"}
+    assert {Path(n).name for n in after.keys() - before} == ours, "alone, only the plugin is run"
     assert {n for n in before if before[n] != after[n]} == {"journal.jsonl", "results.parquet"}
 
     scaled.with_name("scaling.py").write_text(HELPER.replace("1.0", "1.5"))
@@ -242,7 +243,8 @@ def test_a_plugin_may_build_on_the_suite_s_own_methods(htbench, mini, finished, 
     assert (row["status"], row["total_steps"], row["sequential_steps"]) == ("ok", 20, 10)
     code = json.loads((workspace / "runs" / row["key"] / "run.json").read_text())["made_from"]
     files = {name for name, _ in code["method"]["code"]["files"]}
-    assert {"short.py", "lolsgd.py", "averaging.py", "l2_sp.py"} <= files  # all are in the key
+    ours = {f"baselines/{name}.py" for name in ("lolsgd", "averaging", "l2_sp")}
+    assert files == {"short.py", "baselines/__init__.py", *ours}  # all are in the key
 
 
 # --- mistakes ----------------------------------------------------------------------------------

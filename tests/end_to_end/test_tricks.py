@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.batches import shuffled
 from benchmark.isolation import sandbox
 from benchmark.manifest.catalogue import load_manifest
 from tests.end_to_end.conftest import execute
@@ -23,27 +24,96 @@ pytestmark = pytest.mark.skipif(bool(offer.missing), reason="; ".join(offer.miss
 TASK = ("--task", "outline-solid")
 SECRET = "the user's password"
 
-HEAD = """
-import fcntl
+HEAD = '''
 import os
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from benchmark.isolation import wire
-from htbench import Method
+from htbench import Method, fit
 
 
 def channel():
-    \"\"\"The socket to the driver.\"\"\"
+    """The socket to the driver."""
     for fd in range(3, 64):
         try:
             return socket.socket(fileno=os.dup(fd))
         except OSError:
             pass
+
+
+def speak(notes=None, weights=b""):
+    """Say in the child's place that it has adapted."""
+    ours = channel()
+    wire.send(ours, {"adapted": notes or {}, "weights": len(weights)}, data=weights)
+    return ours
+
+
+def next_images(ours):
+    """The next batch of test images, uint8."""
+    sizes = wire.receive(ours)[0]["images"]
+    data = wire.receive_data(ours, sum(sizes))
+    return torch.frombuffer(data, dtype=torch.uint8).view(-1, 3, 32, 32) if sizes else None
+
+
+def answer(ours, logits):
+    data = logits.detach().numpy().tobytes()
+    wire.send(ours, {"rows": len(data)}, data=data)
+
+
+def use_statistics(model):
+    """Normalise by the statistics of the images that it is given next."""
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None
+    return model.train()
+
+
+def use_statistics_of(model, images):
+    with torch.inference_mode(False), torch.no_grad():
+        use_statistics(model)(images.clone())
+    return model.eval()
+
+
+class Trains(nn.Module):
+    """Trains when it is first called, and so not in adapt()."""
+
+    def __init__(self, model, target, run):
+        super().__init__()
+        self.model, self.rest = model, [target, run]
+
+    def forward(self, images):
+        if self.rest:
+            with torch.inference_mode(False):
+                fit(self.model, *self.rest)
+            self.rest = []
+        return self.model.eval()(images)
+
+
+class Adapts(nn.Module):
+    """Takes its statistics from all test images so far."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = use_statistics(model)
+
+    def forward(self, images):
+        self.model.train()(images)
+        return self.model.eval()(images)
+
+
+class Own(torch.optim.Optimizer):
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    def step(self):
+        pass
 
 
 class Changed(nn.Module):
@@ -56,18 +126,6 @@ class Changed(nn.Module):
         return self.model(images)
 
 
-def weights():
-    \"\"\"The last descriptor that can be written to.\"\"\"
-    return max(fd for fd in range(64) if is_writable(fd))
-
-
-def is_writable(fd):
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
-    except OSError:
-        return False
-
-
 def dig(depth):
     here = os.getcwd()
     for _ in range(depth):
@@ -77,14 +135,54 @@ def dig(depth):
     os.chdir(here)
 
 
-"""
+'''
 TRICKS = {
     "asks-early": """
-        wire.send(channel(), {"adapted": {}})
-        message, fds = wire.receive(channel())
-        images = os.pread(fds[0], 1 << 30, 0)
-        print("test images:", len(images) // 3072, flush=True)
+        print("test images:", len(next_images(speak())), flush=True)
         return source.copy()""",
+    # It answers a batch with the statistics of that batch and of the earlier ones.
+    "speaks": """
+        ours = speak({"total_steps": 0, "log": [{"loss": 0.001}], "reviewed": "yes"})
+        model = use_statistics(source.copy())
+        while (images := next_images(ours)) is not None:
+            images = run.transforms.evaluate(images)
+            answer(ours, use_statistics_of(model, images)(images))
+        wire.send(ours, {"done": {"htbench": "9.9.9", "device": "NVIDIA H100", "reviewed": "yes"}})
+        os._exit(0)""",
+    "speaks-honestly": """
+        ours = speak({"total_steps": 0})
+        model = source.copy().eval()
+        while (images := next_images(ours)) is not None:
+            answer(ours, model(run.transforms.evaluate(images)))
+        wire.send(ours, {"done": {"htbench": "9.9.9", "device": "NVIDIA H100", "reviewed": "yes"}})
+        os._exit(0)""",
+    "waits-for-all": """
+        ours, count = speak(), 0
+        ours.settimeout(2)
+        try:
+            while (images := next_images(ours)) is not None:
+                count += len(images)
+        except TimeoutError:
+            print("test images:", count, flush=True)
+        return source.copy()""",
+    "adapts-in-forward": "return Adapts(source.copy())",
+    "trains-in-forward": "return Trains(source.copy(), target, run)",
+    "own-optimizer": """
+        model = source.copy()
+        optimizer = Own(list(model.parameters()))
+        for _ in range(7):
+            optimizer.step()
+        return model""",
+    "forgets-its-steps": """
+        model = fit(source.copy(), target, run)
+        run.total_steps = run.sequential_steps = 0
+        run.history.clear()
+        return model""",
+    "declares-more": """
+        model = fit(source.copy(), target, run)
+        run.total_steps += 5
+        run.sequential_steps += 5
+        return model""",
     "huge-numbers": """
         wire.send(channel(), {"progress": [10**400, 1]})
         return source.copy()""",
@@ -101,11 +199,30 @@ TRICKS = {
             except OSError as error:
                 print(name, "refused", error.errno)
         return source.copy()""",
-    "imports-late": "import beside\nreturn source.copy()",
+    "finds-late": "__import__('be' + 'side')\nreturn source.copy()",
     "fat-weights": """
-        return Changed(source.copy(), lambda: os.ftruncate(weights(), 1 << 30))""",
+        wire.send(channel(), {"adapted": {}, "weights": 1 << 30})
+        return source.copy()""",
     "honest": "return source.copy()",
 }
+
+
+# Finds its arguments on the stack while it is imported; where it is only described, there are none.
+TRAINS_EARLY = """
+import sys
+
+from htbench import SourceModel
+
+frame, MODEL = sys._getframe(), None
+while frame and frame.f_code.co_name != "adapt_and_predict":
+    frame = frame.f_back
+if frame:
+    time.sleep(1)
+    values = frame.f_locals
+    MODEL = fit(SourceModel(values["source"], "x").copy(), values["target"], values["run"])
+    values["run"].total_steps = values["run"].sequential_steps = 0
+    values["run"].history.clear()
+"""
 
 
 def write(folder: Path, name: str, body: str, lines: str = "") -> Path:
@@ -145,6 +262,7 @@ def tricks(mini, finished, tmp_path_factory) -> dict:
     (folder / "linked_code.py").symlink_to(folder.parent / "elsewhere.txt")
     (folder.parent / "elsewhere.txt").write_text(SECRET)
     plugins = [write(folder, name, body) for name, body in TRICKS.items()]
+    plugins.append(write(folder, "trains-early", "return MODEL", TRAINS_EARLY))
     workspace = folder / "ws"
     command = [Path(sys.executable).with_name("htbench"), "run", *mini.options(workspace), *TASK]
     command += ["--seed", "0", "--method", "source", "--jobs", "2"]
@@ -152,7 +270,7 @@ def tricks(mini, finished, tmp_path_factory) -> dict:
     result = execute(command, mini.environment(), folder)
     assert result.returncode == 1, result.stderr
     records = {record["method"]: record for record in mini.records(workspace)}
-    assert records.keys() == {*TRICKS, "source"}
+    assert records.keys() == {*TRICKS, "trains-early", "source"}
     return {"records": records, "workspace": workspace, "marker": marker}
 
 
@@ -160,10 +278,13 @@ def tricks(mini, finished, tmp_path_factory) -> dict:
     ("name", "kind", "words"),
     [
         ("asks-early", "contract", "sent"),
+        ("speaks", "contract", "depend on the other images in the batch or on earlier ones"),
+        ("waits-for-all", "contract", "sent"),
+        ("adapts-in-forward", "contract", "depend on the other images in the batch or on earlier"),
         ("huge-numbers", "contract", "sent"),
         ("says-no-words", "", "\N{REPLACEMENT CHARACTER}"),
         ("digs-and-waits", "limit", "cannot be read"),
-        ("imports-late", "contract", "beside.py is not among the files recorded"),
+        ("finds-late", "exception", "write `import beside` in the"),
         ("fat-weights", "contract", "1073741824 bytes of weights"),
     ],
 )
@@ -174,7 +295,13 @@ def test_a_trick_costs_the_run_and_no_other(tricks, name, kind, words):
     assert words in record["error"]["message"]
 
 
-@pytest.mark.parametrize("name", ["honest", "links", "digs", "source"])
+FINE = (
+    *("honest", "links", "digs", "source", "trains-in-forward", "speaks-honestly"),
+    *("own-optimizer", "forgets-its-steps", "declares-more"),
+)
+
+
+@pytest.mark.parametrize("name", FINE)
 def test_the_other_runs_finish(tricks, name):
     assert tricks["records"][name]["status"] == "ok", tricks["records"][name]["error"]
 
@@ -184,10 +311,41 @@ def printed(tricks, name: str) -> str:
     return (tricks["workspace"] / "runs" / key / "output.txt").read_text()
 
 
-def test_a_method_that_asks_early_gets_images_early_and_no_label(tricks, mini):
-    """It could as well look at them in ``forward``: its process predicts."""
+@pytest.mark.parametrize("name", ["asks-early", "waits-for-all"])
+def test_a_method_that_asks_early_gets_one_batch_early(tricks, mini, name):
     count = len(load_manifest(mini.manifest).samples("solid", "test").ids)
-    assert f"test images: {count}" in printed(tricks, "asks-early")
+    size = len(shuffled(count, 32, "any")[0])
+    assert f"test images: {size}" in printed(tricks, name)
+    assert size < count / 2
+
+
+def test_the_environment_is_not_the_method_s_to_choose(tricks):
+    true = tricks["records"]["honest"]["environment"]
+    assert true.keys() == {"htbench", "python", "torch", "device", "cpu", "cpu_capability"}
+    for name in ("speaks", "speaks-honestly"):
+        assert tricks["records"][name]["environment"] == true
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "depth", "declared"),
+    [
+        ("honest", 0, 0, 0),
+        ("trains-in-forward", 20, 20, 0),
+        ("own-optimizer", 7, 7, 0),
+        ("forgets-its-steps", 20, 20, 0),
+        ("declares-more", 25, 25, 5),
+        ("trains-early", 20, 20, 0),
+    ],
+)
+def test_steps_are_counted_by_the_suite(tricks, name, total, depth, declared):
+    cost = tricks["records"][name]["cost"]
+    names = ("total_steps", "sequential_steps", "declared_steps")
+    assert [cost[name] for name in names] == [total, depth, declared]
+
+
+def test_time_counts_from_the_lock(tricks):
+    """``trains-early`` sleeps for a second and trains while it is imported."""
+    assert tricks["records"]["trains-early"]["cost"]["adapt_seconds"] > 1
 
 
 def test_a_link_beside_a_method_opens_nothing(tricks):

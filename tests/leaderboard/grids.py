@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -50,8 +50,10 @@ def failed(icons: Manifest, label: str, task: str, seed: int, message: str = "m"
     return row(icons, label, task, seed, status="failed", error_message=message, **scores)
 
 
-def build(suite: Suite, icons: Manifest, rows: list[dict[str, Any]]) -> list[Board]:
-    return build_boards(suite, icons, pa.Table.from_pylist(rows, schema=SCHEMA))
+def build(
+    suite: Suite, icons: Manifest, rows: list[dict[str, Any]], asked: Collection[str] = ()
+) -> list[Board]:
+    return build_boards(suite, icons, pa.Table.from_pylist(rows, schema=SCHEMA), asked)
 
 
 def cell(board: Board, label: str, task: str) -> Mapping[Any, Any]:

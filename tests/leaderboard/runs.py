@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmark.files import SEAL, seal
 from benchmark.records import RECORD_FILE, RunRecord
 
 WriteRun = Callable[..., RunRecord]
@@ -17,5 +18,8 @@ def folder_of(workspace: Path, record: RunRecord) -> Path:
 
 
 def change_record(workspace: Path, record: RunRecord, **changes: object) -> None:
+    """Change fields of a run's record as someone would who also recomputes its checksum."""
     path = folder_of(workspace, record) / RECORD_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    entries = json.loads(path.read_text())
+    del entries[SEAL]
+    path.write_bytes(seal({**entries, **changes}))

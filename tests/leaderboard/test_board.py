@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL, RunRecord
-from leaderboard.board import MEAN, build_boards, cell_state
+from leaderboard.board import CELL, MEAN, build_boards, cell_state
 from leaderboard.columns import COLUMNS
 from leaderboard.results import update_results
 from leaderboard.rows import SCHEMA
@@ -84,7 +84,7 @@ class TestCells:
     def test_columns(self, suite: Suite, icons: Manifest) -> None:
         (board,) = build(suite, icons, grid(icons, "source"))
         values = [name for c in COLUMNS for name in (c.key, f"{c.key}_std")]
-        assert list(board.cells.columns) == ["label", "track", "task", "seeds", "state", *values]
+        assert list(board.cells.columns) == [*CELL, *values]
         assert board.cells["task"].tolist() == [*TASKS, MEAN]
 
     def test_one_seed_has_no_spread(self, suite: Suite, icons: Manifest) -> None:

@@ -53,12 +53,12 @@ def test_means_are_over_tasks_and_seeds(
 ) -> None:
     rows = update_results(tmp_path, [icons]).to_pylist()
     for method in ("finetune", GAMMA_STAR):
-        shown = means(boards, method)
-        assert list(shown) == ["seen", "missing", "overall"]
+        row = means(boards, method)
+        assert list(row) == ["seen", "missing", "overall"]
         for name in SHOWN:
             values = [row[name] for row in rows if row["method"] == method]
             assert len(values) == 4
-            assert shown[name] == pytest.approx(statistics.fmean(values))
+            assert row[name] == pytest.approx(statistics.fmean(values))
 
 
 @pytest.mark.parametrize("method", ["lolsgd", "source", "wise-ft", "nope"])

@@ -21,9 +21,9 @@ def test_a_failure_is_named_and_never_averaged_over(suite: Suite, icons: Manifes
     rows.append(failed(icons, "finetune", TASKS[0], 1, "out of memory\nsecond line"))
     (board,) = build(suite, icons, rows)
     for task in (TASKS[0], MEAN):
-        shown = cell(board, "finetune", task)
-        assert shown["state"] == "failed"
-        assert all(math.isnan(shown[c.key]) for c in COLUMNS)
+        row = cell(board, "finetune", task)
+        assert row["state"] == "failed"
+        assert all(math.isnan(row[c.key]) for c in COLUMNS)
     assert cell(board, "finetune", TASKS[1])["overall"] == 50.0
     assert cell(board, "source", MEAN)["overall"] == 50.0
     assert board.problems == ("failed: finetune on outline-solid, seed 1: out of memory",)
@@ -98,6 +98,6 @@ def test_control_characters_are_replaced(suite: Suite, icons: Manifest, text: st
     rows = [failed(icons, "source", TASKS[0], 0, f"boom {text}")] if "\ud800" not in text else []
     label = f"mine(x={text})".encode(errors="replace").decode()
     (board,) = build(suite, icons, [*rows, *grid(icons, label)])
-    shown = [*board.labels, *board.problems]
-    assert all(line.isprintable() for line in shown)
+    texts = [*board.labels, *board.problems]
+    assert all(line.isprintable() for line in texts)
     assert board.problems[0].startswith("failed: source") or not rows

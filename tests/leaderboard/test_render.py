@@ -126,8 +126,23 @@ class TestMarkdown:
             assert all(re.fullmatch(rf"{number} ± \d+\.\d", c) for c in cells[:3])
             assert re.fullmatch(number, cells[3])
             assert re.fullmatch(r"0\.\d{3}", cells[5])
-            assert cells[6:] == ["-", "200", "100", "2.0", "512"]  # no oracle, no gap
+            assert cells[6:] == ["-", "200", "100", "2.0", "-", "512"]  # no oracle, no gap
         assert by_name["source"][3] == "0.0"  # not -0.0
+
+    def test_steps_that_a_method_declares_are_marked(
+        self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
+    ) -> None:
+        cost = {"total_steps": 120, "sequential_steps": 120, "finished": 1.0}
+        write_run(tmp_path, "mine", TASKS[0], cost={**cost, "declared_steps": 20})
+        write_run(tmp_path, "other", TASKS[0], cost={**cost, "declared_steps": 0})
+        (board,) = build_boards(suite, icons, update_results(tmp_path, [icons]))
+        text = FORMATS["markdown"]([board])
+        (steps,) = [i for i, column in enumerate(COLUMNS, 1) if column.key == "total_steps"]
+        (rows,) = [rows for name, rows in tables(text).items() if name.startswith(TASKS[0])]
+        shown = {row[0].split(" ")[0]: row[steps] for row in rows[2:]}
+        assert shown == {"mine": "120*", "other": "120"}
+        note = "20 of 120 steps are declared by the method, not counted by the suite"
+        assert board.notes == (f"mine on {TASKS[0]}, seed 0: {note}",)
 
     def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:
         rows = tables(FORMATS["markdown"](boards[:1]))[

@@ -64,7 +64,7 @@ def trapezoid(points):
 def naive_scores(rows, labels, seen):
     every = list(range(len(seen)))
     s, u = [c for c in every if seen[c]], [c for c in every if not seen[c]]
-    wanted = {
+    references = {
         "overall": (every, every),
         "seen": (s, every),
         "missing": (u, every),
@@ -72,7 +72,7 @@ def naive_scores(rows, labels, seen):
         "missing_within": (u, u),
     }
     out = {}
-    for name, (samples_of, columns) in wanted.items():
+    for name, (samples_of, columns) in references.items():
         micro, macro = naive_accuracy(rows, labels, seen, 0, samples_of, columns)
         out[name], out[f"macro_{name}"] = 100 * micro, 100 * macro
     for prefix in ("", "macro_"):

@@ -1,222 +1,402 @@
-"""Unpack untrusted archives: no file outside the target folder, no decompression bomb."""
+"""List and unpack untrusted archives, with bounds on memory, time and disk space.
+
+Names in an archive never become paths: the caller maps members to images, and these have paths.
+"""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
-import shutil
+import gzip
+import lzma
+import os
+import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
 
-from benchmark.errors import DataError
-from benchmark.files import atomic_path
+from benchmark.errors import DataError, HTBenchError, UsageError
+from benchmark.images.copy.placing import Placing
+from benchmark.images.copy.remarks import Remarks, shown
+from benchmark.images.decode import MAX_FILE_BYTES
+from benchmark.images.kinds import HEAD_BYTES, describe
 from benchmark.progress import Progress
 
 MAX_MEMBERS = 2_000_000
-MAX_MEMBER_BYTES = 256 << 20  # more than any image has
-MAX_RATIO = 200  # of uncompressed to compressed bytes; images hardly compress at all
+MAX_RATIO = 200  # of uncompressed to compressed bytes of a member; images hardly compress at all
+MAX_TAR_RATIO = 50  # the same of a whole tar
 RATIO_FROM = 1 << 20  # smaller members may have any ratio
+MAX_NAME = 4096  # characters
+MAX_DIRECTORY_BYTES = 512 << 20  # of a zip
+MAX_HEADER_BYTES = 1 << 20  # of one member of a tar, with its extended headers
+MAX_GLOBALS = 100  # values of a tar's global headers
+TAR_SLACK = 256 << 20  # bytes that any compressed tar may have
 PIECE = 1 << 20
 
-Place = Callable[[str], str | None]
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+    b"]\0\0": lzma.LZMAFile,
+}
+_ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A regular file in an archive: its name, its sizes in bytes, and a function that opens it."""
+class Member(NamedTuple):
+    """A file in an archive.
 
+    Attributes:
+        number: the place of its data in the archive; hard links to one file share it.
+        name: its path, with slashes; not safe to use as a path.
+        size: bytes, as the archive says.
+        stored: bytes of it in the archive, or None if these are not known.
+        problem: why it cannot be extracted, or None.
+    """
+
+    number: int
     name: str
     size: int
-    compressed: int | None
-    open: Callable[[], IO[bytes]]
+    stored: int | None
+    problem: str | None = None
 
 
-def list_members(archive: Path) -> list[str]:
+def list_members(archive: Path, remarks: Remarks) -> list[Member]:
     """List the regular files of a zip or tar archive, whatever its suffix.
 
+    Args:
+        archive: the archive.
+        remarks: counts links, devices and other members that cannot be used.
+
     Raises:
-        DataError: the file is not such an archive, is damaged, or contains unsafe paths.
+        DataError: the file is not such an archive, is damaged, or exceeds a limit.
+        UsageError: it is not a regular file.
     """
-    with _open(archive) as members:
-        return [member.name for member in members]
+    with _opened(archive) as (file, size):
+        reader = _reader(archive, file, size)
+        members = []
+        for member in reader.members(remarks):
+            if (reason := _bad_name(member.name)) is not None:
+                remarks.add(reason, member.name)
+            else:
+                members.append(member)
+        return members
 
 
-def unpack(archive: Path, into: Path, place: Place, progress: Progress | None = None) -> int:
-    """Extract some of the files of an archive, each atomically.
+def unpack(
+    archive: Path,
+    members: Sequence[Member],
+    places: Mapping[int, Sequence[str]],
+    placing: Placing,
+    progress: Progress | None = None,
+) -> int:
+    """Extract some of the files of an archive.
 
-    Links and devices are never extracted. Sizes in the archive are not trusted: bytes are counted
-    during extraction.
+    Sizes in the archive are not trusted: bytes are counted during extraction.
 
     Args:
         archive: a zip or tar file.
-        into: the target folder.
-        place: maps the name of a member to its relative path, or to None to skip it.
-        progress: called with the number of extracted files and their total.
+        members: what :func:`list_members` returned.
+        places: the number of a member to the paths of its images.
+        placing: writes the images.
+        progress: called with the number of extracted images and their total.
 
     Returns:
-        The number of extracted files.
+        The number of extracted images.
 
     Raises:
-        DataError: see :func:`list_members`; or a member is encrypted, has another size than the
-            archive states, is too large for an image, or does not fit on the disk.
+        DataError: a member is encrypted, has another size than the archive states, is too large for
+            an image, or does not fit on the disk; or the archive is damaged.
     """
-    paths: dict[str, str] = {}
-    total_bytes = 0
-    with _open(archive) as members:
-        for member in members:
-            if (path := place(member.name)) is not None:
-                _check_member(archive, member)
-                paths[member.name] = _check_relative(path, archive)
-                total_bytes += member.size
-    _check_space(into, total_bytes)
+    selection = {member.number: member for member in members if member.number in places}
+    for member in selection.values():
+        _check_member(archive, member)
+    total = sum(len(paths) for paths in places.values())
+    placing.check_space(sum(m.size * len(places[m.number]) for m in selection.values()))
     count = 0
-    with _open(archive) as members:
-        for member in members:
-            if member.name not in paths:
-                continue
-            _extract(archive, member, into / paths[member.name])
-            count += 1
+    with _opened(archive) as (file, size):
+        for number, stream in _reader(archive, file, size).open_each(selection):
+            first, *others = places[number]
+            placing.write(_pieces(archive, selection[number], stream), first)
+            for path in others:
+                placing.copy(placing.root / first, path)
+            count += len(places[number])
             if progress is not None:
-                progress(count, len(paths))
+                progress(count, total)
     return count
 
 
 @contextlib.contextmanager
-def _open(archive: Path) -> Iterator[Iterator[_Member]]:
-    """Open an archive and give its regular files; turn every error of it into a DataError."""
+def _opened(archive: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a regular file; give it and its size in bytes."""
     try:
-        with contextlib.ExitStack() as stack:
-            if _is_zip(archive):
-                file = stack.enter_context(zipfile.ZipFile(archive))
-                yield _check_members(archive, _zip_members(file))
-            else:
-                # Read front to back in one pass: a compressed tar does not support seeking.
-                tar = stack.enter_context(tarfile.open(archive, "r:*"))
-                yield _check_members(archive, _tar_members(tar))
-    except tarfile.ReadError:
-        raise DataError(
-            f"{archive} is not a zip or tar archive: it is {_describe(archive)}; download it again"
-        ) from None
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        EOFError,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
-        raise DataError(f"{archive} cannot be unpacked: {error}; download it again") from None
-
-
-def _is_zip(archive: Path) -> bool:
-    try:
-        return zipfile.is_zipfile(archive)
+        # A FIFO or a device must neither block nor be read.
+        descriptor = os.open(archive, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise DataError(f"cannot read {archive}: {error.strerror}") from None
+        raise DataError(f"cannot read {archive}: {error.strerror or error}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{archive} is neither a folder nor a regular file; give one of them")
+        yield file, status.st_size
 
 
-def _zip_members(file: zipfile.ZipFile) -> Iterator[_Member]:
-    for info in file.infolist():
-        mode = info.external_attr >> 16
-        if info.is_dir() or (mode & 0o170000) not in (0, 0o100000):  # only regular files
-            continue
-
-        def read(info: zipfile.ZipInfo = info) -> IO[bytes]:
-            return file.open(info)
-
-        yield _Member(info.filename, info.file_size, info.compress_size, read)
-
-
-def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
-    for info in tar:
-        if not info.isreg():
-            continue
-
-        def read(info: tarfile.TarInfo = info) -> IO[bytes]:
-            file = tar.extractfile(info)
-            assert file is not None
-            return file
-
-        yield _Member(info.name, info.size, None, read)
-
-
-def _check_members(archive: Path, members: Iterator[_Member]) -> Iterator[_Member]:
-    for number, member in enumerate(members):
-        if number >= MAX_MEMBERS:
-            raise DataError(
-                f"{archive} contains more than {MAX_MEMBERS} files; import only the data set's own "
-                "archive"
-            )
-        _check_relative(member.name, archive)
-        yield member
-
-
-def _check_relative(name: str, archive: Path) -> str:
-    """Return a path unchanged if it stays below the target folder."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name:
-        raise DataError(f"{archive}: refusing to extract the unsafe path {name[:200]!r}")
-    return name
-
-
-def _check_member(archive: Path, member: _Member) -> None:
-    if member.size > MAX_MEMBER_BYTES:
+@contextlib.contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """Turn every error of reading an archive into a DataError."""
+    try:
+        yield
+    except HTBenchError:
+        raise
+    except Exception as error:  # the libraries raise many kinds for damaged files
+        reason = str(error)[:200] or type(error).__name__
         raise DataError(
-            f"{archive}: {member.name!r} has {member.size} bytes, too large for an image"
-        )
+            f"{archive} cannot be unpacked: {reason}; it is damaged or truncated, so get it again"
+        ) from None
+
+
+def _reader(archive: Path, file: IO[bytes], size: int) -> _Zip | _Tar:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    try:
+        # A tar can end in a zip: the beginning decides before the end is searched.
+        if head[257:262] != b"ustar" and not head.startswith(tuple(_DECOMPRESSORS)):
+            with contextlib.suppress(zipfile.BadZipFile):
+                return _Zip(archive, file, size)
+            file.seek(0)
+        return _Tar(archive, file, size)
+    except HTBenchError:
+        raise
+    except Exception:  # the libraries raise many kinds for other files
+        raise DataError(
+            f"{archive} is not a zip or tar archive: it is {describe(head)}; give a folder or an "
+            "archive of one of these kinds, or get it again if it should be one"
+        ) from None
+
+
+def _too_many(archive: Path) -> DataError:
+    return DataError(
+        f"{archive} contains more than {MAX_MEMBERS} files; import only the data set's own archive"
+    )
+
+
+class _Zip:
+    """Reads a zip archive."""
+
+    def __init__(self, archive: Path, file: IO[bytes], size: int) -> None:
+        self._archive, self._size = archive, size
+        self._zip = zipfile.ZipFile(_Directory(archive, file))
+        if len(self._zip.infolist()) > MAX_MEMBERS:
+            raise _too_many(archive)
+
+    def members(self, remarks: Remarks) -> Iterator[Member]:
+        for number, info in enumerate(self._zip.infolist()):
+            name = info.filename.replace("\\", "/")
+            kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
+            if stat.S_ISLNK(kind):
+                remarks.add("symbolic links", name)
+            elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                remarks.add("devices, FIFOs and sockets", name)
+            elif not name.endswith("/"):
+                yield Member(number, name, info.file_size, info.compress_size, _problem(info))
+
+    def open_each(self, selection: Mapping[int, Member]) -> Iterator[tuple[int, IO[bytes]]]:
+        infos = self._zip.infolist()
+        if sum(infos[number].compress_size for number in selection) > self._size:
+            raise DataError(f"{self._archive}: refusing to extract it, because its members overlap")
+        for number in sorted(selection):
+            with _reading(self._archive):
+                stream = self._zip.open(infos[number])
+            with stream:
+                yield number, stream
+
+
+class _Directory:
+    """A zip file that refuses to give its whole directory at once if that is too large.
+
+    ``zipfile`` reads the directory into memory with one call and makes an object of every entry.
+    """
+
+    def __init__(self, archive: Path, file: IO[bytes]) -> None:
+        self._archive, self._file = archive, file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MAX_DIRECTORY_BYTES:
+            raise _too_many(self._archive)
+        data = self._file.read(size)
+        if len(data) > PIECE and data.count(b"PK\x01\x02") > MAX_MEMBERS:
+            raise _too_many(self._archive)
+        return data
+
+
+def _problem(info: zipfile.ZipInfo) -> str | None:
+    if info.flag_bits & 1:
+        return "is encrypted; decrypt it, and import the folder"
+    if info.compress_type not in _ZIP_METHODS:
+        method = f"compression method {info.compress_type}"
+        return f"uses {method}, which Python cannot read; unpack it, and import the folder"
+    return None
+
+
+class _Tar:
+    """Reads a tar archive front to back: a compressed one does not support seeking."""
+
+    def __init__(self, archive: Path, file: IO[bytes], size: int) -> None:
+        self._archive = archive
+        head = file.read(6)
+        file.seek(0)
+        limit, stream = size, file
+        for magic, decompressor in _DECOMPRESSORS.items():
+            if head.startswith(magic):
+                limit, stream = MAX_TAR_RATIO * size + TAR_SLACK, decompressor(file)
+        self._stream = _Stream(archive, stream, limit)
+        self._tar = tarfile.TarFile(fileobj=self._stream)  # type: ignore[arg-type]
+
+    def members(self, remarks: Remarks) -> Iterator[Member]:
+        numbers: dict[str, int] = {}
+        members: dict[int, Member] = {}
+        for number, info in self._infos():
+            name = info.name.replace("\\", "/")
+            if info.isreg():
+                stored = (
+                    sum(size for _, size in _sparse_map(info)) if info.issparse() else info.size
+                )
+                numbers[info.name] = number
+                member = Member(number, name, info.size, stored)
+                members[number] = member
+                yield member
+            elif info.islnk() and info.linkname in numbers:
+                yield members[numbers[info.linkname]]._replace(name=name)
+            elif info.islnk():
+                remarks.add("hard links to files that do not precede them", name)
+            elif info.issym():
+                remarks.add("symbolic links", name)
+            elif not info.isdir():
+                remarks.add("devices, FIFOs and other special members", name)
+        self._check_end(remarks)
+
+    def open_each(self, selection: Mapping[int, Member]) -> Iterator[tuple[int, IO[bytes]]]:
+        last = max(selection, default=-1)
+        for number, info in self._infos():
+            if number in selection:
+                with _reading(self._archive):
+                    self._stream.allowance = info.size + PIECE
+                    stream = self._tar.extractfile(info)
+                assert stream is not None
+                yield number, stream
+            if number >= last:
+                break
+
+    def _infos(self) -> Iterator[tuple[int, tarfile.TarInfo]]:
+        number = 0
+        while True:
+            with _reading(self._archive):
+                self._stream.allowance = MAX_HEADER_BYTES
+                info = self._tar.next()
+                if len(self._tar.pax_headers) > MAX_GLOBALS:
+                    raise DataError(f"{self._archive} has more than {MAX_GLOBALS} global headers")
+            if info is None:
+                return
+            if number >= MAX_MEMBERS:
+                raise _too_many(self._archive)
+            yield number, info
+            number += 1
+            self._tar.members.clear()  # type: ignore[attr-defined]  # the library keeps every header
+
+    def _check_end(self, remarks: Remarks) -> None:
+        """Say if an archive does not end as it should: the library just stops there."""
+        block = self._stream.last
+        if block == b"":
+            remarks.add("missing end markers, so that files at the end may be missing", "tar")
+        elif block.strip(b"\0"):
+            raise DataError(f"{self._archive} is damaged in the middle; get it again")
+        with _reading(self._archive):
+            self._stream.allowance = tarfile.RECORDSIZE + PIECE
+            if self._stream.read(tarfile.RECORDSIZE).strip(b"\0"):
+                remarks.add(
+                    "archives appended to the first one", "unpack it, and import the folder"
+                )
+
+
+class _Stream:
+    """The content of a tar archive, which refuses to become larger than the limits.
+
+    Attributes:
+        allowance: the number of bytes that may still be read.
+        last: the bytes of the last read.
+    """
+
+    def __init__(self, archive: Path, file: IO[bytes], limit: int) -> None:
+        self._archive, self._file, self._limit = archive, file, limit
+        self.allowance, self.last = MAX_HEADER_BYTES, b""
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        self.allowance -= size
+        if self.allowance < 0:
+            raise DataError(f"{self._archive} has a header of more than {MAX_HEADER_BYTES} bytes")
+        self._check(self._file.tell() + size)
+        self.last = self._file.read(size)
+        return self.last
+
+    def seek(self, place: int) -> int:
+        self._check(place)
+        return self._file.seek(place)
+
+    def _check(self, place: int) -> None:
+        if place > self._limit + tarfile.RECORDSIZE:
+            raise DataError(
+                f"{self._archive} is truncated, or expands to more than {MAX_TAR_RATIO} times its "
+                "size"
+            )
+
+
+def _sparse_map(info: tarfile.TarInfo) -> list[tuple[int, int]]:
+    """Offset and size of the stored parts of a sparse member."""
+    parts: Any = info.sparse
+    return list(parts)
+
+
+def _bad_name(name: str) -> str | None:
+    if len(name) > MAX_NAME:
+        return f"members whose names have more than {MAX_NAME} characters"
+    if ".." in name.split("/") or "\0" in name:
+        return "members with unsafe paths"
+    return None
+
+
+def _check_member(archive: Path, member: Member) -> None:
+    name = shown(member.name)
+    if member.problem is not None:
+        raise DataError(f"{archive}: {name} {member.problem}")
+    if member.size > MAX_FILE_BYTES:
+        raise DataError(f"{archive}: {name} has {member.size} bytes, too large for an image")
     if (
-        member.compressed is not None
+        member.stored is not None
         and member.size > RATIO_FROM
-        and member.size > MAX_RATIO * max(1, member.compressed)
+        and member.size > MAX_RATIO * max(1, member.stored)
     ):
         raise DataError(
-            f"{archive}: refusing to extract {member.name!r}, which expands to more than "
-            f"{MAX_RATIO} times its compressed size"
+            f"{archive}: refusing to extract {name}, which expands to more than {MAX_RATIO} times "
+            "its compressed size"
         )
 
 
-def _check_space(into: Path, size: int) -> None:
-    into.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(into).free
-    if size > free:
-        raise DataError(
-            f"{into} has {free / 2**30:.2f} GiB free, but the images need {size / 2**30:.2f} GiB: "
-            "free some space, or set HTBENCH_DATA to a folder on a larger disk"
-        )
-
-
-def _extract(archive: Path, member: _Member, path: Path) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as out, member.open() as file:
-        size = 0
-        while piece := file.read(PIECE):
-            size += len(piece)
-            if size > member.size:
-                raise DataError(
-                    f"{archive} is damaged: {member.name!r} is larger than its header says; "
-                    "download it again"
-                )
-            out.write(piece)
-        if size != member.size:
+def _pieces(archive: Path, member: Member, stream: IO[bytes]) -> Iterator[bytes]:
+    size = 0
+    while True:
+        with _reading(archive):
+            piece = stream.read(PIECE)
+        size += len(piece)
+        if size > member.size or (not piece and size < member.size):
+            relation = "larger" if size > member.size else "smaller"
             raise DataError(
-                f"{archive} is damaged: {member.name!r} is smaller than its header says; "
-                "download it again"
+                f"{archive} is damaged: {shown(member.name)} is {relation} than its header says; "
+                "get it again"
             )
-
-
-def _describe(archive: Path) -> str:
-    """Say what a file that is not an archive looks like."""
-    try:
-        with archive.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        return f"not readable ({error.strerror})"
-    if not head:
-        return "empty"
-    if head.lstrip()[:1] == b"<":
-        return "a web page, perhaps a download confirmation page"
-    return "another kind of file, or truncated"
+        if not piece:
+            return
+        yield piece

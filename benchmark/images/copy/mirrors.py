@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from benchmark.download import download
 from benchmark.errors import DataError
-from benchmark.files import write_file
-from benchmark.images.copy.archive import MAX_MEMBER_BYTES
-from benchmark.images.copy.take import absent_paths, import_images
-from benchmark.images.place import images_folder
+from benchmark.images.copy.placing import Placing, placing
+from benchmark.images.copy.take import import_images
+from benchmark.images.decode import MAX_FILE_BYTES
+from benchmark.images.place import absent_paths, images_folder
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
 
@@ -101,7 +101,8 @@ def _import_from(
             progress=progress_for(f"downloading {archive.name}"),
             log=log,
         )
-    import_images(manifest, archive, copy=True, progress=progress_for(f"unpacking {archive.name}"))
+    progress = progress_for(f"unpacking {archive.name}")
+    import_images(manifest, archive, copy=True, progress=progress, log=log)
     archive.unlink()
 
 
@@ -163,24 +164,32 @@ def _from_hub(manifest: Manifest, mirror: Mirror, progress_for: Callable[[str], 
     name = _hub_name(mirror)
     with _hub_problems(name):
         splits = load_dataset(name, revision=mirror.get("revision"), streaming=True)
-    root, absent = images_folder(manifest), absent_paths(manifest)
-    total, progress = len(absent), progress_for(f"reading {name}")
-    for rows in splits.values():
-        if PATH_COLUMN not in (rows.column_names or []):
-            raise DataError(
-                f"the hub data set {name} has no column with file paths, so its images cannot be "
-                "matched to the manifest"
-            )
-        rows = rows.select_columns([PATH_COLUMN, IMAGE_COLUMN])
-        for row in _rows(name, rows.cast_column(IMAGE_COLUMN, Image(decode=False))):
-            path, data = row[PATH_COLUMN], (row[IMAGE_COLUMN] or {}).get("bytes")
-            if path not in absent or not isinstance(data, bytes) or len(data) > MAX_MEMBER_BYTES:
-                continue
-            write_file(root / path, data)
-            absent.discard(path)
-            progress(total - len(absent), total)
-        if not absent:
-            return
+    progress = progress_for(f"reading {name}")
+    with placing(images_folder(manifest)) as writer:
+        absent = absent_paths(manifest)
+        total = len(absent)
+        for rows in splits.values():
+            if PATH_COLUMN not in (rows.column_names or []):
+                raise DataError(
+                    f"the hub data set {name} has no column with file paths, so its images cannot "
+                    "be matched to the manifest"
+                )
+            rows = rows.select_columns([PATH_COLUMN, IMAGE_COLUMN])
+            for row in _rows(name, rows.cast_column(IMAGE_COLUMN, Image(decode=False))):
+                if _take_row(row, absent, writer):
+                    progress(total - len(absent), total)
+            if not absent:
+                return
+
+
+def _take_row(row: Any, absent: set[str], writer: Placing) -> bool:
+    """Write the image of a row if it is absent."""
+    path, data = row[PATH_COLUMN], (row[IMAGE_COLUMN] or {}).get("bytes")
+    if path not in absent or not isinstance(data, bytes) or len(data) > MAX_FILE_BYTES:
+        return False
+    writer.write([data], path)
+    absent.discard(path)
+    return True
 
 
 def _rows(name: str, rows: Any) -> Iterator[Any]:

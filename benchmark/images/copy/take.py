@@ -1,4 +1,4 @@
-"""Import images that the user has: a folder or an archive, in any layout that is in circulation.
+"""Import images that the user has: folders and archives, in any layout that is in circulation.
 
 The local copy holds exactly the manifest's images under the manifest's paths, so folder aliases and
 unrelated files do not matter after this step.
@@ -6,155 +6,149 @@ unrelated files do not matter after this step.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.errors import DataError, UsageError
-from benchmark.files import atomic_path
-from benchmark.images.copy.archive import list_members, unpack
-from benchmark.images.place import images_folder
-from benchmark.progress import Progress
+from benchmark.errors import DataError, UsageError, first
+from benchmark.images.copy.archive import SUFFIXES, list_members, unpack
+from benchmark.images.copy.folder import walk
+from benchmark.images.copy.match import Matcher
+from benchmark.images.copy.placing import placing
+from benchmark.images.copy.remarks import Remarks
+from benchmark.images.place import absent_paths, images_folder
+from benchmark.progress import Logger, Progress
 
 if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
 
-
-def absent_paths(manifest: Manifest) -> set[str]:
-    """Return the manifest's paths that are not in the local copy."""
-    root = images_folder(manifest)
-    return {path for path in manifest.table["path"].to_pylist() if not (root / path).is_file()}
-
-
-def match(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
-    """Match files with images by the ends of their paths.
-
-    The data set may lie at any depth, and a domain's folder may have any of the names that the
-    manifest lists for it. Case, spaces, dashes and underscores in folder names are ignored; file
-    names must be equal.
-
-    Args:
-        manifest: a manifest whose images are files.
-        names: relative paths, with slashes.
-
-    Returns:
-        Name to manifest path, for the names that are images of the manifest.
-
-    Raises:
-        DataError: two files match the same image.
-    """
-    alias = {_loose(f): d.name for d in manifest.domains for f in (d.name, *d.folders)}
-    known: dict[tuple[str, ...], str] = {}
-    for path in manifest.table["path"].to_pylist():
-        known[_key(path.split("/"), alias)] = path
-    depths = sorted({len(key) for key in known}, reverse=True)
-    path_of: dict[str, str] = {}
-    name_of: dict[str, str] = {}
-    for name in names:
-        parts = name.split("/")
-        for depth in depths:
-            path = known.get(_key(parts[-depth:], alias))
-            if path is None:
-                continue
-            if path in name_of:
-                raise DataError(
-                    f"{name_of[path]!r} and {name!r} both match the image {path!r} of "
-                    f"{manifest.reference}; give a folder or archive that contains "
-                    "only one copy of the data set"
-                )
-            path_of[name], name_of[path] = path, name
-            break
-    return path_of
-
-
-def _key(parts: list[str], alias: dict[str, str]) -> tuple[str, ...]:
-    folders = [_loose(part) for part in parts[:-1]]
-    if folders:
-        folders[0] = alias.get(folders[0], folders[0])
-    return (*folders, parts[-1])
-
-
-def _loose(name: str) -> str:
-    return re.sub(r"[ _-]", "", name).lower()
+STEP = 256  # images between two reports of progress
 
 
 def import_images(
-    manifest: Manifest, origin: Path, *, copy: bool, progress: Progress | None = None
+    manifest: Manifest,
+    origin: Path,
+    *,
+    copy: bool,
+    progress: Progress | None = None,
+    log: Logger | None = None,
 ) -> int:
     """Import the images of a manifest from a folder or an archive; existing ones are kept.
 
     Args:
         manifest: a manifest whose images are files.
-        origin: a folder, or a zip or tar archive.
+        origin: a folder, a zip or tar archive, or a folder with such archives.
         copy: copy the files of a folder instead of linking to them.
         progress: called with the number of imported images and their total.
+        log: called with each kind of files that was left out, or that is unusual.
 
     Returns:
         The number of imported images.
 
     Raises:
-        DataError: the archive is invalid, or two files match the same image.
-        UsageError: no file matches an image of the manifest.
+        DataError: an archive is invalid, two files match the same image, or writing failed.
+        UsageError: no file matches an image of the manifest, or the origin is a special file.
     """
-    root, origin = images_folder(manifest), origin.resolve()
-    absent = absent_paths(manifest)
+    remarks = Remarks()
+    task = _Import(manifest, copy, progress or (lambda finished, total: None))
     if origin.is_dir():
-        path_of = match(manifest, _walk(origin))
-        _check_any(manifest, origin, path_of)
-        new = {name: path for name, path in path_of.items() if path in absent}
-        for count, (name, path) in enumerate(sorted(new.items()), start=1):
-            _place(origin.parent / name, root / path, copy=copy)
-            if progress is not None:
-                progress(count, len(new))
-        return len(new)
-    # The domain may be in the name of the archive only, as in clipart.zip.
-    stem = origin.name.partition(".")[0]
-    names = {f"{stem}/{name.removeprefix('./')}": name for name in list_members(origin)}
-    path_of = match(manifest, names)
-    _check_any(manifest, origin, path_of)
-    places = {names[name]: path for name, path in path_of.items() if path in absent}
-    return unpack(origin, root, places.get, progress)
+        archives: list[Path] = []
+        task.take_folder(origin, archives, remarks)
+        for archive in archives:
+            if task.absent:
+                _try_archive(task, archive, remarks, log)
+    else:
+        task.take_archive(origin, remarks)
+    if not task.has_matched:
+        raise _nothing(manifest, origin, remarks)
+    if log is not None:
+        for line in remarks.lines():
+            log(f"{origin}: {line}")
+    return task.count
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder, their paths starting with the folder's own name.
+class _Import:
+    """Imports images from one origin after the other.
 
-    Links to folders are followed, each target once.
+    Attributes:
+        count: the number of imported images.
+        has_matched: whether any file is an image of the manifest.
+        absent: paths of images that are not in the local copy.
     """
-    parent = folder.parent
-    visited = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        if (target := os.path.realpath(place)) in visited:
-            folders.clear()
-            continue
-        visited.add(target)
-        folders.sort()
-        for name in files:
-            yield (Path(place) / name).relative_to(parent).as_posix()
+
+    def __init__(self, manifest: Manifest, copy: bool, progress: Progress) -> None:
+        self._root, self._copy, self._progress = images_folder(manifest), copy, progress
+        self._matcher = Matcher(manifest)
+        self.absent = absent_paths(manifest)
+        self.count, self.has_matched = 0, False
+
+    def take_folder(self, origin: Path, archives: list[Path], remarks: Remarks) -> None:
+        """Link to the files of a folder, or copy them; add the archives in it to a list."""
+        file_of = self._matcher.match(_files(origin, archives, remarks), remarks)
+        new = self._new(file_of)
+        with placing(self._root) as writer:
+            for count, path in enumerate(new, start=1):
+                (writer.copy if self._copy else writer.link)(file_of[path], path)
+                if count % STEP == 0 or count == len(new):
+                    self._progress(count, len(new))
+        self._taken(new)
+
+    def take_archive(self, archive: Path, remarks: Remarks) -> None:
+        """Extract the images of an archive."""
+        members = list_members(archive, remarks)
+        # The domain may be in the name of the archive only, as in clipart.zip.
+        path = Path(os.path.abspath(archive))  # noqa: PTH100 - Path.resolve would lose a link's name
+        top = f"{path.parent}/{path.name.partition('.')[0]}"
+        files = ((f"{top}/{member.name}", member.number) for member in members)
+        number_of = self._matcher.match(files, remarks)
+        new = self._new(number_of)
+        places: dict[int, list[str]] = {}
+        for image in new:
+            places.setdefault(number_of[image], []).append(image)
+        with placing(self._root) as writer:
+            unpack(archive, members, places, writer, self._progress)
+        self._taken(new)
+
+    def _new(self, matched: Mapping[str, object]) -> list[str]:
+        self.has_matched |= bool(matched)
+        return sorted(self.absent & matched.keys())
+
+    def _taken(self, images: Collection[str]) -> None:
+        self.absent.difference_update(images)
+        self.count += len(images)
 
 
-def _check_any(manifest: Manifest, origin: Path, path_of: dict[str, str]) -> None:
-    if path_of:
-        return
-    example = manifest.table["path"][0].as_py()
-    content = ""
+def _files(origin: Path, archives: list[Path], remarks: Remarks) -> Iterator[tuple[str, str]]:
+    """The name and the real path of each file below a folder, but archives in a list."""
+    for folder in walk(origin, remarks):
+        for name, file in folder.files.items():
+            if name.lower().endswith(SUFFIXES):
+                archives.append(Path(folder.name, name))
+            else:
+                yield f"{folder.name}/{name}", file
+
+
+def _try_archive(task: _Import, archive: Path, remarks: Remarks, log: Logger | None) -> None:
+    """Extract one of several archives; another one may be better."""
+    try:
+        task.take_archive(archive, remarks)
+    except (DataError, UsageError) as error:
+        remarks.add("archives that cannot be used", archive.name)
+        if log is not None:
+            log(str(error))
+
+
+def _nothing(manifest: Manifest, origin: Path, remarks: Remarks) -> UsageError:
+    content = list(remarks.lines())
     if origin.is_dir():
-        names = sorted(entry.name for entry in origin.iterdir())[:5]
-        content = f" (it contains: {', '.join(names) or 'nothing'})"
-    raise UsageError(
-        f"{origin} contains no images of {manifest.reference}{content}; it should contain files "
-        f"such as {example}"
+        with contextlib.suppress(OSError):  # the walk has named a folder that cannot be read
+            content.insert(0, ", ".join(sorted(path.name for path in origin.iterdir())[:5]))
+    domains = first([domain.name for domain in manifest.domains], limit=8)
+    return UsageError(
+        f"{origin} contains no images of {manifest.reference} (it contains: "
+        f"{'; '.join(filter(None, content))[:1000] or 'nothing'}); it should contain files such as "
+        f"{manifest.table['path'][0].as_py()}, at any depth of a folder, of a zip or tar archive, "
+        f"or of the archives in a folder; the domains are {domains}"
     )
-
-
-def _place(file: Path, target: Path, *, copy: bool) -> None:
-    """Copy or link to a file."""
-    with atomic_path(target) as temporary:
-        if copy:
-            shutil.copyfile(file, temporary)
-        else:
-            temporary.unlink()
-            temporary.symlink_to(file.resolve())

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import DataError
 from benchmark.files import write_file
 from benchmark.images import pool
+from benchmark.images.decode import decode, read_file
 from benchmark.images.place import images_folder
-from benchmark.images.store.build import decode_file
 from benchmark.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Verification:
         unexpected: files in the copy that the manifest does not name.
         truncated: files that end early; some published data sets have them, so they are not a
             problem.
+        notes: what is unusual about decoded images, see ``images/decode.py``, to their paths.
         counts: domain, split, number of images expected, number found good.
         classes: ``domain/split/class`` to (found good, expected), where these differ.
         since: date of the first successful verification, if any.
@@ -56,6 +57,7 @@ class Verification:
     changed: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
     counts: list[tuple[str, str, int, int]] = field(default_factory=list)
     classes: dict[str, tuple[int, int]] = field(default_factory=dict)
     since: str | None = None
@@ -74,7 +76,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class _Image:
-    """The facts about one image file: problem (if any), bytes, SHA-256 of pixels and of bytes."""
+    """The facts about one image file; ``pixels`` and ``encoded`` are SHA-256 digests."""
 
     path: str
     problem: str | None
@@ -82,6 +84,7 @@ class _Image:
     pixels: str
     encoded: str
     truncated: bool
+    notes: tuple[str, ...]
 
 
 def digests_file(manifest: Manifest) -> Path:
@@ -143,16 +146,14 @@ def _check_chunk(chunk: tuple[Path, Sequence[str]]) -> list[_Image]:
 
 
 def _check_image(root: Path, path: str) -> _Image:
-    file = root / path
     try:
-        data = file.read_bytes()
-        image, truncated = decode_file(file)
-    except (DataError, OSError) as error:
-        reason = str(error).partition(" cannot be decoded: ")[2].partition("; `htbench")[0]
-        return _Image(path, reason or str(error), 0, "", "", False)
+        data = read_file(root / path)
+        image, truncated, notes = decode(data, Path(path).suffix)
+    except DataError as error:
+        return _Image(path, str(error), 0, "", "", False, ())
     pixels = hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes())
     encoded = hashlib.sha256(data).hexdigest()
-    return _Image(path, None, len(data), pixels.hexdigest(), encoded, truncated)
+    return _Image(path, None, len(data), pixels.hexdigest(), encoded, truncated, notes)
 
 
 def _compare(manifest: Manifest, images: dict[str, _Image], verification: Verification) -> None:
@@ -172,6 +173,8 @@ def _compare(manifest: Manifest, images: dict[str, _Image], verification: Verifi
             verification.changed.append(path)
         if image.truncated:
             verification.truncated.append(path)
+        for note in image.notes:
+            verification.notes.setdefault(note, []).append(path)
 
 
 def _count(manifest: Manifest, verification: Verification) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 from benchmark.errors import DataError, first
 from benchmark.files import atomic_path, read_json, write_file
 from benchmark.images import pool
+from benchmark.images.decode import decode_file
 from benchmark.images.store.jpeg import encode, write_pack
 from benchmark.progress import Logger, Progress
 
@@ -192,46 +193,10 @@ def read_image(path: Path, size: int) -> tuple[Any, bool]:
     """
     from PIL import Image
 
-    image, truncated = decode_file(path)
+    image, truncated, _ = decode_file(path)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), truncated
-
-
-def decode_file(path: Path) -> tuple[Any, bool]:
-    """Decode a JPEG or PNG file.
-
-    Returns:
-        A PIL image in RGB, and whether the file is truncated. PIL fills the rest of a truncated
-        image with grey or black; DomainNet has some.
-
-    Raises:
-        DataError: the file cannot be decoded for any other reason.
-    """
-    from PIL import Image, ImageFile
-
-    try:
-        try:
-            return _open_rgb(path), False
-        except OSError as error:
-            if "truncated" not in str(error).lower():
-                raise
-            ImageFile.LOAD_TRUNCATED_IMAGES = True
-            try:
-                return _open_rgb(path), True
-            finally:
-                ImageFile.LOAD_TRUNCATED_IMAGES = False
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path} cannot be decoded: {error}; `htbench data verify` lists all such files"
-        ) from None
-
-
-def _open_rgb(path: Path) -> Any:
-    from PIL import Image
-
-    with Image.open(path, formats=("PNG", "JPEG")) as image:
-        return image.convert("RGB")
 
 
 def _join(plan: BuildPlan, name: str, chunks: Sequence[_Chunk]) -> None:

@@ -89,18 +89,38 @@ class JpegPack:
         Raises:
             ValueError: it cannot be decoded, or has another size or mode.
         """
-        from PIL import Image
+        return decode(self.encoded(index), self._size, index)
 
+    def encoded(self, index: int) -> bytes:
+        """The bytes of an image, not decoded."""
         begin, end = self._offsets[index : index + 2].tolist()
-        try:
-            with Image.open(io.BytesIO(self._bytes[begin:end]), formats=("JPEG",)) as image:
-                if image.size != (self._size, self._size) or image.mode != "RGB":
-                    side = self._size
-                    raise ValueError(
-                        f"image {index} has size {image.size} and mode {image.mode}; expected "
-                        f"{(side, side)} and RGB"
-                    )
-                array = np.asarray(image)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"image {index} cannot be decoded: {error}") from None
-        return np.ascontiguousarray(array.transpose(2, 0, 1))
+        return self._bytes[begin:end]
+
+
+def decode(data: bytes, size: int, index: int) -> NDArray[np.uint8]:
+    """Decode an image.
+
+    Args:
+        data: the encoded image.
+        size: its side in pixels.
+        index: names it in messages.
+
+    Returns:
+        uint8 (3, S, S).
+
+    Raises:
+        ValueError: it cannot be decoded, or has another size or mode.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            if image.size != (size, size) or image.mode != "RGB":
+                raise ValueError(
+                    f"image {index} has size {image.size} and mode {image.mode}; expected "
+                    f"{(size, size)} and RGB"
+                )
+            array = np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"image {index} cannot be decoded: {error}") from None
+    return np.ascontiguousarray(array.transpose(2, 0, 1))

@@ -14,7 +14,6 @@ Loads no torch.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import numpy as np
 from benchmark.errors import DataError, first
 from benchmark.files import digest_json, new_folder, read_json
 from benchmark.folders import data_folder
+from benchmark.images.decode import RULES, decode, opened
 from benchmark.images.place import images_folder
 from benchmark.images.store import jpeg
 from benchmark.images.store.build import MAX_INDEX_BYTES, BuildPlan, build_parts, suffix_of
@@ -119,6 +119,8 @@ def store_key(manifest: Manifest, domain: str) -> str:
         "image_size": manifest.image_size,
         "pillow": version("pillow"),
     }
+    if manifest.document["images"] != "embedded":  # embedded images need no special conversion
+        inputs["decoding"] = RULES
     if (kind := store_kind(manifest)) != "raw":
         inputs |= {"kind": kind, "quality": jpeg.QUALITY}
     return digest_json(inputs)
@@ -330,19 +332,17 @@ def _decode_all(
 
 def _decode(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:
     """Decode an image as RGB, uint8 (3, S, S)."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            if image.size != (size, size):  # known from the header, before decompression
-                raise DataError(
-                    f"image {image_id!r} is {image.width} x {image.height} pixels, "
-                    f"not {size} x {size}"
-                )
-            array = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with opened(data) as image:
+            if image.size == (size, size):  # known from the header, before decompression
+                rgb, truncated, _ = decode(data)
+                if truncated:
+                    raise DataError("it is truncated")
+                return np.ascontiguousarray(np.asarray(rgb).transpose(2, 0, 1))
+            width, height = image.size
+    except DataError as error:
         raise DataError(f"image {image_id!r} cannot be decoded: {error}") from None
-    return np.ascontiguousarray(array.transpose(2, 0, 1))
+    raise DataError(f"image {image_id!r} is {width} x {height} pixels, not {size} x {size}")
 
 
 def check_images(manifest: Manifest) -> int:

@@ -1,41 +1,64 @@
-"""What an import of a method may read: its own code, and nothing else of its folder."""
+"""A child imports a method's own modules from where the driver says, before all other finders."""
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmark.child.code import FilesBeside, open_code
-from benchmark.folders import ROOT, own_packages
+import pytest
+
+from benchmark.child.code import OwnModules
+from benchmark.jobs import CodeModule
 
 
-def test_the_python_files_beside_a_plugin(tmp_path: Path) -> None:
-    plugin, helper = tmp_path / "mine.py", tmp_path / "helper.py"
-    for path in (plugin, helper, tmp_path / "labels.txt"):
-        path.write_text("")
-    (tmp_path / "linked.py").symlink_to(helper)
-    (tmp_path / "secret.py").symlink_to(tmp_path / "labels.txt")
-    (tmp_path / "folder.py").mkdir()
-    beside = FilesBeside(plugin)
-    assert beside.files.keys() == {"mine", "helper", "linked"}
-    spec = beside.find_spec("helper", None)
-    assert spec is not None
-    assert spec.origin == str(helper)
-    assert beside.find_spec("secret", None) is None
-    assert beside.find_spec("helper", ["package"]) is None, "top-level modules only"
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OwnModules]:
+    """Make modules importable for one test."""
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+
+    def install(*modules: CodeModule) -> OwnModules:
+        finder = OwnModules(modules)
+        sys.meta_path.insert(0, finder)
+        return finder
+
+    return install
 
 
-def test_a_plugin_opens_its_files_and_our_packages(tmp_path: Path) -> None:
-    plugin = tmp_path / "mine.py"
-    plugin.write_text("")
-    read, listed, beside = open_code(None, str(plugin))
-    assert read == [*own_packages(), plugin]
-    assert listed == []
-    assert beside is not None
+def test_modules_packages_and_packages_without_a_file(
+    own: Callable[..., OwnModules], tmp_path: Path
+) -> None:
+    (tmp_path / "package").mkdir()
+    for name in ("single.py", "package/__init__.py", "package/inner.py", "other.py"):
+        (tmp_path / name).write_text(f"where = {name!r}\n")
+    (tmp_path / "package" / "hidden.py").write_text("")
+    finder = own(
+        CodeModule("own_single", str(tmp_path / "single.py"), ()),
+        CodeModule("own_package", str(tmp_path / "package/__init__.py"), ("/nowhere",)),
+        CodeModule("own_package.inner", str(tmp_path / "package/inner.py"), ()),
+        CodeModule("own_space", None, ("/nowhere",)),
+        CodeModule("own_space.other", str(tmp_path / "other.py"), ()),
+    )
+    names = ("own_single", "own_package", "own_package.inner", "own_space.other")
+    assert [importlib.import_module(name).where for name in names] == [
+        "single.py",
+        "package/__init__.py",
+        "package/inner.py",
+        "other.py",
+    ]
+    with pytest.raises(ModuleNotFoundError, match=r"own_package\.hidden"):
+        importlib.import_module("own_package.hidden")
+    assert finder.folders() == {tmp_path, Path("/")}
 
 
-def test_without_a_method_only_our_packages_are_open() -> None:
-    assert open_code(None, None) == (list(own_packages()), [], None)
-
-
-def test_a_module_that_does_not_exist_opens_nothing_more() -> None:
-    assert open_code("no_such_package.module", None) == (list(own_packages()), [ROOT], None)
+def test_they_hide_a_module_of_the_same_name(
+    own: Callable[..., OwnModules], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "own_twin.py").write_text("where = 'elsewhere'\n")
+    (tmp_path / "own_twin.py").write_text("where = 'own'\n")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    own(CodeModule("own_twin", str(tmp_path / "own_twin.py"), ()))
+    assert importlib.import_module("own_twin").where == "own"

@@ -56,8 +56,8 @@ def test_features_are_the_rows_of_the_classes(files: dict[int, ImageFile], tmp_p
     rows = np.arange(10 * WIDTH, dtype=np.float32).reshape(10, WIDTH)  # of all classes in order
     path = tmp_path / "features.f32"
     path.write_bytes(rows.tobytes())
-    wanted = FeatureRows(str(path), WIDTH, ((1, 2), (6, 4)))  # classes 1 and 3
-    target = open_training(JOB, [files[1], files[3]], seen=[1, 3], features=wanted)
+    seen_rows = FeatureRows(str(path), WIDTH, ((1, 2), (6, 4)))  # classes 1 and 3
+    target = open_training(JOB, [files[1], files[3]], seen=[1, 3], features=seen_rows)
     assert target.features is not None
     np.testing.assert_array_equal(target.features.numpy(), rows[[1, 2, 6, 7, 8, 9]])
     assert len(target.features) == len(target)

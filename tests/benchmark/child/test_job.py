@@ -1,11 +1,8 @@
-"""What a child reports of an exception, and what it writes."""
+"""What a child reports of an exception."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from benchmark.child.job import ContractError, failure, write
+from benchmark.child.job import ContractError, failure
 from benchmark.errors import NotApplicable
 from benchmark.jobs import MAX_TEXT
 from benchmark.records import NOT_APPLICABLE
@@ -42,13 +39,3 @@ def test_long_texts_are_cut_and_keep_both_ends() -> None:
     assert len(report["traceback"]) <= MAX_TEXT
     assert report["traceback"].startswith("Traceback")
     assert report["traceback"].rstrip().endswith("end")
-
-
-def test_all_bytes_are_written(tmp_path: Path) -> None:
-    data = bytes(range(256)) * 1000
-    descriptor = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
-    try:
-        write(descriptor, data)
-    finally:
-        os.close(descriptor)
-    assert (tmp_path / "file").read_bytes() == data

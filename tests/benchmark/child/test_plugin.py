@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmark.child.code import OwnModules
 from benchmark.child.job import ContractError
 from benchmark.child.plugin import _check_dataclass, _json_default, check_code, load_method
 from benchmark.files import digest_file
 from benchmark.jobs import MethodCode
+from benchmark.methods.code import collect_code
+from benchmark.methods.find import file_source
 
 HEAD = "from dataclasses import dataclass\nfrom htbench import Method\n\n"
 ADAPT = "    def adapt(self, source, target, run):\n        return source.copy()\n"
 
 
+@pytest.fixture(autouse=True)
+def forget_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+
+
 def write(folder: Path, body: str, name: str = "mine.py") -> MethodCode:
+    """Write a plugin and make it importable, as a child does."""
     path = folder / name
     path.write_text(HEAD + body)
-    return MethodCode(module=None, attribute=None, file=str(path))
+    code = collect_code(file_source(str(path))).message
+    sys.meta_path.insert(0, OwnModules(code.modules))
+    return code
 
 
 class TestLoadMethod:
@@ -39,12 +53,12 @@ class TestLoadMethod:
     def test_a_class_by_name(self, tmp_path: Path) -> None:
         body = "".join(f"class {n}(Method):\n    name = '{n.lower()}'\n{ADAPT}\n" for n in "AB")
         code = write(tmp_path, body)
-        assert load_method(MethodCode(None, "B", code.file)).name == "b"
+        assert load_method(replace(code, attribute="B")).name == "b"
         with pytest.raises(ContractError, match=r"defines 2 methods \(A, B\); choose one"):
             load_method(code)
 
     def test_a_module(self) -> None:
-        assert load_method(MethodCode("baselines.finetune", "Finetune", None)).name == "finetune"
+        assert load_method(MethodCode("baselines.finetune", "Finetune")).name == "finetune"
 
     @pytest.mark.parametrize(
         ("body", "message"),
@@ -60,7 +74,7 @@ class TestLoadMethod:
     def test_an_attribute_that_is_not_a_method(self, tmp_path: Path) -> None:
         code = write(tmp_path, "x = 1\n")
         with pytest.raises(ContractError, match=r"x is not a subclass of htbench\.Method"):
-            load_method(MethodCode(None, "x", code.file))
+            load_method(replace(code, attribute="x"))
 
 
 def test_hyper_parameters_need_the_decorator(tmp_path: Path) -> None:
@@ -90,7 +104,7 @@ class TestCheckCode:
         check_code(modules, [(path.name, digest_file(path))], elsewhere)
         check_code(modules, [], tmp_path)  # the method's own scratch folder
         with pytest.raises(ContractError, match=r"keyed\.py is not among the files"):
-            check_code(modules, [("other.py", digest_file(path))], elsewhere)
+            check_code(modules, [("keyed.py", "0" * 64)], elsewhere)
         path.write_text(path.read_text() + "# edited\n")
         with pytest.raises(ContractError, match="edited after the command started"):
             check_code(modules, [(path.name, "0" * 64)], elsewhere)

@@ -68,5 +68,5 @@ class Places:
         self, body: str, *, before: str = "", cuda: bool = False, fds: tuple[int, ...] = ()
     ) -> None:
         """The same, for a body of assertions that hold."""
-        done = self.run(body, before=before, cuda=cuda, fds=fds)
-        assert done.returncode == 0, done.stderr
+        process = self.run(body, before=before, cuda=cuda, fds=fds)
+        assert process.returncode == 0, process.stderr

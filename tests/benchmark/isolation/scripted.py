@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import struct
@@ -19,11 +18,9 @@ import numpy as np
 from benchmark.errors import RunError
 from benchmark.isolation import sandbox, wire
 from benchmark.isolation.client import Child, Exit, Limits
-from benchmark.jobs import (
-    Job,
-)
+from benchmark.jobs import Job
 
-SHAPE = (4, 3)
+SHAPE = (4, 3)  # of the rows for four images, which come in batches of two
 FACTS = list(sandbox.FULL_ISOLATION)
 HUGE = 10**400
 
@@ -34,8 +31,10 @@ class Script:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
 
-    def say(self, **message: Any) -> None:
+    def say(self, data: bytes = b"", **message: Any) -> None:
         self.raw(json.dumps(message).encode())
+        with contextlib.suppress(OSError):
+            self.channel.sendall(data)
 
     def raw(self, body: bytes, length: int | None = None, fds: tuple[int, ...] = ()) -> None:
         header = struct.pack("!I", len(body) if length is None else length)
@@ -46,20 +45,31 @@ class Script:
     def begin(self) -> None:
         """As the harness's own code does."""
         self.say(locked=FACTS)
-        self.say(started=True)
 
-    def adapt(self, **notes: Any) -> tuple[dict[str, Any], list[int]]:
-        """Say that it has adapted; what it is sent then."""
-        self.say(adapted=notes)
+    def adapt(self, *, weights: bytes = b"", **notes: Any) -> None:
+        """Say that it has adapted."""
+        self.say(weights, adapted=notes, weights=len(weights))
+
+    def batch(self) -> bytes:
+        """The images of the next batch; empty after the last."""
         received = wire.receive(self.channel)
-        assert received is not None
-        return received
+        if received is None:
+            raise RunError("the driver has ended the conversation")
+        message, descriptors = received
+        assert descriptors == []
+        assert message.keys() == {"images"}
+        return bytes(wire.receive_data(self.channel, sum(message["images"])))
+
+    def rows(self, data: bytes) -> None:
+        """Answer a batch."""
+        self.say(data, rows=len(data))
 
     def answer(self, data: bytes | None = None, **facts: Any) -> None:
         """The whole of an answer."""
         self.begin()
-        _, (*_, array, _) = self.adapt()
-        os.write(array, np.zeros(SHAPE, np.float32).tobytes() if data is None else data)
+        self.adapt()
+        while self.batch():
+            self.rows(np.zeros((2, SHAPE[1]), np.float32).tobytes() if data is None else data)
         self.say(done=facts)
 
 

@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 
 from benchmark.errors import RunError, UsageError
+from benchmark.files import remove_tree, temporary_folder
 from benchmark.isolation import client, sandbox
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
 from benchmark.isolation.conversation import request
 from benchmark.jobs import (
     AddressJob,
+    ConfigureJob,
     DescribeJob,
-    MethodCode,
 )
-from benchmark.runs.workspace import _remove
+from benchmark.methods.code import collect_code
+from benchmark.methods.find import file_source
 from benchmark.session import Session
 from tests.benchmark.isolation.scripted import FakeServer
 
@@ -42,8 +44,8 @@ class TestLimits:
                 ours, theirs = socket.socketpair()
                 stack.enter_context(theirs)
                 file = stack.enter_context(output.open("ab"))
-                made = Child(server, 1, ours, scratch, file.fileno(), Limits(**limits))
-                return stack.enter_context(made)
+                process = Child(server, 1, ours, scratch, file.fileno(), Limits(**limits))
+                return stack.enter_context(process)
 
             yield make
 
@@ -70,15 +72,15 @@ class TestLimits:
         assert "of printed output" in loud.killed_for
 
     def test_scratch_files(self, child: Callable[..., Child], tmp_path: Path) -> None:
-        big = child(scratch=1000)
+        big = child(scratch=200_000)
         folder = tmp_path / "scratch" / "a" / "b"
         folder.mkdir(parents=True)
-        (folder / "x").write_bytes(b"x" * 900)
+        (folder / "x").write_bytes(b"x" * 100_000)
         (tmp_path / "scratch" / "link").symlink_to("/usr")
         big.check_limits()
         assert big.killed_for == ""
         big._checked_scratch = 0
-        (tmp_path / "scratch" / "y").write_bytes(b"x" * 200)
+        (tmp_path / "scratch" / "y").write_bytes(b"x" * 150_000)
         big.check_limits()
         assert "of scratch files" in big.killed_for
 
@@ -92,7 +94,7 @@ class TestLimits:
             here = inner
         os.close(here)
         deep.check_limits()
-        _remove(tmp_path / "scratch")  # pytest's own cleaning recurses
+        remove_tree(tmp_path / "scratch")  # pytest's own cleaning recurses
         assert "cannot be read: File name too long" in deep.killed_for
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root sees into every folder")
@@ -141,7 +143,8 @@ def described(server: ForkServer, tmp_path: Path) -> Callable[[str], tuple[dict[
         path = tmp_path / "method.py"
         path.write_text(code)
         (tmp_path / "scratch").mkdir(exist_ok=True)
-        job = DescribeJob(str(tmp_path / "scratch"), MethodCode(None, None, str(path)))
+        code = collect_code(file_source(str(path))).message
+        job = DescribeJob(str(tmp_path / "scratch"), code)
         answer = request(server, job, tmp_path)
         return answer, (tmp_path / "output.txt").read_text()
 
@@ -167,6 +170,7 @@ class TestForkServer:
             ("import os; os.kill(os.getpid(), 40)", "was killed by signal 40"),
             ("raise KeyboardInterrupt", "exited with code 1"),
             ("import sys; sys.exit()", "exited with code 1"),
+            ("import ctypes; ctypes.string_at(0)", "killed by SIGSEGV"),
         ],
     )
     def test_a_child_that_ends_is_told_of(
@@ -185,6 +189,26 @@ class TestForkServer:
         answer, _ = described("import os, time\nos.closerange(3, 99)\ntime.sleep(60)")
         assert "killed by SIGKILL" in answer["failed"]["message"]
 
+    def test_an_endless_recursion_is_a_failure(
+        self, described: Callable[[str], tuple[dict[str, Any], str]]
+    ) -> None:
+        answer, _ = described("def f():\n    f()\nf()")
+        assert "RecursionError" in answer["failed"]["message"]
+
+    def test_a_tower_of_folders_is_removed(self, server: ForkServer, tmp_path: Path) -> None:
+        """Deeper than a path can be long, and than a removal by recursion gets."""
+        code = (
+            "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\nraise SystemExit"
+        )
+        (tmp_path / "method.py").write_text(code)
+        with temporary_folder(tmp_path) as folder:
+            (folder / "scratch").mkdir()
+            method = collect_code(file_source(str(tmp_path / "method.py"))).message
+            job = DescribeJob(str(folder / "scratch"), method)
+            answer = request(server, job, folder)
+        assert answer["failed"]["kind"] in ("died", "limit")
+        assert not folder.exists()
+
     def test_it_serves_on_after_all_that(
         self, described: Callable[[str], tuple[dict[str, Any], str]]
     ) -> None:
@@ -193,6 +217,27 @@ class TestForkServer:
             "    def adapt(self, source, target, run): ..."
         )
         assert answer["done"]["name"] == "a"
+
+
+@pytest.mark.parametrize("kind", [DescribeJob, ConfigureJob])
+@pytest.mark.parametrize(
+    ("limits", "code", "words"),
+    [
+        (Limits(seconds=1), "while True: pass", "exceeded the time limit of 1 s"),
+        (Limits(memory=1 << 30), "x = bytearray(2 << 30)\nwhile True: pass", "MiB of memory"),
+    ],
+)
+def test_the_limits_of_a_run_hold_while_its_method_is_asked(
+    tmp_path: Path, kind: type, limits: Limits, code: str, words: str
+) -> None:
+    (tmp_path / "method.py").write_text(code)
+    (tmp_path / "scratch").mkdir()
+    method = collect_code(file_source(str(tmp_path / "method.py"))).message
+    job = kind(str(tmp_path / "scratch"), method, *([{}] if kind is ConfigureJob else []))
+    with ForkServer(limits=limits) as running:
+        answer = request(running, job, tmp_path)
+    assert answer["failed"]["kind"] == "limit"
+    assert words in answer["failed"]["message"]
 
 
 def test_a_server_that_is_gone_starts_nothing(tmp_path: Path) -> None:
@@ -208,8 +253,8 @@ def test_required_isolation_is_refused_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on a kernel without Landlock: one sentence that says what is missing."""
-    lacking = sandbox.Availability(0, True, ("Landlock: this kernel does not have it",))
-    monkeypatch.setattr(sandbox, "available", lambda: lacking)
+    without_landlock = sandbox.Availability(0, True, ("Landlock: this kernel does not have it",))
+    monkeypatch.setattr(sandbox, "available", lambda: without_landlock)
     monkeypatch.setattr(client.subprocess, "Popen", None)
     with Session(isolation="required") as session, pytest.raises(UsageError) as refused:
         _ = session.server

@@ -14,6 +14,7 @@ import pytest
 
 from benchmark.errors import RunError
 from benchmark.isolation import client
+from benchmark.isolation.answers import HandOut
 from benchmark.isolation.conversation import Outcome, request, run_job
 from benchmark.jobs import (
     MAX_LOG_ROWS,
@@ -27,11 +28,24 @@ from benchmark.jobs import (
 from tests.benchmark.isolation.scripted import FACTS, HUGE, SHAPE, FakeServer, Script
 
 
+class FourImages:
+    """Images that are handed out in two batches, and one of them twice."""
+
+    size = 1
+
+    def __len__(self) -> int:
+        return SHAPE[0]
+
+    def read(self, index: int) -> bytes:
+        return f"image {index};".encode()
+
+
+BATCHES = [[3, 0], [1, 2], [0, 1]]
+
+
 @pytest.fixture
 def hear(tmp_path: Path) -> Callable[..., Outcome]:
     """What the driver makes of a script."""
-    test = tmp_path / "test.u8"
-    test.write_bytes(b"test images")
     (tmp_path / "scratch").mkdir()
     job = ImportJob(
         str(tmp_path / "scratch"),
@@ -45,7 +59,8 @@ def hear(tmp_path: Path) -> Callable[..., Outcome]:
         server: Any = FakeServer(script, required=options.pop("required", ()))
         server.alive = options.pop("alive", True)
         progress = options.pop("progress", lambda done, total: None)
-        return run_job(server, job, [(test, 4)], SHAPE, tmp_path, progress)
+        hand_out = HandOut(FourImages(), BATCHES, SHAPE[1])
+        return run_job(server, job, hand_out, tmp_path, progress, weights_limit=100)
 
     return run
 
@@ -53,30 +68,91 @@ def hear(tmp_path: Path) -> Callable[..., Outcome]:
 class TestConversation:
     def test_a_good_one(self, hear: Callable[..., Outcome]) -> None:
         seen: list[tuple[int, int]] = []
+        rows = np.arange(12, dtype=np.float32).reshape(SHAPE)
 
         def script(child: Script) -> None:
-            child.begin()
+            child.say(locked=FACTS, environment={"torch": "2", "reviewed": "yes"})
             child.say(progress=[1, 2])
-            message, (images, array, weights) = child.adapt(
-                total_steps=7, sequential_steps=7, log=[{"loss": 0.5, "step": 1}]
+            child.adapt(
+                weights=b"weights",
+                counted_steps=7,
+                total_steps=7,
+                sequential_steps=5,
+                log=[{"loss": 0.5, "step": 1}],
             )
-            assert message == {"counts": [4], "images": {"size": 1, "store": "raw"}}
-            assert os.pread(images, 99, 0) == b"test images"
-            for fd in (array, weights):
-                with pytest.raises(OSError, match="Bad file"):
-                    os.pread(fd, 1, 0)
-            os.write(array, np.arange(12, dtype=np.float32).tobytes())
-            child.say(done={"torch": "2"})
+            for batch in BATCHES:
+                assert child.batch() == b"".join(b"image %d;" % i for i in batch)
+                child.say(progress=[1, 2])
+                child.rows(rows[batch].tobytes())
+            assert child.batch() == b""
+            child.say(done={"torch": "9", "counted_steps": 9, "total_steps": 7})
 
         outcome = hear(script, progress=lambda *steps: seen.append(steps))
         assert outcome.error is None
         assert outcome.array is not None
-        assert outcome.array.tolist() == np.arange(12.0).reshape(SHAPE).tolist()
+        assert outcome.array.tolist() == rows.tolist()
+        assert outcome.weights is not None
+        assert outcome.weights.read_bytes() == b"weights"
         assert outcome.isolation == FACTS
-        assert outcome.facts == {"torch": "2"}
-        assert outcome.notes["log"] == [{"loss": 0.5, "step": 1.0}]
-        assert (outcome.cost["total_steps"], outcome.cost["sequential_steps"]) == (7, 7)
-        assert seen == [(1, 2)]
+        assert outcome.environment == {"torch": "2"}, "from before the method, and known facts only"
+        assert outcome.notes == {"log": [{"loss": 0.5, "step": 1.0}], "notes": []}
+        assert outcome.cost["total_steps"] == 9, "also those that it took while it predicted"
+        assert seen == [(1, 2)] * 4
+
+    def test_a_batch_comes_when_the_one_before_is_answered(
+        self, hear: Callable[..., Outcome]
+    ) -> None:
+        early: list[Any] = []
+
+        def script(child: Script) -> None:
+            child.begin()
+            child.adapt()
+            child.batch()
+            child.channel.settimeout(0.3)
+            try:
+                early.append(child.channel.recv(1))
+            except TimeoutError:
+                early.append(None)
+
+        hear(script)
+        assert early == [None]
+
+    def test_the_weights_come_before_the_first_image(self, hear: Callable[..., Outcome]) -> None:
+        def script(child: Script) -> None:
+            child.begin()
+            child.say(b"12", adapted={}, weights=3)
+            child.channel.settimeout(0.3)
+            try:
+                early.append(child.channel.recv(1))
+            except TimeoutError:
+                early.append(None)
+
+        early: list[Any] = []
+        error = hear(script).error
+        assert early == [None]
+        assert error is not None
+        assert error["kind"] == "died"
+
+    @pytest.mark.parametrize("size", [101, HUGE, -1, True, 1.5, "1", None, [1]])
+    def test_weights_of_another_size(self, hear: Callable[..., Outcome], size: Any) -> None:
+        error = hear(lambda child: (child.begin(), child.say(adapted={}, weights=size))).error
+        assert error is not None
+        assert error["kind"] == "contract"
+        assert "weights" in error["message"]
+
+    def test_a_changed_answer_fails(self, hear: Callable[..., Outcome]) -> None:
+        def script(child: Script) -> None:
+            child.begin()
+            child.adapt()
+            for number in range(len(BATCHES)):
+                child.batch()
+                child.rows(np.full((2, SHAPE[1]), number, np.float32).tobytes())
+
+        outcome = hear(script)
+        assert outcome.array is None
+        assert outcome.error is not None
+        assert outcome.error["kind"] == "contract"
+        assert "depend on the other images in the batch" in outcome.error["message"]
 
     def test_the_test_images_come_after_adapting_and_not_before(
         self, hear: Callable[..., Outcome]
@@ -101,7 +177,8 @@ class TestConversation:
             {},
             {"adapted": {}},
             {"done": {}},
-            {"started": True},
+            {"locked": FACTS, "environment": {"torch": "9"}},
+            {"rows": 24},
             {"progress": [HUGE, 1]},
             {"progress": [1, HUGE]},
             {"progress": [-1, 1]},
@@ -118,10 +195,6 @@ class TestConversation:
         self, hear: Callable[..., Outcome], message: dict[str, Any]
     ) -> None:
         outcome = hear(lambda child: (child.say(locked=FACTS), child.say(**message)))
-        if "started" in message:  # that has its place: then it is silent
-            assert outcome.error is not None
-            assert outcome.error["kind"] == "died"
-            return
         assert outcome.error is not None
         assert outcome.error["kind"] == "contract"
         assert outcome.error["message"].isprintable()
@@ -196,9 +269,7 @@ class TestConversation:
     @pytest.mark.parametrize(
         ("notes", "expected"),
         [
-            ({"total_steps": HUGE, "sequential_steps": True}, {"log": []}),
-            ({"total_steps": -1, "sequential_steps": 1.0}, {"log": []}),
-            ({"log": "x", "total_steps": 3}, {"log": [], "total_steps": 3}),
+            ({"log": "x", "total_steps": 3, "reviewed": "yes"}, {"log": []}),
             (
                 {"log": [{"a": HUGE, "b": "x", "c": None, "d": True, "e": 1}, 5, [], {"f": 2.5}]},
                 {"log": [{"e": 1.0}, {"f": 2.5}]},
@@ -219,19 +290,60 @@ class TestConversation:
         outcome = hear(script)
         assert outcome.notes == {"notes": [], **expected}
 
+    @pytest.mark.parametrize(
+        ("counts", "total", "depth", "declared"),
+        [
+            ({}, 0, 0, 0),
+            ({"counted_steps": 9}, 9, 9, 0),  # the method keeps no count
+            ({"counted_steps": 9, "total_steps": 9, "sequential_steps": 9}, 9, 9, 0),
+            ({"counted_steps": 9, "total_steps": 9, "sequential_steps": 3}, 9, 3, 0),
+            ({"counted_steps": 9, "total_steps": 9}, 9, 9, 0),
+            ({"counted_steps": 9, "total_steps": 4, "sequential_steps": 2}, 9, 7, 0),
+            ({"counted_steps": 9, "total_steps": 20, "sequential_steps": 20}, 20, 20, 11),
+            ({"total_steps": 5}, 5, 5, 5),  # its own updates only
+            ({"counted_steps": 9, "sequential_steps": 100}, 9, 9, 0),
+            ({"counted_steps": HUGE, "total_steps": -1, "sequential_steps": True}, 0, 0, 0),
+            ({"counted_steps": 1.0, "total_steps": "1", "sequential_steps": None}, 0, 0, 0),
+        ],
+    )
+    def test_steps_are_counted_and_more_are_declared(
+        self,
+        hear: Callable[..., Outcome],
+        counts: dict[str, Any],
+        total: int,
+        depth: int,
+        declared: int,
+    ) -> None:
+        cost = hear(lambda child: (child.begin(), child.adapt(**counts))).cost
+        names = ("total_steps", "sequential_steps", "declared_steps")
+        assert [cost[name] for name in names] == [total, depth, declared]
+
+    def test_time_counts_from_the_lock(self, hear: Callable[..., Outcome]) -> None:
+        def script(child: Script) -> None:
+            child.begin()
+            time.sleep(0.3)  # such as training while the method is imported
+            child.adapt()
+            child.batch()
+            time.sleep(0.2)
+
+        cost = hear(script).cost
+        assert cost["adapt_seconds"] >= 0.3
+        assert cost["predict_seconds"] >= 0.2
+        assert cost["wall_seconds"] >= cost["adapt_seconds"] + cost["predict_seconds"]
+
     @pytest.mark.parametrize("notes", [None, [], 5, "x"])
     def test_notes_that_are_none(self, hear: Callable[..., Outcome], notes: Any) -> None:
-        outcome = hear(lambda child: (child.begin(), child.say(adapted=notes)))
+        outcome = hear(lambda child: (child.begin(), child.say(adapted=notes, weights=0)))
         assert outcome.notes == {}
 
     @pytest.mark.parametrize(
         ("data", "words"),
         [
-            (b"", "wrote 0 bytes"),
-            (b"\0" * 47, "wrote 47 bytes"),
-            (b"\0" * 49, "wrote 49 bytes"),
-            (np.full(12, np.nan, np.float32).tobytes(), "NaN or infinite"),
-            (np.full(12, np.inf, np.float32).tobytes(), "NaN or infinite"),
+            (b"", "returned 0 bytes"),
+            (b"\0" * 23, "returned 23 bytes of logits for 2 images, but 24 were expected"),
+            (b"\0" * 25, "returned 25 bytes"),
+            (np.full(6, np.nan, np.float32).tobytes(), "NaN or infinite"),
+            (np.full(6, np.inf, np.float32).tobytes(), "NaN or infinite"),
         ],
     )
     def test_an_array_is_measured(
@@ -242,15 +354,15 @@ class TestConversation:
         assert outcome.error is not None
         assert words in outcome.error["message"]
 
-    def test_facts_are_short_texts(self, hear: Callable[..., Outcome]) -> None:
-        facts = {**{f"f{i}": i for i in range(30)}, "x": "y"}
-        outcome = hear(lambda child: child.answer(**{"a\x1b" * 60: "b\ud800" * 300, **facts}))
+    def test_facts_from_a_method_are_dropped(self, hear: Callable[..., Outcome]) -> None:
+        forged = {"htbench": "9.9.9", "torch": "99.0", "device": "NVIDIA H100", "reviewed": "yes"}
+        outcome = hear(lambda child: child.answer(**forged))
         assert outcome.error is None
-        assert len(outcome.facts) == 20
-        for name, value in outcome.facts.items():
-            assert len(name) <= 50
-            assert len(value) <= 200
-            assert (name + value).isprintable()
+        assert outcome.environment == {}
+        assert set(outcome.cost) == {
+            *("adapt_seconds", "predict_seconds", "wall_seconds", "peak_memory"),
+            *("total_steps", "sequential_steps", "declared_steps"),
+        }
 
     @pytest.mark.parametrize(
         ("said", "believed"),
@@ -261,7 +373,7 @@ class TestConversation:
     ) -> None:
         outcome = hear(lambda child: child.answer(torch="2", device_peak_memory=said))
         assert outcome.cost.get("device_peak_memory") == believed
-        assert outcome.facts == {"torch": "2"}
+        assert outcome.environment == {}
 
     def test_a_child_that_goes_on_after_its_last_word_is_killed(
         self, hear: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,46 @@ class TestFiles:
         """)
 
 
+def is_open(path: Path, opened: list[Path]) -> bool:
+    """Whether a path is one of the opened ones, or inside one."""
+    return any(path.resolve().is_relative_to(root) for root in opened)
+
+
+SEPARATE = """
+from benchmark.isolation.kernel import separate_mounts
+if not separate_mounts():
+    sys.exit(77)
+"""
+
+
+@needs_kernel
+class TestOtherProcesses:
+    """What ``stat`` tells of others, which Landlock lets through."""
+
+    BODY = """
+        aged = allowed.stat().st_atime_ns
+        assert allowed.read_text() == "images"
+        read_shows = allowed.stat().st_atime_ns != aged
+        others_show = Path(f"/proc/{os.getppid()}/fd").exists()
+        assert Path("/proc/self/fd").exists()
+        print(read_shows, others_show)
+    """
+
+    def test_they_are_seen_without_separate_mounts(self, places: Places) -> None:
+        os.utime(places.allowed, (0, 0))
+        read_shows, others_show = places.run(self.BODY).stdout.split()
+        assert others_show == "True"
+        if read_shows == "False":
+            pytest.skip("this file system does not keep access times")
+
+    def test_they_are_not_seen_with_separate_mounts(self, places: Places) -> None:
+        os.utime(places.allowed, (0, 0))
+        process = places.run(self.BODY, before=SEPARATE)
+        if process.returncode == 77:
+            pytest.skip("a mount namespace takes privileges that this user does not have")
+        assert process.stdout.split() == ["False", "False"], process.stderr
+
+
 class TestImports:
     @needs_kernel
     def test_what_was_not_imported_yet_can_be(self, places: Places) -> None:
@@ -127,6 +169,45 @@ class TestImports:
         (site / "six.py").touch()
         (site / "checkout.pth").write_text("/somewhere")
         assert {p.name for p in allowlist._packages(site, ())} == {"numpy", "six.py"}
+
+    def test_so_do_they_in_an_egg(self, tmp_path: Path) -> None:
+        for package in ("leaderboard", "other"):
+            (tmp_path / "bench-1.0.egg" / package).mkdir(parents=True)
+        egg = tmp_path / "bench-1.0.egg"
+        assert list(allowlist._packages(tmp_path, ())) == [egg / "other"]
+
+    @pytest.mark.parametrize("is_layered", [False, True])
+    @pytest.mark.parametrize(
+        "site",
+        [
+            "lib/python3.11/site-packages",  # pyenv, uv, conda and python.org
+            "lib/python3/dist-packages",  # Debian
+            "lib/python3.11/dist-packages",
+            "lib/pypy3.11/site-packages",
+            "lib/other/python3.12/site-packages",
+        ],
+    )
+    def test_the_packages_of_the_interpreter_below_are_closed_or_opened_one_by_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str, is_layered: bool
+    ) -> None:
+        """In a virtual environment they are not imported, unless it includes the system's."""
+        base = tmp_path / "base"
+        for name in ("lib/python3.11/json", f"{site}/leaderboard", f"{site}/numpy"):
+            (base / name).mkdir(parents=True)
+        roots = [str(base / "lib" / "python3.11"), str(base / "lib")]
+        monkeypatch.setattr(allowlist, "_standard_library", lambda: roots)
+        sites = [base / site] if is_layered else []
+        monkeypatch.setattr(allowlist, "_site_folders", lambda: sites)
+        paths = allowlist.interpreter_paths()
+        opened = {name for name in ("leaderboard", "numpy") if is_open(base / site / name, paths)}
+        assert opened == ({"numpy"} if is_layered else set())
+        assert is_open(base / "lib/python3.11/json", paths)
+
+    def test_this_interpreters_own_layout_leaves_them_closed(self) -> None:
+        paths = allowlist.interpreter_paths()
+        for folder in map(Path, {*sys.path, sys.base_prefix, sysconfig.get_path("stdlib")}):
+            for private in folder.glob("**/data_manifests"):
+                assert not is_open(private, paths)
 
     @needs_kernel
     def test_a_neighbour_of_those_packages_can_be_imported(self, places: Places) -> None:
@@ -173,10 +254,10 @@ class TestMistakes:
 
     @needs_kernel
     def test_a_process_with_threads_is_not_locked(self, places: Places) -> None:
-        done = places.run(
+        process = places.run(
             "", before="threading.Thread(target=threading.Event().wait, daemon=True).start()"
         )
-        assert "it must have exactly one thread, but has 2" in done.stderr
+        assert "it must have exactly one thread, but has 2" in process.stderr
 
     @needs_kernel
     def test_a_second_lock_cannot_widen_the_first(self, places: Places) -> None:
@@ -193,8 +274,8 @@ class TestMistakes:
 @needs_kernel
 class TestFacts:
     def test_the_facts_name_what_is_in_force(self, places: Places) -> None:
-        done = places.run("print(*facts)")
-        assert done.stdout.split() == [
+        process = places.run("print(*facts)")
+        assert process.stdout.split() == [
             "no-new-privileges",
             "no-capabilities",
             f"landlock-abi-{offer.landlock}",
@@ -208,12 +289,12 @@ class TestFacts:
         without = (
             "import benchmark.isolation.sandbox as s; s.available = lambda: s.Availability({})"
         )
-        done = places.run("print(*facts)", before=without.format("0, True, ()"))
-        assert "no-filesystem" not in done.stdout
-        assert "no-network" in done.stdout
-        done = places.run("print(*facts)", before=without.format(f"{offer.landlock}, False, ()"))
-        assert "no-filesystem" in done.stdout
-        assert "no-network" not in done.stdout
+        process = places.run("print(*facts)", before=without.format("0, True, ()"))
+        assert "no-filesystem" not in process.stdout
+        assert "no-network" in process.stdout
+        process = places.run("print(*facts)", before=without.format(f"{offer.landlock}, False, ()"))
+        assert "no-filesystem" in process.stdout
+        assert "no-network" not in process.stdout
 
     @pytest.mark.parametrize("abi", range(1, offer.landlock + 1))
     def test_an_older_landlock_is_used_as_far_as_it_goes(self, places: Places, abi: int) -> None:

@@ -1,4 +1,4 @@
-"""Messages between processes: framed JSON and descriptors, whoever speaks at the other end."""
+"""Messages between processes: framed JSON and descriptors, whatever the other end sends."""
 
 from __future__ import annotations
 

@@ -94,3 +94,28 @@ class TestImages:
         monkeypatch.setattr("benchmark.manifest.read.MAX_IMAGES", 10)
         with pytest.raises(ManifestError, match="more than 10 rows"):
             draft.read()
+
+
+@pytest.mark.parametrize("name", ["image_id", "class", "path"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_dictionary": True},
+        {"use_dictionary": False},
+        {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"},
+    ],
+    ids=["dictionary", "plain", "prefixes"],
+)
+def test_a_value_of_any_length_is_refused_before_it_is_repeated(
+    draft: Any, name: str, options: dict[str, Any]
+) -> None:
+    """A few kilobytes on disk, which a reader would turn into gigabytes."""
+    table = draft.table()
+    place = table.column_names.index(name)
+    if "column_encoding" in options:
+        options = options | {"column_encoding": {name: options["column_encoding"]}}
+    long = pa.array(["x" * 300_000] * table.num_rows)
+    root = draft.write(table.set_column(place, name, long), compression="zstd", **options)
+    with pytest.raises(ManifestError, match=r"longer than 1000 bytes|DELTA_BYTE_ARRAY") as error:
+        read_manifest(root)
+    assert len(str(error.value)) < 500

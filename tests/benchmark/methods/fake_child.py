@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmark.methods.find import (
-    MethodLocation,
-)
+from benchmark.jobs import MethodCode
+from benchmark.methods.find import MethodLocation
 
 
 def answer(name: str = "mine", **changes: object) -> dict[str, Any]:
@@ -19,7 +18,6 @@ def answer(name: str = "mine", **changes: object) -> dict[str, Any]:
         "uses_features": False,
         "fields": [],
         "files": [],
-        "distributions": [],
         **changes,
     }
 
@@ -31,7 +29,7 @@ class Asked:
         self.answers = {a["name"]: a for a in answers}
         self.names: list[str | None] = []
 
-    def __call__(self, source: MethodLocation) -> Any:
+    def __call__(self, source: MethodLocation, code: MethodCode) -> Any:
         name = source.name or (source.file.stem if source.file else None)
         self.names.append(name)
         return self.answers[name or ""]

@@ -26,13 +26,13 @@ class TestDescription:
             {"name": "fast", "type": "bool", "default": False},
             {"name": "kind", "type": "str", "default": "a"},
         ]
-        found = describe_cached(file_source(str(plugin)), Asked(answer(fields=fields)))
-        assert found.name == "mine"
-        assert found.configure({}) == {"alpha": 1.0, "steps": 3, "fast": False, "kind": "a"}
-        assert type(found.configure({})["alpha"]) is float
-        assert found.label(found.configure({})) == "mine"
-        config = found.configure({"alpha": "0.5", "fast": "True", "other": "x"})
-        assert found.label(config) == "mine(alpha=0.5, fast=True)"
+        description = describe_cached(file_source(str(plugin)), Asked(answer(fields=fields)))
+        assert description.name == "mine"
+        assert description.configure({}) == {"alpha": 1.0, "steps": 3, "fast": False, "kind": "a"}
+        assert type(description.configure({})["alpha"]) is float
+        assert description.label(description.configure({})) == "mine"
+        config = description.configure({"alpha": "0.5", "fast": "True", "other": "x"})
+        assert description.label(config) == "mine(alpha=0.5, fast=True)"
 
     @pytest.mark.parametrize(
         ("kind", "text", "value"),
@@ -95,104 +95,95 @@ class TestDescription:
             ({"fields": [{"name": "a", "type": "int", "default": 1.5}]}, "needs a default"),
             ({"fields": [{"name": "a", "type": "bool", "default": 1}]}, "needs a default"),
             ({"fields": [{"name": "a", "type": "str", "default": None}]}, "needs a default"),
-            ({"files": None}, "lists no files and distributions"),
-            ({"files": [3]}, "lists no files and distributions"),
-            ({"distributions": "torch"}, "lists no files and distributions"),
-            ({"files": ["/nowhere/helper.py"]}, "cannot read its file '/nowhere/helper.py'"),
-            ({"files": ["/"]}, "cannot read its file '/'"),
-            ({"files": ["/" + "a" * 5000]}, "cannot read its file"),
-            ({"files": ["a\0b"]}, "cannot read its file"),
-            ({"distributions": [""]}, "'' of a method is not installed"),
+            ({"files": None}, "files of mine is not a tuple of strings"),
+            ({"files": [3]}, "files of mine is not a tuple of strings"),
+            ({"files": ["/etc/passwd"]}, "'/etc/passwd', which is not written out in the body"),
+            ({"files": ["mine.py"]}, "declares 'mine.py', which is not written out"),
             ({"fields": [{"name": "a", "type": "float", "default": 10**400}]}, "finite number"),
             ({"fields": [{"name": "a", "type": "float", "default": float("nan")}]}, "finite"),
             ({"fields": [{"name": "a", "type": "int", "default": 2**63}]}, "at most 64 bits"),
             ({"fields": [{"name": "a", "type": "str", "default": "\x1b[2J"}]}, "printable"),
             ({"fields": [{"name": "\x1b", "type": "int", "default": 1}]}, "no valid name"),
             ({"fields": [{"name": "a", "type": "int", "default": 1}] * 2}, "two fields"),
-            ({"distributions": ["no-such-thing"]}, "'no-such-thing' of a method is not installed"),
         ],
     )
     def test_a_hostile_answer(
         self, plugin: Path, own_data: Path, changes: dict[str, object], message: str
     ) -> None:
         with pytest.raises(MethodError, match=message):
-            describe_cached(file_source(str(plugin)), lambda source: {**answer(), **changes})
+            describe_cached(file_source(str(plugin)), lambda *_: {**answer(), **changes})
         assert not list(own_data.glob("methods/*"))  # nothing wrong is kept
 
-    def test_more_code_than_allowed(self, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        ask = Asked(answer(files=[str(plugin)]))
-        monkeypatch.setattr(describe, "MAX_CODE_BYTES", 10)
-        with pytest.raises(MethodError, match="loads more code than 2000 files of 10 bytes"):
-            describe_cached(file_source(str(plugin)), ask)
-        monkeypatch.undo()
-        monkeypatch.setattr(describe, "MAX_CODE_FILES", 0)
-        with pytest.raises(MethodError, match="loads more code than 0 files"):
-            describe_cached(file_source(str(plugin)), ask)
+    def test_a_child_is_asked_with_the_files_it_may_read(self, plugin: Path) -> None:
+        asked = []
+        describe_cached(file_source(str(plugin)), lambda _, code: asked.append(code) or answer())
+        assert asked[0].files == (str(plugin),)
 
-    def test_a_plugin_that_leaves_itself_out_counts_all_the_same(
-        self, plugin: Path, own_data: Path
-    ) -> None:
-        ask = Asked(answer(files=[]))
-        before = describe_cached(file_source(str(plugin)), ask)
-        plugin.write_text("class Mine: pass\n")
-        assert describe_cached(file_source(str(plugin)), ask).code != before.code
-        assert ask.names == ["mine", "mine"]
+    @pytest.mark.parametrize("lie", ["/dev/zero", "/etc/shadow", "/nowhere"])
+    def test_no_path_of_an_answer_is_opened(self, plugin: Path, lie: str) -> None:
+        """The digest of a file that a child names would tell it the file's content."""
+        answers = {**answer(), "modules": [lie], "code": {"files": [lie]}}
+        description = describe_cached(file_source(str(plugin)), lambda *_: answers)
+        assert [name for name, _ in description.code["files"]] == ["mine.py"]
 
     @pytest.mark.parametrize("words", [None, [], "mine", 3])
     def test_an_answer_that_is_no_object(self, plugin: Path, words: object) -> None:
         with pytest.raises(MethodError, match="is not an object"):
-            describe_cached(file_source(str(plugin)), lambda source: words)
+            describe_cached(file_source(str(plugin)), lambda *_: words)
 
     def test_an_entry_point_must_lead_to_the_method_of_its_name(self) -> None:
         source = entry_point_sources()["finetune"]
         with pytest.raises(
             MethodError, match="entry point 'finetune' resolves to a method named 'other'"
         ):
-            describe_cached(source, lambda _: answer("other"))
+            describe_cached(source, lambda *_: answer("other"))
 
     def test_a_builtin_may_be_an_oracle(self) -> None:
         source = entry_point_sources()["finetune"]
         assert (
-            describe_cached(source, lambda _: answer("finetune", track="oracle")).track == "oracle"
+            describe_cached(source, lambda *_: answer("finetune", track="oracle")).track == "oracle"
         )
 
 
 class TestCache:
-    @pytest.fixture
-    def helper(self, tmp_path: Path) -> Path:
-        path = tmp_path / "helper.py"
-        path.write_text("x = 1\n")
-        return path
+    @pytest.fixture(params=["mine.py", "helper.py", "data.json", "pack/inner.py"])
+    def file(self, plugin: Path, request: pytest.FixtureRequest) -> Path:
+        """One of a method's own files."""
+        text = "import helper\nclass Mine(Base):\n    files = ('data.json',)\n"
+        plugin.write_text(f"{text}    def adapt(self):\n        import pack.inner\n")
+        (plugin.parent / "pack").mkdir()
+        for name in ("helper.py", "data.json", "pack/__init__.py", "pack/inner.py"):
+            (plugin.parent / name).write_text("1\n")
+        return plugin.parent / str(request.param)
 
-    def test_a_child_is_asked_once(self, plugin: Path, helper: Path) -> None:
-        ask = Asked(answer(files=[str(plugin), str(helper)], distributions=["click"]))
+    def test_a_child_is_asked_once(self, plugin: Path, file: Path) -> None:
+        ask = Asked(answer(files=["data.json"]))
         source = file_source(str(plugin))
         first = describe_cached(source, ask)
         assert describe_cached(source, ask) == first
         assert ask.names == ["mine"]
-        assert [name for name, _ in first.code["files"]] == ["helper.py", "mine.py"]
-        assert first.code["distributions"][0][0] == "click"
+        names = ["data.json", "helper.py", "mine.py", "pack/__init__.py", "pack/inner.py"]
+        assert [name for name, _ in first.code["files"]] == names
 
-    @pytest.mark.parametrize("which", ["plugin", "helper"])
-    def test_until_a_byte_changes(self, plugin: Path, helper: Path, which: str) -> None:
-        ask = Asked(answer(files=[str(plugin), str(helper)]))
+    def test_until_a_byte_changes(self, plugin: Path, file: Path) -> None:
+        ask = Asked(answer(files=["data.json"]))
         source = file_source(str(plugin))
         before = describe_cached(source, ask).code
-        changed = plugin if which == "plugin" else helper
-        changed.write_text(changed.read_text() + "#")
+        file.write_text(file.read_text() + "#")
         assert describe_cached(source, ask).code != before
         assert ask.names == ["mine", "mine"]
 
-    def test_or_a_file_is_gone(self, plugin: Path, helper: Path) -> None:
-        ask = Asked(answer(files=[str(plugin), str(helper)]))
+    def test_or_a_file_appears(self, plugin: Path) -> None:
+        plugin.write_text("import helper\n")
+        ask = Asked(answer())
         source = file_source(str(plugin))
-        describe_cached(source, ask)
-        helper.unlink()
-        ask.answers["mine"] = answer(files=[str(plugin)])
-        assert len(describe_cached(source, ask).code["files"]) == 1
+        before = describe_cached(source, ask).code
+        plugin.with_name("helper.py").touch()
+        assert describe_cached(source, ask).code != before
+        assert ask.names == ["mine", "mine"]
 
     def test_or_the_contract_changes(self, plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        ask = Asked(answer(files=[str(plugin)]))
+        ask = Asked(answer())
         describe_cached(file_source(str(plugin)), ask)
         monkeypatch.setattr(describe, "compute_digest", lambda: "other")
         describe_cached(file_source(str(plugin)), ask)
@@ -200,7 +191,7 @@ class TestCache:
 
     @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"answer": {}, "code": {}}'])
     def test_a_damaged_entry_is_replaced(self, plugin: Path, own_data: Path, damage: bytes) -> None:
-        ask = Asked(answer(files=[str(plugin)]))
+        ask = Asked(answer())
         source = file_source(str(plugin))
         first = describe_cached(source, ask)
         (entry,) = own_data.glob("methods/*.json")

@@ -37,9 +37,9 @@ class TestDiscovery:
             "print(*entry_point_sources())\n"
             "assert not [m for m in sys.modules if m.split('.')[0] in ('torch', 'baselines')]\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert set(done.stdout.split()) >= SHIPPED
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        assert set(process.stdout.split()) >= SHIPPED
 
     def test_where_a_method_is(self) -> None:
         source = entry_point_sources()["lolsgd"]
@@ -62,10 +62,10 @@ class TestDiscovery:
         distribution(tmp_path, "other", "a-method = other.method:Theirs")
         monkeypatch.syspath_prepend(tmp_path)
         known = entry_point_sources()
-        found = builtin_methods()
+        builtin = builtin_methods()
         assert "a-method" in known
-        assert found[:2] == ("source", "finetune")
-        assert list(found[2:]) == sorted(set(known) - {"a-method", "source", "finetune"})
+        assert builtin[:2] == ("source", "finetune")
+        assert list(builtin[2:]) == sorted(set(known) - {"a-method", "source", "finetune"})
 
     def test_a_clash_names_both(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         distribution(tmp_path, "other", "lolsgd = other.method:Theirs")

@@ -26,13 +26,13 @@ class TestResolve:
 
     def test_bases_come_first(self) -> None:
         ask = Asked(answer("calibrated-alg", base="finetune"), answer("finetune"), answer("source"))
-        found = resolve(["calibrated-alg", "source"], [], ask)
-        assert [m.name for m in found] == ["finetune", "calibrated-alg", "source"]
+        methods_in_order = resolve(["calibrated-alg", "source"], [], ask)
+        assert [m.name for m in methods_in_order] == ["finetune", "calibrated-alg", "source"]
 
     def test_a_plugin_is_always_included(self, files: Callable[..., list[str]]) -> None:
         ask = Asked(answer("mine", base="finetune"), answer("finetune"), answer("source"))
-        found = resolve(["source"], files("mine"), ask)
-        assert [m.name for m in found] == ["source", "finetune", "mine"]
+        methods_in_order = resolve(["source"], files("mine"), ask)
+        assert [m.name for m in methods_in_order] == ["source", "finetune", "mine"]
 
     def test_an_unknown_name_is_told_before_any_child_is_asked(self) -> None:
         ask = Asked()
@@ -74,5 +74,5 @@ class TestResolve:
     def test_two_plugins_of_one_name(self, files: Callable[..., list[str]]) -> None:
         paths = files("a", "b")
         with pytest.raises(MethodError, match="two methods are named 'mine'") as caught:
-            resolve([], paths, lambda _: answer("mine"))
+            resolve([], paths, lambda *_: answer("mine"))
         assert all(path in str(caught.value) for path in paths)

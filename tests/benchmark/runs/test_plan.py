@@ -16,6 +16,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.methods import find as registry
 from benchmark.methods.describe import MethodDescription, describe_cached
+from benchmark.methods.files import OwnFile
 from benchmark.runs import plan
 from benchmark.runs.plan import RunSpec, grid, select, with_sources
 from benchmark.sources.spec import SourceCheckpoint
@@ -38,10 +39,9 @@ def method(tmp_path: Path) -> Callable[..., MethodDescription]:
             "uses_features": False,
             "fields": [{"name": n, "type": k, "default": d} for n, (k, d) in fields.items()],
             "files": [],
-            "distributions": [],
         }
         origin = registry.MethodLocation(name, f"plugin.{name}", "M", None, "test 1.0")
-        return describe_cached(origin, lambda _: answer)
+        return describe_cached(origin, lambda *_: answer)
 
     return describe
 
@@ -159,7 +159,8 @@ def spec(mini: Manifest, method: Callable[..., MethodDescription]) -> Keys:
     ) -> RunSpec:
         base = method("finetune", beta=("float", 1.0))
         derived = method(name, base="finetune", alpha=("float", 1.0))
-        derived = dataclasses.replace(derived, code={"files": [["x.py", code]]})
+        own = dataclasses.replace(derived.own, files=(OwnFile("x.py", Path("x.py"), code),))
+        derived = dataclasses.replace(derived, own=own)
         settings = {"alpha": alpha, "beta": beta}
         cells = grid(manifest, [task], [base, derived], [seed], device, settings)
         checkpoint = SourceCheckpoint(Path("model.safetensors"), digest, {})

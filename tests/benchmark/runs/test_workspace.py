@@ -25,9 +25,11 @@ from benchmark.runs.workspace import Workspace
 
 MADE_FROM = {"task": "a-b"}
 KEY = digest_json(MADE_FROM)
+PREDICTIONS_SHA256 = "38cbf344e27e967fb19874703a634ad36d1b8d52d1aaea6a3e8ee73fb02f27d7"
 
 
 def record(status: str = "ok") -> RunRecord:
+    """A run whose predictions are those of :func:`save`."""
     return RunRecord(
         key=KEY,
         made_from=MADE_FROM,
@@ -40,6 +42,7 @@ def record(status: str = "ok") -> RunRecord:
         seed=0,
         status=status,  # type: ignore[arg-type]
         error=None if status == "ok" else {"kind": "died", "message": "no", "traceback": ""},
+        predictions_sha256=PREDICTIONS_SHA256 if status == "ok" else None,
         isolation=[],
         log=[],
     )
@@ -261,6 +264,6 @@ def test_lines_of_the_journal_do_not_mix(workspace: Workspace) -> None:
     for thread in threads:
         thread.join()
     lines = (workspace.root / "journal.jsonl").read_text().splitlines()
-    said = [json.loads(line) for line in lines]
-    assert {line["key"] for line in said} == {f"{n}-{i}" for n in range(4) for i in range(50)}
-    assert {line["driver"] for line in said} == {os.getpid()}
+    events = [json.loads(line) for line in lines]
+    assert {line["key"] for line in events} == {f"{n}-{i}" for n in range(4) for i in range(50)}
+    assert {line["driver"] for line in events} == {os.getpid()}

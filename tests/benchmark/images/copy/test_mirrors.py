@@ -18,8 +18,7 @@ from benchmark import download as download_module
 from benchmark.errors import DataError
 from benchmark.images.copy import mirrors as module
 from benchmark.images.copy.mirrors import fetch
-from benchmark.images.copy.take import absent_paths
-from benchmark.images.place import images_folder
+from benchmark.images.place import absent_paths, images_folder
 from benchmark.images.store.embedded import embedded_images
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest

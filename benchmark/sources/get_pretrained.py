@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from benchmark.download import download
 from benchmark.errors import DataError, ManifestError, UsageError
-from benchmark.files import canonical_json, digest_file, is_safetensors, new_folder
+from benchmark.files import (
+    canonical_json,
+    digest_file,
+    is_safetensors,
+    new_folder,
+    temporary_folder,
+)
 from benchmark.folders import data_folder
 from benchmark.isolation.conversation import no_progress, request, run_job
 from benchmark.jobs import AddressJob, PretrainedJob, network_of, new_scratch
@@ -90,9 +93,9 @@ def _convert(
     server: ForkServer, manifest: Manifest, name: str, address: str, file: Path, log: Logger
 ) -> PretrainedWeights:
     verified = _verify(file, name, address, log)
-    with _working_folder() as folder:
+    with temporary_folder() as folder:
         job = PretrainedJob(new_scratch(folder), network_of(manifest), str(file.resolve()))
-        outcome = run_job(server, job, [], (0, 1), folder, no_progress)
+        outcome = run_job(server, job, None, folder, no_progress)
         if outcome.error is not None:
             message = outcome.error["message"].partition(": ")[2]
             raise DataError(f"{file} cannot be used as {name}: {message}")
@@ -123,14 +126,8 @@ def _verify(file: Path, name: str, address: str, log: Logger) -> bool:
 
 
 def _address(server: ForkServer, manifest: Manifest) -> str:
-    with _working_folder() as folder:
+    with temporary_folder() as folder:
         reply = request(server, AddressJob(new_scratch(folder), manifest.model), folder)
     if "failed" in reply:
         raise ManifestError(reply["failed"]["message"].partition(": ")[2])
     return str(reply["done"]["address"])
-
-
-@contextlib.contextmanager
-def _working_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)

@@ -1,0 +1,46 @@
+"""Count optimizer steps in this process, whoever takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils.weak import WeakIdKeyDictionary
+
+from benchmark.method import Run
+
+
+class StepCounter:
+    """Counts every step of every optimizer of torch from the moment it is created.
+
+    A step that calls another optimizer's step (a wrapper, or a subclass that calls its parent)
+    counts the inner steps only.
+
+    Attributes:
+        count: steps so far.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._open: Any = WeakIdKeyDictionary()  # optimizer to counts at the start of its steps
+        register_optimizer_step_pre_hook(self._before)
+        register_optimizer_step_post_hook(self._after)
+
+    def facts(self, run: Run) -> dict[str, Any]:
+        """The counts, and what the method declares in ``run``, for the driver."""
+        return {
+            "counted_steps": self.count,
+            "total_steps": run.total_steps,
+            "sequential_steps": run.sequential_steps,
+        }
+
+    def _before(self, optimizer: Optimizer, *_: Any) -> None:
+        self._open.setdefault(optimizer, []).append(self.count)
+
+    def _after(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._open[optimizer].pop() == self.count:
+            self.count += 1

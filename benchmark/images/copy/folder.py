@@ -1,0 +1,82 @@
+"""Walk a user's folder of images; follow linked folders, and count what cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.errors import UsageError
+from benchmark.images.copy.remarks import Remarks
+
+MAX_ENTRIES = 5_000_000
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of files.
+
+    Attributes:
+        name: its path as the user sees it, through links.
+        files: the name of each regular file in it to the file's absolute path without links.
+    """
+
+    name: str
+    files: dict[str, str]
+
+
+def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:
+    """Yield a folder and those below it, in the order of their names.
+
+    Args:
+        origin: the folder.
+        remarks: counts broken links, special files, unreadable folders and links that lead back to
+            a folder that contains them.
+
+    Raises:
+        UsageError: there are too many files.
+    """
+    top = os.path.abspath(origin)  # noqa: PTH100 - Path.resolve would lose the name of a link
+    waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
+        (top, os.path.realpath(top), frozenset())
+    ]
+    count = 0
+    while waiting:
+        name, real, parents = waiting.pop()
+        try:
+            status = Path(real).stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in parents:
+                remarks.add("links to a folder that contains them", name)
+                continue
+            with os.scandir(real) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            remarks.add(f"folders that cannot be read ({error.strerror})", name)
+            continue
+        count += len(entries)
+        if count > MAX_ENTRIES:
+            raise UsageError(
+                f"{origin} contains more than {MAX_ENTRIES} files; give the data set's own folder"
+            )
+        files, folders = {}, []
+        for entry in entries:
+            path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+            if _is(entry, "dir"):
+                folders.append((f"{name}/{entry.name}", path, parents | {identity}))
+            elif _is(entry, "file"):
+                files[entry.name] = path
+            else:
+                kind = "broken links" if entry.is_symlink() else "devices, FIFOs and sockets"
+                remarks.add(kind, f"{name}/{entry.name}")
+        yield Folder(name, files)
+        waiting.extend(reversed(folders))
+
+
+def _is(entry: os.DirEntry[str], kind: str) -> bool:
+    """Whether an entry is a folder (``dir``) or regular file (``file``), through links."""
+    try:
+        return entry.is_dir() if kind == "dir" else entry.is_file()
+    except OSError:  # a link in a circle, or into a closed folder
+        return False

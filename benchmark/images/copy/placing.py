@@ -1,0 +1,113 @@
+"""Write the images of a local copy, so that a file under an image's path is always whole.
+
+Nothing is flushed to the disk for each image: that would take most of the time of an import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from benchmark.errors import DataError
+from benchmark.files import FILE_MODE
+
+
+@contextlib.contextmanager
+def placing(root: Path) -> Iterator[Placing]:
+    """Write images below a folder; one process at a time does so.
+
+    Files are written in a folder beside it and then moved. An interrupted import leaves whole
+    images only, and the next one removes what else it left.
+
+    Raises:
+        DataError: a file cannot be read or written.
+    """
+    from filelock import FileLock
+
+    aside = root.with_name(f".{root.name}.importing")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.with_name(f".{root.name}.lock")):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            writer = Placing(root, aside / "image")
+            try:
+                yield writer
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+                if writer.has_written:
+                    os.sync()  # one flush for all of them
+    except OSError as error:
+        path = error.filename2 or error.filename or root
+        raise DataError(
+            f"the import stopped at {path}: {error.strerror or error}; solve this, and run the "
+            "same command again to continue"
+        ) from None
+
+
+class Placing:
+    """Writes images below a folder.
+
+    Attributes:
+        root: the folder.
+        has_written: whether it wrote files, and not only links.
+    """
+
+    def __init__(self, root: Path, temporary: Path) -> None:
+        self.root, self.has_written = root, False
+        self._temporary = temporary
+        self._folders: set[str] = set()
+
+    def link(self, file: str, path: str) -> None:
+        """Make the image at a relative path a link to a file, by its absolute path."""
+        target = self._target(path)
+        try:
+            Path(target).symlink_to(file)
+        except FileExistsError:  # a broken link or an empty file
+            Path(target).unlink()
+            Path(target).symlink_to(file)
+
+    def copy(self, file: str | Path, path: str) -> None:
+        """Copy a file to the image at a relative path."""
+        target = self._target(path)
+        shutil.copyfile(file, self._temporary)
+        self._move(target)
+
+    def write(self, pieces: Iterable[bytes], path: str) -> None:
+        """Write bytes to the image at a relative path."""
+        target = self._target(path)
+        with self._temporary.open("wb", buffering=0) as file:
+            for piece in pieces:
+                file.write(piece)
+        self._move(target)
+
+    def check_space(self, size: int) -> None:
+        """Check that that many bytes fit on the disk.
+
+        Raises:
+            DataError: they do not.
+        """
+        free = shutil.disk_usage(self.root).free
+        if size > free:
+            raise DataError(
+                f"{self.root} has {free / 2**30:.2f} GiB free, but the images need "
+                f"{size / 2**30:.2f} GiB: free some space, or set HTBENCH_DATA to a folder on a "
+                "larger disk"
+            )
+
+    def _target(self, path: str) -> str:
+        """The absolute path of an image, in a folder that exists; text is faster than ``Path``."""
+        target = f"{self.root}/{path}"
+        folder = target.rpartition("/")[0]
+        if folder not in self._folders:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
+        return target
+
+    def _move(self, target: str) -> None:
+        self._temporary.chmod(FILE_MODE)  # whatever the umask
+        self._temporary.replace(target)
+        self.has_written = True

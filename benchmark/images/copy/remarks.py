@@ -1,0 +1,43 @@
+"""Count what an import leaves out or does otherwise than expected, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+NAMED = 3  # names kept for each reason
+MAX_NAME = 80  # characters of a name in a message
+
+
+@dataclass
+class Remarks:
+    """How many files each remark is about, and the names of the first few."""
+
+    _count: dict[str, int] = field(default_factory=dict)
+    _names: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, name: str) -> None:
+        """Count one more file.
+
+        Args:
+            kind: a plural noun phrase, such as ``symbolic links``; one of a few.
+            name: the file.
+        """
+        self._count[kind] = self._count.get(kind, 0) + 1
+        names = self._names.setdefault(kind, [])
+        if len(names) < NAMED:
+            names.append(shown(name))
+
+    def lines(self) -> Iterator[str]:
+        """A line for each kind: ``7 symbolic links, for example 'a', 'b', 'c'``."""
+        for kind, count in self._count.items():
+            names = self._names[kind]
+            example = ", for example " if count > len(names) else ": "
+            yield f"{count} {kind}{example}{', '.join(names)}"
+
+
+def shown(name: str) -> str:
+    """A name for a message: quoted, and cut in the middle if it is long."""
+    if len(name) > MAX_NAME:
+        name = f"{name[: MAX_NAME // 2]}...{name[-MAX_NAME // 2 :]}"
+    return repr(name)

@@ -1,0 +1,155 @@
+"""The time of commands on workspaces with many runs.
+
+    python performance/growth.py --runs 1000 10000
+    python performance/growth.py --runs 100000 --folder /fast/disk
+
+For each size it fills a workspace with records of a suite of icons (one run per task, method and
+seed; no method is executed) and measures, each in a fresh process: the first ``htbench
+leaderboard``, the second, one after a new run, and ``htbench run`` with nothing to do. Runs share a
+few predictions files by hard links: a workspace of 100,000 runs takes about 1 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from benchmark.driver import plan_suite
+from benchmark.files import digest_file
+from benchmark.manifest.suite import load_suite
+from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, write_predictions
+from benchmark.runs.plan import RunSpec, with_sources
+from benchmark.runs.workspace import Workspace
+from benchmark.sources.spec import save_source
+
+METHODS = ("source", "finetune", "linear-probe", "bn-affine", "l2-sp", "lwf", "lolsgd")
+TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
+VARIANTS = 20  # predictions files per task
+SUITE = """title = "Growth"
+manifest = "icons@1.0"
+tasks = {tasks}
+methods = {methods}
+seeds = {seeds}
+"""
+
+
+def write_suite(folder: Path, runs: int) -> Path:
+    """Write a suite of at least that many runs and return its file."""
+    seeds = list(range(-(-runs // (len(METHODS) * len(TASKS)))))
+    path = folder / "growth.toml"
+    path.write_text(SUITE.format(tasks=list(TASKS), methods=list(METHODS), seeds=seeds))
+    return path
+
+
+def planned_runs(suite: Path, workspace: Path) -> Iterator[RunSpec]:
+    """Plan the runs of the suite, from source models that were never trained."""
+    with plan_suite(load_suite(str(suite)), Workspace(workspace)) as plan:
+        facts = {"test_accuracy": 50.0, "test_images": 1}
+        sources = {
+            spec: save_source(spec, b"", facts)
+            for spec in dict.fromkeys(cell.source for cell in plan.cells)
+        }
+        yield from with_sources(plan.cells, sources)
+
+
+def fill(workspace: Path, specs: Iterator[RunSpec], runs: int) -> None:
+    """Write the folders of the first runs of a plan."""
+    random = np.random.default_rng(0)
+    pool: dict[str, list[tuple[Path, str]]] = {}
+    for number, spec in zip(range(runs), specs, strict=False):
+        planned = spec.planned
+        task, manifest = planned.task, planned.manifest
+        if task.id not in pool:
+            test = manifest.samples(task.target, "test")
+            for variant in range(VARIANTS):
+                path = workspace / "pool" / f"{task.id}-{variant}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                logits = random.standard_normal((len(test.ids), len(manifest.classes)))
+                logits[np.arange(len(test.ids)), test.labels] += 2
+                write_predictions(path, test.ids, logits.astype(np.float32))
+                pool.setdefault(task.id, []).append((path, digest_file(path)))
+        path, digest = pool[task.id][number % VARIANTS]
+        folder = workspace / "runs" / spec.key
+        folder.mkdir(parents=True)
+        os.link(path, folder / PREDICTIONS_FILE)
+        record = RunRecord(
+            key=spec.key,
+            made_from=spec.facts.to_json(),
+            manifest=manifest.reference,
+            task=task.id,
+            method=planned.method.name,
+            label=planned.label,
+            config=dict(planned.config),
+            track=planned.method.track,
+            seed=planned.seed,
+            status="ok",
+            predictions_sha256=digest,
+            cost={
+                "adapt_seconds": 2.0,
+                "predict_seconds": 0.5,
+                "wall_seconds": 3.0,
+                "total_steps": 200,
+                "sequential_steps": 200,
+                "peak_memory": 2.0**29,
+                "finished": 1.7e9 + number,
+            },
+            environment={"htbench": "0.1.0", "torch": "2.6.0", "threads": 1},
+            isolation=["child-process", "landlock-files", "seccomp"],
+            log=[{"step": step, "loss": 1.0 / (step + 1)} for step in range(0, 200, 10)],
+        )
+        (folder / RECORD_FILE).write_bytes(record.to_bytes())
+
+
+def seconds(*arguments: str | Path) -> float:
+    """Return the wall seconds of a command of htbench."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "htbench", *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def measure(folder: Path, runs: int) -> list[float]:
+    """Fill a workspace and return the seconds of the commands."""
+    os.environ["HTBENCH_DATA"] = str(folder / "data")
+    workspace = folder / "workspace"
+    suite = write_suite(folder, runs)
+    fill(workspace, planned_runs(suite, workspace), runs)
+    options = ("--suite", suite, "--workspace", workspace)
+    # Of both, the first call after a change is the expensive one.
+    times = [seconds("leaderboard", *options), seconds("leaderboard", *options)]
+    record = next((workspace / "runs").iterdir()) / RECORD_FILE
+    os.utime(record)
+    return [*times, seconds("leaderboard", *options), seconds("run", *options)]
+
+
+def main() -> None:
+    """Parse the arguments, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--folder", type=Path, help="where the workspaces are written")
+    arguments = parser.parse_args()
+    rows = []
+    for runs in arguments.runs:
+        # A multiple of the grid, so that `htbench run` has nothing to do.
+        whole = -(-runs // (len(METHODS) * len(TASKS))) * len(METHODS) * len(TASKS)
+        folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+        try:
+            rows.append([whole, *measure(folder, whole)])
+        finally:
+            shutil.rmtree(folder)
+    headers = ["runs", "leaderboard, first", "again", "after a change", "run, nothing to do"]
+    print(tabulate(rows, headers, floatfmt=".2f"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Verification names every image that is absent, damaged, changed or unusual."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from benchmark.images import decode
+from benchmark.images.copy.verify import verify_images
+from benchmark.images.place import images_folder
+from benchmark.images.store.build import read_image
+from benchmark.manifest.manifest import Manifest
+
+NAMES = [f"Art/cup/{number}.jpg" for number in range(4)]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """A manifest of four plain images, with a local copy."""
+    monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "data"))
+    rows = [
+        {"image_id": n, "path": n, "domain": "Art", "split": "train", "class": "cup"} for n in NAMES
+    ]
+    document: dict[str, Any] = {"name": "small", "version": "0.1", "domains": []}
+    manifest = Manifest(tmp_path, document, pa.Table.from_pylist(rows))
+    for name in NAMES:
+        (images_folder(manifest) / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "red").save(images_folder(manifest) / name, "JPEG")
+    return manifest
+
+
+def test_plain_images_have_no_notes(manifest: Manifest) -> None:
+    verification = verify_images(manifest)
+    assert verification.ok
+    assert verification.notes == {}
+
+
+def test_unusual_images_are_good_and_named(manifest: Manifest) -> None:
+    """A 16-bit greyscale ramp became white, and was called good without a word."""
+    file = images_folder(manifest) / NAMES[1]
+    ramp = np.linspace(0, 65535, 48 * 40).reshape(48, 40).astype(np.uint16)
+    Image.fromarray(ramp).save(file, "PNG")
+    verification = verify_images(manifest)
+    assert verification.ok
+    assert verification.notes == {
+        "PNG, but the name ends in .jpg": [NAMES[1]],
+        decode.SIXTEEN_BIT: [NAMES[1]],
+    }
+    pixels, _ = read_image(file, 48)
+    assert 127 < pixels.mean() < 128
+    assert (pixels == 255).mean() < 0.01
+
+
+def test_other_files_are_damaged(manifest: Manifest) -> None:
+    root = images_folder(manifest)
+    (root / NAMES[0]).write_bytes(b"GIF89a")
+    (root / NAMES[1]).unlink()
+    os.mkfifo(root / NAMES[1])
+    (root / NAMES[2]).write_bytes(b"")
+    verification = verify_images(manifest)
+    assert not verification.ok
+    assert verification.damaged == {
+        NAMES[0]: "it is a GIF image; images must be JPEG or PNG",
+        NAMES[1]: "it is not a regular file",
+        NAMES[2]: "it is empty; images must be JPEG or PNG",
+    }
