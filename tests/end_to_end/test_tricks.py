@@ -396,6 +396,26 @@ def test_a_method_may_not_lie_where_methods_must_not_look(start, mini, tmp_path,
     assert "Traceback" not in errors
 
 
+DESCRIBES_ITSELF = """
+fields = dict(base=None, track="standard", uses_features=False, needs=[], fields=[])
+files = ["/dev/zero", "/etc/passwd"]
+answer = {"name": "zero", "summary": "Innocent.", "files": files, "distributions": [], **fields}
+wire.send(channel(), {"done": answer})
+os._exit(0)
+"""
+
+
+def test_a_description_names_no_file_for_the_suite_to_open(start, mini, tmp_path):
+    """It would read a device for ever, or tell the method the digest of a private file."""
+    path = write(tmp_path, "zero", "return source.copy()", DESCRIBES_ITSELF)
+    arguments = ["run", *mini.options(tmp_path / "ws"), "--plugin", path, *TASK, "--seed", "0"]
+    with start(mini, *arguments) as driver:
+        _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 2
+    assert "files of zero declares '/dev/zero'" in errors
+    assert "Traceback" not in errors
+
+
 # --- a method's file that changes while it is used ----------------------------------------------
 
 

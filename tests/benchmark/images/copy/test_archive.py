@@ -312,7 +312,10 @@ class TestDamage:
             (b"nothing known", "another kind of file"),
             (b"Rar!\x1a\x07", "a RAR archive"),
             (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-            (gzip.compress(b"path,label\n" * 100, mtime=0), "a compressed file that is not a tar archive"),
+            (
+                gzip.compress(b"path,label\n" * 100, mtime=0),
+                "a compressed file that is not a tar archive",
+            ),
             (b"PK\3\4" + bytes(100), "a zip archive, truncated"),
             (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
         ],
