@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, first
-from benchmark.images.copy.take import match
+from benchmark.images.copy.folder import walk
+from benchmark.images.copy.match import Matcher
+from benchmark.images.copy.remarks import Remarks
 
 if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
@@ -29,9 +30,7 @@ def paths_below(manifest: Manifest, root: Path) -> dict[str, str]:
     paths: list[str] = manifest.table["path"].to_pylist()
     if not root.exists():
         return {path: str(root / path) for path in paths}
-    folder = root.resolve()
-    path_of = match(manifest, (f"{folder.name}/{name}" for name in _files(folder)))
-    own = {path: str(root / name.partition("/")[2]) for name, path in path_of.items()}
+    own = Matcher(manifest).match(_files(root), Remarks())
     if absent := [path for path in paths if path not in own]:
         raise DataError(
             f"--root {root} does not contain {len(absent)} of {len(paths)} images of "
@@ -41,13 +40,12 @@ def paths_below(manifest: Manifest, root: Path) -> dict[str, str]:
     return own
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """The files below a folder, relative to it; linked folders are followed, each target once."""
-    visited = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        if (target := os.path.realpath(place)) in visited:
-            folders.clear()
-            continue
-        visited.add(target)
-        for name in names:
-            yield (Path(place) / name).relative_to(folder).as_posix()
+def _files(root: Path) -> Iterator[tuple[str, str]]:
+    """Each file below a folder: its absolute path, and its path below the folder as it was given.
+
+    The folder's own name and those above it may be a domain's.
+    """
+    for folder in walk(root, Remarks()):
+        below = Path(folder.name).relative_to(root.absolute())
+        for name in folder.files:
+            yield f"{folder.name}/{name}", str(root / below / name)
