@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from benchmark.commands import ways_to_images
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store.store import (
     EVERYTHING,
@@ -29,7 +30,7 @@ from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
-from benchmark.sources.get_pretrained import download_pretrained
+from benchmark.sources.get_pretrained import download_pretrained, use_file_command
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 
@@ -109,19 +110,13 @@ class SuitePlan:
         counts = {name: len(absent_images(manifest, name, need)) for name, need in needs.items()}
         if total := sum(counts.values()):
             each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
-            reference = manifest.reference
-            mirrors = manifest.document.get("mirrors")
-            download = f"htbench data download {reference}, or " if mirrors else ""
-            sentences.append(
-                f"{total} images are missing ({each}); run {download}"
-                f"htbench data import {reference} PATH"
-            )
+            sentences.append(f"{total} images are missing ({each}); run {ways_to_images(manifest)}")
         name = pretrained_name(manifest.model)
         if untrained and name and find_pretrained(manifest.model) is None:
+            use = use_file_command(manifest)
             sentences.append(
                 f"the pretrained weights {name} are missing: the first run downloads them; to use "
-                f"a file instead, run htbench source train --manifest {manifest.reference}"
-                f"{manifest.model_option} --weights FILE"
+                f"a file instead, run `{use}`"
             )
         return sentences
 

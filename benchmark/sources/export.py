@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.commands import command
 from benchmark.errors import UsageError
 from benchmark.files import new_folder
 from benchmark.manifest.catalogue import load_manifest, shown_reference
@@ -85,11 +86,8 @@ def export_source(spec: SourceSpec, out: Path) -> None:
         raise UsageError(f"--out: {out} already exists; name a new folder")
     source = find_source(spec)
     if source is None:
-        raise UsageError(
-            f"no source model of {spec.name} for {spec.device}; train it: htbench source train "
-            f"--manifest {spec.manifest.reference}{spec.manifest.model_option} "
-            f"--source {'+'.join(spec.domains)}"
-        )
+        train = command("source", "train", *_words(spec), "--device", spec.device)
+        raise UsageError(f"no source model of {spec.name} for {spec.device}; run `{train}`")
     with new_folder(out.resolve()) as building:
         shutil.copyfile(source.path, building / MODEL_FILE)
         (building / "README.md").write_text(card(spec, source), "utf-8")
@@ -145,14 +143,20 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
         f"| | |\n|---|---|\n{rows}\n\n"
         "Tensor names begin with `backbone.` or `head.`; the rows of `head.weight` are the classes "
         "in the manifest's order. To use it:\n\n"
-        f"    htbench source import model.safetensors --manifest {spec.manifest.reference} "
-        f"--source {'+'.join(spec.domains)}{spec.manifest.model_option}\n\n"
+        f"    {command('source', 'import', MODEL_FILE, *_words(spec))}\n\n"
         f"## Terms of the images it was trained on\n\n{document['terms'].strip()}\n"
     )
 
 
 def _shown(manifest: Manifest) -> str:
     return shown_reference(manifest.reference, manifest.digest)
+
+
+def _words(spec: SourceSpec) -> tuple[str, ...]:
+    """The options that name a source model."""
+    manifest = spec.manifest
+    named = ("--manifest", manifest.argument, "--source", "+".join(spec.domains))
+    return (*named, *manifest.model_option)
 
 
 def _code(value: object) -> str:

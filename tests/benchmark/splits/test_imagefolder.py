@@ -218,7 +218,7 @@ class TestLinks:
     ) -> None:
         path = role_frame(folder_manifest, "outline-solid", "test")["path"][0]
         (images / path).unlink()
-        message = rf"1 of \d+ images of mini@0.1 are missing from .*{path}.*htbench data download"
+        message = rf"1 of \d+ images of mini@0.1 are missing from .*{path}.*htbench data import"
         with pytest.raises(DataError, match=message):
             export_task(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out")
         assert list(tmp_path.glob("out*")) == []
