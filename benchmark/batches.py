@@ -39,7 +39,7 @@ def shuffled(count: int, side: int, key: str) -> list[list[int]]:
         side: their side in pixels.
         key: the order depends on it and on nothing else, so a repeated run gives equal bytes.
     """
-    draw = random.Random(f"htbench order of test images {key}")
+    draw = random.Random(f"order of test images {key}")
     order = draw.sample(range(count), count)
     size, number = _shape(count, batch_size(side))
     batches, asked = [], 0

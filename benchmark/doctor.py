@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark.executors.local import slots
 from benchmark.folders import data_folder
+from benchmark.isolation import cgroup
 from benchmark.isolation.sandbox import available
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
@@ -66,9 +67,12 @@ def _device() -> dict[str, Any]:
 
 def _isolation() -> dict[str, Any]:
     offer = available()
+    group = cgroup.delegated()
+    by_polling = "not handed to this process; the driver checks each run's memory while it runs"
     return {
         "landlock": f"ABI {offer.landlock}" if offer.landlock else "not available",
         "seccomp": "available" if offer.seccomp else "not available",
+        "cgroup v2": f"limits memory and threads ({group})" if group else by_polling,
         **{f"missing {i}": text for i, text in enumerate(offer.missing, start=1)},
     }
 

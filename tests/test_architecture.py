@@ -46,7 +46,7 @@ FORBIDDEN = {
         ("leaderboard.results", "benchmark.driver", "leaderboard.results -> benchmark.driver"),
     ],
     "circles": [
-        ("benchmark.errors", "benchmark.driver", ".errors -> .driver"),  # between two rooms
+        ("benchmark.manifest.read", "benchmark.splits.export", ".manifest -> .splits"),  # two rooms
         ("leaderboard.columns", "leaderboard.board", ".columns -> .board"),  # inside a room
     ],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from collections.abc import Collection, Iterable, Iterator
@@ -85,15 +86,17 @@ def _site_folders() -> list[Path]:
 
 
 def _package_folders(roots: Iterable[Path]) -> Iterator[Path]:
-    """Folders of installed packages below some roots, whichever interpreter they belong to.
+    """Folders of installed packages anywhere below some roots, and copies of our private packages.
 
-    Those of the interpreter under a virtual environment lie in its standard library. They are
-    closed, and opened again entry by entry if this interpreter imports from them.
+    Whichever interpreter they belong to (the one under a virtual environment, or one that another
+    program carries with it), they are closed, and opened again entry by entry if this interpreter
+    imports from them.
     """
     for root in roots:
-        for name in _SITE_NAMES:
-            for pattern in (name, f"*/{name}", f"*/python3*/{name}"):
-                yield from (path.resolve() for path in root.glob(pattern))
+        for folder, inner, _ in os.walk(root):
+            for name in [name for name in inner if name in (*_SITE_NAMES, *PRIVATE_PACKAGES)]:
+                inner.remove(name)
+                yield Path(folder, name).resolve()
 
 
 def _packages(site: Path, closed: Collection[Path]) -> Iterator[Path]:

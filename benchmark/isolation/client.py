@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from benchmark import failpoints, start
 from benchmark.errors import RunError
-from benchmark.isolation import measure, wire
+from benchmark.isolation import cgroup, measure, wire
 from benchmark.jobs import ConfigureJob, DescribeJob, Job, RunJob, job_message
 from benchmark.numerics import ENVIRONMENT
 
@@ -95,7 +95,9 @@ class Child:
         scratch: Path,
         output: int,
         limits: Limits,
+        group: Path | None = None,
     ) -> None:
+        self._group = group
         self._server, self._job, self._channel = server, job, channel
         self._scratch, self._output = scratch, os.dup(output)
         self._exit: Future[Exit] = server.exits[job]
@@ -174,10 +176,14 @@ class Child:
     def finish(self) -> Exit:
         """How it exited; a child that keeps running after its last message is killed."""
         try:
-            return self._exit.result(timeout=FINISH_SECONDS)
+            how = self._exit.result(timeout=FINISH_SECONDS)
         except TimeoutError:
             self.kill()
-            return self._exit.result()
+            how = self._exit.result()
+        if self._group is not None and not self.killed_for and cgroup.exceeded_memory(self._group):
+            limit = self._limits.memory / 2**20
+            self.killed_for = f"it used more memory than the limit of {limit:.0f} MiB"
+        return how
 
     def __enter__(self) -> Self:
         return self
@@ -188,6 +194,10 @@ class Child:
         self._server.forget(self._job)
         self._channel.close()
         os.close(self._output)
+        if self._group is not None:
+            with contextlib.suppress(TimeoutError):
+                self._exit.result(timeout=FINISH_SECONDS)
+            cgroup.remove(self._group)
 
 
 def _too_much(used: int, limit: int, what: str) -> str:
@@ -214,6 +224,7 @@ class ForkServer:
     ) -> None:
         self.limits = limits or Limits()
         self.required = frozenset(required)
+        self._groups = cgroup.open_groups()  # before the server starts, which is then in none
         ours, theirs = socket.socketpair()
         kept = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ}
         environment = {
@@ -268,21 +279,23 @@ class ForkServer:
         Raises:
             RunError: the server has exited.
         """
+        # The user's limits are those of a method's code; training a source model may take more.
+        short = replace(self.limits, seconds=min(self.limits.seconds, DESCRIBE_SECONDS))
+        kinds = {RunJob.kind: self.limits, DescribeJob.kind: short, ConfigureJob.kind: short}
+        limits = kinds.get(job.kind, Limits())
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._lock:
                 self._jobs += 1
                 number = self._jobs
                 self.exits[number] = Future()
-                wire.send(self._control, {"fork": number}, [theirs.fileno(), output])
+                group = self._groups.create(number, limits.memory) if self._groups else None
+                request = {"fork": number, "group": group and str(group)}
+                wire.send(self._control, request, [theirs.fileno(), output])
         except OSError:
             ours.close()
             raise RunError(GONE) from None
-        # The user's limits are those of a method's code; training a source model may take more.
-        short = replace(self.limits, seconds=min(self.limits.seconds, DESCRIBE_SECONDS))
-        kinds = {RunJob.kind: self.limits, DescribeJob.kind: short, ConfigureJob.kind: short}
-        limits = kinds.get(job.kind, Limits())
-        child = Child(self, number, ours, Path(job.scratch), output, limits)
+        child = Child(self, number, ours, Path(job.scratch), output, limits, group)
         self._children[number] = child
         child.send(job_message(job, limits.scratch))
         return child

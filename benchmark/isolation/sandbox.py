@@ -24,12 +24,12 @@ import errno
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import RunError, first
-from benchmark.folders import private_packages
+from benchmark.folders import PRIVATE_PACKAGES, private_packages
 from benchmark.isolation import kernel, seccomp
 from benchmark.isolation.allowlist import (
     CUDA_PATHS,
@@ -171,8 +171,9 @@ class Sandbox:
             if not path.exists():
                 raise RunError(f"cannot give a run access to {str(path)!r}: it does not exist")
             real = path.resolve()
-            inside = [str(p) for p in self._never if p.is_relative_to(real)]
-            around = [str(p) for p in self._never if is_read and real.is_relative_to(p)]
+            never = [*self._never, *(_private_copies(real) if is_read else ())]
+            inside = [str(p) for p in never if p.is_relative_to(real)]
+            around = [str(p) for p in never if is_read and real.is_relative_to(p)]
             if inside or around:
                 place = f"contains {first(inside)}" if inside else f"is inside {first(around)}"
                 raise RunError(
@@ -194,3 +195,16 @@ class Sandbox:
             os.open("/proc/self", os.O_PATH | os.O_CLOEXEC)
             kernel.add_rule(ruleset, "/proc/self", kernel.OWN_PROC & handled)
         return ruleset
+
+
+def _private_copies(path: Path) -> Iterator[Path]:
+    """Copies of our packages with labels around or beneath a path, such as another checkout's."""
+    around = [parent for parent in (path, *path.parents) if parent.name in PRIVATE_PACKAGES]
+    beneath = (
+        Path(folder, name)
+        for folder, inner, _ in os.walk(path)
+        for name in inner
+        if name in PRIVATE_PACKAGES
+    )
+    # A project may have such a name as well; it is a package that is meant.
+    yield from (copy for copy in (*around, *beneath) if (copy / "__init__.py").is_file())

@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmark.errors import RunError
 from benchmark.failpoints import reach
-from benchmark.isolation import wire
+from benchmark.isolation import cgroup, wire
 from benchmark.isolation.kernel import separate_mounts
 from benchmark.isolation.sandbox import Sandbox
 
@@ -79,29 +79,37 @@ class Server:
         if "never" in message:
             self.sandbox = Sandbox(never=map(Path, message["never"]), cuda=message["cuda"])
         elif "fork" in message:
-            self.fork(int(message["fork"]), fds)
+            self.fork(int(message["fork"]), fds, message.get("group"))
         elif "kill" in message:
             for pid in [p for p, job in self.children.items() if job == message["kill"]]:
                 _kill(pid)
         return True
 
-    def fork(self, job: int, fds: list[int]) -> None:
-        """Fork the child of a job; ``fds`` are its channel and its output file."""
+    def fork(self, job: int, fds: list[int], group: str | None = None) -> None:
+        """Fork the child of a job; ``fds`` are its channel and its output file.
+
+        Args:
+            group: the control group that it joins, if there is one.
+        """
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self.become_child(server, *fds)
+            self.become_child(server, fds, group)
         self.children[pid] = job
         reach("child-forked")
         wire.send(self.control, {"forked": job, "pid": pid})
         for fd in fds:
             os.close(fd)
 
-    def become_child(self, server: int, channel: int, output: int) -> None:
+    def become_child(self, server: int, fds: list[int], group: str | None) -> None:
         """In the child: release what belongs to the server, do the job, exit."""
         code = 1
         try:
+            channel, output = fds
             _die_with(server)
+            _offer_to_the_kernel()
+            if group is not None:
+                cgroup.join(group)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.control.close()
@@ -145,6 +153,12 @@ def _open_descriptors() -> set[int]:
     with contextlib.suppress(OSError):
         return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
     return set(range(256))
+
+
+def _offer_to_the_kernel() -> None:
+    """Have the kernel kill this process first if memory runs out, not the driver."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _die_with(parent: int) -> None:

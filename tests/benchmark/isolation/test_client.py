@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.errors import RunError, UsageError
 from benchmark.files import remove_tree, temporary_folder
-from benchmark.isolation import client, sandbox
+from benchmark.isolation import cgroup, client, sandbox
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
 from benchmark.isolation.conversation import request
 from benchmark.jobs import (
@@ -238,6 +238,27 @@ def test_the_limits_of_a_run_hold_while_its_method_is_asked(
         answer = request(running, job, tmp_path)
     assert answer["failed"]["kind"] == "limit"
     assert words in answer["failed"]["message"]
+
+
+def test_a_child_joins_a_control_group_before_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a folder that looks like the kernel's, which keeps what was written to it."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    groups = cgroup.Groups(tree)
+    monkeypatch.setattr(cgroup, "open_groups", lambda: groups)
+    (tmp_path / "method.py").write_text(
+        "from htbench import Method\nclass M(Method):\n    name = 'm'\n    def adapt(*_): ..."
+    )
+    (tmp_path / "scratch").mkdir()
+    method = MethodCode(None, None, str(tmp_path / "method.py"))
+    with ForkServer(limits=Limits(memory=1 << 32)) as running:
+        answer = request(running, DescribeJob(str(tmp_path / "scratch"), method), tmp_path)
+    assert answer["done"]["name"] == "m"
+    (group,) = tree.glob(f"htbench-{os.getpid()}-*")
+    assert (group / "cgroup.procs").read_text() == "0"
+    assert (group / "memory.max").read_text() == str(1 << 32)
 
 
 def test_a_server_that_is_gone_starts_nothing(tmp_path: Path) -> None:

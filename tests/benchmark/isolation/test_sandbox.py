@@ -152,7 +152,7 @@ class TestImports:
     @needs_kernel
     def test_what_was_not_imported_yet_can_be(self, places: Places) -> None:
         places.passes("""
-            late = {"json", "decimal", "xml.dom.minidom", "numpy", "pandas", "click", "rich.table"}
+            late = {"plistlib", "decimal", "xml.dom.minidom", "numpy", "pandas", "click"}
             assert late.isdisjoint(sys.modules)
             import importlib, importlib.metadata, zoneinfo
             importlib.invalidate_caches()
@@ -185,6 +185,7 @@ class TestImports:
             "lib/python3.11/dist-packages",
             "lib/pypy3.11/site-packages",
             "lib/other/python3.12/site-packages",
+            "lib/tool/bundled/unix/lib/python3.12/site-packages",
         ],
     )
     def test_the_packages_of_the_interpreter_below_are_closed_or_opened_one_by_one(
@@ -202,6 +203,17 @@ class TestImports:
         opened = {name for name in ("leaderboard", "numpy") if is_open(base / site / name, paths)}
         assert opened == ({"numpy"} if is_layered else set())
         assert is_open(base / "lib/python3.11/json", paths)
+
+    def test_copies_of_the_private_packages_are_closed_wherever_they_are(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("tool/app/leaderboard", "tool/app/other", "data_manifests"):
+            (tmp_path / name).mkdir(parents=True)
+        monkeypatch.setattr(allowlist, "_standard_library", lambda: [str(tmp_path)])
+        paths = allowlist.interpreter_paths()
+        assert is_open(tmp_path / "tool/app/other", paths)
+        assert not is_open(tmp_path / "tool/app/leaderboard", paths)
+        assert not is_open(tmp_path / "data_manifests", paths)
 
     def test_this_interpreters_own_layout_leaves_them_closed(self) -> None:
         paths = allowlist.interpreter_paths()
@@ -247,6 +259,15 @@ class TestMistakes:
         cache.mkdir()
         with pytest.raises(RunError, match="which runs must not read"):
             Sandbox(never=[cache]).enter(read=[tmp_path])
+
+    @pytest.mark.parametrize("read", ["leaderboard", "leaderboard/scores.py", "."])
+    def test_neither_can_a_copy_of_our_private_packages(self, tmp_path: Path, read: str) -> None:
+        package = tmp_path / "leaderboard"
+        package.mkdir()
+        for name in ("__init__.py", "scores.py"):
+            (package / name).touch()
+        with pytest.raises(RunError, match=r"leaderboard.*must not read"):
+            Sandbox().enter(read=[tmp_path / read])
 
     def test_the_checkout_cannot_be_opened_as_a_whole(self) -> None:
         with pytest.raises(RunError, match=r"data_manifests.*must not read"):

@@ -1,0 +1,107 @@
+"""A control group (cgroup v2) for each run, where the system hands a part of its tree to us.
+
+The kernel then holds a run to its memory at every moment, and counts shared memory and files in
+memory as well. A service manager does that for ``systemd-run --user --scope -p Delegate=yes``.
+Elsewhere the driver looks at each run's memory ten times a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+OWN = Path("/proc/self/cgroup")
+CONTROLLERS = frozenset({"memory", "pids"})
+MAX_THREADS = 4096
+# A group that has groups with limits below it may not hold processes: the driver moves to this one.
+DRIVER = "htbench-driver"
+
+
+def delegated() -> Path | None:
+    """The group below which this process may create groups with limits, or None. Changes nothing.
+
+    Any other process in that group would be in the way of its limits.
+    """
+    try:
+        lines = OWN.read_text().splitlines()
+        name = next(line[3:] for line in lines if line.startswith("0::"))
+        own = ROOT / name.strip("/")
+        base = own.parent if own.name == DRIVER else own
+        offered = set((base / "cgroup.controllers").read_text().split())
+        inside = set((base / "cgroup.procs").read_text().split()) - {str(os.getpid())}
+    except (OSError, ValueError, StopIteration):
+        return None
+    writable = [base, base / "cgroup.procs", base / "cgroup.subtree_control"]
+    is_ours = all(os.access(path, os.W_OK) for path in writable)
+    return base if is_ours and offered >= CONTROLLERS and not inside else None
+
+
+class Groups:
+    """Creates a group for each job below a group that is ours.
+
+    Args:
+        base: see :func:`delegated`.
+
+    Raises:
+        OSError: the kernel refuses it after all.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        (base / DRIVER).mkdir(exist_ok=True)
+        (base / DRIVER / "cgroup.procs").write_text(str(os.getpid()))
+        enable = " ".join(f"+{name}" for name in sorted(CONTROLLERS))
+        (base / "cgroup.subtree_control").write_text(enable)
+
+    def create(self, job: int, memory: int) -> Path | None:
+        """A new group with limits, which a process joins with :func:`join`; None if refused.
+
+        Args:
+            job: distinguishes it from the others of this driver.
+            memory: bytes, after which the kernel kills what is in the group.
+        """
+        group = self._base / f"htbench-{os.getpid()}-{job}"
+        try:
+            group.mkdir()
+            (group / "memory.max").write_text(str(memory))
+            (group / "pids.max").write_text(str(MAX_THREADS))
+        except OSError:
+            remove(group)
+            return None
+        with contextlib.suppress(OSError):  # not where the kernel does not account for swap
+            (group / "memory.swap.max").write_text("0")
+        return group
+
+
+def open_groups() -> Groups | None:
+    """Groups for the jobs of this driver, or None where it may not create any."""
+    base = delegated()
+    if base is None:
+        return None
+    try:
+        return Groups(base)
+    except OSError:
+        return None
+
+
+def join(group: str) -> None:
+    """Move this process into a group, which counts the memory that it takes from now on."""
+    with contextlib.suppress(OSError):  # the driver's own check remains
+        Path(group, "cgroup.procs").write_text("0")
+
+
+def exceeded_memory(group: Path) -> bool:
+    """Whether the kernel has killed a process of a group for its memory."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        for line in (group / "memory.events").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1]) > 0
+    return False
+
+
+def remove(group: Path) -> None:
+    """Remove a group whose processes have ended."""
+    with contextlib.suppress(OSError):
+        group.rmdir()
