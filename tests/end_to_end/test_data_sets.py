@@ -393,14 +393,15 @@ class TestStore:
         shutil.rmtree(ready.data / "images")
         result = ready.htbench("run", *ready.options(ready.data / "ws"))
         assert result.returncode == 2
-        assert "80 of 80 required images" in result.stderr
+        assert "160 images are missing (Art 80, Real_World 80)" in result.stderr
         assert "htbench data import" in result.stderr
         plan = ready.htbench(
             "run", "--suite", ready.suite, "--dry-run", "--workspace", ready.data / "ws"
         )
         assert plan.returncode == 0
         assert (
-            "160 images are missing (Art 80, Real_World 80); run htbench data import" in plan.stdout
+            "160 images are missing (Art 80, Real_World 80); run `htbench data import"
+            in plan.stdout
         )
 
 
