@@ -280,7 +280,7 @@ class TestVerify:
     def test_no_copy_at_all(self, home):
         result = home.data_command("verify")
         assert result.returncode == 2
-        assert "htbench data download" in result.stderr
+        assert "htbench data import" in result.stderr
 
     def test_remove_leaves_the_users_files(self, home):
         assert home.data_command("import", home.images).returncode == 0

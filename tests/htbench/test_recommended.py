@@ -119,7 +119,9 @@ def test_a_workspace_without_runs_names_their_run(tmp_path: Path, htbench: Htben
 
 
 @pytest.mark.usefixtures("own")
-def test_an_untrained_source_model_names_its_training(tmp_path: Path, htbench: Htbench) -> None:
+def test_an_untrained_source_model_names_its_training(
+    tmp_path: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert htbench("data", "import", "mini", tmp_path / "copy")[0] == 0
     words = ("--manifest", "mini", "--source", "outline", "--out", "model", "--device", "cpu")
     status, _, err = htbench("source", "export", *words)
@@ -127,6 +129,14 @@ def test_an_untrained_source_model_names_its_training(tmp_path: Path, htbench: H
     (train,) = recommended(err)
     status, _, err = htbench(*train)
     assert status == 0, err
+    assert htbench("source", "export", *words)[0] == 0
+    card = Path("model/README.md").read_text("utf-8")
+    (line,) = re.findall(r"^    htbench (.*)$", card, re.MULTILINE)
+    take = ["mini" if word == "MANIFEST" else word for word in shlex.split(line)]
+    monkeypatch.setenv("HTBENCH_DATA", "other data")
+    take[take.index("model.safetensors")] = "model/model.safetensors"
+    assert htbench("data", "import", "mini", tmp_path / "copy")[0] == 0
+    assert htbench(*take)[0] == 0
 
 
 def test_other_versions_name_the_list_of_all_runs(
