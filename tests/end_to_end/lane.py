@@ -190,9 +190,9 @@ def kill(pid: int) -> bool:
 
 
 def scored(workspace: Path) -> list[dict[str, Any]]:
-    """The rows without measured columns."""
+    """The rows without what differs between two workspaces: measured columns and file stamps."""
     table = pq.read_table(workspace / "results.parquet")
-    measured = [name for name in table.schema.names if name.startswith("measured_")]
+    measured = [name for name in table.schema.names if "measured_" in name or name == "stamp"]
     return sorted(table.drop_columns(measured).to_pylist(), key=lambda row: row["key"])
 
 

@@ -330,6 +330,8 @@ def test_a_run_over_its_memory_says_so(limited):
 
 def test_limits_of_a_run_are_not_those_of_its_source_model(start, mini, tmp_path):
     patient = replace(mini, data=tmp_path / "data")
+    with start(patient, "list", "methods") as driver:  # the limit would end this, too
+        driver.communicate(timeout=120)
     with start(
         patient,
         "run",

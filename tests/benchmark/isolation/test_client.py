@@ -252,7 +252,7 @@ def test_a_child_joins_a_control_group_before_its_job(
         "from htbench import Method\nclass M(Method):\n    name = 'm'\n    def adapt(*_): ..."
     )
     (tmp_path / "scratch").mkdir()
-    method = MethodCode(None, None, str(tmp_path / "method.py"))
+    method = collect_code(file_source(str(tmp_path / "method.py"))).message
     with ForkServer(limits=Limits(memory=1 << 32)) as running:
         answer = request(running, DescribeJob(str(tmp_path / "scratch"), method), tmp_path)
     assert answer["done"]["name"] == "m"
