@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from benchmark.commands import ways_to_images
+from benchmark.errors import DataError
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store.store import (
     EVERYTHING,
@@ -29,7 +31,8 @@ from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
-from benchmark.sources.get_pretrained import download_pretrained
+from benchmark.sources.get_pretrained import download_pretrained, use_file_command
+from benchmark.sources.network import NetworkTimes
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 
@@ -94,6 +97,33 @@ class SuitePlan:
             runs.append(RunPreview(cell.task.id, cell.label, cell.seed, state, key, estimate))
         return runs
 
+    def estimate(self, jobs: int | None) -> float | None:
+        """Seconds that the unfinished runs and the source models before them will take.
+
+        Runs of a method take as long as its earlier runs in this workspace. For the rest, one step
+        of the network is timed on this device; a run takes the recipe's steps unless the method's
+        setting ``steps`` says otherwise.
+
+        Args:
+            jobs: as for :meth:`execute`.
+
+        Returns:
+            None if the network cannot be timed here.
+        """
+        previews = zip(self.cells, self.preview(), strict=True)
+        runs = [(cell, run.estimated_seconds) for cell, run in previews if not run.finished]
+        known = [seconds for _, seconds in runs if seconds is not None]
+        unknown = [cell for cell, seconds in runs if seconds is None]
+        untrained, width = self.untrained(), jobs or slots(self.cells[0].device)
+        trainings: list[float] = []
+        if unknown or untrained:
+            times = self.session.time_network(self.manifest)
+            if times is None:
+                return None
+            known += [_run_seconds(cell, times) for cell in unknown]
+            trainings = [_training_seconds(spec, times) for spec in untrained]
+        return sum(sum(each) / max(1, min(width, len(each))) for each in (trainings, known))
+
     def untrained(self) -> list[SourceSpec]:
         """The source models that must be trained first."""
         specs = dict.fromkeys(cell.source for cell in self.cells)
@@ -102,26 +132,16 @@ class SuitePlan:
     def absent(self) -> list[str]:
         """One sentence for each kind of file that is missing, with the command that gets it."""
         untrained, manifest = self.untrained(), self.manifest
-        needs = target_needs(self.cells)
-        for domain, need in source_needs(untrained).items():
-            needs[domain] = needs[domain] | need if domain in needs else need
+        needs = _all_needs(self.cells, untrained)
         sentences = []
-        counts = {name: len(absent_images(manifest, name, need)) for name, need in needs.items()}
-        if total := sum(counts.values()):
-            each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
-            reference = manifest.reference
-            mirrors = manifest.document.get("mirrors")
-            download = f"htbench data download {reference}, or " if mirrors else ""
-            sentences.append(
-                f"{total} images are missing ({each}); run {download}"
-                f"htbench data import {reference} PATH"
-            )
+        if sentence := _missing_images(manifest, needs):
+            sentences.append(sentence)
         name = pretrained_name(manifest.model)
         if untrained and name and find_pretrained(manifest.model) is None:
+            use = use_file_command(manifest)
             sentences.append(
                 f"the pretrained weights {name} are missing: the first run downloads them; to use "
-                f"a file instead, run htbench source train --manifest {manifest.reference}"
-                f"{manifest.model_option} --weights FILE"
+                f"a file instead, run `{use}`"
             )
         return sentences
 
@@ -235,6 +255,31 @@ def source_needs(specs: Iterable[SourceSpec]) -> dict[str, ImageNeed]:
     return {domain: EVERYTHING for spec in specs for domain in spec.domains}
 
 
+def _all_needs(cells: Iterable[PlannedRun], specs: Iterable[SourceSpec]) -> dict[str, ImageNeed]:
+    needs = target_needs(cells)
+    for domain, need in source_needs(specs).items():
+        needs[domain] = needs[domain] | need if domain in needs else need
+    return needs
+
+
+def check_images(manifest: Manifest, needs: Mapping[str, ImageNeed]) -> None:
+    """Check that images are on this machine.
+
+    Raises:
+        DataError: some are missing; the message names the commands that get them.
+    """
+    if sentence := _missing_images(manifest, needs):
+        raise DataError(f"{manifest.reference}: {sentence}")
+
+
+def _missing_images(manifest: Manifest, needs: Mapping[str, ImageNeed]) -> str | None:
+    counts = {name: len(absent_images(manifest, name, need)) for name, need in needs.items()}
+    if not (total := sum(counts.values())):
+        return None
+    each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
+    return f"{total} images are missing ({each}); run {ways_to_images(manifest)}"
+
+
 def ready_sources(
     session: Session,
     specs: Sequence[SourceSpec],
@@ -251,6 +296,7 @@ def ready_sources(
     if not untrained:
         return sources
     manifest = untrained[0].manifest
+    check_images(manifest, source_needs(untrained))
     if pretrained_name(manifest.model) and find_pretrained(manifest.model) is None:
         download_pretrained(session.server, manifest, monitor.log)
     stores = open_stores(manifest, source_needs(untrained), monitor)
@@ -264,6 +310,10 @@ def execute_with_sources(
 ) -> list[RunRecord]:
     """Train the missing source models of some cells, then carry out their unfinished runs."""
     specs = list(dict.fromkeys(cell.source for cell in cells))
+    untrained = [spec for spec in specs if find_source(spec) is None]
+    if untrained:  # before anything is downloaded or trained
+        waiting = [cell for cell in cells if cell.source in untrained]
+        check_images(untrained[0].manifest, _all_needs(waiting, untrained))
     sources = ready_sources(session, specs, workspace, width, monitor)
     return execute_cells(session, cells, sources, workspace, width, monitor)
 
@@ -314,6 +364,22 @@ def keys_of(cells: Iterable[PlannedRun]) -> set[str]:
 def _with_bases(cell: PlannedRun) -> list[PlannedRun]:
     """A cell after the cells that it starts from."""
     return [*_with_bases(cell.base), cell] if cell.base else [cell]
+
+
+def _run_seconds(cell: PlannedRun, times: NetworkTimes) -> float:
+    steps = cell.config.get("steps")
+    if type(steps) is not int:
+        steps = cell.manifest.document["recipe"]["steps"]
+    tests = cell.manifest.samples(cell.task.target, "test")
+    return float(steps * times.step + len(tests.ids) * times.image)
+
+
+def _training_seconds(spec: SourceSpec, times: NetworkTimes) -> float:
+    document = spec.manifest.document
+    training, batch = document["source"], document["recipe"]["batch_size"]
+    tests = sum(len(spec.manifest.samples(domain, "test").ids) for domain in spec.domains)
+    step = times.step * training["batch_size"] / batch
+    return float(training["steps"] * step + tests * times.image)
 
 
 def _past_seconds(workspace: Workspace, model: Mapping[str, Any]) -> dict[str, float]:

@@ -180,11 +180,12 @@ class PretrainedJob(Job):
 
 @dataclass(frozen=True)
 class NetworkJob(Job):
-    """Build a network and try one step of training."""
+    """Build a network and try one step of training; if ``timed``, time one with a full batch."""
 
     kind = "network"
     setup: Setup
     network: Network
+    timed: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from benchmark.methods.ask import check_settings, describe
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.find import MethodLocation
 from benchmark.networks.names import library_of, parse_network
-from benchmark.sources.network import try_network
+from benchmark.sources.network import NetworkTimes, time_network, try_network
 
 
 class Session:
@@ -92,6 +92,11 @@ class Session:
             with temporary_folder() as folder:
                 try_network(self.server, other, "cuda" if self._cuda else "cpu", folder)
         return other
+
+    def time_network(self, manifest: Manifest) -> NetworkTimes | None:
+        """Have a child time the network of a manifest; see :func:`time_network`."""
+        with temporary_folder() as folder:
+            return time_network(self.server, manifest, "cuda" if self._cuda else "cpu", folder)
 
     def __enter__(self) -> Self:
         return self

@@ -9,12 +9,14 @@ from typing import Any
 
 from benchmark import session
 from benchmark.citations import read_citations, short_reference
+from benchmark.commands import command
 from benchmark.errors import UsageError, first
 from benchmark.files import check_output, write_file
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.find import entry_point_sources, reference_first
 from benchmark.methods.resolve import resolve
+from benchmark.runs.workspace import Workspace
 from leaderboard import gamma_star
 from leaderboard.board import Board
 from leaderboard.render.methods import MethodLine, methods_table, without_means
@@ -85,25 +87,28 @@ def markdown_table(
 
 
 def check_complete(
-    entries: Sequence[Mapping[str, Any]], boards: Sequence[Board], suite: str, workspace: Path
+    entries: Sequence[Mapping[str, Any]],
+    boards: Sequence[Board],
+    suite: Suite,
+    workspace: Workspace,
 ) -> None:
     """Check that every method has all of its runs for a suite.
 
     Args:
         entries: what :func:`method_entries` returned.
         boards: the boards of the suite.
-        suite: the suite as the user named it.
-        workspace: the folder that contains the runs.
+        suite: the suite.
+        workspace: contains the runs.
 
     Raises:
         UsageError: some runs are missing; the message names the command that runs them.
     """
     if incomplete := without_means(boards, [entry["method"] for entry in entries]):
+        run = command("run", "--suite", suite.argument, *workspace.option)
         raise UsageError(
-            f"the workspace {workspace} does not have all runs of suite {suite}: "
+            f"the workspace {workspace.root} does not have all runs of suite {suite.name}: "
             f"{len(incomplete)} of {len(entries)} methods are incomplete "
-            f"({first(incomplete)}); "
-            f"run `htbench run --suite {suite} --workspace {workspace}`"
+            f"({first(incomplete)}); run `{run}`"
         )
 
 

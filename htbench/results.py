@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, MAX_MESSAGE, HTBenchError, UsageError, first
 from benchmark.files import open_regular
 from benchmark.isolation.conversation import OUTPUT_FILE
@@ -104,7 +105,9 @@ def suite_boards(
         asked: keys of runs whose versions are shown; see :func:`leaderboard.board.build_boards`.
     """
     manifest = load_manifest(suite.manifest)
-    return build_boards(suite, manifest, update_results(workspace.root, [manifest], report), asked)
+    results = update_results(workspace.root, [manifest], report)
+    boards = build_boards(suite, manifest, results, asked)
+    return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
 
 
 def run_rows(
@@ -137,12 +140,13 @@ def run_rows(
     return sorted(rows, key=lambda row: tuple(row[name] for name in order))
 
 
-def find_run(name: str, root: Path) -> Path:
+def find_run(name: str, root: Path, suite: str) -> Path:
     """The folder of a run.
 
     Args:
         name: its folder, its key, or the beginning of its key.
         root: the workspace.
+        suite: the suite that the user named, for messages.
 
     Raises:
         UsageError: no run or several runs match.
@@ -162,11 +166,11 @@ def find_run(name: str, root: Path) -> Path:
             f"{name!r} matches {len(matches)} runs: {keys}; give more characters of the key"
         )
     if not matches:
-        gamma_star.refuse_key(name, workspace.runs)
+        options = ("--suite", suite, *workspace.option)
+        gamma_star.refuse_key(name, workspace.runs, options)
         raise UsageError(
-            f"no run in {workspace.runs} has a key that begins with {name!r}; check "
-            "the key with `htbench list runs`, or choose another workspace with "
-            "--workspace"
+            f"no run in {workspace.runs} has a key that begins with {name!r}; check the key with "
+            f"`{command('list', 'runs', *options)}`, or choose another workspace with --workspace"
         )
     return workspace.folder(matches[0])
 
@@ -240,7 +244,7 @@ def score_of(
         shown = shown_reference(manifest.reference, manifest.digest)
         facts = {"predictions": run, "manifest": shown, "task": task}
         return facts, score_predictions(path, manifest, task).as_dict()
-    folder = find_run(run, workspace)
+    folder = find_run(run, workspace, suite)
     record = read_run(folder)
     key = record.key[:12]
     if record.status != "ok":
@@ -321,7 +325,7 @@ class RunDetails:
 
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
     """Read and score one run; see :func:`find_run` and :func:`manifest_of_run`."""
-    folder = find_run(run, workspace)
+    folder = find_run(run, workspace, suite)
     record = RunRecord.read(folder)
     if record.status != "ok":
         return RunDetails(folder, record, {}, {}, [])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.commands import command
 from benchmark.driver import plan_suite
 from benchmark.errors import UsageError
 from benchmark.files import write_file
@@ -141,10 +142,10 @@ def existing_boards(
     """
     boards = suite_boards(suite, workspace, report, asked)
     if not boards:
+        run = command("run", "--suite", suite.argument, *workspace.option)
         raise UsageError(
-            f"the workspace {workspace.root} has no runs of suite {suite.name}; run "
-            f"`htbench run --suite {suite.name}` first, or choose another workspace "
-            "with --workspace"
+            f"the workspace {workspace.root} has no runs of suite {suite.name}; run `{run}` "
+            "first, or choose another workspace with --workspace"
         )
     return boards
 

@@ -59,6 +59,7 @@ class Board:
             many steps a method declared itself.
         is_main: whether it is the first table of the manifest's own network.
         declared: labels of methods that declared steps that the suite has not counted.
+        workspace_option: the words that name the workspace in a recommended command.
     """
 
     suite: Suite
@@ -72,6 +73,7 @@ class Board:
     notes: tuple[str, ...]
     is_main: bool = False
     declared: frozenset[str] = frozenset()
+    workspace_option: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[str]:

@@ -7,10 +7,11 @@ gamma-star is in this module.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.commands import command
 from benchmark.errors import UsageError
 from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
@@ -177,18 +178,20 @@ def base_labels(rows: Iterable[Row]) -> dict[str, str]:
 # --- on the command line -----------------------------------------------------------------------
 
 
-def refuse_key(prefix: str, runs: Path) -> None:
+def refuse_key(prefix: str, runs: Path, options: Sequence[str] = ()) -> None:
     """Raise an error if a key belongs to a gamma-star row, which is not a run.
 
     Args:
         prefix: a key or the beginning of one; ``runs``: the workspace's folder of runs.
+        options: words that name the suite and the workspace, for the recommended command.
 
     Raises:
         UsageError: it is the key of a row of gamma-star; the message names the run behind it.
     """
     for key in sorted(run_folders(runs).keys):
         if derived_key(key).startswith(prefix) and RunRecord.read(runs / key, key).method == BASE:
+            show = command("show", key[:12], *options)
             raise UsageError(
-                f"{prefix} is not a run; it is the {NAME} row derived from run "
-                f"{key[:12]}. `htbench show {key[:12]}` shows both"
+                f"{prefix} is not a run; it is the {NAME} row derived from run {key[:12]}. "
+                f"`{show}` shows both"
             )

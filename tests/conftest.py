@@ -99,6 +99,13 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache of Hugging Face `datasets` for one test."""
+    for name in ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH"):
+        monkeypatch.setattr(f"datasets.config.{name}", tmp_path / "cache" / name)
+
+
 @pytest.fixture(scope="session")
 def icons() -> Manifest:
     """The shipped manifest of the icons."""

@@ -7,6 +7,7 @@ process that has entered its sandbox: the driver never opens one.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from benchmark.child.predict import predict_tests
 from benchmark.errors import ManifestError
 from benchmark.files import is_safetensors
 from benchmark.jobs import AddressJob, ImportJob, NetworkJob, PretrainedJob
+from benchmark.method import Run
 from benchmark.networks.build import (
     all_finite,
     difference,
@@ -36,6 +38,10 @@ COUNTER = "num_batches_tracked"  # of BatchNorm; absent in files older than torc
 
 def try_network(worker: Worker, job: NetworkJob) -> dict[str, Any]:
     """Build a network and take one step of training on two black images, as a run would.
+
+    Returns:
+        If the job is timed, ``step_seconds`` of a step with the recipe's batch of random images,
+        and ``image_seconds`` of predicting one image; otherwise nothing.
 
     Raises:
         ContractError: it cannot be trained on images of this size.
@@ -63,7 +69,26 @@ def try_network(worker: Worker, job: NetworkJob) -> dict[str, Any]:
             f"this network returns logits of shape {tuple(logits.shape)} for 2 images instead of "
             f"(2, {len(network.classes)}); choose another network"
         )
-    return {}
+    return _time(model, run, size) if job.timed else {}
+
+
+def _time(model: nn.Module, run: Run, size: int) -> dict[str, Any]:
+    def synchronised() -> float:
+        if run.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    count = run.recipe.batch_size
+    images = torch.rand(count, 3, size, size, device=run.device)
+    start = synchronised()
+    model(images).logsumexp(1).mean().backward()
+    trained = synchronised()
+    with torch.inference_mode():
+        model.eval()(images)
+    return {
+        "step_seconds": trained - start,
+        "image_seconds": (synchronised() - trained) / count,
+    }
 
 
 def find_address(worker: Worker, job: AddressJob) -> dict[str, Any]:

@@ -73,9 +73,7 @@ def decode_file(path: Path) -> Decoded:
     try:
         return decode(read_file(path), path.suffix)
     except DataError as error:
-        raise DataError(
-            f"{path} cannot be decoded: {error}; `htbench data verify` lists all such files"
-        ) from None
+        raise DataError(f"{path} cannot be decoded: {error}") from None
 
 
 def read_file(path: Path) -> bytes:

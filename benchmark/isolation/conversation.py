@@ -227,7 +227,8 @@ def _next_message(child: Child, progress: Progress, kind: str) -> dict[str, Any]
         if not (isinstance(steps, list) and len(steps) == 2 and all(map(_is_count, steps))):
             sent = _text(message, 100)
             raise _broken(f"the run's process sent an unexpected message: {sent!r}")
-        progress(*steps)
+        finished, total = steps
+        progress(min(finished, total) if total else finished, total)
 
 
 def _ended(child: Child) -> _Failure:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from benchmark.commands import command
 from benchmark.errors import ManifestError
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.manifest import RECIPE_FILE, Manifest
@@ -53,7 +55,7 @@ def load_manifest(reference: str | Path) -> Manifest:
                         f"the folder {manifest.root} contains {manifest.reference}, not "
                         f"{reference}; rename it to match the manifest's name and version"
                     )
-                return manifest
+                return replace(manifest, given=None)
     elif (Path(reference) / "manifest.toml").is_file():
         return read_manifest(Path(reference))
     recipes = published_recipes()
@@ -64,7 +66,7 @@ def load_manifest(reference: str | Path) -> Manifest:
             raise ManifestError(
                 f"{recipe} is a recipe, not a manifest. Expand it first, using the metadata file "
                 "from your copy of the data set: "
-                f"htbench manifest expand {recipe} --metadata metadata.csv"
+                + command("manifest", "expand", recipe, "--metadata", "metadata.csv")
             )
     known = ", ".join(published_manifests()) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.commands import command
 from benchmark.errors import ManifestError, UsageError, first
 from benchmark.files import check_output, new_folder
 from benchmark.folders import data_folder
@@ -277,7 +278,9 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
             )
             (building / "manifest.toml").write_text(text + to_toml(expansion.document), "utf-8")
             pq.write_table(expansion.images, building / "images.parquet", compression="zstd")
-            text = f"# All tasks of this manifest. To run them: htbench run --suite {suite}\n"
+            text = (
+                f"# All tasks of this manifest. To run them: {command('run', '--suite', suite)}\n"
+            )
             (building / suite).write_text(text + to_toml(expansion.suite), "utf-8")
             read_manifest(building)
     except OSError as error:

@@ -67,6 +67,7 @@ class Manifest:
     document: Mapping[str, Any]
     table: pa.Table  # REQUIRED_COLUMNS and those of OPTIONAL_COLUMNS that exist, sorted by image_id
     other_model: Mapping[str, Any] | None = None  # see `model`
+    given: str | None = None  # see `argument`
 
     @property
     def name(self) -> str:
@@ -84,6 +85,14 @@ class Manifest:
         return f"{self.name}@{self.version}"
 
     @property
+    def argument(self) -> str:
+        """What names the manifest on a command line: its folder as it was given, or its reference.
+
+        The reference of a manifest in a folder of the user's own is not found.
+        """
+        return self.given or self.reference
+
+    @property
     def model(self) -> Mapping[str, Any]:
         """The network: ``[model]`` of the manifest, or the one that a user chose instead.
 
@@ -97,9 +106,9 @@ class Manifest:
         return replace(self, other_model=None if model == self.document["model"] else model)
 
     @property
-    def model_option(self) -> str:
-        """The option that selects this network: `` --model NAME``, or an empty string."""
-        return f" --model {network_label(self.model)}" if self.other_model is not None else ""
+    def model_option(self) -> tuple[str, ...]:
+        """The words that select this network on a command line; empty for the manifest's own."""
+        return ("--model", network_label(self.model)) if self.other_model is not None else ()
 
     @property
     def image_size(self) -> int:

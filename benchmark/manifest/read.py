@@ -29,7 +29,7 @@ def read_manifest(root: Path) -> Manifest:
     where = str(root / "manifest.toml")
     check_document(document, where)
     table = _read_images(root / "images.parquet")
-    manifest = Manifest(root.resolve(), document, table)
+    manifest = Manifest(root.resolve(), document, table, given=str(root))
     check_images(manifest, str(root / "images.parquet"))
     check_tasks(manifest, where)
     return manifest

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.commands import command
 from benchmark.errors import ManifestError
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.catalogue import published_recipes
@@ -30,6 +31,12 @@ class Suite:
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
+    given: str | None = None  # see `argument`
+
+    @property
+    def argument(self) -> str:
+        """What names the suite on a command line: its file as it was given, or its name."""
+        return self.given or self.name
 
 
 def load_suite(name: str) -> Suite:
@@ -49,7 +56,7 @@ def load_suite(name: str) -> Suite:
         raise ManifestError(
             f"unknown suite {name!r}; known: {known}. You can also give the path of a .toml file"
         )
-    return _check_suite(read_toml(path), path)
+    return replace(_check_suite(read_toml(path), path), given=name)
 
 
 def _expanded_suite(name: str) -> Path | None:
@@ -68,7 +75,7 @@ def _expanded_suite(name: str) -> Path | None:
     if recipes and not suites:
         raise ManifestError(
             f"the suite {name} does not exist yet; expand its recipe first: "
-            f"htbench manifest expand {recipes[-1]} --metadata metadata.csv"
+            + command("manifest", "expand", recipes[-1], "--metadata", "metadata.csv")
         )
     return suites[0] if suites else None
 

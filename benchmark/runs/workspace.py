@@ -34,6 +34,7 @@ from benchmark.records import (
 )
 from benchmark.run_folders import run_folders, stamp
 
+DEFAULT = "workspace"
 JOURNAL_FILE = "journal.jsonl"
 
 
@@ -51,6 +52,8 @@ class Workspace:
     def __init__(self, root: Path, known: Mapping[str, str] = MappingProxyType({})) -> None:
         self.root = root.resolve()
         self.known = known
+        default = root == Path(DEFAULT)
+        self.option = () if default else ("--workspace", str(root))  # of a recommended command
         self.runs = self.root / "runs"
         self._own: Path | None = None
         self._own_lock: FileLock | None = None

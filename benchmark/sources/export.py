@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.commands import command
 from benchmark.errors import UsageError
 from benchmark.files import check_output, new_folder
 from benchmark.manifest.catalogue import load_manifest, shown_reference
@@ -86,11 +87,10 @@ def export_source(spec: SourceSpec, out: Path) -> None:
         raise UsageError(f"--out: {out} already exists; name a new folder")
     source = find_source(spec)
     if source is None:
-        raise UsageError(
-            f"no source model of {spec.name} for {spec.device}; train it: htbench source train "
-            f"--manifest {spec.manifest.reference}{spec.manifest.model_option} "
-            f"--source {'+'.join(spec.domains)}"
+        train = command(
+            "source", "train", *_words(spec, spec.manifest.argument), "--device", spec.device
         )
+        raise UsageError(f"no source model of {spec.name} for {spec.device}; run `{train}`")
     with new_folder(out.resolve()) as building:
         shutil.copyfile(source.path, building / MODEL_FILE)
         (building / "README.md").write_text(card(spec, source), "utf-8")
@@ -139,6 +139,8 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
         facts["recipe"] = _code(recipe)
         facts["transforms"] = _code(made_from["transforms"])
         facts["torch"] = made_from["torch"]
+    # Readers of the card have no folder of the author; theirs goes in place of MANIFEST.
+    shared = "MANIFEST" if spec.manifest.given else spec.manifest.reference
     rows = "\n".join(f"| {name} | {text} |" for name, text in facts.items())
     return (
         f"# Source model of {spec.name}\n\n"
@@ -146,14 +148,19 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
         f"| | |\n|---|---|\n{rows}\n\n"
         "Tensor names begin with `backbone.` or `head.`; the rows of `head.weight` are the classes "
         "in the manifest's order. To use it:\n\n"
-        f"    htbench source import model.safetensors --manifest {spec.manifest.reference} "
-        f"--source {'+'.join(spec.domains)}{spec.manifest.model_option}\n\n"
+        f"    {command('source', 'import', MODEL_FILE, *_words(spec, shared))}\n\n"
         f"## Terms of the images it was trained on\n\n{document['terms'].strip()}\n"
     )
 
 
 def _shown(manifest: Manifest) -> str:
     return shown_reference(manifest.reference, manifest.digest)
+
+
+def _words(spec: SourceSpec, manifest: str) -> tuple[str, ...]:
+    """The options that name a source model."""
+    named = ("--manifest", manifest, "--source", "+".join(spec.domains))
+    return (*named, *spec.manifest.model_option)
 
 
 def _code(value: object) -> str:

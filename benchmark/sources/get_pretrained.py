@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from benchmark.commands import command
 from benchmark.download import download
 from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.files import (
@@ -64,6 +65,12 @@ def import_pretrained(
     return _convert(server, manifest, name, _address(server, manifest), file, log)
 
 
+def use_file_command(manifest: Manifest) -> str:
+    """The command that takes a manifest's pretrained weights from a file."""
+    words = ("source", "train", "--manifest", manifest.argument, *manifest.model_option)
+    return command(*words, "--weights", "FILE")
+
+
 def download_pretrained(server: ForkServer, manifest: Manifest, log: Logger) -> PretrainedWeights:
     """Download a manifest's pretrained weights.
 
@@ -79,9 +86,7 @@ def download_pretrained(server: ForkServer, manifest: Manifest, log: Logger) -> 
         download(address, file, log=log)
     except DataError as error:
         raise DataError(
-            f"{error}. If you get the file in another way, run: "
-            f"htbench source train --manifest {manifest.reference}{manifest.model_option} "
-            "--weights FILE"
+            f"{error}. If you get the file in another way, run `{use_file_command(manifest)}`"
         ) from None
     try:
         return _convert(server, manifest, name, address, file, log)

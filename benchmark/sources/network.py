@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,26 @@ from benchmark.networks.names import network_label
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
     from benchmark.manifest.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class NetworkTimes:
+    """Seconds of one step of training with the recipe's batch, and of predicting one image."""
+
+    step: float
+    image: float
+
+
+def time_network(
+    server: ForkServer, manifest: Manifest, device: str, folder: Path
+) -> NetworkTimes | None:
+    """Have a child time the network of a manifest on random images; None if that fails."""
+    setup = setup_of(manifest, device, "recipe")
+    job = NetworkJob(new_scratch(folder), setup, network_of(manifest), timed=True)
+    done = request(server, job, folder).get("done")
+    if not isinstance(done, dict):
+        return None
+    return NetworkTimes(done["step_seconds"], done["image_seconds"])
 
 
 def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Path) -> None:

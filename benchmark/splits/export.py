@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +20,7 @@ from benchmark.manifest.roles import (
     roles_in,
     task_frame,
 )
-from benchmark.splits.pictures import find_images
+from benchmark.splits.imagefolder import Plan, class_folders, image_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,14 +32,11 @@ FORMATS = {
     "csv": "one file, with one row per image",
     "parquet": "one file, with one row per image",
     "json": "one file, a list with one object per image",
-    "imagefolder": "a folder with <role>/<class>/<image>: links, or embedded images",
+    "imagefolder": "a folder with <role>/<class>/<image>",
 }
 FOLDER_FORMATS = ("txt", "imagefolder")
 CLASSES_FILE = "classes.txt"  # class names, one per line, in the order of the labels
 ABOUT_FILE = "export.json"  # describes the export, and marks the folder as replaceable
-MAX_NAME_BYTES = 120  # file systems allow 255; a name also gets a suffix
-# For each path: a file's content, the target of a link, or None for an empty folder.
-Plan = dict[str, bytes | Path | None]
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,9 @@ def export_task(
     out: Path,
     class_order: str | None = None,
     force: bool = False,
+    *,
+    paths: Mapping[str, str] | None = None,
+    with_missing_train: bool = False,
 ) -> Exported:
     """Write the splits of a task, completely or not at all.
 
@@ -82,6 +79,9 @@ def export_task(
         class_order: a key of ``CLASS_ORDERS``; default ``sorted`` for ``imagefolder``, whose
             readers number classes by sorted folder name, else ``manifest``.
         force: replace an existing file or export.
+        paths: what to write for each path of the manifest in lists and tables, such as
+            :func:`benchmark.splits.roots.paths_below`.
+        with_missing_train: for ``imagefolder``: also write the role ``train_missing``.
 
     Raises:
         UsageError: an option is invalid, or ``out`` exists and is not this export.
@@ -96,25 +96,51 @@ def export_task(
             "image-folder loaders number classes by sorted folder name, so --format imagefolder "
             f"needs --class-order sorted; for --class-order {order}, use another format"
         )
+    if form == "imagefolder" and paths is not None:
+        raise UsageError("--root is for lists and tables; --format imagefolder writes images")
+    if form != "imagefolder" and with_missing_train:
+        raise UsageError(
+            "--with-missing-train is for --format imagefolder; lists and tables always name the "
+            "images of train_missing, under that role"
+        )
     frame = task_frame(manifest, task, order)
-    counts = {role: int((frame["role"] == role).sum()) for role in roles_in(frame)}
+    if paths is not None:
+        frame["path"] = frame["path"].map(paths)
+    roles = roles_in(frame)
+    if form == "imagefolder" and not with_missing_train:
+        roles.remove("train_missing")
+        frame = frame[frame["role"].isin(roles)].reset_index(drop=True)
+    counts = {role: int((frame["role"] == role).sum()) for role in roles}
     out = out.absolute()
     try:
         check_output(out, folder=form in FOLDER_FORMATS)
         if form in FOLDER_FORMATS:
-            plan = _plan(manifest, task, form, order, frame)
+            plan = _plan(manifest, task, form, order, frame, counts)
             written = _write_folder(out, plan, force)
         else:
-            written = _write_table(out, _table(manifest, task, form, order, frame), force)
+            data = _table(manifest, task, form, order, frame, counts)
+            written = _write_table(out, data, force)
     except OSError as error:
         raise DataError(f"cannot write {out}: {error.strerror or error}") from None
     return Exported(out, form, order, counts, written)
 
 
+def file_of_task(task: str, form: str) -> str:
+    """The name of a task's part of an export of all tasks."""
+    return task if form in FOLDER_FORMATS else f"{task}.{form}"
+
+
 # --- one file --------------------------------------------------------------------------------
 
 
-def _table(manifest: Manifest, task: str, form: str, order: str, frame: pd.DataFrame) -> bytes:
+def _table(
+    manifest: Manifest,
+    task: str,
+    form: str,
+    order: str,
+    frame: pd.DataFrame,
+    counts: Mapping[str, int],
+) -> bytes:
     frame = frame[list(COLUMNS)]
     if form == "csv":
         return frame.to_csv(index=False, lineterminator="\n").encode()
@@ -125,7 +151,7 @@ def _table(manifest: Manifest, task: str, form: str, order: str, frame: pd.DataF
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    about = json.dumps(_about(manifest, task, form, order, frame))
+    about = json.dumps(_about(manifest, task, form, order, counts))
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({"htbench": about}), buffer)
     return buffer.getvalue()
@@ -146,25 +172,31 @@ def _write_table(out: Path, data: bytes, force: bool) -> bool:
 # --- a folder --------------------------------------------------------------------------------
 
 
-def _plan(manifest: Manifest, task: str, form: str, order: str, frame: pd.DataFrame) -> Plan:
-    about = _about(manifest, task, form, order, frame)
+def _plan(
+    manifest: Manifest,
+    task: str,
+    form: str,
+    order: str,
+    frame: pd.DataFrame,
+    counts: Mapping[str, int],
+) -> Plan:
+    about = _about(manifest, task, form, order, counts)
     classes = ordered_classes(manifest, manifest.task(task), order)
     if form == "txt":
-        plan: Plan = dict(_lists(frame))
+        plan: Plan = dict(_lists(frame, counts))
     else:
-        folders = dict(zip(classes, safe_names(classes), strict=True))
-        classes = tuple(sorted(classes, key=folders.__getitem__))
-        about["folders"] = sorted(folders.values())
-        plan = dict(_image_files(manifest, frame, folders))
+        folders = class_folders(classes)
+        classes = tuple(folders)
+        about["folders"] = list(folders.values())
+        plan = image_files(manifest, frame, folders, list(counts))
     plan[CLASSES_FILE] = "".join(f"{name}\n" for name in classes).encode()
     plan[ABOUT_FILE] = (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode()
     return plan
 
 
 def _about(
-    manifest: Manifest, task: str, form: str, order: str, frame: pd.DataFrame
+    manifest: Manifest, task: str, form: str, order: str, counts: Mapping[str, int]
 ) -> dict[str, object]:
-    counts = frame["role"].value_counts()
     return {
         "made_by": "htbench splits export",
         "manifest": shown_reference(manifest.reference, manifest.digest),
@@ -172,11 +204,11 @@ def _about(
         "task": task,
         "format": form,
         "class_order": f"{order}: {CLASS_ORDERS[order]}",
-        "roles": {r: {"images": int(counts.get(r, 0)), "what": ROLES[r]} for r in roles_in(frame)},
+        "roles": {r: {"images": count, "what": ROLES[r]} for r, count in counts.items()},
     }
 
 
-def _lists(frame: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
+def _lists(frame: pd.DataFrame, roles: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """``<role>.txt``: lines of path and label."""
     spaced = [path for path in frame["path"] if len(path.split()) != 1]
     if spaced:
@@ -184,55 +216,10 @@ def _lists(frame: pd.DataFrame) -> Iterator[tuple[str, bytes]]:
             "the txt format separates path and label with a space, but "
             f"{len(spaced)} paths contain spaces: {first(spaced)}; use --format csv"
         )
-    for role in roles_in(frame):
+    for role in roles:
         part = frame[frame["role"] == role]
         lines = (f"{path} {n}\n" for path, n in zip(part["path"], part["label"], strict=True))
         yield f"{role}.txt", "".join(lines).encode()
-
-
-def _image_files(
-    manifest: Manifest, frame: pd.DataFrame, folders: dict[str, str]
-) -> Iterator[tuple[str, bytes | Path | None]]:
-    """``<role>/<class>/<file>``; a class without images in a role gets an empty folder.
-
-    Without it, a reader of ``train`` would number only the seen classes, and its labels would
-    differ from those of ``test``.
-    """
-    for role in roles_in(frame):
-        for folder in folders.values():
-            yield f"{role}/{folder}", None
-    names = safe_names(path.replace("/", "__") for path in frame["path"])
-    rows = zip(frame["role"], frame["class"], names, find_images(manifest, frame), strict=True)
-    for role, label, name, image in rows:
-        yield f"{role}/{folders[label]}/{name}", image
-
-
-def safe_names(texts: Iterable[str]) -> list[str]:
-    """One file or folder name for each text, distinct for distinct texts.
-
-    Letters, digits and ``_ . + -`` are kept, everything else becomes ``_``; no name begins with a
-    dot or is too long. If two names would be equal (ignoring case, as some file systems do), the
-    later one gets part of its text's SHA-256.
-    """
-    used: set[str] = set()
-    names = []
-    for text in texts:
-        name = _NOT_SAFE.sub("_", unicodedata.normalize("NFC", text))
-        name = re.sub(r"^\.", "_", name).rstrip(".") or "_"
-        stem, dot, suffix = name.rpartition(".")
-        stem, suffix = (stem, dot + suffix) if stem and len(suffix) <= 5 else (name, "")
-        if len(stem.encode()) > MAX_NAME_BYTES:
-            stem = stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-        name = stem + suffix
-        while name.casefold() in used:
-            stem = f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-            name = stem + suffix
-        used.add(name.casefold())
-        names.append(name)
-    return names
-
-
-_NOT_SAFE = re.compile(r"[^\w.+-]")
 
 
 def _write_folder(out: Path, plan: Plan, force: bool) -> bool:

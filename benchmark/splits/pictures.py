@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.commands import ways_to_images
 from benchmark.errors import DataError, first
 from benchmark.images.decode import decode, read_file
 from benchmark.images.place import images_folder
@@ -43,8 +44,7 @@ def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:
     if absent := [path for path in frame["path"] if not (root / path).is_file()]:
         raise DataError(
             f"{len(absent)} of {len(files)} images of {manifest.reference} are missing from {root} "
-            f"({first(absent)}); run htbench data download {manifest.reference} or, if you have a "
-            f"copy, htbench data import {manifest.reference} PATH"
+            f"({first(absent)}); run {ways_to_images(manifest)}"
         )
     return files
 

@@ -63,6 +63,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         _document(manifest, task, repeat, missing),
         _table(manifest, chosen, tests),
         manifest.other_model,
+        manifest.argument,
     )
 
 
@@ -135,6 +136,6 @@ def best(trials: Sequence[Trial]) -> Trial:
     if not scored:
         raise UsageError(
             "every setting of the grid failed on at least one fold, so none can be chosen; "
-            "`htbench run` with one of them shows the error"
+            "run the method with one of them to see the error"
         )
     return max(scored, key=lambda pair: pair[0])[1]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from benchmark.commands import command as recommended
+from benchmark.commands import ways_to_images
 from benchmark.errors import UsageError
 from htbench.cli.options import json_option
 from htbench.cli.output import print_json, print_table, printable
@@ -61,7 +63,7 @@ def download(dataset: str, accept_terms: bool) -> None:
     if not document.get("mirrors"):
         raise UsageError(
             f"{manifest.reference} has no download mirrors; obtain its files yourself, "
-            f"then run `htbench data import {manifest.reference} PATH`"
+            f"then run `{recommended('data', 'import', manifest.argument, 'PATH')}`"
         )
     if not accept_terms:
         log(f"{document['title']}\n\nTerms: {document['terms'].strip()}\n")
@@ -115,7 +117,7 @@ def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy:
 def _print_complete(manifest: Manifest) -> None:
     click.echo(
         f"all {manifest.table.num_rows} images of {manifest.reference} are present; "
-        f"next, run `htbench data verify {manifest.reference}`"
+        f"next, run `{recommended('data', 'verify', manifest.argument)}`"
     )
 
 
@@ -154,12 +156,12 @@ def verify(context: click.Context, dataset: str, as_json: bool) -> None:
     if as_json:
         print_json(verification.as_dict())
     else:
-        _print(verification)
+        _print(verification, manifest)
     if not verification.ok:
         context.exit(1)
 
 
-def _print(verification: Verification) -> None:
+def _print(verification: Verification, manifest: Manifest) -> None:
     print_table(verification.counts, ["domain", "split", "expected", "good"])
     click.echo()
     problems: dict[str, list[str]] = {
@@ -195,9 +197,8 @@ def _print(verification: Verification) -> None:
     click.echo(
         printable(
             f"the images of {reference} in {verification.folder} do not match the "
-            "manifest. Delete the damaged, changed and unexpected files, then run "
-            f"`htbench data download {reference}` or `htbench data import {reference} "
-            "PATH` to replace them"
+            "manifest. Delete the damaged, changed and unexpected files, then get them again: run "
+            f"{ways_to_images(manifest)}"
         )
     )
 

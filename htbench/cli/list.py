@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from benchmark.commands import command as recommended
 from benchmark.errors import UsageError
 from htbench.cli.options import (
     json_option,
@@ -81,10 +82,10 @@ def methods(
         boards = suite_boards(loaded, Workspace(workspace), problems.append) if loaded else []
         if markdown:
             table = face.markdown_table(entries, loaded, boards)
-            if into is None or suite is None:
+            if into is None or loaded is None:
                 click.echo(table)
                 return
-            face.check_complete(entries, boards, suite, workspace)
+            face.check_complete(entries, boards, loaded, Workspace(workspace))
             face.replace_table(into, table)
             log(f"wrote a table of {len(entries)} methods to {into}")
             return
@@ -195,8 +196,8 @@ def print_unexpanded(references: list[str]) -> None:
     for recipe in published_recipes():
         if recipe not in references:
             click.echo(
-                f"\n{recipe} is a recipe that has not been expanded yet; run `htbench "
-                f"manifest expand {recipe} --metadata FILE`"
+                f"\n{recipe} is a recipe that has not been expanded yet; run "
+                f"`{recommended('manifest', 'expand', recipe, '--metadata', 'FILE')}`"
             )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmark.commands import command as recommended
 from htbench.cli.options import json_option, out_file_option
 from htbench.cli.output import print_json, print_or_write, print_table, printable
 
@@ -189,7 +189,7 @@ def expand(
             f"its own version, {manifest.version}, and its results appear in a "
             "separate table"
         )
-    click.echo(f"next    htbench run --suite {shlex.quote(str(suite))}")
+    click.echo(f"next    {recommended('run', '--suite', suite)}")
 
 
 def _print_locations(locations: Any) -> None:

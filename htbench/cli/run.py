@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan
+
+
+DAY = 86400  # seconds
 
 
 @click.command("run")
@@ -74,6 +78,9 @@ if TYPE_CHECKING:
     help="Memory limit per run. Python and torch already use about 0.4 GiB.  [default: none]",
 )
 @click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask before runs that take more than a day on a CPU."
+)
 @json_option
 @click.pass_context
 def command(
@@ -92,6 +99,7 @@ def command(
     time_limit: float,
     memory_limit: float | None,
     dry_run: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Run methods on the tasks of a suite, score them, and print the board.
@@ -130,8 +138,10 @@ def command(
         derived=DERIVED,
     ) as plan:
         if dry_run:
-            _print_plan(plan, as_json)
+            _print_plan(plan, as_json, jobs)
             return
+        if not yes:
+            _confirm(plan, jobs)
         records = plan.execute(jobs, Terminal())
         asked = plan.keys()
     with run_problems() as problems:
@@ -155,7 +165,30 @@ def _parse(settings: tuple[str, ...]) -> dict[str, str]:
     return values
 
 
-def _print_plan(plan: SuitePlan, as_json: bool) -> None:
+def _confirm(plan: SuitePlan, jobs: int | None) -> None:
+    """Ask the user before runs that take more than a day on a CPU.
+
+    Raises:
+        UsageError: nobody can be asked.
+    """
+    if plan.cells[0].device != "cpu" or (seconds := plan.estimate(jobs) or 0) <= DAY:
+        return
+    sentence = f"on this CPU, the runs will take {duration(seconds)} (estimate)"
+    if not sys.stdin.isatty():
+        raise UsageError(f"{sentence}; add --yes to start them, or use --device cuda")
+    click.confirm(f"{sentence}; start them?", abort=True, err=True)
+
+
+def duration(seconds: float) -> str:
+    """A time for people, such as ``about 3.5 hours``."""
+    for name, length in (("days", DAY), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            amount = seconds / length
+            return f"about {amount:.0f} {name}" if amount >= 100 else f"about {amount:.3g} {name}"
+    return f"about {seconds:.2g} s" if seconds < 10 else f"about {seconds:.0f} s"
+
+
+def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
     runs = plan.preview()
     if as_json:
         print_json([run.as_dict() for run in runs])
@@ -168,17 +201,20 @@ def _print_plan(plan: SuitePlan, as_json: bool) -> None:
     )
     if untrained := len(plan.untrained()):
         models = "1 source model" if untrained == 1 else f"{untrained} source models"
-        click.echo(f"\n{models} must be trained first (no time estimate)")
+        click.echo(f"\n{models} must be trained first")
     unfinished = [run for run in runs if not run.finished]
     finished = len(runs) - len(unfinished)
     click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
     if not unfinished:
         return
-    estimates = [run.estimated_seconds for run in unfinished if run.estimated_seconds is not None]
-    unknown = len(unfinished) - len(estimates)
-    rest = f" (excluding {unknown} runs without an estimate)" if unknown else ""
-    click.echo(
-        f"estimated run time, based on earlier runs in this workspace: {sum(estimates):.0f} s{rest}"
-    )
+    seconds = plan.estimate(jobs)
+    if seconds is None:
+        click.echo("no time estimate: a step of the network could not be timed")
+    else:
+        known = [run for run in unfinished if run.estimated_seconds is not None]
+        basis = "earlier runs in this workspace"
+        if untrained or len(known) < len(unfinished):
+            basis = "one step of the network on this device" + (f", and {basis}" if known else "")
+        click.echo(f"estimated time: {duration(seconds)}, based on {basis}")
     for sentence in plan.absent():
         click.echo(sentence)

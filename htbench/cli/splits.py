@@ -11,6 +11,7 @@ import click
 from benchmark.errors import UsageError
 from htbench.cli.options import json_option, task_option
 from htbench.cli.output import print_json, printable
+from htbench.progress import log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
 
 @command.command("export")
 @click.argument("manifest")
-@task_option("Task whose splits to export.", required=True)
+@task_option("Task whose splits to export.  [default: all, each in its own part of --out]")
 @click.option(
     "--format",
     "form",
@@ -99,18 +100,31 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
     type=click.Choice(["manifest", "sorted", "seen-first"]),
     help="Order in which classes are numbered.  [default: manifest, or sorted for imagefolder]",
 )
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="In lists and tables, write the paths of your copy of the data set in this folder.",
+)
+@click.option(
+    "--with-missing-train",
+    is_flag=True,
+    help="With imagefolder: also write the role train_missing, for oracles.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file or export.")
 @json_option
 def export(
     manifest: str,
-    task: str,
+    task: str | None,
     form: str,
     out: Path,
     class_order: str | None,
+    root: Path | None,
+    with_missing_train: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Write the splits of a task in a format that other toolkits read.
+    """Write the splits of a task, or of all tasks, in a format that other toolkits read.
 
     \b
     Each image has one of these roles. Each role has its own file or folder, or is a value in the
@@ -124,43 +138,67 @@ def export(
 
     \b
     Formats:
-      txt          folder: <role>.txt with lines `path label`, paths relative to the data set's root
+      txt          folder: <role>.txt with lines `path label`; --root DIR writes the paths of your
+                   copy, otherwise they are relative to the data set's root
       csv, parquet, json
                    file: image_id, path, domain, split, role, class, label, seen
-      imagefolder  folder: <role>/<class>/<image>; point your loader at one role's folder.
-                   Every role has a folder for every class, so that labels are consistent; some may
-                   be empty, so pass allow_empty=True to torchvision's ImageFolder
+      imagefolder  folder: <role>/<class>/<image>, without train_missing unless you add
+                   --with-missing-train. Every role has a folder for every class, so that labels
+                   are the same in all roles
 
-    Folders also contain classes.txt, the class names in the order of their labels, one per line,
-    and export.json, which describes the export.
+    \b
+    To read --format imagefolder --out images:
+      datasets     load_dataset("images")
+      torchvision  ImageFolder("images/train", allow_empty=True)
+      timm         create_dataset("", "images", split="train", class_map="images/class_map.txt")
+
+    Without --task, --out is a folder with one file or folder per task, named after it. Folders also
+    contain classes.txt, the class names in the order of their labels, one per line, and
+    export.json, which describes the export.
 
     \b
     Examples:
       htbench splits export icons@1.0 --task outline-solid --format txt --out lists
+      htbench splits export office-home@1.0 --format csv --root ~/OfficeHome --out office-home
       htbench splits export icons@1.0 --task outline-solid --format imagefolder --out images
     """
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.roles import CLASS_ORDERS
-    from benchmark.splits.export import export_task
+    from benchmark.splits.export import export_task, file_of_task
+    from benchmark.splits.roots import paths_below
 
     loaded = load_manifest(manifest)
-    exported = export_task(loaded, task, form, out, class_order, force)
-    if as_json:
-        print_json(
-            {
-                "manifest": _shown(loaded),
-                "digest": loaded.digest,
-                "task": task,
-                **vars(exported),
-                "out": str(exported.out),
-            }
+    outs = {task: out} if task else {t.id: out / file_of_task(t.id, form) for t in loaded.tasks}
+    paths = paths_below(loaded, root.expanduser()) if root else None
+    if root and not root.expanduser().exists():
+        log(f"{root} is not on this machine; its paths are those of the manifest below it")
+    exported = {
+        name: export_task(
+            loaded,
+            name,
+            form,
+            place,
+            class_order,
+            force,
+            paths=paths,
+            with_missing_train=with_missing_train,
         )
+        for name, place in outs.items()
+    }
+    if as_json:
+        about = {"manifest": _shown(loaded), "digest": loaded.digest}
+        reports = [
+            {**about, "task": name, **vars(one), "out": str(one.out)}
+            for name, one in exported.items()
+        ]
+        print_json(reports[0] if task else reports)
         return
-    unchanged = "" if exported.written else ", unchanged"
-    click.echo(printable(f"{exported.out}  {form}{unchanged}"))
-    click.echo(f"labels  {exported.class_order}: {CLASS_ORDERS[exported.class_order]}")
-    for role, count in exported.counts.items():
-        click.echo(f"{count:>6}  {role}")
+    for one in exported.values():
+        unchanged = "" if one.written else ", unchanged"
+        click.echo(printable(f"{one.out}  {form}{unchanged}"))
+        click.echo(f"labels  {one.class_order}: {CLASS_ORDERS[one.class_order]}")
+        for role, count in one.counts.items():
+            click.echo(f"{count:>6}  {role}")
 
 
 # --- text plots ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from benchmark.commands import command
 from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board
 from leaderboard.columns import Column
@@ -39,10 +40,11 @@ def _board(board: Board) -> str:
     for task in board.suite.tasks:
         lines += [_heading(task, board, [task]), "", _table(board, task), ""]
     if board.versions:
+        runs = command("list", "runs", "--suite", board.suite.argument, *board.workspace_option)
         lines += [
             "## Other versions",
             "",
-            "A row shows one version of its method. `htbench list runs` lists all runs.",
+            f"A row shows one version of its method. `{runs}` lists all runs.",
             "",
             *(f"- {literal(line)}" for line in board.versions),
             "",

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import htbench
+from benchmark.splits.export import export_task
 from htbench.cli.main import main
 from tests.htbench.command import parse
 
@@ -96,9 +97,13 @@ def on_the_slice(text: str, folder: Path) -> str:
     return re.sub(r'"icons"|(?<=--suite )icons\b', f'"{folder / "icons.toml"}"', text)
 
 
+@pytest.mark.usefixtures("hub_cache")
 @pytest.mark.parametrize("page", [p for p in PAGES if python(p)], ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, folder: Path) -> None:
     namespace: dict[str, object] = {}
+    if page.name == "splits.md":
+        manifest = htbench.load_manifest(folder / "mini")
+        export_task(manifest, "outline-solid", "imagefolder", folder / "images")
     if page.name == "python.md":
         assert {"half_way.py", "icons.toml"} <= {p.name for p in folder.iterdir()}
     for code in python(page):

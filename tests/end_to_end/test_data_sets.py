@@ -280,7 +280,7 @@ class TestVerify:
     def test_no_copy_at_all(self, home):
         result = home.data_command("verify")
         assert result.returncode == 2
-        assert "htbench data download" in result.stderr
+        assert "htbench data import" in result.stderr
 
     def test_remove_leaves_the_users_files(self, home):
         assert home.data_command("import", home.images).returncode == 0
@@ -393,14 +393,15 @@ class TestStore:
         shutil.rmtree(ready.data / "images")
         result = ready.htbench("run", *ready.options(ready.data / "ws"))
         assert result.returncode == 2
-        assert "80 of 80 required images" in result.stderr
+        assert "160 images are missing (Art 80, Real_World 80)" in result.stderr
         assert "htbench data import" in result.stderr
         plan = ready.htbench(
             "run", "--suite", ready.suite, "--dry-run", "--workspace", ready.data / "ws"
         )
         assert plan.returncode == 0
         assert (
-            "160 images are missing (Art 80, Real_World 80); run htbench data import" in plan.stdout
+            "160 images are missing (Art 80, Real_World 80); run `htbench data import"
+            in plan.stdout
         )
 
 

@@ -127,7 +127,7 @@ class TestRun:
         (entry,) = json.loads(htbench(*plan, "--model", "timm/test_resnet").stdout)
         assert entry["state"] == "to run, after its source model"
         output = htbench(*plan[:-1], "--model", "timm/test_resnet").stdout
-        assert "1 source model must be trained first (no time estimate)" in output
+        assert "1 source model must be trained first" in output
 
     def test_runs_are_listed_with_their_network(self, networks, short, htbench, monkeypatch):
         workspace, _ = networks

@@ -104,7 +104,7 @@ class TestTrainExportImport:
     def test_what_is_not_trained_cannot_be_exported(self, mini, source, tmp_path):
         which = ("--manifest", mini.manifest, "--source", "outline")
         words = source("export", *which, "--out", tmp_path / "new")
-        assert "train it: htbench source train" in words.sentence
+        assert "run `htbench source train" in words.sentence
 
 
 class TestImport:

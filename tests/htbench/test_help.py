@@ -84,7 +84,7 @@ def test_the_help_of_a_command_has_two_examples_that_can_be_parsed(
         for word in words:
             if word.endswith(FILES) or "OfficeHome" in word:  # a file or folder of the user
                 Path(word).parent.mkdir(exist_ok=True)
-                Path(word).touch()
+                Path(word).touch() if Path(word).suffix else Path(word).mkdir(exist_ok=True)
         parse(words)
 
 

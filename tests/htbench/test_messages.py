@@ -13,18 +13,25 @@ import pytest
 from tests.htbench.command import all_commands
 
 ROOT = Path(__file__).parents[2]
+BUILDERS = ("command", "recommended")  # names of the function that builds commands
 PACKAGES = ("htbench", "benchmark", "leaderboard", "baselines", "data_manifests")
 COMMANDS = dict(all_commands())
 # Its end is that of the line or of the quotation, a semicolon, or the next command.
 COMMAND_LINE = re.compile(r"(?<!from )\bhtbench (?=[a-z])((?:(?!\bhtbench\b)[^`;\n])*)")
-OTHER_TEXTS = ("htbench stream",)  # hashed to seed a random stream
+OTHER_TEXTS = ("htbench stream", "htbench order")  # hashed to seed a random stream
 
 
 def texts(path: Path) -> Iterator[str]:
-    """The strings of a file; what an f-string inserts becomes ``X``."""
+    """The strings of a file, and the commands it builds; what it inserts becomes ``X``."""
     nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
     formatted = [node for node in nodes if isinstance(node, ast.JoinedStr)]
     parts = {id(part) for node in formatted for part in node.values}
+    for node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in BUILDERS:
+            words = [w for w in node.args if not isinstance(w, ast.Starred)]
+            yield " ".join(
+                ["htbench", *(w.value if isinstance(w, ast.Constant) else "X" for w in words)]
+            )
     for node in formatted:
         yield "".join(str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values)
     for node in nodes:
@@ -60,6 +67,6 @@ def test_a_command_line_that_is_named_exists(file: str, line: str) -> None:
 
 def test_command_lines_are_found_in_every_kind_of_string() -> None:
     lines = command_lines()
-    assert ("htbench/methods.py", "run --suite X --workspace X") in lines
+    assert ("htbench/methods.py", "run --suite X") in lines
     assert ("htbench/cli/run.py", "run --suite icons") in lines
     assert len(lines) > 80

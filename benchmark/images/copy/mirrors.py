@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from benchmark.commands import command
 from benchmark.download import download
 from benchmark.errors import DataError
 from benchmark.images.copy.placing import Placing, placing
@@ -62,7 +63,7 @@ def fetch(
             f"{len(absent)} of {total} images of {manifest.reference} are still missing. "
             + "".join(f"\n- {problem}" for problem in problems)
             + "\nObtain these images elsewhere, then run "
-            + f"`htbench data import {manifest.reference} PATH`"
+            + f"`{command('data', 'import', manifest.argument, 'PATH')}`"
         )
 
 

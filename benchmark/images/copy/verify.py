@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.commands import command, ways_to_images
 from benchmark.errors import DataError
 from benchmark.files import write_file
 from benchmark.images import pool
@@ -106,8 +107,7 @@ def verify_images(manifest: Manifest, progress: Progress | None = None) -> Verif
     root = images_folder(manifest)
     if not root.is_dir():
         raise DataError(
-            f"there are no images of {manifest.reference} in {root}; run htbench data download "
-            f"{manifest.reference}, or htbench data import {manifest.reference} PATH"
+            f"there are no images of {manifest.reference} in {root}; run {ways_to_images(manifest)}"
         )
     paths = manifest.table["path"].to_pylist()
     files = set(_files(root))
@@ -215,7 +215,7 @@ def _read_digests(manifest: Manifest) -> tuple[dict[str, str], str | None]:
         raise DataError(
             f"{digests_file(manifest)}, the record of earlier verifications, cannot be read; if "
             "you trust the images, delete it and run "
-            f"`htbench data verify {manifest.reference}` again"
+            f"`{command('data', 'verify', manifest.argument)}` again"
         ) from None
 
 

@@ -44,6 +44,8 @@ class BuildPlan:
         members: part name to the (id, path) of its images.
         name: what is built, for messages.
         reference: the manifest's ``name@version``, for messages.
+        ways_to_images: the commands that get missing images, for messages.
+        verify: the command that checks all images, for messages.
     """
 
     folder: Path
@@ -53,6 +55,8 @@ class BuildPlan:
     members: Mapping[str, Sequence[tuple[str, str]]]
     name: str
     reference: str
+    ways_to_images: str
+    verify: str
 
     @property
     def suffix(self) -> str:
@@ -102,9 +106,7 @@ def _check_present(plan: BuildPlan) -> None:
     if absent:
         raise DataError(
             f"{len(absent)} of {len(plan.paths)} required images of {plan.reference} are "
-            f"missing from {plan.images} ({first(absent)}); run "
-            f"`htbench data download {plan.reference}` or, if you have a copy, "
-            f"`htbench data import {plan.reference} PATH`"
+            f"missing from {plan.images} ({first(absent)}); run {plan.ways_to_images}"
         )
 
 
@@ -115,7 +117,7 @@ def _estimate(plan: BuildPlan, log: Logger) -> None:
     start = time.perf_counter()
     sizes = [
         len(encode(pixels)) if plan.kind == "jpeg" else pixels.nbytes
-        for pixels, _ in (read_image(plan.images / path, plan.size) for path in sample)
+        for pixels, _ in (_read(plan.images / path, plan) for path in sample)
     ]
     seconds = (time.perf_counter() - start) / max(1, len(sample)) * len(paths)
     workers = pool.worker_count(len(paths))
@@ -145,6 +147,7 @@ class _Chunk:
     images: Path
     size: int
     kind: str
+    verify: str
     out: Path
 
     @property
@@ -161,7 +164,7 @@ def _chunks(plan: BuildPlan, folder: Path) -> Iterator[_Chunk]:
         for number, start in enumerate(range(0, len(entries), CHUNK)):
             some = tuple(entries[start : start + CHUNK])
             out = folder / f"{name}.{number}.bin"
-            yield _Chunk(name, some, plan.images, plan.size, plan.kind, out)
+            yield _Chunk(name, some, plan.images, plan.size, plan.kind, plan.verify, out)
 
 
 def _decode_chunk(chunk: _Chunk) -> int:
@@ -169,13 +172,20 @@ def _decode_chunk(chunk: _Chunk) -> int:
     rows = []
     with atomic_path(chunk.out) as temporary, temporary.open("wb") as file:
         for image_id, path in chunk.entries:
-            pixels, truncated = read_image(chunk.images / path, chunk.size)
+            pixels, truncated = _read(chunk.images / path, chunk)
             data = encode(pixels) if chunk.kind == "jpeg" else pixels.tobytes()
             file.write(data)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
             rows.append([image_id, digest, len(data), truncated])
     write_file(chunk.index, json.dumps(rows).encode())  # last: it marks the chunk as complete
     return len(rows)
+
+
+def _read(path: Path, plan: BuildPlan | _Chunk) -> tuple[Any, bool]:
+    try:
+        return read_image(path, plan.size)
+    except DataError as error:
+        raise DataError(f"{error}; `{plan.verify}` lists all such files") from None
 
 
 def read_image(path: Path, size: int) -> tuple[Any, bool]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmark.commands import command, ways_to_images
 from benchmark.errors import DataError, first
 from benchmark.files import digest_json, new_folder, read_json
 from benchmark.folders import data_folder
@@ -273,6 +274,8 @@ def _build_needed(
         members=absent,
         name=f"{manifest.reference} {domain}",
         reference=manifest.reference,
+        ways_to_images=ways_to_images(manifest),
+        verify=command("data", "verify", manifest.argument),
     )
     build_parts(plan, progress, log)
 

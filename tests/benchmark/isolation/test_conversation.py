@@ -82,7 +82,7 @@ class TestConversation:
             )
             for batch in BATCHES:
                 assert child.batch() == b"".join(b"image %d;" % i for i in batch)
-                child.say(progress=[1, 2])
+                child.say(progress=[3, 2])
                 child.rows(rows[batch].tobytes())
             assert child.batch() == b""
             child.say(done={"torch": "9", "counted_steps": 9, "total_steps": 7})
@@ -97,7 +97,7 @@ class TestConversation:
         assert outcome.environment == {"torch": "2"}, "from before the method, and known facts only"
         assert outcome.notes == {"log": [{"loss": 0.5, "step": 1.0}], "notes": []}
         assert outcome.cost["total_steps"] == 9, "also those that it took while it predicted"
-        assert seen == [(1, 2)] * 4
+        assert seen == [(1, 2)] + [(2, 2)] * 3, "never beyond 100 %"
 
     def test_a_batch_comes_when_the_one_before_is_answered(
         self, hear: Callable[..., Outcome]

@@ -99,7 +99,7 @@ class TestWithModel:
     def test_the_manifest_s_own_network_is_not_another_one(self, mini, own_data):
         same = mini.with_model(dict(mini.document["model"]))
         assert same.other_model is None
-        assert same.model_option == ""
+        assert same.model_option == ()
         one, two = (SourceSpec.of(m, ("outline",), "cpu") for m in (mini, same))
         assert (one.key, one.imported_folder) == (two.key, two.imported_folder)
 

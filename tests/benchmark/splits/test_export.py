@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark.errors import DataError, UsageError
+from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.roles import COLUMNS, ROLES, ordered_classes, role_frame
-from benchmark.splits.export import FOLDER_FORMATS, FORMATS, export_task, safe_names
+from benchmark.manifest.roles import COLUMNS, ROLES, ordered_classes, role_frame, task_frame
+from benchmark.splits.export import FOLDER_FORMATS, FORMATS, export_task
+from benchmark.splits.roots import paths_below
 from tests.benchmark.expected_roles import TASK, check_roles, expected_roles
 
 Draft = Any  # the class in conftest.py
@@ -68,100 +70,60 @@ class TestLists:
         export_task(draft.read(), "outline-solid", "txt", tmp_path / "lists")
         assert len((tmp_path / "lists" / "test_excluded.txt").read_text().splitlines()) == 3
 
+    def test_images_are_not_needed(self, folder_manifest: Manifest, tmp_path: Path) -> None:
+        assert export_task(folder_manifest, "outline-solid", "txt", tmp_path / "lists").written
 
-class TestImageFolder:
-    def test_torchvision_reads_the_same_labels(self, mini: Manifest, tmp_path: Path) -> None:
-        from torchvision.datasets import ImageFolder
 
-        export_task(mini, TASK, "imagefolder", tmp_path / "images")
-        truth = expected_roles(mini, TASK)
-        classes = (tmp_path / "images" / "classes.txt").read_text().splitlines()
-        for role in list(ROLES)[:5]:
-            data = ImageFolder(str(tmp_path / "images" / role), allow_empty=True)
-            assert data.classes == classes
-            part = truth[truth["role"] == role]
-            pixels = sorted((Path(p).read_bytes(), data.classes[n]) for p, n in data.samples)
-            contents = [image["bytes"] for image in part["image"]]
-            assert pixels == sorted(zip(contents, part["class"], strict=True))
+class TestOwnPaths:
+    """Lists with the paths of a copy that the user has."""
 
-    def test_a_reader_that_ignores_empty_folders_fails(
+    @pytest.fixture
+    def manifest(self, draft: Draft) -> Manifest:
+        draft.document["images"] = "folder"
+        draft.document["domains"][1]["folders"] = ["solid", "Solid Icons"]
+        for i, row in enumerate(draft.rows):
+            row["path"] = f"{row['domain']}/{row['class']}/{i}.png"
+        draft.write(draft.table().drop_columns(["image"]))
+        return load_manifest(draft.root)
+
+    @pytest.fixture
+    def root(self, draft: Draft, manifest: Manifest, tmp_path: Path) -> Path:
+        """A copy with another name for one domain, some folders deep."""
+        root = tmp_path / "my copy"
+        for row in draft.rows:
+            path = root / "deep" / row["path"].replace("solid/", "Solid Icons/", 1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(row["image_id"])
+        return root
+
+    def test_the_folder_names_of_the_copy_are_written(
+        self, manifest: Manifest, root: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "task.csv"
+        export_task(manifest, "outline-solid", "csv", out, paths=paths_below(manifest, root))
+        frame, plain = pd.read_csv(out), task_frame(manifest, "outline-solid")
+        assert [Path(path).read_text() for path in frame["path"]] == plain["image_id"].tolist()
+        assert all(path.startswith(f"{root}/deep/") for path in frame["path"])
+        assert any("/Solid Icons/" in path for path in frame["path"])
+        assert (frame["label"] == plain["label"]).all()
+
+    def test_a_root_of_another_machine_is_put_before_the_paths(
         self, mini: Manifest, tmp_path: Path
     ) -> None:
-        """Labels numbered by the seen classes of `train` would differ from those of `test`."""
-        from torchvision.datasets import ImageFolder
+        paths = paths_below(mini, Path("/cluster/icons"))
+        export_task(mini, TASK, "txt", tmp_path / "lists", paths=paths)
+        lines = (tmp_path / "lists" / "train.txt").read_text().splitlines()
+        rows = role_frame(mini, TASK, "train")
+        pairs = zip(rows["path"], rows["label"], strict=True)
+        assert lines == [f"/cluster/icons/{path} {label}" for path, label in pairs]
 
-        export_task(mini, TASK, "imagefolder", tmp_path / "images")
-        with pytest.raises(FileNotFoundError, match="airplane"):
-            ImageFolder(str(tmp_path / "images" / "train"))
+    def test_a_root_without_the_images_is_named(self, manifest: Manifest, root: Path) -> None:
+        with pytest.raises(DataError, match=r"does not contain 60 of 90 images .*domains' folders"):
+            paths_below(manifest, root / "deep" / "color")
 
-    def test_labels_must_be_sorted(self, mini: Manifest, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="number classes by sorted folder name"):
-            export_task(mini, TASK, "imagefolder", tmp_path / "images", "seen-first")
-
-    def test_hostile_names_stay_inside(self, draft: Draft, tmp_path: Path) -> None:
-        names = ["../up", "a/b", "a b", "..", ".x"]
-        hostile = dict(zip(draft.document["classes"], names, strict=True))
-        draft.document["classes"] = list(hostile.values())
-        for task in draft.document["tasks"]:
-            task["seen"] = [hostile[name] for name in task["seen"]]
-        for row in draft.rows:
-            row["class"] = hostile[row["class"]]
-        manifest = draft.read()
-        out = tmp_path / "place" / "images"
-        report = export_task(manifest, "outline-solid", "imagefolder", out)
-        assert [p.name for p in (tmp_path / "place").iterdir()] == ["images"]
-        folders = json.loads((out / "export.json").read_text())["folders"]
-        assert len(folders) == len(set(folders)) == 5
-        assert sorted(p.name for p in (out / "test").iterdir()) == folders
-        classes = (out / "classes.txt").read_text().splitlines()
-        truth = expected_roles(manifest, "outline-solid")
-        for folder, name in zip(folders, classes, strict=True):
-            part = truth[(truth["class"] == name) & (truth["role"] == "test")]
-            contents = {p.read_bytes() for p in (out / "test" / folder).iterdir()}
-            assert contents == {image["bytes"] for image in part["image"]}
-        assert sum(report.counts.values()) == len(truth)
-
-    def test_safe_names_are_plain_and_distinct(self) -> None:
-        texts = ["a b", "a_b", "a/b", "A_b", "", ".", "..", "..x", "é", "x" * 400, "x" * 401, "c."]
-        names = safe_names(texts)
-        assert len({name.casefold() for name in names}) == len(texts)
-        for name in names:
-            assert Path(name).name == name
-            assert not name.startswith(".")
-            assert len(name.encode()) < 200
-        assert safe_names(["Alarm_Clock", "t-shirt", "00001.jpg"]) == [
-            "Alarm_Clock",
-            "t-shirt",
-            "00001.jpg",
-        ]
-
-
-class TestFolderImages:
-    """A manifest whose images are files."""
-
-    def test_links_lead_to_the_files(
-        self, folder_manifest: Manifest, images: Path, tmp_path: Path
-    ) -> None:
-        report = export_task(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out")
-        links = [p for p in (tmp_path / "out").rglob("*") if p.is_symlink()]
-        assert len(links) == sum(report.counts.values())
-        assert all(link.readlink().is_relative_to(images) and link.is_file() for link in links)
-        assert not export_task(
-            folder_manifest, "outline-solid", "imagefolder", tmp_path / "out"
-        ).written
-
-    def test_a_missing_image_names_the_command(
-        self, folder_manifest: Manifest, images: Path, tmp_path: Path
-    ) -> None:
-        path = role_frame(folder_manifest, "outline-solid", "test")["path"][0]
-        (images / path).unlink()
-        message = rf"1 of 60 images of mini@0.1 are missing from .*{path}.*htbench data download"
-        with pytest.raises(DataError, match=message):
-            export_task(folder_manifest, "outline-solid", "imagefolder", tmp_path / "out")
-        assert list(tmp_path.glob("out*")) == []
-
-    def test_lists_need_no_images(self, folder_manifest: Manifest, tmp_path: Path) -> None:
-        assert export_task(folder_manifest, "outline-solid", "txt", tmp_path / "lists").written
+    def test_images_have_no_other_root(self, mini: Manifest, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="--root is for lists and tables"):
+            export_task(mini, TASK, "imagefolder", tmp_path / "out", paths={})
 
 
 class TestWriting:

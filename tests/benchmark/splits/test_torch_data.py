@@ -52,5 +52,5 @@ def test_images_in_a_folder_agree_with_embedded_ones(
 def test_a_missing_image_names_the_command(folder_manifest: Manifest, images: Path) -> None:
     path = role_frame(folder_manifest, "outline-solid", "test")["path"][0]
     (images / path).unlink()
-    with pytest.raises(DataError, match="htbench data download"):
+    with pytest.raises(DataError, match="htbench data import"):
         torch_dataset(folder_manifest, "outline-solid", "test")

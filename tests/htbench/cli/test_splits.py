@@ -30,6 +30,28 @@ def test_export_reports_what_it_wrote(htbench: Htbench, tmp_path: Path) -> None:
     assert report["counts"]["test"] == 1119
 
 
+def test_export_writes_all_tasks_with_paths_of_the_user(
+    htbench: Htbench, icons: Manifest, tmp_path: Path
+) -> None:
+    arguments = ["splits", "export", "icons@1.0", "--format", "txt", "--root", "/data/my icons"]
+    status, out, err = htbench(*arguments, "--out", tmp_path / "lists")
+    assert status == 2
+    assert "use --format csv" in err
+    arguments[-1] = "/data/icons"
+    status, out, err = htbench(*arguments, "--out", tmp_path / "lists", "--json")
+    assert status == 0
+    assert "/data/icons is not on this machine" in err
+    tasks = [task.id for task in icons.tasks]
+    assert [report["task"] for report in json.loads(out)] == tasks
+    assert sorted(path.name for path in (tmp_path / "lists").iterdir()) == sorted(tasks)
+    for task in tasks:
+        for line in (tmp_path / "lists" / task / "test.txt").read_text().splitlines():
+            assert line.startswith("/data/icons/")
+    arguments = ["splits", "export", "icons@1.0", "--format", "csv", "--out", tmp_path / "tables"]
+    assert htbench(*arguments)[0] == 0
+    assert sorted(path.stem for path in (tmp_path / "tables").iterdir()) == sorted(tasks)
+
+
 def test_show_counts_classes(htbench: Htbench, icons: Manifest) -> None:
     status, out, _ = htbench("splits", "show", "icons@1.0", "--task", TASK, "--json")
     assert status == 0

@@ -1,0 +1,32 @@
+"""The commands that messages recommend, printed so that a user can paste them into a shell."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmark.manifest.manifest import Manifest
+
+
+def command(*words: object) -> str:
+    """A command line of ``htbench``, each word quoted for a shell where necessary.
+
+    Name manifests, suites and workspaces as the user did: ``manifest.argument``,
+    ``suite.argument``, ``workspace.option``. Words in capitals, such as PATH, are for the user to
+    replace.
+
+    Example:
+        >>> command("data", "import", "my sets/0.1", "PATH")
+        "htbench data import 'my sets/0.1' PATH"
+    """
+    return shlex.join(["htbench", *map(str, words)])
+
+
+def ways_to_images(manifest: Manifest) -> str:
+    """The commands that get a manifest's images, for a message after ``run``."""
+    take = f"`{command('data', 'import', manifest.argument, 'PATH')}`"
+    if not manifest.document.get("mirrors"):
+        return take
+    download = command("data", "download", manifest.argument)
+    return f"`{download}` or, if you have a copy, {take}"

@@ -1,0 +1,110 @@
+"""`htbench run`: what it says and asks before it starts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.driver import SuitePlan
+from benchmark.errors import UsageError
+from htbench.cli.run import duration
+from tests.conftest import Draft
+from tests.htbench.command import Htbench
+
+DAY = 86400
+
+
+@pytest.fixture
+def suite(draft: Draft, own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A suite of a small manifest, which no test runs."""
+    draft.write()
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'title = "Mine"\nmanifest = "mini"\ntasks = ["outline-solid"]\nmethods = ["finetune"]\n'
+        "seeds = [0]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def start(*_: Any) -> None:
+        raise UsageError("started")
+
+    monkeypatch.setattr(SuitePlan, "execute", start)
+    return file
+
+
+def options(suite: Path) -> tuple[object, ...]:
+    return ("run", "--suite", suite, "--device", "cpu", "--jobs", 1)
+
+
+def test_a_dry_run_times_a_step_where_nothing_is_known(suite: Path, htbench: Htbench) -> None:
+    status, out, _ = htbench(*options(suite), "--dry-run")
+    assert status == 0
+    estimate = re.search(r"estimated time: about (\S+) s, based on one step of the network", out)
+    assert estimate
+    assert 0 < float(estimate[1]) < 60
+
+
+def test_the_estimate_grows_with_the_steps(draft: Draft, suite: Path, htbench: Htbench) -> None:
+    draft.document["recipe"]["steps"] = 10**8
+    draft.write()
+    _, out, _ = htbench(*options(suite), "--dry-run")
+    assert re.search(r"estimated time: about \S+ days", out)
+
+
+def test_a_run_of_more_than_a_day_on_a_cpu_asks_for_yes(
+    draft: Draft, suite: Path, htbench: Htbench
+) -> None:
+    draft.document["recipe"]["steps"] = 10**8
+    draft.write()
+    status, _, err = htbench(*options(suite))
+    assert status == 2
+    assert re.fullmatch(
+        r"htbench: on this CPU, the runs will take about \S+ days \(estimate\); "
+        r"add --yes to start them, or use --device cuda\n",
+        err,
+    )
+    assert "started" in htbench(*options(suite), "--yes")[2]
+
+
+def test_a_short_run_does_not_ask(suite: Path, htbench: Htbench) -> None:
+    assert "started" in htbench(*options(suite))[2]
+
+
+def test_images_are_checked_before_weights_are_downloaded(
+    draft: Draft, suite: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(*_: Any) -> None:
+        raise AssertionError("downloaded")
+
+    monkeypatch.undo()
+    monkeypatch.chdir(suite.parent)
+    monkeypatch.setenv("HTBENCH_DATA", str(suite.parent / "data"))
+    monkeypatch.setattr("benchmark.driver.download_pretrained", download)
+    draft.document["images"] = "folder"
+    draft.document["model"] = {
+        "name": "mobilenet_v2",
+        "weights": "MobileNet_V2_Weights.IMAGENET1K_V1",
+    }
+    draft.write(draft.table().drop_columns(["image"]))
+    for words in (options(suite), ("source", "train", "--manifest", "mini")):
+        status, _, err = htbench(*words)
+        assert status == 2
+        assert re.search(r"\d+ images are missing \(outline \d+", err)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "about 0.04 s"),
+        (75, "about 75 s"),
+        (600, "about 10 minutes"),
+        (5 * 3600, "about 5 hours"),
+        (3.5 * DAY, "about 3.5 days"),
+        (1234 * DAY, "about 1234 days"),
+    ],
+)
+def test_a_duration_is_easy_to_read(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
