@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
-from benchmark.files import new_folder, remove_tree, temporary_folder
+from benchmark.files import matches_digest, new_folder, remove_tree, temporary_folder
 from benchmark.records import (
     NOT_APPLICABLE,
     WEIGHTS_FILE,
@@ -67,7 +67,7 @@ class Workspace:
 
         Args:
             key: the run's key.
-            weights: whether the adapted weights are needed as well.
+            weights: whether the adapted weights are needed as well, undamaged.
         """
         folder = self.folder(key)
         try:
@@ -78,7 +78,9 @@ class Workspace:
             return None  # missing or damaged: repeat the run
         if record.status == NOT_APPLICABLE:
             return None if weights else record
-        if record.status != "ok" or (weights and not (folder / WEIGHTS_FILE).is_file()):
+        if record.status != "ok":
+            return None
+        if weights and not matches_digest(folder / WEIGHTS_FILE, record.weights_sha256):
             return None
         return record
 
