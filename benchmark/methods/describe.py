@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from benchmark.errors import HTBenchError, MethodError
-from benchmark.files import digest_json, read_sealed, seal, write_file
+from benchmark.files import digest_json, discard, read_sealed, seal, write_file
 from benchmark.folders import data_folder
 from benchmark.jobs import MethodCode, Value
 from benchmark.keys import compute_digest
@@ -137,6 +137,8 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     if not isinstance(answer, dict):
         raise MethodError(f"{source.origin}: the method's description is not an object")
     description = parse_description(source, answer, own)
+    if cache.is_dir():
+        discard(cache)
     write_file(cache, seal({"key": cache.stem, "answer": answer, "code": own.facts}))
     return description
 

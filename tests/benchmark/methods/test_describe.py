@@ -213,4 +213,8 @@ class TestCache:
             entry.write_bytes(data)
             assert describe_cached(source, ask) == first
             assert entry.read_bytes() == good
-        assert len(ask.names) == 101
+        entry.unlink()
+        entry.mkdir()
+        assert describe_cached(source, ask) == first
+        assert entry.read_bytes() == good
+        assert len(ask.names) == 102
