@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
 from benchmark.failpoints import reach
-from benchmark.files import atomic_path, digest_file, read_json
+from benchmark.files import atomic_path, digest_file, read_sealed, seal
 
 if TYPE_CHECKING:
     import torch
@@ -96,10 +95,10 @@ class Checkpoints:
             "key": self._key,
             "step": step,
             "file": path.name,
-            "sha256": digest_file(path),
+            "digest": digest_file(path),
             "history": self._run.history,
         }
-        _write(self._folder / RECORD_FILE, json.dumps(record).encode())
+        _write(self._folder / RECORD_FILE, seal(record))
         for old in self._folder.glob("step-*.safetensors"):
             if old != path:
                 old.unlink()
@@ -121,9 +120,9 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def _record(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the record of a complete checkpoint of that training, or None."""
     try:
-        record = read_json(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
+        record = read_sealed(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
         path = folder / Path(record["file"]).name
-        valid = record["key"] == key and digest_file(path) == record["sha256"]
+        valid = record["key"] == key and digest_file(path) == record["digest"]
         return record if valid and type(record["step"]) is int else None
     except (DataError, OSError, KeyError, TypeError):
         return None

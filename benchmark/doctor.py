@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,8 @@ from benchmark.executors.local import slots
 from benchmark.folders import data_folder
 from benchmark.isolation import cgroup
 from benchmark.isolation.sandbox import available
+from benchmark.mounts import describe_mount
+from benchmark.runs.drivers import foreign_drivers
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
 
@@ -29,7 +32,7 @@ DISTRIBUTIONS = (
 
 
 def machine_report(workspace: Path) -> dict[str, dict[str, Any]]:
-    """Facts by section: ``versions``, ``device``, ``isolation``, ``data`` and ``workspace``.
+    """Facts by section: versions, device, isolation, data, workspace and file systems.
 
     Args:
         workspace: the workspace folder to report on; it need not exist.
@@ -40,6 +43,10 @@ def machine_report(workspace: Path) -> dict[str, dict[str, Any]]:
         "isolation": _isolation(),
         "data": _data(),
         "workspace": _workspace(workspace),
+        "file systems": {
+            "data": describe_mount(data_folder()),
+            "workspace": describe_mount(workspace),
+        },
     }
 
 
@@ -90,7 +97,16 @@ def _data() -> dict[str, Any]:
 def _workspace(root: Path) -> dict[str, Any]:
     workspace = Workspace(root)
     runs = len(list(workspace.runs.glob("[0-9a-f]*/run.json")))
-    return {"folder": _folder(workspace.root), "runs": runs}
+    others = {
+        f"driver of another host {i}": f"host {driver.host}, process {driver.process}; if it has "
+        f"ended, remove its files: rm -r {shlex.quote(str(folder))} {shlex.quote(f'{folder}.lock')}"
+        for i, (folder, driver) in enumerate(foreign_drivers(workspace.root / "tmp"), start=1)
+    }
+    return {
+        "folder": _folder(workspace.root),
+        "runs": runs,
+        **others,
+    }
 
 
 def _folder(path: Path) -> str:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.commands import ways_to_images
-from benchmark.errors import DataError
+from benchmark.errors import DataError, first
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store.store import (
     EVERYTHING,
@@ -31,6 +31,7 @@ from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
+from benchmark.sources.features import features_folder, find_features
 from benchmark.sources.get_pretrained import download_pretrained, use_file_command
 from benchmark.sources.network import NetworkTimes
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
@@ -295,6 +296,9 @@ def ready_sources(
     untrained = [spec for spec in specs if spec not in sources]
     if not untrained:
         return sources
+    for spec in untrained:
+        if spec.folder.exists():
+            monitor.log(f"the source model in {spec.folder} is damaged; it is trained again")
     manifest = untrained[0].manifest
     check_images(manifest, source_needs(untrained))
     if pretrained_name(manifest.model) and find_pretrained(manifest.model) is None:
@@ -330,11 +334,21 @@ def execute_cells(
     runs = unfinished_runs(cells, sources, workspace)
     if not runs:
         return []
-    if again := sum(workspace.finished(run.key) is not None for run in runs):
+    again = [run.key for run in runs if workspace.finished(run.key) is not None]
+    if again:
         monitor.log(
-            f"repeating {again} finished runs: other runs start from their weights, which are gone"
+            f"repeating {len(again)} finished runs, because other runs start from their weights, "
+            f"which are missing or damaged: {first(str(workspace.folder(key)) for key in again)}"
         )
     stores = open_stores(cells[0].manifest, target_needs(run.planned for run in runs), monitor)
+    folders = {
+        features_folder(run.source, stores[run.planned.task.target], run.planned.device)
+        for run in runs
+        if run.planned.method.uses_features
+    }
+    for folder in sorted(folders):
+        if folder.exists() and find_features(folder) is None:
+            monitor.log(f"the features in {folder} are damaged; they are computed again")
     with monitor.jobs(len(runs)) as reporter:
         return LocalExecutor(session.server, workspace, width, reporter).execute(runs, stores)
 
@@ -344,7 +358,7 @@ def unfinished_runs(
     sources: Mapping[SourceSpec, SourceCheckpoint],
     workspace: Workspace,
 ) -> list[RunSpec]:
-    """The runs to carry out: unfinished ones, and bases whose weights they need and are gone."""
+    """The runs to carry out: unfinished ones, and their bases whose weights are not intact."""
     specs = list(with_sources(cells, sources))
     open_runs = {s.key for s in specs if workspace.finished(s.key) is None}
     bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}

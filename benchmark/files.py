@@ -18,6 +18,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
 LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
+SETTLED_SECONDS = 2  # after its last change, a file's times tell every later change
 SEAL = "sha256"  # the entry of a sealed record with the digest of all its other entries
 
 
@@ -46,7 +48,7 @@ def digest_json(value: object) -> str:
 
 def seal(record: Mapping[str, Any]) -> bytes:
     """The content of a JSON file that carries its own digest; see :func:`read_sealed`."""
-    return canonical_json({**record, SEAL: digest_json(record)}) + b"\n"
+    return canonical_json({**record, SEAL: digest_json(record)})
 
 
 def open_regular(path: Path) -> io.BufferedReader:
@@ -68,6 +70,26 @@ def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a regular file's bytes."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_digests: dict[tuple[int, ...], str] = {}
+
+
+def matches_digest(path: Path, sha256: object) -> bool:
+    """Whether a regular file exists and has this SHA-256 (hex).
+
+    Each file is read once per process, as long as its inode, size and times stay the same.
+    """
+    try:
+        with open_regular(path) as file:
+            now = os.fstat(file.fileno())
+            stamp = now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+            digest = _digests.get(stamp) or hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return False
+    if time.time() - now.st_ctime > SETTLED_SECONDS:
+        _digests[stamp] = digest
+    return digest == sha256
 
 
 def is_safetensors(beginning: bytes) -> bool:
@@ -145,10 +167,10 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
         _sync(final.parent)
     finally:
         for path in (building, *replaced):
-            _discard(path)
+            discard(path)
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
     """Remove whatever is at a path, if anything; ``rmtree`` would wait for the writer of a FIFO."""
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):

@@ -94,7 +94,7 @@ class RunRecord:
 
     def to_bytes(self) -> bytes:
         """Return the content of ``run.json``, which includes its own checksum."""
-        return seal(dataclasses.asdict(self))
+        return seal(dataclasses.asdict(self)) + b"\n"
 
     @classmethod
     def read(cls, folder: Path, key: str | None = None) -> RunRecord:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from benchmark.errors import HTBenchError, MethodError
-from benchmark.files import canonical_json, digest_json, read_json, write_file
+from benchmark.files import digest_json, discard, read_sealed, seal, write_file
 from benchmark.folders import data_folder
 from benchmark.jobs import MethodCode, Value
 from benchmark.keys import compute_digest
@@ -129,8 +129,8 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     cache = data_folder() / "methods" / f"{digest_json(_cache_key(source))}.json"
     if cache.is_file():
         try:
-            entry = read_json(cache, MAX_DESCRIPTION_BYTES, MethodError)
-            if entry["code"] == own.facts:
+            entry = read_sealed(cache, MAX_DESCRIPTION_BYTES, MethodError)
+            if entry["key"] == cache.stem and entry["code"] == own.facts:
                 return parse_description(source, entry["answer"], own)
         except (HTBenchError, KeyError, TypeError):
             pass  # a damaged or stale entry is replaced
@@ -139,7 +139,9 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
         raise MethodError(f"{source.origin}: the method's description is not an object")
     description = parse_description(source, answer, own)
     with contextlib.suppress(OSError):  # a data folder that cannot be written to costs only time
-        write_file(cache, canonical_json({"answer": answer, "code": own.facts}))
+        if cache.is_dir():
+            discard(cache)
+        write_file(cache, seal({"key": cache.stem, "answer": answer, "code": own.facts}))
     return description
 
 

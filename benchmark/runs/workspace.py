@@ -2,7 +2,8 @@
 
     runs/<key>/       run.json, predictions.parquet, and weights if another run starts from them
     journal.jsonl     a line when a run starts and when it ends
-    tmp/<driver>/     files of runs in progress; the next driver removes those of a dead one
+    tmp/<driver>/     files of runs in progress; the next driver removes those of a dead one of
+                      its host, see drivers.py
     locks/            one empty file per run, locked while a driver carries out the run
 
 Several drivers may share a workspace: a run belongs to the driver that locks it, and the others
@@ -25,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
-from benchmark.files import new_folder, remove_tree, temporary_folder
+from benchmark.files import matches_digest, new_folder, remove_tree, temporary_folder
 from benchmark.records import (
     NOT_APPLICABLE,
     WEIGHTS_FILE,
@@ -33,6 +34,7 @@ from benchmark.records import (
     verified_predictions,
 )
 from benchmark.run_folders import run_folders, stamp
+from benchmark.runs.drivers import driver_folders, may_be_swept, this_driver
 
 DEFAULT = "workspace"
 JOURNAL_FILE = "journal.jsonl"
@@ -70,7 +72,7 @@ class Workspace:
 
         Args:
             key: the run's key.
-            weights: whether the adapted weights are needed as well.
+            weights: whether the adapted weights are needed as well, undamaged.
         """
         folder = self.folder(key)
         try:
@@ -81,7 +83,9 @@ class Workspace:
             return None  # missing or damaged: repeat the run
         if record.status == NOT_APPLICABLE:
             return None if weights else record
-        if record.status != "ok" or (weights and not (folder / WEIGHTS_FILE).is_file()):
+        if record.status != "ok":
+            return None
+        if weights and not matches_digest(folder / WEIGHTS_FILE, record.weights_sha256):
             return None
         return record
 
@@ -104,7 +108,7 @@ class Workspace:
         (self.root / "locks").mkdir(exist_ok=True)
         self._sweep(base)
         # The lock comes first: a folder whose lock is free belongs to a dead driver.
-        handle, name = tempfile.mkstemp(prefix="driver-", suffix=".lock", dir=base)
+        handle, name = tempfile.mkstemp(prefix=this_driver().prefix, suffix=".lock", dir=base)
         os.close(handle)
         self._own_lock = FileLock(name)
         self._own_lock.acquire()
@@ -122,8 +126,8 @@ class Workspace:
 
     @staticmethod
     def _sweep(base: Path) -> None:
-        """Remove what dead drivers left behind."""
-        for folder in sorted({path.with_suffix("") for path in base.glob("driver-*")}):
+        """Remove what dead drivers of this host left behind."""
+        for folder in filter(may_be_swept, driver_folders(base)):
             lock = folder.with_suffix(".lock")
             with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
                 remove_tree(folder)  # a file that a child still writes stays until the next sweep

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from benchmark.errors import DataError, RunError
-from benchmark.files import canonical_json, new_folder, read_json
+from benchmark.files import digest_file, matches_digest, new_folder, read_sealed, seal
 from benchmark.folders import data_folder
 from benchmark.images.store.encoded import EncodedImages
 from benchmark.images.store.store import DomainStore, store_kind
@@ -66,6 +68,8 @@ def extract_features(
 ) -> Features:
     """The features of a domain's training images, computed in a child unless they are on disk.
 
+    While one driver computes them, others wait.
+
     Args:
         server: forks the child.
         source: the source model.
@@ -80,6 +84,21 @@ def extract_features(
     target = features_folder(source, store, device)
     if (features := find_features(target)) is not None:
         return features
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f"{target.name}.lock")):
+        features = find_features(target)  # another driver may have been faster
+        return features or _extract(server, source, manifest, device, store, folder, target)
+
+
+def _extract(
+    server: ForkServer,
+    source: SourceCheckpoint,
+    manifest: Manifest,
+    device: str,
+    store: DomainStore,
+    folder: Path,
+    target: Path,
+) -> Features:
     classes = list(range(len(manifest.classes)))
     job = FeaturesJob(
         scratch=new_scratch(folder),
@@ -113,19 +132,15 @@ def features_folder(source: SourceCheckpoint, store: DomainStore, device: str) -
 
 
 def find_features(folder: Path) -> Features | None:
-    """The features in a folder, or None if they have to be computed.
-
-    Raises:
-        DataError: the record is damaged.
-    """
-    if not (folder / FEATURES_RECORD).is_file():
+    """The features in a folder, or None if they are missing or damaged: they are computed again."""
+    try:
+        record = read_sealed(folder / FEATURES_RECORD, MAX_RECORD_BYTES, DataError)
+    except DataError:
         return None
-    record = read_json(folder / FEATURES_RECORD, MAX_RECORD_BYTES, DataError)
-    path, width, ranges = folder / FEATURES_FILE, record["width"], record["ranges"]
-    rows = sum(count for _, count in ranges.values())
-    if not path.is_file() or path.stat().st_size != rows * width * 4:
-        return None  # incomplete: compute them again
-    return Features(path, width, ranges)
+    path = folder / FEATURES_FILE
+    if record.get("key") != folder.name or not matches_digest(path, record["digest"]):
+        return None
+    return Features(path, record["width"], record["ranges"])
 
 
 def save_features(
@@ -144,8 +159,13 @@ def save_features(
         start += count
     with new_folder(folder) as building:
         (building / FEATURES_FILE).write_bytes(rows.tobytes())
-        record = {"width": rows.shape[1], "ranges": ranges}
-        (building / FEATURES_RECORD).write_bytes(canonical_json(record))
+        record = {
+            "key": folder.name,
+            "width": rows.shape[1],
+            "ranges": ranges,
+            "digest": digest_file(building / FEATURES_FILE),
+        }
+        (building / FEATURES_RECORD).write_bytes(seal(record))
     return Features(folder / FEATURES_FILE, rows.shape[1], ranges)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import DataError, ManifestError
-from benchmark.files import digest_file, read_json
+from benchmark.files import matches_digest, read_json
 from benchmark.folders import data_folder
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -57,10 +58,17 @@ def find_pretrained(model: Mapping[str, Any]) -> PretrainedWeights | None:
     name = pretrained_name(model)
     if name is None or not (weights_folder(name) / RECORD_FILE).is_file():
         return None
-    record = read_json(weights_folder(name) / RECORD_FILE, MAX_RECORD_BYTES, DataError)
-    path = weights_folder(name) / WEIGHTS_FILE
+    folder = weights_folder(name)
+    remedy = f"delete its folder to download it again: rm -r {shlex.quote(str(folder))}"
+    try:
+        record = read_json(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("digest"), str):
+        raise DataError(f"{folder / RECORD_FILE} is damaged; {remedy}")
+    path = folder / WEIGHTS_FILE
     if not path.is_file():
-        raise DataError(f"{path} is missing; delete its folder to download it again")
+        raise DataError(f"{path} is missing; {remedy}")
     return PretrainedWeights(path, record["digest"], record)
 
 
@@ -73,10 +81,10 @@ def pretrained_path(model: Mapping[str, Any]) -> str | None:
     name, weights = pretrained_name(model), find_pretrained(model)
     if name is None:
         return None
-    if weights is None or digest_file(weights.path) != weights.digest:
+    if weights is None or not matches_digest(weights.path, weights.digest):
         raise DataError(
             f"the pretrained weights {name} are missing or corrupted; delete "
-            f"{weights_folder(name)} to download them again"
+            f"their folder to download them again: rm -r {shlex.quote(str(weights_folder(name)))}"
         )
     return str(weights.path)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from benchmark.errors import DataError, UsageError
-from benchmark.files import canonical_json, digest_file, new_folder, read_json
+from benchmark.files import canonical_json, matches_digest, new_folder, read_sealed, seal
 from benchmark.folders import data_folder
 from benchmark.images.store.store import store_key
 from benchmark.keys import ImportedFacts, SourceFacts, computation
@@ -119,32 +120,71 @@ class SourceCheckpoint:
 def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
     """The checkpoint of a spec: the imported one, else the trained one, else None.
 
+    A trained one that is damaged does not count: it can be trained again.
+
     Raises:
-        DataError: it is damaged.
+        DataError: the imported one is damaged.
     """
-    return _open_source(spec.imported_folder) or _open_source(spec.folder)
+    imported = _open_source(spec.imported_folder, spec.imported_facts.to_json())
+    if imported is not None:
+        return imported
+    try:
+        return _open_source(spec.folder, spec.facts.to_json())
+    except DataError:
+        return None
 
 
 def known_sources() -> list[SourceCheckpoint]:
-    """Every checkpoint in the data folder, by manifest and domains.
+    """Every intact checkpoint in the data folder, by manifest and domains."""
+    return [entry for entry in _all_sources() if isinstance(entry, SourceCheckpoint)]
+
+
+def damaged_sources() -> list[str]:
+    """What is wrong with every other checkpoint in the data folder, with the remedy."""
+    return [str(entry) for entry in _all_sources() if isinstance(entry, DataError)]
+
+
+def _all_sources() -> Iterator[SourceCheckpoint | DataError]:
+    for file in sorted((data_folder() / "sources").glob(f"*/{RECORD_FILE}")):
+        try:
+            source = _open_source(file.parent)
+        except DataError as error:
+            yield error
+        else:
+            if source is not None:
+                yield source
+
+
+def _open_source(
+    folder: Path, made_from: Mapping[str, Any] | None = None
+) -> SourceCheckpoint | None:
+    """The checkpoint in a folder, or None if there is no such folder.
+
+    Args:
+        folder: of the checkpoint.
+        made_from: what it must be made from; None: anything.
 
     Raises:
-        DataError: one is damaged.
+        DataError: it is damaged, or made from something else.
     """
-    folders = sorted((data_folder() / "sources").glob(f"*/{RECORD_FILE}"))
-    return [source for file in folders if (source := _open_source(file.parent)) is not None]
-
-
-def _open_source(folder: Path) -> SourceCheckpoint | None:
-    if not (folder / RECORD_FILE).is_file():
+    if not folder.exists():
         return None
-    record = read_json(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
+    remedy = (
+        "delete its folder, then train it (`htbench run` does) or import it again: "
+        f"rm -r {shlex.quote(str(folder))}"
+    )
+    try:
+        record = read_sealed(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
+    except DataError as error:
+        raise DataError(f"a source model cannot be used: {error}; {remedy}") from None
     path = folder / MODEL_FILE
-    if not path.is_file() or digest_file(path) != record.get("digest"):
+    if "made_from" not in record or not matches_digest(path, record.get("digest")):
         raise DataError(
-            f"the source model {path} does not match its recorded SHA-256; delete its folder "
-            "to retrain it"
+            f"the source model {path} does not match its recorded SHA-256, so it is damaged; "
+            f"{remedy}"
         )
+    if made_from is not None and canonical_json(record["made_from"]) != canonical_json(made_from):
+        raise DataError(f"the source model {path} belongs to another folder; {remedy}")
     return SourceCheckpoint(path, record["digest"], record)
 
 
@@ -192,5 +232,5 @@ def _save(
     }
     with new_folder(folder) as building:
         (building / MODEL_FILE).write_bytes(weights)
-        (building / RECORD_FILE).write_bytes(canonical_json(record) + b"\n")
+        (building / RECORD_FILE).write_bytes(seal(record))
     return SourceCheckpoint(folder / MODEL_FILE, record["digest"], record)

@@ -171,13 +171,18 @@ def list_(as_json: bool) -> None:
       htbench source list --json
     """
     from benchmark.sources.export import summary
-    from benchmark.sources.spec import known_sources
+    from benchmark.sources.spec import damaged_sources, known_sources
+    from htbench.progress import log
 
     sources = known_sources()
     if as_json:
         print_json([summary(source) for source in sources])
     else:
         _print(sources)
+    if problems := damaged_sources():
+        for problem in problems:
+            log(problem)
+        click.get_current_context().exit(1)
 
 
 def _print(sources: Sequence[SourceCheckpoint]) -> None:

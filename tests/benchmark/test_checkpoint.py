@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
@@ -116,3 +117,17 @@ def test_an_invalid_checkpoint_is_ignored(target, tmp_path, uninterrupted, damag
     model, _ = train(target, folder, key=key)
     expected, _ = uninterrupted
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in state_of(expected).items())
+
+
+def test_a_flipped_bit_in_the_record_is_found(target, tmp_path):
+    with pytest.raises(Killed):
+        train(target, tmp_path, kill_at=6)
+    record = tmp_path / "checkpoint.json"
+    good = record.read_bytes()
+    for bit in random.Random(0).sample(range(8 * len(good)), 300):
+        data = bytearray(good)
+        data[bit // 8] ^= 1 << bit % 8
+        record.write_bytes(data)
+        assert checkpoint_step(tmp_path, KEY) == 0
+    record.write_bytes(good)
+    assert checkpoint_step(tmp_path, KEY) == 5

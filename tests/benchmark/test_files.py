@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import files
 from benchmark.errors import DataError, RecordError, UsageError
 from benchmark.files import (
     atomic_path,
@@ -19,6 +20,7 @@ from benchmark.files import (
     check_output,
     digest_file,
     digest_json,
+    matches_digest,
     new_folder,
     read_json,
     write_file,
@@ -291,3 +293,32 @@ class TestReadJson:
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"cannot read .*No such file"):
             read_json(tmp_path / "none.json", 10, DataError)
+
+
+class TestMatchesDigest:
+    def test_each_file_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"content")
+        digest = digest_file(path)
+        monkeypatch.setattr(files, "SETTLED_SECONDS", -1)
+        assert matches_digest(path, digest)
+        with monkeypatch.context() as patch:
+            patch.delattr(hashlib, "file_digest")
+            assert matches_digest(path, digest)
+            assert not matches_digest(path, "0" * 64)
+        path.write_bytes(b"c0ntent!")
+        assert not matches_digest(path, digest)
+
+    def test_a_change_right_after_the_last_one_is_seen(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"content")
+        digest = digest_file(path)
+        for _ in range(20):  # within one tick of the file system's clock
+            path.write_bytes(b"content")
+            assert matches_digest(path, digest)
+            path.write_bytes(b"c0ntent")
+            assert not matches_digest(path, digest)
+
+    def test_nothing_to_read(self, tmp_path: Path) -> None:
+        assert not matches_digest(tmp_path / "none", None)
+        assert not matches_digest(tmp_path, None)

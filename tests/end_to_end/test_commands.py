@@ -179,6 +179,7 @@ def test_doctor(htbench, mini, finished, at, tmp_path):
     assert report["versions"]["holistic-transfer-bench"]
     assert report["workspace"] == {"folder": str(finished.workspace), "runs": 16}
     assert report["data"]["folder"] == str(mini.data)
+    assert " at /" in report["file systems"]["workspace"]
     assert report["data"]["cached sources"].startswith("2 (")
     text = htbench("doctor", "--workspace", tmp_path / "ws").stdout
     assert "(does not exist yet)" in text

@@ -7,6 +7,7 @@ seeds are not random.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
@@ -150,6 +151,24 @@ def kill_driver_at(lane: Lane, point: str) -> None:
 def test_a_driver_is_killed(lane, finished, point):
     kill_driver_at(lane, point)
     check_finished(lane, finished)
+
+
+def test_damaged_weights_of_a_base_are_made_again(lane, finished):
+    lane.finish()
+    before = predictions(lane.workspace)
+    records = Mini.records(lane.workspace)
+    keys = {record["method"]: record["key"] for record in records}
+    (weights,) = lane.workspace.glob("runs/*/weights.safetensors")
+    assert weights.parent.name == keys["finetune"]
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 4]))
+    shutil.rmtree(lane.workspace / "runs" / keys["calibrated-alg"])
+    lane.complete = {}
+    with lane.start() as driver:
+        _, errors = driver.communicate(timeout=DEADLINE)
+    assert f"missing or damaged: '{weights.parent}'" in errors
+    assert weights.read_bytes() == good
+    assert predictions(lane.workspace) == before
 
 
 @pytest.mark.parametrize("point", SERVER)

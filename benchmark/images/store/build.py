@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from benchmark.errors import DataError, first
-from benchmark.files import atomic_path, read_json, write_file
+from benchmark.files import atomic_path, digest_file, matches_digest, read_sealed, seal, write_file
 from benchmark.images import pool
 from benchmark.images.decode import decode_file
 from benchmark.images.store.jpeg import encode, write_pack
@@ -72,6 +71,11 @@ class BuildPlan:
 def suffix_of(kind: str) -> str:
     """Suffix of the image files of a store of kind ``raw`` or ``jpeg``."""
     return ".u8" if kind == "raw" else ".pack"
+
+
+def part_name(folder: Path, name: str) -> str:
+    """The name of a part of a store in its index: an index from another place is not used."""
+    return f"{folder.name}/{name}"
 
 
 def build_parts(plan: BuildPlan, progress: Progress, log: Logger) -> None:
@@ -156,7 +160,13 @@ class _Chunk:
 
     @property
     def is_complete(self) -> bool:
-        return self.index.is_file()
+        try:
+            index = read_sealed(self.index, MAX_INDEX_BYTES, DataError)
+        except DataError:
+            return False
+        ids = [image_id for image_id, *_ in index["rows"]]
+        own = [image_id for image_id, _ in self.entries]
+        return ids == own and matches_digest(self.out, index["digest"])
 
 
 def _chunks(plan: BuildPlan, folder: Path) -> Iterator[_Chunk]:
@@ -177,7 +187,8 @@ def _decode_chunk(chunk: _Chunk) -> int:
             file.write(data)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
             rows.append([image_id, digest, len(data), truncated])
-    write_file(chunk.index, json.dumps(rows).encode())  # last: it marks the chunk as complete
+    index = {"rows": rows, "digest": digest_file(chunk.out)}
+    write_file(chunk.index, seal(index))  # last: it marks the chunk as complete
     return len(rows)
 
 
@@ -215,9 +226,8 @@ def _join(plan: BuildPlan, name: str, chunks: Sequence[_Chunk]) -> None:
     truncated_ids = []
     for number, chunk in enumerate(chunks):
         offset = 0
-        for image_id, digest, length, truncated in read_json(
-            chunk.index, MAX_INDEX_BYTES, DataError
-        ):
+        rows = read_sealed(chunk.index, MAX_INDEX_BYTES, DataError)["rows"]
+        for image_id, digest, length, truncated in rows:
             places.append((digest, image_id, number, offset, length))
             offset += length
             if truncated:
@@ -234,11 +244,12 @@ def _join(plan: BuildPlan, name: str, chunks: Sequence[_Chunk]) -> None:
         else:
             out.writelines(images)
     index = {
+        "part": part_name(plan.folder, name),
         "ids": [place[1] for place in places],
-        "bytes": path.stat().st_size,
+        "digest": digest_file(path),
         "truncated": sorted(truncated_ids),
     }
-    write_file(plan.folder / f"{name}.json", json.dumps(index).encode())
+    write_file(plan.folder / f"{name}.json", seal(index))
     for chunk in chunks:
         chunk.index.unlink()
         chunk.out.unlink()

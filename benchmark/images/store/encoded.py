@@ -6,6 +6,7 @@ Loads no torch.
 from __future__ import annotations
 
 import os
+import shlex
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -44,7 +45,8 @@ class EncodedImages:
         except ValueError as error:
             self._stack.close()
             raise DataError(
-                f"{path}: {error}; delete {path.parent} and run the command again"
+                f"{path}: {error}; delete the store and run the command again: "
+                f"rm -r {shlex.quote(str(path.parent))}"
             ) from None
         return self
 

@@ -14,7 +14,7 @@ Loads no torch.
 from __future__ import annotations
 
 import hashlib
-import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,12 +25,26 @@ import numpy as np
 
 from benchmark.commands import command, ways_to_images
 from benchmark.errors import DataError, first
-from benchmark.files import digest_json, new_folder, read_json
+from benchmark.files import (
+    digest_file,
+    digest_json,
+    discard,
+    matches_digest,
+    new_folder,
+    read_sealed,
+    seal,
+)
 from benchmark.folders import data_folder
 from benchmark.images.decode import RULES, decode, opened
 from benchmark.images.place import images_folder
 from benchmark.images.store import jpeg
-from benchmark.images.store.build import MAX_INDEX_BYTES, BuildPlan, build_parts, suffix_of
+from benchmark.images.store.build import (
+    MAX_INDEX_BYTES,
+    BuildPlan,
+    build_parts,
+    part_name,
+    suffix_of,
+)
 from benchmark.images.store.embedded import embedded_images
 from benchmark.progress import Logger, Progress
 
@@ -153,7 +167,10 @@ def store_state(manifest: Manifest) -> tuple[int, int]:
 
 
 def find_store(manifest: Manifest, domain: str, need: ImageNeed = EVERYTHING) -> DomainStore | None:
-    """Return a domain's store, or None if a required part is missing; nothing is built."""
+    """Return a domain's store, or None if a required part is missing.
+
+    Nothing is built, and the pixels are not checked.
+    """
     return _read(store_folder(manifest, domain), manifest, domain, need)
 
 
@@ -173,14 +190,14 @@ def open_store(
     need: ImageNeed = EVERYTHING,
     log: Logger | None = None,
 ) -> DomainStore:
-    """Open a domain's store; build the required parts first if they are missing or incomplete.
+    """Open a domain's store; build the required parts first if they are missing or damaged.
 
     Args:
         manifest: a valid manifest.
         domain: name of one of its domains.
         progress: called with the number of decoded images and their total.
         need: the required images; embedded images are always built together.
-        log: called with the expected size and duration of a long build.
+        log: called with the names of damaged files, and the size and duration of a long build.
 
     Raises:
         DataError: an image is missing, damaged or of the wrong size, or the disk is too small.
@@ -188,35 +205,55 @@ def open_store(
     from filelock import FileLock
 
     folder = store_folder(manifest, domain)
-    if (store := _read(folder, manifest, domain, need)) is not None:
+    progress, log = progress or (lambda finished, total: None), log or _ignore
+    if (store := _read(folder, manifest, domain, need, _naming(log))) is not None:
         return store
     folder.parent.mkdir(parents=True, exist_ok=True)
-    progress, log = progress or (lambda finished, total: None), log or (lambda text: None)
     with FileLock(folder.with_name(folder.name + ".lock")):
         # Another process may have built it in the meantime.
-        if (store := _read(folder, manifest, domain, need)) is None:
+        if (store := _read(folder, manifest, domain, need, _ignore)) is None:
             if manifest.document["images"] == "embedded":
                 _build(folder, manifest, domain, progress)
             else:
                 _build_needed(folder, manifest, domain, need, progress, log)
-            store = _read(folder, manifest, domain, need)
+            store = _read(folder, manifest, domain, need, _ignore)
     if store is None:
         raise DataError(
             f"the image store {folder} was built but cannot be read; delete it and run the command "
-            "again"
+            f"again: rm -r {shlex.quote(str(folder))}"
         )
     return store
 
 
-def _read(folder: Path, manifest: Manifest, domain: str, need: ImageNeed) -> DomainStore | None:
-    """Return the store in a folder, or None if a required file is missing or has a wrong size."""
+def _ignore(text: str) -> None:
+    pass
+
+
+def _naming(log: Logger) -> Logger:
+    """Called with the path of a damaged file, and logs a sentence."""
+    return lambda path: log(f"{path} is damaged or of another version; it is made again")
+
+
+def _read(
+    folder: Path,
+    manifest: Manifest,
+    domain: str,
+    need: ImageNeed,
+    damaged: Logger | None = None,
+) -> DomainStore | None:
+    """Return the store in a folder, or None if a required file is missing or damaged.
+
+    Args:
+        folder: see :func:`store_folder`; ``manifest``, ``domain``, ``need``: as there.
+        damaged: called with the paths of damaged files; None: digests of pixels are not compared.
+    """
     if manifest.document["images"] == "embedded":
-        return _read_whole(folder, manifest)
+        return _read_whole(folder, manifest, damaged)
     index: dict[str, Any] = {"train": {}, "test": []}
     kind = store_kind(manifest)
     store = DomainStore(folder, manifest.image_size, index, kind)
     for name, members in _parts(manifest, domain, need).items():
-        ids = _read_part(store, name, len(members))
+        ids = _read_part(store, name, len(members), damaged)
         if ids is None:
             return None
         if name == "test":
@@ -226,18 +263,27 @@ def _read(folder: Path, manifest: Manifest, domain: str, need: ImageNeed) -> Dom
     return store
 
 
-def _read_part(store: DomainStore, name: str, count: int) -> list[str] | None:
-    """Return the ids of a part in the order of its file, or None if it is incomplete."""
-    path = store.root / f"{name}.json"
-    if not path.is_file():
+def _read_part(
+    store: DomainStore, name: str, count: int, damaged: Logger | None
+) -> list[str] | None:
+    """Return the ids of a part in the order of its file, or None if it is missing or damaged."""
+    path, pixels = store.root / f"{name}.json", store.root / f"{name}{store._suffix}"
+    if not path.exists():
         return None
     try:
-        index = read_json(path, MAX_INDEX_BYTES, DataError)
-        ids, size = list(index["ids"]), index["bytes"]
-        actual = (store.root / f"{name}{store._suffix}").stat().st_size
-    except (DataError, KeyError, TypeError, OSError):
+        index = read_sealed(path, MAX_INDEX_BYTES, DataError)
+    except DataError:
+        index = {}
+    is_own = index.get("part") == part_name(store.root, name) and len(index["ids"]) == count
+    if not is_own or not _is_intact(pixels, index["digest"], damaged):
+        if damaged is not None:
+            damaged(str(pixels if is_own else path))
         return None
-    return ids if len(ids) == count and actual == size else None
+    return list(index["ids"])
+
+
+def _is_intact(path: Path, sha256: str, damaged: Logger | None) -> bool:
+    return path.is_file() if damaged is None else matches_digest(path, sha256)
 
 
 def _parts(manifest: Manifest, domain: str, need: ImageNeed) -> dict[str, list[tuple[str, str]]]:
@@ -264,8 +310,12 @@ def _build_needed(
     absent = {
         name: members
         for name, members in _parts(manifest, domain, need).items()
-        if _read_part(store, name, len(members)) is None
+        if _read_part(store, name, len(members), _ignore) is None
     }
+    for name in absent:
+        for path in (folder / f"{name}.json", folder / f"{name}{store._suffix}"):
+            if path.is_dir():  # a file is replaced
+                discard(path)
     plan = BuildPlan(
         folder=folder,
         images=images_folder(manifest),
@@ -280,22 +330,24 @@ def _build_needed(
     build_parts(plan, progress, log)
 
 
-def _read_whole(folder: Path, manifest: Manifest) -> DomainStore | None:
-    if not (folder / INDEX_FILE).is_file():
+def _read_whole(folder: Path, manifest: Manifest, damaged: Logger | None) -> DomainStore | None:
+    path = folder / INDEX_FILE
+    if not path.exists():
         return None
     try:
-        index = read_json(folder / INDEX_FILE, MAX_INDEX_BYTES, DataError)
-        store = DomainStore(folder, manifest.image_size, index)
-        sizes = {f"train-{c}.u8": len(ids) for c, ids in index["train"].items()}
-        sizes[TEST_FILE] = len(store.test_ids)
-    except (DataError, AttributeError, KeyError, TypeError):
-        return None  # a damaged index
-    image_bytes = 3 * manifest.image_size**2
-    for name, count in sizes.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != count * image_bytes:
-            return None
-    return store
+        index = read_sealed(path, MAX_INDEX_BYTES, DataError)
+    except DataError:
+        index = {}
+    broken = [path]
+    if index.get("store") == folder.name:
+        digests = {folder / name: sha256 for name, sha256 in index["files"].items()}
+        broken = [file for file, sha256 in digests.items() if not _is_intact(file, sha256, damaged)]
+    if broken:
+        if damaged is not None:
+            damaged(", ".join(map(str, broken)))
+        return None
+    images = {"train": index["train"], "test": index["test"]}
+    return DomainStore(folder, manifest.image_size, images)
 
 
 def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) -> None:
@@ -311,8 +363,13 @@ def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) ->
         for label, ids in classes.items():
             classes[label] = _write(building / f"train-{label}.u8", ids, pixels)
         ordered = _write(building / TEST_FILE, list(test.ids), pixels)
-        index = {"train": {str(c): ids for c, ids in sorted(classes.items())}, "test": ordered}
-        (building / INDEX_FILE).write_text(json.dumps(index), "utf-8")
+        index = {
+            "store": folder.name,
+            "train": {str(c): ids for c, ids in sorted(classes.items())},
+            "test": ordered,
+            "files": {path.name: digest_file(path) for path in sorted(building.iterdir())},
+        }
+        (building / INDEX_FILE).write_bytes(seal(index))
 
 
 def _write(path: Path, ids: list[str], pixels: dict[str, NDArray[np.uint8]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,21 @@ class TestCache:
         entry.write_bytes(damage)
         assert describe_cached(source, ask) == first
         assert entry.read_bytes() == good
+
+    def test_an_entry_with_a_flipped_bit_is_replaced(self, plugin: Path, own_data: Path) -> None:
+        ask = Asked(answer())
+        source = file_source(str(plugin))
+        first = describe_cached(source, ask)
+        (entry,) = own_data.glob("methods/*.json")
+        good = entry.read_bytes()
+        for bit in random.Random(0).sample(range(8 * len(good)), 100):
+            data = bytearray(good)
+            data[bit // 8] ^= 1 << bit % 8
+            entry.write_bytes(data)
+            assert describe_cached(source, ask) == first
+            assert entry.read_bytes() == good
+        entry.unlink()
+        entry.mkdir()
+        assert describe_cached(source, ask) == first
+        assert entry.read_bytes() == good
+        assert len(ask.names) == 102

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -25,10 +27,11 @@ from benchmark.runs.workspace import Workspace
 
 MADE_FROM = {"task": "a-b"}
 KEY = digest_json(MADE_FROM)
+WEIGHTS = b"weights"
 PREDICTIONS_SHA256 = "38cbf344e27e967fb19874703a634ad36d1b8d52d1aaea6a3e8ee73fb02f27d7"
 
 
-def record(status: str = "ok") -> RunRecord:
+def record(status: str = "ok", weights: str | None = None) -> RunRecord:
     """A run whose predictions are those of :func:`save`."""
     return RunRecord(
         key=KEY,
@@ -43,6 +46,7 @@ def record(status: str = "ok") -> RunRecord:
         status=status,  # type: ignore[arg-type]
         error=None if status == "ok" else {"kind": "died", "message": "no", "traceback": ""},
         predictions_sha256=PREDICTIONS_SHA256 if status == "ok" else None,
+        weights_sha256=weights,
         isolation=[],
         log=[],
     )
@@ -50,11 +54,12 @@ def record(status: str = "ok") -> RunRecord:
 
 def save(workspace: Workspace, status: str = "ok", *, weights: bool = False) -> Path:
     with workspace.new_run(KEY) as folder:
-        (folder / RECORD_FILE).write_bytes(record(status).to_bytes())
+        digest = hashlib.sha256(WEIGHTS).hexdigest() if weights else None
+        (folder / RECORD_FILE).write_bytes(record(status, digest).to_bytes())
         if status == "ok":
             write_predictions(folder / PREDICTIONS_FILE, ["x"], np.zeros((1, 2), np.float32))
         if weights:
-            (folder / WEIGHTS_FILE).write_bytes(b"weights")
+            (folder / WEIGHTS_FILE).write_bytes(WEIGHTS)
     return workspace.folder(KEY)
 
 
@@ -112,7 +117,20 @@ class TestFinished:
         save(workspace)
         assert workspace.finished(KEY, weights=True) is None
         save(workspace, weights=True)
-        assert workspace.finished(KEY, weights=True) == record()
+        expected = record(weights=hashlib.sha256(WEIGHTS).hexdigest())
+        assert workspace.finished(KEY, weights=True) == expected
+
+    def test_damaged_weights_do_not_count(self, workspace: Workspace) -> None:
+        path = save(workspace, weights=True) / WEIGHTS_FILE
+        for bit in random.Random(0).sample(range(8 * len(WEIGHTS)), 20):
+            damaged = bytearray(WEIGHTS)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            assert workspace.finished(KEY, weights=True) is None
+            assert workspace.finished(KEY) is not None
+        path.unlink()
+        os.mkfifo(path)
+        assert workspace.finished(KEY, weights=True) is None
 
 
 class TestNewRun:

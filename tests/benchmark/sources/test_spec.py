@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,9 @@ from benchmark.folders import data_folder
 from benchmark.sources.pretrained import find_pretrained, pretrained_name, pretrained_path
 from benchmark.sources.spec import (
     MODEL_FILE,
+    RECORD_FILE,
     SourceSpec,
+    damaged_sources,
     find_source,
     known_sources,
     save_imported,
@@ -42,6 +48,15 @@ def put_pretrained(content: bytes) -> Path:
     return file
 
 
+def damaged(good: bytes) -> Iterator[bytes]:
+    """The bytes with one flipped bit, cut off, empty, or as another program or version writes."""
+    for bit in random.Random(0).sample(range(8 * len(good)), 30):
+        data = bytearray(good)
+        data[bit // 8] ^= 1 << bit % 8
+        yield bytes(data)
+    yield from (good[: len(good) // 2], b"", b"[]", b"null", b'{"digest": 1}', b'{"sha256": 1}')
+
+
 class TestFind:
     def test_there_is_none_at_first(self, spec):
         assert find_source(spec) is None
@@ -64,10 +79,32 @@ class TestFind:
         assert find_source(replace(spec, device="cuda")) is None
         assert find_source(SourceSpec.of(mini, ("solid",), "cpu")) is None
 
-    def test_a_damaged_one_is_an_error(self, spec):
-        saved = save_source(spec, b"weights", FACTS)
-        (saved.path.parent / MODEL_FILE).write_bytes(b"weighty")
-        with pytest.raises(DataError, match="delete its folder"):
+    @pytest.mark.parametrize("name", [MODEL_FILE, RECORD_FILE])
+    def test_a_damaged_one_is_never_used(self, spec, name):
+        """A trained one is trained again; an imported one is refused, with the remedy."""
+        save_source(spec, b"weights", FACTS)
+        file = spec.folder / name
+        for data in damaged(file.read_bytes()):
+            file.write_bytes(data)
+            assert find_source(spec) is None
+            assert known_sources() == []
+            (problem,) = damaged_sources()
+            assert f"rm -r {spec.folder}" in problem
+        save_imported(spec, b"imported", FACTS)
+        file = spec.imported_folder / name
+        for data in damaged(file.read_bytes()):
+            file.write_bytes(data)
+            with pytest.raises(DataError, match=f"delete its folder.*rm -r {spec.imported_folder}"):
+                find_source(spec)
+
+    def test_a_folder_of_another_source_model_is_never_used(self, spec, mini):
+        other = SourceSpec.of(mini, ("solid",), "cpu")
+        save_source(other, b"weights", FACTS)
+        shutil.copytree(other.folder, spec.folder)
+        assert find_source(spec) is None
+        save_imported(other, b"weights", FACTS)
+        shutil.copytree(other.imported_folder, spec.imported_folder)
+        with pytest.raises(DataError, match="belongs to another folder; delete its folder"):
             find_source(spec)
 
 
@@ -124,3 +161,16 @@ class TestPretrainedWeights:
         file.unlink()
         with pytest.raises(DataError, match="is missing; delete its folder"):
             pretrained_path(model)
+
+    def test_a_damaged_record_of_them_is_never_used(self, pretrained):
+        file = put_pretrained(b"weights")
+        record = file.with_name("weights.json")
+        good = record.read_bytes()
+        digest = find_pretrained(pretrained.manifest.model).digest
+        for data in damaged(good):
+            record.write_bytes(data)
+            with contextlib.suppress(DataError):
+                pretrained_path(pretrained.manifest.model)
+                assert find_pretrained(pretrained.manifest.model).digest == digest
+        with pytest.raises(DataError, match=f"rm -r {file.parent}"):
+            pretrained_path(pretrained.manifest.model)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -45,6 +48,13 @@ def png(size: tuple[int, int] = (32, 32), **options: Any) -> bytes:
     data = io.BytesIO()
     Image.new("RGB", size, "red").save(data, options.pop("format", "PNG"), **options)
     return data.getvalue()
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """The data with one bit changed."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 def replace_image(draft: Any, data: bytes | None) -> str:
@@ -166,6 +176,36 @@ class TestBuilding:
         open_store(mini, "solid")
         assert path.read_bytes() == good
         assert builds == ["solid", "solid"]
+
+    @pytest.mark.parametrize("name", ["test.u8", "train-0.u8", "index.json"])
+    def test_one_flipped_bit_is_named_and_never_used(
+        self, mini: Manifest, builds: list[str], name: str
+    ) -> None:
+        path = open_store(mini, "solid").root / name
+        good = path.read_bytes()
+        for bit in random.Random(0).sample(range(8 * len(good)), 10):
+            path.write_bytes(flipped(good, bit))
+            messages: list[str] = []
+            open_store(mini, "solid", log=messages.append)
+            assert path.read_bytes() == good
+            assert messages == [f"{path} is damaged or of another version; it is made again"]
+        assert builds == ["solid"] * 11
+
+    @pytest.mark.parametrize("name", ["test.u8", "index.json"])
+    def test_a_fifo_or_a_folder_in_the_place_of_a_file(self, mini: Manifest, name: str) -> None:
+        path = open_store(mini, "solid").root / name
+        good = path.read_bytes()
+        for put in (os.mkfifo, Path.mkdir):
+            path.unlink()
+            put(path)
+            open_store(mini, "solid")
+            assert path.read_bytes() == good
+
+    def test_the_store_of_another_domain_in_its_place(self, mini: Manifest) -> None:
+        solid, color = open_store(mini, "solid"), open_store(mini, "color")
+        shutil.rmtree(solid.root)
+        shutil.copytree(color.root, solid.root)
+        assert open_store(mini, "solid").index == solid.index
 
     def test_progress(self, mini: Manifest) -> None:
         calls: list[tuple[int, int]] = []

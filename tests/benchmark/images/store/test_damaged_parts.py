@@ -1,0 +1,99 @@
+"""A damaged part or chunk of a store is named, never used, and built again."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.images.store import build
+from benchmark.images.store.build import CHUNKS_FOLDER, BuildPlan, build_parts
+from benchmark.images.store.store import DomainStore, _read_part
+
+COUNTS = {"train-0": 5, "test": 6}
+
+
+@pytest.fixture(params=["raw", "jpeg"])
+def plan(tmp_path: Path, request: pytest.FixtureRequest) -> BuildPlan:
+    """Small images of two parts."""
+    pixels = np.random.default_rng(0)
+    members = {
+        name: [(f"{name}-{i}", f"{name}-{i}.png") for i in range(n)] for name, n in COUNTS.items()
+    }
+    for entries in members.values():
+        for _, path in entries:
+            Image.fromarray(pixels.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / path)
+    return BuildPlan(tmp_path / "store", tmp_path, 8, request.param, members, "mini", "mini@0.1")
+
+
+def run(plan: BuildPlan) -> None:
+    build_parts(plan, lambda finished, total: None, lambda text: None)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def damaged(good: bytes, count: int) -> Iterator[bytes]:
+    """The bytes with one flipped bit, and cut off."""
+    for bit in random.Random(0).sample(range(8 * len(good)), count):
+        data = bytearray(good)
+        data[bit // 8] ^= 1 << bit % 8
+        yield bytes(data)
+    yield from (good[:-1], b"", b"{}", b"[]")
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_part(plan: BuildPlan, index: bool) -> None:
+    run(plan)
+    store, before = DomainStore(plan.folder, 8, {}, plan.kind), content(plan.folder)
+    path = plan.folder / ("test.json" if index else f"test{plan.suffix}")
+    names: list[str] = []
+    for data in damaged(before[path.name], 40):
+        path.write_bytes(data)
+        assert _read_part(store, "test", 6, names.append) is None
+        assert names == [str(path)]
+        names.clear()
+    assert _read_part(store, "train-0", 5, names.append) is not None
+    run(plan)
+    assert _read_part(store, "test", 6, names.append) is not None
+    assert names == []
+    assert content(plan.folder) == before
+
+
+def test_the_index_of_another_part(plan: BuildPlan) -> None:
+    run(plan)
+    for suffix in (".json", plan.suffix):
+        shutil.copyfile(plan.folder / f"train-0{suffix}", plan.folder / f"test{suffix}")
+    store = DomainStore(plan.folder, 8, {}, plan.kind)
+    assert _read_part(store, "test", 5, lambda path: None) is None
+
+
+@pytest.mark.parametrize("suffix", ["bin", "json"])
+def test_a_chunk_of_an_interrupted_build(
+    plan: BuildPlan, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    run(plan)
+    before = content(plan.folder)
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "CHUNK", 2)
+    for number in range(10):
+        with monkeypatch.context() as patch:
+            patch.setattr(build, "_join", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run(plan)
+        chunk = random.Random(number).choice(
+            sorted((plan.folder / CHUNKS_FOLDER).glob(f"*.{suffix}"))
+        )
+        chunk.write_bytes(next(damaged(chunk.read_bytes(), 1)))
+    run(plan)
+    assert content(plan.folder) == before
