@@ -87,13 +87,12 @@ class SuitePlan:
     def preview(self) -> list[RunPreview]:
         """Every run with its state; starts nothing."""
         seconds = _past_seconds(self.workspace, self.manifest.model)
+        keys = {id(spec.planned): spec.key for spec in ready_specs(self.cells)}
         runs = []
         for cell in self.cells:
-            key, state = None, "to run, after its source model"
-            if (source := find_source(cell.source)) is not None:
-                *_, spec = with_sources(_with_bases(cell), {cell.source: source})
-                key = spec.key
-                state = "done" if self.workspace.finished(key) else "to run"
+            key, state = keys.get(id(cell)), "to run, after its source model"
+            if key is not None:
+                state = "done" if self.workspace.is_finished(key) else "to run"
             estimate = 0.0 if state == "done" else seconds.get(cell.method.name)
             runs.append(RunPreview(cell.task.id, cell.label, cell.seed, state, key, estimate))
         return runs
@@ -162,7 +161,7 @@ class SuitePlan:
 
     def keys(self) -> set[str]:
         """The keys of the runs whose source models are trained; all, once the plan is executed."""
-        return keys_of(self.cells)
+        return {spec.key for spec in ready_specs(self.cells)}
 
 
 @contextlib.contextmanager
@@ -360,24 +359,17 @@ def unfinished_runs(
 ) -> list[RunSpec]:
     """The runs to carry out: unfinished ones, and their bases whose weights are not intact."""
     specs = list(with_sources(cells, sources))
-    open_runs = {s.key for s in specs if workspace.finished(s.key) is None}
+    open_runs = {s.key for s in specs if not workspace.is_finished(s.key)}
     bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}
     open_runs |= {key for key in bases if workspace.finished(key, weights=True) is None}
     return list({spec.key: spec for spec in specs if spec.key in open_runs}.values())
 
 
-def keys_of(cells: Iterable[PlannedRun]) -> set[str]:
-    """The keys of those of some cells whose source models are trained."""
-    cells = list(cells)
+def ready_specs(cells: Sequence[PlannedRun]) -> list[RunSpec]:
+    """The runs of some cells whose source models are trained; a cell follows its base."""
     specs = {cell.source for cell in cells}
     sources = {spec: source for spec in specs if (source := find_source(spec)) is not None}
-    ready = [cell for cell in cells if cell.source in sources]
-    return {spec.key for spec in with_sources(ready, sources)}
-
-
-def _with_bases(cell: PlannedRun) -> list[PlannedRun]:
-    """A cell after the cells that it starts from."""
-    return [*_with_bases(cell.base), cell] if cell.base else [cell]
+    return list(with_sources((cell for cell in cells if cell.source in sources), sources))
 
 
 def _run_seconds(cell: PlannedRun, times: NetworkTimes) -> float:

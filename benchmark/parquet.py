@@ -83,7 +83,7 @@ def read_texts(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> pa.Chu
     if size.encodings & BY_DICTIONARY:  # read as one, a repeated value takes memory once
         file = pq.ParquetFile(source, read_dictionary=[name], metadata=file.metadata)
     texts = []
-    for batch in file.iter_batches(columns=[name], batch_size=BATCH_ROWS):
+    for batch in file.iter_batches(BATCH_ROWS, columns=[name], use_threads=False):
         column = batch.column(0)
         column.validate(full=True)  # reading does not check that texts are UTF-8
         if pa.types.is_dictionary(column.type):

@@ -274,7 +274,7 @@ def read_predictions(
 
     try:
         with pa.OSFile(str(path)) as source:
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(source, pre_buffer=False)
             _check_types(file.schema_arrow, path)
             _check_size(file, source, shape, path)
             ids = _read_ids(file, source, path)
@@ -350,7 +350,7 @@ def _read_logits(file: pq.ParquetFile, ids: Sequence[str], path: Path) -> NDArra
     width: int | None = getattr(_storage(file.schema_arrow.field("logits").type), "list_size", None)
     values: NDArray[np.float32] | None = None
     begin = 0
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["logits"]):
+    for batch in file.iter_batches(BATCH_ROWS, columns=["logits"], use_threads=False):
         column = batch.column(0)
         column = getattr(column, "storage", column)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import session
-from benchmark.driver import keys_of
+from benchmark.driver import ready_specs
 from benchmark.executors.local import slots
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
@@ -70,7 +70,8 @@ class TuningPlan:
 
     def keys(self, searches: Mapping[str, Mapping[str, Any]]) -> set[str]:
         """The keys of the runs with the settings that :meth:`choose` returned."""
-        return keys_of(self.search.chosen_cells(searches, self.seeds))
+        cells = self.search.chosen_cells(searches, self.seeds)
+        return {spec.key for spec in ready_specs(cells)}
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from benchmark.networks.names import network_label
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
-from leaderboard.rows import FAILED, Row, group_rows, with_status
+from leaderboard.rows import FAILED, Row, group_rows, rows_of_table, with_status
 from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
@@ -106,14 +106,9 @@ def build_boards(
         asked: keys of the runs that the user has just asked for: their versions are shown, even if
             others are newer. See :func:`leaderboard.versions.select`.
     """
-    every = {row["key"]: row for row in results.to_pylist()}
-    rows = [
-        {**row, "label": _shown_label(row["label"])}
-        for row in every.values()
-        if row["manifest_digest"] == manifest.digest
-        and row["task"] in suite.tasks
-        and row["seed"] in suite.seeds
-    ]
+    every = {row["key"]: row for row in rows_of_table(_of_suite(results, suite, manifest))}
+    labels = {label: _shown_label(label) for label in {row["label"] for row in every.values()}}
+    rows = [{**row, "label": labels[row["label"]]} for row in every.values()]
     groups = group_rows(rows, lambda row: (row["protocol"], row["model"], row["recipe_digest"]))
 
     def order(rows: Iterable[Row]) -> tuple[bool, float]:
@@ -138,6 +133,17 @@ def build_boards(
     if boards and _has_own_network(ordered[0][0], manifest):
         boards[0] = replace(boards[0], is_main=True)
     return boards
+
+
+def _of_suite(results: pa.Table, suite: Suite, manifest: Manifest) -> pa.Table:
+    """The rows of a suite. A run that another starts from is of the same task and seed."""
+    import pyarrow.compute as pc
+
+    keep = pc.equal(results["manifest_digest"], manifest.digest)
+    for name, values in (("task", suite.tasks), ("seed", suite.seeds)):
+        wanted = pa.array(values, results.schema.field(name).type)
+        keep = pc.and_(keep, pc.is_in(results[name], wanted))
+    return results.filter(keep)
 
 
 def _shown_label(label: str) -> str:

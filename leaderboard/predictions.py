@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScore
     """
     logits, labels = read_logits_and_labels(path, manifest, task_id)
     try:
-        scores = score(logits, labels, manifest.seen_mask(manifest.task(task_id)))
+        scores = score(logits, labels, _samples(manifest, task_id).seen)
     except ScoringError as error:
         raise ScoringError(f"{path}: {error}") from None
     return with_excluded(scores, manifest, task_id)
@@ -49,8 +50,33 @@ def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScore
 
 def with_excluded(scores: Scores, manifest: Manifest, task_id: str) -> TaskScores:
     """Add to the scores the number of test samples that they exclude."""
-    n_test = len(manifest.samples(manifest.task(task_id).target, "test").ids)
+    n_test = len(_samples(manifest, task_id).ids)
     return TaskScores(**vars(scores), n_excluded=n_test - scores.n_seen - scores.n_missing)
+
+
+class _Samples(NamedTuple):
+    """A task's test samples.
+
+    Attributes:
+        ids: of all N samples of the target domain, in the order of the manifest.
+        counted: (N,) bool, whether a sample is of a seen or missing class.
+        labels: of the counted samples.
+        seen: (C,) bool, the seen classes.
+    """
+
+    ids: tuple[str, ...]
+    counted: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+
+
+@lru_cache(maxsize=64)  # thousands of runs share a task
+def _samples(manifest: Manifest, task_id: str) -> _Samples:
+    task = manifest.task(task_id)
+    test = manifest.samples(task.target, "test")
+    seen = manifest.seen_mask(task)
+    counted = (seen | manifest.missing_mask(task))[test.labels]
+    return _Samples(test.ids, counted, test.labels[counted], seen)
 
 
 def read_logits_and_labels(
@@ -67,21 +93,24 @@ def read_logits_and_labels(
         ScoringError: unknown, duplicate or missing sample ids, or NaN or infinite logits in
             excluded samples.
     """
-    task = manifest.task(task_id)
-    test = manifest.samples(task.target, "test")
-    ids, logits = read_predictions(path, (len(test.ids), len(manifest.classes)))
-    try:
-        order = match_samples(ids, test.ids)
-    except ScoringError as error:
-        raise ScoringError(f"{path}: {error}") from None
-    counts = (manifest.seen_mask(task) | manifest.missing_mask(task))[test.labels]
-    excluded = order[~counts]
-    if (bad := np.flatnonzero(~np.isfinite(logits[excluded]).all(axis=1))).size:
-        names = [ids[row] for row in excluded[bad]]
+    samples = _samples(manifest, task_id)
+    counted = samples.counted
+    ids, logits = read_predictions(path, (len(samples.ids), len(manifest.classes)))
+    if ids != samples.ids:  # the suite's own files are in the order of the manifest
+        try:
+            order = match_samples(ids, samples.ids)
+        except ScoringError as error:
+            raise ScoringError(f"{path}: {error}") from None
+        ids, logits = samples.ids, logits[order]
+    if counted.all():
+        return logits, samples.labels
+    bad = np.flatnonzero(~counted & ~np.isfinite(logits).all(axis=1))
+    if bad.size:
         raise ScoringError(
-            f"{path}: the logits of {first(names)} are NaN or infinite; fix the model's outputs"
+            f"{path}: the logits of {first(ids[row] for row in bad)} are NaN or infinite; fix the "
+            "model's outputs"
         )
-    return logits[order[counts]], test.labels[counts]
+    return logits[counted], samples.labels
 
 
 def scorer_digest() -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MethodError, UsageError
-from benchmark.files import digest_json
 from benchmark.images.store.store import store_key
 from benchmark.jobs import Value
 from benchmark.keys import Computation, RunFacts, computation
@@ -58,6 +57,7 @@ class RunSpec:
     source: SourceCheckpoint
     base: RunSpec | None
     computation: Computation
+    store: str  # key of the target's image store
 
     @cached_property
     def facts(self) -> RunFacts:
@@ -66,7 +66,7 @@ class RunSpec:
         return RunFacts(
             manifest=planned.manifest.digest,
             task=planned.task.id,
-            store=store_key(planned.manifest, planned.task.target),
+            store=self.store,
             source=self.source.digest,
             base=self.base.key if self.base else None,
             method={"name": planned.method.name, "code": dict(planned.method.code)},
@@ -136,13 +136,22 @@ def with_sources(
 ) -> Iterator[RunSpec]:
     """The planned runs with the checkpoints of their sources; bases come first."""
     specs: dict[int, RunSpec] = {}
-    computations: dict[tuple[str, str], Computation] = {}  # digests many files: once for all runs
+    # Both take long to compute and are shared by many runs.
+    computations: dict[tuple[Manifest, str], Computation] = {}
+    stores: dict[tuple[Manifest, str], str] = {}
     for run in plan:
-        base = specs[id(run.base)] if run.base else None
-        what = run.device, digest_json(run.manifest.model)
-        if what not in computations:
-            computations[what] = computation(run.device, run.manifest.model)
-        specs[id(run)] = spec = RunSpec(run, sources[run.source], base, computations[what])
+        manifest, target = run.manifest, run.task.target
+        if (manifest, run.device) not in computations:
+            computations[manifest, run.device] = computation(run.device, manifest.model)
+        if (manifest, target) not in stores:
+            stores[manifest, target] = store_key(manifest, target)
+        specs[id(run)] = spec = RunSpec(
+            run,
+            sources[run.source],
+            specs[id(run.base)] if run.base else None,
+            computations[manifest, run.device],
+            stores[manifest, target],
+        )
         yield spec
 
 
