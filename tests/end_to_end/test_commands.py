@@ -82,7 +82,8 @@ def test_the_key_of_gamma_star_is_refused_and_the_message_names_the_run_behind_i
         assert sentence.count("\n") == 1
         row = f"it is the gamma-star row derived from run {base['key'][:12]}."
         assert f"is not a run; {row}" in sentence
-        assert f"`htbench show {base['key'][:12]}` shows both" in sentence
+        assert f"`htbench show {base['key'][:12]} --suite " in sentence
+        assert "` shows both" in sentence
     other = finished.row(method="source", task="outline-solid", seed=0)
     sentence = htbench(command, derived_key(other["key"]), "--suite", mini.suite, *at).sentence
     assert "no run in" in sentence, "it is beside finetune only"
@@ -120,7 +121,7 @@ def test_the_board_in_every_format(htbench, mini, finished, at, tmp_path):
 def test_a_workspace_without_runs(htbench, mini, tmp_path):
     result = htbench("leaderboard", *mini.options(tmp_path / "ws"))
     assert f"the workspace {tmp_path / 'ws'} has no runs of suite mini" in result.sentence
-    assert "run `htbench run --suite mini` first" in result.sentence
+    assert f"run `htbench run --suite {mini.suite} --workspace " in result.sentence
     assert not (tmp_path / "ws").exists()
 
 

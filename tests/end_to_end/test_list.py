@@ -91,12 +91,15 @@ def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path
     file.write_bytes(around.format("old\n\nlines\n").encode())
     link = tmp_path / "link.md"
     link.symlink_to(file)
-    for path in (file, link, file):
+    for path in (file, file):
         result = htbench(*arguments, "--into", path)
         assert (result.returncode, result.stdout) == (0, "")
         assert f"wrote a table of 5 methods to {path}" in result.stderr
         assert file.read_bytes() == around.format(table).encode()
+    before = file.read_bytes()
+    assert "is a symbolic link" in htbench(*arguments, "--into", link).sentence
     assert link.is_symlink()
+    assert file.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "link.md"]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.failpoints import POINTS
-from benchmark.runs.workspace import Workspace
+from benchmark.runs.workspace import JOURNAL_FILE, Workspace
 from tests.end_to_end.conftest import Mini
 from tests.end_to_end.lane import (
     DEADLINE,
@@ -215,6 +215,8 @@ def test_a_run_that_is_killed_is_a_failed_row_until_it_is_run_again(
 ):
     lane = Lane(mini, tmp_path / "ws", 5, *METHODS, "--jobs", "1", drivers=drivers)
     with lane.start() as driver:
+        # Before the first run a child measures how long a step takes.
+        wait_until(lambda: (lane.workspace / JOURNAL_FILE).exists(), "the start of a run")
         (first,) = wait_until(lambda: lane.runs_of(driver.pid), "a run")
         kill(first)
         out, _ = driver.communicate(timeout=DEADLINE)

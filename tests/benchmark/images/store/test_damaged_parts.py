@@ -29,7 +29,8 @@ def plan(tmp_path: Path, request: pytest.FixtureRequest) -> BuildPlan:
     for entries in members.values():
         for _, path in entries:
             Image.fromarray(pixels.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / path)
-    return BuildPlan(tmp_path / "store", tmp_path, 8, request.param, members, "mini", "mini@0.1")
+    names = ("mini", "mini@0.1", "htbench data import mini@0.1", "htbench data verify mini@0.1")
+    return BuildPlan(tmp_path / "store", tmp_path, 8, request.param, members, *names)
 
 
 def run(plan: BuildPlan) -> None:
