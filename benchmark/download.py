@@ -6,7 +6,6 @@ import hashlib
 import html
 import http.client
 import re
-import shutil
 import socket
 import time
 import urllib.error
@@ -18,6 +17,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from benchmark.errors import DataError
+from benchmark.files import check_space
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
 
@@ -134,7 +134,7 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
             _delete(part)
             start = 0
         total = size or _total(response.headers, start)
-        _check_space(part, (total or 0) - start)
+        check_space(part.parent, (total or 0) - start, "the download needs")
         _note_of(part).write_text(_mark(response.headers))
         with part.open("ab") as file:
             _copy(response, file, address, start, total, size, progress)
@@ -193,16 +193,6 @@ def _check_page(address: str, head: bytes) -> None:
     text = html.unescape(title[1].decode("utf-8", "replace")).strip() if title else ""
     shown = f" ({printable(text, limit=100)})" if text else ""
     raise DataError(f"{address} returned a web page{shown}, not a file")
-
-
-def _check_space(part: Path, size: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if size > free:
-        raise DataError(
-            f"{part.parent} has {free / 2**30:.2f} GiB free, but the download needs "
-            f"{size / 2**30:.2f} GiB more: free some space, or set HTBENCH_DATA to a folder on a "
-            "larger disk"
-        )
 
 
 def _resumes(headers: Message, start: int) -> bool:

@@ -70,7 +70,7 @@ class MethodCode(_Message):
         module: its dotted name.
         attribute: the class in it; None for a module with one method.
         modules: all of the method's own modules.
-        files: paths of all of its own files, modules and data: what a run of it may read.
+        files: paths of the method's files, modules and data: what a run of it may read.
     """
 
     module: str

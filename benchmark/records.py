@@ -128,10 +128,10 @@ class _NewerRecordError(RecordError):
 
 def _check_fields(data: Any, path: Path) -> dict[str, Any]:
     """Check the parsed ``run.json``; returns the fields of the record."""
-    found = data.get("format") if isinstance(data, dict) else None
-    if type(found) is int and found > FORMAT:
-        raise _NewerRecordError(f"{path} has format {found}; this version reads format {FORMAT}")
-    if type(found) is not int or found != FORMAT:
+    number = data.get("format") if isinstance(data, dict) else None
+    if type(number) is int and number > FORMAT:
+        raise _NewerRecordError(f"{path} has format {number}; this version reads format {FORMAT}")
+    if type(number) is not int or number != FORMAT:
         raise RecordError(f"{path} is not a run record of format {FORMAT}")
     names = {f.name for f in dataclasses.fields(RunRecord)}
     if unknown := sorted(set(data) - names - {SEAL}):

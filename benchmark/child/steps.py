@@ -1,4 +1,4 @@
-"""Count optimizer steps in this process, whoever takes them."""
+"""Count the optimizer steps that any code takes in this process."""
 
 from __future__ import annotations
 

@@ -124,14 +124,12 @@ class Sandbox:
         self,
         *,
         read: Iterable[Path] = (),
-        listed: Iterable[Path] = (),
         write: Iterable[Path] = (),
     ) -> tuple[str, ...]:
         """Give up everything else, for good. Call it once, while the process has one thread.
 
         Args:
             read: further files, or folders with all their content, that may be read.
-            listed: folders whose file names may be listed (imports need that), not their content.
             write: folders in which files and folders may also be created, changed and removed.
 
         Returns:
@@ -150,7 +148,6 @@ class Sandbox:
             return ()
         kernel.require_one_thread()
         offer = available()
-        private += [(path, kernel.LIST) for path in listed]
         ruleset = self._ruleset(offer.landlock, private) if offer.landlock else None
         kernel.drop_privileges()
         facts = [NO_NEW_PRIVILEGES, NO_CAPABILITIES]

@@ -116,7 +116,7 @@ def _is_python(path: Path) -> bool:
 
 
 class _Collector:
-    """Follows import statements from a method's module to all of its own files."""
+    """Follows import statements from a method's module to all files of the method."""
 
     def __init__(self, location: MethodLocation) -> None:
         self.origin = location.origin

@@ -18,7 +18,7 @@ MAX_SOURCE_BYTES = 1 << 20  # parsing takes up to 500 times as much memory
 class Import:
     """An import statement: the absolute name of a module, and the names imported from it.
 
-    A name may be that of a submodule; ``*`` stands for all of them.
+    A name may be that of a submodule; ``*`` means all of them.
     """
 
     module: str

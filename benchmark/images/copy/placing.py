@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.files import FILE_MODE
+from benchmark.files import FILE_MODE, check_space
 
 
 @contextlib.contextmanager
@@ -90,13 +90,7 @@ class Placing:
         Raises:
             DataError: they do not.
         """
-        free = shutil.disk_usage(self.root).free
-        if size > free:
-            raise DataError(
-                f"{self.root} has {free / 2**30:.2f} GiB free, but the images need "
-                f"{size / 2**30:.2f} GiB: free some space, or set HTBENCH_DATA to a folder on a "
-                "larger disk"
-            )
+        check_space(self.root, size, "the images need")
 
     def _target(self, path: str) -> str:
         """The absolute path of an image, in a folder that exists; text is faster than ``Path``."""
