@@ -1,0 +1,200 @@
+"""How the order of methods depends on the recipe, the draw of seen classes, and their number.
+
+A comparison holds the same methods under several conditions that differ in one thing only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.manifest.manifest import Manifest, Task
+from leaderboard.board import MEAN, Board
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_METHODS = 2  # an order needs two
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Overall accuracy of methods under several conditions.
+
+    Attributes:
+        title: heading of its table.
+        conditions: their names; the order under the first is the reference.
+        overall: accuracy in per cent under each condition, by label; the best under the first
+            condition first, oracles last.
+        oracles: labels that are not ranked.
+        incomplete: labels without a value under some condition; they are not in ``overall``.
+    """
+
+    title: str
+    conditions: tuple[str, ...]
+    overall: Mapping[str, tuple[float, ...]]
+    oracles: frozenset[str]
+    incomplete: tuple[str, ...]
+
+    @property
+    def ranked(self) -> list[str]:
+        """The labels that have a rank."""
+        return [label for label in self.overall if label not in self.oracles]
+
+    def ranks(self, label: str) -> tuple[int, ...]:
+        """1 + the number of ranked methods that are better, under each condition."""
+        values = self._values()
+        return tuple((1 + (values > self.overall[label]).sum(axis=0)).tolist())
+
+    def taus(self) -> tuple[float, ...]:
+        """Kendall's tau-b between the order under the first condition and each other's.
+
+        1 is the same order and -1 the reverse. NaN with fewer than two ranked methods, and where
+        all of them are equal.
+        """
+        from scipy.stats import kendalltau
+
+        first, *others = self._values().T
+        if len(first) < MIN_METHODS:
+            return (math.nan,) * len(others)
+        return tuple(float(kendalltau(first, other).statistic) for other in others)
+
+    def flips(self) -> tuple[int, int]:
+        """Pairs of ranked methods whose order differs between two conditions, and all pairs."""
+        pairs = list(itertools.combinations(self._values(), 2))
+        signs = (np.sign(a - b) for a, b in pairs)
+        return sum(bool((s > 0).any() and (s < 0).any()) for s in signs), len(pairs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The comparison for JSON."""
+        flipped, pairs = self.flips()
+        return {
+            "title": self.title,
+            "conditions": list(self.conditions),
+            "methods": [
+                {
+                    "label": label,
+                    "overall": list(values),
+                    "ranks": None if label in self.oracles else list(self.ranks(label)),
+                }
+                for label, values in self.overall.items()
+            ],
+            "kendall_tau": dict(zip(self.conditions[1:], self.taus(), strict=True)),
+            "flipped_pairs": flipped,
+            "pairs": pairs,
+            "incomplete": list(self.incomplete),
+        }
+
+    def _values(self) -> NDArray[np.float64]:
+        """Float64 array of shape (ranked methods, conditions)."""
+        rows = [self.overall[label] for label in self.ranked]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.conditions))
+
+
+def compare(
+    title: str, conditions: Mapping[str, Mapping[str, float]], oracles: set[str]
+) -> Comparison | None:
+    """Compare methods under conditions.
+
+    Args:
+        title: heading of the table.
+        conditions: by name, the overall accuracy of each method that has one, by label.
+        oracles: labels that are not ranked.
+
+    Returns:
+        None with fewer than two conditions, or fewer than two methods that have all of them.
+    """
+    labels = dict.fromkeys(label for values in conditions.values() for label in values)
+    complete = [label for label in labels if all(label in v for v in conditions.values())]
+    if len(conditions) < 2 or len(complete) < MIN_METHODS:
+        return None
+    overall = {label: tuple(v[label] for v in conditions.values()) for label in complete}
+    order = sorted(complete, key=lambda label: (label in oracles, -overall[label][0], label))
+    return Comparison(
+        title,
+        tuple(conditions),
+        {label: overall[label] for label in order},
+        frozenset(oracles.intersection(complete)),
+        tuple(sorted(labels.keys() - overall.keys())),
+    )
+
+
+def by_recipe(boards: Mapping[str, Board]) -> Comparison | None:
+    """Compare the recipes of a manifest on the same tasks and seeds.
+
+    Args:
+        boards: by the recipe's name, the manifest's default first.
+    """
+    conditions = {name: _overall(board, [MEAN]) for name, board in boards.items()}
+    oracles = {label for board in boards.values() for label in _oracles(board)}
+    return compare("Other recipes", conditions, oracles)
+
+
+def by_draw(board: Board, manifest: Manifest) -> Comparison | None:
+    """Compare draws of the seen classes: tasks that differ in nothing but which classes are seen.
+
+    The n-th condition is the mean over the n-th draw of every pair of domains and number of seen
+    classes.
+
+    Returns:
+        None unless all of these have as many draws, at least two.
+    """
+    groups = _grouped(board, manifest, lambda task: (*_pair(task), len(task.seen)))
+    counts = {len(tasks) for tasks in groups}
+    if len(counts) != 1:
+        return None
+    draws = zip(*groups, strict=True)
+    conditions = {f"draw {n}": _overall(board, tasks) for n, tasks in enumerate(draws, 1)}
+    return compare("Draws of the seen classes", conditions, _oracles(board))
+
+
+def by_share(board: Board, manifest: Manifest) -> Comparison | None:
+    """Compare numbers of seen classes, on the same pairs of domains.
+
+    Returns:
+        None unless every pair of domains has tasks of the same two or more numbers.
+    """
+    sizes: dict[int, list[str]] = {}
+    for task in map(manifest.task, board.suite.tasks):
+        sizes.setdefault(len(task.seen), []).append(task.id)
+    pairs = [{_pair(manifest.task(task)) for task in tasks} for tasks in sizes.values()]
+    if any(pair != pairs[0] for pair in pairs):
+        return None
+    total = len(manifest.classes)
+    conditions = {f"{n} of {total} seen": _overall(board, sizes[n]) for n in sorted(sizes)}
+    return compare("Number of seen classes", conditions, _oracles(board))
+
+
+def _pair(task: Task) -> tuple[frozenset[str], str]:
+    return frozenset(task.sources), task.target
+
+
+def _grouped(
+    board: Board, manifest: Manifest, key: Callable[[Task], object]
+) -> Sequence[Sequence[str]]:
+    """Ids of the suite's tasks by a key, in the order of the suite."""
+    groups: dict[object, list[str]] = {}
+    for task in map(manifest.task, board.suite.tasks):
+        groups.setdefault(key(task), []).append(task.id)
+    return list(groups.values())
+
+
+def _overall(board: Board, tasks: Sequence[str]) -> dict[str, float]:
+    """Mean overall accuracy over some tasks, of the methods that completed all of them."""
+    cells = [board.of_task(task) for task in tasks]
+    complete = [
+        label for label in board.labels if all(of_task[label]["state"] == "ok" for of_task in cells)
+    ]
+    return {
+        label: float(np.mean([of_task[label]["overall"] for of_task in cells]))
+        for label in complete
+    }
+
+
+def _oracles(board: Board) -> set[str]:
+    return {label for label, cell in board.of_task(MEAN).items() if cell["track"] == "oracle"}
