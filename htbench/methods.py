@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmark import session
 from benchmark.citations import read_citations, short_reference
-from benchmark.commands import command
-from benchmark.errors import UsageError, first
-from benchmark.files import check_output, write_file
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.find import entry_point_sources, reference_first
 from benchmark.methods.resolve import resolve
-from benchmark.runs.workspace import Workspace
 from leaderboard import gamma_star
 from leaderboard.board import Board
-from leaderboard.render.methods import MethodLine, methods_table, without_means
-
-# The table goes between these two lines; the first may say more.
-BEGIN = re.compile(r"<!-- methods:[^\n]*-->\n")
-END = "<!-- end of methods -->"
+from leaderboard.render.methods import MethodLine, methods_table
 
 
 def describe_methods(suite: Suite | None, plugins: Sequence[str] = ()) -> list[MethodDescription]:
@@ -84,55 +74,3 @@ def markdown_table(
         paper, link = short_reference(papers[0]) if papers else ("", None)
         lines.append(MethodLine(entry["method"], entry["summary"], paper, link, entry["track"]))
     return methods_table(lines, suite, boards)
-
-
-def check_complete(
-    entries: Sequence[Mapping[str, Any]],
-    boards: Sequence[Board],
-    suite: Suite,
-    workspace: Workspace,
-) -> None:
-    """Check that every method has all of its runs for a suite.
-
-    Args:
-        entries: what :func:`method_entries` returned.
-        boards: the boards of the suite.
-        suite: the suite.
-        workspace: contains the runs.
-
-    Raises:
-        UsageError: some runs are missing; the message names the command that runs them.
-    """
-    if incomplete := without_means(boards, [entry["method"] for entry in entries]):
-        run = command("run", "--suite", suite.argument, *workspace.option)
-        raise UsageError(
-            f"the workspace {workspace.root} does not have all runs of suite {suite.name}: "
-            f"{len(incomplete)} of {len(entries)} methods are incomplete "
-            f"({first(incomplete)}); run `{run}`"
-        )
-
-
-def replace_table(path: Path, table: str) -> None:
-    """Atomically replace the text between the two marker lines of a file.
-
-    Raises:
-        UsageError: the file cannot be read or is a link, or a marker is missing, repeated or
-            misplaced.
-    """
-    check_output(path)
-    try:
-        before = path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from None
-    begins, ends = list(BEGIN.finditer(before)), [m.start() for m in re.finditer(END, before)]
-    for name, count in (("<!-- methods: ... -->", len(begins)), (END, len(ends))):
-        if count != 1:
-            raise UsageError(
-                f"{path} must contain the line {name} exactly once, but contains it {count} times; "
-                f"the table is written between the lines <!-- methods: ... --> and {END}"
-            )
-    if ends[0] < begins[0].end():
-        raise UsageError(f"{path}: {END} comes before <!-- methods: ... -->; swap them")
-    after = f"{before[: begins[0].end()]}{table}\n{before[ends[0] :]}"
-    if after != before:
-        write_file(path, after.encode())

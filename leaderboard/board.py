@@ -59,6 +59,7 @@ class Board:
             many steps a method declared itself.
         is_main: whether it is the first table of the manifest's own network.
         declared: labels of methods that declared steps that the suite has not counted.
+        keys: the keys of the rows that it shows.
         workspace_option: the words that name the workspace in a recommended command.
     """
 
@@ -73,6 +74,7 @@ class Board:
     notes: tuple[str, ...]
     is_main: bool = False
     declared: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
     workspace_option: tuple[str, ...] = ()
 
     @property
@@ -215,6 +217,7 @@ def _build_board(
         not_applicable=remarks.not_applicable(suite, rows),
         notes=remarks.notes(suite, rows),
         declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
+        keys=frozenset(row["key"] for row in rows),
     )
 
 

@@ -16,7 +16,6 @@ from htbench.cli.options import (
     workspace_option,
 )
 from htbench.cli.output import fixed, print_json, print_table, run_problems
-from htbench.progress import log
 
 
 @click.group("list")
@@ -37,20 +36,12 @@ def command() -> None:
 @click.option(
     "--markdown", is_flag=True, help="Print a Markdown table that includes each method's paper."
 )
-@click.option(
-    "--into",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Insert the Markdown table into FILE, replacing what is between the lines "
-    "<!-- methods: ... --> and <!-- end of methods -->.",
-)
 @json_option
 def methods(
     plugins: tuple[str, ...],
     suite: str | None,
     workspace: Path,
     markdown: bool,
-    into: Path | None,
     as_json: bool,
 ) -> None:
     """List methods with their hyper-parameters or, with --suite, their mean accuracies.
@@ -59,7 +50,7 @@ def methods(
     Examples:
       htbench list methods
       htbench list methods --plugin my_method.py --json
-      htbench list methods --suite icons-full --into docs/methods.md
+      htbench list methods --suite icons-full --markdown
     """
     from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
@@ -67,27 +58,15 @@ def methods(
     from htbench.results import suite_boards
     from leaderboard.render.methods import means
 
-    if as_json and (markdown or into):
-        raise UsageError("--json cannot be combined with --markdown or --into")
-    if into and suite is None:
-        raise UsageError(
-            "--into needs --suite SUITE, because the table shows the "
-            "methods' mean accuracies on a suite"
-        )
+    if as_json and markdown:
+        raise UsageError("--json cannot be combined with --markdown")
     loaded = load_suite(suite) if suite else None
     descriptions = face.describe_methods(loaded, plugins)
-    markdown = markdown or into is not None
     entries = face.method_entries(descriptions, derived=markdown or loaded is not None)
     with run_problems() as problems:
         boards = suite_boards(loaded, Workspace(workspace), problems.append) if loaded else []
         if markdown:
-            table = face.markdown_table(entries, loaded, boards)
-            if into is None or loaded is None:
-                click.echo(table)
-                return
-            face.check_complete(entries, boards, loaded, Workspace(workspace))
-            face.replace_table(into, table)
-            log(f"wrote a table of {len(entries)} methods to {into}")
+            click.echo(face.markdown_table(entries, loaded, boards))
             return
         if loaded:
             entries = [{**entry, **means(boards, entry["method"])} for entry in entries]

@@ -35,10 +35,9 @@ def _board(board: Board) -> str:
         "",
     ]
     if len(board.suite.tasks) > 1:
-        lines += [_heading(f"Mean over {len(board.suite.tasks)} tasks", board, board.suite.tasks)]
-        lines += ["", _table(board, MEAN), ""]
+        lines += [f"## {mean_heading(board)}", "", board_table(board, MEAN), ""]
     for task in board.suite.tasks:
-        lines += [_heading(task, board, [task]), "", _table(board, task), ""]
+        lines += [f"## {_task_heading(task, board)}", "", board_table(board, task), ""]
     if board.versions:
         runs = command("list", "runs", "--suite", board.suite.argument, *board.workspace_option)
         lines += [
@@ -58,16 +57,21 @@ def _board(board: Board) -> str:
     return "\n".join(lines)
 
 
-def _heading(title: str, board: Board, tasks: Sequence[str]) -> str:
-    """The title with the number of test images, if it is known for all tasks."""
-    counts = {task: (seen, missing) for task, seen, missing in board.counts}
-    if not all(task in counts for task in tasks):
-        return f"## {title}"
-    seen, missing = (sum(counts[task][group] for task in tasks) for group in (0, 1))
-    return f"## {title} (n_seen = {seen}, n_missing = {missing})"
+def mean_heading(board: Board) -> str:
+    """The title of the table of means. It has no counts, because they are not weights."""
+    return f"Unweighted mean over {len(board.suite.tasks)} tasks"
 
 
-def _table(board: Board, task: str) -> str:
+def _task_heading(task: str, board: Board) -> str:
+    """The title of a task's table with the number of test images, if it is known."""
+    counts = {name: (seen, missing) for name, seen, missing in board.counts}
+    if task not in counts:
+        return task
+    return "{} (n_seen = {}, n_missing = {})".format(task, *counts[task])
+
+
+def board_table(board: Board, task: str) -> str:
+    """The table of a task, or of ``MEAN``: one row per method, one column per ``COLUMNS``."""
     cells = board.of_task(task)
     if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
         what = "completed all tasks" if task == MEAN else "run on this task"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.manifest.suite import Suite
@@ -47,14 +47,6 @@ def means(boards: Sequence[Board], method: str) -> dict[str, float | None]:
     cell = _own_means(boards).get(method, {})
     values = {name: float(cell.get(name, math.nan)) for name in SHOWN}
     return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-
-def without_means(boards: Sequence[Board], methods: Iterable[str]) -> list[str]:
-    """Return the methods with missing runs of a suite. A failed run does not count as missing."""
-    cells = _own_means(boards)
-    return [
-        method for method in methods if method not in cells or cells[method]["state"] == "partial"
-    ]
 
 
 def _own_means(boards: Sequence[Board]) -> dict[str, BoardCell]:

@@ -83,67 +83,8 @@ def test_gamma_star_cannot_be_run_and_is_listed_only_with_numbers(htbench):
     assert f"| {GAMMA_STAR} " in htbench("list", "methods", "--markdown").stdout
 
 
-def test_the_table_of_methods_is_written_into_a_file(htbench, mini, at, tmp_path):
-    arguments = ("list", "methods", "--suite", mini.suite, *at)
-    table = htbench(*arguments, "--markdown").stdout
-    file = tmp_path / "README.md"
-    around = "# Ä\r\n\n<!-- methods: of a test -->\n{}<!-- end of methods -->\nlast, no line break"
-    file.write_bytes(around.format("old\n\nlines\n").encode())
-    link = tmp_path / "link.md"
-    link.symlink_to(file)
-    for path in (file, file):
-        result = htbench(*arguments, "--into", path)
-        assert (result.returncode, result.stdout) == (0, "")
-        assert f"wrote a table of 5 methods to {path}" in result.stderr
-        assert file.read_bytes() == around.format(table).encode()
-    before = file.read_bytes()
-    assert "is a symbolic link" in htbench(*arguments, "--into", link).sentence
-    assert link.is_symlink()
-    assert file.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "link.md"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("nothing", "the line <!-- methods: ... --> exactly once, but contains it 0"),
-        (
-            "<!-- methods: x -->\n",
-            "the line <!-- end of methods --> exactly once, but contains it 0",
-        ),
-        (
-            "<!-- end of methods -->\n",
-            "the line <!-- methods: ... --> exactly once, but contains it 0",
-        ),
-        ("<!-- methods: x -->\n" * 2 + "<!-- end of methods -->", "but contains it 2 times"),
-        ("<!-- end of methods -->\n<!-- methods: x -->\n", "comes before"),
-        (None, "cannot read"),
-    ],
-)
-def test_a_file_that_has_no_place_for_the_table(htbench, mini, at, tmp_path, text, words):
-    file = tmp_path / "README.md"
-    if text is not None:
-        file.write_text(text)
-    result = htbench("list", "methods", "--suite", mini.suite, *at, "--into", file)
-    assert str(file) in result.sentence
-    assert words in result.sentence
-    assert (file.read_text() if file.exists() else None) == text
-
-
-def test_numbers_are_not_written_over_with_dashes(htbench, mini, tmp_path):
-    file = tmp_path / "README.md"
-    text = "<!-- methods: x -->\nold\n<!-- end of methods -->\n"
-    file.write_text(text)
-    arguments = ("list", "methods", "--into", file)
-    assert "--into needs --suite SUITE" in htbench(*arguments).sentence
-    empty = mini.options(tmp_path / "ws")
-    assert "5 of 5 methods are incomplete (" in htbench(*arguments, *empty).sentence
-    assert file.read_text() == text
-
-
 def test_a_table_is_not_json(htbench):
-    for option in (["--markdown"], ["--into", "README.md"]):
-        assert "cannot be combined" in htbench("list", "methods", "--json", *option).sentence
+    assert "cannot be combined" in htbench("list", "methods", "--json", "--markdown").sentence
 
 
 def test_list_tasks_suites_and_data_sets(htbench, mini):

@@ -59,7 +59,7 @@ def test_the_board_has_every_method_of_the_suite():
 
 
 def test_the_table_of_methods_is_what_the_methods_say(htbench):
-    """``make methods-table`` writes it. Its numbers come from a run and are not checked here."""
+    """``make board`` writes it. Its numbers come from a run and are not checked here."""
     table = (
         page("docs/methods.md")
         .partition("<!-- methods:")[2]
@@ -67,7 +67,7 @@ def test_the_table_of_methods_is_what_the_methods_say(htbench):
     )
     expected = htbench("list", "methods", "--suite", "icons-full", "--markdown").stdout
     ours, theirs = (_rows(table) for table in (table, expected))
-    assert [row[:4] for row in ours] == [row[:4] for row in theirs], "make methods-table"
+    assert [row[:4] for row in ours] == [row[:4] for row in theirs], "make board"
     assert {row[0] for row in ours[2:]} == {*builtin_methods(), GAMMA_STAR}
     numbers = [cell for row in ours[2:] for cell in row[4:]]
     assert len(numbers) == 3 * len(ours[2:])

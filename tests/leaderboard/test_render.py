@@ -66,13 +66,13 @@ class TestMarkdown:
         headings = [line for line in text.splitlines() if line.startswith("#")]
         assert headings == [
             "# Leaderboard: icons",
-            "## Mean over 3 tasks (n_seen = 1473, n_missing = 1630)",
+            "## Unweighted mean over 3 tasks",
             "## outline-solid (n_seen = 520, n_missing = 599)",
             "## solid-outline (n_seen = 738, n_missing = 828)",
             "## outline+solid-color (n_seen = 215, n_missing = 203)",
             "## Not in the table",
             "# Leaderboard: icons, table 2",
-            "## Mean over 3 tasks",
+            "## Unweighted mean over 3 tasks",
             "## outline-solid (n_seen = 520, n_missing = 599)",
             "## solid-outline",
             "## outline+solid-color",
@@ -145,9 +145,7 @@ class TestMarkdown:
         assert board.notes == (f"mine on {TASKS[0]}, seed 0: {note}",)
 
     def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:
-        rows = tables(FORMATS["markdown"](boards[:1]))[
-            "Mean over 3 tasks (n_seen = 1473, n_missing = 1630)"
-        ]
+        rows = tables(FORMATS["markdown"](boards[:1]))["Unweighted mean over 3 tasks"]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert by_name["finetune"] == ["-"] * len(COLUMNS)
         assert by_name["lolsgd (failed)"] == ["-"] * len(COLUMNS)
@@ -164,7 +162,7 @@ class TestMarkdown:
         write_run(tmp_path, "source")
         one = dataclasses.replace(suite, tasks=(TASKS[0],), seeds=(0,), methods=("source",))
         text = FORMATS["markdown"](build_boards(one, icons, update_results(tmp_path, [icons])))
-        assert "Mean over" not in text
+        assert "mean over" not in text
         assert "Not in the table" not in text
         assert "±" not in text.partition("## outline-solid")[2]
 

@@ -1,0 +1,169 @@
+"""Writes the tables of README.md and docs/ from the published results: `make board`.
+
+A page has a table between the lines ``<!-- table: NAME ... -->`` and ``<!-- end of table -->``,
+where NAME and what follows it are one of:
+
+    mean SUITE                    the suite's mean over tasks
+    excerpt SUITE METHOD ...      some rows and columns of it
+    methods SUITE                 all methods, with their papers and means
+    published                     which results are published, and what made them
+
+`python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
+workspace first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.errors import HTBenchError, UsageError
+from benchmark.files import write_file
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.suite import Suite, load_suite
+from htbench.methods import describe_methods, markdown_table, method_entries
+from leaderboard import gamma_star
+from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.published import publish, published_rows, read_published
+from leaderboard.render.markdown import board_table, literal, mean_heading, pipe_table
+from leaderboard.results import update_results
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TABLE = re.compile(r"(<!-- table: ([^\n]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
+PACKAGES = ("htbench", "benchmark", "baselines", "leaderboard/*.py", "data_manifests")
+FACTS = ("command", "commit", "machine")
+EXCERPT = ("method", "overall", "seen", "missing", "disr.", "H")
+
+
+def _mean(suite: str) -> str:
+    board = _board(suite)
+    return f"**{mean_heading(board)}**\n\n{board_table(board, MEAN)}"
+
+
+def _excerpt(suite: str, *methods: str) -> str:
+    lines = board_table(_board(suite), MEAN).splitlines()
+    headings, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    wanted = [headings.index(heading) for heading in EXCERPT]
+    chosen = [[row[i] for i in wanted] for row in rows if row[0].split(" ")[0] in methods]
+    return pipe_table(EXCERPT, chosen, left=1)
+
+
+def _methods(suite: str) -> str:
+    descriptions = describe_methods(None)
+    return markdown_table(
+        method_entries(descriptions, derived=True), load_suite(suite), [_board(suite)]
+    )
+
+
+def _published() -> str:
+    rows = [
+        [literal(p.suite), str(p.results.num_rows), *(literal(p.facts[name]) for name in FACTS)]
+        for p in read_published()
+    ]
+    return pipe_table(["suite", "rows", *FACTS], rows, left=1)
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "mean": _mean,
+    "excerpt": _excerpt,
+    "methods": _methods,
+    "published": _published,
+}
+
+
+def _board(name: str) -> Board:
+    """The main board of a suite from the published results, with the suite's methods only.
+
+    Raises:
+        UsageError: nothing is published for the suite.
+    """
+    suite = load_suite(name)
+    boards = build_boards(suite, load_manifest(suite.manifest), published_rows())
+    if not (boards and boards[0].is_main):
+        raise UsageError(
+            f"no results of the suite {name} are published; run `docs/boards.py publish`"
+        )
+    names = {*suite.methods, gamma_star.NAME}
+    cells = boards[0].cells
+    return replace(boards[0], cells=cells[cells["label"].isin(names)])
+
+
+def main() -> None:
+    """Rewrite the pages, or publish results first."""
+    parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/.")
+    parser.add_argument("--check", action="store_true", help="only report pages that differ")
+    commands = parser.add_subparsers(dest="command_name")
+    publishing = commands.add_parser("publish", help="publish the results of a workspace")
+    publishing.add_argument("suites", nargs="+")
+    publishing.add_argument("--workspace", type=Path, default=Path("workspace"))
+    publishing.add_argument("--command", required=True, help="the command that made the runs")
+    arguments = parser.parse_args()
+    if arguments.command_name == "publish":
+        for name in arguments.suites:
+            _publish(load_suite(name), arguments.workspace, arguments.command)
+    stale = [page for page in PAGES if (text := page.read_text("utf-8")) != rewritten(text)]
+    for page in stale:
+        if not arguments.check:
+            write_file(page, rewritten(page.read_text("utf-8")).encode())
+        print(("differs: " if arguments.check else "wrote ") + str(page.relative_to(ROOT)))
+    sys.exit(1 if arguments.check and stale else 0)
+
+
+def rewritten(text: str) -> str:
+    """A page's text with its tables written again."""
+    return TABLE.sub(lambda match: f"{match[1]}{table(*match[2].split())}\n{match[4]}", text)
+
+
+def table(name: str, *words: str) -> str:
+    """The text of a table; see the top of this file.
+
+    Raises:
+        UsageError: there is no such table.
+    """
+    if name not in TABLES:
+        raise UsageError(f"there is no table {name!r}; there are: {', '.join(TABLES)}")
+    return TABLES[name](*words)
+
+
+def _publish(suite: Suite, workspace: Path, command: str) -> None:
+    """Publish the results of a suite.
+
+    Raises:
+        UsageError: runs are missing, or files that are not committed may have changed them.
+    """
+    if changes := _git("status", "--porcelain", "--", *PACKAGES):
+        raise UsageError(f"commit these changes first, so that a commit says what ran:\n{changes}")
+    facts = {"command": command, "commit": _git("rev-parse", "HEAD")[:12], "machine": _machine()}
+    manifest = load_manifest(suite.manifest)
+    results = update_results(workspace, [manifest])
+    published = publish(suite, manifest, results, facts)
+    print(f"published {published.results.num_rows} rows of {suite.name}")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def _machine() -> str:
+    """The processor, the number of cores and the system, such as ``... x 2 cores, Linux``."""
+    names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return (
+        f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except HTBenchError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,100 @@
+"""The results that are published with this project: rows of runs, without predictions.
+
+Each file in ``leaderboard/published/`` has the runs of one suite, and says which command made them,
+from which commit, on which machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmark.errors import DataError, UsageError
+from benchmark.files import canonical_json
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from leaderboard.board import MEAN, build_boards
+from leaderboard.results_file import read_table, write_table
+from leaderboard.rows import SCHEMA
+
+FOLDER = Path(__file__).parent / "published"
+
+
+@dataclass(frozen=True)
+class Published:
+    """The runs of one suite.
+
+    Attributes:
+        suite: its name.
+        results: their rows, with the columns of ``SCHEMA``.
+        facts: ``command``, ``commit`` and ``machine``.
+    """
+
+    suite: str
+    results: pa.Table
+    facts: Mapping[str, str]
+
+
+def publish(
+    suite: Suite,
+    manifest: Manifest,
+    results: pa.Table,
+    facts: Mapping[str, str],
+    folder: Path = FOLDER,
+) -> Published:
+    """Write the rows of a suite's main table to ``SUITE.parquet``.
+
+    Args:
+        suite: the suite; all of its methods must have all of their runs.
+        manifest: the suite's.
+        results: the output of ``results.update_results``.
+        facts: see :class:`Published`.
+        folder: where to write it.
+
+    Raises:
+        UsageError: runs are missing.
+    """
+    boards = [board for board in build_boards(suite, manifest, results) if board.is_main]
+    means = boards[0].of_task(MEAN) if boards else {}
+    absent = [m for m in suite.methods if m not in means or means[m]["state"] == "partial"]
+    if absent:
+        raise UsageError(
+            f"suite {suite.name} cannot be published: these methods do not have all of their runs: "
+            f"{', '.join(absent)}; run the whole suite first"
+        )
+    shown = pc.is_in(results["key"], pa.array(sorted(boards[0].keys)))
+    published = Published(suite.name, results.filter(shown).sort_by("key"), facts)
+    text = canonical_json(dict(facts)).decode()
+    write_table(folder / f"{suite.name}.parquet", published.results, text)
+    return published
+
+
+def read_published(folder: Path = FOLDER) -> list[Published]:
+    """Read all published results, by the suite's name.
+
+    Raises:
+        DataError: a file is damaged, or of another version.
+    """
+    entries = []
+    for path in sorted(folder.glob("*.parquet")):
+        table, facts = read_table(path, SCHEMA)
+        if not facts:
+            raise DataError(
+                f"the published results {path} are damaged or of another version; restore the file "
+                f"from the repository: git checkout {path.name}"
+            )
+        entries.append(Published(path.stem, table, json.loads(facts)))
+    return entries
+
+
+def published_rows(folder: Path = FOLDER) -> pa.Table:
+    """The rows of all published results; a run that several suites share is there once."""
+    tables = [published.results for published in read_published(folder)]
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    rows = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
+    return table.take(rows.group_by("key").aggregate([("row", "min")])["row_min"])

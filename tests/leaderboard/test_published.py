@@ -1,0 +1,96 @@
+"""Published results: the rows of a suite's main table, and the facts of what made them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmark.errors import DataError, UsageError
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from leaderboard.board import build_boards
+from leaderboard.published import publish, published_rows, read_published
+from leaderboard.rows import SCHEMA
+from tests.leaderboard.grids import grid
+
+FACTS = {"command": "make leaderboard", "commit": "abc", "machine": "a computer"}
+
+
+def results(icons: Manifest, *labels: str, **changes: object) -> pa.Table:
+    rows = [row for label in labels for row in grid(icons, label, **changes)]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def test_what_is_published_gives_the_same_board(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    table = results(icons, "source", "finetune")
+    publish(suite, icons, table, FACTS, tmp_path)
+    (published,) = read_published(tmp_path)
+    assert (published.suite, published.facts) == ("icons", FACTS)
+    (board,), (again,) = (build_boards(suite, icons, t) for t in (table, published.results))
+    assert again.cells.equals(board.cells)
+    assert again.context == board.context
+    # The file is an ordinary Parquet file to others.
+    assert pq.read_table(tmp_path / "icons.parquet").num_rows == 18
+
+
+def test_equal_rows_give_equal_bytes(tmp_path: Path, suite: Suite, icons: Manifest) -> None:
+    table = results(icons, "source", "finetune")
+    contents = []
+    for shuffled in (table, table.take(pa.array(range(table.num_rows - 1, -1, -1)))):
+        publish(suite, icons, shuffled, FACTS, tmp_path)
+        contents.append((tmp_path / "icons.parquet").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_rows_of_other_tables_are_not_published(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    older = {"measured_finished": 1.0, "source_digest": "another checkpoint"}
+    table = pa.concat_tables(
+        [results(icons, "source", "finetune"), results(icons, "source", **older)]
+    )
+    published = publish(suite, icons, table, FACTS, tmp_path)
+    assert published.results.num_rows == 18
+    assert "another checkpoint" not in published.results["source_digest"].to_pylist()
+
+
+@pytest.mark.parametrize("labels", [(), ("source",), ("source", "lolsgd")])
+def test_missing_runs(
+    tmp_path: Path, suite: Suite, icons: Manifest, labels: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError, match=r"do not have all of their runs: .*finetune"):
+        publish(suite, icons, results(icons, *labels), FACTS, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_two_suites_share_is_read_once(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    full = dataclasses.replace(suite, name="icons-full", methods=(*suite.methods, "lolsgd"))
+    table = results(icons, "source", "finetune", "lolsgd")
+    publish(full, icons, table, FACTS, tmp_path)
+    publish(suite, icons, results(icons, "source", "finetune"), FACTS, tmp_path)
+    assert [p.results.num_rows for p in read_published(tmp_path)] == [27, 18]
+    keys = published_rows(tmp_path)["key"].to_pylist()
+    assert sorted(keys) == sorted(table["key"].to_pylist())
+
+
+def test_nothing_is_published(tmp_path: Path) -> None:
+    assert read_published(tmp_path) == []
+    assert published_rows(tmp_path).equals(SCHEMA.empty_table())
+
+
+def test_a_damaged_file_is_named(tmp_path: Path, suite: Suite, icons: Manifest) -> None:
+    publish(suite, icons, results(icons, "source", "finetune"), FACTS, tmp_path)
+    path = tmp_path / "icons.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"icons\.parquet are damaged"):
+        read_published(tmp_path)
