@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_METHODS = 2  # an order needs two
+MIN_METHODS_OF_INTERVAL = 10
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,31 @@ class Comparison:
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.conditions))
 
 
+def tau_interval(tau: float, methods: int, level: float = 0.95) -> tuple[float, float]:
+    """An approximate confidence interval of Kendall's tau, if the methods were a random sample.
+
+    The inverse hyperbolic tangent of tau is about normal with variance 0.437 / (n - 4) (Fieller,
+    Hartley and Pearson, Biometrika 1957).
+
+    Args:
+        tau: between -1 and 1.
+        methods: their number n.
+        level: coverage.
+
+    Returns:
+        Lower and upper end. NaN with fewer than 10 methods, for which the approximation is poor,
+        and where tau is NaN.
+    """
+    from scipy.stats import norm
+
+    if methods < MIN_METHODS_OF_INTERVAL or math.isnan(tau):
+        return math.nan, math.nan
+    if abs(tau) == 1:
+        return tau, tau
+    half = norm.ppf((1 + level) / 2) * math.sqrt(0.437 / (methods - 4))
+    return math.tanh(math.atanh(tau) - half), math.tanh(math.atanh(tau) + half)
+
+
 def compare(
     title: str, conditions: Mapping[str, Mapping[str, float]], oracles: set[str]
 ) -> Comparison | None:
@@ -124,15 +150,16 @@ def compare(
     )
 
 
-def by_recipe(boards: Mapping[str, Board]) -> Comparison | None:
-    """Compare the recipes of a manifest on the same tasks and seeds.
+def by_board(title: str, boards: Mapping[str, Board]) -> Comparison | None:
+    """Compare boards by their means over tasks, such as those of several recipes or data sets.
 
     Args:
-        boards: by the recipe's name, the manifest's default first.
+        title: heading of the table.
+        boards: by the name of the condition.
     """
     conditions = {name: _overall(board, [MEAN]) for name, board in boards.items()}
     oracles = {label for board in boards.values() for label in _oracles(board)}
-    return compare("Other recipes", conditions, oracles)
+    return compare(title, conditions, oracles)
 
 
 def by_draw(board: Board, manifest: Manifest) -> Comparison | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 from leaderboard import columns
-from leaderboard.comparison import Comparison
+from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison, tau_interval
 from leaderboard.render.markdown import literal, pipe_table, rounded
 
+INTERVAL = "; in brackets the 95 % interval, if they were a random sample of methods"
 OVERALL = next(column for column in columns.COLUMNS if column.key == "overall")
 
 
@@ -38,15 +40,22 @@ def _row(comparison: Comparison, label: str) -> list[str]:
 
 def _remarks(comparison: Comparison) -> list[str]:
     first, *others = comparison.conditions
+    count = len(comparison.ranked)
     taus = zip(others, comparison.taus(), strict=True)
     flipped, pairs = comparison.flips()
     lines = [
         "overall accuracy in per cent; range: the largest minus the smallest",
         f"Kendall's tau-b with the order under {literal(first)}: "
-        + ", ".join(f"{literal(name)} {tau:.2f}" for name, tau in taus),
+        + ", ".join(f"{literal(name)} {_tau(tau, count)}" for name, tau in taus)
+        + f" ({count} ranked methods{INTERVAL if count >= MIN_METHODS_OF_INTERVAL else ''})",
         f"{flipped} of {pairs} pairs of methods change their order between two of the columns",
     ]
     if comparison.incomplete:
         names = ", ".join(map(literal, comparison.incomplete))
         lines.append(f"not compared, because runs are missing or failed: {names}")
     return lines
+
+
+def _tau(tau: float, methods: int) -> str:
+    low, high = tau_interval(tau, methods)
+    return f"{tau:.2f}" if math.isnan(low) else f"{tau:.2f} ({low:.2f} to {high:.2f})"

@@ -7,13 +7,14 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
-from leaderboard.comparison import Comparison, by_draw, by_recipe, by_share, compare
+from leaderboard.comparison import Comparison, by_board, by_draw, by_share, compare, tau_interval
 from leaderboard.render.comparison import comparison_markdown
 from tests.leaderboard.grids import build, grid, row
 
@@ -93,6 +94,31 @@ class TestCompare:
         for j in range(len(values[0])):
             ranks = tuple(1 + sum(v > of[j] for v in of) for of in values)
             assert result.ranks(f"method {j}") == ranks
+
+
+class TestInterval:
+    def test_of_a_case_done_by_hand(self) -> None:
+        # atanh(0.5) = 0.549306, sqrt(0.437 / 20) = 0.147817, 1.959964 of it = 0.289716
+        assert tau_interval(0.5, 24) == pytest.approx(
+            (math.tanh(0.259590), math.tanh(0.839022)), abs=1e-5
+        )
+
+    def test_covers_the_tau_of_a_bivariate_normal(self) -> None:
+        """Greiner's relation: tau = 2 / pi * arcsin(rho)."""
+        from scipy.stats import kendalltau
+
+        rng, rho, inside = np.random.default_rng(0), 0.7, 0
+        truth = 2 / math.pi * math.asin(rho)
+        for _ in range(400):
+            x, noise = rng.standard_normal((2, 30))
+            y = rho * x + math.sqrt(1 - rho**2) * noise
+            low, high = tau_interval(float(kendalltau(x, y).statistic), 30)
+            inside += low <= truth <= high
+        assert 0.92 <= inside / 400 <= 0.98
+
+    @pytest.mark.parametrize(("tau", "methods"), [(0.5, 9), (math.nan, 30)])
+    def test_unknown(self, tau: float, methods: int) -> None:
+        assert all(map(math.isnan, tau_interval(tau, methods)))
 
 
 def naive_tau(x: list[float], y: list[float], pairs: list[tuple[int, int]]) -> float:
@@ -182,12 +208,12 @@ class TestOfABoard:
             suite, icons, [*grid(icons, "a", overall=60.0), *grid(icons, "b", overall=50.0)]
         )
         hot = build(suite, icons, grid(icons, "a", overall=30.0) + grid(icons, "b", overall=40.0))
-        result = by_recipe({"default": default[0], "hot": hot[0]})
+        result = by_board("Other recipes", {"default": default[0], "hot": hot[0]})
         assert result is not None
         assert result.overall == {"a": (60.0, 30.0), "b": (50.0, 40.0)}
         text = comparison_markdown(result)
         assert "| a      |    60.0 |    1 | 30.0 |    2 | 45.0 |  30.0 |" in text
-        assert "Kendall's tau-b with the order under default: hot -1.00" in text
+        assert "Kendall's tau-b with the order under default: hot -1.00 (2 ranked methods)" in text
         assert "1 of 1 pairs of methods change their order" in text
 
     def test_partial_runs_are_incomplete(self, suite: Suite, icons: Manifest) -> None:
