@@ -58,6 +58,7 @@ class Board:
         notes: notes that methods left on their runs, the settings that a search chose, and how
             many steps a method declared itself.
         is_main: whether it is the first table of the manifest's own network.
+        source_seeds: how many source models there are for the same domains.
         declared: labels of methods that declared steps that the suite has not counted.
         workspace_option: the words that name the workspace in a recommended command.
     """
@@ -72,6 +73,7 @@ class Board:
     not_applicable: tuple[str, ...]
     notes: tuple[str, ...]
     is_main: bool = False
+    source_seeds: int = 1
     declared: frozenset[str] = frozenset()
     workspace_option: tuple[str, ...] = ()
 
@@ -137,10 +139,15 @@ def build_boards(
 
 
 def _of_suite(results: pa.Table, suite: Suite, manifest: Manifest) -> pa.Table:
-    """The rows of a suite. A run that another starts from is of the same task and seed."""
+    """The rows of a suite. A run that another starts from is of the same task, seed and recipe."""
     import pyarrow.compute as pc
 
     keep = pc.equal(results["manifest_digest"], manifest.digest)
+    others = {digest_json(manifest.recipe_of(name)) for name in manifest.recipe_names}
+    others.discard(digest_json(manifest.recipe))
+    keep = pc.and_(
+        keep, pc.invert(pc.is_in(results["recipe_digest"], pa.array(sorted(others), pa.string())))
+    )
     for name, values in (("task", suite.tasks), ("seed", suite.seeds)):
         wanted = pa.array(values, results.schema.field(name).type)
         keep = pc.and_(keep, pc.is_in(results[name], wanted))
@@ -219,6 +226,7 @@ def _build_board(
         f"({manifest.digest[:12]})",
         "protocol": one_line(rows[0]["protocol"], MAX_SETTINGS),
         "network": _network(rows[0]),
+        "recipe": manifest.recipe_name,
         "source models": ", ".join(
             f"{source} {digest[:12]}" for source, digest in sources.digests(rows).items()
         ),
@@ -233,6 +241,7 @@ def _build_board(
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
         notes=remarks.notes(suite, rows),
+        source_seeds=manifest.source_seeds,
         declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
     )
 
