@@ -6,6 +6,8 @@ where NAME and what follows it are one of:
     mean SUITE                    the suite's mean over tasks
     excerpt SUITE METHOD ...      some rows and columns of it
     methods SUITE                 all methods, with their papers and means
+    comparison SUITE NUMBER       a comparison that the suite's results allow, counted from 1
+    suites SUITE SUITE ...        the order of methods on several suites
     published                     which results are published, and what made them
 
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
@@ -26,13 +28,16 @@ from pathlib import Path
 
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.files import write_file
-from benchmark.manifest.catalogue import load_manifest
-from benchmark.manifest.suite import Suite, load_suite
+from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from htbench.methods import describe_methods, markdown_table, method_entries
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.comparison import Comparison
+from leaderboard.conditions import by_board, with_comparisons
 from leaderboard.published import publish, published_rows, read_published
-from leaderboard.render.markdown import board_table, literal, mean_heading, pipe_table
+from leaderboard.render.cells import literal, pipe_table
+from leaderboard.render.comparison import comparison_markdown
+from leaderboard.render.markdown import board_table, mean_heading
 from leaderboard.results import update_results
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +68,22 @@ def _methods(suite: str) -> str:
     )
 
 
+def _comparison(suite: str, number: str) -> str:
+    return _body(_board(suite).comparisons[int(number) - 1])
+
+
+def _suites(*suites: str) -> str:
+    comparison = by_board("Suites", {suite: _board(suite) for suite in suites})
+    if comparison is None:
+        raise UsageError(f"the suites {', '.join(suites)} have fewer than two methods in common")
+    return _body(comparison)
+
+
+def _body(comparison: Comparison) -> str:
+    """A comparison without its heading, which the page has."""
+    return comparison_markdown(comparison).split("\n", 2)[2].strip()
+
+
 def _published() -> str:
     rows = [
         [literal(p.suite), str(p.results.num_rows), *(literal(p.facts[name]) for name in FACTS)]
@@ -75,6 +96,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "mean": _mean,
     "excerpt": _excerpt,
     "methods": _methods,
+    "comparison": _comparison,
+    "suites": _suites,
     "published": _published,
 }
 
@@ -86,7 +109,8 @@ def _board(name: str) -> Board:
         UsageError: nothing is published for the suite.
     """
     suite = load_suite(name)
-    boards = build_boards(suite, load_manifest(suite.manifest), published_rows())
+    manifest, results = manifest_of(suite), published_rows()
+    boards = with_comparisons(build_boards(suite, manifest, results), suite, manifest, results)
     if not (boards and boards[0].is_main):
         raise UsageError(
             f"no results of the suite {name} are published; run `docs/boards.py publish`"
@@ -142,7 +166,7 @@ def _publish(suite: Suite, workspace: Path, command: str) -> None:
     if changes := _git("status", "--porcelain", "--", *PACKAGES):
         raise UsageError(f"commit these changes first, so that a commit says what ran:\n{changes}")
     facts = {"command": command, "commit": _git("rev-parse", "HEAD")[:12], "machine": _machine()}
-    manifest = load_manifest(suite.manifest)
+    manifest = manifest_of(suite)
     results = update_results(workspace, [manifest])
     published = publish(suite, manifest, results, facts)
     print(f"published {published.results.num_rows} rows of {suite.name}")

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from benchmark.manifest.manifest import Manifest, Task
-from leaderboard.board import MEAN, Board
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +82,10 @@ class Comparison:
                 }
                 for label, values in self.overall.items()
             ],
-            "kendall_tau": dict(zip(self.conditions[1:], self.taus(), strict=True)),
+            "kendall_tau": {
+                name: None if math.isnan(tau) else tau
+                for name, tau in zip(self.conditions[1:], self.taus(), strict=True)
+            },
             "flipped_pairs": flipped,
             "pairs": pairs,
             "incomplete": list(self.incomplete),
@@ -148,80 +148,3 @@ def compare(
         frozenset(oracles.intersection(complete)),
         tuple(sorted(labels.keys() - overall.keys())),
     )
-
-
-def by_board(title: str, boards: Mapping[str, Board]) -> Comparison | None:
-    """Compare boards by their means over tasks, such as those of several recipes or data sets.
-
-    Args:
-        title: heading of the table.
-        boards: by the name of the condition.
-    """
-    conditions = {name: _overall(board, [MEAN]) for name, board in boards.items()}
-    oracles = {label for board in boards.values() for label in _oracles(board)}
-    return compare(title, conditions, oracles)
-
-
-def by_draw(board: Board, manifest: Manifest) -> Comparison | None:
-    """Compare draws of the seen classes: tasks that differ in nothing but which classes are seen.
-
-    The n-th condition is the mean over the n-th draw of every pair of domains and number of seen
-    classes.
-
-    Returns:
-        None unless all of these have as many draws, at least two.
-    """
-    groups = _grouped(board, manifest, lambda task: (*_pair(task), len(task.seen)))
-    counts = {len(tasks) for tasks in groups}
-    if len(counts) != 1:
-        return None
-    draws = zip(*groups, strict=True)
-    conditions = {f"draw {n}": _overall(board, tasks) for n, tasks in enumerate(draws, 1)}
-    return compare("Draws of the seen classes", conditions, _oracles(board))
-
-
-def by_share(board: Board, manifest: Manifest) -> Comparison | None:
-    """Compare numbers of seen classes, on the same pairs of domains.
-
-    Returns:
-        None unless every pair of domains has tasks of the same two or more numbers.
-    """
-    sizes: dict[int, list[str]] = {}
-    for task in map(manifest.task, board.suite.tasks):
-        sizes.setdefault(len(task.seen), []).append(task.id)
-    pairs = [{_pair(manifest.task(task)) for task in tasks} for tasks in sizes.values()]
-    if any(pair != pairs[0] for pair in pairs):
-        return None
-    total = len(manifest.classes)
-    conditions = {f"{n} of {total} seen": _overall(board, sizes[n]) for n in sorted(sizes)}
-    return compare("Number of seen classes", conditions, _oracles(board))
-
-
-def _pair(task: Task) -> tuple[frozenset[str], str]:
-    return frozenset(task.sources), task.target
-
-
-def _grouped(
-    board: Board, manifest: Manifest, key: Callable[[Task], object]
-) -> Sequence[Sequence[str]]:
-    """Ids of the suite's tasks by a key, in the order of the suite."""
-    groups: dict[object, list[str]] = {}
-    for task in map(manifest.task, board.suite.tasks):
-        groups.setdefault(key(task), []).append(task.id)
-    return list(groups.values())
-
-
-def _overall(board: Board, tasks: Sequence[str]) -> dict[str, float]:
-    """Mean overall accuracy over some tasks, of the methods that completed all of them."""
-    cells = [board.of_task(task) for task in tasks]
-    complete = [
-        label for label in board.labels if all(of_task[label]["state"] == "ok" for of_task in cells)
-    ]
-    return {
-        label: float(np.mean([of_task[label]["overall"] for of_task in cells]))
-        for label in complete
-    }
-
-
-def _oracles(board: Board) -> set[str]:
-    return {label for label, cell in board.of_task(MEAN).items() if cell["track"] == "oracle"}

@@ -7,7 +7,7 @@ import statistics
 
 from leaderboard import columns
 from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison, tau_interval
-from leaderboard.render.markdown import literal, pipe_table, rounded
+from leaderboard.render.cells import literal, pipe_table, rounded
 
 INTERVAL = "; in brackets the 95 % interval, if they were a random sample of methods"
 OVERALL = next(column for column in columns.COLUMNS if column.key == "overall")

@@ -46,6 +46,7 @@ def to_json(boards: Sequence[Board]) -> str:
                 {name: nan_to_none(value) for name, value in cell.items()}
                 for cell in _ordered_cells(board).to_dict("records")
             ],
+            "comparisons": [comparison.as_dict() for comparison in board.comparisons],
             "versions": list(board.versions),
             "problems": list(board.problems),
             "not_applicable": list(board.not_applicable),

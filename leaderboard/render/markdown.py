@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from benchmark.commands import command
 from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board
 from leaderboard.columns import Column
+from leaderboard.render.cells import literal, pipe_table, rounded
+from leaderboard.render.comparison import comparison_markdown
 
-# What Markdown treats as markup. An underscore inside a word is not.
-_MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 STEPS = [column.key for column in columns.COLUMNS].index("total_steps")
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
@@ -28,7 +27,7 @@ def _board(board: Board) -> str:
     seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
         f"- seeds: {seeds}; values are mean ± sample standard deviation over seeds, "
-        "with the source models fixed",
+        + _condition(board),
         *(f"- {column.heading}: {column.legend}" for column in columns.COLUMNS),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
@@ -38,6 +37,8 @@ def _board(board: Board) -> str:
         lines += [f"## {mean_heading(board)}", "", board_table(board, MEAN), ""]
     for task in board.suite.tasks:
         lines += [f"## {_task_heading(task, board)}", "", board_table(board, task), ""]
+    for comparison in board.comparisons:
+        lines += [comparison_markdown(comparison), ""]
     if board.versions:
         runs = command("list", "runs", "--suite", board.suite.argument, *board.workspace_option)
         lines += [
@@ -55,6 +56,13 @@ def _board(board: Board) -> str:
     if board.notes:
         lines += ["## Notes", "", *(f"- {literal(note)}" for note in board.notes), ""]
     return "\n".join(lines)
+
+
+def _condition(board: Board) -> str:
+    """What the deviation over seeds contains of the source models."""
+    if board.source_seeds == 1:
+        return "conditional on the source model"
+    return f"which adapt {board.source_seeds} source models in turn"
 
 
 def mean_heading(board: Board) -> str:
@@ -94,41 +102,8 @@ def board_table(board: Board, task: str) -> str:
     return pipe_table(headers, rows, left=1)
 
 
-def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """A Markdown table, aligned for the terminal and as narrow as its cells allow.
-
-    Args:
-        headers: headings of the columns.
-        rows: lists of cells, one per column. Markup in cells is not escaped.
-        left: number of leading columns to align left.
-    """
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        pads = [str.ljust] * left + [str.rjust] * (len(cells) - left)
-        padded = [pad(cell, n) for pad, cell, n in zip(pads, cells, widths, strict=True)]
-        return f"| {' | '.join(padded)} |"
-
-    rules = [":" + "-" * (n + 1) for n in widths[:left]] + [
-        "-" * (n + 1) + ":" for n in widths[left:]
-    ]
-    return "\n".join([line(headers), f"|{'|'.join(rules)}|", *map(line, rows)])
-
-
-def rounded(column: Column, value: float | None) -> str:
-    """Format a value with its column's number of decimal places, or a dash if there is no value."""
-    if value is None or math.isnan(value):
-        return "-"
-    return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
-
-
 def _value(column: Column, mean: float, spread: float) -> str:
     text = rounded(column, mean)
     if column.spread and not math.isnan(spread):
         text += f" ± {spread:.{column.digits}f}"
     return text
-
-
-def literal(text: str) -> str:
-    """Untrusted text with its Markdown escaped, so that it is shown as it is."""
-    return _MARKUP.sub(r"\\\g<0>", text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.render.markdown import literal, pipe_table, rounded
+from leaderboard.render.cells import literal, pipe_table, rounded
 
 SHOWN = ("seen", "missing", "overall")
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
-from leaderboard.comparison import Comparison, by_board, by_draw, by_share, compare, tau_interval
+from leaderboard.board import build_boards
+from leaderboard.comparison import Comparison, compare, tau_interval
+from leaderboard.conditions import by_board, by_draw, by_share, with_comparisons
+from leaderboard.render import FORMATS
 from leaderboard.render.comparison import comparison_markdown
+from leaderboard.rows import SCHEMA
 from tests.leaderboard.grids import build, grid, row
 
 PROPERTY = settings(deadline=None, database=None, max_examples=50)
@@ -215,6 +222,33 @@ class TestOfABoard:
         assert "| a      |    60.0 |    1 | 30.0 |    2 | 45.0 |  30.0 |" in text
         assert "Kendall's tau-b with the order under default: hot -1.00 (2 ranked methods)" in text
         assert "1 of 1 pairs of methods change their order" in text
+
+    def test_runs_of_other_recipes_are_compared_and_not_in_the_tables(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        recipes = {"hot": {"head_lr": 1.0}, "long": {"steps": 400}}
+        manifest = dataclasses.replace(icons, document={**icons.document, "recipes": recipes})
+        rows = []
+        for name, (a, b) in {"default": (60.0, 50.0), "hot": (30.0, 40.0)}.items():
+            digest = digest_json(manifest.recipe_of(name))
+            rows += grid(manifest, "a", overall=a, recipe_digest=digest)
+            rows += grid(manifest, "b", overall=b, recipe_digest=digest)
+        results = pa.Table.from_pylist(rows, schema=SCHEMA)
+        boards = build_boards(suite, manifest, results)
+        assert [board.cells["overall"].max() for board in boards] == [60.0]
+        (board,) = with_comparisons(boards, suite, manifest, results)
+        (comparison,) = board.comparisons
+        assert comparison.conditions == ("default", "hot")
+        assert comparison.overall == {"a": (60.0, 30.0), "b": (50.0, 40.0)}
+        text = FORMATS["markdown"]([board])
+        assert "## Other recipes\n\n| method | default | rank |  hot | rank |" in text
+        (table,) = json.loads(FORMATS["json"]([board]))
+        assert table["comparisons"][0]["kendall_tau"] == {"hot": -1.0}
+        hot = dataclasses.replace(suite, recipe="hot")
+        boards = build_boards(hot, manifest.with_recipe("hot"), results)
+        (board,) = with_comparisons(boards, hot, manifest.with_recipe("hot"), results)
+        assert board.cells["overall"].max() == 40.0
+        assert board.comparisons == ()
 
     def test_partial_runs_are_incomplete(self, suite: Suite, icons: Manifest) -> None:
         manifest = with_tasks(icons, *DRAWS)

@@ -1,0 +1,45 @@
+"""Tables of Markdown: their layout, numbers and escaped text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from leaderboard.columns import Column
+
+# What Markdown treats as markup. An underscore inside a word is not.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """A Markdown table, aligned for the terminal and as narrow as its cells allow.
+
+    Args:
+        headers: headings of the columns.
+        rows: lists of cells, one per column. Markup in cells is not escaped.
+        left: number of leading columns to align left.
+    """
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        pads = [str.ljust] * left + [str.rjust] * (len(cells) - left)
+        padded = [pad(cell, n) for pad, cell, n in zip(pads, cells, widths, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    rules = [":" + "-" * (n + 1) for n in widths[:left]] + [
+        "-" * (n + 1) + ":" for n in widths[left:]
+    ]
+    return "\n".join([line(headers), f"|{'|'.join(rules)}|", *map(line, rows)])
+
+
+def rounded(column: Column, value: float | None) -> str:
+    """Format a value with its column's number of decimal places, or a dash if there is no value."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
+
+
+def literal(text: str) -> str:
+    """Untrusted text with its Markdown escaped, so that it is shown as it is."""
+    return _MARKUP.sub(r"\\\g<0>", text)
