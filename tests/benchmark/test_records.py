@@ -269,7 +269,7 @@ class TestPredictions:
             ),
             (
                 table(logits=pa.array([[1.0, 2.0], [3.0]], pa.list_(pa.float32()))),
-                "the logits of sample 'b' are 1 values, those of the first 2",
+                "the logits of sample 'b' have 1 values, those of the first 2",
             ),
             (table(ids=pa.array(["a", None])), "has empty values: the sample_id of row 1"),
             (

@@ -200,8 +200,8 @@ def test_an_edit_of_a_data_file_during_a_run_is_found(start, mini, finished, tmp
     [
         ("'prompts.json'", "a tuple: files = ('prompts.json',)"),
         ("('nowhere.json',)", "'nowhere.json', which cannot be read"),
-        ("('/etc/passwd',)", "'/etc/passwd', which leads out of the plugin's folder"),
-        ("tuple(['prompts.json'])", "which is not written out in the body of its class"),
+        ("('/etc/passwd',)", "'/etc/passwd', which is outside the plugin's folder"),
+        ("tuple(['prompts.json'])", "which is not a literal in the body of the class"),
     ],
 )
 def test_a_declaration_that_cannot_be_used(htbench, mini, finished, tmp_path, files, words):
