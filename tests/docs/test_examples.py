@@ -169,11 +169,11 @@ def test_every_public_name_has_an_example_and_an_api_entry() -> None:
 def test_the_names_of_the_plugin_page_are_complete_and_shown() -> None:
     page = ROOT / "docs" / "plugin.md"
     table = re.findall(r"^\| (`.*?) \| \[", page.read_text("utf-8"), re.MULTILINE)
-    listed = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
+    table_names = {name for cell in table for name in re.findall(r"`(\w+)`", cell)}
     code = "".join(code for _, code in blocks(page, "python"))
     oracles = {"track", "missing", "with_missing"}  # a plugin cannot use them
     arguments = {"SourceModel", "TargetData", "Run", "Classifier"}
-    for name in listed - oracles - arguments:
+    for name in table_names - oracles - arguments:
         assert re.search(rf"\b{name}\b", code), f"no example of {name}"
     kept_by_the_run = {"report", "history", "notes"}  # behind progress, log and note
     for kind in (
@@ -186,4 +186,4 @@ def test_the_names_of_the_plugin_page_are_complete_and_shown() -> None:
     ):
         names = {name for name in {*vars(kind), *kind.__annotations__} if not name.startswith("_")}
         names -= {"adapt", "forward", *kept_by_the_run}
-        assert names <= listed, f"{kind.__name__}: {names - listed}"
+        assert names <= table_names, f"{kind.__name__}: {names - table_names}"

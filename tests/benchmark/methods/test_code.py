@@ -326,9 +326,9 @@ class TestInstalled:
         self, write: Callable[..., None], collect: Collect
     ) -> None:
         write({"mine.py": "def f():\n    import sklearn.svm, torch, numpy"})
-        found = {name: version for name, version, _ in collect("mine.py").distributions}
-        assert {"scikit-learn", "scipy", "joblib"} <= set(found)
-        assert {"torch", "numpy"}.isdisjoint(found)
+        versions = {name: version for name, version, _ in collect("mine.py").distributions}
+        assert {"scikit-learn", "scipy", "joblib"} <= set(versions)
+        assert {"torch", "numpy"}.isdisjoint(versions)
 
     def test_a_package_with_methods_may_use_all_baselines(self) -> None:
         location = MethodLocation("late", "sklearn.svm", "SVC", None, "scikit-learn 1")

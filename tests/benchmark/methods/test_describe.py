@@ -116,9 +116,9 @@ class TestDescription:
         assert not list(own_data.glob("methods/*"))  # nothing wrong is kept
 
     def test_a_child_is_asked_with_the_files_it_may_read(self, plugin: Path) -> None:
-        asked = []
-        describe_cached(file_source(str(plugin)), lambda _, code: asked.append(code) or answer())
-        assert asked[0].files == (str(plugin),)
+        calls = []
+        describe_cached(file_source(str(plugin)), lambda _, code: calls.append(code) or answer())
+        assert calls[0].files == (str(plugin),)
 
     @pytest.mark.parametrize("lie", ["/dev/zero", "/etc/shadow", "/nowhere"])
     def test_no_path_of_an_answer_is_opened(self, plugin: Path, lie: str) -> None:
