@@ -53,8 +53,8 @@ class Limits:
         seconds: wall time from fork to answer.
         memory: bytes of its process in memory or swapped out, of which about 0.4 GiB are the shared
             interpreter.
-        scratch: bytes on disk of its files, including those that are open or mapped but no longer
-            have a name, and at least 4 KiB for each; also the length of any file that it writes.
+        scratch: bytes on disk of its files, those included that are open or mapped but no longer
+            have a name, and at least 4 KiB for each; and the length of any one file that it writes.
         output: bytes of printed output.
     """
 

@@ -95,9 +95,9 @@ def test_the_chosen_files_are_extracted(tmp_path: Path, make: Make) -> None:
     members = list_members(archive, Remarks())
     assert [member.name for member in members] == list(files)
     calls: list[tuple[int, int]] = []
-    places = {m.number: [m.name.removeprefix("set/")] for m in members if "png" in m.name}
+    chosen = {m.number: [m.name.removeprefix("set/")] for m in members if "png" in m.name}
     with placing(tmp_path / "out") as writer:
-        count = unpack(archive, members, places, writer, lambda n, total: calls.append((n, total)))
+        count = unpack(archive, members, chosen, writer, lambda n, total: calls.append((n, total)))
     assert count == 3
     assert files_in(tmp_path / "out") == {"a/1.png": b"one", "a/2.png": b"two", "e.png": b""}
     assert calls == [(1, 3), (2, 3), (3, 3)]
@@ -413,10 +413,10 @@ def test_damaged_archives_are_read_or_refused(
     files = {f"Art/{number}.png": bytes([number]) * 100 * number for number in range(4)}
     path = tmp_path / "x"
     make = a_zip if kind == "zip" else lambda p, f: a_tar(p, f, "w" if kind == "tar" else "w:gz")
-    content = bytearray(make(path, files).read_bytes())
+    damaged = bytearray(make(path, files).read_bytes())
     for place, value in edits:
-        content[place % len(content)] = value
-    path.write_bytes(bytes(content[:length]))
+        damaged[place % len(damaged)] = value
+    path.write_bytes(bytes(damaged[:length]))
     folder = tmp_path / "out"
     try:
         take(path, folder, lambda name: f"{abs(hash(name))}.png")
