@@ -30,9 +30,9 @@ def in_order(count: int, side: int) -> list[list[int]]:
 def shuffled(count: int, side: int, key: str) -> list[list[int]]:
     """Batches of the indices 0 to ``count`` - 1 in random order, some of them asked twice.
 
-    All batches have the same size, so that a prediction does not depend on the order where a
-    matrix kernel computes the rows of a full batch alike. A batch holds an index once. A repeated
-    index comes at a random place of a later batch, among other images.
+    All batches have the same size, because a matrix kernel may compute a row differently in
+    batches of other sizes, and predictions would then depend on the order. A batch holds an index
+    once. A repeated index comes at a random place of a later batch, among other images.
 
     Args:
         count: the number of images.

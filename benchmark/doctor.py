@@ -75,7 +75,7 @@ def _device() -> dict[str, Any]:
 def _isolation() -> dict[str, Any]:
     offer = available()
     group = cgroup.delegated()
-    by_polling = "not handed to this process; the driver checks each run's memory while it runs"
+    by_polling = "not delegated to this process; the driver checks the memory of each run itself"
     return {
         "landlock": f"ABI {offer.landlock}" if offer.landlock else "not available",
         "seccomp": "available" if offer.seccomp else "not available",

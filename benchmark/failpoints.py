@@ -2,8 +2,8 @@
 
 ``HTBENCH_FAILPOINT=record-written@2=kill`` kills the process that reaches the point
 ``record-written`` for the second time; ``@N`` may be left out. ``stop`` stops the process instead
-(SIGSTOP), so that a test can see it in state T and kill any process of its choice. Each process
-counts for itself. Without the variable nothing happens.
+(SIGSTOP), so that a test can see it in state T and kill any process it chooses. Each process
+counts its own calls. Without the variable nothing happens.
 
 A method can do no more with this than to end or stop its own process.
 """

@@ -28,7 +28,7 @@ from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
 LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
-SETTLED_SECONDS = 2  # after its last change, a file's times tell every later change
+SETTLED_SECONDS = 2  # this long after a change, a file's times show every later change
 SEAL = "sha256"  # the entry of a sealed record with the digest of all its other entries
 
 

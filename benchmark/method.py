@@ -34,7 +34,7 @@ class Method(ABC):
     method's summary in tables.
 
     Attributes:
-        name: unique name, made of lower-case letters, digits and dashes.
+        name: unique name of lower-case letters, digits and dashes.
         base: name of the method whose adapted model this one starts from; the model is passed as
             ``run.base``.
         track: ``standard``, or ``oracle`` for upper bounds that use data of missing classes

@@ -366,7 +366,7 @@ def _read_logits(file: pq.ParquetFile, ids: Sequence[str], path: Path) -> NDArra
         if (ragged := np.flatnonzero(lengths != width)).size:
             row = int(ragged[0])
             raise RecordError(
-                f"{path}: {sample(row)} are {lengths[row]} values, those of the first {width}"
+                f"{path}: {sample(row)} have {lengths[row]} values, those of the first {width}"
             )
         flat = column.flatten()
         if flat.null_count:

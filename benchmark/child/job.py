@@ -78,7 +78,7 @@ class Worker:
 
         The report, with the environment, goes out before any of the method's code runs, so the
         driver can trust it. It cannot trust what comes later: a method may send ``adapted`` itself.
-        It then gets the first batch of test images early, and no other before it has answered it.
+        It then gets the first batch of test images early, but must answer it to get the next.
 
         Args:
             method: whose files must be readable, if the job imports any.

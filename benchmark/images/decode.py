@@ -1,6 +1,6 @@
 """Decode an image file as 8-bit RGB: one rule for every place that reads images.
 
-Files are JPEG or PNG. Greyscale, palettes and 8-bit RGB convert in the one possible way. Else:
+Files are JPEG or PNG. Greyscale, palettes and 8-bit RGB convert in the one possible way. Otherwise:
 
 - 16 bits per channel: the high byte of each value;
 - transparency: the image on a white background;

@@ -44,7 +44,7 @@ from benchmark.isolation.allowlist import (
 NO_NEW_PRIVILEGES = "no-new-privileges"  # no set-user-id program or file capability takes effect
 NO_CAPABILITIES = "no-capabilities"  # of root's powers only the bypass of file modes is left
 NO_FILESYSTEM = "no-filesystem"  # Landlock: nothing off the allow-list can be opened or changed
-NO_NETWORK = "no-network"  # seccomp: no socket can be connected, nor (CUDA's own aside) created
+NO_NETWORK = "no-network"  # seccomp: no socket can be connected or, except CUDA's own, created
 NO_PROCESSES = "no-processes"  # seccomp: no fork and no exec; threads only
 NO_INSPECTION = "no-inspection"  # seccomp: no tracing, signalling or sharing memory with others
 

@@ -103,7 +103,7 @@ _CONDITIONAL = _table("""
 
 _SECCOMP = _table("seccomp 317 277")["seccomp"]
 
-# Calls younger than the tables get the answer of a kernel that does not have them. So do the x32
+# Calls newer than the tables get the answer of a kernel that does not have them. So do the x32
 # calls of x86-64, numbered from 0x40000000.
 _LAST_KNOWN_CALL = 466
 
@@ -202,7 +202,7 @@ _MACHINES = {"x86_64": _Machine(0xC000003E, 0), "aarch64": _Machine(0xC00000B7, 
 
 
 def _machine() -> _Machine | None:
-    """This machine, if the tables know it (a 32-bit interpreter speaks another language)."""
+    """This machine, if the tables know it (a 32-bit interpreter makes other calls)."""
     return _MACHINES.get(platform.machine()) if sys.maxsize > 2**32 else None
 
 
@@ -325,7 +325,7 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
 
 
 def _socket_options(options: Iterable[int]) -> bytes:
-    """Allow some options of the socket level; others tell of the process at the other end."""
+    """Allow some options of the socket level; others reveal the process at the other end."""
     return (
         _argument(1)
         + _op(_JUMP_IF_EQUAL, _SOL_SOCKET, 1, 0)

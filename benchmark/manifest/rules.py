@@ -1,4 +1,4 @@
-"""Every rule that a manifest must keep; a message names the file and the first offenders."""
+"""Every rule that a manifest must follow; a message names the file and the first offenders."""
 
 from __future__ import annotations
 

@@ -375,9 +375,9 @@ class _Collector:
         self.size += len(data)
         if self.size > MAX_CODE_BYTES or len(self.files) >= MAX_CODE_FILES:
             raise MethodError(
-                f"{self.origin}: the method's own files are more than {MAX_CODE_FILES} or take "
-                f"more than {MAX_CODE_BYTES >> 20} MiB, the last of them {path}; install large "
-                "libraries with pip, and declare only the data files that the method reads"
+                f"{self.origin}: the method's own files exceed {MAX_CODE_FILES} files or "
+                f"{MAX_CODE_BYTES >> 20} MiB at {path}; install large libraries with pip, and "
+                "declare only the data files that the method reads"
             )
         self.files[path] = OwnFile(name, path, sha256(data).hexdigest())
 
@@ -397,7 +397,7 @@ def _name_problem(name: str) -> str | None:
     if not name or "\0" in name or len(name) > 1000:
         return "is not a file's name"
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        return "leads out of the plugin's folder"
+        return "is outside the plugin's folder"
     return None
 
 
@@ -405,7 +405,7 @@ def _link_problem(path: Path, folder: Path) -> str | None:
     try:
         real = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        return f"cannot be read ({getattr(error, 'strerror', None) or 'a circle of links'})"
+        return f"cannot be read ({getattr(error, 'strerror', None) or 'a loop of links'})"
     if not real.is_relative_to(folder.resolve()):
-        return "is a link that leads out of the plugin's folder"
+        return "is a link that leads outside the plugin's folder"
     return None if real.is_file() else "is not a regular file"

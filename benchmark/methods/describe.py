@@ -183,7 +183,9 @@ def parse_description(
         raise MethodError(f"{source.origin}: {name} has no summary")
     needs = answer.get("needs", [])
     if not _is_strings(needs):
-        raise MethodError(f"{source.origin}: needs of {name} is {needs!r}, not a tuple of strings")
+        raise MethodError(
+            f"{source.origin}: `needs` of {name} is {needs!r}, not a tuple of strings"
+        )
     if source.file is not None:
         _check_files(source, name, answer.get("files"), own)
     fields = _parse_fields(answer.get("fields"), name, source)
@@ -205,12 +207,12 @@ def parse_description(
 def _check_files(source: MethodLocation, method: str, files: object, own: OwnCode) -> None:
     """Check that the data files that a method declares are among those that its runs may read."""
     if not _is_strings(files):
-        raise MethodError(f"{source.origin}: files of {method} is not a tuple of strings")
+        raise MethodError(f"{source.origin}: `files` of {method} is not a tuple of strings")
     for file in files:
-        problem = own.declared.get(file, "is not written out in the body of its class")
+        problem = own.declared.get(file, "is not a literal in the body of the class")
         if problem is not None:
             raise MethodError(
-                f"{source.origin}: files of {method} declares {file[:200]!r}, which {problem}; "
+                f"{source.origin}: `files` of {method} names {file[:200]!r}, which {problem}; "
                 "declare regular files in the plugin's folder as a literal tuple, such as "
                 'files = ("prompts.json",)'
             )

@@ -171,7 +171,7 @@ def export(
     outs = {task: out} if task else {t.id: out / file_of_task(t.id, form) for t in loaded.tasks}
     paths = paths_below(loaded, root.expanduser()) if root else None
     if root and not root.expanduser().exists():
-        log(f"{root} is not on this machine; its paths are those of the manifest below it")
+        log(f"{root} is not on this machine; the manifest's paths are used below it")
     exported = {
         name: export_task(
             loaded,

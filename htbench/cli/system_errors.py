@@ -1,4 +1,4 @@
-"""What to say of an error of the system: no space, no permission, a path that leads nowhere."""
+"""What to say about an error of the system, such as no space or no permission."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _BY_NUMBER: dict[int, tuple[str, str]] = {
     errno.ENAMETOOLONG: ("the path is too long for this file system", "give a shorter one"),
     errno.ELOOP: ("its links form a loop", "remove one of the links"),
     errno.EIO: ("the disk or network reports an error", "check the disk, then run again"),
-    errno.ESTALE: ("the network file system has lost it", "mount it again, then run again"),
+    errno.ESTALE: ("the network file system no longer has it", "mount it again, then run again"),
     errno.EFBIG: ("the file is too large for this file system or a limit", "see `ulimit -f`"),
     errno.ETXTBSY: ("a program uses the file", "end that program, then run again"),
-    errno.EXDEV: ("the paths lie on two file systems", "choose folders on one"),
+    errno.EXDEV: ("the paths lie on two file systems", "choose folders on one file system"),
     errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`, or use --jobs 1"),
     errno.ENFILE: ("the system has too many open files", "close some programs, then run again"),
     errno.ENOMEM: ("there is not enough memory", "use fewer --jobs, or close some programs"),

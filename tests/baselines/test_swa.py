@@ -172,9 +172,9 @@ class TestSWAD:
 
     def test_held_out_images_are_not_trained_on(self, source, target, new_run):
         _, held_out = target.hold_out(0.2, new_run().stream("method"))
-        changed = target.rows(torch.arange(len(target)))
-        changed.images[held_out] = 255 - changed.images[held_out]
-        one, other = (SWAD(**ALL).adapt(source, t, new_run()) for t in (target, changed))
+        poisoned = target.rows(torch.arange(len(target)))
+        poisoned.images[held_out] = 255 - poisoned.images[held_out]
+        one, other = (SWAD(**ALL).adapt(source, t, new_run()) for t in (target, poisoned))
         for a, b in zip(one.parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b)
 

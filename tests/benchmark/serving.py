@@ -42,11 +42,11 @@ class Site:
 @contextmanager
 def serve(**files: Served) -> Iterator[Site]:
     """Serve files under their names until the block ends."""
-    known = dict(files)
+    contents = dict(files)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            served = known.get(self.path.strip("/").partition("?")[0])
+            served = contents.get(self.path.strip("/").partition("?")[0])
             if served is None:
                 self.send_error(404)
                 return
@@ -87,7 +87,7 @@ def serve(**files: Served) -> Iterator[Site]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Site(f"http://127.0.0.1:{server.server_port}", known)
+        yield Site(f"http://127.0.0.1:{server.server_port}", contents)
     finally:
         server.shutdown()
         thread.join()

@@ -31,14 +31,14 @@ def test_shuffled(count: int, side: int) -> None:
     assert all(len(batch) == len(set(batch)) for batch in batches)
     assert len(set(map(len, batches))) <= 1, "all have one size"
     assert all(len(batch) <= batch_size(side) for batch in batches)
-    asked = sum(map(len, batches))
-    assert asked - count >= min(count, 32)
+    asks = sum(map(len, batches))
+    assert asks - count >= min(count, 32)
 
 
 def test_about_5_per_cent_are_asked_twice() -> None:
     for count, side in ((1566, 32), (12_000, 224), (50_000, 256)):
-        asked = sum(map(len, shuffled(count, side, "key")))
-        assert 1.05 * count <= asked <= 1.08 * count
+        asks = sum(map(len, shuffled(count, side, "key")))
+        assert 1.05 * count <= asks <= 1.08 * count
 
 
 def test_the_order_is_random_and_depends_on_the_key_alone() -> None:

@@ -112,9 +112,9 @@ class TestRecord:
         path = tmp_path / RECORD_FILE
         content = RECORD.to_bytes()
         for bit in range(8 * (len(content) - 1)):  # all but those of the final line break
-            damaged = bytearray(content)
-            damaged[bit // 8] ^= 1 << bit % 8
-            path.write_bytes(damaged)
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
             with contextlib.suppress(RecordError):
                 # The case of the hex digits of an escape does not matter.
                 assert RunRecord.read(tmp_path) == RECORD
@@ -123,8 +123,8 @@ class TestRecord:
         "change", [{"cost": {}}, {"notes": ["x"]}, {"label": "best"}, {SEAL: ""}]
     )
     def test_a_change_without_the_checksum(self, tmp_path: Path, change: dict[str, Any]) -> None:
-        changed = json.loads(RECORD.to_bytes()) | change
-        (tmp_path / RECORD_FILE).write_text(json.dumps(changed))
+        record = json.loads(RECORD.to_bytes()) | change
+        (tmp_path / RECORD_FILE).write_text(json.dumps(record))
         with pytest.raises(RecordError, match="does not match its checksum") as error:
             RunRecord.read(tmp_path)
         assert f"run it again: rm -r {tmp_path}" in str(error.value)
@@ -269,7 +269,7 @@ class TestPredictions:
             ),
             (
                 table(logits=pa.array([[1.0, 2.0], [3.0]], pa.list_(pa.float32()))),
-                "the logits of sample 'b' are 1 values, those of the first 2",
+                "the logits of sample 'b' have 1 values, those of the first 2",
             ),
             (table(ids=pa.array(["a", None])), "has empty values: the sample_id of row 1"),
             (

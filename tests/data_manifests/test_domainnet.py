@@ -154,10 +154,10 @@ class TestTasks:
             text = f"domainnet/1.0/seen/{task.sources[0]}/{name}"
             return hashlib.sha256(text.encode()).hexdigest()
 
-        drawn = set(sorted(manifest.classes, key=key)[:172])
+        first = set(sorted(manifest.classes, key=key)[:172])
         if task.target == "painting":
-            drawn -= {"t-shirt"}
-        assert list(task.seen) == [name for name in manifest.classes if name in drawn]
+            first -= {"t-shirt"}
+        assert list(task.seen) == [name for name in manifest.classes if name in first]
 
     @pytest.mark.parametrize("task_id", ["real-painting", "sketch-painting"])
     def test_t_shirt_is_missing_in_painting(self, manifest: Manifest, task_id: str) -> None:
@@ -203,11 +203,11 @@ class TestLists:
             if split == "train":
                 part = part[part["class"].isin(task.seen)]
             path = FOLDER / "lists" / f"{task_id}_{split}.txt.gz"
-            listed = pd.read_csv(path, sep=" ", names=["path", "label"])
-            assert listed["path"].is_monotonic_increasing
-            assert sorted(part["path"]) == listed["path"].tolist()
-            names = listed["path"].str.split("/").str[1]
-            assert (names.map(label) == listed["label"]).all()
+            lines = pd.read_csv(path, sep=" ", names=["path", "label"])
+            assert lines["path"].is_monotonic_increasing
+            assert sorted(part["path"]) == lines["path"].tolist()
+            names = lines["path"].str.split("/").str[1]
+            assert (names.map(label) == lines["label"]).all()
 
     def test_there_are_no_others(self) -> None:
         names = {f"{task}_{split}.txt.gz" for task in TASKS for split in ("train", "test")}

@@ -25,10 +25,10 @@ def test_images_classes_and_tasks_are_those_of_icons(pretrained, icons):
 
 
 def test_a_rebuild_gives_the_published_files():
-    built = icons_pretrained.build()
+    files = icons_pretrained.build()
     published = {path.name: path.read_bytes() for path in (FOLDER / "1.0").iterdir()}
     published.pop("croissant.json")  # written by `htbench manifest croissant`
-    assert built == published
+    assert files == published
 
 
 def test_the_suite_has_the_tasks_and_seeds_of_the_icons(pretrained):

@@ -159,16 +159,16 @@ class TestTasks:
             text = f"office-home/1.0/seen/{source}/draw{draw}/{name}"
             return hashlib.sha256(text.encode()).hexdigest()
 
-        drawn = set(sorted(manifest.classes, key=key)[:30])
+        first = set(sorted(manifest.classes, key=key)[:30])
         for target in set(DOMAINS) - {source}:
             task = manifest.task(f"{source}-{target}.draw{draw}")
             assert (task.sources, task.target) == ((source,), target)
-            assert list(task.seen) == [name for name in manifest.classes if name in drawn]
+            assert list(task.seen) == [name for name in manifest.classes if name in first]
 
     def test_twelve_draws_differ(self, manifest: Manifest) -> None:
-        drawn = [task for task in manifest.tasks if ".draw" in task.id]
-        assert len(drawn) == 36
-        assert len({task.seen for task in drawn}) == 12
+        tasks = [task for task in manifest.tasks if ".draw" in task.id]
+        assert len(tasks) == 36
+        assert len({task.seen for task in tasks}) == 12
 
     def test_suites(self, manifest: Manifest) -> None:
         assert load_suite("office-home").tasks == tuple(PUBLISHED)
@@ -206,13 +206,13 @@ class TestBuilder:
     ) -> None:
         images = [parts.Image(*row) for row in rows[["path", "split"]].itertuples(index=False)]
         published = {s: manifest.task(f"{s}-Clipart").seen for s in ("Art", "Real_World")}
-        built = office_home.build_files(images[::-1], published)
-        images_file = built.pop("images.parquet")
+        files = office_home.build_files(images[::-1], published)
+        images_file = files.pop("images.parquet")
         assert {
             path.relative_to(FOLDER).as_posix(): path.read_bytes()
             for path in FOLDER.rglob("*")
             if path.is_file() and path.suffix not in (".parquet", ".json")
-        } == built
+        } == files
         (tmp_path / "images.parquet").write_bytes(images_file)  # bytes depend on pyarrow
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "images.parquet"), rows)
 

@@ -21,9 +21,9 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_the_tests_that_security_names_exist() -> None:
-    named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text("utf-8"))
-    assert len(named) > 10
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+    paths = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text("utf-8"))
+    assert len(paths) > 10
+    assert [name for name in paths if not (ROOT / name).is_file()] == []
 
 
 def test_readme_is_short() -> None:

@@ -303,8 +303,8 @@ class TestStore:
         manifest = load_manifest(ready.manifest)
         store = open_store(manifest, "Real_World", need=ImageNeed(frozenset({1, 2}), test=False))
         assert [label for _, label, _ in store.train_files(list(range(CLASSES)))] == [1, 2]
-        built = sorted(path.name for path in store.root.glob("*.u8"))
-        assert built == ["train-1.u8", "train-2.u8"]
+        parts = sorted(path.name for path in store.root.glob("*.u8"))
+        assert parts == ["train-1.u8", "train-2.u8"]
         more = open_store(manifest, "Real_World", need=ImageNeed(frozenset({2, 3}), test=True))
         assert sorted(path.name for path in more.root.glob("*.u8")) == [
             "test.u8",
@@ -327,8 +327,8 @@ class TestStore:
         digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
         assert digests == sorted(digests)
         for image_id, image in zip(store.test_ids, pixels, strict=True):
-            with Image.open(ready.data / "images" / "mini-home-0.1" / paths[image_id]) as opened:
-                whole = torch.from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)
+            with Image.open(ready.data / "images" / "mini-home-0.1" / paths[image_id]) as picture:
+                whole = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
             expected = resize(whole, [32, 32], antialias=True).numpy().astype(int)
             assert np.abs(expected - image).max() <= 1
 

@@ -151,10 +151,10 @@ def test_the_key_covers_them_and_the_runs_folder_keeps_them(night, name, files):
     covered = record["made_from"]["method"]["code"]["files"]
     assert [file for file, _ in covered] == files
     folder = night["workspace"] / "runs" / record["key"] / "code"
-    kept = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
-    assert sorted(kept) == files
+    copies = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    assert sorted(copies) == files
     for file, digest in covered:
-        assert sha256(kept[file].read_bytes()).hexdigest() == digest
+        assert sha256(copies[file].read_bytes()).hexdigest() == digest
 
 
 def test_the_suites_own_files_are_in_the_key_and_not_kept(night):
@@ -167,11 +167,11 @@ def test_the_suites_own_files_are_in_the_key_and_not_kept(night):
 
 def test_show_names_them(htbench, mini, night):
     record = night["records"]["builds-on-ours"]
-    shown = htbench("show", record["key"], *mini.options(night["workspace"])).stdout
-    (kept,) = [line for line in shown.splitlines() if line.startswith("  code ")]
+    details = htbench("show", record["key"], *mini.options(night["workspace"])).stdout
+    (kept,) = [line for line in details.splitlines() if line.startswith("  code ")]
     assert kept.split()[1] == "builds_on_ours.py"
     assert kept.endswith(f"{record['key']}/code)")
-    (others,) = [line for line in shown.splitlines() if line.startswith("  other code ")]
+    (others,) = [line for line in details.splitlines() if line.startswith("  other code ")]
     assert "baselines/l2_sp.py" in others
 
 
@@ -200,8 +200,8 @@ def test_an_edit_of_a_data_file_during_a_run_is_found(start, mini, finished, tmp
     [
         ("'prompts.json'", "a tuple: files = ('prompts.json',)"),
         ("('nowhere.json',)", "'nowhere.json', which cannot be read"),
-        ("('/etc/passwd',)", "'/etc/passwd', which leads out of the plugin's folder"),
-        ("tuple(['prompts.json'])", "which is not written out in the body of its class"),
+        ("('/etc/passwd',)", "'/etc/passwd', which is outside the plugin's folder"),
+        ("tuple(['prompts.json'])", "which is not a literal in the body of the class"),
     ],
 )
 def test_a_declaration_that_cannot_be_used(htbench, mini, finished, tmp_path, files, words):

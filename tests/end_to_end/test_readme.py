@@ -48,8 +48,8 @@ def test_the_table_of_commands_is_complete():
     for name, rest in rows:
         command = group.get_command(context, name)
         if isinstance(command, click.Group):
-            named = re.match(r" ([a-z\\|]+)", rest).group(1).split("\\|")
-            assert set(named) == set(command.list_commands(context)), name
+            names = re.match(r" ([a-z\\|]+)", rest).group(1).split("\\|")
+            assert set(names) == set(command.list_commands(context)), name
 
 
 def test_the_board_has_every_method_of_the_suite():

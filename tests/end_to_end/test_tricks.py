@@ -412,7 +412,7 @@ def test_a_description_names_no_file_for_the_suite_to_open(start, mini, tmp_path
     with start(mini, *arguments) as driver:
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 2
-    assert "files of zero declares '/dev/zero'" in errors
+    assert "`files` of zero names '/dev/zero'" in errors
     assert "Traceback" not in errors
 
 

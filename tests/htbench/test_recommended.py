@@ -144,8 +144,8 @@ def test_other_versions_name_the_list_of_all_runs(
 ) -> None:
     manifest = load_manifest(own.root)
     for number in (1, 2):
-        made = {"method": {"name": "source", "code": {"source.py": str(number) * 64}}}
-        write_run(Path("my work"), "source", manifest=manifest, made=made, finished=number)
+        facts = {"method": {"name": "source", "code": {"source.py": str(number) * 64}}}
+        write_run(Path("my work"), "source", manifest=manifest, made=facts, finished=number)
     where = ("--suite", "my suite.toml", "--workspace", "my work")
     status, out, err = htbench("leaderboard", *where)
     assert status == 0, err

@@ -139,8 +139,8 @@ class TestMarkdown:
         text = FORMATS["markdown"]([board])
         (steps,) = [i for i, column in enumerate(COLUMNS, 1) if column.key == "total_steps"]
         (rows,) = [rows for name, rows in tables(text).items() if name.startswith(TASKS[0])]
-        shown = {row[0].split(" ")[0]: row[steps] for row in rows[2:]}
-        assert shown == {"mine": "120*", "other": "120"}
+        steps_of = {row[0].split(" ")[0]: row[steps] for row in rows[2:]}
+        assert steps_of == {"mine": "120*", "other": "120"}
         note = "20 of 120 steps are declared by the method, not counted by the suite"
         assert board.notes == (f"mine on {TASKS[0]}, seed 0: {note}",)
 

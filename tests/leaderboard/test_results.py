@@ -84,9 +84,9 @@ class TestFile:
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         record = write_run(tmp_path, "source")
-        removed = write_run(tmp_path, "finetune")
+        run = write_run(tmp_path, "finetune")
         update_results(tmp_path, [icons])
-        shutil.rmtree(folder_of(tmp_path, removed))
+        shutil.rmtree(folder_of(tmp_path, run))
         assert update_results(tmp_path, [icons])["key"].to_pylist() == [record.key]
         assert pq.read_table(tmp_path / RESULTS_FILE)["key"].to_pylist() == [record.key]
 

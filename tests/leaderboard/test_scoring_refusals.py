@@ -13,9 +13,9 @@ LOGITS, LABELS, SEEN = arrays(*TINY)
 
 
 def with_value(array, index, value):
-    changed = array.copy()
-    changed[index] = value
-    return changed
+    copy = array.copy()
+    copy[index] = value
+    return copy
 
 
 REFUSED = {

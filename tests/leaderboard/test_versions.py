@@ -44,8 +44,8 @@ class Mix:
     def run(self, version: str, seed: int, **options: Any) -> RunRecord:
         """Write a run; ``made`` adds to what it is made from."""
         method = options.pop("method", "mix")
-        made = {**code(method, version), **options.pop("made", {})}
-        return self.write_run(self.workspace, method, TASK, seed, made=made, **options)
+        facts = {**code(method, version), **options.pop("made", {})}
+        return self.write_run(self.workspace, method, TASK, seed, made=facts, **options)
 
     def seeds(self, version: str, *seeds: int, **options: Any) -> set[str]:
         return {self.run(version, seed, **options).key for seed in seeds or (0, 1, 2)}
@@ -78,9 +78,9 @@ class TestCode:
             (mix.board(new), new, 1),
             (mix.board(old), old, 3),
         ):
-            shown = cell(board, "mix", TASK)
-            assert (shown["seeds"], shown["runs"]) == (seeds, 4)
-            assert shown["overall"] == pytest.approx(mix.averages("mix", keys))
+            row = cell(board, "mix", TASK)
+            assert (row["seeds"], row["runs"]) == (seeds, 4)
+            assert row["overall"] == pytest.approx(mix.averages("mix", keys))
 
     def test_the_newest_complete_version_is_shown(self, mix: Mix) -> None:
         versions = [mix.seeds(str(i), finished=1000.0 + i, skill=i) for i in range(3)]
@@ -92,9 +92,9 @@ class TestCode:
         mix.seeds("a", 0, finished=9000.0)
         most = mix.seeds("b", 0, 1, finished=2000.0)
         mix.seeds("c", 1, 2, finished=1000.0)
-        shown = cell(mix.board(), "mix", TASK)
-        assert shown["seeds"] == 2
-        assert shown["overall"] == pytest.approx(mix.averages("mix", most))
+        row = cell(mix.board(), "mix", TASK)
+        assert row["seeds"] == 2
+        assert row["overall"] == pytest.approx(mix.averages("mix", most))
 
     def test_a_failed_run_is_a_run(self, mix: Mix) -> None:
         mix.seeds("old")
@@ -116,10 +116,10 @@ class TestCode:
         digests = {row["method_code"] for row in rows}
         assert len(digests) == 2
         board = mix.board()
-        shown = cell(board, "mix", MEAN)["method_code"]
-        (other,) = digests - {shown}
+        code_shown = cell(board, "mix", MEAN)["method_code"]
+        (other,) = digests - {code_shown}
         assert board.versions == (
-            f"mix: the row shows code {shown[:8]}; not averaged: 1 run of code {other[:8]}",
+            f"mix: the row shows code {code_shown[:8]}; not averaged: 1 run of code {other[:8]}",
         )
         markdown = FORMATS["markdown"]([board])
         assert "## Other versions" in markdown
@@ -158,12 +158,12 @@ def test_what_else_makes_a_version(mix: Mix, changes: dict[str, Any], named: str
     """The label is the same: a default that changes does not show in it."""
     old = mix.seeds("code", made={"compute": "a", "torch": "2.6"}, config={"constant": 0.0})
     options: dict[str, Any] = {"config": {"constant": 0.0}, "finished": 2000.0} | changes
-    made = {"compute": "a", "torch": "2.6"} | options.pop("made", {})
-    mix.run("code", 0, made=made, skill=3.0, **options)
+    facts = {"compute": "a", "torch": "2.6"} | options.pop("made", {})
+    mix.run("code", 0, made=facts, skill=3.0, **options)
     board = mix.board()
-    shown = cell(board, "mix", TASK)
-    assert (shown["seeds"], shown["runs"], shown["state"]) == (3, 4, "ok")
-    assert shown["overall"] == pytest.approx(mix.averages("mix", old))
+    row = cell(board, "mix", TASK)
+    assert (row["seeds"], row["runs"], row["state"]) == (3, 4, "ok")
+    assert row["overall"] == pytest.approx(mix.averages("mix", old))
     (remark,) = board.versions
     assert remark.endswith(f"({named})")
 
@@ -187,8 +187,8 @@ class TestBase:
     def test_bases_that_are_gone_may_differ(self, mix: Mix) -> None:
         for seed in range(3):
             mix.run("same", seed, method="heir", made={"base": str(seed) * 64})
-        shown = cell(mix.board(), "heir", TASK)
-        assert (shown["state"], shown["seeds"], shown["runs"]) == ("partial", 1, 3)
+        row = cell(mix.board(), "heir", TASK)
+        assert (row["state"], row["seeds"], row["runs"]) == ("partial", 1, 3)
 
 
 class TestGammaStar:
@@ -226,7 +226,7 @@ class TestSearch:
         return {"by": "x", "folds": 3, "steps": 7, "chosen": chosen_settings, "tried": tried}
 
     def tuned(self, mix: Mix, task: str, alpha: float, grid: tuple[str, ...]) -> None:
-        made = {"search": self.search(str(alpha), grid), **code("mix", "code")}
+        facts = {"search": self.search(str(alpha), grid), **code("mix", "code")}
         for seed in range(3):
             mix.write_run(
                 mix.workspace,
@@ -235,7 +235,7 @@ class TestSearch:
                 seed,
                 label="mix(tuned)",
                 config={"alpha": alpha, "beta": 1},
-                made=made,
+                made=facts,
             )
 
     def test_the_settings_may_differ_by_task(self, mix: Mix) -> None:
@@ -295,9 +295,9 @@ def test_labels_that_look_the_same_are_not_averaged(suite: Suite, icons: Manifes
     rows = [row(icons, "m(x=\u200b)", TASK, s, config='{"x":"a"}') for s in range(3)]
     rows += [failed(icons, "m(x=\u2060)", TASK, 0) | {"config": '{"x":"b"}'}]
     (board,) = build(suite, icons, rows)
-    shown = cell(board, board.labels[0], TASK)
-    assert (shown["state"], shown["runs"]) == ("ok", 4)
-    assert not math.isnan(shown["overall"])
+    first_row = cell(board, board.labels[0], TASK)
+    assert (first_row["state"], first_row["runs"]) == ("ok", 4)
+    assert not math.isnan(first_row["overall"])
 
 
 def test_long_labels_are_cut_and_stay_different(suite: Suite, icons: Manifest) -> None:

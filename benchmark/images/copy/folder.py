@@ -78,5 +78,5 @@ def _is(entry: os.DirEntry[str], kind: str) -> bool:
     """Whether an entry is a folder (``dir``) or regular file (``file``), through links."""
     try:
         return entry.is_dir() if kind == "dir" else entry.is_file()
-    except OSError:  # a link in a circle, or into a closed folder
+    except OSError:  # a loop of links, or a link into a closed folder
         return False

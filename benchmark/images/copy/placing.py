@@ -43,7 +43,7 @@ def placing(root: Path) -> Iterator[Placing]:
     except OSError as error:
         path = error.filename2 or error.filename or root
         raise DataError(
-            f"the import stopped at {path}: {error.strerror or error}; solve this, and run the "
+            f"the import stopped at {path}: {error.strerror or error}; fix this, then run the "
             "same command again to continue"
         ) from None
 

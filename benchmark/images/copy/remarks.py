@@ -1,4 +1,4 @@
-"""Count what an import leaves out or does otherwise than expected, in bounded memory."""
+"""Count what an import leaves out or takes in an unexpected way, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import images that the user has: folders and archives, in any layout that is in circulation.
+"""Import images that the user has: folders and archives, in any common layout.
 
 The local copy holds exactly the manifest's images under the manifest's paths, so folder aliases and
 unrelated files do not matter after this step.
@@ -121,7 +121,7 @@ class _Import:
 
 
 def _files(origin: Path, archives: list[Path], remarks: Remarks) -> Iterator[tuple[str, str]]:
-    """The name and the real path of each file below a folder, but archives in a list."""
+    """The name and real path of each file below a folder; archives are added to a list."""
     for folder in walk(origin, remarks):
         for name, file in folder.files.items():
             if name.lower().endswith(SUFFIXES):

@@ -102,8 +102,8 @@ class TestFlip:
         many = images[:1].expand(400, -1, -1, -1)
         out = horizontal_flip(0.25)(many, generator())
         flipped = (out == images[0].flip(-1)).all((1, 2, 3))
-        kept = (out == images[0]).all((1, 2, 3))
-        assert (flipped ^ kept).all()
+        unflipped = (out == images[0]).all((1, 2, 3))
+        assert (flipped ^ unflipped).all()
         assert 0.15 < flipped.float().mean() < 0.35
 
 

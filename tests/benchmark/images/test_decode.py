@@ -159,8 +159,8 @@ def test_plain_images_are_what_pil_and_torchvision_give(mode: str, kind: str) ->
     image = Image.fromarray(noise).convert(mode)
     for options in ({}, {"progressive": True} if kind == "JPEG" else {"optimize": True}):
         data = encoded(image, kind, **options)
-        with Image.open(io.BytesIO(data)) as opened:
-            expected = np.asarray(opened.convert("RGB"))
+        with Image.open(io.BytesIO(data)) as picture:
+            expected = np.asarray(picture.convert("RGB"))
         assert np.array_equal(np.asarray(decode(data).image), expected)
         assert decode(data)[1:] == (False, ())
 
@@ -264,12 +264,12 @@ def test_damaged_files_are_decoded_or_refused(
     data: bytes, edits: list[tuple[int, int]], length: int
 ) -> None:
     """Also with right checksums, so that the damage is not found by them alone."""
-    damaged = bytearray(data)
+    content = bytearray(data)
     for place, value in edits:
-        damaged[place % len(damaged)] = value
-    damaged[29:33] = struct.pack(">I", zlib.crc32(damaged[12:29]))
+        content[place % len(content)] = value
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     with contextlib.suppress(DataError):
-        assert decode(bytes(damaged[:length])).image.mode == "RGB"
+        assert decode(bytes(content[:length])).image.mode == "RGB"
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 

@@ -113,11 +113,11 @@ class TestBesideThePlugin:
     ) -> None:
         write({"mine.py": "import one", "one.py": "#" * 2000})
         monkeypatch.setattr(code_module, "MAX_CODE_BYTES", 1000)
-        with pytest.raises(MethodError, match=r"own files are more than 2000 or .*one\.py; inst"):
+        with pytest.raises(MethodError, match=r"own files exceed 2000 files or .*one\.py; inst"):
             collect("mine.py")
         monkeypatch.undo()
         monkeypatch.setattr(code_module, "MAX_CODE_FILES", 1)
-        with pytest.raises(MethodError, match="own files are more than 1 or take more than 64 MiB"):
+        with pytest.raises(MethodError, match="own files exceed 1 files or 64 MiB"):
             collect("mine.py")
 
     def test_a_python_file_that_is_data(self, write: Callable[..., None], collect: Collect) -> None:
@@ -181,11 +181,11 @@ class TestDeclaredFiles:
     @pytest.mark.parametrize(
         ("name", "problem"),
         [
-            ("/etc/passwd", "leads out of the plugin's folder"),
-            ("../elsewhere.txt", "leads out of the plugin's folder"),
-            ("sub/../../elsewhere.txt", "leads out of the plugin's folder"),
-            ("linked.txt", "is a link that leads out of the plugin's folder"),
-            ("sub/linked/x.txt", "is a link that leads out of the plugin's folder"),
+            ("/etc/passwd", "is outside the plugin's folder"),
+            ("../elsewhere.txt", "is outside the plugin's folder"),
+            ("sub/../../elsewhere.txt", "is outside the plugin's folder"),
+            ("linked.txt", "is a link that leads outside the plugin's folder"),
+            ("sub/linked/x.txt", "is a link that leads outside the plugin's folder"),
             ("circle", "cannot be read"),
             ("nowhere.txt", "cannot be read (No such file or directory)"),
             ("sub", "is not a regular file"),
@@ -326,9 +326,9 @@ class TestInstalled:
         self, write: Callable[..., None], collect: Collect
     ) -> None:
         write({"mine.py": "def f():\n    import sklearn.svm, torch, numpy"})
-        found = {name: version for name, version, _ in collect("mine.py").distributions}
-        assert {"scikit-learn", "scipy", "joblib"} <= set(found)
-        assert {"torch", "numpy"}.isdisjoint(found)
+        versions = {name: version for name, version, _ in collect("mine.py").distributions}
+        assert {"scikit-learn", "scipy", "joblib"} <= set(versions)
+        assert {"torch", "numpy"}.isdisjoint(versions)
 
     def test_a_package_with_methods_may_use_all_baselines(self) -> None:
         location = MethodLocation("late", "sklearn.svm", "SVC", None, "scikit-learn 1")

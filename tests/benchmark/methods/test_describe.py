@@ -96,10 +96,10 @@ class TestDescription:
             ({"fields": [{"name": "a", "type": "int", "default": 1.5}]}, "needs a default"),
             ({"fields": [{"name": "a", "type": "bool", "default": 1}]}, "needs a default"),
             ({"fields": [{"name": "a", "type": "str", "default": None}]}, "needs a default"),
-            ({"files": None}, "files of mine is not a tuple of strings"),
-            ({"files": [3]}, "files of mine is not a tuple of strings"),
-            ({"files": ["/etc/passwd"]}, "'/etc/passwd', which is not written out in the body"),
-            ({"files": ["mine.py"]}, "declares 'mine.py', which is not written out"),
+            ({"files": None}, "`files` of mine is not a tuple of strings"),
+            ({"files": [3]}, "`files` of mine is not a tuple of strings"),
+            ({"files": ["/etc/passwd"]}, "'/etc/passwd', which is not a literal in the body"),
+            ({"files": ["mine.py"]}, "names 'mine.py', which is not a literal"),
             ({"fields": [{"name": "a", "type": "float", "default": 10**400}]}, "finite number"),
             ({"fields": [{"name": "a", "type": "float", "default": float("nan")}]}, "finite"),
             ({"fields": [{"name": "a", "type": "int", "default": 2**63}]}, "at most 64 bits"),
@@ -116,9 +116,9 @@ class TestDescription:
         assert not list(own_data.glob("methods/*"))  # nothing wrong is kept
 
     def test_a_child_is_asked_with_the_files_it_may_read(self, plugin: Path) -> None:
-        asked = []
-        describe_cached(file_source(str(plugin)), lambda _, code: asked.append(code) or answer())
-        assert asked[0].files == (str(plugin),)
+        calls = []
+        describe_cached(file_source(str(plugin)), lambda _, code: calls.append(code) or answer())
+        assert calls[0].files == (str(plugin),)
 
     @pytest.mark.parametrize("lie", ["/dev/zero", "/etc/shadow", "/nowhere"])
     def test_no_path_of_an_answer_is_opened(self, plugin: Path, lie: str) -> None:

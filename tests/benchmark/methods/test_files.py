@@ -50,10 +50,10 @@ class TestAfterARun:
         files = [own(tmp_path / "mine.py", "pk/mine.py")]
         contents = unchanged_contents(files)
         keep_code(contents, tmp_path / "run")
-        kept = tmp_path / "run" / "code" / "pk" / "mine.py"
-        assert kept.read_text() == "x = 1\n"
+        copy = tmp_path / "run" / "code" / "pk" / "mine.py"
+        assert copy.read_text() == "x = 1\n"
         assert is_kept(tmp_path / "run", "pk/mine.py", files[0].sha256)
-        kept.write_text("x = 2\n")
+        copy.write_text("x = 2\n")
         assert not is_kept(tmp_path / "run", "pk/mine.py", files[0].sha256)
         assert not is_kept(tmp_path / "run", "nowhere.py", files[0].sha256)
 

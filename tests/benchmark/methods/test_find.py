@@ -61,11 +61,11 @@ class TestDiscovery:
     ) -> None:
         distribution(tmp_path, "other", "a-method = other.method:Theirs")
         monkeypatch.syspath_prepend(tmp_path)
-        known = entry_point_sources()
+        sources = entry_point_sources()
         builtin = builtin_methods()
-        assert "a-method" in known
+        assert "a-method" in sources
         assert builtin[:2] == ("source", "finetune")
-        assert list(builtin[2:]) == sorted(set(known) - {"a-method", "source", "finetune"})
+        assert list(builtin[2:]) == sorted(set(sources) - {"a-method", "source", "finetune"})
 
     def test_a_clash_names_both(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         distribution(tmp_path, "other", "lolsgd = other.method:Theirs")

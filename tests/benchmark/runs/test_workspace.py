@@ -109,8 +109,8 @@ class TestFinished:
 
     def test_one_whose_record_was_changed_is_not(self, workspace: Workspace) -> None:
         path = save(workspace) / RECORD_FILE
-        changed = json.loads(path.read_text()) | {"made_from": {"task": "b-a"}}
-        path.write_bytes(canonical_json(changed))
+        content = json.loads(path.read_text()) | {"made_from": {"task": "b-a"}}
+        path.write_bytes(canonical_json(content))
         assert workspace.finished(KEY) is None
 
     def test_weights_are_asked_for_where_a_run_starts_from_them(self, workspace: Workspace) -> None:
@@ -123,9 +123,9 @@ class TestFinished:
     def test_damaged_weights_do_not_count(self, workspace: Workspace) -> None:
         path = save(workspace, weights=True) / WEIGHTS_FILE
         for bit in random.Random(0).sample(range(8 * len(WEIGHTS)), 20):
-            damaged = bytearray(WEIGHTS)
-            damaged[bit // 8] ^= 1 << bit % 8
-            path.write_bytes(damaged)
+            flipped = bytearray(WEIGHTS)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
             assert workspace.finished(KEY, weights=True) is None
             assert workspace.finished(KEY) is not None
         path.unlink()

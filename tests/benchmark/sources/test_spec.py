@@ -63,12 +63,12 @@ class TestFind:
         assert known_sources() == []
 
     def test_what_was_trained_is_found_again(self, spec):
-        saved = save_source(spec, b"weights", FACTS)
+        checkpoint = save_source(spec, b"weights", FACTS)
         source = find_source(spec)
-        assert source == saved
+        assert source == checkpoint
         assert source.path.read_bytes() == b"weights"
         assert source.record["provenance"] == "trained"
-        assert known_sources() == [saved]
+        assert known_sources() == [checkpoint]
 
     def test_the_order_of_the_domains_makes_no_difference(self, mini):
         one = SourceSpec.of(mini, ("outline", "solid"), "cpu")

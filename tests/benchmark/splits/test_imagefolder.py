@@ -25,13 +25,13 @@ def datasets_labels(path: object, data_dir: Path | None = None) -> dict[str, lis
     """The sorted pairs of pixels and class of each split that `datasets` finds."""
     from datasets import load_dataset
 
-    loaded = load_dataset(str(path), data_dir=str(data_dir) if data_dir else None)
-    (names,) = {tuple(split.features["label"].names) for split in loaded.values()}
+    splits = load_dataset(str(path), data_dir=str(data_dir) if data_dir else None)
+    (names,) = {tuple(split.features["label"].names) for split in splits.values()}
     return {
         role: sorted(
             (image.convert("RGB").tobytes(), names[label], label) for image, label in pairs
         )
-        for role, split in loaded.items()
+        for role, split in splits.items()
         for pairs in [list(zip(split["image"], split["label"], strict=True))]
     }
 
@@ -50,8 +50,8 @@ class TestDatasets:
         export_task(mini, TASK, "imagefolder", out)
         classes = (out / "classes.txt").read_text().splitlines()
         for loaded in (datasets_labels("imagefolder", data_dir=out), datasets_labels(out)):
-            found = {role: Counter(name for _, name, _ in loaded[role]) for role in loaded}
-            assert found == counts_of(mini, TASK)
+            counts = {role: Counter(name for _, name, _ in loaded[role]) for role in loaded}
+            assert counts == counts_of(mini, TASK)
             assert all(classes[n] == name for role in loaded for _, name, n in loaded[role])
 
     @pytest.mark.parametrize("role", EXPORTED)
@@ -68,11 +68,11 @@ class TestDatasets:
     ) -> None:
         out = tmp_path / "images"
         export_task(folder_manifest, "outline-solid", "imagefolder", out)
-        loaded = datasets_labels(out)
+        splits = datasets_labels(out)
         expected = counts_of(folder_manifest, "outline-solid")
-        assert {r: Counter(name for _, name, _ in loaded[r]) for r in loaded} == expected
+        assert {r: Counter(name for _, name, _ in splits[r]) for r in splits} == expected
         targets = datasets_labels("imagefolder", data_dir=out)
-        assert targets == {role: loaded[role] for role in ("train", "test")}
+        assert targets == {role: splits[role] for role in ("train", "test")}
         assert sum(p.stat().st_size for p in out.rglob("*.png") if not p.is_symlink()) == 0
         assert not list(out.rglob("*.zip"))
 
@@ -91,9 +91,9 @@ class TestDatasets:
             (row["class"],) = rename([row["class"]])
         manifest, out = draft.read(), tmp_path / "images"
         export_task(manifest, "outline-solid", "imagefolder", out)
-        loaded = datasets_labels("imagefolder", data_dir=out)
-        found = {role: Counter(name for _, name, _ in loaded[role]) for role in loaded}
-        assert found == counts_of(manifest, "outline-solid")
+        splits = datasets_labels("imagefolder", data_dir=out)
+        counts = {role: Counter(name for _, name, _ in splits[role]) for role in splits}
+        assert counts == counts_of(manifest, "outline-solid")
 
 
 class TestFolders:

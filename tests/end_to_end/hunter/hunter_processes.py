@@ -21,8 +21,8 @@ def peek(pid):
     here = Vector(ctypes.addressof(own), 8)
     there = Vector(id(KNOWN) if pid == os.getppid() else ctypes.addressof(other), 8)
     libc = ctypes.CDLL(None, use_errno=True)
-    got = libc.process_vm_readv(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
-    if got < 0 and ctypes.get_errno() != errno.EFAULT:
+    count = libc.process_vm_readv(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+    if count < 0 and ctypes.get_errno() != errno.EFAULT:
         raise OSError(ctypes.get_errno(), "process_vm_readv")
     return "memory can be asked for"
 

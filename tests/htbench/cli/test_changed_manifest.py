@@ -118,13 +118,13 @@ def test_a_changed_manifest_among_the_published_ones(
 ) -> None:
     pins = {**pinned_digests(), "icons@1.0": "0" * 64}
     monkeypatch.setattr("benchmark.manifest.catalogue.pinned_digests", lambda: pins)
-    shown = f"icons@1.0 (changed: {icons.digest[:8]})"
+    label = f"icons@1.0 (changed: {icons.digest[:8]})"
     for what in ("datasets", "tasks", "suites"):
         for form in ((), ("--json",)):
             _, out, _ = htbench("list", what, *form)
-            assert shown in out
-            assert "icons@1.0" not in out.replace(shown, "")
-    assert shown in htbench("data", "status")[1]
+            assert label in out
+            assert "icons@1.0" not in out.replace(label, "")
+    assert label in htbench("data", "status")[1]
 
 
 def test_published_names_are_shown_as_they_are(htbench: Htbench) -> None:

@@ -17,9 +17,9 @@ FACTS = {"test_accuracy": 50.0, "test_images": 10}
 def test_a_damaged_one_is_named_with_the_remedy(htbench: Htbench, icons: Manifest) -> None:
     for domain in ("outline", "solid"):
         save_source(SourceSpec.of(icons, (domain,), "cpu"), b"weights", FACTS)
-    damaged = SourceSpec.of(icons, ("solid",), "cpu").folder
-    (damaged / "source.json").write_text("{}")
+    folder = SourceSpec.of(icons, ("solid",), "cpu").folder
+    (folder / "source.json").write_text("{}")
     status, out, err = htbench("source", "list", "--json")
     assert status == 1
     assert [entry["domains"] for entry in json.loads(out)] == [["outline"]]
-    assert f"rm -r {damaged}" in err
+    assert f"rm -r {folder}" in err

@@ -43,10 +43,10 @@ def test_every_number_is_a_sentence_with_the_path(
         assert run(monkeypatch, error) == 0
         return
     assert run(monkeypatch, error) == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("htbench: /some where/x: ")
-    assert printed.count("\n") == 1
-    assert "; " in printed, "what to do"
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("htbench: /some where/x: ")
+    assert stderr.count("\n") == 1
+    assert "; " in stderr, "what to do"
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_other_forms(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, error) == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("htbench: ")
-    assert printed.count("\n") == 1
-    assert len(printed) < 1000
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("htbench: ")
+    assert stderr.count("\n") == 1
+    assert len(stderr) < 1000
 
 
 def test_both_paths_are_named() -> None:
@@ -177,9 +177,9 @@ def test_a_read_only_workspace_can_be_read(
     def output(*arguments: str) -> str:
         with pytest.raises(SystemExit) as ended:
             module.main([*arguments, "--workspace", str(workspace)])
-        printed = capsys.readouterr()
-        assert ended.value.code == 0, printed.err
-        return printed.out
+        captured = capsys.readouterr()
+        assert ended.value.code == 0, captured.err
+        return captured.out
 
     commands = (
         ("leaderboard", "--suite", "icons"),

@@ -105,8 +105,8 @@ def test_archives_of_complete_domains_are_skipped(own, pictures):
         walk(manifest, own)
         assert_whole(manifest, pictures)
         assert [len(served.requests) for served in files.values()] == [1, 1]
-        gone = next(path for path in sorted(pictures) if path.startswith("solid"))
-        (images_folder(manifest) / gone).unlink()
+        absent = next(path for path in sorted(pictures) if path.startswith("solid"))
+        (images_folder(manifest) / absent).unlink()
         walk(manifest, own)
         assert [len(served.requests) for served in files.values()] == [1, 2]
     assert_whole(manifest, pictures)

@@ -44,19 +44,19 @@ def files(tmp_path: Path, kind: str) -> list[tuple[Path, int]]:
 def test_a_batch_decodes_to_the_images_of_the_files(
     files: list[tuple[Path, int]], kind: str
 ) -> None:
-    wanted = []
+    expected = []
     for path, count in files:
         with path.open("rb") as file:
             part = open_images(file.fileno(), count, SIZE, kind)
         for index in range(count):
             image = part[index] if isinstance(part, torch.Tensor) else part.decode(index)
-            wanted.append(torch.as_tensor(image))
+            expected.append(torch.as_tensor(image))
     order = [8, 0, 3, 4, 2, 8]
     with EncodedImages(files, SIZE, kind) as images:
         assert len(images) == sum(COUNTS)
         batch = decode([images.read(index) for index in order], ImageFormat(SIZE, kind))
     assert batch.dtype == torch.uint8
-    assert torch.equal(batch, torch.stack([wanted[index] for index in order]))
+    assert torch.equal(batch, torch.stack([expected[index] for index in order]))
 
 
 def test_a_file_of_another_length_is_named(files: list[tuple[Path, int]], kind: str) -> None:

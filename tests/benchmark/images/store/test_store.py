@@ -52,9 +52,9 @@ def png(size: tuple[int, int] = (32, 32), **options: Any) -> bytes:
 
 def flipped(data: bytes, bit: int) -> bytes:
     """The data with one bit changed."""
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
+    content = bytearray(data)
+    content[bit // 8] ^= 1 << bit % 8
+    return bytes(content)
 
 
 def replace_image(draft: Any, data: bytes | None) -> str:
@@ -80,8 +80,8 @@ class TestLayout:
             assert np.array_equal(pixels_of(path), np.stack([pixels[i] for i in ids]))
 
     def test_a_class_without_images_has_no_file(self, draft: Any) -> None:
-        gone = draft.rows_of(domain="solid", split="train", **{"class": "star"})
-        draft.rows = [row for row in draft.rows if row not in gone]
+        stars = draft.rows_of(domain="solid", split="train", **{"class": "star"})
+        draft.rows = [row for row in draft.rows if row not in stars]
         files = open_store(draft.read(), "solid").train_files([3, 4])
         assert [label for _, label, _ in files] == [3]
 
