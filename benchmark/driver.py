@@ -196,7 +196,7 @@ def plan_suite(
         isolation: see :class:`Session`.
         time_limit: seconds that one run may take.
         memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
-            no limit.
+            80 % of this machine's memory.
         derived: see :func:`benchmark.methods.resolve.resolve`.
 
     Yields:
@@ -209,11 +209,10 @@ def plan_suite(
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
     settings = settings or {}
-    memory = Limits.memory if memory_limit is None else round(memory_limit * 2**30)
     with Session(
         never=[workspace.root, manifest.root],
         cuda=device == "cuda",
-        limits=Limits(seconds=time_limit, memory=memory),
+        limits=Limits.of_run(time_limit, memory_limit),
         isolation=isolation,
     ) as session:
         manifest = session.with_network(manifest, network)

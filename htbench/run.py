@@ -67,7 +67,7 @@ def run_suite(
         isolation: ``required`` fails if this machine cannot sandbox methods.
         time_limit: seconds that one run may take.
         memory_limit: memory limit per run in GiB (Python and torch alone use about 0.4); None for
-            no limit.
+            80 % of this machine's memory.
         progress: whether to show the progress on standard error.
 
     Returns:

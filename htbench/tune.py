@@ -11,6 +11,7 @@ from typing import Any
 from benchmark import session
 from benchmark.driver import ready_specs
 from benchmark.executors.local import slots
+from benchmark.isolation.client import Limits
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
@@ -88,6 +89,7 @@ def plan_tuning(
     repeats: int,
     device: str,
     jobs: int | None,
+    memory_limit: float | None,
     monitor: Monitor,
 ) -> Iterator[TuningPlan]:
     """Plan a search; the method is described and every setting checked.
@@ -104,6 +106,7 @@ def plan_tuning(
         repeats: folds of each task.
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: runs side by side; None for one per core on CPU and one on a GPU.
+        memory_limit: GiB that one run may use; None for 80 % of this machine's memory.
         monitor: shows the progress.
 
     Yields:
@@ -115,7 +118,11 @@ def plan_tuning(
     manifest = load_manifest(suite.manifest)
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
-    with session.Session(never=[workspace.root, manifest.root], cuda=device == "cuda") as started:
+    with session.Session(
+        never=[workspace.root, manifest.root],
+        cuda=device == "cuda",
+        limits=Limits.of_run(Limits.seconds, memory_limit),
+    ) as started:
         manifest = started.with_network(manifest, network)
         methods = resolve(
             [method] if method else [], [plugin] if plugin else [], started.describe, DERIVED

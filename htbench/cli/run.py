@@ -13,6 +13,7 @@ from htbench.cli.options import (
     device_option,
     jobs_option,
     json_option,
+    memory_limit_option,
     model_option,
     plugins_option,
     seeds_option,
@@ -71,12 +72,7 @@ DAY = 86400  # seconds
     metavar="SECONDS",
     help="Time limit per run.",
 )
-@click.option(
-    "--memory-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="GIB",
-    help="Memory limit per run. Python and torch already use about 0.4 GiB.  [default: none]",
-)
+@memory_limit_option
 @click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
 @click.option(
     "--yes", is_flag=True, help="Do not ask before runs that take more than a day on a CPU."

@@ -12,6 +12,7 @@ from htbench.cli.options import (
     device_option,
     jobs_option,
     json_option,
+    memory_limit_option,
     model_option,
     seeds_option,
     suite_option,
@@ -58,6 +59,7 @@ SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 @workspace_option
 @device_option
 @jobs_option
+@memory_limit_option
 @json_option
 @click.pass_context
 def command(
@@ -74,6 +76,7 @@ def command(
     workspace: Path,
     device: str,
     jobs: int | None,
+    memory_limit: float | None,
     as_json: bool,
 ) -> None:
     """Tune the hyper-parameters of METHOD for each task, then run it with the best ones.
@@ -109,6 +112,7 @@ def command(
         repeats=repeats,
         device=device,
         jobs=jobs,
+        memory_limit=memory_limit,
         monitor=Terminal(),
     ) as plan:
         searches = plan.choose()
