@@ -52,6 +52,14 @@ class TuningPlan:
         """The network, as ``--model`` writes it."""
         return network_label(self.search.manifest.model)
 
+    def estimate(self) -> float | None:
+        """Seconds of the search and of the runs with the chosen settings, as if none is finished.
+
+        Returns:
+            None if the network cannot be timed here.
+        """
+        return self.search.estimate(self.tasks, self.seeds, self.workspace)
+
     def choose(self) -> dict[str, dict[str, Any]]:
         """Search for each task; return the record of each search by task.
 

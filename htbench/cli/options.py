@@ -44,6 +44,10 @@ memory_limit_option = click.option(
     "this machine's memory]",
 )
 
+yes_option = click.option(
+    "--yes", is_flag=True, help="Do not ask before runs that take more than a day on a CPU."
+)
+
 seeds_option = click.option(
     "--seed",
     "seeds",
