@@ -25,7 +25,9 @@ TIMEOUT = 60  # seconds without a byte
 RETRIES = 4  # in a row without a new byte
 PAUSE = 1.0  # seconds before the first retry, then doubled
 PIECE = 1 << 20
+OVERLAP = 64 << 10  # bytes at the end of a partial file that are received again and compared
 MAX_BYTES = 64 << 30  # of a file whose size is not published
+OTHER_FILE = "the partial download does not match the server's file"
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -54,7 +56,7 @@ def download(
 
     The bytes go to ``<name>.part`` next to the destination, which is renamed once it is complete
     and verified. A partial file is resumed only if the server confirms that the file has not
-    changed.
+    changed since, and if its last ``OVERLAP`` bytes are those that the server sends.
 
     Args:
         address: an http or https URL.
@@ -116,7 +118,7 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
         "User-Agent", f"holistic-transfer-bench/{version('holistic-transfer-bench')}"
     )
     request.add_header("Accept-Encoding", "identity")
-    start, mark = _length(part), _read_note(part)
+    start, mark = max(0, _length(part) - OVERLAP), _read_note(part)
     if start and mark:
         request.add_header("Range", f"bytes={start}-")
         request.add_header("If-Range", mark)
@@ -128,16 +130,37 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
         if error.code != 416:
             raise
         _delete(part)  # it is longer than the file: start over
-        raise ConnectionError("the partial download does not match the server's file") from None
+        raise ConnectionError(OTHER_FILE) from None
     with response:
         if response.status != 206 or not _resumes(response.headers, start):
             _delete(part)
             start = 0
         total = size or _total(response.headers, start)
+        if start:
+            start = _skip_overlap(response, part, start, total)
         check_space(part.parent, (total or 0) - start, "the download needs")
         _note_of(part).write_text(_mark(response.headers))
         with part.open("ab") as file:
             _copy(response, file, address, start, total, size, progress)
+
+
+def _skip_overlap(response: IO[bytes], part: Path, start: int, total: int | None) -> int:
+    """Compare the end of a partial file with what the server sends; return its length.
+
+    Raises:
+        OSError: they differ, and the partial file is deleted; or the connection was closed.
+    """
+    with part.open("rb") as file:
+        file.seek(start)
+        end = file.read()
+    again = response.read(len(end))
+    length = start + len(end)
+    if again != end and end.startswith(again) and (total or 0) >= length:
+        raise ConnectionError(f"connection closed after {start + len(again)} of {total} bytes")
+    if again != end:
+        _delete(part)
+        raise ConnectionError(OTHER_FILE)
+    return length
 
 
 def _copy(

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from functools import cached_property
 from typing import Any
 
 from benchmark.commands import ways_to_images
 from benchmark.errors import DataError, first
+from benchmark.estimate import Estimates
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store.store import (
     EVERYTHING,
@@ -32,7 +33,6 @@ from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
 from benchmark.sources.features import features_folder, find_features
 from benchmark.sources.get_pretrained import download_pretrained, use_file_command
-from benchmark.sources.network import NetworkTimes
 from benchmark.sources.pinned import download_pinned
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
@@ -48,7 +48,8 @@ class RunPreview:
         seed: the seed.
         state: ``done``, ``to run``, or ``to run, after its source model``.
         key: the run's key; None while its source model is not trained.
-        estimated_seconds: median time of earlier runs of the method; None if there are none.
+        estimated_seconds: how long it will take, see :class:`Estimates`; None if that is not
+            known without timing the network, or the network cannot be timed here.
     """
 
     task: str
@@ -84,25 +85,29 @@ class SuitePlan:
     cells: list[PlannedRun]
     workspace: Workspace
 
-    def preview(self) -> list[RunPreview]:
-        """Every run with its state; starts nothing."""
-        seconds = _past_seconds(self.workspace, self.manifest.model)
+    def preview(self, *, timed: bool = False) -> list[RunPreview]:
+        """Every run with its state.
+
+        Args:
+            timed: time a step of the network if the workspace has no runs of a method with it;
+                otherwise nothing is started.
+        """
         keys = {id(spec.planned): spec.key for spec in ready_specs(self.cells)}
         runs = []
         for cell in self.cells:
             key, state = keys.get(id(cell)), "to run, after its source model"
             if key is not None:
                 state = "done" if self.workspace.is_finished(key) else "to run"
-            estimate = 0.0 if state == "done" else seconds.get(cell.method.name)
+            estimate: float | None = None
+            if state == "done":
+                estimate = 0.0
+            elif timed or self.estimates.is_measured(cell):
+                estimate = self.estimates.of_run(cell)
             runs.append(RunPreview(cell.task.id, cell.label, cell.seed, state, key, estimate))
         return runs
 
     def estimate(self, jobs: int | None) -> float | None:
         """Seconds that the unfinished runs and the source models before them will take.
-
-        Runs of a method take as long as its earlier runs in this workspace. For the rest, one step
-        of the network is timed on this device; a run takes the recipe's steps unless the method's
-        setting ``steps`` says otherwise.
 
         Args:
             jobs: as for :meth:`execute`.
@@ -111,18 +116,19 @@ class SuitePlan:
             None if the network cannot be timed here.
         """
         previews = zip(self.cells, self.preview(), strict=True)
-        runs = [(cell, run.estimated_seconds) for cell, run in previews if not run.finished]
-        known = [seconds for _, seconds in runs if seconds is not None]
-        unknown = [cell for cell, seconds in runs if seconds is None]
-        untrained, width = self.untrained(), jobs or slots(self.cells[0].device)
-        trainings: list[float] = []
-        if unknown or untrained:
-            times = self.session.time_network(self.manifest)
-            if times is None:
-                return None
-            known += [_run_seconds(cell, times) for cell in unknown]
-            trainings = [_training_seconds(spec, times) for spec in untrained]
-        return sum(sum(each) / max(1, min(width, len(each))) for each in (trainings, known))
+        unfinished = [cell for cell, run in previews if not run.finished]
+        width = jobs or slots(self.device)
+        return self.estimates.total(unfinished, self.untrained(), width)
+
+    @property
+    def device(self) -> str:
+        """Where the runs compute: ``cpu`` or ``cuda``."""
+        return self.cells[0].device
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """Estimates the time of runs."""
+        return Estimates(self.session, self.manifest, self.workspace)
 
     def untrained(self) -> list[SourceSpec]:
         """The source models that must be trained first."""
@@ -164,7 +170,7 @@ class SuitePlan:
         Returns:
             The records of the runs that were carried out now.
         """
-        width = jobs or slots(self.cells[0].device)
+        width = jobs or slots(self.device)
         with self.workspace:
             return execute_with_sources(self.session, self.cells, self.workspace, width, monitor)
 
@@ -205,7 +211,7 @@ def plan_suite(
         isolation: see :class:`Session`.
         time_limit: seconds that one run may take.
         memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
-            no limit.
+            80 % of this machine's memory.
         derived: see :func:`benchmark.methods.resolve.resolve`.
 
     Yields:
@@ -218,11 +224,10 @@ def plan_suite(
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
     settings = settings or {}
-    memory = Limits.memory if memory_limit is None else round(memory_limit * 2**30)
     with Session(
         never=[workspace.root, manifest.root],
         cuda=device == "cuda",
-        limits=Limits(seconds=time_limit, memory=memory),
+        limits=Limits.of_run(time_limit, memory_limit),
         isolation=isolation,
     ) as session:
         manifest = session.with_network(manifest, network)
@@ -382,27 +387,3 @@ def ready_specs(cells: Sequence[PlannedRun]) -> list[RunSpec]:
     specs = {cell.source for cell in cells}
     sources = {spec: source for spec in specs if (source := find_source(spec)) is not None}
     return list(with_sources((cell for cell in cells if cell.source in sources), sources))
-
-
-def _run_seconds(cell: PlannedRun, times: NetworkTimes) -> float:
-    steps = cell.config.get("steps")
-    if type(steps) is not int:
-        steps = cell.manifest.recipe["steps"]
-    tests = cell.manifest.samples(cell.task.target, "test")
-    return float(steps * times.step + len(tests.ids) * times.image)
-
-
-def _training_seconds(spec: SourceSpec, times: NetworkTimes) -> float:
-    training, batch = spec.manifest.source_recipe, spec.manifest.recipe["batch_size"]
-    tests = sum(len(spec.manifest.samples(domain, "test").ids) for domain in spec.domains)
-    step = times.step * training["batch_size"] / batch
-    return float(training["steps"] * step + tests * times.image)
-
-
-def _past_seconds(workspace: Workspace, model: Mapping[str, Any]) -> dict[str, float]:
-    """Median wall seconds of each method's finished runs with a network."""
-    times: dict[str, list[float]] = {}
-    for record in workspace.records():
-        if record.status == "ok" and record.made_from.get("model") == model:
-            times.setdefault(record.method, []).append(record.cost["wall_seconds"])
-    return {method: median(values) for method, values in times.items()}

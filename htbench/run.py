@@ -15,7 +15,8 @@ from benchmark.isolation.client import Limits
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.progress import Silent
 from benchmark.runs.workspace import Workspace
-from htbench.progress import Terminal
+from htbench.long_runs import long_runs
+from htbench.progress import Terminal, log
 from htbench.results import open_workspace, shown_problems, suite_boards
 from leaderboard.board import Board
 from leaderboard.gamma_star import DERIVED
@@ -67,8 +68,9 @@ def run_suite(
         isolation: ``required`` fails if this machine cannot sandbox methods.
         time_limit: seconds that one run may take.
         memory_limit: memory limit per run in GiB (Python and torch alone use about 0.4); None for
-            no limit.
-        progress: whether to show the progress on standard error.
+            80 % of this machine's memory.
+        progress: whether to show the progress on standard error, and first how long the runs will
+            take if that is more than a day on a CPU.
 
     Returns:
         The rows of the suite's tables, including results of earlier calls: one per ``table``,
@@ -104,6 +106,8 @@ def run_suite(
         memory_limit=memory_limit,
         derived=DERIVED,
     ) as plan:
+        if progress and (warning := long_runs(plan.device, lambda: plan.estimate(jobs))):
+            log(warning)
         plan.execute(jobs, Terminal() if progress else Silent())
         asked = plan.keys()
     problems: list[str] = []

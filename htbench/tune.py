@@ -11,6 +11,7 @@ from typing import Any
 from benchmark import session
 from benchmark.driver import ready_specs
 from benchmark.executors.local import slots
+from benchmark.isolation.client import Limits
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, manifest_of
 from benchmark.methods.resolve import resolve
@@ -50,6 +51,14 @@ class TuningPlan:
         """The network, as ``--model`` writes it."""
         return network_label(self.search.manifest.model)
 
+    def estimate(self) -> float | None:
+        """Seconds of the search and of the runs with the chosen settings, as if none is finished.
+
+        Returns:
+            None if the network cannot be timed here.
+        """
+        return self.search.estimate(self.tasks, self.seeds, self.workspace)
+
     def choose(self) -> dict[str, dict[str, Any]]:
         """Search for each task; return the record of each search by task.
 
@@ -87,6 +96,7 @@ def plan_tuning(
     repeats: int,
     device: str,
     jobs: int | None,
+    memory_limit: float | None,
     monitor: Monitor,
 ) -> Iterator[TuningPlan]:
     """Plan a search; the method is described and every setting checked.
@@ -103,6 +113,7 @@ def plan_tuning(
         repeats: folds of each task.
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: runs side by side; None for one per core on CPU and one on a GPU.
+        memory_limit: GiB that one run may use; None for 80 % of this machine's memory.
         monitor: shows the progress.
 
     Yields:
@@ -114,7 +125,11 @@ def plan_tuning(
     manifest = manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
-    with session.Session(never=[workspace.root, manifest.root], cuda=device == "cuda") as started:
+    with session.Session(
+        never=[workspace.root, manifest.root],
+        cuda=device == "cuda",
+        limits=Limits.of_run(Limits.seconds, memory_limit),
+    ) as started:
         manifest = started.with_network(manifest, network)
         methods = resolve(
             [method] if method else [], [plugin] if plugin else [], started.describe, DERIVED

@@ -91,7 +91,7 @@ def read_file(path: Path) -> bytes:
                 raise DataError("it is not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise DataError(f"it has {status.st_size} bytes, more than {MAX_FILE_BYTES}")
-            return file.read(MAX_FILE_BYTES)
+            return file.read(status.st_size)
     except OSError as error:
         raise DataError(f"it cannot be read: {error.strerror or error}") from None
 
@@ -160,6 +160,8 @@ def opened(data: bytes) -> Iterator[Image.Image]:
             f"it starts like {kind}, but its header is damaged, or of a kind that PIL cannot read "
             "(such as 12 bits per channel)"
         ) from None
+    except MemoryError:
+        raise DataError("it takes more memory to decode than one image may take") from None
     except OSError as error:
         problem = _Truncated if "truncated" in str(error).lower() else DataError
         raise problem(str(error)[:MAX_REASON]) from None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
+ROOT_V1 = Path("/sys/fs/cgroup/memory")
 CONTROLLERS = frozenset({"memory", "pids"})
 MAX_THREADS = 4096
 # A group that has groups with limits below it may not hold processes: the driver moves to this one.
@@ -36,6 +37,27 @@ def delegated() -> Path | None:
     writable = [base, base / "cgroup.procs", base / "cgroup.subtree_control"]
     is_ours = all(os.access(path, os.W_OK) for path in writable)
     return base if is_ours and offered >= CONTROLLERS and not inside else None
+
+
+def memory_limit() -> int | None:
+    """Bytes that the groups of this process may take, as in a container; None for no limit."""
+    limits = []
+    for line in _lines(OWN):
+        _, controllers, name = line.split(":", 2)
+        root, file = (ROOT, "memory.max") if not controllers else (ROOT_V1, "memory.limit_in_bytes")
+        if not controllers or "memory" in controllers.split(","):
+            own = root / name.strip("/")
+            for group in (own, *own.parents):
+                if group.is_relative_to(root):
+                    limits += [int(text) for text in _lines(group / file) if text.isdecimal()]
+    return min(limits, default=None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 class Groups:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
 DESCRIBE_SECONDS = 300  # enough to import a method's code, and to check its settings
+RAISE_MEMORY = "; to raise it, use --memory-limit GIB"
 START_SECONDS = 120  # importing torch from a cold disk is slow
 # The variables of the user's environment that a child receives.
 KEPT_VARIABLES = (
@@ -51,17 +52,23 @@ class Limits:
 
     Attributes:
         seconds: wall time from fork to answer.
-        memory: bytes of its process in memory or swapped out, of which about 0.4 GiB are the shared
-            interpreter.
+        memory: bytes of its process in memory or swapped out, without mapped files; about 0.4 GiB
+            are the shared interpreter.
         scratch: bytes on disk of its files, those included that are open or mapped but no longer
             have a name, and at least 4 KiB for each; and the length of any one file that it writes.
         output: bytes of printed output.
     """
 
     seconds: float = 24 * 3600.0
-    memory: int = 1 << 50
+    memory: int = field(default_factory=lambda: measure.default_memory(cgroup.memory_limit()))
     scratch: int = 16 << 30
     output: int = 16 << 20
+
+    @classmethod
+    def of_run(cls, seconds: float, memory: float | None) -> Self:
+        """Limits of a run: seconds, and GiB of memory; None for the default."""
+        limits = cls(seconds=seconds)
+        return limits if memory is None else replace(limits, memory=round(memory * 2**30))
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Child:
         if time.monotonic() > self._deadline:
             self.killed_for = f"it exceeded the time limit of {limits.seconds:g} s"
         elif pid is not None and (used := measure.memory(pid)) > limits.memory:
-            self.killed_for = _too_much(used, limits.memory, "memory")
+            self.killed_for = f"{_too_much(used, limits.memory, 'memory')}{RAISE_MEMORY}"
         elif (used := measure.bytes_taken(os.fstat(self._output))) > limits.output:
             self.killed_for = _too_much(used, limits.output, "printed output")
         elif (problem := self._scratch_problem()) is not None:
@@ -182,7 +189,7 @@ class Child:
             how = self._exit.result()
         if self._group is not None and not self.killed_for and cgroup.exceeded_memory(self._group):
             limit = self._limits.memory / 2**20
-            self.killed_for = f"it used more memory than the limit of {limit:.0f} MiB"
+            self.killed_for = f"it used more memory than the limit of {limit:.0f} MiB{RAISE_MEMORY}"
         return how
 
     def __enter__(self) -> Self:
@@ -282,7 +289,7 @@ class ForkServer:
         # The user's limits are those of a method's code; training a source model may take more.
         short = replace(self.limits, seconds=min(self.limits.seconds, DESCRIBE_SECONDS))
         kinds = {RunJob.kind: self.limits, DescribeJob.kind: short, ConfigureJob.kind: short}
-        limits = kinds.get(job.kind, Limits())
+        limits = kinds.get(job.kind) or Limits(memory=max(self.limits.memory, Limits().memory))
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._lock:

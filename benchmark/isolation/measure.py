@@ -8,20 +8,35 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+# Of the machine's memory for one run, by default: one that takes more would take down the others.
+MEMORY_SHARE = 0.8
 _BLOCK = 512  # bytes in a unit of st_blocks, whatever the file system
 _PAGE = 4096  # what a file takes at least: its inode, and its name in a folder
 _UNLINKED = " (deleted)"
 
 
 def memory(pid: int) -> int:
-    """Bytes of a process in memory, shared memory included, or swapped out; 0 if unknown."""
-    total = 0
+    """Bytes of a process in memory, shared memory included, or swapped out; 0 if unknown.
+
+    Pages of mapped files do not count: the kernel takes them back when it needs memory.
+    """
+    sizes: dict[str, int] = {}
     with contextlib.suppress(OSError, IndexError, ValueError):
         for line in Path(f"/proc/{pid}/status").read_text("ascii", errors="replace").splitlines():
             name, _, value = line.partition(":")
-            if name in ("VmRSS", "VmSwap"):
-                total += int(value.split()[0]) << 10
-    return total
+            if name in ("RssAnon", "RssShmem", "VmSwap"):
+                sizes[name] = int(value.split()[0]) << 10
+    return sum(sizes.values())
+
+
+def default_memory(group_limit: int | None) -> int:
+    """Bytes that one run may take by default: a share of this machine's memory.
+
+    Args:
+        group_limit: bytes that the control group of this process may take; None for no limit.
+    """
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(MEMORY_SHARE * min(physical, group_limit or physical))
 
 
 def bytes_taken(status: os.stat_result) -> int:

@@ -12,10 +12,10 @@ from benchmark.commands import command
 from benchmark.download import download
 from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.files import (
-    canonical_json,
     digest_file,
     is_safetensors,
     new_folder,
+    seal,
     temporary_folder,
 )
 from benchmark.folders import data_folder
@@ -109,7 +109,7 @@ def _convert(
         record = {"digest": digest, "file_sha256": digest_file(file), "verified": verified}
         with new_folder(weights_folder(name)) as building:
             shutil.copyfile(outcome.weights, building / WEIGHTS_FILE)
-            (building / RECORD_FILE).write_bytes(canonical_json(record) + b"\n")
+            (building / RECORD_FILE).write_bytes(seal(record))
     return PretrainedWeights(weights_folder(name) / WEIGHTS_FILE, digest, record)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import DataError, ManifestError
-from benchmark.files import matches_digest, read_json
+from benchmark.files import matches_digest, read_sealed
 from benchmark.folders import data_folder
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -61,10 +61,10 @@ def find_pretrained(model: Mapping[str, Any]) -> PretrainedWeights | None:
     folder = weights_folder(name)
     remedy = f"delete its folder to download it again: rm -r {shlex.quote(str(folder))}"
     try:
-        record = read_json(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
+        record = read_sealed(folder / RECORD_FILE, MAX_RECORD_BYTES, DataError)
     except DataError as error:
         raise DataError(f"{error}; {remedy}") from None
-    if not isinstance(record, dict) or not isinstance(record.get("digest"), str):
+    if not isinstance(record.get("digest"), str):
         raise DataError(f"{folder / RECORD_FILE} is damaged; {remedy}")
     path = folder / WEIGHTS_FILE
     if not path.is_file():

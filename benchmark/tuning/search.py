@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmark.driver import execute_cells, execute_with_sources, ready_sources
 from benchmark.errors import MethodError, UsageError
+from benchmark.estimate import Estimates
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.methods.describe import MethodDescription
 from benchmark.progress import Monitor
@@ -21,7 +22,7 @@ from benchmark.records import PREDICTIONS_FILE, RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
-from benchmark.sources.spec import SourceCheckpoint, SourceSpec
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 from benchmark.tuning.folds import Trial, best, fold, trial
 
 FOLDER = "tuning"  # in the workspace: runs on folds are kept apart from runs on tasks
@@ -121,6 +122,25 @@ class Search:
             "chosen": dict(best(trials).settings),
             "steps": steps,
         }
+
+    def estimate(
+        self, tasks: Sequence[str], seeds: Sequence[int], workspace: Workspace
+    ) -> float | None:
+        """Seconds that all runs of a search and those with the chosen settings take.
+
+        Returns:
+            None if the network cannot be timed here.
+        """
+
+        def cells(settings: Mapping[str, str], seeds: Sequence[int]) -> list[PlannedRun]:
+            return grid(self.manifest, tasks, self.methods, seeds, self.device, settings)
+
+        tried = [cell for settings in self.settings for cell in cells(settings, [self.seed])]
+        chosen = cells(self.settings[0], seeds)
+        specs = {cell.source for cell in chosen}
+        untrained = {spec for spec in specs if not spec.pin and find_source(spec) is None}
+        estimates = Estimates(self.session, self.manifest, workspace)
+        return estimates.total(self.repeats * tried + chosen, untrained, self.width)
 
     def run_chosen(
         self,

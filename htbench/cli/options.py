@@ -36,6 +36,18 @@ jobs_option = click.option(
     help="Number of parallel jobs on the CPU.  [default: one per core]",
 )
 
+memory_limit_option = click.option(
+    "--memory-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    help="Memory limit per run. Python and torch already use about 0.4 GiB.  [default: 80 % of "
+    "this machine's memory]",
+)
+
+yes_option = click.option(
+    "--yes", is_flag=True, help="Do not ask before runs that take more than a day on a CPU."
+)
+
 seeds_option = click.option(
     "--seed",
     "seeds",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from benchmark import text as text_module
-from benchmark.errors import MAX_MESSAGE, DataError
+from benchmark.errors import MAX_MESSAGE, DataError, UsageError
 from benchmark.text import one_line, printable_json, shortened
 
 MAX_CELL = 500  # bytes of a cell of a table
@@ -48,6 +49,22 @@ def message_line(text: str) -> str:
     Lines after the first are indented, so that none of them looks like another message.
     """
     return shortened(printable(text).replace("\n", "\n  "), MAX_MESSAGE)
+
+
+def confirm(warning: str | None) -> None:
+    """Ask the user before long runs.
+
+    Args:
+        warning: what :func:`htbench.long_runs.long_runs` says; None for runs that are not long.
+
+    Raises:
+        UsageError: nobody can be asked.
+    """
+    if warning is None:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{warning}; add --yes to start them, or use --device cuda")
+    click.confirm(f"{warning}; start them?", abort=True, err=True)
 
 
 def print_json(value: Any) -> None:

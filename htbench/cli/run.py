@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,21 +12,21 @@ from htbench.cli.options import (
     device_option,
     jobs_option,
     json_option,
+    memory_limit_option,
     model_option,
     plugins_option,
     seeds_option,
     suite_option,
     tasks_option,
     workspace_option,
+    yes_option,
 )
-from htbench.cli.output import print_json, print_table, run_problems
+from htbench.cli.output import confirm, print_json, print_table, run_problems
+from htbench.long_runs import duration, long_runs
 from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan
-
-
-DAY = 86400  # seconds
 
 
 @click.command("run")
@@ -71,16 +70,9 @@ DAY = 86400  # seconds
     metavar="SECONDS",
     help="Time limit per run.",
 )
-@click.option(
-    "--memory-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="GIB",
-    help="Memory limit per run. Python and torch already use about 0.4 GiB.  [default: none]",
-)
+@memory_limit_option
 @click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
-@click.option(
-    "--yes", is_flag=True, help="Do not ask before runs that take more than a day on a CPU."
-)
+@yes_option
 @json_option
 @click.pass_context
 def command(
@@ -141,7 +133,7 @@ def command(
             _print_plan(plan, as_json, jobs)
             return
         if not yes:
-            _confirm(plan, jobs)
+            confirm(long_runs(plan.device, lambda: plan.estimate(jobs)))
         records = plan.execute(jobs, Terminal())
         asked = plan.keys()
     with run_problems() as problems:
@@ -165,31 +157,8 @@ def _parse(settings: tuple[str, ...]) -> dict[str, str]:
     return values
 
 
-def _confirm(plan: SuitePlan, jobs: int | None) -> None:
-    """Ask the user before runs that take more than a day on a CPU.
-
-    Raises:
-        UsageError: nobody can be asked.
-    """
-    if plan.cells[0].device != "cpu" or (seconds := plan.estimate(jobs) or 0) <= DAY:
-        return
-    sentence = f"on this CPU, the runs will take {duration(seconds)} (estimate)"
-    if not sys.stdin.isatty():
-        raise UsageError(f"{sentence}; add --yes to start them, or use --device cuda")
-    click.confirm(f"{sentence}; start them?", abort=True, err=True)
-
-
-def duration(seconds: float) -> str:
-    """A time for people, such as ``about 3.5 hours``."""
-    for name, length in (("days", DAY), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            amount = seconds / length
-            return f"about {amount:.0f} {name}" if amount >= 100 else f"about {amount:.3g} {name}"
-    return f"about {seconds:.2g} s" if seconds < 10 else f"about {seconds:.0f} s"
-
-
 def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
-    runs = plan.preview()
+    runs = plan.preview(timed=as_json)
     if as_json:
         print_json([run.as_dict() for run in runs])
         for sentence in plan.absent():
@@ -216,5 +185,7 @@ def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
         if untrained or len(known) < len(unfinished):
             basis = "one step of the network on this device" + (f", and {basis}" if known else "")
         click.echo(f"estimated time: {duration(seconds)}, based on {basis}")
+        if len(known) < len(unfinished):
+            click.echo("(less for methods with fewer steps than the recipe)")
     for sentence in plan.absent():
         click.echo(sentence)

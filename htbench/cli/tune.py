@@ -12,13 +12,16 @@ from htbench.cli.options import (
     device_option,
     jobs_option,
     json_option,
+    memory_limit_option,
     model_option,
     seeds_option,
     suite_option,
     tasks_option,
     workspace_option,
+    yes_option,
 )
-from htbench.cli.output import print_json, print_table, run_problems
+from htbench.cli.output import confirm, print_json, print_table, run_problems
+from htbench.long_runs import long_runs
 from htbench.progress import Terminal, log
 
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
@@ -58,6 +61,8 @@ SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 @workspace_option
 @device_option
 @jobs_option
+@memory_limit_option
+@yes_option
 @json_option
 @click.pass_context
 def command(
@@ -74,6 +79,8 @@ def command(
     workspace: Path,
     device: str,
     jobs: int | None,
+    memory_limit: float | None,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Tune the hyper-parameters of METHOD for each task, then run it with the best ones.
@@ -109,8 +116,11 @@ def command(
         repeats=repeats,
         device=device,
         jobs=jobs,
+        memory_limit=memory_limit,
         monitor=Terminal(),
     ) as plan:
+        if not yes:
+            confirm(long_runs(plan.search.device, plan.estimate))
         searches = plan.choose()
         if as_json:
             print_json(searches)

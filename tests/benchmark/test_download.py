@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import download as module
-from benchmark.download import download
+from benchmark.download import OVERLAP, download
 from benchmark.errors import DataError
 from tests.benchmark.serving import Served, serve
 
@@ -41,10 +41,10 @@ def test_a_file_is_downloaded(tmp_path: Path) -> None:
 
 
 def test_a_closed_connection_is_resumed(tmp_path: Path) -> None:
-    served, messages = Served(DATA, cut=[300_000, 200_000]), []
+    served, messages = Served(DATA, cut=[300_000, 200_000 + OVERLAP]), []
     with serve(file=served) as site:
         download(f"{site.address}/file", tmp_path / "file", sha256=SUM, log=messages.append)
-    assert ranges(served) == [None, "bytes=300000-", "bytes=500000-"]
+    assert ranges(served) == [None, f"bytes={300_000 - OVERLAP}-", f"bytes={500_000 - OVERLAP}-"]
     assert len(messages) == 2
     assert "closed after 300000 of 1024000 bytes; retrying" in messages[0]
 
@@ -62,7 +62,7 @@ def test_the_next_call_resumes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             download(f"{site.address}/file", tmp_path / "file", progress=stop)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["file.part", "file.part.mark"]
         download(f"{site.address}/file", tmp_path / "file", sha256=SUM)
-    assert ranges(served) == [None, "bytes=400000-"]
+    assert ranges(served) == [None, f"bytes={400_000 - OVERLAP}-"]
 
 
 def test_a_file_that_changed_in_between_is_downloaded_again(tmp_path: Path) -> None:
@@ -82,12 +82,32 @@ def test_a_server_without_ranges_sends_the_whole_file_again(tmp_path: Path) -> N
     assert (tmp_path / "file").read_bytes() == DATA
 
 
-def test_a_part_that_is_longer_than_the_file_is_deleted(tmp_path: Path) -> None:
-    (tmp_path / "file.part").write_bytes(b"x" * (len(DATA) + 5))
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"x" * (len(DATA) + OVERLAP + 5),
+        b"x" * (len(DATA) + 5),
+        DATA + b"x",
+        b"x" * 300_000,
+        DATA[:200_000] + bytes(100_000),  # as after a power cut
+        DATA[1:300_000],
+    ],
+)
+def test_a_part_that_is_not_of_this_file_is_not_used(tmp_path: Path, part: bytes) -> None:
+    """Its mark is, and no SHA-256 is published that would show it in the end."""
+    (tmp_path / "file.part").write_bytes(part)
     (tmp_path / "file.part.mark").write_text('"one"')
     with serve(file=Served(DATA)) as site:
-        download(f"{site.address}/file", tmp_path / "file", sha256=SUM)
+        download(f"{site.address}/file", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_a_connection_that_closes_before_the_rest_keeps_the_part(tmp_path: Path) -> None:
+    served = Served(DATA, cut=[300_000, 1000])
+    with serve(file=served) as site:
+        download(f"{site.address}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == DATA
+    assert ranges(served) == [None, *[f"bytes={300_000 - OVERLAP}-"] * 2]
 
 
 def test_a_busy_server_is_retried(tmp_path: Path) -> None:

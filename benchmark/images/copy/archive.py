@@ -24,13 +24,14 @@ from benchmark.images.decode import MAX_FILE_BYTES
 from benchmark.images.kinds import HEAD_BYTES, describe
 from benchmark.progress import Progress
 
-MAX_MEMBERS = 2_000_000
 MAX_RATIO = 200  # of uncompressed to compressed bytes of a member; images hardly compress at all
 MAX_TAR_RATIO = 50  # the same of a whole tar
 RATIO_FROM = 1 << 20  # smaller members may have any ratio
 MAX_NAME = 4096  # characters
-MAX_DIRECTORY_BYTES = 512 << 20  # of a zip
+MAX_ENTRY_BYTES = 512  # of a zip's directory, for each member that it may have
 MAX_HEADER_BYTES = 1 << 20  # of one member of a tar, with its extended headers
+MAX_HEADER_RATIO = 8  # of all headers of a tar to its compressed bytes, of which images need most
+HEADER_SLACK = 16 << 20  # bytes of headers that any tar may have
 MAX_GLOBALS = 100  # values of a tar's global headers
 TAR_SLACK = 256 << 20  # bytes that any compressed tar may have
 PIECE = 1 << 20
@@ -63,19 +64,20 @@ class Member(NamedTuple):
     problem: str | None = None
 
 
-def list_members(archive: Path, remarks: Remarks) -> list[Member]:
+def list_members(archive: Path, remarks: Remarks, limit: int) -> list[Member]:
     """List the regular files of a zip or tar archive, whatever its suffix.
 
     Args:
         archive: the archive.
         remarks: counts links, devices and other members that cannot be used.
+        limit: the number of members that the archive may have.
 
     Raises:
         DataError: the file is not such an archive, is damaged, or exceeds a limit.
         UsageError: it is not a regular file.
     """
     with _opened(archive) as (file, size):
-        reader = _reader(archive, file, size)
+        reader = _reader(archive, file, size, limit)
         members = []
         for member in reader.members(remarks):
             if (reason := _bad_name(member.name)) is not None:
@@ -90,6 +92,7 @@ def unpack(
     members: Sequence[Member],
     places: Mapping[int, Sequence[str]],
     placing: Placing,
+    limit: int,
     progress: Progress | None = None,
 ) -> int:
     """Extract some of the files of an archive.
@@ -101,6 +104,7 @@ def unpack(
         members: what :func:`list_members` returned.
         places: the number of a member to the paths of its images.
         placing: writes the images.
+        limit: the number of members that the archive may have.
         progress: called with the number of extracted images and their total.
 
     Returns:
@@ -117,7 +121,7 @@ def unpack(
     placing.check_space(sum(m.size * len(places[m.number]) for m in selection.values()))
     count = 0
     with _opened(archive) as (file, size):
-        for number, stream in _reader(archive, file, size).open_each(selection):
+        for number, stream in _reader(archive, file, size, limit).open_each(selection):
             first, *others = places[number]
             placing.write(_pieces(archive, selection[number], stream), first)
             for path in others:
@@ -157,16 +161,16 @@ def _reading(archive: Path) -> Iterator[None]:
         ) from None
 
 
-def _reader(archive: Path, file: IO[bytes], size: int) -> _Zip | _Tar:
+def _reader(archive: Path, file: IO[bytes], size: int, limit: int) -> _Zip | _Tar:
     head = file.read(HEAD_BYTES)
     file.seek(0)
     try:
         # A tar can end in a zip: the beginning decides before the end is searched.
         if head[257:262] != b"ustar" and not head.startswith(tuple(_DECOMPRESSORS)):
             with contextlib.suppress(zipfile.BadZipFile):
-                return _Zip(archive, file, size)
+                return _Zip(archive, file, size, limit)
             file.seek(0)
-        return _Tar(archive, file, size)
+        return _Tar(archive, file, size, limit)
     except HTBenchError:
         raise
     except Exception:  # the libraries raise many kinds for other files
@@ -176,20 +180,21 @@ def _reader(archive: Path, file: IO[bytes], size: int) -> _Zip | _Tar:
         ) from None
 
 
-def _too_many(archive: Path) -> DataError:
+def _too_many(archive: Path, limit: int) -> DataError:
     return DataError(
-        f"{archive} contains more than {MAX_MEMBERS} files; import only the data set's own archive"
+        f"{archive} contains more than {limit} files; import the data set's own archive, or unpack "
+        "this one and import the folder"
     )
 
 
 class _Zip:
     """Reads a zip archive."""
 
-    def __init__(self, archive: Path, file: IO[bytes], size: int) -> None:
+    def __init__(self, archive: Path, file: IO[bytes], size: int, limit: int) -> None:
         self._archive, self._size = archive, size
-        self._zip = zipfile.ZipFile(_Directory(archive, file))
-        if len(self._zip.infolist()) > MAX_MEMBERS:
-            raise _too_many(archive)
+        self._zip = zipfile.ZipFile(_Directory(archive, file, limit))
+        if len(self._zip.infolist()) > limit:
+            raise _too_many(archive, limit)
 
     def members(self, remarks: Remarks) -> Iterator[Member]:
         for number, info in enumerate(self._zip.infolist()):
@@ -219,16 +224,16 @@ class _Directory:
     ``zipfile`` reads the directory into memory with one call and makes an object of every entry.
     """
 
-    def __init__(self, archive: Path, file: IO[bytes]) -> None:
-        self._archive, self._file = archive, file
+    def __init__(self, archive: Path, file: IO[bytes], limit: int) -> None:
+        self._archive, self._file, self._limit = archive, file, limit
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
-        if size > MAX_DIRECTORY_BYTES:
-            raise _too_many(self._archive)
+        if size > max(PIECE, self._limit * MAX_ENTRY_BYTES):
+            raise _too_many(self._archive, self._limit)
         data = self._file.read(size)
-        if len(data) > PIECE and data.count(b"PK\x01\x02") > MAX_MEMBERS:
-            raise _too_many(self._archive)
+        if len(data) > PIECE and data.count(b"PK\x01\x02") > self._limit:
+            raise _too_many(self._archive, self._limit)
         return data
 
 
@@ -244,15 +249,15 @@ def _problem(info: zipfile.ZipInfo) -> str | None:
 class _Tar:
     """Reads a tar archive front to back: a compressed one does not support seeking."""
 
-    def __init__(self, archive: Path, file: IO[bytes], size: int) -> None:
-        self._archive = archive
+    def __init__(self, archive: Path, file: IO[bytes], size: int, limit: int) -> None:
+        self._archive, self._file, self._limit = archive, file, limit
         head = file.read(6)
         file.seek(0)
-        limit, stream = size, file
+        end, stream = size, file
         for magic, decompressor in _DECOMPRESSORS.items():
             if head.startswith(magic):
-                limit, stream = MAX_TAR_RATIO * size + TAR_SLACK, decompressor(file)
-        self._stream = _Stream(archive, stream, limit)
+                end, stream = MAX_TAR_RATIO * size + TAR_SLACK, decompressor(file)
+        self._stream = _Stream(archive, stream, end)
         self._tar = tarfile.TarFile(fileobj=self._stream)  # type: ignore[arg-type]
 
     def members(self, remarks: Remarks) -> Iterator[Member]:
@@ -291,17 +296,24 @@ class _Tar:
                 break
 
     def _infos(self) -> Iterator[tuple[int, tarfile.TarInfo]]:
-        number = 0
+        number = headers = 0
         while True:
             with _reading(self._archive):
                 self._stream.allowance = MAX_HEADER_BYTES
                 info = self._tar.next()
+                headers += MAX_HEADER_BYTES - self._stream.allowance
                 if len(self._tar.pax_headers) > MAX_GLOBALS:
                     raise DataError(f"{self._archive} has more than {MAX_GLOBALS} global headers")
             if info is None:
                 return
-            if number >= MAX_MEMBERS:
-                raise _too_many(self._archive)
+            if number >= self._limit:
+                raise _too_many(self._archive, self._limit)
+            if headers > HEADER_SLACK + MAX_HEADER_RATIO * self._file.tell():
+                raise DataError(
+                    f"{self._archive}: refusing to read it, because its headers expand to more "
+                    f"than {MAX_HEADER_RATIO} times its size; import the data set's own archive, "
+                    "or unpack this one and import the folder"
+                )
             yield number, info
             number += 1
             self._tar.members.clear()  # type: ignore[attr-defined]  # the library keeps every header

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
 
 STEP = 256  # images between two reports of progress
+MEMBERS_PER_IMAGE = 4  # of an archive, which may hold other files: labels, masks, other domains
+MORE_MEMBERS = 100_000  # of any archive: the manifest may be of a small part of a data set
 
 
 def import_images(
@@ -82,6 +84,7 @@ class _Import:
         self._root, self._copy, self._progress = images_folder(manifest), copy, progress
         self._matcher = Matcher(manifest)
         self.absent = absent_paths(manifest)
+        self._most_members = MEMBERS_PER_IMAGE * manifest.table.num_rows + MORE_MEMBERS
         self.count, self.has_matched = 0, False
 
     def take_folder(self, origin: Path, archives: list[Path], remarks: Remarks) -> None:
@@ -97,7 +100,7 @@ class _Import:
 
     def take_archive(self, archive: Path, remarks: Remarks) -> None:
         """Extract the images of an archive."""
-        members = list_members(archive, remarks)
+        members = list_members(archive, remarks, self._most_members)
         # The domain may be in the name of the archive only, as in clipart.zip.
         path = Path(os.path.abspath(archive))  # noqa: PTH100 - Path.resolve would lose a link's name
         top = f"{path.parent}/{path.name.partition('.')[0]}"
@@ -108,7 +111,7 @@ class _Import:
         for image in new:
             places.setdefault(number_of[image], []).append(image)
         with placing(self._root) as writer:
-            unpack(archive, members, places, writer, self._progress)
+            unpack(archive, members, places, writer, self._most_members, self._progress)
         self._taken(new)
 
     def _new(self, matched: Mapping[str, object]) -> list[str]:

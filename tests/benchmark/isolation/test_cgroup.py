@@ -26,6 +26,25 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return base
 
 
+class TestMemoryLimit:
+    def test_the_smallest_of_all_groups_above(self, tree: Path) -> None:
+        assert cgroup.memory_limit() is None
+        (tree / "memory.max").write_text("max\n")
+        (tree.parent / "memory.max").write_text("3000\n")
+        (cgroup.ROOT / "memory.max").write_text("4000\n")
+        assert cgroup.memory_limit() == 3000
+
+    def test_version_1_in_a_container(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cgroup, "ROOT_V1", tree)
+        cgroup.OWN.write_text("4:cpu,memory:/docker/of-the-host\n1:name=old:/\n")
+        (tree / "memory.limit_in_bytes").write_text("5000\n")
+        assert cgroup.memory_limit() == 5000
+
+    def test_none_on_other_systems(self, tree: Path) -> None:
+        cgroup.OWN.unlink()
+        assert cgroup.memory_limit() is None
+
+
 class TestDelegated:
     def test_a_group_of_our_own(self, tree: Path) -> None:
         assert cgroup.delegated() == tree

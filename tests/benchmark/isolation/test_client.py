@@ -219,12 +219,15 @@ class TestForkServer:
         assert answer["done"]["name"] == "a"
 
 
+LIMIT = "MiB of memory; the limit is 1024 MiB; to raise it, use --memory-limit GIB"
+
+
 @pytest.mark.parametrize("kind", [DescribeJob, ConfigureJob])
 @pytest.mark.parametrize(
     ("limits", "code", "words"),
     [
         (Limits(seconds=1), "while True: pass", "exceeded the time limit of 1 s"),
-        (Limits(memory=1 << 30), "x = bytearray(2 << 30)\nwhile True: pass", "MiB of memory"),
+        (Limits(memory=1 << 30), "x = bytearray(2 << 30)\nwhile True: pass", LIMIT),
     ],
 )
 def test_the_limits_of_a_run_hold_while_its_method_is_asked(

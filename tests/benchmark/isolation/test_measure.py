@@ -109,6 +109,27 @@ def test_memory_counts_whether_it_is_shared_or_not(flags: int) -> None:
         assert measure.memory(os.getpid()) - before > 60 * MIB
 
 
+@LINUX
+def test_a_mapped_file_does_not_count(tmp_path: Path) -> None:
+    size = 64 * MIB
+    (tmp_path / "images").write_bytes(b"x" * size)
+    before = measure.memory(os.getpid())
+    with (
+        (tmp_path / "images").open("rb") as file,
+        mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as block,
+    ):
+        assert sum(block[::4096]) == ord("x") * size // 4096
+        assert measure.memory(os.getpid()) - before < 8 * MIB
+
+
+def test_the_default_limit_is_a_share_of_the_memory_of_the_machine_or_container(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}.get)
+    assert measure.default_memory(None) == measure.default_memory(1 << 60) == 3_276_800
+    assert measure.default_memory(1_000_000) == 800_000
+
+
 @pytest.mark.parametrize("measured", [measure.memory, lambda pid: measure.disk(Path("/x"), pid)])
 def test_a_process_that_is_gone_takes_nothing(measured: Callable[[int], int]) -> None:
     assert measured(2**22 + 1) == 0

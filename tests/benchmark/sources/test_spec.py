@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import DataError, ManifestError, UsageError
-from benchmark.files import canonical_json, digest_file
+from benchmark.files import digest_file, seal
 from benchmark.folders import data_folder
 from benchmark.sources.pretrained import find_pretrained, pretrained_name, pretrained_path
 from benchmark.sources.spec import (
@@ -44,7 +44,7 @@ def put_pretrained(content: bytes) -> Path:
     file = folder / "weights.safetensors"
     file.write_bytes(content)
     record = {"digest": digest_file(file), "file_sha256": "0" * 64, "verified": True}
-    (folder / "weights.json").write_bytes(canonical_json(record))
+    (folder / "weights.json").write_bytes(seal(record))
     return file
 
 
@@ -166,11 +166,11 @@ class TestPretrainedWeights:
         file = put_pretrained(b"weights")
         record = file.with_name("weights.json")
         good = record.read_bytes()
-        digest = find_pretrained(pretrained.manifest.model).digest
+        weights = find_pretrained(pretrained.manifest.model)
         for data in damaged(good):
             record.write_bytes(data)
             with contextlib.suppress(DataError):
                 pretrained_path(pretrained.manifest.model)
-                assert find_pretrained(pretrained.manifest.model).digest == digest
+                assert find_pretrained(pretrained.manifest.model) == weights
         with pytest.raises(DataError, match=f"rm -r {file.parent}"):
             pretrained_path(pretrained.manifest.model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pytest
 
 from benchmark.driver import SuitePlan
 from benchmark.errors import UsageError
-from htbench.cli.run import duration
+from benchmark.session import Session
+from htbench.long_runs import duration
+from htbench.run import run_suite
 from tests.conftest import Draft
 from tests.htbench.command import Htbench
 
@@ -18,8 +22,17 @@ DAY = 86400
 
 
 @pytest.fixture
-def suite(draft: Draft, own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A suite of a small manifest, which no test runs."""
+def suite(
+    draft: Draft,
+    own_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    session: Session,
+) -> Path:
+    """A suite of a small manifest, which no test runs; commands share one fork server."""
+    for module in ("driver", "session"):
+        shared = f"benchmark.{module}.Session"
+        monkeypatch.setattr(shared, lambda **_: contextlib.nullcontext(session))
     draft.write()
     file = tmp_path / "mine.toml"
     file.write_text(
@@ -47,6 +60,13 @@ def test_a_dry_run_times_a_step_where_nothing_is_known(suite: Path, htbench: Htb
     assert 0 < float(estimate[1]) < 60
 
 
+def test_a_dry_run_prints_the_same_estimate_as_json(suite: Path, htbench: Htbench) -> None:
+    status, out, _ = htbench(*options(suite), "--dry-run", "--json")
+    assert status == 0
+    (run,) = json.loads(out)
+    assert 0 < run["estimated_seconds"] < 60
+
+
 def test_the_estimate_grows_with_the_steps(draft: Draft, suite: Path, htbench: Htbench) -> None:
     draft.document["recipe"]["steps"] = 10**8
     draft.write()
@@ -67,6 +87,30 @@ def test_a_run_of_more_than_a_day_on_a_cpu_asks_for_yes(
         err,
     )
     assert "started" in htbench(*options(suite), "--yes")[2]
+
+
+def test_a_search_of_more_than_a_day_asks_for_yes(
+    draft: Draft, suite: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft.document["recipe"]["steps"] = 10**8
+    draft.write()
+    monkeypatch.setattr("htbench.tune.TuningPlan.choose", SuitePlan.execute)
+    options = ("tune", "lolsgd", "--suite", suite, "--grid", "local_models=5,10", "--device", "cpu")
+    status, _, err = htbench(*options)
+    assert status == 2
+    assert re.search(r"on this CPU, the runs will take about \S+ days .*; add --yes", err)
+    assert "started" in htbench(*options, "--yes")[2]
+
+
+def test_a_call_from_python_says_that_it_takes_more_than_a_day(
+    draft: Draft, suite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draft.document["recipe"]["steps"] = 10**8
+    draft.write()
+    for progress in (True, False):
+        with pytest.raises(UsageError, match="started"):
+            run_suite(suite, device="cpu", progress=progress)
+        assert ("on this CPU, the runs will take about" in capsys.readouterr().err) is progress
 
 
 def test_a_short_run_does_not_ask(suite: Path, htbench: Htbench) -> None:

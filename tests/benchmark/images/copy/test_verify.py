@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from benchmark.images import decode
+from benchmark.images import decode, pool
 from benchmark.images.copy.verify import verify_images
 from benchmark.images.place import images_folder
 from benchmark.images.store.build import read_image
@@ -70,3 +70,19 @@ def test_other_files_are_damaged(manifest: Manifest) -> None:
         NAMES[1]: "it is not a regular file",
         NAMES[2]: "it is empty; images must be JPEG or PNG",
     }
+
+
+def test_an_image_that_takes_too_much_memory_is_damaged(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker that decoded it does the next job."""
+    root = images_folder(manifest)
+    Image.new("RGB", (6000, 6000)).save(root / NAMES[1])  # 144 MB in PIL
+    monkeypatch.setattr(pool, "worker_count", lambda images: 2)
+    monkeypatch.setattr("benchmark.images.copy.verify.CHUNK", 1)
+    monkeypatch.setattr(pool, "MEMORY", 128 << 20)
+    verification = verify_images(manifest)
+    assert verification.damaged == {
+        NAMES[1]: "it takes more memory to decode than one image may take"
+    }
+    assert sum(good for *_, good in verification.counts) == 3
