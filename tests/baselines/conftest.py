@@ -151,7 +151,8 @@ def naive_fit() -> NaiveFit:
 
     ``factors`` holds a factor on the learning rates for every step. Parameters with
     ``trains(name)`` are trained; modules with ``in_training(module)`` are in training mode.
-    ``extra(images, features, logits)`` is added to the loss.
+    ``extra(images, features, logits)`` is added to the loss; ``after_step(factor)`` is called after
+    each step, without gradients.
     """
 
     def fit(
@@ -163,6 +164,7 @@ def naive_fit() -> NaiveFit:
         trains: Callable[[str], bool] = lambda name: True,
         in_training: Callable[[nn.Module], bool] = lambda module: True,
         extra: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        after_step: Callable[[float], None] | None = None,
     ) -> None:
         for module in model.modules():
             module.training = in_training(module)
@@ -187,6 +189,8 @@ def naive_fit() -> NaiveFit:
                     rates = run.recipe.head_lr, run.recipe.backbone_lr
                     rate = rates[0] if name.startswith("head") else rates[1]
                     weight -= factor * rate * (g + run.recipe.momentum * v)
+                if after_step is not None:
+                    after_step(factor)
         model.eval()
 
     return fit

@@ -90,7 +90,9 @@ def correlations(weight):
     def extra(images, features, logits):
         varies = features.std(dim=0) > 1e-6
         matrix = torch.corrcoef(features[:, varies].T)
-        return weight * matrix.square().sum() / features.shape[1] ** 2
+        count, width = features.shape
+        off_diagonal = matrix.square().sum() - len(matrix)
+        return weight * off_diagonal * (count - 1) ** 2 / count / (width * (width - 1))
 
     return extra
 
@@ -99,8 +101,8 @@ def correlations(weight):
     ("method", "terms"),
     [
         (LOLSGDSelectiveDistill(weight=2.0), {"distill": 2.0}),
-        (LOLSGDFeatureRank(weight=1.5), {"rank": 1.5}),
-        (LOLSGDDistillRank(distill_weight=0.7, rank_weight=2.5), {"distill": 0.7, "rank": 2.5}),
+        (LOLSGDFeatureRank(weight=0.2), {"rank": 0.2}),
+        (LOLSGDDistillRank(distill_weight=0.7, rank_weight=0.3), {"distill": 0.7, "rank": 0.3}),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )

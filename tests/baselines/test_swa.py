@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from baselines.averaging import Mean
+from baselines.bn_stats import reestimate
 from baselines.swa import SWA
 from baselines.swad import SWAD, Valley
+from benchmark.images.augment import Transforms
 from htbench import NotApplicable
+from tests.baselines.conftest import TRANSFORMS
 
 
 @pytest.fixture
@@ -70,9 +74,20 @@ class TestSWA:
         check_mean(model, [prefix(target, factors, t) for t in (10, 15, 20)])
 
     def test_batch_norm_statistics_are_those_of_the_mean(self, source, target, new_run):
-        run = new_run(batch_size=64)
+        plain = Transforms({**TRANSFORMS, "train": []})
+        run = replace(new_run(batch_size=64), transforms=plain)
         model = SWA(start=0.5).adapt(source, target, run)
         check_batch_norm(model, target, run)
+
+    def test_batch_norm_statistics_are_those_of_augmented_images(self, source, target, new_run):
+        run, again = new_run(batch_size=64), new_run(batch_size=64)
+        model = reestimate(source.copy(), target, run, augmented=True)
+        order = torch.randperm(len(target), generator=again.stream("order"))
+        images = again.transforms.augment(target.images[order], again.stream("augmentation"))
+        layer = model.backbone[1]
+        with torch.no_grad():
+            mean = source.copy().backbone[0](images).mean((0, 2, 3))
+        torch.testing.assert_close(layer.running_mean, mean, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize(
         ("method", "expected"),
