@@ -152,7 +152,7 @@ def naive_fit() -> NaiveFit:
     ``factors`` holds a factor on the learning rates for every step. Parameters with
     ``trains(name)`` are trained; modules with ``in_training(module)`` are in training mode.
     ``extra(images, features, logits)`` is added to the loss; ``after_step(factor)`` is called after
-    each step, without gradients.
+    each step, without gradients. ``shift`` is added to the logits in the cross-entropy.
     """
 
     def fit(
@@ -165,6 +165,7 @@ def naive_fit() -> NaiveFit:
         in_training: Callable[[nn.Module], bool] = lambda module: True,
         extra: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
         after_step: Callable[[float], None] | None = None,
+        shift: Tensor | float = 0.0,
     ) -> None:
         for module in model.modules():
             module.training = in_training(module)
@@ -176,8 +177,9 @@ def naive_fit() -> NaiveFit:
             images = run.transforms.augment(target.images[rows], run.stream("augmentation"))
             features = model.features(images)
             logits = model.head(features)
-            at_label = logits[range(len(rows)), target.labels[rows]]
-            loss = (logits.exp().sum(dim=1).log() - at_label).sum() / len(rows)
+            shifted = logits + shift
+            at_label = shifted[range(len(rows)), target.labels[rows]]
+            loss = (shifted.exp().sum(dim=1).log() - at_label).sum() / len(rows)
             if extra is not None:
                 loss = loss + extra(images, features, logits)
             gradients = torch.autograd.grad(loss, list(weights.values()))
