@@ -19,9 +19,9 @@ class Mean:
 
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
-        self.weight = 0
+        self.weight = 0.0
 
-    def add(self, state: State, weight: int = 1) -> None:
+    def add(self, state: State, weight: float = 1) -> None:
         """Add a copy of a state dict to the mean.
 
         Args:

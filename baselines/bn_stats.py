@@ -38,7 +38,9 @@ class BNStats(Method):
         return reestimate(model, target, run)
 
 
-def reestimate(model: Classifier, target: TargetData, run: Run) -> Classifier:
+def reestimate(
+    model: Classifier, target: TargetData, run: Run, *, augmented: bool = False
+) -> Classifier:
     """Recompute the BatchNorm statistics of a model on the target images, as in ``bn-stats``.
 
     A network without BatchNorm is left unchanged.
@@ -47,6 +49,7 @@ def reestimate(model: Classifier, target: TargetData, run: Run) -> Classifier:
         model: the model; it is modified in place.
         target: the images.
         run: provides the transforms, the batch size and the random stream ``order``.
+        augmented: use the training augmentation, from the stream ``augmentation``.
 
     Returns:
         ``model``, in evaluation mode.
@@ -64,7 +67,11 @@ def reestimate(model: Classifier, target: TargetData, run: Run) -> Classifier:
     batches = order.tensor_split(ceil(len(order) / run.recipe.batch_size)) if layers else ()
     with torch.no_grad():
         for batch in batches:
-            model(run.transforms.evaluate(target.images[batch]))
+            images = target.images[batch]
+            if augmented:
+                model(run.transforms.augment(images, run.stream("augmentation")))
+            else:
+                model(run.transforms.evaluate(images))
     for layer, hook, moment in zip(layers, hooks, moments, strict=True):
         hook.remove()
         assert layer.running_mean is not None

@@ -7,34 +7,41 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from htbench import Batch, Method, Run, SourceModel, TargetData, fit
 
 
 @dataclass(frozen=True)
 class LDIFS(Method):
-    """Fine-tune, and penalise the distance of the features from the source model's.
+    """Fine-tune, and penalise the distance of the normalised features from the source model's.
 
     The L2 distance in feature space of Mukhoti et al., "Fine-Tuning can Cripple your Foundation
-    Model; Preserving Features may be the Solution", TMLR 2024 (arXiv 2308.13320), who also use
-    features of intermediate layers. This suite's choices: only the features of the last layer
-    before the head; the source model sees the same augmented images; and the weight is 1.
+    Model; Preserving Features may be the Solution", TMLR 2024 (arXiv 2308.13320). As in the
+    authors' code (``loss/ldifs.py`` of github.com/omegafragger/ldifs_code), features are scaled to
+    unit length and squared differences are averaged over their dimensions; ``alpha`` is 10, one of
+    the values that the paper uses. This suite's choices: only the features of the last layer before
+    the head, where the authors' code averages over several layers; and the source model sees the
+    same augmented images, as there.
     """
 
     name = "ldifs"
-    weight: float = 1.0
+    alpha: float = 10.0
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
-        """Minimise the mean of CE(z, y) + weight * ||f(x) - f_S(x)||^2 over seen (x, y)."""
-        return fit(source.copy(), target, run, penalties=[feature_distance(source, self.weight)])
+        """Minimise CE(z, y) + alpha / d * ||f(x) / |f(x)| - f_S(x) / |f_S(x)| ||^2, a mean."""
+        return fit(source.copy(), target, run, penalties=[feature_distance(source, self.alpha)])
 
 
-def feature_distance(source: SourceModel, weight: float) -> Callable[[Batch], Tensor]:
-    """Return the penalty weight * ||f(x) - f_S(x)||^2, averaged over a batch."""
+def feature_distance(source: SourceModel, alpha: float) -> Callable[[Batch], Tensor]:
+    """Return alpha times the mean squared difference of unit features, over dimensions and batch.
+
+    A feature vector of zeros, which has no direction, counts as zeros.
+    """
 
     def penalty(batch: Batch) -> Tensor:
         with torch.no_grad():
-            source_features = source.features(batch.images)
-        return weight * (batch.features - source_features).square().sum(dim=1).mean()
+            source_features = normalize(source.features(batch.images))
+        return alpha * (normalize(batch.features) - source_features).square().mean()
 
     return penalty

@@ -24,15 +24,17 @@ class LOLSGD(Method):
     learn the same domain shift, while what each forgets about its left-out classes averages out.
 
     The paper appears to use 10 local models and to leave out a tenth of the classes (3 of 30 on
-    Office-Home); we could not confirm this. This suite's choices: M x local_steps x rounds equals
-    the recipe's steps; momentum is reset every round; the learning rate follows the recipe's cosine
-    over the rounds; and BatchNorm's statistics are averaged like weights.
+    Office-Home); we could not confirm this. This suite's choices: unless ``rounds`` is set, there
+    are as many rounds as make M x local_steps x rounds equal to the recipe's steps; momentum is
+    reset every round; the learning rate follows the recipe's cosine over the rounds; and
+    BatchNorm's statistics are averaged like weights.
     """
 
     name = "lolsgd"
     local_models: int = 10
     local_steps: int = 5
     left_out: float = 0.1
+    rounds: int = 0  # 0: see above
 
     def __post_init__(self) -> None:
         if min(self.local_models, self.local_steps) < 1 or not 0 <= self.left_out <= 1:
@@ -41,10 +43,12 @@ class LOLSGD(Method):
                 f"left_out is {self.left_out}; the first two must be at least 1, and left_out must "
                 "be between 0 and 1"
             )
+        if self.rounds < 0:
+            raise ValueError(f"rounds is {self.rounds}; it must be at least 0")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Repeat theta <- mean over m of SGD(theta; D without the classes that m leaves out)."""
-        rounds = self._rounds(run.recipe.steps)
+        rounds = self.rounds or self.default_rounds(run.recipe.steps)
         model = source.copy()
         for round_index in range(rounds):
             start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -61,13 +65,21 @@ class LOLSGD(Method):
             run.sequential_steps = sequential_steps + self.local_steps
         return model
 
-    def _rounds(self, steps: int) -> int:
-        """Return the number of rounds that uses exactly the recipe's gradient steps."""
-        steps_per_round = self.local_models * self.local_steps
+    def default_rounds(self, steps: int) -> int:
+        """Return the number of rounds that uses exactly the recipe's gradient steps in total."""
+        return self.rounds_of(steps, self.local_models * self.local_steps)
+
+    @staticmethod
+    def rounds_of(steps: int, steps_per_round: int) -> int:
+        """Return the number of rounds that makes up the recipe's steps.
+
+        Raises:
+            ValueError: it is not a whole number.
+        """
         if steps % steps_per_round:
             raise ValueError(
-                f"local_models x local_steps is {steps_per_round}, which does not divide the "
-                f"recipe's {steps} steps; choose values whose product does"
+                f"a round has {steps_per_round} steps, which does not divide the recipe's {steps}; "
+                "choose other values of local_models and local_steps, or set rounds"
             )
         return steps // steps_per_round
 

@@ -24,7 +24,7 @@ class LOLSGDDistillRank(LOLSGD):
     rank_weight: float = FeatureRank.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
-        """Add w_d * KL(softmax(z_S[U]) || softmax(z[U])) + w_r * ||K||_F^2 / d^2 to the loss."""
+        """Add w_d * KL(softmax(z_S[U]) || softmax(z[U])) and the penalty of ``feature-rank``."""
         return [
             missing_divergence(source, target, self.distill_weight),
             correlation_penalty(self.rank_weight),

@@ -21,5 +21,5 @@ class LOLSGDFeatureRank(LOLSGD):
     weight: float = FeatureRank.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:
-        """Add weight * ||K||_F^2 / d^2 to the local loss, where K are the feature correlations."""
+        """Add the penalty of ``feature-rank`` to the local loss."""
         return [correlation_penalty(self.weight)]

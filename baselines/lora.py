@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +21,22 @@ class LoRA(Method):
     equation 3. This suite's choices: all linear and convolutional layers of the backbone get an
     update (convolution kernels are treated as matrices with one row per output channel; an
     attention layer has one update for queries, keys and values together). Everything else in the
-    backbone is frozen, including BatchNorm's statistics; the whole head trains; rank and alpha are
-    both 8, because with the recipe of icons, SGD diverges for alpha = 16. At the end, the updates
-    are merged into the weights, so the network has the source model's architecture.
+    backbone is frozen, except for BatchNorm's statistics, which follow the target as they do for
+    other trained methods (``batch_norm="frozen"`` keeps the source's); the whole head trains; rank
+    and alpha are both 8, because with the recipe of icons, SGD diverges for alpha = 16. At the end,
+    the updates are merged into the weights, so the network has the source model's architecture.
     """
 
     name = "lora"
     rank: int = 8
     alpha: float = 8.0
+    batch_norm: str = "update-all"
 
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}; it must be at least 1")
+        if self.batch_norm not in ("update-all", "frozen"):
+            raise ValueError(f"batch_norm is {self.batch_norm!r}; it must be update-all or frozen")
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Train W = W_S + (alpha / r) B A, with B (out, r) starting at 0, A (r, in) at random."""
@@ -42,7 +47,9 @@ class LoRA(Method):
             update = LowRank(weight, self.rank, self.alpha, run.stream("method"))
             register_parametrization(layer, name, update)
         updates = nn.ModuleList(m for m in model.modules() if isinstance(m, LowRank))
-        fit(model, target, run, train=nn.ModuleList([updates, model.head]))
+        trained = nn.ModuleList([updates, model.head])
+        statistics: Any = self.batch_norm
+        fit(model, target, run, train=trained, batch_norm=statistics)
         for layer, name in weights:
             remove_parametrizations(layer, name, leave_parametrized=True)
         return model

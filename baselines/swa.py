@@ -20,7 +20,8 @@ class SWA(Method):
     with one snapshot per epoch, and the BatchNorm statistics are recomputed for the mean. This
     suite's choices: the learning rate follows the recipe's cosine until averaging starts, and is
     then constant at 0.15 times the initial rate; and the BatchNorm statistics are pooled as in
-    ``bn-stats``.
+    ``bn-stats``, over one pass of images with the training augmentation (as in the authors' code,
+    which reads its training batches).
     """
 
     name = "swa"
@@ -50,7 +51,7 @@ class SWA(Method):
 
         fit(model, target, run, rate=rate, after_step=average)
         model.load_state_dict(mean.state)
-        return reestimate(model, target, run)
+        return reestimate(model, target, run, augmented=True)
 
     def snapshot_steps(self, steps: int, images: int, batch_size: int) -> range:
         """Return the steps after which the weights are added to the mean; there is at least one."""

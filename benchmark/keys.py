@@ -29,6 +29,7 @@ COMPUTES = (
     "child/source.py",
     "child/steps.py",
     "child/weights.py",
+    "folds.py",
     "images/augment.py",
     "images/store/build.py",
     "images/store/encoded.py",

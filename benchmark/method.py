@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from benchmark.errors import ManifestError
+from benchmark.folds import Fold, check_share, draw_fold, held_out_count
 
 if TYPE_CHECKING:
     import torch
@@ -129,32 +129,6 @@ class SourceModel:
         return self._model.copy()
 
 
-def held_out_count(count: int, share: float) -> int:
-    """Return how many of a class's ``count`` samples to hold out: at least one, but never all."""
-    return min(max(1, math.floor(share * count)), count - 1)
-
-
-def check_share(name: str, share: float) -> None:
-    """Check that a share lies strictly between 0 and 1.
-
-    Args:
-        name: name of the setting, for the message.
-        share: its value.
-
-    Raises:
-        ValueError: it does not.
-
-    Example:
-        >>> from htbench import check_share
-        >>> check_share("held_out", 0.2)
-        >>> check_share("held_out", 2.0)
-        Traceback (most recent call last):
-        ValueError: held_out is 2.0; it must lie between 0 and 1
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"{name} is {share}; it must lie between 0 and 1")
-
-
 @dataclass(frozen=True)
 class TargetData:
     """Training data of the target domain, restricted to the seen classes.
@@ -240,6 +214,36 @@ class TargetData:
             held_out.append(rows[:count])
             train.append(rows[count:])
         return torch.cat(train), torch.cat(held_out)
+
+    def fold(self, share: float, held_out: float, generator: torch.Generator) -> Fold:
+        """Draw a fold of pseudo cross-validation: some seen classes play missing.
+
+        Args:
+            share: the share of the seen classes that plays missing, strictly between 0 and 1. It is
+                rounded down, but at least one class does and at least one does not.
+            held_out: the share of each class's samples to judge on, rounded in the same way.
+            generator: a generator on the CPU.
+
+        Returns:
+            The classes that play missing, the rows to train on (of the other classes) and the rows
+            to judge on (of all classes).
+
+        Raises:
+            ValueError: a share does not lie between 0 and 1.
+
+        Example:
+            >>> fold = target.fold(0.5, 0.2, run.stream("method"))
+            >>> model = fit(source.copy(), target.rows(torch.tensor(fold.train)), run)
+        """
+        import torch
+
+        def shuffle(_: str, items: Sequence[int]) -> list[int]:
+            return [items[i] for i in torch.randperm(len(items), generator=generator).tolist()]
+
+        samples: dict[int, list[int]] = {}
+        for row, label in enumerate(self.labels.tolist()):
+            samples.setdefault(label, []).append(row)
+        return draw_fold(samples, share, held_out, shuffle)
 
     def with_missing(self) -> TargetData:
         """Return the samples of all classes, those of missing classes last.

@@ -91,7 +91,7 @@ def fit(
     train: nn.Module | None = None,
     loss: Loss = cross_entropy,
     penalties: Sequence[Loss] = (),
-    batch_norm: Literal["update", "frozen"] = "update",
+    batch_norm: Literal["update", "update-all", "frozen"] = "update",
     steps: int | None = None,
     rate: Callable[[int], float] | None = None,
     after_step: Callable[[int], None] | None = None,
@@ -109,8 +109,8 @@ def fit(
         loss: maps a batch to the main loss, a scalar tensor.
         penalties: functions from a batch to a scalar, which are added to the loss.
         batch_norm: ``update`` normalises the trained part by batch statistics and updates the
-            running statistics; ``frozen`` normalises by the running statistics and does not change
-            them.
+            running statistics; ``update-all`` does so in the whole model, whatever is trained;
+            ``frozen`` normalises by the running statistics and does not change them.
         steps: number of gradient steps; default: the recipe's.
         rate: maps a step, counted from 0, to the factor on the learning rates; default: a cosine
             over ``steps``.
@@ -296,10 +296,10 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
 def _set_modes(model: nn.Module, part: nn.Module, batch_norm: str) -> None:
     model.eval()
     part.train()
-    if batch_norm == "frozen":
-        for module in part.modules():
+    if batch_norm != "update":
+        for module in model.modules():
             if isinstance(module, _BatchNorm):
-                module.eval()
+                module.train(batch_norm == "update-all")
 
 
 def _log_loss(run: Run, loss: Tensor, step: int, total: int) -> None:

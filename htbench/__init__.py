@@ -31,6 +31,7 @@ _own_packages_first()
 
 if TYPE_CHECKING:
     from benchmark.errors import NotApplicable as NotApplicable
+    from benchmark.folds import check_share as check_share
     from benchmark.manifest.catalogue import load_manifest as load_manifest
     from benchmark.manifest.roles import task_frame as task_frame
     from benchmark.manifest.suite import load_suite as load_suite
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from benchmark.method import Run as Run
     from benchmark.method import SourceModel as SourceModel
     from benchmark.method import TargetData as TargetData
-    from benchmark.method import check_share as check_share
     from benchmark.networks.build import Classifier as Classifier
     from benchmark.splits.hub import to_datasets as to_datasets
     from benchmark.splits.torch_data import torch_dataset as torch_dataset
@@ -62,7 +62,7 @@ _MODULES = {
     "Run": "benchmark.method",
     "SourceModel": "benchmark.method",
     "TargetData": "benchmark.method",
-    "check_share": "benchmark.method",
+    "check_share": "benchmark.folds",
     "cosine": "benchmark.training",
     "fit": "benchmark.training",
     "fit_head": "benchmark.training",

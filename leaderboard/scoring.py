@@ -1,5 +1,7 @@
 """Metrics from predictions and labels: seen and missing accuracy, and the AUSUC sweep.
 
+One file because every metric shares the same three numbers per sample and the same checks.
+
 Notation: S are the seen classes, U the missing ones, z the logits, and Acc_{A/B} the accuracy over
 the test samples of the classes A with the argmax taken over the columns B (Y is S and U together).
 
@@ -26,12 +28,15 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """The metrics of one run: accuracies in per cent, ``ausuc`` in [0, 1].
+    """The metrics of one run: accuracies in per cent, ``ausuc`` and ``openworld_auc`` in [0, 1].
 
     Accuracies without a prefix are micro averages (every test sample has the same weight).
     ``macro_`` is the unweighted mean over the classes that have test samples. ``_within`` means
     that the columns of the other group are masked out. ``harmonic`` is the harmonic mean of seen
-    and missing, 0 when either is 0. The invariant ``overall = (n_seen * seen + n_missing * missing)
+    and missing, 0 when either is 0. ``openworld_auc`` is the share of the pairs of a seen and a
+    missing test sample in which both are right within their group and the seen one has the larger
+    margin. It differs from ``ausuc`` only in ties: a pair of equal margins counts half there, and
+    not at all here. The invariant ``overall = (n_seen * seen + n_missing * missing)
     / (n_seen + n_missing)`` holds up to floating-point rounding.
     """
 
@@ -48,6 +53,7 @@ class Scores:
     macro_missing_within: float
     macro_harmonic: float
     ausuc: float
+    openworld_auc: float
     n_seen: int  # test samples of seen classes
     n_missing: int  # test samples of missing classes
 
@@ -103,7 +109,7 @@ def score(
         seen: (C,) bool, true for the seen classes; every other class is missing.
 
     Returns:
-        The scores: accuracies in per cent, ``ausuc`` in [0, 1].
+        The scores: accuracies in per cent, ``ausuc`` and ``openworld_auc`` in [0, 1].
 
     Raises:
         ScoringError: The input has the wrong type, shape or range, contains NaN or infinite logits,
@@ -112,7 +118,8 @@ def score(
     ``ausuc`` is the area under the seen-unseen accuracy curve (Chao et al., "An Empirical Study and
     Analysis of Generalized Zero-Shot Learning for Object Recognition in the Wild", ECCV 2016), as
     used for fine-tuning by Mai et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024
-    (arXiv 2409.16223).
+    (arXiv 2409.16223). ``openworld_auc`` is OpenworldAUC (arXiv 2505.05180) of a single classifier,
+    whose margin takes the place of the detector's score.
     """
     labels = _validate(logits, labels, seen)
     return _scores(_pick(logits, seen), labels, seen, gamma=0.0)
@@ -126,7 +133,7 @@ def score_at_best_gamma(
     Gamma* is chosen with the test labels, so it is an upper bound on calibration, not a method (Mai
     et al., "Fine-Tuning is Fine, if Calibrated", NeurIPS 2024, arXiv 2409.16223). It maximises the
     overall accuracy over the points of :func:`calibration_curve`; ties go to the value nearest to
-    0. Gamma does not change ``ausuc`` or the ``_within`` metrics.
+    0. Gamma changes neither the two areas nor the ``_within`` metrics.
 
     Args:
         logits: (N, C) float16, float32 or float64, finite.
@@ -169,6 +176,7 @@ def _scores(picks: _Picks, labels: IntArray, seen: BoolArray, gamma: float) -> S
         macro_missing_within=_accuracy(within, totals, ~seen).macro,
         macro_harmonic=_harmonic_mean(seen_macro, missing_macro),
         ausuc=_area(_sweep(picks, labels, seen), labels, seen),
+        openworld_auc=_openworld_auc(picks, labels, seen),
         n_seen=int(totals[seen].sum()),
         n_missing=int(totals[~seen].sum()),
     )
@@ -444,3 +452,12 @@ def _area(sweep: _Sweep, labels: IntArray, seen: BoolArray) -> float:
     twice = int((fall * (sweep.missing_hits[:-1] + sweep.missing_hits[1:])).sum())
     n_seen = int(np.count_nonzero(seen[labels]))
     return twice / (2 * n_seen * (labels.size - n_seen))
+
+
+def _openworld_auc(picks: _Picks, labels: IntArray, seen: BoolArray) -> float:
+    """Count, for each correct seen sample, the correct missing samples with a smaller margin."""
+    of_seen = picks.margin[picks.seen == labels]
+    of_missing = np.sort(picks.margin[picks.missing == labels])
+    pairs = int(np.searchsorted(of_missing, of_seen, side="left").sum())
+    n_seen = int(np.count_nonzero(seen[labels]))
+    return pairs / (n_seen * (labels.size - n_seen))

@@ -1,8 +1,8 @@
-"""Pseudo cross-validation: folds of a task built from its seen training images only.
+"""Pseudo cross-validation of settings: a fold of a task as a manifest, and trials on it.
 
-A fold is itself a task, built from the training images of the seen classes: half of these classes
-play missing. Running and scoring a method on folds uses no test image and no image of a class that
-is missing from the task. Loads no torch.
+A fold is a task in small, built from the training images of the seen classes, of which some play
+missing (see ``benchmark/folds.py``). Running and scoring a method on folds uses no test image and
+no image of a class that is missing from the task. Loads no torch.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.folds import draw_fold
 from benchmark.manifest.manifest import Manifest, Task
-from benchmark.method import held_out_count
 
-HELD_OUT_SHARE = 0.2  # of the images of a pseudo-seen class
+MISSING_SHARE = 0.5  # of the seen classes plays missing
+HELD_OUT_SHARE = 0.2  # of the images of every seen class
 MIN_SEEN = 4  # half of fewer is a single class
 
 
 def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
     """A manifest whose one task is a fold of a task.
 
-    Half of the seen classes (rounded down) play missing: all of their training images become test
-    images. Of every other seen class a fifth of the training images (rounded down, at least one,
-    never all) is held out and becomes test images too. The draws are ordered by SHA-256 of the
-    repeat and the name, so they depend on nothing else. Classes that are missing from the task
-    keep their columns and have no images.
+    Half of the seen classes (rounded down) play missing. A fifth of the training images of every
+    seen class (rounded down, at least one, never all) becomes test images. The draws are ordered by
+    SHA-256 of the repeat and the name, so they depend on nothing else. The other images of the
+    classes that play missing remain training images, which only an oracle receives. Classes that
+    are missing from the task keep their columns and have no images.
 
     Args:
         manifest: the manifest of the task.
@@ -46,30 +47,32 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         raise UsageError(
             f"task {task.id} has {len(task.seen)} seen classes; folds need at least {MIN_SEEN}"
         )
-    classes = _shuffled(task.seen, f"{task.id} {repeat} class")
-    missing = set(classes[: len(classes) // 2])
     train = manifest.samples(task.target, "train")
-    of_class: dict[str, list[str]] = {name: [] for name in task.seen}
-    for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
-        if (name := manifest.classes[label]) in of_class:
-            of_class[name].append(image_id)
-    tests: set[str] = set()
-    for name, ids in of_class.items():
-        count = len(ids) if name in missing else held_out_count(len(ids), HELD_OUT_SHARE)
-        tests.update(_shuffled(ids, f"{task.id} {repeat} image")[:count])
-    chosen = {image_id for ids in of_class.values() for image_id in ids}
+    samples: dict[int, list[int]] = {}
+    for row, label in enumerate(train.labels.tolist()):
+        if manifest.classes[label] in task.seen:
+            samples.setdefault(label, []).append(row)
+    names = {"class": manifest.classes, "image": train.ids}
+
+    def shuffle(kind: str, items: Sequence[int]) -> list[int]:
+        def rank(item: int) -> bytes:
+            return hashlib.sha256(
+                f"{task.id} {repeat} {kind} {names[kind][item]}".encode()
+            ).digest()
+
+        return sorted(items, key=rank)
+
+    drawn = draw_fold(samples, MISSING_SHARE, HELD_OUT_SHARE, shuffle)
+    missing = {manifest.classes[label] for label in drawn.missing}
+    tests = {train.ids[row] for row in drawn.held_out}
     return Manifest(
         manifest.root,
         _document(manifest, task, repeat, missing),
-        _table(manifest, chosen, tests),
+        _table(manifest, {train.ids[row] for rows in samples.values() for row in rows}, tests),
         manifest.other_model,
         manifest.argument,
         manifest.recipe_name,
     )
-
-
-def _shuffled(names: Sequence[str], key: str) -> list[str]:
-    return sorted(names, key=lambda name: hashlib.sha256(f"{key} {name}".encode()).digest())
 
 
 def _document(manifest: Manifest, task: Task, repeat: int, missing: set[str]) -> Mapping[str, Any]:
@@ -83,12 +86,12 @@ def _document(manifest: Manifest, task: Task, repeat: int, missing: set[str]) ->
     return {**manifest.document, "tasks": [pseudo]}
 
 
-def _table(manifest: Manifest, chosen: set[str], tests: set[str]) -> Any:
-    """The rows of the chosen images with their new ``split``; other columns are unchanged."""
+def _table(manifest: Manifest, images: set[str], tests: set[str]) -> Any:
+    """The rows of some images with their new ``split``; other columns are unchanged."""
     import pyarrow as pa
 
     ids = manifest.table["image_id"].to_pylist()
-    table = manifest.table.filter(pa.array([image_id in chosen for image_id in ids]))
+    table = manifest.table.filter(pa.array([image_id in images for image_id in ids]))
     split = ["test" if i in tests else "train" for i in table["image_id"].to_pylist()]
     return table.set_column(table.schema.get_field_index("split"), "split", pa.array(split))
 
@@ -108,11 +111,7 @@ class Trial:
 
     @property
     def score(self) -> float | None:
-        """Mean of seen and missing accuracy, in per cent.
-
-        Overall accuracy would not do: a fold has about five times as many test images of
-        pseudo-missing classes as of pseudo-seen ones, unlike the task itself.
-        """
+        """Mean of seen and missing accuracy, in per cent: the two groups count equally."""
         if self.seen is None or self.missing is None:
             return None
         return (self.seen + self.missing) / 2

@@ -151,7 +151,8 @@ def naive_fit() -> NaiveFit:
 
     ``factors`` holds a factor on the learning rates for every step. Parameters with
     ``trains(name)`` are trained; modules with ``in_training(module)`` are in training mode.
-    ``extra(images, features, logits)`` is added to the loss.
+    ``extra(images, features, logits)`` is added to the loss; ``after_step(factor)`` is called after
+    each step, without gradients. ``shift`` is added to the logits in the cross-entropy.
     """
 
     def fit(
@@ -163,6 +164,8 @@ def naive_fit() -> NaiveFit:
         trains: Callable[[str], bool] = lambda name: True,
         in_training: Callable[[nn.Module], bool] = lambda module: True,
         extra: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+        after_step: Callable[[float], None] | None = None,
+        shift: Tensor | float = 0.0,
     ) -> None:
         for module in model.modules():
             module.training = in_training(module)
@@ -174,8 +177,9 @@ def naive_fit() -> NaiveFit:
             images = run.transforms.augment(target.images[rows], run.stream("augmentation"))
             features = model.features(images)
             logits = model.head(features)
-            at_label = logits[range(len(rows)), target.labels[rows]]
-            loss = (logits.exp().sum(dim=1).log() - at_label).sum() / len(rows)
+            shifted = logits + shift
+            at_label = shifted[range(len(rows)), target.labels[rows]]
+            loss = (shifted.exp().sum(dim=1).log() - at_label).sum() / len(rows)
             if extra is not None:
                 loss = loss + extra(images, features, logits)
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -187,6 +191,8 @@ def naive_fit() -> NaiveFit:
                     rates = run.recipe.head_lr, run.recipe.backbone_lr
                     rate = rates[0] if name.startswith("head") else rates[1]
                     weight -= factor * rate * (g + run.recipe.momentum * v)
+                if after_step is not None:
+                    after_step(factor)
         model.eval()
 
     return fit

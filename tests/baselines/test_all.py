@@ -15,6 +15,7 @@ from tests.baselines.conftest import METHODS
 GRADIENT_FREE = {
     "bn-stats",
     "calibrated-alg",
+    "gla",
     "lolsgd-source-ensemble",
     "ncm",
     "ncm-source",
@@ -66,6 +67,10 @@ def test_gradient_steps_are_counted(method, logits_of):
         assert run.total_steps == 0
     elif method.name == "finetune-short":
         assert run.total_steps == 1
+    elif method.name == "oracle-finetune":
+        assert run.total_steps == round(run.recipe.steps * (44 + 14) / 44)
+    elif method.name == "lolsgd-deep":
+        assert (run.total_steps, run.sequential_steps) == (120, 12)
     elif method.name == "calibrated-pcv":
         assert run.total_steps == 3 * run.recipe.steps
     else:

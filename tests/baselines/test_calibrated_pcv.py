@@ -91,25 +91,30 @@ def test_of_a_half_infinite_interval_it_is_the_finite_end(label, gamma):
 
 
 def naive_pcv(source, target, run, repeats):
-    """The definition in plain lists, with the suite's fine-tuning, split and prediction."""
+    """The definition in plain lists, with the suite's fine-tuning and prediction."""
     seen = target.seen.nonzero().squeeze(1).tolist()
     gammas = []
     for _ in range(repeats):
-        order = torch.randperm(len(seen), generator=run.stream("method")).tolist()
-        pseudo = {seen[i] for i in order[: len(seen) // 2]}
-        train_rows, held_out_rows = target.hold_out(0.2, run.stream("method"))
-        train = [i for i in train_rows.tolist() if int(target.labels[i]) not in pseudo]
-        tests = [i for i in held_out_rows.tolist() if int(target.labels[i]) not in pseudo]
-        tests += [i for i in range(len(target)) if int(target.labels[i]) in pseudo]
+
+        def shuffled(items):
+            order = torch.randperm(len(items), generator=run.stream("method")).tolist()
+            return [items[i] for i in order]
+
+        pseudo = shuffled(seen)[: len(seen) // 2]
+        train, tests = [], []
+        for label in seen:
+            rows = shuffled([i for i in range(len(target)) if int(target.labels[i]) == label])
+            tests += rows[: len(rows) // 5]
+            train += [] if label in pseudo else rows[len(rows) // 5 :]
         tuned = Finetune().adapt(source, target.rows(torch.tensor(train)), run)
         validation = target.rows(torch.tensor(tests))
-        labels = torch.tensor([seen.index(int(label)) for label in validation.labels])
-        missing = torch.tensor([c in pseudo for c in seen])
-        before = predict(source.copy(), validation.images, run)[:, seen].argmax(1)
-        floor = sum(int(before[i] == labels[i]) for i in range(len(tests)) if missing[labels[i]])
-        gammas.append(
-            naive_gamma(predict(tuned, validation.images, run)[:, seen], labels, missing, floor)
+        labels = validation.labels
+        shifted = torch.tensor([c in pseudo or c not in seen for c in range(len(target.classes))])
+        before = predict(source.copy(), validation.images, run).argmax(1)
+        floor = sum(
+            int(before[i] == labels[i]) for i in range(len(tests)) if int(labels[i]) in pseudo
         )
+        gammas.append(naive_gamma(predict(tuned, validation.images, run), labels, shifted, floor))
     return gammas
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from baselines.lolsgd import LOLSGD
+from baselines.lolsgd_deep import LOLSGDDeep
 from baselines.lolsgd_distill_rank import LOLSGDDistillRank
 from baselines.lolsgd_feature_rank import LOLSGDFeatureRank
 from baselines.lolsgd_frozen_classifier import LOLSGDFrozenClassifier
@@ -90,7 +91,9 @@ def correlations(weight):
     def extra(images, features, logits):
         varies = features.std(dim=0) > 1e-6
         matrix = torch.corrcoef(features[:, varies].T)
-        return weight * matrix.square().sum() / features.shape[1] ** 2
+        count, width = features.shape
+        off_diagonal = matrix.square().sum() - len(matrix)
+        return weight * off_diagonal * (count - 1) ** 2 / count / (width * (width - 1))
 
     return extra
 
@@ -99,8 +102,8 @@ def correlations(weight):
     ("method", "terms"),
     [
         (LOLSGDSelectiveDistill(weight=2.0), {"distill": 2.0}),
-        (LOLSGDFeatureRank(weight=1.5), {"rank": 1.5}),
-        (LOLSGDDistillRank(distill_weight=0.7, rank_weight=2.5), {"distill": 0.7, "rank": 2.5}),
+        (LOLSGDFeatureRank(weight=0.2), {"rank": 0.2}),
+        (LOLSGDDistillRank(distill_weight=0.7, rank_weight=0.3), {"distill": 0.7, "rank": 0.3}),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -198,7 +201,7 @@ def test_it_takes_as_many_steps_as_the_recipe(source, target, new_run):
 @pytest.mark.parametrize(("models", "steps"), [(5, 2), (13, 1), (10, 5)])
 def test_steps_that_do_not_fit_the_recipe_are_an_error(models, steps, source, target, new_run):
     with pytest.raises(
-        ValueError, match=f"is {models * steps}, which does not divide the recipe's 12 steps"
+        ValueError, match=f"has {models * steps} steps, which does not divide the recipe's 12;"
     ):
         LOLSGD(local_models=models, local_steps=steps).adapt(source, target, new_run())
 
@@ -209,3 +212,31 @@ def test_steps_that_do_not_fit_the_recipe_are_an_error(models, steps, source, ta
 def test_invalid_settings(settings):
     with pytest.raises(ValueError, match="at least 1, and left_out must be between 0 and 1"):
         LOLSGD(**settings)
+
+
+class TestRounds:
+    def test_deep_has_as_many_steps_in_sequence_as_the_recipe(
+        self, source, target, new_run, naive_lolsgd, same
+    ):
+        run = new_run()
+        model = LOLSGDDeep(local_models=3, local_steps=4, left_out=0.5).adapt(source, target, run)
+        same(model, naive_lolsgd(rounds=3, local_models=3, local_steps=4, left_out=2))
+        assert (run.total_steps, run.sequential_steps) == (36, 12)
+
+    def test_they_can_be_set(self, source, target, new_run, naive_lolsgd, same):
+        run = new_run()
+        method = LOLSGD(local_models=2, local_steps=5, left_out=0.5, rounds=2)
+        same(
+            method.adapt(source, target, run),
+            naive_lolsgd(rounds=2, local_models=2, local_steps=5, left_out=2),
+        )
+        assert (run.total_steps, run.sequential_steps) == (20, 10)
+
+    @pytest.mark.parametrize("method", [LOLSGD(), LOLSGDDeep(local_steps=5)])
+    def test_a_recipe_that_they_do_not_divide(self, method, source, target, new_run):
+        with pytest.raises(ValueError, match="which does not divide the recipe's 12"):
+            method.adapt(source, target, new_run())
+
+    def test_negative_rounds(self):
+        with pytest.raises(ValueError, match="rounds is -1; it must be at least 0"):
+            LOLSGD(rounds=-1)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
+from baselines.finetune import Finetune
 from baselines.lora import LoRA, LowRank, adapted_weights
 from htbench import Classifier
 
@@ -48,7 +49,8 @@ def test_only_weights_of_layers_and_the_head_change(source, target, new_run, cha
     names = changed(model, source.copy())
     assert {"head.weight", "head.bias"} <= names
     layers = {n for n, m in source.copy().named_modules() if isinstance(m, nn.Conv2d)}
-    assert names - {"head.weight", "head.bias"} == {f"{name}.weight" for name in layers}
+    weights = {name for name in names if "running" not in name and "tracked" not in name}
+    assert weights - {"head.weight", "head.bias"} == {f"{name}.weight" for name in layers}
     assert not any(hasattr(module, "parametrizations") for module in model.modules())
 
 
@@ -64,8 +66,25 @@ def test_the_update_has_the_rank(source, target, new_run):
 
 
 def test_at_rate_0_nothing_changes(source, target, new_run, changed):
-    model = LoRA().adapt(source, target, new_run(head_lr=0.0, backbone_lr=0.0))
+    still = {"head_lr": 0.0, "backbone_lr": 0.0}
+    model = LoRA(batch_norm="frozen").adapt(source, target, new_run(**still))
     assert not changed(model, source.copy())
+    model = LoRA().adapt(source, target, new_run(**still))
+    parts = {name.rpartition(".")[2] for name in changed(model, source.copy())}
+    assert parts == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_batch_norm_follows_the_target_as_in_finetune(source, target, new_run):
+    """At rate 0 every method that trains on the same batches ends with the same statistics."""
+    still = {"head_lr": 0.0, "backbone_lr": 0.0}
+    ours = LoRA().adapt(source, target, new_run(**still)).state_dict()
+    tuned = Finetune().adapt(source, target, new_run(**still)).state_dict()
+    torch.testing.assert_close(dict(ours), dict(tuned))
+
+
+def test_batch_norm_is_one_of_two():
+    with pytest.raises(ValueError, match="batch_norm is 'update'; it must be update-all or frozen"):
+        LoRA(batch_norm="update")
 
 
 def test_a_rank_below_one():

@@ -10,12 +10,13 @@ import torch
 from scipy.special import log_softmax, logsumexp, rel_entr, softmax
 
 from baselines.balanced_softmax import BalancedSoftmax, balanced_cross_entropy
-from baselines.ewc import EWC, fisher_diagonal
+from baselines.ewc import EWC, fisher_diagonal, implicit_step
 from baselines.feature_rank import FeatureRank, correlation_penalty
 from baselines.l2_sp import L2SP, spring_penalty
 from baselines.ldifs import LDIFS, feature_distance
 from baselines.lp_ft import LPFT
 from baselines.lwf import LwF, distillation_penalty
+from baselines.seen_softmax import SeenSoftmax
 from benchmark.training import index_batches
 from htbench import Batch
 
@@ -119,27 +120,59 @@ class TestEWC:
     def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, changed):
         assert not changed(EWC(weight=0.0).adapt(source, target, new_run()), tuned)
 
-    def test_training_adds_the_papers_penalty(self, source, target, new_run, naive_fit, same):
-        """It is lambda / 2 sum_i F_i (theta_i - theta_S,i)^2, with F divided by its maximum."""
-        model = EWC(weight=2.0, fisher_samples=20).adapt(source, target, new_run())
+    def test_an_implicit_step_is_the_minimum(self, source):
+        """Of |theta' - theta|^2 / (2 r) + s / 2 (theta' - theta_0)^2, found by its derivative."""
+        model = source.copy()
+        start = {name: value.detach().clone() for name, value in model.named_parameters()}
+        random = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for value in model.parameters():
+                value += torch.randn(value.shape, generator=random)
+        before = {name: value.detach().clone() for name, value in model.named_parameters()}
+        stiffness = {n: torch.rand(v.shape, generator=random) * 50 for n, v in start.items()}
+        rates = {"head": 0.3, "backbone": 0.07}
+        implicit_step(model, start, stiffness, rates)
+        for name, value in model.named_parameters():
+            rate = rates[name.split(".")[0]]
+            slope = (value - before[name]) / rate + stiffness[name] * (value - start[name])
+            torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("stiffness", [0.0, 1e-3, 1.0, 1e12])
+    def test_an_implicit_step_never_leaves_the_segment(self, source, stiffness):
+        model = source.copy()
+        start = {name: value.detach().clone() for name, value in model.named_parameters()}
+        with torch.no_grad():
+            for value in model.parameters():
+                value += 1
+        everywhere = {name: torch.full_like(value, stiffness) for name, value in start.items()}
+        implicit_step(model, start, everywhere, {"head": 0.1, "backbone": 0.1})
+        for name, value in model.named_parameters():
+            distance = (value - start[name]).detach()
+            expected = torch.full_like(distance, 1 / (1 + 0.1 * stiffness))
+            torch.testing.assert_close(distance, expected, rtol=1e-4, atol=1e-5)
+
+    def test_training_alternates_sgd_and_implicit_steps(
+        self, source, target, new_run, naive_fit, same
+    ):
+        """Against a loop that takes one step of SGD at a time and then pulls the weights."""
+        model = EWC(weight=300.0, fisher_samples=20).adapt(source, target, new_run())
         run = new_run()
         rows = torch.randperm(len(target), generator=run.stream("method"))[:20]
         images = run.transforms.evaluate(target.images[rows])
         fisher = fisher_diagonal(source.copy(), images, run.stream("method"))
-        largest = max(value.max() for value in fisher.values())
         expected, start = source.copy(), dict(source.copy().named_parameters())
 
-        def extra(images, features, logits):
-            return sum(
-                2.0 / 2 * (fisher[name] / largest * (value - start[name].detach()) ** 2).sum()
-                for name, value in expected.named_parameters()
-            )
+        def pull(factor):
+            for name, value in expected.named_parameters():
+                rate = factor * (0.1 if name.startswith("head") else 0.03)
+                pull = rate * 300.0 * fisher[name]
+                value.copy_((value + pull * start[name].detach()) / (1 + pull))
 
-        naive_fit(expected, target, new_run(), FACTORS, extra=extra)
+        naive_fit(expected, target, new_run(), FACTORS, after_step=pull)
         same(model, expected)
 
     def test_it_keeps_predictions_close(self, source, target, new_run, tuned, images):
-        model = EWC(weight=3.0).adapt(source, target, new_run())
+        model = EWC().adapt(source, target, new_run())
         with torch.no_grad():
             start = source.logits(images).softmax(1)
             distances = [(m(images).softmax(1) - start).abs().mean() for m in (model, tuned)]
@@ -155,7 +188,7 @@ class TestLwF:
             source_p, tuned_p = (
                 softmax(m(images).double().numpy() / 2, axis=1) for m in (source.logits, tuned)
             )
-        expected = 0.7 * 4 * rel_entr(source_p, tuned_p).sum() / len(images)
+        expected = 0.7 * rel_entr(source_p, tuned_p).sum() / len(images)
         assert penalty.item() == pytest.approx(expected, rel=1e-4)
         assert expected > 1e-3
 
@@ -168,7 +201,7 @@ class TestLwF:
 
         def extra(batch, features, logits):
             p, q = (source.logits(batch) / 3).softmax(1), (logits / 3).softmax(1)
-            return 1.5 * 9 * (p * (p / q).log()).sum() / len(batch)
+            return 1.5 * (p * (p / q).log()).sum() / len(batch)
 
         expected = source.copy()
         naive_fit(expected, target, new_run(), FACTORS, extra=extra)
@@ -176,70 +209,133 @@ class TestLwF:
 
 
 class TestLDIFS:
-    def test_it_is_the_squared_distance(self, source, target, images, tuned):
+    def test_it_is_the_mean_squared_difference_of_unit_vectors(self, source, target, images, tuned):
         penalty = feature_distance(source, 0.3)(Batch(tuned, images, target.labels))
         with torch.no_grad():
             one, two = (m.features(images).double().numpy() for m in (source, tuned))
-        expected = 0.3 * np.mean([np.dot(a - b, a - b) for a, b in zip(one, two, strict=True)])
-        assert penalty.item() == pytest.approx(expected, rel=1e-4)
+        one, two = (f / np.linalg.norm(f, axis=1, keepdims=True) for f in (one, two))
+        expected = 0.3 * np.mean((one - two) ** 2)
+        assert penalty.item() == pytest.approx(expected, rel=1e-5)
+
+    def test_the_gradient_is_that_of_the_formula(self, source, target, images):
+        """In float64, with the projection on the unit sphere differentiated by hand."""
+        model = source.copy()
+        batch = Batch(model, images, target.labels)
+        batch.features = (model.features(images).detach() + 0.1).requires_grad_()
+        feature_distance(source, 10.0)(batch).backward()
+        f = batch.features.detach().double()
+        unit = f / f.norm(dim=1, keepdim=True)
+        start = source.features(images).detach().double()
+        start = start / start.norm(dim=1, keepdim=True)
+        slope = 2 * 10.0 * (unit - start) / f.numel()
+        along = (slope * unit).sum(dim=1, keepdim=True) * unit
+        expected = (slope - along) / f.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(batch.features.grad.double(), expected, rtol=1e-4, atol=1e-8)
+
+    def test_features_of_zero_give_no_nan(self, source, target, images):
+        batch = Batch(source.copy(), images, target.labels)
+        batch.features = torch.zeros(len(images), 16, requires_grad=True)
+        feature_distance(source, 10.0)(batch).backward()
+        assert torch.isfinite(batch.features.grad).all()
 
     def test_training_adds_it(self, source, target, new_run, naive_fit, same):
-        model = LDIFS(weight=0.05).adapt(source, target, new_run())
+        model = LDIFS(alpha=5.0).adapt(source, target, new_run())
 
         def extra(images, features, logits):
             rows = zip(features, source.features(images), strict=True)
-            return 0.05 * sum((a - b).dot(a - b) for a, b in rows) / 8
+            pairs = [(a / a.dot(a).sqrt(), b / b.dot(b).sqrt()) for a, b in rows]
+            return 5.0 * sum((a - b).dot(a - b) for a, b in pairs) / 8 / features.shape[1]
 
         expected = source.copy()
         naive_fit(expected, target, new_run(), FACTORS, extra=extra)
         same(model, expected)
 
     def test_it_keeps_features_close(self, source, target, new_run, images, tuned):
-        model = LDIFS(weight=0.3).adapt(source, target, new_run())
+        model = LDIFS(alpha=300.0).adapt(source, target, new_run())
+        distance = feature_distance(source, 1.0)
         with torch.no_grad():
-            start = source.features(images)
-            distances = [(m.features(images) - start).square().sum() for m in (model, tuned)]
-        assert distances[0] < 0.8 * distances[1]
+            values = [distance(Batch(m, images, target.labels)) for m in (model, tuned)]
+        assert values[0] < 0.8 * values[1]
 
     def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, changed):
-        assert not changed(LDIFS(weight=0.0).adapt(source, target, new_run()), tuned)
+        assert not changed(LDIFS(alpha=0.0).adapt(source, target, new_run()), tuned)
+
+
+class Features:
+    """A batch of which only the features are known."""
+
+    def __init__(self, features):
+        self.features = features
 
 
 class TestFeatureRank:
-    def test_it_is_the_norm_of_numpys_correlations(self, source, target, images):
+    def test_it_is_the_mean_of_numpys_squared_correlations(self, source, target, images):
         model = source.copy()
         penalty = correlation_penalty(0.4)(Batch(model, images, target.labels))
         with torch.no_grad():
             features = model.features(images).double().numpy()
         with np.errstate(invalid="ignore"):  # some features are 0 on all images
             correlations = np.nan_to_num(np.corrcoef(features.T))
-        expected = 0.4 * np.linalg.norm(correlations) ** 2 / len(correlations) ** 2
+        count, width = features.shape
+        off_diagonal = correlations[~np.eye(width, dtype=bool)]
+        expected = 0.4 * np.mean(off_diagonal**2) * (count - 1) ** 2 / count
         assert penalty.item() == pytest.approx(expected, rel=1e-3)
 
-    def test_bounds(self, source, target):
-        class Features:
-            def __init__(self, features):
-                self.features = features
+    def test_value_and_gradient_of_a_simple_loop(self):
+        features = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).double()
+        features.requires_grad_()
+        correlation_penalty(0.1)(Features(features)).backward()
+        again = features.detach().clone().requires_grad_()
+        total = 0.0
+        for i in range(5):
+            for j in range(5):
+                if i != j:
+                    a, b = again[:, i] - again[:, i].mean(), again[:, j] - again[:, j].mean()
+                    spreads = (a.dot(a) / 6 + 1e-8).sqrt() * (b.dot(b) / 6 + 1e-8).sqrt()
+                    total = total + (a.dot(b) / spreads) ** 2
+        value = 0.1 * total / 20 / 7
+        value.backward()
+        assert correlation_penalty(0.1)(Features(features)).item() == pytest.approx(value.item())
+        torch.testing.assert_close(features.grad, again.grad)
 
+    def test_bounds(self):
         d = 8
         basis = torch.linalg.qr(torch.randn(64, d + 1))[0]
         basis = torch.linalg.qr(basis[:, 1:] - basis[:, 1:].mean(0))[0]  # centred, orthogonal
         basis = basis - basis.mean(0)
         penalty = correlation_penalty(1.0)
-        assert penalty(Features(basis * 100)).item() == pytest.approx(1 / d, rel=0.02)
+        assert penalty(Features(basis * 100)).item() == pytest.approx(0, abs=1e-3)
         same = torch.randn(64, 1).repeat(1, d)
-        assert penalty(Features(same)).item() == pytest.approx(1.0, rel=1e-4)
-        constant = penalty(Features(torch.ones(64, d)))
-        assert constant.item() == 0
+        assert penalty(Features(same)).item() == pytest.approx(63**2 / 64, rel=1e-4)
+        for constant in (torch.ones(64, d), torch.randn(1, d), torch.randn(64, 1)):
+            assert penalty(Features(constant)).item() == 0
 
     def test_without_weight_it_is_finetune(self, source, target, new_run, tuned, changed):
         assert not changed(FeatureRank(weight=0.0).adapt(source, target, new_run()), tuned)
 
     def test_training_lowers_it(self, source, target, new_run, images, tuned):
-        model = FeatureRank(weight=20.0).adapt(source, target, new_run())
+        model = FeatureRank(weight=0.3).adapt(source, target, new_run())
         penalty = correlation_penalty(1.0)
         values = [penalty(Batch(m, images, target.labels)).item() for m in (model, tuned)]
         assert values[0] < values[1]
+
+
+def test_seen_softmax_is_cross_entropy_without_the_missing_columns(
+    source, target, new_run, naive_fit, same
+):
+    model = SeenSoftmax().adapt(source, target, new_run())
+    run = new_run()
+    batches = index_batches(len(target), 8, run.stream("order"))
+
+    def extra(images, features, logits):
+        labels = target.labels[next(batches)]
+        plain = -logits.log_softmax(1)[range(8), labels].mean()
+        top = logits[range(8), labels]
+        return (logits[:, target.seen].exp().sum(1).log() - top).mean() - plain
+
+    expected = source.copy()
+    naive_fit(expected, target, new_run(), FACTORS, extra=extra)
+    same(model, expected)
 
 
 class TestBalancedSoftmax:

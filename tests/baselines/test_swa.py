@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +15,13 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from baselines.averaging import Mean
+from baselines.bma import BMA
+from baselines.bn_stats import reestimate
 from baselines.swa import SWA
 from baselines.swad import SWAD, Valley
+from benchmark.images.augment import Transforms
 from htbench import NotApplicable
+from tests.baselines.conftest import TRANSFORMS
 
 
 @pytest.fixture
@@ -70,9 +76,20 @@ class TestSWA:
         check_mean(model, [prefix(target, factors, t) for t in (10, 15, 20)])
 
     def test_batch_norm_statistics_are_those_of_the_mean(self, source, target, new_run):
-        run = new_run(batch_size=64)
+        plain = Transforms({**TRANSFORMS, "train": []})
+        run = replace(new_run(batch_size=64), transforms=plain)
         model = SWA(start=0.5).adapt(source, target, run)
         check_batch_norm(model, target, run)
+
+    def test_batch_norm_statistics_are_those_of_augmented_images(self, source, target, new_run):
+        run, again = new_run(batch_size=64), new_run(batch_size=64)
+        model = reestimate(source.copy(), target, run, augmented=True)
+        order = torch.randperm(len(target), generator=again.stream("order"))
+        images = again.transforms.augment(target.images[order], again.stream("augmentation"))
+        layer = model.backbone[1]
+        with torch.no_grad():
+            mean = source.copy().backbone[0](images).mean((0, 2, 3))
+        torch.testing.assert_close(layer.running_mean, mean, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize(
         ("method", "expected"),
@@ -236,3 +253,31 @@ class TestSWAD:
         )
         with pytest.raises(NotApplicable, match="every seen class has only one training image"):
             SWAD().adapt(source, target.rows(rows), new_run())
+
+
+class TestBMA:
+    def test_weights_are_densities_of_the_beta_distribution(self):
+        steps = 12
+        for beta in (0.5, 1.0, 2.0):
+            ours = np.array([BMA(beta=beta).density(t, steps) for t in range(steps + 1)])
+            theirs = scipy.stats.beta(beta, beta).pdf((np.arange(steps + 1) + 0.5) / (steps + 1))
+            np.testing.assert_allclose(ours / ours.sum(), theirs / theirs.sum(), rtol=1e-12)
+
+    def test_it_is_the_weighted_mean_of_all_steps(self, source, target, new_run, prefix):
+        model = BMA().adapt(source, target, new_run())
+        factors = [cosine_at(step, 12) for step in range(12)]
+        states = [prefix(target, factors, step) for step in range(13)]
+        weights = scipy.stats.beta(0.5, 0.5).pdf((np.arange(13) + 0.5) / 13)
+        weights /= weights.sum()
+        for name, value in model.named_parameters():
+            expected = sum(w * state[name] for w, state in zip(weights, states, strict=True))
+            torch.testing.assert_close(value.detach().double(), expected, rtol=1e-3, atol=2e-5)
+
+    def test_a_uniform_density_is_the_plain_mean(self, source, target, new_run, prefix):
+        model = BMA(beta=1.0).adapt(source, target, new_run(steps=3))
+        factors = [cosine_at(step, 3) for step in range(3)]
+        check_mean(model, [prefix(target, factors, step) for step in range(4)])
+
+    def test_beta_must_be_positive(self):
+        with pytest.raises(ValueError, match="beta is 0; it must be positive"):
+            BMA(beta=0)

@@ -32,6 +32,7 @@ class TestByHand:
                 "macro_missing_within": 100.0,
                 "macro_harmonic": 100 / 3,
                 "ausuc": 7 / 18,  # 1/3 wide at heights 1/3 to 2/3, and 1/3 wide at height 2/3
+                "openworld_auc": 3 / 9,  # the pair whose margins are both 0 does not count
                 "n_seen": 3,
                 "n_missing": 3,
             }

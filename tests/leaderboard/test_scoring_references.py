@@ -8,7 +8,13 @@ from statistics import fmean
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from sklearn.metrics import accuracy_score, auc, balanced_accuracy_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    auc,
+    balanced_accuracy_score,
+    recall_score,
+    roc_auc_score,
+)
 
 from leaderboard import calibration_curve, score
 from tests.leaderboard.scoring_cases import PROPERTY, arrays, random_case, tied_cases
@@ -61,6 +67,25 @@ def trapezoid(points):
     return sum((a - c) * (b + d) / 2 for (a, b), (c, d) in pairwise(points))
 
 
+def naive_openworld_auc(rows, labels, seen):
+    """A double loop over the pairs of a seen and a missing sample."""
+    classes = range(len(seen))
+    samples = []
+    for row, label in zip(rows, labels, strict=True):
+        group = [c for c in classes if seen[c] == seen[label]]
+        margin = max(row[c] for c in classes if seen[c]) - max(
+            row[c] for c in classes if not seen[c]
+        )
+        samples.append((seen[label], naive_argmax(row, 0, seen, group) == label, margin))
+    pairs = [
+        right_s and right_u and margin_s > margin_u
+        for is_seen, right_s, margin_s in samples
+        for other_is_seen, right_u, margin_u in samples
+        if is_seen and not other_is_seen
+    ]
+    return fmean(pairs)
+
+
 def naive_scores(rows, labels, seen):
     every = list(range(len(seen)))
     s, u = [c for c in every if seen[c]], [c for c in every if not seen[c]]
@@ -79,6 +104,7 @@ def naive_scores(rows, labels, seen):
         a, b = out[f"{prefix}seen"], out[f"{prefix}missing"]
         out[f"{prefix}harmonic"] = 2 / (1 / a + 1 / b) if a and b else 0.0
     out["ausuc"] = trapezoid(naive_curve(rows, labels, seen))
+    out["openworld_auc"] = naive_openworld_auc(rows, labels, seen)
     out["n_seen"] = sum(seen[label] for label in labels)
     out["n_missing"] = len(labels) - out["n_seen"]
     return out
@@ -133,6 +159,22 @@ class TestAgainstReferences:
         assert score(*arrays(*case)).ausuc == pytest.approx(
             auc(curve.seen, curve.missing), abs=1e-12
         )
+
+    def test_the_two_areas_are_equal_without_ties(self):
+        result = score(*random_case(decimals=None))
+        assert 0 < result.openworld_auc < 1
+        assert result.openworld_auc == pytest.approx(result.ausuc, abs=1e-12)
+
+    def test_openworld_auc_is_the_auroc_of_the_margin_times_the_share_of_correct_pairs(self):
+        logits, labels, seen = random_case(decimals=None)
+        of_seen, of_missing = (np.where(mask, logits, -np.inf) for mask in (seen, ~seen))
+        is_seen = seen[labels]
+        within = np.where(is_seen, of_seen.argmax(axis=1), of_missing.argmax(axis=1))
+        right = within == labels
+        margin = of_seen.max(axis=1) - of_missing.max(axis=1)
+        share = right[is_seen].mean() * right[~is_seen].mean()
+        expected = share * roc_auc_score(is_seen[right], margin[right])
+        assert score(logits, labels, seen).openworld_auc == pytest.approx(expected, abs=1e-12)
 
     @pytest.mark.parametrize("decimals", [None, 2])
     def test_one_flip_at_a_time(self, decimals):
