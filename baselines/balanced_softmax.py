@@ -23,6 +23,7 @@ class BalancedSoftmax(Method):
     """
 
     name = "balanced-softmax"
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Minimise the mean of CE(z + log n, y) over seen (x, y); n_c counts images of class c."""

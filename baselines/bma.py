@@ -24,6 +24,7 @@ class BMA(Method):
     """
 
     name = "bma"
+    search = {"beta": (0.5, 1.0, 2.0)}
     beta: float = 0.5
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ class BNAffine(Method):
 
     name = "bn-affine"
     needs = ("a BatchNorm layer",)
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Minimise the mean of CE(z(x), y) over seen (x, y), over all scales and shifts."""

@@ -30,6 +30,7 @@ class CalibratedALG(Method):
     name = "calibrated-alg"
     base = "finetune"
     needs = ("at least two seen classes", "a missing class")
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Predict argmax over c of z_c + gamma * 1(c in U), for seen classes S and missing U.

@@ -41,6 +41,7 @@ class CalibratedPCV(Method):
     name = "calibrated-pcv"
     base = "finetune"
     needs = ("at least four seen classes",)
+    search = {}
     repeats: int = 3
     share: float = 0.5  # of the seen classes plays missing
     held_out: float = 0.2

@@ -30,6 +30,7 @@ class EWC(Method):
     """
 
     name = "ewc"
+    search = {"weight": (40.0, 400.0, 4000.0)}
     weight: float = 400.0
     fisher_samples: int = 256
 

@@ -24,6 +24,7 @@ class FeatureRank(Method):
     """
 
     name = "feature-rank"
+    search = {"weight": (0.01, 0.1, 1.0)}
     weight: float = 0.1
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:

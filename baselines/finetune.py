@@ -18,6 +18,7 @@ class Finetune(Method):
     """
 
     name = "finetune"
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Minimise the mean of CE(z(x), y) over seen (x, y), in theta, from theta_S."""

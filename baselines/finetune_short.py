@@ -20,6 +20,7 @@ class FinetuneShort(Method):
     """
 
     name = "finetune-short"
+    search = {}
     local_models: int = LOLSGD.local_models
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ class FrozenClassifier(Method):
     """
 
     name = "frozen-classifier"
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Minimise the loss of ``finetune`` in the backbone, with the head fixed at W_S, b_S."""

@@ -26,6 +26,7 @@ class GLA(Method):
 
     name = "gla"
     base = "finetune"
+    search = {"floor": (0.1, 1.0, 10.0)}
     floor: float = 1.0
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ class L2SP(Method):
     """
 
     name = "l2-sp"
+    search = {"alpha": (0.01, 0.1, 1.0)}
     alpha: float = 0.1
     beta: float = 0.01
 

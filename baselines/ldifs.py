@@ -26,6 +26,7 @@ class LDIFS(Method):
     """
 
     name = "ldifs"
+    search = {"alpha": (1.0, 10.0, 100.0)}
     alpha: float = 10.0
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:

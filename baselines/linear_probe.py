@@ -21,6 +21,7 @@ class LinearProbe(Method):
 
     name = "linear-probe"
     uses_features = True
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Minimise the mean of CE(W f_S(x) + b, y) over seen (x, y), in W and b, from W_S, b_S."""

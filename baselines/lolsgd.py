@@ -31,6 +31,7 @@ class LOLSGD(Method):
     """
 
     name = "lolsgd"
+    search = {"left_out": (0.1, 0.3, 0.5)}
     local_models: int = 10
     local_steps: int = 5
     left_out: float = 0.1

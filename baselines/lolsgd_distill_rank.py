@@ -20,6 +20,7 @@ class LOLSGDDistillRank(LOLSGD):
     """
 
     name = "lolsgd-distill-rank"
+    search = {"distill_weight": (0.3, 1.0, 3.0, 10.0)}
     distill_weight: float = SelectiveDistill.weight
     rank_weight: float = FeatureRank.weight
 

@@ -18,6 +18,7 @@ class LOLSGDFeatureRank(LOLSGD):
     """
 
     name = "lolsgd-feature-rank"
+    search = {"weight": (0.01, 0.1, 1.0)}
     weight: float = FeatureRank.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:

@@ -20,6 +20,7 @@ class LOLSGDSelectiveDistill(LOLSGD):
     """
 
     name = "lolsgd-selective-distill"
+    search = {"weight": (0.3, 1.0, 3.0, 10.0)}
     weight: float = SelectiveDistill.weight
 
     def penalties(self, source: SourceModel, target: TargetData) -> list[Penalty]:

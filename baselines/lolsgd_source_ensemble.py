@@ -18,3 +18,4 @@ class LOLSGDSourceEnsemble(SourceEnsemble):
 
     name = "lolsgd-source-ensemble"
     base = "lolsgd"
+    search = {}

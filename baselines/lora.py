@@ -28,6 +28,7 @@ class LoRA(Method):
     """
 
     name = "lora"
+    search = {"alpha": (2.0, 8.0, 32.0)}
     rank: int = 8
     alpha: float = 8.0
     batch_norm: str = "update-all"

@@ -21,6 +21,7 @@ class LPFT(Method):
 
     name = "lp-ft"
     base = "linear-probe"
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Minimise the mean of CE(z(x), y) over seen (x, y), from theta_S with the probe's W, b."""

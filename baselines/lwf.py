@@ -24,6 +24,7 @@ class LwF(Method):
     """
 
     name = "lwf"
+    search = {"weight": (0.3, 1.0, 3.0, 10.0)}
     weight: float = 1.0
     temperature: float = 2.0
 

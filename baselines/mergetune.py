@@ -32,6 +32,7 @@ class MergeTune(Method):
 
     name = "mergetune"
     base = "finetune"
+    search = {"stiffness": (0.01, 0.1, 1.0)}
     path: float = 1.0
     stiffness: float = 0.1
 

@@ -19,6 +19,7 @@ class SeenSoftmax(Method):
     """
 
     name = "seen-softmax"
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Minimise the mean of CE(z[S], y) over seen (x, y), in theta, from theta_S."""

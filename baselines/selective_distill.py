@@ -22,6 +22,7 @@ class SelectiveDistill(Method):
     """
 
     name = "selective-distill"
+    search = {"weight": (0.3, 1.0, 3.0, 10.0)}
     weight: float = 1.0
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:

@@ -23,6 +23,7 @@ class SourceEnsemble(Method):
 
     name = "source-ensemble"
     base = "finetune"
+    search = {}
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Return z = log((softmax(z_S) + softmax(z_finetune)) / 2)."""

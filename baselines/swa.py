@@ -25,6 +25,7 @@ class SWA(Method):
     """
 
     name = "swa"
+    search = {"start": (0.5, 0.75)}
     start: float = 0.75
     epochs: float = 1.0
 

@@ -41,6 +41,7 @@ class SWAD(Method):
 
     name = "swad"
     needs = ("a seen class with at least two images",)
+    search = {}
     converged: int = 3
     tolerated: int = 6
     ratio: float = 1.3

@@ -28,6 +28,7 @@ class VLS(Method):
     """
 
     name = "vls"
+    search = {"weight": (0.1, 1.0, 10.0)}
     weight: float = 1.0
     suppression: float = 0.0
 

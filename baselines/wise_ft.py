@@ -21,6 +21,7 @@ class WiSEFT(Method):
 
     name = "wise-ft"
     base = "finetune"
+    search = {"alpha": (0.25, 0.5, 0.75)}
     alpha: float = 0.5
 
     def __post_init__(self) -> None:

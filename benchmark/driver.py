@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from benchmark.commands import ways_to_images
-from benchmark.errors import DataError, first
+from benchmark.commands import command, ways_to_images
+from benchmark.errors import DataError, UsageError, first
 from benchmark.estimate import Estimates
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store.store import (
@@ -220,6 +220,9 @@ def plan_suite(
     Raises:
         HTBenchError: a name, a value, a plugin or the device cannot be used.
     """
+    if suite.tuned:
+        tune = command("tune", "--suite", suite.argument, "--methods", "all", *workspace.option)
+        raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)

@@ -47,6 +47,9 @@ class Method(ABC):
         files: data files that the method reads, relative to the plugin's folder. They are part of
             the run's key; a run can read no other data file. Write them as a literal tuple, since
             they are read from the text of the class.
+        search: the values of fields that ``htbench tune`` tries, such as ``{"alpha": (0.1, 1.0)}``,
+            together with factors on the recipe's learning rates; ``{}`` for the factors alone.
+            None, the default: the method is not tuned.
 
     Example:
         >>> from dataclasses import dataclass
@@ -70,6 +73,7 @@ class Method(ABC):
     uses_features: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()
+    search: ClassVar[Mapping[str, Sequence[bool | int | float | str]] | None] = None
 
     @abstractmethod
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:

@@ -9,42 +9,52 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import session
-from benchmark.driver import ready_specs
+from benchmark.driver import execute_with_sources, ready_specs
+from benchmark.errors import UsageError
 from benchmark.executors.local import slots
+from benchmark.files import canonical_json
 from benchmark.isolation.client import Limits
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, manifest_of
+from benchmark.methods.describe import MethodDescription
 from benchmark.methods.resolve import resolve
 from benchmark.networks.names import network_label
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
-from benchmark.runs.plan import resolve_device, select
+from benchmark.runs.plan import PlannedRun, grid, resolve_device, select
 from benchmark.runs.workspace import Workspace
-from benchmark.tuning.search import Search, settings_of
+from benchmark.tuning.search import Candidate, Search
+from benchmark.tuning.space import declared_settings, fields_of, settings_of
 from leaderboard.gamma_star import DERIVED
 from leaderboard.predictions import score_predictions
+
+Searches = Mapping[str, Mapping[str, Mapping[str, Any]]]  # records by task and method
 
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """A method, the settings to try, and the tasks to choose them for.
+    """Methods, the settings to try, and the tasks to choose them for.
 
     Attributes:
         search: tries settings on the folds of a task.
+        candidates: the methods, each with its settings to try.
+        others: methods without a search space, after their bases; they are run at their defaults.
         tasks: ids of the tasks.
         seeds: seeds of the runs with the chosen settings.
         workspace: where runs are kept.
     """
 
     search: Search
+    candidates: list[Candidate]
+    others: list[MethodDescription]
     tasks: list[str]
     seeds: list[int]
     workspace: Workspace
 
     @property
-    def method(self) -> str:
-        """Name of the method."""
-        return self.search.methods[-1].name
+    def methods(self) -> list[str]:
+        """Names of the methods that are tuned."""
+        return [candidate.method.name for candidate in self.candidates]
 
     @property
     def network(self) -> str:
@@ -52,34 +62,56 @@ class TuningPlan:
         return network_label(self.search.manifest.model)
 
     def estimate(self) -> float | None:
-        """Seconds of the search and of the runs with the chosen settings, as if none is finished.
+        """Seconds that :meth:`choose` and :meth:`run` take; None if unknown.
 
-        Returns:
-            None if the network cannot be timed here.
+        Parts of the search that an earlier command has finished count too.
         """
-        return self.search.estimate(self.tasks, self.seeds, self.workspace)
+        return self.search.estimate(self.candidates, self.tasks, self.seeds, self.workspace)
 
-    def choose(self) -> dict[str, dict[str, Any]]:
-        """Search for each task; return the record of each search by task.
+    def choose(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Search for each task; return the record of each search by task and method.
 
         Raises:
-            UsageError: a task has too few seen classes, or no setting succeeded on every fold.
+            UsageError: a task has too few seen classes, or no setting of any method succeeded on
+                every fold.
         """
-        manifest = self.search.manifest
-        return {t: self.search.choose(manifest.task(t), self.workspace) for t in self.tasks}
+        manifest, searches = self.search.manifest, {}
+        for task in self.tasks:
+            searches[task] = self.search.choose(
+                manifest.task(task), self.candidates, self.workspace
+            )
+            for name in self.methods:
+                if name not in searches[task]:
+                    self.search.monitor.log(
+                        f"{name} on {task}: every setting failed on at least one fold, so none is "
+                        "chosen; run it with one of them to see the error"
+                    )
+        if not any(searches.values()):
+            raise UsageError(
+                "every setting failed on at least one fold, so none can be chosen; run the method "
+                "with one of them to see the error"
+            )
+        return searches
 
-    def run(self, searches: Mapping[str, Mapping[str, Any]]) -> list[RunRecord]:
-        """Run the method with the settings that :meth:`choose` returned.
+    def run(self, searches: Searches) -> list[RunRecord]:
+        """Run the methods with the settings that :meth:`choose` returned.
 
         Returns:
             The records of the runs that were carried out now.
         """
-        return self.search.run_chosen(searches, self.seeds, self.workspace)
+        search = self.search
+        return execute_with_sources(
+            search.session, self._cells(searches), self.workspace, search.width, search.monitor
+        )
 
-    def keys(self, searches: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    def keys(self, searches: Searches) -> set[str]:
         """The keys of the runs with the settings that :meth:`choose` returned."""
-        cells = self.search.chosen_cells(searches, self.seeds)
-        return {spec.key for spec in ready_specs(cells)}
+        return {spec.key for spec in ready_specs(self._cells(searches))}
+
+    def _cells(self, searches: Searches) -> list[PlannedRun]:
+        search = self.search
+        defaults = grid(search.manifest, self.tasks, self.others, self.seeds, search.device, {})
+        return [*defaults, *search.chosen_cells(self.candidates, searches, self.seeds)]
 
 
 @contextlib.contextmanager
@@ -87,7 +119,7 @@ def plan_tuning(
     suite: Suite,
     workspace: Workspace,
     *,
-    method: str | None,
+    methods: Sequence[str],
     plugin: str | None,
     grids: Sequence[str],
     tasks: Sequence[str],
@@ -99,14 +131,16 @@ def plan_tuning(
     memory_limit: float | None,
     monitor: Monitor,
 ) -> Iterator[TuningPlan]:
-    """Plan a search; the method is described and every setting checked.
+    """Plan a search; methods are described and every setting checked.
 
     Args:
         suite: the suite.
         workspace: where runs are kept.
-        method: the method's name; None if a plugin is given.
-        plugin: the file with the method, as ``--plugin`` takes it; None if a name is given.
-        grids: values of hyper-parameters, as ``--grid`` takes them.
+        methods: names of methods. Several are each tuned over the space that they declare, or run
+            at their defaults if they declare none.
+        plugin: a file with another method, as ``--plugin`` takes it.
+        grids: values of hyper-parameters, as ``--grid`` takes them, for a single method; if empty,
+            the space that it declares.
         tasks: only these tasks; all if empty.
         seeds: only these seeds; all if empty.
         network: another network, as ``--model`` takes it.
@@ -131,17 +165,25 @@ def plan_tuning(
         limits=Limits.of_run(Limits.seconds, memory_limit),
     ) as started:
         manifest = started.with_network(manifest, network)
-        methods = resolve(
-            [method] if method else [], [plugin] if plugin else [], started.describe, DERIVED
-        )
-        settings = settings_of(grids, methods[-1])
-        for candidate in settings:
-            started.check(methods[-1], methods[-1].configure(candidate))
+        plugins = [plugin] if plugin else []
+        names = list(dict.fromkeys(methods))
+        chains = [resolve([name], [], started.describe, DERIVED) for name in names]
+        chains += [resolve([], plugins, started.describe, DERIVED)] if plugins else []
+        if grids and len(chains) > 1:
+            raise UsageError("--grid is for a single method; leave it out to tune several")
+        tuned = [c for c in chains if len(chains) == 1 or c[-1].search is not None]
+        candidates = [
+            Candidate(c, settings_of(grids, c[-1]) if grids else declared_settings(c[-1]))
+            for c in tuned
+        ]
+        for candidate in candidates:
+            fields = {canonical_json(fields_of(s)): fields_of(s) for s in candidate.settings}
+            for settings in fields.values():
+                started.check(candidate.method, candidate.method.configure(settings))
+        others = [c[-1].name for c in chains if c not in tuned]
         search = Search(
             session=started,
             manifest=manifest,
-            methods=methods,
-            settings=settings,
             repeats=repeats,
             seed=seed_list[0],
             device=device,
@@ -150,7 +192,10 @@ def plan_tuning(
             monitor=monitor,
         )
         with workspace:
-            yield TuningPlan(search, list(task_ids), list(seed_list), workspace)
+            described = resolve(others, [], started.describe, DERIVED) if others else []
+            yield TuningPlan(
+                search, candidates, described, list(task_ids), list(seed_list), workspace
+            )
 
 
 def _seen_and_missing(predictions: Path, manifest: Manifest, task: str) -> tuple[float, float]:

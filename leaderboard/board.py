@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
 CELL = ("label", "track", "task", "seeds", "state", "method_code", "runs", "other_runs")
 
+TUNED = (
+    "chosen for each task on folds of seen training images; methods without (tuned) have no search "
+    "space and are at their defaults"
+)
 MAX_SETTINGS = 150  # characters of a label that name settings
 BoardCell = dict[Hashable, Any]  # a row of ``Board.cells``
 
@@ -59,6 +63,7 @@ class Board:
         notes: notes that methods left on their runs, the settings that a search chose, and how
             many steps a method declared itself.
         is_main: whether it is the first table of the manifest's own network.
+        is_tuned: whether searches have chosen the settings of its methods.
         source_seeds: how many source models there are for the same domains.
         declared: labels of methods that declared steps that the suite has not counted.
         keys: the keys of the rows that it shows.
@@ -77,6 +82,7 @@ class Board:
     not_applicable: tuple[str, ...]
     notes: tuple[str, ...]
     is_main: bool = False
+    is_tuned: bool = False
     source_seeds: int = 1
     declared: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
@@ -116,15 +122,21 @@ def build_boards(
             others are newer. See :func:`leaderboard.versions.select`.
     """
     every = {row["key"]: row for row in rows_of_table(_of_suite(results, suite, manifest))}
+    recipe = digest_json(manifest.recipe)
     labels = {label: _shown_label(label) for label in {row["label"] for row in every.values()}}
-    rows = [{**row, "label": labels[row["label"]]} for row in every.values()]
-    groups = group_rows(rows, lambda row: (row["protocol"], row["model"], row["recipe_digest"]))
+    rows = [
+        {**row, "label": labels[row["label"]]}
+        for row in every.values()
+        # Runs that tuned ones start from have tuned rates too, and are no rows of their own.
+        if row["recipe_digest"] == recipe or row["search"] is not None
+    ]
+    groups = _with_tuned(rows, keep_default=not suite.tuned)
 
     def order(rows: Iterable[Row]) -> tuple[bool, float]:
         return not any(row["key"] in asked for row in rows), -max(map(_finished, rows))
 
-    ordered = sorted(groups.values(), key=order)
-    ordered.sort(key=lambda group: not _has_own_network(group[0], manifest))
+    ordered = sorted(groups, key=order)
+    ordered.sort(key=lambda group: (not _has_own_network(group[0], manifest), _is_tuned(group)))
     sources = _Sources(manifest)
     shown = shown_reference(manifest.reference, manifest.digest)
     changed = "" if shown == manifest.reference else f", {shown}"
@@ -133,31 +145,54 @@ def build_boards(
     for group in ordered:
         own = _has_own_network(group[0], manifest)
         network = "" if own else f", {_network(group[0])}"
+        network += ", tuned" if _is_tuned(group) and not suite.tuned else ""
         for table in _split_by_checkpoint(group, sources, order):
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
             name = f"{suite.name}{network}{number}{changed}"
             selection = select(suite, table, every, asked)
             boards.append(_build_board(suite, name, manifest, sources, selection))
-    if boards and _has_own_network(ordered[0][0], manifest):
+    if boards and _has_own_network(ordered[0][0], manifest) and not boards[0].is_tuned:
         boards[0] = replace(boards[0], is_main=True)
     return boards
 
 
 def _of_suite(results: pa.Table, suite: Suite, manifest: Manifest) -> pa.Table:
-    """The rows of a suite. A run that another starts from is of the same task, seed and recipe."""
+    """The rows of a suite, of all recipes. A run and the one it starts from have the same cell."""
     import pyarrow.compute as pc
 
     keep = pc.equal(results["manifest_digest"], manifest.digest)
-    others = {digest_json(manifest.recipe_of(name)) for name in manifest.recipe_names}
-    others.discard(digest_json(manifest.recipe))
-    keep = pc.and_(
-        keep, pc.invert(pc.is_in(results["recipe_digest"], pa.array(sorted(others), pa.string())))
-    )
     for name, values in (("task", suite.tasks), ("seed", suite.seeds)):
         wanted = pa.array(values, results.schema.field(name).type)
         keep = pc.and_(keep, pc.is_in(results[name], wanted))
     return results.filter(keep)
+
+
+def _with_tuned(rows: Sequence[Row], *, keep_default: bool) -> list[list[Row]]:
+    """Split rows into groups of one protocol and model, tuned rows apart from the others.
+
+    Tuned rows may have their own learning rates. Methods that no search has tuned are shown beside
+    them at their defaults.
+    """
+    default = group_rows(
+        (row for row in rows if row["search"] is None),
+        lambda row: (row["protocol"], row["model"]),
+    )
+    tuned = group_rows(
+        (row for row in rows if row["search"] is not None),
+        lambda row: (row["protocol"], row["model"]),
+    )
+    groups = list(default.values()) if keep_default else []
+    for key, group in tuned.items():
+        methods = {row["method"] for row in group}
+        others = [row for row in default.get(key, []) if row["method"] not in methods]
+        groups.append([*group, *others])
+    return groups
+
+
+def _is_tuned(rows: Iterable[Row]) -> bool:
+    """Whether a search has chosen settings of some rows."""
+    return any(row["search"] is not None for row in rows)
 
 
 def _shown_label(label: str) -> str:
@@ -237,6 +272,8 @@ def _build_board(
             f"{source} {digest[:12]}" for source, digest in sources.digests(rows).items()
         ),
     }
+    if _is_tuned(rows):
+        context["settings"] = TUNED
     return Board(
         suite=suite,
         name=name,
@@ -247,6 +284,7 @@ def _build_board(
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
         notes=remarks.notes(suite, rows),
+        is_tuned=_is_tuned(rows),
         source_seeds=manifest.source_seeds,
         declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
         keys=frozenset(row["key"] for row in rows),

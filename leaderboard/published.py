@@ -47,7 +47,7 @@ def publish(
     facts: Mapping[str, str],
     folder: Path = FOLDER,
 ) -> Published:
-    """Write the rows of a suite's main table to ``SUITE.parquet``.
+    """Write the rows of a suite's main table, or of its tuned one, to ``SUITE.parquet``.
 
     Args:
         suite: the suite; all of its methods must have all of their runs.
@@ -59,9 +59,14 @@ def publish(
     Raises:
         UsageError: runs are missing.
     """
-    boards = [board for board in build_boards(suite, manifest, results) if board.is_main]
-    means = boards[0].of_task(MEAN) if boards else {}
-    absent = [m for m in suite.methods if m not in means or means[m]["state"] == "partial"]
+    boards = [
+        board
+        for board in build_boards(suite, manifest, results)
+        if (board.is_tuned if suite.tuned else board.is_main)
+    ]
+    means = boards[0].of_task(MEAN).values() if boards else ()
+    complete = {cell["label"].partition("(")[0] for cell in means if cell["state"] != "partial"}
+    absent = [method for method in suite.methods if method not in complete]
     if absent:
         raise UsageError(
             f"suite {suite.name} cannot be published: these methods do not have all of their runs: "

@@ -54,7 +54,26 @@ def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
             for f in dataclasses.fields(method)
         ],
         "files": list(files),
+        "search": _search(method),
     }
+
+
+def _search(method: type[Method]) -> dict[str, list[bool | int | float | str | None]] | None:
+    """The search space in a form that JSON can hold; the driver checks the values.
+
+    Raises:
+        ContractError: it is not a mapping from names to lists.
+    """
+    search: Any = method.search
+    if search is None:
+        return None
+    try:
+        return {str(name): [_json_default(value) for value in search[name]] for name in search}
+    except TypeError:
+        raise ContractError(
+            f"{method.__name__}.search is {search!r:.100}; write a dictionary from names of fields "
+            'to the values to try, such as {"alpha": (0.1, 1.0)}'
+        ) from None
 
 
 def configure(worker: Worker, job: ConfigureJob) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Manifest:
     other_model: Mapping[str, Any] | None = None  # see `model`
     given: str | None = None  # see `argument`
     recipe_name: str = DEFAULT_RECIPE  # see `recipe`
+    rate_factor: float = 1.0  # see `recipe`
 
     @property
     def name(self) -> str:
@@ -130,9 +131,14 @@ class Manifest:
     def recipe(self) -> Mapping[str, Any]:
         """How models are adapted: ``[recipe]``, with the entries of a named recipe in their place.
 
-        As with another network, the digest stays that of the manifest.
+        A search may multiply the learning rates by a factor. As with another network, the digest
+        stays that of the manifest.
         """
-        return self.recipe_of(self.recipe_name)
+        recipe = self.recipe_of(self.recipe_name)
+        if self.rate_factor == 1:
+            return recipe
+        rates = {n: recipe[n] * self.rate_factor for n in ("head_lr", "backbone_lr")}
+        return {**recipe, **rates}
 
     def recipe_of(self, name: str) -> Mapping[str, Any]:
         """The recipe of a name.
@@ -163,6 +169,10 @@ class Manifest:
         """
         self.recipe_of(name)
         return replace(self, recipe_name=name)
+
+    def with_rate(self, factor: float) -> Manifest:
+        """The same manifest with all learning rates of the recipe times a factor."""
+        return replace(self, rate_factor=factor)
 
     @property
     def source_recipe(self) -> Mapping[str, Any]:

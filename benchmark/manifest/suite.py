@@ -28,6 +28,7 @@ class Suite:
     Attributes:
         manifest: a reference or a folder; see :func:`manifest_of`.
         recipe: the name of one of the manifest's recipes.
+        tuned: whether its methods are tuned by ``htbench tune``, and its table has these runs only.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Suite:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     recipe: str = DEFAULT_RECIPE
+    tuned: bool = False
     given: str | None = None  # see `argument`
 
     @property
@@ -119,6 +121,7 @@ def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
         methods=_suite_methods(reader),
         seeds=tuple(seeds),
         recipe=reader.text("recipe") if "recipe" in document else DEFAULT_RECIPE,
+        tuned=reader.get("tuned", bool, "true or false") if "tuned" in document else False,
     )
 
 

@@ -19,6 +19,7 @@ from benchmark.text import printable
 
 MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_NEEDS = 10
+MAX_VALUES = 50  # of a field in a search space
 MAX_TEXT = 200  # characters of a summary or of a setting
 
 _PYTHON_TYPES: dict[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
@@ -78,6 +79,7 @@ class MethodDescription:
     Attributes:
         own: the method's own files, which a run of it may read.
         needs: what the network or the task must have, in words.
+        search: the values to try of each field, for ``htbench tune``; None if it is not tuned.
     """
 
     source: MethodLocation
@@ -89,6 +91,7 @@ class MethodDescription:
     uses_features: bool
     own: OwnCode
     needs: tuple[str, ...] = ()
+    search: Mapping[str, tuple[Value, ...]] | None = None
 
     @property
     def code(self) -> dict[str, Any]:
@@ -201,6 +204,7 @@ def parse_description(
         uses_features=answer.get("uses_features") is True,
         own=own,
         needs=tuple(map(_one_line, needs[:MAX_NEEDS])),
+        search=_parse_search(answer.get("search"), name, fields, source),
     )
 
 
@@ -227,6 +231,45 @@ def _parse_fields(value: object, method: str, source: MethodLocation) -> tuple[F
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise MethodError(f"{source.origin}: the description of {method} has no list of fields")
     return tuple(_parse_field(entry, method, source) for entry in value)
+
+
+def _parse_search(
+    value: object, method: str, fields: tuple[Field, ...], source: MethodLocation
+) -> Mapping[str, tuple[Value, ...]] | None:
+    """Check a search space: known fields, each with distinct values of its type."""
+    if value is None:
+        return None
+    known = {field.name: field for field in fields}
+    if not isinstance(value, dict):
+        raise MethodError(f"{source.origin}: search of {method} is not a dictionary")
+    search = {}
+    for name, values in value.items():
+        if name not in known:
+            raise MethodError(
+                f"{source.origin}: search of {method} names {name!r}, which is not one of its "
+                f"fields: {', '.join(known) or '-'}"
+            )
+        if not isinstance(values, list) or not 0 < len(values) <= MAX_VALUES:
+            raise MethodError(
+                f"{source.origin}: search of {method} must list between 1 and {MAX_VALUES} values "
+                f"of {name}"
+            )
+        search[name] = tuple(_search_value(known[name], v, method, source) for v in values)
+        if len(set(search[name])) < len(values):
+            raise MethodError(f"{source.origin}: search of {method} repeats a value of {name}")
+    return search
+
+
+def _search_value(field: Field, value: object, method: str, source: MethodLocation) -> Value:
+    typed = float(value) if field.type == "float" and type(value) is int else value
+    if isinstance(typed, bool | int | float | str) and (
+        type(typed) is _PYTHON_TYPES[field.type] and _is_valid_setting(typed)
+    ):
+        return typed
+    raise MethodError(
+        f"{source.origin}: search of {method} has {value!r:.100} for {field.name}, which must be "
+        f"{_EXPECTED[field.type]}"
+    )
 
 
 def _parse_field(entry: Mapping[str, Any], method: str, source: MethodLocation) -> Field:

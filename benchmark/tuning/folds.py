@@ -72,6 +72,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         manifest.other_model,
         manifest.argument,
         manifest.recipe_name,
+        manifest.rate_factor,
     )
 
 
@@ -126,16 +127,7 @@ def trial(settings: Mapping[str, str], scores: Sequence[tuple[float, float] | No
     return Trial(settings, seen, missing)
 
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """The trial with the highest score; among equals, the first of the grid.
-
-    Raises:
-        UsageError: every trial has a failed run.
-    """
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the highest score; among equals, the first. None if each has a failed run."""
     scored = [(candidate.score, candidate) for candidate in trials if candidate.score is not None]
-    if not scored:
-        raise UsageError(
-            "every setting of the grid failed on at least one fold, so none can be chosen; "
-            "run the method with one of them to see the error"
-        )
-    return max(scored, key=lambda pair: pair[0])[1]
+    return max(scored, key=lambda pair: pair[0])[1] if scored else None

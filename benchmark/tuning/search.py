@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmark.driver import execute_cells, execute_with_sources, ready_sources
-from benchmark.errors import MethodError, UsageError
+from benchmark.driver import execute_cells, ready_sources
 from benchmark.estimate import Estimates
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.methods.describe import MethodDescription
@@ -24,6 +22,7 @@ from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 from benchmark.tuning.folds import Trial, best, fold, trial
+from benchmark.tuning.space import fields_of, rate_of
 
 FOLDER = "tuning"  # in the workspace: runs on folds are kept apart from runs on tasks
 
@@ -31,40 +30,22 @@ FOLDER = "tuning"  # in the workspace: runs on folds are kept apart from runs on
 Scorer = Callable[[Path, Manifest, str], tuple[float, float]]
 
 
-def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[str, str]]:
-    """Every combination of the values of some grids, in the order given.
+@dataclass(frozen=True)
+class Candidate:
+    """A method and the settings to try.
 
-    Args:
-        grids: texts such as ``weight=0.3,1,3``.
-        method: the method whose fields they set; every value is checked against its field.
-
-    Raises:
-        UsageError: a grid is not of that form, or a field or value is repeated.
-        MethodError: the method is an oracle, has no such field, or a value has the wrong type.
+    Attributes:
+        methods: the method, last, after its bases.
+        settings: fields of the method, and ``space.RATE``, as text.
     """
-    if method.track == "oracle":
-        raise MethodError(
-            f"{method.name} cannot be tuned: it is an oracle, and tuning does not use the "
-            "missing-class data that it needs"
-        )
-    known = [field.name for field in method.fields]
-    values: dict[str, list[str]] = {}
-    for text in grids:
-        name, equals, listed = text.partition("=")
-        options = [option.strip() for option in listed.split(",")]
-        if not equals or not all(options):
-            raise UsageError(f"--grid {text}: write it as field=a,b,c")
-        if name not in known:
-            raise MethodError(
-                f"--grid {name}: {method.name} has no such field; fields: {', '.join(known) or '-'}"
-            )
-        if name in values or len(set(options)) < len(options):
-            raise UsageError(f"--grid {text}: the field or one of its values is repeated")
-        values[name] = options
-    combinations = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
-    for settings in combinations:
-        method.configure(settings)  # a value of the wrong type is an error before anything runs
-    return combinations
+
+    methods: list[MethodDescription]
+    settings: list[dict[str, str]]
+
+    @property
+    def method(self) -> MethodDescription:
+        """The method that is tuned."""
+        return self.methods[-1]
 
 
 @dataclass(frozen=True)
@@ -74,8 +55,6 @@ class Search:
     Attributes:
         session: runs methods.
         manifest: the manifest of the tasks.
-        methods: the method to tune, last, after its bases.
-        settings: the settings to try.
         repeats: folds per task.
         seed: the seed of the runs on folds.
         device: ``cpu`` or ``cuda``.
@@ -86,8 +65,6 @@ class Search:
 
     session: Session
     manifest: Manifest
-    methods: list[MethodDescription]
-    settings: list[dict[str, str]]
     repeats: int
     seed: int
     device: str
@@ -95,36 +72,71 @@ class Search:
     scorer: Scorer
     monitor: Monitor
 
-    def choose(self, task: Task, workspace: Workspace) -> dict[str, Any]:
-        """Search for one task; return the record that its runs carry.
+    def choose(
+        self, task: Task, candidates: Sequence[Candidate], workspace: Workspace
+    ) -> dict[str, dict[str, Any]]:
+        """Search for one task; the runs of all methods on a fold are carried out side by side.
+
+        Returns:
+            By the method's name, the record that its runs carry. A method has none if no setting
+            succeeded on every fold.
 
         Raises:
-            UsageError: the task has too few seen classes, or no setting succeeded on every fold.
+            UsageError: the task has too few seen classes.
         """
         source = self._source(task, workspace)
-        scores: list[list[tuple[float, float] | None]] = [[] for _ in self.settings]
-        steps = 0
+        scores = [[list[tuple[float, float] | None]() for _ in c.settings] for c in candidates]
+        steps = [0] * len(candidates)
         with Workspace(workspace.root / FOLDER) as folds:
             for repeat in range(self.repeats):
                 pseudo = fold(self.manifest, task, repeat)
+                rates = _Rates(pseudo)
                 self.monitor.log(f"{task.id}: fold {repeat + 1} of {self.repeats}")
-                specs, steps_of_fold = self._try(pseudo, source, folds)
-                steps += steps_of_fold
-                for of_setting, spec in zip(scores, specs, strict=True):
-                    of_setting.append(self._score(pseudo, spec, folds))
-        trials = [trial(*pair) for pair in zip(self.settings, scores, strict=True)]
+                cells = [
+                    [self._cells(rates, candidate, settings) for settings in candidate.settings]
+                    for candidate in candidates
+                ]
+                flat = [cell for of_candidate in cells for each in of_candidate for cell in each]
+                sources = {cell.source: source for cell in flat}
+                execute_cells(self.session, flat, sources, folds, self.width, self.monitor)
+                specs = {id(spec.planned): spec for spec in with_sources(flat, sources)}
+                for i, of_candidate in enumerate(cells):
+                    keys = {specs[id(cell)].key for each in of_candidate for cell in each}
+                    steps[i] += sum(map(_steps(folds), keys))
+                    for of_setting, each in zip(scores[i], of_candidate, strict=True):
+                        of_setting.append(self._score(pseudo, specs[id(each[-1])], folds))
+        return {
+            candidate.method.name: record
+            for candidate, of_candidate, count in zip(candidates, scores, steps, strict=True)
+            if (record := self._record(candidate, of_candidate, count)) is not None
+        }
+
+    def _record(
+        self,
+        candidate: Candidate,
+        scores: Sequence[Sequence[tuple[float, float] | None]],
+        steps: int,
+    ) -> dict[str, Any] | None:
+        trials = [trial(*pair) for pair in zip(candidate.settings, scores, strict=True)]
+        chosen = best(trials)
+        if chosen is None:
+            return None
         return {
             "by": "pseudo cross-validation on seen training images",
             "criterion": "mean of seen and missing accuracy over folds",
             "folds": self.repeats,
             "seed": self.seed,
             "tried": [_entry(one) for one in trials],
-            "chosen": dict(best(trials).settings),
+            "chosen": dict(chosen.settings),
             "steps": steps,
         }
 
     def estimate(
-        self, tasks: Sequence[str], seeds: Sequence[int], workspace: Workspace
+        self,
+        candidates: Sequence[Candidate],
+        tasks: Sequence[str],
+        seeds: Sequence[int],
+        workspace: Workspace,
     ) -> float | None:
         """Seconds that all runs of a search and those with the chosen settings take.
 
@@ -132,46 +144,48 @@ class Search:
             None if the network cannot be timed here.
         """
 
-        def cells(settings: Mapping[str, str], seeds: Sequence[int]) -> list[PlannedRun]:
-            return grid(self.manifest, tasks, self.methods, seeds, self.device, settings)
+        def cells(
+            candidate: Candidate, settings: Mapping[str, str], seeds: Sequence[int]
+        ) -> list[PlannedRun]:
+            fields = fields_of(settings)
+            return grid(self.manifest, tasks, candidate.methods, seeds, self.device, fields)
 
-        tried = [cell for settings in self.settings for cell in cells(settings, [self.seed])]
-        chosen = cells(self.settings[0], seeds)
+        tried = [
+            cell for c in candidates for settings in c.settings for cell in cells(c, settings, [0])
+        ]
+        chosen = [cell for c in candidates for cell in cells(c, c.settings[0], seeds)]
         specs = {cell.source for cell in chosen}
         untrained = {spec for spec in specs if not spec.pin and find_source(spec) is None}
         estimates = Estimates(self.session, self.manifest, workspace)
         return estimates.total(self.repeats * tried + chosen, untrained, self.width)
 
-    def run_chosen(
-        self,
-        searches: Mapping[str, Mapping[str, Any]],
-        seeds: Sequence[int],
-        workspace: Workspace,
-    ) -> list[RunRecord]:
-        """Run the method on each task with the settings chosen for it.
-
-        Args:
-            searches: what :meth:`choose` returned, by task.
-            seeds: the seeds to run.
-            workspace: where runs are kept.
-
-        Returns:
-            The records of the runs that were carried out now.
-        """
-        cells = self.chosen_cells(searches, seeds)
-        return execute_with_sources(self.session, cells, workspace, self.width, self.monitor)
-
     def chosen_cells(
-        self, searches: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+        self,
+        candidates: Sequence[Candidate],
+        searches: Mapping[str, Mapping[str, Mapping[str, Any]]],
+        seeds: Sequence[int],
     ) -> list[PlannedRun]:
-        """The runs of :meth:`run_chosen`."""
-        name = self.methods[-1].name
+        """The runs of methods with the settings that :meth:`choose` returned, by task."""
         cells: list[PlannedRun] = []
-        for task, search in searches.items():
-            of_task = grid(
-                self.manifest, [task], self.methods, seeds, self.device, search["chosen"]
-            )
-            cells += [replace(c, search=search) if c.method.name == name else c for c in of_task]
+        rates = _Rates(self.manifest)
+        for task, of_task in searches.items():
+            for candidate in candidates:
+                search = of_task.get(candidate.method.name)
+                if search is None:
+                    continue
+                of_method = grid(
+                    rates.manifest(search["chosen"]),
+                    [task],
+                    candidate.methods,
+                    seeds,
+                    self.device,
+                    fields_of(search["chosen"]),
+                )
+                name = candidate.method.name
+                cells += [
+                    replace(cell, search=search) if cell.method.name == name else cell
+                    for cell in of_method
+                ]
         return cells
 
     def _source(self, task: Task, workspace: Workspace) -> SourceCheckpoint:
@@ -179,23 +193,14 @@ class Search:
         spec = SourceSpec.of(self.manifest, task.sources, self.device, self.seed)
         return ready_sources(self.session, [spec], workspace, self.width, self.monitor)[spec]
 
-    def _try(
-        self, pseudo: Manifest, source: SourceCheckpoint, folds: Workspace
-    ) -> tuple[list[RunSpec], int]:
-        """Run all settings on a fold: the run of each, and the total of gradient steps."""
-        (task,) = pseudo.tasks
-        last_runs: list[RunSpec] = []
-        all_cells: list[PlannedRun] = []
-        sources: dict[SourceSpec, SourceCheckpoint] = {}
-        for settings in self.settings:
-            cells = grid(pseudo, [task.id], self.methods, [self.seed], self.device, settings)
-            sources |= {cell.source: source for cell in cells}
-            all_cells += cells
-            last_runs.append(list(with_sources(cells, sources))[-1])
-        execute_cells(self.session, all_cells, sources, folds, self.width, self.monitor)
-        keys = {spec.key for spec in with_sources(all_cells, sources)}
-        records = [RunRecord.read(folds.folder(key)) for key in keys]
-        return last_runs, int(sum(record.cost.get("total_steps", 0) for record in records))
+    def _cells(
+        self, rates: _Rates, candidate: Candidate, settings: Mapping[str, str]
+    ) -> list[PlannedRun]:
+        """The runs of a method with some settings on a fold: its bases, then itself."""
+        manifest = rates.manifest(settings)
+        tasks = [task.id for task in manifest.tasks]
+        fields = fields_of(settings)
+        return grid(manifest, tasks, candidate.methods, [self.seed], self.device, fields)
 
     def _score(
         self, pseudo: Manifest, spec: RunSpec, folds: Workspace
@@ -205,6 +210,24 @@ class Search:
         if RunRecord.read(folder).status != "ok":
             return None
         return self.scorer(folder / PREDICTIONS_FILE, pseudo, spec.planned.task.id)
+
+
+class _Rates:
+    """A manifest with several factors on its learning rates, each made once."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._by_factor: dict[float, Manifest] = {}
+
+    def manifest(self, settings: Mapping[str, str]) -> Manifest:
+        """The manifest with the factor of some settings."""
+        factor = rate_of(settings)
+        return self._by_factor.setdefault(factor, self._manifest.with_rate(factor))
+
+
+def _steps(folds: Workspace) -> Callable[[str], int]:
+    """Returns the gradient steps of a run by its key."""
+    return lambda key: int(RunRecord.read(folds.folder(key)).cost.get("total_steps", 0))
 
 
 def _entry(one: Trial) -> dict[str, Any]:

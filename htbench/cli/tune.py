@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import click
 
+from benchmark.errors import UsageError
 from htbench.cli.options import (
     device_option,
     jobs_option,
@@ -24,6 +25,11 @@ from htbench.cli.output import confirm, print_json, print_table, run_problems
 from htbench.long_runs import long_runs
 from htbench.progress import Terminal, log
 
+if TYPE_CHECKING:
+    from benchmark.manifest.suite import Suite
+    from htbench.tune import Searches
+
+ALL = "all"
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 
 
@@ -33,9 +39,17 @@ SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
     "--grid",
     "grids",
     multiple=True,
-    required=True,
     metavar="FIELD=A,B,C",
-    help="Values to try for a hyper-parameter. If --grid is repeated, all combinations are tried.",
+    help="Values to try for a hyper-parameter, or for rate-factor, which multiplies the recipe's "
+    "learning rates. If --grid is repeated, all combinations are tried.  [default: the search "
+    "space that the method declares]",
+)
+@click.option(
+    "--methods",
+    "names",
+    metavar="all|A,B,C",
+    help="Tune several methods of the suite, each over the search space that it declares. Those "
+    "that declare none are run at their defaults.",
 )
 @suite_option(required=True)
 @tasks_option
@@ -69,6 +83,7 @@ def command(
     context: click.Context,
     method: str | None,
     grids: tuple[str, ...],
+    names: str | None,
     suite: str,
     tasks: tuple[str, ...],
     seeds: tuple[int, ...],
@@ -83,15 +98,18 @@ def command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Tune the hyper-parameters of METHOD for each task, then run it with the best ones.
+    """Tune the hyper-parameters of methods for each task, then run them with the best ones.
 
     Settings are compared by pseudo cross-validation on the seen classes' training images: in each
     fold, half of the seen classes are treated as missing. The settings with the highest mean of
     seen and missing accuracy are chosen. The search uses no test images and no images of missing
-    classes. It is recorded with each run, and the leaderboard lists the result as METHOD(tuned).
+    classes. It is recorded with each run, and the leaderboard has a table of tuned methods. A
+    declared search space also has the factors 1, 1/3 and 1/10 on the learning rates; at most 12
+    settings of it are tried. An interrupted search continues where it stopped.
 
     \b
     Examples:
+      htbench tune --suite icons --methods all --repeats 2
       htbench tune selective-distill --suite icons --grid weight=0.3,1,3,10
       htbench tune --plugin half_way.py --suite icons --grid alpha=0.3,0.5 --task outline-solid
     """
@@ -101,13 +119,13 @@ def command(
     from htbench.run import write_board
     from htbench.tune import plan_tuning
 
-    if (method is None) == (plugin is None):
-        raise click.UsageError("give either METHOD or --plugin FILE")
+    if [method, plugin, names].count(None) != 2:
+        raise click.UsageError("give either METHOD, --plugin FILE or --methods")
     loaded, place = load_suite(suite), Workspace(workspace)
     with plan_tuning(
         loaded,
         place,
-        method=method,
+        methods=_selected(loaded, names) if names else [method] if method else [],
         plugin=plugin,
         grids=grids,
         tasks=tasks,
@@ -125,7 +143,7 @@ def command(
         if as_json:
             print_json(searches)
         else:
-            _print(plan.method, searches)
+            _print(searches, whole=names is None)
         if search_only:
             return
         records = plan.run(searches)
@@ -164,6 +182,30 @@ def _percent(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, float) else "failed"
 
 
-def _print(method: str, searches: Mapping[str, Mapping[str, Any]]) -> None:
-    rows = [[task, *row] for task, search in searches.items() for row in search_rows(search)]
-    print_table(rows, ["task", method, *SEARCH_HEADERS])
+def _selected(suite: Suite, names: str) -> list[str]:
+    """The methods that ``--methods`` names.
+
+    Raises:
+        UsageError: one of them is not in the suite.
+    """
+    if names == ALL:
+        return list(suite.methods)
+    selected = [name.strip() for name in names.split(",")]
+    if unknown := [name for name in selected if name not in suite.methods]:
+        raise UsageError(
+            f"--methods: {unknown[0]!r} is not in suite {suite.name}; it has: "
+            f"{', '.join(suite.methods)}"
+        )
+    return selected
+
+
+def _print(searches: Searches, *, whole: bool) -> None:
+    """Print what was tried, or only what was chosen."""
+    rows = [
+        [task, method, *row]
+        for task, of_task in searches.items()
+        for method, search in of_task.items()
+        for row in search_rows(search)
+        if whole or row[-1]
+    ]
+    print_table(rows, ["task", "method", "settings", *SEARCH_HEADERS])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 
@@ -40,7 +41,7 @@ def tuned(mini, command, tmp_path_factory):
 
 def test_the_choice_is_the_best_of_the_grid_and_is_run(tuned):
     workspace, searches = tuned
-    search = searches[TASK]
+    search = searches[TASK]["wise-ft"]
     assert [entry["settings"]["alpha"] for entry in search["tried"]] == ["0.0", "0.5", "1.0"]
     scores = [(entry["seen"] + entry["missing"]) / 2 for entry in search["tried"]]
     assert search["chosen"] == search["tried"][scores.index(max(scores))]["settings"]
@@ -51,7 +52,7 @@ def test_the_choice_is_the_best_of_the_grid_and_is_run(tuned):
 
 def test_the_board_says_what_was_chosen_and_what_that_cost(tuned, htbench, mini):
     workspace, searches = tuned
-    search = searches[TASK]
+    search = searches[TASK]["wise-ft"]
     alpha = search["chosen"]["alpha"]
     result = htbench("leaderboard", *mini.options(workspace)).stdout
     assert search["steps"] == 2 * 20  # wise-ft trains nothing: finetune once a fold
@@ -66,7 +67,7 @@ def test_the_board_says_what_was_chosen_and_what_that_cost(tuned, htbench, mini)
 def test_the_ends_of_wise_ft_are_the_source_and_the_fine_tuned_model_on_the_folds(tuned):
     """alpha = 0 is the source model, which has lost nothing; alpha = 1 has lost the most."""
     _, searches = tuned
-    first, *_, last = searches[TASK]["tried"]
+    first, *_, last = searches[TASK]["wise-ft"]["tried"]
     assert first["missing"] > last["missing"]
     assert first["seen"] < last["seen"]
 
@@ -119,8 +120,69 @@ def test_the_same_command_has_nothing_left_to_do(tuned, htbench, mini):
         (["oracle-finetune", "--grid", "alpha=1"], "is an oracle"),
         (["wise-fit", "--grid", "alpha=1"], "wise-ft"),
         (["--grid", "alpha=1"], "METHOD"),
+        (["finetune", "--methods", "all"], "METHOD"),
+        (["source"], "source declares no search space"),
+        (["--methods", "finetune,nope"], "'nope' is not in suite mini"),
+        (["--methods", "all", "--grid", "alpha=1"], "--grid is for a single method"),
     ],
 )
 def test_wrong_input_is_one_sentence(htbench, mini, tmp_path, arguments, words):
     result = htbench("tune", *arguments, *mini.options(tmp_path / "ws"))
     assert words in result.sentence
+
+
+@pytest.fixture(scope="module")
+def whole(mini, command, tmp_path_factory):
+    """Three methods tuned over what they declare, one of which declares nothing."""
+    workspace = tmp_path_factory.mktemp("tune-all") / "ws"
+    names = "source,finetune,calibrated-alg"
+    cells = ("--task", TASK, "--seed", "0", "--repeats", "1")
+    result = command(mini, "tune", "--methods", names, *cells, *mini.options(workspace))
+    assert result.returncode == 0, result.stderr
+    return workspace, result.stdout
+
+
+def test_several_methods_are_tuned_over_what_they_declare(whole):
+    workspace, printed = whole
+    rows = {row["label"]: row for row in Mini.rows(workspace)}
+    assert {"source", "finetune(tuned)", "calibrated-alg(tuned)"} <= rows.keys()
+    assert rows["source"]["search"] is None
+    factors = set()
+    for name in ("finetune", "calibrated-alg"):
+        search = json.loads(rows[f"{name}(tuned)"]["search"])
+        tried = [entry["settings"] for entry in search["tried"]]
+        assert tried == [{"rate-factor": f} for f in ("1", "1/3", "1/10")]
+        factors.add(search["chosen"]["rate-factor"])
+        # Both methods share the fine-tuning of a fold.
+        assert search["steps"] == 3 * 20
+    assert "chosen" in printed
+    rates = {record["made_from"]["recipe"]["head_lr"] for record in Mini.records(workspace)}
+    assert sorted(rates) == pytest.approx(sorted(0.1 * float(Fraction(f)) for f in {*factors, "1"}))
+
+
+def test_tuned_rows_have_a_table_of_their_own(whole, htbench, mini):
+    workspace, _ = whole
+    options = mini.options(workspace)
+    tables = json.loads(htbench("leaderboard", *options, "--format", "json").stdout)
+    names = [table["table"] for table in tables]
+    assert names == ["mini", "mini, tuned"]
+    labels = [{cell["label"] for cell in table["cells"]} for table in tables]
+    assert labels[0] == {"source"}
+    assert labels[1] == {
+        "source",
+        "finetune(tuned)",
+        "calibrated-alg(tuned)",
+        "gamma-star(tuned)",
+    }
+
+
+def test_a_suite_of_tuned_methods(whole, htbench, mini, tmp_path):
+    workspace, _ = whole
+    suite = tmp_path / "tuned.toml"
+    suite.write_text(mini.suite.read_text() + "tuned = true\n")
+    options = ("--suite", suite, "--workspace", workspace)
+    (table,) = json.loads(htbench("leaderboard", *options, "--format", "json").stdout)
+    assert table["table"] == "tuned"
+    assert "finetune(tuned)" in {cell["label"] for cell in table["cells"]}
+    refused = htbench("run", *options).sentence
+    assert f"htbench tune --suite {suite} --methods all --workspace {workspace}" in refused

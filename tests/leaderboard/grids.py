@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL
@@ -28,7 +29,7 @@ def row(icons: Manifest, label: str, task: str, seed: int = 0, **changes: Any) -
         "manifest_digest": icons.digest,
         "protocol": PROTOCOL,
         "model": json.dumps(icons.document["model"]),
-        "recipe_digest": "r",
+        "recipe_digest": digest_json(icons.recipe),
         "source_digest": f"checkpoint of {task.partition('-')[0]}",
         "task": task,
         "method": label.partition("(")[0],

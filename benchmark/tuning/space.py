@@ -1,0 +1,115 @@
+"""Which settings a search tries: those of a command line, or those that a method declares."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import product
+
+from benchmark.errors import MethodError, UsageError
+from benchmark.files import canonical_json
+from benchmark.jobs import Value
+from benchmark.methods.describe import MethodDescription
+
+BUDGET = 12  # trials of a declared space, the same for every method
+RATE = "rate-factor"  # on the recipe's learning rates; the dash makes it no field's name
+RATES = ("1", "1/3", "1/10")
+MAX_RATE = 1000
+
+
+def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[str, str]]:
+    """Every combination of the values of some grids, in the order given.
+
+    Args:
+        grids: texts such as ``weight=0.3,1,3``, or ``rate-factor=1,1/3`` for the learning rates.
+        method: the method whose fields they set; every value is checked against its field.
+
+    Raises:
+        UsageError: a grid is not of that form, or a field or value is repeated.
+        MethodError: the method is an oracle, has no such field, or a value has the wrong type.
+    """
+    if method.track == "oracle":
+        raise MethodError(
+            f"{method.name} cannot be tuned: it is an oracle, and tuning does not use the "
+            "missing-class data that it needs"
+        )
+    known = [*(field.name for field in method.fields), RATE]
+    values: dict[str, list[str]] = {}
+    for text in grids:
+        name, equals, listed = text.partition("=")
+        options = [option.strip() for option in listed.split(",")]
+        if not equals or not all(options):
+            raise UsageError(f"--grid {text}: write it as field=a,b,c")
+        if name not in known:
+            raise MethodError(
+                f"--grid {name}: {method.name} has no such field; fields: {', '.join(known)}"
+            )
+        if name in values or len(set(options)) < len(options):
+            raise UsageError(f"--grid {text}: the field or one of its values is repeated")
+        values[name] = options
+    return _checked(_combinations(values), method)
+
+
+def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
+    """The settings of a method's declared search space, at most ``BUDGET``.
+
+    The space has every combination of the values that the method declares and of ``RATES``. Of a
+    larger one, the defaults come first, then those whose SHA-256 is smallest.
+
+    Raises:
+        MethodError: the method declares no space, or a value has the wrong type.
+    """
+    if method.search is None:
+        raise MethodError(
+            f"{method.name} declares no search space; name the values to try with --grid"
+        )
+    values = {name: [_text(v) for v in tried] for name, tried in method.search.items()}
+    space = _combinations({**values, RATE: list(RATES)})
+    defaults = {f.name: _text(f.default) for f in method.fields if f.name in values}
+    first = {**defaults, RATE: RATES[0]}
+
+    def rank(settings: Mapping[str, str]) -> bytes:
+        return hashlib.sha256(canonical_json([method.name, dict(settings)])).digest()
+
+    if len(space) > BUDGET:
+        others = sorted((s for s in space if s != first), key=rank)[: BUDGET - 1]
+        space = [first, *sorted(others, key=space.index)]
+    elif first not in space[:1]:
+        space = [first, *(s for s in space if s != first)][:BUDGET]
+    return _checked(space, method)
+
+
+def fields_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings that are fields of the method."""
+    return {name: value for name, value in settings.items() if name != RATE}
+
+
+def rate_of(settings: Mapping[str, str]) -> float:
+    """The factor on the recipe's learning rates."""
+    return float(Fraction(settings.get(RATE, "1")))
+
+
+def _combinations(values: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+def _checked(space: list[dict[str, str]], method: MethodDescription) -> list[dict[str, str]]:
+    """The settings, each of which is an error before anything runs if it has a wrong value."""
+    for settings in space:
+        method.configure(fields_of(settings))
+        try:
+            factor = rate_of(settings)
+        except (ValueError, ZeroDivisionError):
+            factor = 0.0
+        if not 0 < factor <= MAX_RATE:
+            raise UsageError(
+                f"{RATE}={settings[RATE]}: write a positive number of at most {MAX_RATE}, such as "
+                "0.1 or 1/3"
+            )
+    return space
+
+
+def _text(value: Value) -> str:
+    """A value as ``--set`` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
