@@ -15,13 +15,13 @@ class GLA(Method):
     """Add the logits of the source and the fine-tuned model, and subtract the log of the priors.
 
     Zhu et al., "Generalized Logit Adjustment: Calibrating Fine-tuned Models by Removing Label Bias
-    in Foundation Models", NeurIPS 2023 (arXiv 2310.08106), equation 5: the fine-tuned model's
-    prior is that of its training images; the paper estimates the other model's prior from labelled
-    images of all classes. Here only images of seen classes are available, and every class takes
-    part in training the source model. So this suite's choices are a uniform prior of the source
-    model and, for the fine-tuned one, at least ``floor`` images of every class, since the
-    logarithm of a prior of 0 would predict nothing but missing classes. Each prediction needs a
-    forward pass of both networks.
+    in Foundation Models", NeurIPS 2023 (arXiv 2310.08106). The formula is the paper's; the authors'
+    code (BeierZhu/GLA) is in archives that we have not compared with. The fine-tuned model's prior
+    is that of its training images; the paper estimates the other model's prior from labelled images
+    of all classes. Here only images of seen classes are available, and every class takes part in
+    training the source model. So this suite's choices are a uniform prior of the source model and,
+    for the fine-tuned one, at least ``floor`` images of every class, since with a prior of 0 every
+    prediction would be a missing class. Each prediction needs a forward pass of both networks.
     """
 
     name = "gla"

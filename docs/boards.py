@@ -6,6 +6,7 @@ where NAME and what follows it are one of:
     mean SUITE                    the suite's mean over tasks
     excerpt SUITE METHOD ...      some rows and columns of it
     methods SUITE                 all methods, with their papers and means
+    provenance                    all methods, with their papers and what agrees with public code
     comparison SUITE NUMBER       a comparison that the suite's results allow, counted from 1
     suites SUITE SUITE ...        the order of methods on several suites
     published                     which results are published, and what made them
@@ -22,13 +23,16 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark.citations import read_citations, short_reference
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
+from benchmark.methods.find import reference_first
 from htbench.methods import describe_methods, markdown_table, method_entries
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, build_boards
@@ -68,6 +72,29 @@ def _methods(suite: str) -> str:
     )
 
 
+def _provenance() -> str:
+    """What agrees with the papers and their code, from docs/provenance.toml."""
+    entries = tomllib.loads((ROOT / "docs" / "provenance.toml").read_text("utf-8"))
+    papers = {**read_citations()["methods"], **gamma_star.PAPERS}
+    rows = []
+    for name in sorted(entries, key=reference_first):
+        entry = entries[name]
+        paper, link = short_reference(papers[name][0])
+        repository, _, path = entry.get("code", "").partition(" ")
+        code = f"[{repository}](https://github.com/{repository}) {path}".strip()
+        rows.append(
+            [
+                name,
+                f"[{paper}]({link})" if link else paper,
+                code if repository else "-",
+                entry.get("equal", "-"),
+                entry.get("choice", "-"),
+            ]
+        )
+    headers = ["method", "paper", "public code", "what is equal", "what is this suite's choice"]
+    return pipe_table(headers, rows, left=5)
+
+
 def _comparison(suite: str, number: str) -> str:
     return _body(_board(suite).comparisons[int(number) - 1])
 
@@ -96,6 +123,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "mean": _mean,
     "excerpt": _excerpt,
     "methods": _methods,
+    "provenance": _provenance,
     "comparison": _comparison,
     "suites": _suites,
     "published": _published,

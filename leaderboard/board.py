@@ -70,6 +70,7 @@ class Board:
         comparisons: how the order of methods changes with the recipe and the seen classes; see
             ``conditions.with_comparisons``.
         workspace_option: the words that name the workspace in a recommended command.
+        optional_columns: keys of the optional columns that its tables show.
     """
 
     suite: Suite
@@ -88,6 +89,7 @@ class Board:
     keys: frozenset[str] = frozenset()
     comparisons: tuple[Comparison, ...] = ()
     workspace_option: tuple[str, ...] = ()
+    optional_columns: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmark.errors import UsageError
 from leaderboard.rows import Row
 
-SOURCE, ORACLE = "source", "oracle-finetune"  # what disruption and the gap are measured from
+# What disruption and the gap are measured from.
+SOURCE, BN_STATS, ORACLE = "source", "bn-stats", "oracle-finetune"
 
 # From the row of a run, and the rows of all runs with scores on the same task and seed by label,
 # to the value of the run; NaN if it has none.
@@ -26,6 +28,7 @@ class Column:
         digits: decimal places in tables.
         compute: computes the value of one run; the board averages over tasks and seeds.
         spread: whether tables show the standard deviation over seeds.
+        optional: whether tables show it only on request. CSV and JSON have every column.
     """
 
     key: str
@@ -34,6 +37,24 @@ class Column:
     digits: int
     compute: Compute
     spread: bool = False
+    optional: bool = False
+
+
+def table_columns(requested: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Return the columns of a table, in order.
+
+    Args:
+        requested: keys of optional columns to include.
+
+    Raises:
+        UsageError: a key is not that of an optional column.
+    """
+    optional = [column.key for column in COLUMNS if column.optional]
+    if unknown := [key for key in requested if key not in optional]:
+        raise UsageError(
+            f"{unknown[0]!r} is not an optional column; choose from: {', '.join(optional)}"
+        )
+    return tuple(c for c in COLUMNS if not c.optional or c.key in requested)
 
 
 def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, float]:
@@ -57,8 +78,9 @@ def _entry(name: str, scale: float = 1) -> Compute:
     return lambda row, peers: _value(row, name) / scale
 
 
-def _disruption(row: Row, peers: Mapping[str, Row]) -> float:
-    return _value(peers.get(SOURCE), "missing") - _value(row, "missing")
+def _disruption(reference: str) -> Compute:
+    """Computes the missing accuracy of a reference minus that of the row."""
+    return lambda row, peers: _value(peers.get(reference), "missing") - _value(row, "missing")
 
 
 def _gap_closed(row: Row, peers: Mapping[str, Row]) -> float:
@@ -99,7 +121,16 @@ COLUMNS = (
         legend=f"disruption: missing-class accuracy lost relative to {SOURCE} (in points; lower is "
         "better)",
         digits=1,
-        compute=_disruption,
+        compute=_disruption(SOURCE),
+    ),
+    Column(
+        key="disruption_bn_stats",
+        heading="disr. bn",
+        legend=f"disruption relative to {BN_STATS}, because BatchNorm statistics alone change the "
+        "missing-class accuracy (in points)",
+        digits=1,
+        compute=_disruption(BN_STATS),
+        optional=True,
     ),
     Column(
         key="harmonic",
@@ -114,6 +145,15 @@ COLUMNS = (
         legend="area under the seen-unseen accuracy curve, from 0 to 1",
         digits=3,
         compute=_entry("ausuc"),
+    ),
+    Column(
+        key="openworld_auc",
+        heading="OWAUC",
+        legend="OpenworldAUC, from 0 to 1: the share of pairs of a seen-class and a missing-class "
+        "image in which both are right within their group and the first has the larger margin",
+        digits=3,
+        compute=_entry("openworld_auc"),
+        optional=True,
     ),
     Column(
         key="gap_closed",

@@ -25,6 +25,8 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 IntArray: TypeAlias = npt.NDArray[np.intp]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
+AREAS = ("ausuc", "openworld_auc")  # the metrics in [0, 1]; all others are in per cent
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -27,9 +27,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="Output format.",
 )
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME",
+    help="Add a column to the tables: disruption_bn_stats or openworld_auc. May be repeated. CSV "
+    "and JSON have every column.",
+)
 @out_file_option("Write to this file instead of standard output.")
 @workspace_option
-def command(suite: str, form: str, out: Path | None, workspace: Path) -> None:
+def command(
+    suite: str, form: str, columns: tuple[str, ...], out: Path | None, workspace: Path
+) -> None:
     """Score new runs and print the leaderboard of a suite.
 
     Exits with status 1 if the folder of a run cannot be used; the others are shown.
@@ -38,13 +48,17 @@ def command(suite: str, form: str, out: Path | None, workspace: Path) -> None:
     Examples:
       htbench leaderboard
       htbench leaderboard --suite icons --format csv --out icons.csv
+      htbench leaderboard --column openworld_auc
     """
     from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
     from htbench.run import existing_boards
+    from leaderboard.columns import table_columns
 
+    table_columns(columns)  # reports an unknown column before runs are scored
     with run_problems() as problems:
         boards = existing_boards(load_suite(suite), Workspace(workspace), problems.append)
+        boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
         print_boards(boards, form, problems, out=out)
 
 

@@ -29,6 +29,7 @@ def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bo
       htbench score predictions.parquet --task outline-solid
     """
     from htbench.results import score_of
+    from leaderboard.scoring import AREAS
 
     facts, scores = score_of(run, suite, workspace, task)
     if as_json:
@@ -39,7 +40,5 @@ def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bo
         click.echo(f"{name:<{width}}  {one_line(text, MAX_CELL)}")
     click.echo()
     for name, value in scores.items():
-        number = (
-            str(value) if isinstance(value, int) else f"{value:.{4 if name == 'ausuc' else 2}f}"
-        )
+        number = str(value) if isinstance(value, int) else f"{value:.{4 if name in AREAS else 2}f}"
         click.echo(f"{name:<{width}}  {number:>7}")

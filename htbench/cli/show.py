@@ -177,15 +177,21 @@ def _print_search(record: RunRecord) -> None:
 
 
 def _print_scores(scores: dict[str, Any]) -> None:
+    from leaderboard.scoring import AREAS
+
     if not scores:
         return
     click.echo()
     names = ("overall", "seen", "missing", "harmonic", "seen_within", "missing_within")
     rows: list[list[object]] = [
-        ["per sample", *(f"{scores[n]:.2f}" for n in names), f"{scores['ausuc']:.4f}"],
-        ["per class", *(f"{scores[f'macro_{n}']:.2f}" for n in names), ""],
+        [
+            "per sample",
+            *(f"{scores[name]:.2f}" for name in names),
+            *(f"{scores[name]:.4f}" for name in AREAS),
+        ],
+        ["per class", *(f"{scores[f'macro_{name}']:.2f}" for name in names), *("" for _ in AREAS)],
     ]
-    headers = ["accuracy, %", *(n.replace("_", " ") for n in names), "AUSUC"]
+    headers = ["accuracy, %", *(n.replace("_", " ") for n in names), "AUSUC", "OpenworldAUC"]
     print_table(rows, headers)
     excluded = f", n_excluded = {scores['n_excluded']}" if scores["n_excluded"] else ""
     click.echo(f"n_seen = {scores['n_seen']}, n_missing = {scores['n_missing']}{excluded}")

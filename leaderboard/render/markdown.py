@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 
 from benchmark.commands import command
-from leaderboard import columns, gamma_star
+from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board
-from leaderboard.columns import Column
+from leaderboard.columns import Column, table_columns
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
 
-STEPS = [column.key for column in columns.COLUMNS].index("total_steps")
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
@@ -28,7 +27,7 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {seeds}; values are mean ± sample standard deviation over seeds, "
         + _condition(board),
-        *(f"- {column.heading}: {column.legend}" for column in columns.COLUMNS),
+        *(f"- {c.heading}: {c.legend}" for c in table_columns(board.optional_columns)),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         "",
@@ -79,7 +78,8 @@ def _task_heading(task: str, board: Board) -> str:
 
 
 def board_table(board: Board, task: str) -> str:
-    """The table of a task, or of ``MEAN``: one row per method, one column per ``COLUMNS``."""
+    """The table of a task, or of ``MEAN``: one row per method."""
+    shown = table_columns(board.optional_columns)
     cells = board.of_task(task)
     if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
         what = "completed all tasks" if task == MEAN else "run on this task"
@@ -94,11 +94,11 @@ def board_table(board: Board, task: str) -> str:
             note += " (oracle)"
         if cell["other_runs"]:
             note += f" ({cell['runs']} runs exist)"
-        values = [_value(c, cell[c.key], cell[f"{c.key}_std"]) for c in columns.COLUMNS]
+        values = {c.key: _value(c, cell[c.key], cell[f"{c.key}_std"]) for c in shown}
         if label in board.declared:
-            values[STEPS] += "*"
-        rows.append([literal(label) + note, *values])
-    headers = ["method", *(column.heading for column in columns.COLUMNS)]
+            values["total_steps"] += "*"
+        rows.append([literal(label) + note, *values.values()])
+    headers = ["method", *(column.heading for column in shown)]
     return pipe_table(headers, rows, left=1)
 
 

@@ -7,14 +7,16 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.board import MEAN
-from leaderboard.columns import COLUMNS, Column
+from leaderboard.columns import COLUMNS, Column, table_columns
 from leaderboard.render import FORMATS
 from leaderboard.rows import Row
 from tests.leaderboard.grids import TASKS, build, cell, grid, row
@@ -103,3 +105,36 @@ def test_there_is_no_gap_to_close_where_the_oracle_is_not_above_the_source(
     rows += grid(icons, "oracle-finetune", overall=40.0, track="oracle")
     (board,) = build(suite, icons, rows)
     assert math.isnan(cell(board, "mine", TASKS[0])["gap_closed"])
+
+
+def test_disruption_against_bn_stats_needs_a_row_of_bn_stats(suite: Suite, icons: Manifest) -> None:
+    rows = [row(icons, "source", t, s, missing=40.0) for t in TASKS for s in range(3)]
+    rows += [row(icons, "mine", t, s, missing=30.0 + s) for t in TASKS for s in range(3)]
+    (board,) = build(suite, icons, rows)
+    assert math.isnan(cell(board, "mine", MEAN)["disruption_bn_stats"])
+    rows += [row(icons, "bn-stats", t, s, missing=50.0 + s) for t in TASKS for s in range(3)]
+    (board,) = build(suite, icons, rows)
+    assert cell(board, "mine", MEAN)["disruption_bn_stats"] == 20.0
+    assert cell(board, "mine", TASKS[0])["disruption_bn_stats_std"] == 0.0
+    assert cell(board, "source", MEAN)["disruption_bn_stats"] == 11.0
+
+
+def test_an_optional_column_is_in_tables_on_request_and_in_data_always(
+    suite: Suite, icons: Manifest
+) -> None:
+    boards = build(suite, icons, grid(icons, "source"))
+    with_it = [replace(board, optional_columns=("openworld_auc",)) for board in boards]
+    plain, extended = FORMATS["markdown"](boards), FORMATS["markdown"](with_it)
+    assert "OWAUC" not in plain
+    assert "\n- OWAUC: OpenworldAUC" in extended
+    heading = next(line for line in extended.splitlines() if line.startswith("| method"))
+    headings = [cell.strip() for cell in heading.split("|")]
+    assert headings.index("OWAUC") == headings.index("AUSUC") + 1
+    assert "openworld_auc" in FORMATS["csv"](boards).splitlines()[0].split(",")
+
+
+def test_an_unknown_optional_column_is_an_error_that_names_the_known() -> None:
+    with pytest.raises(
+        UsageError, match=r"'seen' is not an optional column; .*: disruption_bn_stats, openw"
+    ):
+        table_columns(["seen"])

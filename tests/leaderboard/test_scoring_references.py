@@ -165,6 +165,20 @@ class TestAgainstReferences:
         assert 0 < result.openworld_auc < 1
         assert result.openworld_auc == pytest.approx(result.ausuc, abs=1e-12)
 
+    @given(tied_cases())
+    @settings(PROPERTY, max_examples=50)
+    def test_the_two_areas_differ_by_half_of_the_tied_pairs(self, case):
+        logits, labels, seen = arrays(*case)
+        of_seen, of_missing = (np.where(mask, logits, -np.inf) for mask in (seen, ~seen))
+        margin = of_seen.max(axis=1) - of_missing.max(axis=1)
+        seen_margins = margin[of_seen.argmax(axis=1) == labels]
+        missing_margins = margin[of_missing.argmax(axis=1) == labels]
+        ties = sum(a == b for a in seen_margins for b in missing_margins)
+        n_seen = int(seen[labels].sum())
+        pairs = n_seen * (len(labels) - n_seen)
+        result = score(logits, labels, seen)
+        assert result.ausuc - result.openworld_auc == pytest.approx(ties / 2 / pairs, abs=1e-12)
+
     def test_openworld_auc_is_the_auroc_of_the_margin_times_the_share_of_correct_pairs(self):
         logits, labels, seen = random_case(decimals=None)
         of_seen, of_missing = (np.where(mask, logits, -np.inf) for mask in (seen, ~seen))

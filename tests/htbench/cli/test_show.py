@@ -272,3 +272,19 @@ def test_every_field_of_a_record_is_covered() -> None:
     here = {*BASE, "cost", "environment", "isolation", "log", "notes"}
     files = {"predictions_sha256", "weights_sha256"}
     assert names - here == {"key", "made_from", "format", *files}
+
+
+def test_score_and_show_print_both_areas_with_four_digits(
+    htbench: Htbench, tmp_path: Path, write_run: WriteRun
+) -> None:
+    record = write_run(tmp_path, "source", "outline-solid", 0)
+    at = ("--workspace", tmp_path, "--suite", "icons")
+    values = json.loads(htbench("score", record.key, *at, "--json")[1])
+    lines = htbench("score", record.key, *at)[1].splitlines()
+    scored = dict(line.split()[:2] for line in lines if line)
+    shown = htbench("show", record.key, *at)[1].splitlines()
+    heading = next(i for i, line in enumerate(shown) if "AUSUC" in line)
+    assert shown[heading].split()[-2:] == ["AUSUC", "OpenworldAUC"]
+    areas = [f"{values[name]:.4f}" for name in ("ausuc", "openworld_auc")]
+    assert [scored["ausuc"], scored["openworld_auc"]] == areas
+    assert next(line for line in shown if "per sample" in line).split()[-2:] == areas
