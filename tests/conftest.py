@@ -109,7 +109,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def icons() -> Manifest:
     """The shipped manifest of the icons."""
-    return load_manifest("icons@1.0")
+    return load_manifest("icons@2.0")
 
 
 @dataclass

@@ -110,7 +110,7 @@ def write_mini(root: Path) -> None:
     """Write the slice's manifest and its suite."""
     folder = root / "manifests" / "mini" / "0.1"
     folder.mkdir(parents=True)
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest("icons@2.0")
     classes = list(icons.classes[:CLASSES])
     table = pq.read_table(packaged_manifests() / "icons" / "1.0" / "images.parquet")
     table = table.filter(pc.is_in(table["class"], value_set=pa.array(classes)))

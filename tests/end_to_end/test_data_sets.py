@@ -55,7 +55,7 @@ class Place:
 
 def _icons() -> dict[str, dict[str, list[Image.Image]]]:
     """Images by domain and class."""
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest("icons@2.0")
     classes = dict(
         zip(icons.table["image_id"].to_pylist(), icons.table["class"].to_pylist(), strict=True)
     )
@@ -92,7 +92,7 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
                     }
                 )
     (root / "images" / "Set_2016" / "README.txt").write_text("not an image")
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest("icons@2.0")
     classes = list(icons.classes[:CLASSES])
     document = dict(icons.document) | {
         "name": "mini-home",
@@ -218,7 +218,7 @@ def _reduce(place: Place) -> None:
     """A small network, small images and short recipes instead of the manifest's."""
     path = place.manifest / "manifest.toml"
     document = tomllib.loads(path.read_text())
-    icons = load_manifest("icons@1.0").document
+    icons = load_manifest("icons@2.0").document
     document |= {name: icons[name] for name in ("model", "transforms", "image_size")}
     document["source"] = {**icons["source"], "steps": 20}
     document["recipe"] = {**icons["recipe"], "steps": 10}
@@ -409,9 +409,9 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["import", "icons@1.0", "."], "are bundled with the suite"),
-            (["download", "icons@1.0"], "are bundled with the suite"),
-            (["remove", "icons@1.0"], "are bundled with the suite"),
+            (["import", "icons@2.0", "."], "are bundled with the suite"),
+            (["download", "icons@2.0"], "are bundled with the suite"),
+            (["remove", "icons@2.0"], "are bundled with the suite"),
             (["verify", "nothing@1.0"], "unknown manifest"),
             (["import", "office-home@1.0", "/nowhere"], "does not exist"),
             (["import", "office-home@1.0", "/dev/null"], "neither a folder nor a regular file"),
@@ -445,5 +445,5 @@ class TestWrongInput:
         assert "a web page" in result.stderr
 
     def test_icons_verify(self, home):
-        result = home.htbench("data", "verify", "icons@1.0", "--json")
-        assert json.loads(result.stdout) == {"ok": True, "reference": "icons@1.0", "images": 6786}
+        result = home.htbench("data", "verify", "icons@2.0", "--json")
+        assert json.loads(result.stdout) == {"ok": True, "reference": "icons@2.0", "images": 6786}

@@ -194,7 +194,7 @@ class TestTables:
     def test_the_caption_has_what_all_rows_share(self, suite: Suite, icons: Manifest) -> None:
         (board,) = build(suite, icons, grid(icons, "source"))
         assert board.context == {
-            "manifest": f"icons@1.0 ({icons.digest[:12]})",
+            "manifest": f"icons@2.0 ({icons.digest[:12]})",
             "protocol": PROTOCOL,
             "network": "convnet",
             "recipe": "default",

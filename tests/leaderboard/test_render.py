@@ -232,7 +232,7 @@ class TestData:
         assert first["suite"] == "icons"
         assert first["tasks"] == list(TASKS)
         assert first["seeds"] == [0, 1, 2]
-        assert first["manifest"] == f"icons@1.0 ({icons.digest[:12]})"
+        assert first["manifest"] == f"icons@2.0 ({icons.digest[:12]})"
         assert first["counts"][TASKS[0]] == {"n_seen": 520, "n_missing": 599}
         assert first["problems"] == list(boards[0].problems)
         cells: dict[tuple[str, str], Any] = {(c["label"], c["task"]): c for c in first["cells"]}

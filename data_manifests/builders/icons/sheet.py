@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.folders import packaged_manifests
-from data_manifests.builders import VERSION
+from data_manifests.builders.icons import VERSION
 from data_manifests.builders.icons.manifest_text import NAME
 from data_manifests.builders.icons.selection import DOMAINS
 from data_manifests.builders.parts import IMAGES

@@ -135,7 +135,7 @@ class TestCroissant:
     ) -> None:
         for arguments in ([], ["--out", str(tmp_path / "c.json")]):
             with pytest.raises(SystemExit) as exit_info:
-                main(["manifest", "croissant", "icons@1.0", *arguments])
+                main(["manifest", "croissant", "icons@2.0", *arguments])
             assert not exit_info.value.code
         output = capsys.readouterr().out
         assert output == (tmp_path / "c.json").read_text("utf-8")

@@ -37,7 +37,7 @@ class TestIcons:
     """The shipped manifest against a naive reading of its two files."""
 
     def test_names_and_order(self, icons: Manifest, document: dict[str, Any]) -> None:
-        assert icons.reference == "icons@1.0"
+        assert icons.reference == "icons@2.0"
         assert icons.classes == tuple(document["classes"])
         assert [d.name for d in icons.domains] == ["outline", "solid", "color"]
         assert [t.id for t in icons.tasks] == [
@@ -112,7 +112,7 @@ class TestWithModel:
         assert len(folders) == 2
 
     def test_tuning_folds_keep_the_network(self):
-        icons = load_manifest("icons@1.0")
+        icons = load_manifest("icons@2.0")
         other = icons.with_model({"name": "resnet18"})
         assert fold(other, other.tasks[0], 0).model == {"name": "resnet18"}
         assert fold(icons, icons.tasks[0], 0).other_model is None

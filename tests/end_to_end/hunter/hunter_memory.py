@@ -108,7 +108,7 @@ def code(stage):
     def manifest():
         from benchmark.manifest.catalogue import load_manifest
 
-        return load_manifest("icons@1.0").digest
+        return load_manifest("icons@2.0").digest
 
     def store():
         from benchmark.images.store.store import DomainStore
