@@ -55,6 +55,7 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
         "data_manifests/digests.toml",
         "data_manifests/icons/2.0/manifest.toml",
         "data_manifests/icons/2.0/images.parquet",
+        "data_manifests/icons/2.0/checkpoints/outline+solid-2.safetensors",
         "data_manifests/suites/icons.toml",
         "htbench/cli/main.py",
         "baselines/finetune.py",

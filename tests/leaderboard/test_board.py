@@ -42,9 +42,9 @@ class TestFromRuns:
         assert board.labels == ["finetune", "source", "gamma-star"]
         assert board.problems == ()
         assert board.counts == (
-            ("outline-solid", 520, 599),
-            ("solid-outline", 738, 828),
-            ("outline+solid-color", 215, 203),
+            ("outline-solid", 344, 376),
+            ("solid-outline", 439, 461),
+            ("outline+solid-color", 155, 154),
         )
         rows = results.to_pylist()
         for label in board.labels:

@@ -361,6 +361,7 @@ class TestBoard:
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         write_run(tmp_path, "source")
-        (table,) = build_boards(load_suite("icons"), icons, update_results(tmp_path, [icons]))
+        suite = load_suite("icons")
+        (table,) = build_boards(suite, icons, update_results(tmp_path, [icons]))
         assert table.labels == ["source"]
         assert not any(GAMMA_STAR in problem for problem in table.problems)

@@ -29,7 +29,7 @@ TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
 @pytest.fixture(scope="module")
 def suite() -> Suite:
     methods = ("source", "finetune", "frozen-classifier", "lolsgd")
-    return dataclasses.replace(load_suite("icons"), methods=methods)
+    return dataclasses.replace(load_suite("icons"), tasks=TASKS, methods=methods)
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ class TestMarkdown:
         headings = [line for line in text.splitlines() if line.startswith("#")]
         assert headings == [
             "# Leaderboard: icons",
-            "## Mean over 3 tasks (n_seen = 1473, n_missing = 1630)",
-            "## outline-solid (n_seen = 520, n_missing = 599)",
-            "## solid-outline (n_seen = 738, n_missing = 828)",
-            "## outline+solid-color (n_seen = 215, n_missing = 203)",
+            "## Mean over 3 tasks (n_seen = 938, n_missing = 991)",
+            "## outline-solid (n_seen = 344, n_missing = 376)",
+            "## solid-outline (n_seen = 439, n_missing = 461)",
+            "## outline+solid-color (n_seen = 155, n_missing = 154)",
             "## Not in the table",
             "# Leaderboard: icons, table 2",
             "## Mean over 3 tasks",
-            "## outline-solid (n_seen = 520, n_missing = 599)",
+            "## outline-solid (n_seen = 344, n_missing = 376)",
             "## solid-outline",
             "## outline+solid-color",
             "## Not in the table",
@@ -108,7 +108,7 @@ class TestMarkdown:
 
     def test_cells(self, boards: list[Board]) -> None:
         rows = tables(FORMATS["markdown"](boards[:1]))[
-            "outline-solid (n_seen = 520, n_missing = 599)"
+            "outline-solid (n_seen = 344, n_missing = 376)"
         ]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert list(by_name) == [
@@ -146,7 +146,7 @@ class TestMarkdown:
 
     def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:
         rows = tables(FORMATS["markdown"](boards[:1]))[
-            "Mean over 3 tasks (n_seen = 1473, n_missing = 1630)"
+            "Mean over 3 tasks (n_seen = 938, n_missing = 991)"
         ]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert by_name["finetune"] == ["-"] * len(COLUMNS)
@@ -233,7 +233,7 @@ class TestData:
         assert first["tasks"] == list(TASKS)
         assert first["seeds"] == [0, 1, 2]
         assert first["manifest"] == f"icons@2.0 ({icons.digest[:12]})"
-        assert first["counts"][TASKS[0]] == {"n_seen": 520, "n_missing": 599}
+        assert first["counts"][TASKS[0]] == {"n_seen": 344, "n_missing": 376}
         assert first["problems"] == list(boards[0].problems)
         cells: dict[tuple[str, str], Any] = {(c["label"], c["task"]): c for c in first["cells"]}
         assert cells["source", MEAN]["overall"] == boards[0].of_task(MEAN)["source"]["overall"]

@@ -76,7 +76,7 @@ class TestPublished:
 class TestIcons:
     @pytest.fixture
     def dataset(self) -> mlcroissant.Dataset:
-        return load(packaged_manifests() / "icons" / "1.0" / CROISSANT_FILE)
+        return load(packaged_manifests() / "icons" / "2.0" / CROISSANT_FILE)
 
     def test_a_loader_reads_the_images(self, dataset: mlcroissant.Dataset, icons: Manifest) -> None:
         table = pd.read_parquet(icons.root / "images.parquet")

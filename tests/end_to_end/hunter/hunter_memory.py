@@ -103,7 +103,7 @@ def code(stage):
         import importlib.resources
 
         root = importlib.resources.files("data_manifests")
-        return [p.name for p in (root / "icons" / "1.0").iterdir()]
+        return [p.name for p in (root / "icons" / "2.0").iterdir()]
 
     def manifest():
         from benchmark.manifest.catalogue import load_manifest

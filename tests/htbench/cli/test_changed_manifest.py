@@ -35,8 +35,8 @@ def test_the_name_of_a_manifest(icons: Manifest) -> None:
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The icons with another recipe under the same name."""
-    folder = tmp_path_factory.mktemp("changed") / "icons" / "1.0"
-    shutil.copytree(packaged_manifests() / "icons" / "1.0", folder)
+    folder = tmp_path_factory.mktemp("changed") / "icons" / "2.0"
+    shutil.copytree(packaged_manifests() / "icons" / "2.0", folder)
     text = (folder / "manifest.toml").read_text("utf-8")
     (folder / "manifest.toml").write_text(text.replace("title = ", "title = 'x' # ", 1), "utf-8")
     return read_manifest(folder)

@@ -22,12 +22,12 @@ def test_export_reports_what_it_wrote(htbench: Htbench, tmp_path: Path) -> None:
     status, out, err = htbench(*arguments, "--out", tmp_path / "lists")
     assert (status, err) == (0, "")
     assert "labels  manifest: the manifest's order" in out
-    assert "   658  train\n" in out
+    assert "   826  train\n" in out
     status, out, _ = htbench(*arguments, "--out", tmp_path / "lists", "--json")
     assert status == 0
     report = json.loads(out)
     assert report["written"] is False
-    assert report["counts"]["test"] == 1119
+    assert report["counts"]["test"] == 720
 
 
 def test_export_writes_all_tasks_with_paths_of_the_user(
