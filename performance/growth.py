@@ -36,7 +36,7 @@ METHODS = ("source", "finetune", "linear-probe", "bn-affine", "l2-sp", "lwf", "l
 TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
 VARIANTS = 20  # predictions files per task
 SUITE = """title = "Growth"
-manifest = "icons@1.0"
+manifest = "icons@2.0"
 tasks = {tasks}
 methods = {methods}
 seeds = {seeds}

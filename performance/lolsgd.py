@@ -104,7 +104,7 @@ def main() -> None:
         parser.error("--steps must be a multiple of 50: ten local models of five steps")
 
     torch.set_num_threads(1)
-    manifest = load_manifest("icons@1.0")
+    manifest = load_manifest("icons@2.0")
     target = seen_data(manifest)
     recipe = replace(TrainingRecipe.from_table(manifest.document["recipe"]), steps=args.steps)
     transforms = Transforms(manifest.document["transforms"])

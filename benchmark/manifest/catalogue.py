@@ -60,7 +60,7 @@ def withdrawn_manifests() -> dict[str, Withdrawn]:
 
 
 def load_manifest(reference: str | Path) -> Manifest:
-    """Read a manifest by reference (``icons@1.0``) or from the folder that contains it.
+    """Read a manifest by reference (``icons@2.0``) or from the folder that contains it.
 
     Args:
         reference: ``name@version``, or the path of a folder with ``manifest.toml``.
@@ -105,9 +105,9 @@ def load_manifest(reference: str | Path) -> Manifest:
 
 
 def shown_reference(reference: str, digest: str) -> str:
-    """A manifest's name and version as people see it: ``icons@1.0``.
+    """A manifest's name and version as people see it: ``icons@2.0``.
 
-    If that name is published and its pinned digest is another one, ``icons@1.0 (changed:
+    If that name is published and its pinned digest is another one, ``icons@2.0 (changed:
     1a2b3c4d)``, with the beginning of the digest; if it was withdrawn, ``icons@1.0 (withdrawn)``.
 
     Args:

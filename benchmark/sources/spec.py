@@ -61,7 +61,7 @@ class SourceSpec:
 
     @property
     def name(self) -> str:
-        """For people, such as ``icons@1.0 outline+solid``."""
+        """For people, such as ``icons@2.0 outline+solid``."""
         other = self.manifest.other_model
         network = f" ({network_label(other)})" if other else ""
         number = f" seed {self.seed}" if self.manifest.source_seeds > 1 else ""

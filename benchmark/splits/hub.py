@@ -18,7 +18,7 @@ def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") ->
     """All roles of a task as a ``datasets.DatasetDict``.
 
     Args:
-        manifest: a manifest, such as ``load_manifest("icons@1.0")``.
+        manifest: a manifest, such as ``load_manifest("icons@2.0")``.
         task: id of one of its tasks.
         class_order: decides the label of each class, a key of ``CLASS_ORDERS``.
 
@@ -34,7 +34,7 @@ def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") ->
 
     Example:
         >>> from htbench import load_manifest, to_datasets
-        >>> splits = to_datasets(load_manifest("icons@1.0"), "outline-solid")
+        >>> splits = to_datasets(load_manifest("icons@2.0"), "outline-solid")
         >>> splits["train"].features["label"].num_classes
         65
     """

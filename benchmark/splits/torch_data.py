@@ -58,7 +58,7 @@ def torch_dataset(
     """One role of a task as a map-style dataset of (image, label).
 
     Args:
-        manifest: a manifest, such as ``load_manifest("icons@1.0")``.
+        manifest: a manifest, such as ``load_manifest("icons@2.0")``.
         task: id of one of its tasks.
         role: ``source_train``, ``source_test``, ``train`` (target, seen classes), ``test``
             (target, all classes), or, for oracles only, ``train_missing``.
@@ -73,7 +73,7 @@ def torch_dataset(
 
     Example:
         >>> from htbench import load_manifest, torch_dataset
-        >>> train = torch_dataset(load_manifest("icons@1.0"), "outline-solid", "train")
+        >>> train = torch_dataset(load_manifest("icons@2.0"), "outline-solid", "train")
         >>> image, label = train[0]
         >>> image.size
         (32, 32)

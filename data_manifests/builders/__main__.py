@@ -11,6 +11,7 @@ import click
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.folders import packaged_manifests
 from data_manifests.builders import VERSION
+from data_manifests.builders.icons import VERSION as ICONS_VERSION
 from data_manifests.builders.icons.package import NAME as ICONS_PACKAGE
 
 
@@ -48,17 +49,20 @@ def facts_option(contents: str) -> Callable[[Command], Command]:
     )
 
 
-def out_option(data_set: str) -> Callable[[Command], Command]:
+def out_option(data_set: str, version: str = VERSION) -> Callable[[Command], Command]:
     """The option ``--out``, by default the published version of the data set."""
     return click.option(
         "--out",
         type=click.Path(file_okay=False, path_type=Path),
-        default=packaged_manifests() / data_set / VERSION,
+        default=packaged_manifests() / data_set / version,
         help="Output folder. If it already contains the published files, they are verified.  "
-        f"[default: data_manifests/{data_set}/{VERSION}]",
+        f"[default: data_manifests/{data_set}/{version}]",
     )
 
 
+jobs_option = click.option(
+    "--jobs", default=os.cpu_count(), show_default=True, help="Number of training runs in parallel."
+)
 force_option = click.option("--force", is_flag=True, help="Overwrite existing files that differ.")
 
 
@@ -146,12 +150,13 @@ def build_iwildcam(facts: Path, out: Path, force: bool) -> None:
 @click.option(
     "--manifest-only", is_flag=True, help="Only rewrite manifest.toml, from training.toml."
 )
-@out_option("icons")
+@out_option("icons", ICONS_VERSION)
 @force_option
 def build_icons(package: Path | None, manifest_only: bool, out: Path, force: bool) -> None:
     """Build icons in about a minute.
 
-    Writes images.parquet, ATTRIBUTION.csv and manifest.toml.
+    Writes images.parquet, ATTRIBUTION.csv and manifest.toml. Prints how many test icons have a near
+    copy in train.
 
     \b
     Rebuild the published files elsewhere:
@@ -167,34 +172,100 @@ def build_icons(package: Path | None, manifest_only: bool, out: Path, force: boo
     write(out, files, force=force)
 
 
+@main.command("icons-sources")
+@click.option("--manifest", default="icons@2.0", show_default=True, help="Manifest to train for.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=packaged_manifests() / "icons" / ICONS_VERSION / "checkpoints",
+    help=f"Output folder.  [default: data_manifests/icons/{ICONS_VERSION}/checkpoints]",
+)
+@jobs_option
+def train_icons_sources(manifest: str, out: Path, jobs: int) -> None:
+    """Train the source models of icons that the manifest pins.
+
+    Writes the checkpoints, and their table to training.toml. This takes about three minutes on 2
+    cores. Another type of CPU gives other bytes.
+
+    \b
+    Train them before publication:
+      python -m data_manifests.builders icons-sources --manifest data_manifests/icons/2.0
+    Train them in another folder, with four processes:
+      python -m data_manifests.builders icons-sources --out again --jobs 4
+    """
+    from data_manifests.builders.icons import build, search
+
+    published = packaged_manifests() / "icons" / ICONS_VERSION / "checkpoints"
+    training = build.TRAINING if out == published else out / "training.toml"
+    if training != build.TRAINING:
+        out.mkdir(parents=True, exist_ok=True)
+        training.write_bytes(build.TRAINING.read_bytes())
+    search.train_sources(manifest, out, training, jobs)
+
+
 @main.command("icons-search")
 @click.option(
-    "--manifest", default="icons@1.0", show_default=True, help="Manifest whose recipes to search."
+    "--manifest", default="icons@2.0", show_default=True, help="Manifest whose recipe to search."
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(__file__).parent / "icons",
-    help="Output folder.  [default: data_manifests/builders/icons]",
+    help="Output folder, with training.toml.  [default: data_manifests/builders/icons]",
 )
-@click.option(
-    "--jobs", default=os.cpu_count(), show_default=True, help="Number of training runs in parallel."
-)
+@jobs_option
 def search_icons(manifest: str, out: Path, jobs: int) -> None:
-    """Search for the training recipes of icons.
+    """Search for the adaptation recipe of icons, from its source models.
 
-    Writes the chosen recipes to training.toml and all candidates to search.csv. This takes about
-    15 minutes on 2 cores.
+    Writes the chosen recipe to training.toml and all candidates to search.csv. Candidates that
+    search.csv already has are not run again. This takes about 15 minutes on 2 cores.
 
     \b
-    Repeat the search that the published manifest records:
+    Check the search that the published manifest records, or complete it:
       python -m data_manifests.builders icons-search
     Repeat it in another folder with four processes:
-      python -m data_manifests.builders icons-search --out search-again --jobs 4
+      mkdir again && cp data_manifests/builders/icons/training.toml again
+      python -m data_manifests.builders icons-search --out again --jobs 4
     """
     from data_manifests.builders.icons import search
 
     click.echo(search.search(manifest, out, jobs))
+
+
+@main.command("icons-twins")
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="PNG file to write: test icons beside their near copies in train.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["1.0", "families"]),
+    default="families",
+    show_default=True,
+    help="Split whose near copies the sheet shows; 2.0 has none.",
+)
+def count_icons_twins(sheet: Path | None, split: str) -> None:
+    """Print how many test icons have a near copy in train, in this version and before.
+
+    \b
+    Measure the published files:
+      python -m data_manifests.builders icons-twins
+    Look at the near copies that splitting by family alone leaves:
+      python -m data_manifests.builders icons-twins --sheet twins.png
+    """
+    from data_manifests.builders.icons import build, twin_sheet
+    from data_manifests.builders.icons.split import compared_splits, report, split_icons
+    from data_manifests.builders.icons.twins import find_twins
+
+    icons = build.read_icons(packaged_manifests() / "icons" / ICONS_VERSION / "images.parquet")
+    twins = find_twins(icons)
+    result = split_icons(icons, twins)
+    for line in report(icons, twins, result):
+        click.echo(line)
+    if sheet is not None:
+        splits = compared_splits(icons, result)[split]
+        twin_sheet.draw_twins(icons, twins, splits).save(sheet, optimize=True)
 
 
 @main.command("icons-sheet")
@@ -221,7 +292,7 @@ def draw_icons_sheet(all_classes: bool, per_domain: int, out: Path) -> None:
 
 
 @main.command("icons-pretrained")
-@out_option("icons-pretrained")
+@out_option("icons-pretrained", ICONS_VERSION)
 @force_option
 def build_icons_pretrained(out: Path, force: bool) -> None:
     """Build icons-pretrained.

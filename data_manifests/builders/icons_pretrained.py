@@ -1,9 +1,10 @@
-"""Builder of icons-pretrained@1.0: its template, with the images and tasks of icons@1.0."""
+"""Builder of icons-pretrained@2.0: its template, with the images and tasks of icons@2.0."""
 
 from __future__ import annotations
 
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.toml import to_toml
+from data_manifests.builders.icons import VERSION
 from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST, TEMPLATES, fill_classes
 
 NAME = "icons-pretrained"
@@ -15,7 +16,7 @@ def build() -> dict[str, bytes]:
     Returns:
         Content by file name.
     """
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest(f"icons@{VERSION}")
     template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
     lists = {name: icons.document[name] for name in ("domains", "tasks")}
     text = f"{fill_classes(template, icons.classes)}\n{to_toml(lists)}"

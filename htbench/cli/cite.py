@@ -14,12 +14,12 @@ from htbench.cli.output import print_json, printable
 def command(names: tuple[str, ...], as_json: bool) -> None:
     """Print BibTeX for data sets, methods and the leaderboard (all of them if no name is given).
 
-    DATA is a manifest, given as a reference such as icons@1.0 or as a folder. For the terms of a
+    DATA is a manifest, given as a reference such as icons@2.0 or as a folder. For the terms of a
     data set, see `htbench manifest show`.
 
     \b
     Examples:
-      htbench cite icons@1.0 wise-ft board
+      htbench cite icons@2.0 wise-ft board
       htbench cite > references.bib
     """
     from benchmark.citations import citable_names, citations_of

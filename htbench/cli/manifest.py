@@ -20,11 +20,11 @@ MAX_VALUE = 60  # characters of a value in a comparison
 def command() -> None:
     """Show, verify, compare, export or expand a manifest.
 
-    MANIFEST is a reference such as icons@1.0, or a folder with manifest.toml and images.parquet.
+    MANIFEST is a reference such as icons@2.0, or a folder with manifest.toml and images.parquet.
 
     \b
     Examples:
-      htbench manifest show icons@1.0
+      htbench manifest show icons@2.0
       htbench manifest verify ./my_manifests/shapes/0.1
       htbench manifest expand iwildcam@1.0 --metadata metadata.csv
     """
@@ -38,8 +38,8 @@ def show(manifest: str, as_json: bool) -> None:
 
     \b
     Examples:
-      htbench manifest show icons@1.0
-      htbench manifest show icons@1.0 --json
+      htbench manifest show icons@2.0
+      htbench manifest show icons@2.0 --json
     """
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.summaries import group_count, manifest_summary
@@ -77,7 +77,7 @@ def verify(manifest: str, as_json: bool) -> None:
 
     \b
     Examples:
-      htbench manifest verify icons@1.0
+      htbench manifest verify icons@2.0
       htbench manifest verify ./my_manifests/shapes/0.1 --json
     """
     from benchmark.manifest.catalogue import load_manifest
@@ -109,7 +109,7 @@ def digest(manifest: str) -> None:
 
     \b
     Examples:
-      htbench manifest digest icons@1.0
+      htbench manifest digest icons@2.0
       htbench manifest digest ./my_manifests/shapes/0.1
     """
     from benchmark.manifest.catalogue import load_manifest
@@ -218,7 +218,7 @@ def croissant(manifest: str, out: Path | None) -> None:
 
     \b
     Examples:
-      htbench manifest croissant icons@1.0
+      htbench manifest croissant icons@2.0
       htbench manifest croissant ./my_manifests/shapes/0.1 --out croissant.json
     """
     from benchmark.manifest.catalogue import load_manifest
@@ -238,8 +238,8 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
     \b
     Examples:
-      htbench manifest diff icons@1.0 ./my_manifests/icons/1.1
-      htbench manifest diff icons@1.0 ./my_manifests/icons/1.1 --json
+      htbench manifest diff icons@2.0 ./my_manifests/icons/1.1
+      htbench manifest diff icons@2.0 ./my_manifests/icons/1.1 --json
     """
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.diff import compare

@@ -92,7 +92,7 @@ def train(
     \b
     Examples:
       htbench source train --suite icons --again
-      htbench source train --manifest icons-pretrained@1.0 --source outline+solid \\
+      htbench source train --manifest icons-pretrained@2.0 --source outline+solid \\
           --weights mobilenet_v2-b0353104.pth
     """
     from htbench.sources import Origin, train_sources
@@ -153,7 +153,7 @@ def import_(
 
     \b
     Examples:
-      htbench source import model.safetensors --manifest icons@1.0 --source outline
+      htbench source import model.safetensors --manifest icons@2.0 --source outline
       htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
           --note "trained by a colleague"
     """
@@ -190,7 +190,7 @@ def export(
 
     \b
     Examples:
-      htbench source export --manifest icons@1.0 --source outline --out icons-outline
+      htbench source export --manifest icons@2.0 --source outline --out icons-outline
       htbench source export --suite icons --source outline+solid --out icons-both
     """
     from benchmark.sources.spec import MODEL_FILE

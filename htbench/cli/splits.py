@@ -30,8 +30,8 @@ def command() -> None:
 
     \b
     Examples:
-      htbench splits show icons@1.0 --task outline-solid
-      htbench splits export icons@1.0 --task outline-solid --format csv --out outline-solid.csv
+      htbench splits show icons@2.0 --task outline-solid
+      htbench splits export icons@2.0 --task outline-solid --format csv --out outline-solid.csv
     """
 
 
@@ -52,8 +52,8 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
 
     \b
     Examples:
-      htbench splits show icons@1.0
-      htbench splits show icons@1.0 --task outline-solid --figure outline-solid.png
+      htbench splits show icons@2.0
+      htbench splits show icons@2.0 --task outline-solid --figure outline-solid.png
     """
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.roles import class_counts
@@ -158,9 +158,9 @@ def export(
 
     \b
     Examples:
-      htbench splits export icons@1.0 --task outline-solid --format txt --out lists
+      htbench splits export icons@2.0 --task outline-solid --format txt --out lists
       htbench splits export office-home@1.0 --format csv --root ~/OfficeHome --out office-home
-      htbench splits export icons@1.0 --task outline-solid --format imagefolder --out images
+      htbench splits export icons@2.0 --task outline-solid --format imagefolder --out images
     """
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.roles import CLASS_ORDERS

@@ -54,7 +54,7 @@ def run(*arguments):
 for path in list(names(htbench)):
     run(*path, "--help")
 assert not {"torch", "pandas", "pyarrow"} & set(sys.modules), "a help page needs click only"
-run("manifest", "show", "icons@1.0")
+run("manifest", "show", "icons@2.0")
 run("list", "suites")
 assert not {"torch", "torchvision"} & set(sys.modules)
 """

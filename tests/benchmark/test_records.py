@@ -36,7 +36,7 @@ MADE_FROM = {"task": "outline-solid", "seed": 1, "recipe": {"lr": 0.1}}
 RECORD = RunRecord(
     key=digest_json(MADE_FROM),
     made_from=MADE_FROM,
-    manifest="icons@1.0",
+    manifest="icons@2.0",
     task="outline-solid",
     method="finetune",
     label="finetune(alpha=0.5)",

@@ -1,8 +1,9 @@
-"""icons@1.0 matches its README, and its builder writes the published manifest."""
+"""icons@2.0 matches its README, and its builder writes the published manifest."""
 
 from __future__ import annotations
 
 import csv
+import fnmatch
 import hashlib
 import io
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
 from click.testing import CliRunner
 from PIL import Image
 
@@ -25,25 +28,39 @@ from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
 from data_manifests.builders import parts
 from data_manifests.builders.__main__ import main
-from data_manifests.builders.icons import build, drawing, manifest_text, package, selection
+from data_manifests.builders.icons import (
+    build,
+    drawing,
+    families,
+    manifest_text,
+    package,
+    selection,
+    split,
+    twins,
+)
 from data_manifests.builders.icons.classes import ALIASES
 from data_manifests.builders.icons.names import normalise, words
 
 DATA_SET = packaged_manifests() / "icons"
-FOLDER = DATA_SET / "1.0"
+FOLDER = DATA_SET / "2.0"
 COUNTS = {
-    ("outline", "train"): 1771,
-    ("outline", "test"): 1566,
-    ("solid", "train"): 1382,
-    ("solid", "test"): 1119,
-    ("color", "train"): 530,
-    ("color", "test"): 418,
+    ("outline", "train"): 2437,
+    ("outline", "test"): 900,
+    ("solid", "train"): 1781,
+    ("solid", "test"): 720,
+    ("color", "train"): 639,
+    ("color", "test"): 309,
 }
+PAIRS = ("outline-solid", "solid-outline", "outline-color", "solid-color", "outline+solid-color")
 
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
     return pq.read_table(FOLDER / parts.IMAGES)
+
+
+def icon_sets(table: pa.Table) -> list[str]:
+    return [image_id.split("/")[0] for image_id in table["image_id"].to_pylist()]
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +86,21 @@ class TestImages:
         ids = table["image_id"].to_pylist()
         assert ids == sorted(set(ids))
 
-    def test_paths_and_groups_follow_from_ids(self, table: pa.Table) -> None:
-        for row in table.select(["image_id", "path", "group"]).to_pylist():
-            assert row["path"] == f"{row['image_id']}.png"
-            assert row["group"] == row["image_id"].split("/")[0]
+    def test_paths_follow_from_ids(self, table: pa.Table) -> None:
+        for image_id, path in zip(
+            table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True
+        ):
+            assert path == f"{image_id}.png"
 
     def test_the_image_path_is_the_path(self, table: pa.Table) -> None:
         assert pc.struct_field(table["image"], "path").equals(table["path"])
 
-    def test_every_class_is_in_every_domain_and_split(self, table: pa.Table) -> None:
-        cells = set(
-            zip(*(table[name].to_pylist() for name in ("class", "domain", "split")), strict=True)
-        )
+    def test_every_class_has_enough_images_in_every_domain_and_split(self, table: pa.Table) -> None:
+        names = ("class", "domain", "split")
+        cells = Counter(zip(*(table[name].to_pylist() for name in names), strict=True))
         assert len(cells) == 65 * 3 * 2
+        assert min(n for (*_, part), n in cells.items() if part == "test") == 3
+        assert min(n for (*_, part), n in cells.items() if part == "train") == 5
 
     def test_files_are_valid_images(self, table: pa.Table) -> None:
         for row in table.to_pylist():
@@ -93,18 +112,136 @@ class TestImages:
             assert image.size == (32, 32)
             assert image.mode == ("RGB" if row["domain"] == "color" else "L"), row["image_id"]
 
-    def test_no_icon_set_is_in_both_splits(self, table: pa.Table) -> None:
-        split_of: dict[str, str] = {}
-        for group, split in zip(
-            table["group"].to_pylist(), table["split"].to_pylist(), strict=True
-        ):
-            assert split_of.setdefault(group, split) == split == selection.split_of(group)
-
     def test_labels_follow_from_names(self, table: pa.Table) -> None:
         for image_id, label in zip(
             table["image_id"].to_pylist(), table["class"].to_pylist(), strict=True
         ):
             assert normalise(image_id.split("/")[1]) in ALIASES[label]
+
+
+@pytest.fixture(scope="module")
+def pixel_icons() -> list[selection.Icon]:
+    return build.read_icons(FOLDER / parts.IMAGES)
+
+
+@pytest.fixture(scope="module")
+def near_copies(table: pa.Table) -> list[tuple[int, int]]:
+    rows = table.to_pylist()
+    cells: dict[tuple[str, str], list[int]] = {}
+    pixels = []
+    for index, row in enumerate(rows):
+        cells.setdefault((row["domain"], row["class"]), []).append(index)
+        image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
+        centred = np.asarray(image, np.float64).ravel()
+        centred -= centred.mean()
+        pixels.append(centred / np.sqrt((centred**2).sum()))
+    return [
+        (a, b)
+        for members in cells.values()
+        for a in members
+        for b in members
+        if a < b and pixels[a] @ pixels[b] > 0.95
+    ]
+
+
+class TestSplit:
+    """The published split by another way than the builder's, from the published pixels."""
+
+    def test_a_rebuild_from_the_pixels_gives_the_published_file(
+        self, pixel_icons: list[selection.Icon], table: pa.Table
+    ) -> None:
+        result = split.split_icons(pixel_icons, twins.find_twins(pixel_icons))
+        assert build.image_table(pixel_icons, result).equals(table, check_metadata=True)
+        assert result.number == 1503
+
+    def test_no_test_image_has_a_near_copy_in_train(
+        self, table: pa.Table, near_copies: list[tuple[int, int]]
+    ) -> None:
+        splits = table["split"].to_pylist()
+        assert len(near_copies) == 437
+        assert [pair for pair in near_copies if splits[pair[0]] != splits[pair[1]]] == []
+
+    def test_the_report_compares_the_splits(self, pixel_icons: list[selection.Icon]) -> None:
+        near = twins.find_twins(pixel_icons)
+        result = split.assign(
+            1503,
+            [families.family_of(icon.icon_set) for icon in pixel_icons],
+            near.designs(len(pixel_icons)),
+        )
+        assert split.report(pixel_icons, near, result)[1:] == [
+            "  split 1.0: 5.12% (outline 27 of 1566, solid 120 of 1119, color 12 of 418)",
+            "  split families: 4.53% (outline 17 of 917, solid 75 of 805, color 0 of 309)",
+            "  split 2.0: 0.00% (outline 0 of 900, solid 0 of 720, color 0 of 309)",
+            "Split number 1503; 102 icons of test families are in train, as near copies",
+        ]
+
+    def test_families_are_drawn_by_sha256(self, table: pa.Table) -> None:
+        sets = [image_id.split("/")[0] for image_id in table["image_id"].to_pylist()]
+        sizes = Counter(families.family_of(name) for name in sets)
+        room, tests = 0.3 * 6786, set()
+        for name in sorted(
+            sizes, key=lambda f: hashlib.sha256(f"icons/2.0/split/1503/{f}".encode()).digest()
+        ):
+            if sizes[name] <= room:
+                tests.add(name)
+                room -= sizes[name]
+        groups, splits = table["group"].to_pylist(), table["split"].to_pylist()
+        assert {g for g, s in zip(groups, splits, strict=True) if s == "test"} == tests
+        assert all((g in tests) == (s == "test") for g, s in zip(groups, splits, strict=True))
+
+    def test_an_icon_leaves_its_family_only_as_a_copy_of_a_training_icon(
+        self, table: pa.Table, near_copies: list[tuple[int, int]]
+    ) -> None:
+        families_of = [
+            families.family_of(image_id.split("/")[0]) for image_id in table["image_id"].to_pylist()
+        ]
+        groups, splits = table["group"].to_pylist(), table["split"].to_pylist()
+        left = {i for i, (f, g) in enumerate(zip(families_of, groups, strict=True)) if f != g}
+        assert len(left) == 102
+        linked = {i: {i} for i in range(len(groups))}
+        for a, b in near_copies:
+            union = linked[a] | linked[b]
+            for i in union:
+                linked[i] = union
+        for i in left:
+            assert splits[i] == "train"
+            origins = {groups[j] for j in linked[i] if families_of[j] == groups[j]}
+            assert groups[i] in origins
+
+    def test_sets_of_one_author_are_one_family(self, attribution: list[dict[str, str]]) -> None:
+        by_author: dict[str, set[str]] = {}
+        for row in attribution:
+            by_author.setdefault(row["author"], set()).add(families.family_of(row["icon_set"]))
+        assert [names for names in by_author.values() if len(names) > 1] == []
+        assert len(set().union(*by_author.values())) == 100
+
+    def test_every_pattern_of_a_family_matches_a_set(
+        self, attribution: list[dict[str, str]]
+    ) -> None:
+        names = [row["icon_set"] for row in attribution]
+        patterns = [p for entry in families.FAMILIES.values() for p in entry]
+        assert [p for p in patterns if not fnmatch.filter(names, p)] == []
+
+    def test_sets_that_share_many_near_copies_must_be_one_family(self) -> None:
+        icons = [
+            replace(icon(name, "icon", 0), class_name=f"class-{i}")
+            for i in range(3)
+            for name in ("a", "b")
+        ]
+        near = twins.Twins(((0, 1), (2, 3), (4, 5)))
+        assert families.unmerged_sets(icons, near) == [("a", "b", 3, 3)]
+        assert families.unmerged_sets(icons, twins.Twins(near.pairs[:2])) == []
+        with pytest.raises(DataError, match=r"a and b \(3 of 3 cells\)"):
+            split.split_icons(icons, near)
+
+
+class TestTwins:
+    def test_designs_link_near_copies_of_near_copies(self) -> None:
+        assert twins.Twins(((0, 3), (1, 2), (3, 4))).designs(6) == [0, 1, 1, 0, 0, 5]
+
+    def test_leaked_icons_are_test_icons_with_a_twin_in_train(self) -> None:
+        near = twins.Twins(((0, 1), (2, 3), (3, 4)))
+        assert near.leaked(["test", "train", "test", "test", "test"]) == [0]
 
 
 class TestAttribution:
@@ -120,14 +257,14 @@ class TestAttribution:
             }
             for row in attribution
         }
-        content = build.attribution_bytes(table["group"].to_pylist(), collections)
+        content = build.attribution_bytes(icon_sets(table), collections)
         assert content == (FOLDER / parts.ATTRIBUTION).read_bytes()
 
     def test_it_lists_every_icon_set_with_its_number_of_images(
         self, table: pa.Table, attribution: list[dict[str, str]]
     ) -> None:
         assert {row["icon_set"]: int(row["images"]) for row in attribution} == Counter(
-            table["group"].to_pylist()
+            icon_sets(table)
         )
 
     def test_every_set_has_an_open_licence_and_an_author(
@@ -156,18 +293,58 @@ class TestManifest:
         assert {name: manifest[name] for name in training} == training
 
     def test_seen_classes_follow_the_documented_rule(self, manifest: dict) -> None:
-        def draw(name: str) -> str:
-            return hashlib.sha256(f"icons/1.0/seen/{name}".encode()).hexdigest()
-
-        seen = sorted(sorted(manifest["classes"], key=draw)[:32])
-        assert {tuple(task["seen"]) for task in manifest["tasks"]} == {tuple(seen)}
+        for task in manifest["tasks"]:
+            pair, *words = task["id"].split(".")
+            count = next((int(w[4:]) for w in words if w.startswith("seen")), 32)
+            draw = next((int(w[4:]) for w in words if w.startswith("draw")), 1)
+            order = sorted(
+                manifest["classes"],
+                key=lambda c: hashlib.sha256(f"icons/2.0/seen/{pair}/{draw}/{c}".encode()).digest(),
+            )
+            assert task["seen"] == sorted(order[:count]), task["id"]
 
     def test_tasks(self, manifest: dict) -> None:
-        assert [(t["id"], t["sources"], t["target"]) for t in manifest["tasks"]] == [
-            ("outline-solid", ["outline"], "solid"),
-            ("solid-outline", ["solid"], "outline"),
-            ("outline+solid-color", ["outline", "solid"], "color"),
+        tasks = {task["id"]: task for task in manifest["tasks"]}
+        draws = ["", ".draw2", ".draw3"]
+        partial = [f".seen{n}.draw{draw}" for n in (8, 16, 48) for draw in (1, 2)]
+        assert list(tasks) == [
+            *(pair + draw for draw in draws for pair in PAIRS),
+            *(pair + suffix for pair in PAIRS[:2] for suffix in partial),
         ]
+        for name, task in tasks.items():
+            sources, target = name.split(".")[0].split("-")
+            assert (task["sources"], task["target"]) == (sources.split("+"), target)
+
+    def test_draws_differ(self, manifest: dict) -> None:
+        draws = [tuple(task["seen"]) for task in manifest["tasks"] if len(task["seen"]) == 32]
+        assert len(set(draws)) == len(draws) == 15
+
+    def test_source_models_are_pinned(self, manifest: dict) -> None:
+        source = manifest["source"]
+        places = [(tuple(pin["sources"]), pin["seed"]) for pin in source["checkpoints"]]
+        kinds = [("outline",), ("solid",), ("outline", "solid")]
+        assert sorted(places) == sorted((kind, seed) for kind in kinds for seed in range(3))
+        size = 0
+        for pin in source["checkpoints"]:
+            content = (FOLDER / pin["file"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == pin["sha256"]
+            tensors = safetensors.numpy.load(content)
+            assert {str(t.dtype) for n, t in tensors.items() if "num_batches" not in n} == {
+                "float32"
+            }
+            size += len(content)
+        assert size < 3_000_000
+        assert len(list((FOLDER / "checkpoints").iterdir())) == 9
+
+    def test_named_recipes_are_hotter_and_longer(self, manifest: dict) -> None:
+        default, recipes = manifest["recipe"], manifest["recipes"]
+        assert recipes == {
+            "hot": {
+                name: pytest.approx(10 * default[name], rel=1e-12)
+                for name in ("head_lr", "backbone_lr")
+            },
+            "long": {"steps": 4 * default["steps"]},
+        }
 
     def test_training_toml_with_an_extra_table_is_refused(self, tmp_path: Path) -> None:
         training = tmp_path / "training.toml"
@@ -318,7 +495,7 @@ class TestReadme:
         readme = (DATA_SET / "README.md").read_text("utf-8")
         blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
         checks = "assert first.size == (32, 32), first\nassert len(rows) == len(icons) == 6786\n"
-        checks += "assert len(test) == 3103"
+        checks += "assert len(test) == 1929"
         run = subprocess.run(
             [sys.executable, "-c", "\n".join([*blocks, checks])],
             cwd=DATA_SET.parents[1],
@@ -339,8 +516,8 @@ class TestReadme:
         rows = []
         for domain in selection.DOMAINS:
             line = f"| {domain} |"
-            for split in ("train", "test"):
-                counts = [n for key, n in cells.items() if key[:2] == (domain, split)]
+            for part in ("train", "test"):
+                counts = [n for key, n in cells.items() if key[:2] == (domain, part)]
                 line += f" {sum(counts)} ({min(counts)} to {max(counts)}) |"
             rows.append(line)
         sets = Counter(row["license_spdx"] for row in attribution)

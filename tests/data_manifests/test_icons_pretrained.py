@@ -14,7 +14,7 @@ FOLDER = packaged_manifests() / "icons-pretrained"
 
 @pytest.fixture(scope="module")
 def pretrained():
-    return load_manifest("icons-pretrained@1.0")
+    return load_manifest("icons-pretrained@2.0")
 
 
 def test_images_classes_and_tasks_are_those_of_icons(pretrained, icons):
@@ -26,7 +26,7 @@ def test_images_classes_and_tasks_are_those_of_icons(pretrained, icons):
 
 def test_a_rebuild_gives_the_published_files():
     files = icons_pretrained.build()
-    published = {path.name: path.read_bytes() for path in (FOLDER / "1.0").iterdir()}
+    published = {path.name: path.read_bytes() for path in (FOLDER / "2.0").iterdir()}
     published.pop("croissant.json")  # written by `htbench manifest croissant`
     assert files == published
 

@@ -93,7 +93,7 @@ def folder(draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 
 def on_the_slice(text: str, folder: Path) -> str:
     """An example with the names of the icons replaced by the paths of the slice."""
-    text = text.replace("icons@1.0", str(folder / "mini"))
+    text = text.replace("icons@2.0", str(folder / "mini"))
     return re.sub(r'"icons"|(?<=--suite )icons\b', f'"{folder / "icons.toml"}"', text)
 
 

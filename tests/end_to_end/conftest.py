@@ -106,18 +106,25 @@ def mini(once: Once) -> Mini:
     return Mini(root / "mini.toml", folder, root / "data")
 
 
+def trained_source(document: Mapping[str, Any]) -> dict[str, Any]:
+    """``[source]`` with one source model for each source, which the first run trains."""
+    source = document["source"].items()
+    return {name: value for name, value in source if name not in ("seeds", "checkpoints")}
+
+
 def write_mini(root: Path) -> None:
     """Write the slice's manifest and its suite."""
     folder = root / "manifests" / "mini" / "0.1"
     folder.mkdir(parents=True)
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest("icons@2.0")
     classes = list(icons.classes[:CLASSES])
-    table = pq.read_table(packaged_manifests() / "icons" / "1.0" / "images.parquet")
+    table = pq.read_table(packaged_manifests() / "icons" / "2.0" / "images.parquet")
     table = table.filter(pc.is_in(table["class"], value_set=pa.array(classes)))
     pq.write_table(table, folder / "images.parquet")
     document = dict(icons.document)
     document |= {"name": "mini", "version": "0.1", "classes": classes}
-    document["source"] = {**document["source"], "steps": 60}
+    del document["recipes"]
+    document["source"] = {**trained_source(document), "steps": 60}
     document["recipe"] = {**document["recipe"], "steps": 20}
     tasks = [
         {"id": t.id, "sources": list(t.sources), "target": t.target, "seen": classes[:SEEN]}

@@ -149,7 +149,7 @@ def test_manifest_digest_and_verify(htbench, mini):
 
 
 def test_the_shipped_manifest_is_the_pinned_one(htbench):
-    report = json.loads(htbench("manifest", "verify", "icons@1.0", "--json").stdout)
+    report = json.loads(htbench("manifest", "verify", "icons@2.0", "--json").stdout)
     assert report["pinned"] is True
 
 

@@ -26,7 +26,7 @@ from benchmark.images.store.embedded import embedded_images
 from benchmark.images.store.store import ImageNeed, open_store, store_folder
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.toml import to_toml
-from tests.end_to_end.conftest import Mini, Result
+from tests.end_to_end.conftest import Mini, Result, trained_source
 
 CLASSES, SEEN, PER_CLASS = 8, 4, 10
 FOLDERS = {"Art": "outline", "Real_World": "solid"}  # domain to the style of its icons
@@ -55,7 +55,7 @@ class Place:
 
 def _icons() -> dict[str, dict[str, list[Image.Image]]]:
     """Images by domain and class."""
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest("icons@2.0")
     classes = dict(
         zip(icons.table["image_id"].to_pylist(), icons.table["class"].to_pylist(), strict=True)
     )
@@ -92,7 +92,7 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
                     }
                 )
     (root / "images" / "Set_2016" / "README.txt").write_text("not an image")
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest("icons@2.0")
     classes = list(icons.classes[:CLASSES])
     document = dict(icons.document) | {
         "name": "mini-home",
@@ -100,7 +100,8 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
         "images": "folder",
         "classes": classes,
     }
-    document["source"] = {**document["source"], "steps": 20}
+    del document["recipes"]
+    document["source"] = {**trained_source(document), "steps": 20}
     document["recipe"] = {**document["recipe"], "steps": 10}
     document |= changes
     document.pop("mirrors", None)
@@ -218,9 +219,9 @@ def _reduce(place: Place) -> None:
     """A small network, small images and short recipes instead of the manifest's."""
     path = place.manifest / "manifest.toml"
     document = tomllib.loads(path.read_text())
-    icons = load_manifest("icons@1.0").document
+    icons = load_manifest("icons@2.0").document
     document |= {name: icons[name] for name in ("model", "transforms", "image_size")}
-    document["source"] = {**icons["source"], "steps": 20}
+    document["source"] = {**trained_source(icons), "steps": 20}
     document["recipe"] = {**icons["recipe"], "steps": 10}
     path.write_text(to_toml(document))
     suite = tomllib.loads(place.suite.read_text())
@@ -409,9 +410,9 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["import", "icons@1.0", "."], "are bundled with the suite"),
-            (["download", "icons@1.0"], "are bundled with the suite"),
-            (["remove", "icons@1.0"], "are bundled with the suite"),
+            (["import", "icons@2.0", "."], "are bundled with the suite"),
+            (["download", "icons@2.0"], "are bundled with the suite"),
+            (["remove", "icons@2.0"], "are bundled with the suite"),
             (["verify", "nothing@1.0"], "unknown manifest"),
             (["import", "office-home@1.0", "/nowhere"], "does not exist"),
             (["import", "office-home@1.0", "/dev/null"], "neither a folder nor a regular file"),
@@ -445,5 +446,5 @@ class TestWrongInput:
         assert "a web page" in result.stderr
 
     def test_icons_verify(self, home):
-        result = home.htbench("data", "verify", "icons@1.0", "--json")
-        assert json.loads(result.stdout) == {"ok": True, "reference": "icons@1.0", "images": 6786}
+        result = home.htbench("data", "verify", "icons@2.0", "--json")
+        assert json.loads(result.stdout) == {"ok": True, "reference": "icons@2.0", "images": 6786}

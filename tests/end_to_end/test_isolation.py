@@ -121,7 +121,7 @@ def listening(folder: Path) -> Iterator[tuple[dict, list[str]]]:
 def places(mini, truth: Truth, workspace: Path, home: Path) -> dict:
     """Every file and folder that a method must not reach."""
     run = next(workspace.glob("runs/*"))
-    package = packaged_manifests() / "icons" / "1.0"
+    package = packaged_manifests() / "icons" / "2.0"
     data, store = mini.data, truth.folder
     (home / "secret.txt").write_text(SECRET)
     return {
@@ -130,6 +130,7 @@ def places(mini, truth: Truth, workspace: Path, home: Path) -> dict:
             "manifest": mini.manifest / "manifest.toml",
             "shipped images": package / "images.parquet",
             "shipped manifest": package / "manifest.toml",
+            "shipped source model": package / "checkpoints" / "solid-0.safetensors",
             "test images": store / "test.u8",
             "index of the store": store / "index.json",
             "missing class": store / f"train-{truth.missing[0]}.u8",

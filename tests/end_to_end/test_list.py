@@ -101,7 +101,7 @@ def test_list_tasks_suites_and_data_sets(htbench, mini):
     assert count > len(suite["methods"])
     lines = map(str.split, htbench("list", "suites").stdout.splitlines())
     (line,) = [line for line in lines if line[0] == "icons-full"]
-    assert line[:5] == ["icons-full", "icons@1.0", "3", str(count), "3"]
+    assert line[:5] == ["icons-full", "icons@2.0", "5", str(count), "3"]
     (icons,) = [d for d in listed("datasets") if d["manifest"] == suite["manifest"]]
     assert icons["classes"] == 65
     tasks = {t["task"]: t for t in listed("tasks", "--suite", "icons")}

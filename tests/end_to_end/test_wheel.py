@@ -50,11 +50,12 @@ def installed(wheel_python, tmp_path):
 def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        attribution = archive.read("data_manifests/icons/1.0/ATTRIBUTION.csv").decode()
+        attribution = archive.read("data_manifests/icons/2.0/ATTRIBUTION.csv").decode()
     assert {
         "data_manifests/digests.toml",
-        "data_manifests/icons/1.0/manifest.toml",
-        "data_manifests/icons/1.0/images.parquet",
+        "data_manifests/icons/2.0/manifest.toml",
+        "data_manifests/icons/2.0/images.parquet",
+        "data_manifests/icons/2.0/checkpoints/outline+solid-2.safetensors",
         "data_manifests/suites/icons.toml",
         "htbench/cli/main.py",
         "baselines/finetune.py",
@@ -93,7 +94,7 @@ def test_a_file_of_the_user_hides_nothing_of_it(installed, tmp_path):
 
 
 def test_its_manifest_and_its_suite_are_found(installed):
-    result = installed.htbench("manifest", "verify", "icons@1.0")
+    result = installed.htbench("manifest", "verify", "icons@2.0")
     assert "all checks passed" in result
     assert "(pinned)" in result
     suites = json.loads(installed.htbench("list", "suites", "--json"))

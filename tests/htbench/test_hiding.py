@@ -57,7 +57,7 @@ def output(
 
 SCRIPT = (
     "import htbench\n"
-    "print(htbench.load_manifest('icons@1.0').reference, htbench.score.__module__)\n"
+    "print(htbench.load_manifest('icons@2.0').reference, htbench.score.__module__)\n"
 )
 
 
@@ -72,12 +72,12 @@ def test_from_the_command(folder: Path, command: tuple[str, ...], path: str | No
 
 def test_from_a_script_beside_them(folder: Path) -> None:
     (folder / "script.py").write_text(SCRIPT)
-    assert output(folder, sys.executable, folder / "script.py") == "icons@1.0 leaderboard.scoring\n"
+    assert output(folder, sys.executable, folder / "script.py") == "icons@2.0 leaderboard.scoring\n"
 
 
 def test_from_the_interpreter_in_that_folder(folder: Path) -> None:
-    assert output(folder, sys.executable, "-c", SCRIPT) == "icons@1.0 leaderboard.scoring\n"
-    assert output(folder, sys.executable, text=SCRIPT) == "icons@1.0 leaderboard.scoring\n"
+    assert output(folder, sys.executable, "-c", SCRIPT) == "icons@2.0 leaderboard.scoring\n"
+    assert output(folder, sys.executable, text=SCRIPT) == "icons@2.0 leaderboard.scoring\n"
 
 
 def test_a_script_keeps_its_own_modules_of_these_names(folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_script_keeps_its_own_modules_of_these_names(folder: Path) -> None:
     )
     assert (
         output(folder, sys.executable, folder / "script.py")
-        == "icons@1.0 leaderboard.scoring\n3 4\n"
+        == "icons@2.0 leaderboard.scoring\n3 4\n"
     )
 
 

@@ -42,9 +42,9 @@ class TestFromRuns:
         assert board.labels == ["finetune", "source", "gamma-star"]
         assert board.problems == ()
         assert board.counts == (
-            ("outline-solid", 520, 599),
-            ("solid-outline", 738, 828),
-            ("outline+solid-color", 215, 203),
+            ("outline-solid", 344, 376),
+            ("solid-outline", 439, 461),
+            ("outline+solid-color", 155, 154),
         )
         rows = results.to_pylist()
         for label in board.labels:
@@ -194,7 +194,7 @@ class TestTables:
     def test_the_caption_has_what_all_rows_share(self, suite: Suite, icons: Manifest) -> None:
         (board,) = build(suite, icons, grid(icons, "source"))
         assert board.context == {
-            "manifest": f"icons@1.0 ({icons.digest[:12]})",
+            "manifest": f"icons@2.0 ({icons.digest[:12]})",
             "protocol": PROTOCOL,
             "network": "convnet",
             "recipe": "default",

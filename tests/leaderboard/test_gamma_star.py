@@ -292,7 +292,7 @@ class TestBoard:
     @pytest.fixture
     def build(self, tmp_path: Path, write_run: WriteRun, icons: Manifest) -> Callable[..., Board]:
         """The board of runs of finetune on every task and seed, some of them different."""
-        suite = Suite("s", "S", "icons@1.0", TASKS, ("source", "finetune"), (0, 1, 2))
+        suite = Suite("s", "S", "icons@2.0", TASKS, ("source", "finetune"), (0, 1, 2))
 
         def write_and_build(**odd: dict[str, Any] | None) -> Board:
             for task in TASKS:
@@ -348,7 +348,7 @@ class TestBoard:
             write_run(tmp_path, "finetune", seed=seed)
         results = update_results(tmp_path, [icons])
         rows = [r for r in results.to_pylist() if (r["method"], r["seed"]) != (GAMMA_STAR, 2)]
-        suite = Suite("s", "S", "icons@1.0", TASKS[:1], ("finetune",), (0, 1, 2))
+        suite = Suite("s", "S", "icons@2.0", TASKS[:1], ("finetune",), (0, 1, 2))
         (table,) = build_boards(suite, icons, pa.Table.from_pylist(rows, schema=results.schema))
         assert table.problems == ("not run: gamma-star on outline-solid, seed 2",)
 
@@ -361,6 +361,7 @@ class TestBoard:
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         write_run(tmp_path, "source")
-        (table,) = build_boards(load_suite("icons"), icons, update_results(tmp_path, [icons]))
+        suite = load_suite("icons")
+        (table,) = build_boards(suite, icons, update_results(tmp_path, [icons]))
         assert table.labels == ["source"]
         assert not any(GAMMA_STAR in problem for problem in table.problems)

@@ -30,7 +30,7 @@ WIDTH = 1 + len(table_columns())  # cells of a row
 @pytest.fixture(scope="module")
 def suite() -> Suite:
     methods = ("source", "finetune", "frozen-classifier", "lolsgd")
-    return dataclasses.replace(load_suite("icons"), methods=methods)
+    return dataclasses.replace(load_suite("icons"), tasks=TASKS, methods=methods)
 
 
 @pytest.fixture
@@ -68,13 +68,13 @@ class TestMarkdown:
         assert headings == [
             "# Leaderboard: icons",
             "## Unweighted mean over 3 tasks",
-            "## outline-solid (n_seen = 520, n_missing = 599)",
-            "## solid-outline (n_seen = 738, n_missing = 828)",
-            "## outline+solid-color (n_seen = 215, n_missing = 203)",
+            "## outline-solid (n_seen = 344, n_missing = 376)",
+            "## solid-outline (n_seen = 439, n_missing = 461)",
+            "## outline+solid-color (n_seen = 155, n_missing = 154)",
             "## Not in the table",
             "# Leaderboard: icons, table 2",
             "## Unweighted mean over 3 tasks",
-            "## outline-solid (n_seen = 520, n_missing = 599)",
+            "## outline-solid (n_seen = 344, n_missing = 376)",
             "## solid-outline",
             "## outline+solid-color",
             "## Not in the table",
@@ -109,7 +109,7 @@ class TestMarkdown:
 
     def test_cells(self, boards: list[Board]) -> None:
         rows = tables(FORMATS["markdown"](boards[:1]))[
-            "outline-solid (n_seen = 520, n_missing = 599)"
+            "outline-solid (n_seen = 344, n_missing = 376)"
         ]
         by_name = {row[0]: row[1:] for row in rows[2:]}
         assert list(by_name) == [
@@ -233,8 +233,8 @@ class TestData:
         assert first["suite"] == "icons"
         assert first["tasks"] == list(TASKS)
         assert first["seeds"] == [0, 1, 2]
-        assert first["manifest"] == f"icons@1.0 ({icons.digest[:12]})"
-        assert first["counts"][TASKS[0]] == {"n_seen": 520, "n_missing": 599}
+        assert first["manifest"] == f"icons@2.0 ({icons.digest[:12]})"
+        assert first["counts"][TASKS[0]] == {"n_seen": 344, "n_missing": 376}
         assert first["problems"] == list(boards[0].problems)
         cells: dict[tuple[str, str], Any] = {(c["label"], c["task"]): c for c in first["cells"]}
         assert cells["source", MEAN]["overall"] == boards[0].of_task(MEAN)["source"]["overall"]

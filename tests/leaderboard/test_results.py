@@ -156,7 +156,7 @@ class TestOtherManifests:
             row["manifest"]: row for row in update_results(tmp_path, [icons]).to_pylist()
         }
         assert by_manifest["mini@0.1"]["overall"] is None
-        assert by_manifest["icons@1.0"]["overall"] is not None
+        assert by_manifest["icons@2.0"]["overall"] is not None
 
     def test_keeps_the_scores_it_had(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, mini: Manifest
@@ -171,7 +171,7 @@ class TestOtherManifests:
     ) -> None:
         write_run(tmp_path, "finetune", made={"manifest": "f" * 64})
         (row,) = update_results(tmp_path, [icons]).to_pylist()
-        assert (row["manifest"], row["overall"]) == ("icons@1.0", None)
+        assert (row["manifest"], row["overall"]) == ("icons@2.0", None)
 
 
 class TestCost:

@@ -24,7 +24,7 @@ def test_identity(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
         "key": record.key,
         "provenance": "local",
         "status": "ok",
-        "manifest": "icons@1.0",
+        "manifest": "icons@2.0",
         "manifest_digest": icons.digest,
         "source_digest": record.made_from["source"],
         "task": "outline-solid",

@@ -1,1 +1,3 @@
 """Builder of the embedded data set ``icons``."""
+
+VERSION = "2.0"

@@ -1,4 +1,4 @@
-"""Builder of icons@1.0: all files from the public npm package, or manifest.toml alone."""
+"""Builder of icons@2.0: all files from the public npm package, or manifest.toml alone."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from benchmark.errors import DataError, UsageError, first
 from data_manifests.builders.icons import package, selection
 from data_manifests.builders.icons.drawing import png_bytes
 from data_manifests.builders.icons.manifest_text import manifest_text, read_training
+from data_manifests.builders.icons.split import Split, report, split_icons
+from data_manifests.builders.icons.twins import find_twins
 from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST
 
 TRAINING = Path(__file__).with_name("training.toml")
@@ -52,12 +56,13 @@ ATTRIBUTION_HEADER = (
 )
 
 
-def image_table(icons: Iterable[selection.Icon]) -> pa.Table:
+def image_table(icons: Sequence[selection.Icon], split: Split) -> pa.Table:
     """Return the table of images.parquet, one row per icon in the given order."""
-    return pa.Table.from_pylist([_row(icon) for icon in icons], schema=SCHEMA)
+    rows = zip(icons, split.splits, split.groups, strict=True)
+    return pa.Table.from_pylist([_row(*row) for row in rows], schema=SCHEMA)
 
 
-def _row(icon: selection.Icon) -> dict[str, object]:
+def _row(icon: selection.Icon, split: str, group: str) -> dict[str, object]:
     # Outline and solid icons are black on white, so one channel is enough.
     content = png_bytes(icon.pixels, grey=icon.domain != "color")
     path = f"{icon.image_id}.png"
@@ -65,10 +70,10 @@ def _row(icon: selection.Icon) -> dict[str, object]:
         "image_id": icon.image_id,
         "domain": icon.domain,
         "class": icon.class_name,
-        "split": selection.split_of(icon.icon_set),
+        "split": split,
         "path": path,
         "sha256": hashlib.sha256(content).hexdigest(),
-        "group": icon.icon_set,
+        "group": group,
         "image": {"bytes": content, "path": path},
     }
 
@@ -81,17 +86,19 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return content
 
 
-def attribution_bytes(groups: Iterable[str], collections: Mapping[str, Mapping[str, Any]]) -> bytes:
+def attribution_bytes(
+    icon_sets: Iterable[str], collections: Mapping[str, Mapping[str, Any]]
+) -> bytes:
     """Encode ATTRIBUTION.csv: title, licence and author of each icon set.
 
     Args:
-        groups: the icon set of every image.
+        icon_sets: the icon set of every image.
         collections: metadata of all icon sets by name, from the package.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(ATTRIBUTION_HEADER)
-    for name, images in sorted(Counter(groups).items()):
+    for name, images in sorted(Counter(icon_sets).items()):
         metadata = collections[name]
         licence, author = metadata["license"], metadata["author"]
         writer.writerow(
@@ -115,7 +122,7 @@ def manifest_bytes(classes: Iterable[str], training: Path = TRAINING) -> bytes:
 
 
 def build_all(path: Path) -> dict[str, bytes]:
-    """Build all files of the version from the npm package.
+    """Build all files of the version from the npm package, apart from the source checkpoints.
 
     Args:
         path: the package's tarball.
@@ -129,17 +136,39 @@ def build_all(path: Path) -> dict[str, bytes]:
     """
     _require("resvg_py", "scipy")
     manifest_bytes([])  # report an invalid training.toml before the long work
-    with package.open_package(path) as icons:
-        names = selection.usable_sets(icons.collections)
+    with package.open_package(path) as opened:
+        names = selection.usable_sets(opened.collections)
         with click.progressbar(names, label="Drawing icon sets", file=sys.stderr) as progress:
-            groups = selection.distinct(selection.candidates(icons, progress))
-        table = image_table(selection.choose_icons(groups))
-        attribution = attribution_bytes(table["group"].to_pylist(), icons.collections)
+            groups = selection.distinct(selection.candidates(opened, progress))
+        icons = selection.choose_icons(groups)
+        attribution = attribution_bytes((icon.icon_set for icon in icons), opened.collections)
+    twins = find_twins(icons)
+    split = split_icons(icons, twins)
+    for line in report(icons, twins, split):
+        click.echo(line, err=True)
     return {
-        IMAGES: parquet_bytes(table),
+        IMAGES: parquet_bytes(image_table(icons, split)),
         ATTRIBUTION: attribution,
-        MANIFEST: manifest_bytes(table["class"].to_pylist()),
+        MANIFEST: manifest_bytes(icon.class_name for icon in icons),
     }
+
+
+def read_icons(path: Path) -> list[selection.Icon]:
+    """Read the icons of a published images.parquet, in its order.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        rows = pq.read_table(path, columns=["image_id", "class", "domain", "image"]).to_pylist()
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise DataError(f"cannot read the icons from '{path}': {error}") from error
+    icons = []
+    for row in rows:
+        icon_set, name = row["image_id"].split("/")
+        pixels = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB"))
+        icons.append(selection.Icon(icon_set, name, row["class"], row["domain"], pixels))
+    return icons
 
 
 def build_manifest(folder: Path) -> dict[str, bytes]:

@@ -41,7 +41,6 @@ N_CLASSES = 65  # the number of classes in Office-Home
 SCARCITY_DIVISORS = {"outline": 3, "solid": 2, "color": 1}
 ENOUGH = 12.5
 MAX_PER_CLASS = {"outline": 60, "solid": 48, "color": 24}
-TEST_PERMILLE = 420  # share of icon sets that are test sets; a set is in one split only
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,11 +155,6 @@ def choose_icons(groups: Groups) -> list[Icon]:
             group = sorted(groups[class_name, domain], key=lambda i: _md5(f"{i.image_id}/pick"))
             chosen += group[: MAX_PER_CLASS[domain]]
     return sorted(chosen, key=lambda icon: icon.image_id)
-
-
-def split_of(icon_set: str) -> str:
-    """Return the split, train or test, of all images of an icon set."""
-    return "test" if int(_md5(f"{icon_set}/split"), 16) % 1000 < TEST_PERMILLE else "train"
 
 
 def _md5(text: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.folders import packaged_manifests
-from data_manifests.builders import VERSION
+from data_manifests.builders.icons import VERSION
 from data_manifests.builders.icons.manifest_text import NAME
 from data_manifests.builders.icons.selection import DOMAINS
 from data_manifests.builders.parts import IMAGES
@@ -62,10 +62,10 @@ class Images:
         return sorted({class_name for class_name, _ in self._rows})
 
     def sample(self, class_name: str, domain: str, count: int) -> list[Image.Image]:
-        """Return up to ``count`` images from different icon sets; deterministic."""
+        """Return up to ``count`` images from different families; deterministic."""
         rows = sorted(self._rows[class_name, domain], key=lambda row: _sha256(row["image_id"]))
-        one_per_set = {row["group"]: row for row in reversed(rows)}
-        chosen = [row for row in rows if one_per_set[row["group"]] is row][:count]
+        one_per_family = {row["group"]: row for row in reversed(rows)}
+        chosen = [row for row in rows if one_per_family[row["group"]] is row][:count]
         return [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in chosen]
 
 

@@ -24,11 +24,11 @@ from htbench.cli.list import command as list_command
 
 class TestLoadManifest:
     def test_a_reference_and_a_folder_name_the_same_manifest(self, icons: Manifest) -> None:
-        assert load_manifest(packaged_manifests() / "icons" / "1.0").digest == icons.digest
+        assert load_manifest(packaged_manifests() / "icons" / "2.0").digest == icons.digest
 
-    @pytest.mark.parametrize("reference", ["icons", "icons@", "icons@9.9", "../icons@1.0", ""])
+    @pytest.mark.parametrize("reference", ["icons", "icons@", "icons@9.9", "../icons@2.0", ""])
     def test_an_unknown_reference_lists_the_known_ones(self, reference: str) -> None:
-        with pytest.raises(ManifestError, match=r"unknown manifest .*known: .*icons@1\.0"):
+        with pytest.raises(ManifestError, match=r"unknown manifest .*known: .*icons@2\.0"):
             load_manifest(reference)
 
     def test_the_folder_must_be_named_after_the_manifest(self, draft: Any, own_data: Path) -> None:
@@ -65,7 +65,7 @@ class TestRecipeThatIsNotExpanded:
         assert result.exit_code == 0
         assert "htbench manifest expand iwildcam@1.0 --metadata FILE" in result.output
         entries = json.loads(CliRunner().invoke(list_command, ["datasets", "--json"]).output)
-        assert "icons@1.0" in [entry["manifest"] for entry in entries]
+        assert "icons@2.0" in [entry["manifest"] for entry in entries]
 
 
 def test_every_published_digest_is_pinned() -> None:

@@ -76,7 +76,7 @@ class TestPublished:
 class TestIcons:
     @pytest.fixture
     def dataset(self) -> mlcroissant.Dataset:
-        return load(packaged_manifests() / "icons" / "1.0" / CROISSANT_FILE)
+        return load(packaged_manifests() / "icons" / "2.0" / CROISSANT_FILE)
 
     def test_a_loader_reads_the_images(self, dataset: mlcroissant.Dataset, icons: Manifest) -> None:
         table = pd.read_parquet(icons.root / "images.parquet")
@@ -135,7 +135,7 @@ class TestCroissant:
     ) -> None:
         for arguments in ([], ["--out", str(tmp_path / "c.json")]):
             with pytest.raises(SystemExit) as exit_info:
-                main(["manifest", "croissant", "icons@1.0", *arguments])
+                main(["manifest", "croissant", "icons@2.0", *arguments])
             assert not exit_info.value.code
         output = capsys.readouterr().out
         assert output == (tmp_path / "c.json").read_text("utf-8")

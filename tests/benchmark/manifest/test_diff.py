@@ -146,8 +146,8 @@ class TestCommand:
 
     def test_prints_json(self, draft: Draft, capsys: pytest.CaptureFixture[str]) -> None:
         draft.read()
-        assert self.run(draft.root, "icons@1.0", "--json") == 1
+        assert self.run(draft.root, "icons@2.0", "--json") == 1
         difference = json.loads(capsys.readouterr().out)
-        assert difference["b"]["manifest"] == "icons@1.0"
+        assert difference["b"]["manifest"] == "icons@2.0"
         assert difference["images"]["added"]["count"] == 6786 - 90
         assert len(difference["classes"]["added"]) == 60

@@ -13,7 +13,7 @@ def test_two_categories_of_one_name_are_two_classes(recipe: ManifestRecipe) -> N
     assert recipe.classes[181] == "mazama temama 571"
 
 
-@pytest.mark.parametrize("reference", ["icons@1.0", "iwildcam", "../iwildcam@1.0", ""])
+@pytest.mark.parametrize("reference", ["icons@2.0", "iwildcam", "../iwildcam@1.0", ""])
 def test_an_unknown_reference_lists_the_recipes(reference: str) -> None:
     with pytest.raises(UsageError, match=r"known: iwildcam@1\.0"):
         load_recipe(reference)

@@ -27,7 +27,7 @@ class TestShipped:
 
     def test_icons_is_known(self) -> None:
         assert "icons" in known_suites()
-        assert load_suite("icons").manifest == "icons@1.0"
+        assert load_suite("icons").manifest == "icons@2.0"
 
     @pytest.mark.parametrize("name", ["icons-full", "office-home", "office-home-all", "domainnet"])
     def test_a_full_suite_has_every_method_that_ships(self, name: str) -> None:
@@ -91,7 +91,7 @@ class TestLoadSuite:
     def test_rule(self, tmp_path: Path, line: str, message: str) -> None:
         lines = {
             "title": '"T"',
-            "manifest": '"icons@1.0"',
+            "manifest": '"icons@2.0"',
             "tasks": '["outline-solid"]',
             "methods": '["source"]',
             "seeds": "[0]",

@@ -112,7 +112,7 @@ class TestGrid:
 
 
 class TestSelect:
-    SUITE = Suite("icons", "Icons", "icons@1.0", ("t1", "t2", "t3"), ("source",), (0, 1, 2))
+    SUITE = Suite("icons", "Icons", "icons@2.0", ("t1", "t2", "t3"), ("source",), (0, 1, 2))
 
     def test_all_where_none_are_named(self) -> None:
         assert select(self.SUITE, [], []) == (["t1", "t2", "t3"], [0, 1, 2])

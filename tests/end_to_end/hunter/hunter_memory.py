@@ -103,12 +103,12 @@ def code(stage):
         import importlib.resources
 
         root = importlib.resources.files("data_manifests")
-        return [p.name for p in (root / "icons" / "1.0").iterdir()]
+        return [p.name for p in (root / "icons" / "2.0").iterdir()]
 
     def manifest():
         from benchmark.manifest.catalogue import load_manifest
 
-        return load_manifest("icons@1.0").digest
+        return load_manifest("icons@2.0").digest
 
     def store():
         from benchmark.images.store.store import DomainStore

@@ -25,18 +25,18 @@ TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
 
 
 def test_the_name_of_a_manifest(icons: Manifest) -> None:
-    assert shown_reference("icons@1.0", icons.digest) == "icons@1.0"
-    assert shown_reference("icons@1.0", "1a2b3c4d" * 8) == "icons@1.0 (changed: 1a2b3c4d)"
+    assert shown_reference("icons@2.0", icons.digest) == "icons@2.0"
+    assert shown_reference("icons@2.0", "1a2b3c4d" * 8) == "icons@2.0 (changed: 1a2b3c4d)"
     assert shown_reference("mine@1.0", "1a2b3c4d" * 8) == "mine@1.0", "nothing is published"
     office = pinned_digests()["office-home@1.0"]
-    assert shown_reference("icons@1.0", office) == f"icons@1.0 (changed: {office[:8]})"
+    assert shown_reference("icons@2.0", office) == f"icons@2.0 (changed: {office[:8]})"
 
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The icons with another recipe under the same name."""
-    folder = tmp_path_factory.mktemp("changed") / "icons" / "1.0"
-    shutil.copytree(packaged_manifests() / "icons" / "1.0", folder)
+    folder = tmp_path_factory.mktemp("changed") / "icons" / "2.0"
+    shutil.copytree(packaged_manifests() / "icons" / "2.0", folder)
     text = (folder / "manifest.toml").read_text("utf-8")
     (folder / "manifest.toml").write_text(text.replace("title = ", "title = 'x' # ", 1), "utf-8")
     return read_manifest(folder)
@@ -46,13 +46,13 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def suite_file(tmp_path: Path, changed: Manifest) -> Path:
     text = (packaged_manifests() / "suites" / "icons.toml").read_text("utf-8")
     path = tmp_path / "icons.toml"
-    path.write_text(text.replace('"icons@1.0"', json.dumps(str(changed.root))), "utf-8")
+    path.write_text(text.replace('"icons@2.0"', json.dumps(str(changed.root))), "utf-8")
     return path
 
 
 @pytest.fixture
 def shown(changed: Manifest) -> str:
-    return f"icons@1.0 (changed: {changed.digest[:8]})"
+    return f"icons@2.0 (changed: {changed.digest[:8]})"
 
 
 def test_runs_and_tables(
@@ -87,7 +87,7 @@ def test_runs_and_tables(
     for arguments, (status, out, err) in outputs.items():
         assert status == 0, err
         assert shown in out, arguments
-        assert "icons@1.0" not in out.replace(shown, ""), arguments
+        assert "icons@2.0" not in out.replace(shown, ""), arguments
     heading = outputs["leaderboard",][1].splitlines()[0]
     assert heading == f"# Leaderboard: icons, {shown}"
     assert set(load_results(workspace, changed)["manifest"]) == {shown}
@@ -116,14 +116,14 @@ def test_manifests_and_splits(htbench: Htbench, changed: Manifest, shown: str) -
 def test_a_changed_manifest_among_the_published_ones(
     htbench: Htbench, icons: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pins = {**pinned_digests(), "icons@1.0": "0" * 64}
+    pins = {**pinned_digests(), "icons@2.0": "0" * 64}
     monkeypatch.setattr("benchmark.manifest.catalogue.pinned_digests", lambda: pins)
-    label = f"icons@1.0 (changed: {icons.digest[:8]})"
+    label = f"icons@2.0 (changed: {icons.digest[:8]})"
     for what in ("datasets", "tasks", "suites"):
         for form in ((), ("--json",)):
             _, out, _ = htbench("list", what, *form)
             assert label in out
-            assert "icons@1.0" not in out.replace(label, "")
+            assert "icons@2.0" not in out.replace(label, "")
     assert label in htbench("data", "status")[1]
 
 

@@ -103,7 +103,7 @@ def write(folder: Path, made: Any, fields: dict[str, Any]) -> Path:
 
 
 BASE: dict[str, Any] = {
-    "manifest": "icons@1.0",
+    "manifest": "icons@2.0",
     "task": "outline-solid",
     "method": "mine",
     "label": "mine",

@@ -18,22 +18,22 @@ from tests.htbench.command import Htbench
 
 
 def test_export_reports_what_it_wrote(htbench: Htbench, tmp_path: Path) -> None:
-    arguments = ["splits", "export", "icons@1.0", "--task", "outline-solid", "--format", "txt"]
+    arguments = ["splits", "export", "icons@2.0", "--task", "outline-solid", "--format", "txt"]
     status, out, err = htbench(*arguments, "--out", tmp_path / "lists")
     assert (status, err) == (0, "")
     assert "labels  manifest: the manifest's order" in out
-    assert "   658  train\n" in out
+    assert "   826  train\n" in out
     status, out, _ = htbench(*arguments, "--out", tmp_path / "lists", "--json")
     assert status == 0
     report = json.loads(out)
     assert report["written"] is False
-    assert report["counts"]["test"] == 1119
+    assert report["counts"]["test"] == 720
 
 
 def test_export_writes_all_tasks_with_paths_of_the_user(
     htbench: Htbench, icons: Manifest, tmp_path: Path
 ) -> None:
-    arguments = ["splits", "export", "icons@1.0", "--format", "txt", "--root", "/data/my icons"]
+    arguments = ["splits", "export", "icons@2.0", "--format", "txt", "--root", "/data/my icons"]
     status, out, err = htbench(*arguments, "--out", tmp_path / "lists")
     assert status == 2
     assert "use --format csv" in err
@@ -47,13 +47,13 @@ def test_export_writes_all_tasks_with_paths_of_the_user(
     for task in tasks:
         for line in (tmp_path / "lists" / task / "test.txt").read_text().splitlines():
             assert line.startswith("/data/icons/")
-    arguments = ["splits", "export", "icons@1.0", "--format", "csv", "--out", tmp_path / "tables"]
+    arguments = ["splits", "export", "icons@2.0", "--format", "csv", "--out", tmp_path / "tables"]
     assert htbench(*arguments)[0] == 0
     assert sorted(path.stem for path in (tmp_path / "tables").iterdir()) == sorted(tasks)
 
 
 def test_show_counts_classes(htbench: Htbench, icons: Manifest) -> None:
-    status, out, _ = htbench("splits", "show", "icons@1.0", "--task", TASK, "--json")
+    status, out, _ = htbench("splits", "show", "icons@2.0", "--task", TASK, "--json")
     assert status == 0
     (task,) = json.loads(out)["tasks"]
     truth = expected_roles(icons, TASK)
@@ -70,12 +70,12 @@ def test_bars_fit_the_terminal(
     htbench: Htbench, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    _, out, _ = htbench("splits", "show", "icons@1.0", "--task", "outline-solid")
+    _, out, _ = htbench("splits", "show", "icons@2.0", "--task", "outline-solid")
     bars = [line for line in out.splitlines() if "█" in line or "▏" in line]
     assert len(bars) == 65
     assert max(map(len, bars)) <= max(columns, 50)
     assert "seen     32 classes, 658 train, 520 test" in out
-    _, out, _ = htbench("splits", "show", "icons@1.0")
+    _, out, _ = htbench("splits", "show", "icons@2.0")
     assert "outline+solid-color" in out or columns == 30
 
 
@@ -83,10 +83,10 @@ def test_bars_fit_the_terminal(
     ("arguments", "sentence"),
     [
         (["show", "nope@1.0"], "unknown manifest 'nope@1.0'"),
-        (["show", "icons@1.0", "--task", "nope"], "has no task 'nope'"),
-        (["show", "icons@1.0", "--figure", "a.png"], "--figure needs --task TASK"),
-        (["show", "icons@1.0", "--task", TASK, "--figure", "a.gif"], r"\.png, \.svg, \.pdf"),
-        (["export", "icons@1.0", "--task", TASK, "--format", "csv", "--out", "."], "a folder"),
+        (["show", "icons@2.0", "--task", "nope"], "has no task 'nope'"),
+        (["show", "icons@2.0", "--figure", "a.png"], "--figure needs --task TASK"),
+        (["show", "icons@2.0", "--task", TASK, "--figure", "a.gif"], r"\.png, \.svg, \.pdf"),
+        (["export", "icons@2.0", "--task", TASK, "--format", "csv", "--out", "."], "a folder"),
     ],
 )
 def test_an_error_is_one_sentence(htbench: Htbench, arguments: list[str], sentence: str) -> None:

@@ -37,7 +37,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def pictures() -> dict[str, bytes]:
     """Forty real images by path."""
-    icons = load_manifest("icons@1.0")
+    icons = load_manifest("icons@2.0")
     pictures = {}
     for domain in DOMAINS:
         for image_id, data in list(embedded_images(icons, domain))[:20]:
