@@ -29,6 +29,12 @@ PROPERTY = settings(deadline=None, database=None, max_examples=20)
 WriteRun = Callable[..., RunRecord]
 
 
+def sources(*digests: str) -> str:
+    """The caption of a table with three source models of each of the three sources."""
+    names = zip(("outline", "solid", "outline+solid"), digests, strict=True)
+    return ", ".join(f"{name} seed {seed} {digest}" for name, digest in names for seed in range(3))
+
+
 class TestFromRuns:
     def test_a_workspace(
         self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
@@ -165,8 +171,8 @@ class TestTables:
         rows += grid(icons, "source", measured_finished=2.0, source_digest="newer", overall=60.0)
         rows.append(row(icons, "finetune", TASKS[0], source_digest="older", measured_finished=1.0))
         first, second = build(suite, icons, rows)
-        assert first.context["source models"] == "outline newer, solid newer, outline+solid newer"
-        assert second.context["source models"] == "outline older, solid older, outline+solid older"
+        assert first.context["source models"] == sources("newer", "newer", "newer")
+        assert second.context["source models"] == sources("older", "older", "older")
         assert (first.labels, second.labels) == (["source"], ["source", "finetune"])
         assert cell(second, "finetune", TASKS[0])["disruption"] == 0.0
 
@@ -198,7 +204,7 @@ class TestTables:
             "protocol": PROTOCOL,
             "network": "convnet",
             "recipe": "default",
-            "source models": "outline checkpoint o, solid checkpoint o, outline+solid checkpoint o",
+            "source models": sources("checkpoint o", "checkpoint o", "checkpoint o"),
         }
 
     @PROPERTY

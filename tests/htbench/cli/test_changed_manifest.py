@@ -21,7 +21,7 @@ from leaderboard.render.methods import means
 from tests.htbench.command import Htbench
 from tests.leaderboard.runs import WriteRun
 
-TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
+TASKS = load_suite("icons").tasks
 
 
 def test_the_name_of_a_manifest(icons: Manifest) -> None:
