@@ -20,7 +20,7 @@ class FixedBatch:
     """A batch whose logits are fixed numbers."""
 
     def __init__(self, logits: np.ndarray, labels: list[int]) -> None:
-        self.logits = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
+        self.logits = torch.tensor(logits, requires_grad=True)
         self.labels = torch.tensor(labels)
 
 
@@ -31,22 +31,22 @@ def batch() -> FixedBatch:
 
 
 def numbers(batch: FixedBatch) -> np.ndarray:
-    return batch.logits.detach().double().numpy()
+    return batch.logits.detach().numpy()
 
 
 def test_the_prior_shifts_the_cross_entropy(batch):
-    value = shifted(torch.tensor(PRIOR, dtype=torch.float32))(batch)
+    value = shifted(torch.tensor(PRIOR))(batch)
     z = numbers(batch) + np.log(PRIOR + 1e-9)
     expected = -np.mean([log_softmax(z[n])[label] for n, label in enumerate(batch.labels)])
-    assert value.item() == pytest.approx(expected, rel=1e-6)
+    assert value.item() == pytest.approx(expected, rel=1e-12)
     value.backward()
     gradient = softmax(z, axis=1)
     gradient[range(5), batch.labels] -= 1
-    np.testing.assert_allclose(batch.logits.grad, gradient / 5, atol=1e-6)
+    np.testing.assert_allclose(batch.logits.grad, gradient / 5, atol=1e-12)
 
 
 def test_value_and_gradient_of_suppression_are_those_of_a_loop(batch):
-    value = suppression(torch.tensor(PRIOR, dtype=torch.float32), 0.005)(batch)
+    value = suppression(torch.tensor(PRIOR), 0.005)(batch)
     value.backward()
     z, total = torch.tensor(numbers(batch), requires_grad=True), torch.tensor(0.0).double()
     for c, share in enumerate(PRIOR):
@@ -56,8 +56,8 @@ def test_value_and_gradient_of_suppression_are_those_of_a_loop(batch):
             spread = spread + (1.0 if label == c else other.exp())
         total = total + 0.005 * share * (spread.log() - math.log(5))
     total.backward()
-    assert value.item() == pytest.approx(total.item(), rel=1e-6)
-    torch.testing.assert_close(batch.logits.grad.double(), z.grad, rtol=1e-5, atol=1e-8)
+    assert value.item() == pytest.approx(total.item(), rel=1e-12)
+    torch.testing.assert_close(batch.logits.grad, z.grad, rtol=1e-9, atol=1e-12)
     assert (batch.logits.grad >= 0).all()  # it lowers logits and raises none
     assert not batch.logits.grad[range(5), batch.labels].any()
     assert not batch.logits.grad[:, MISSING].any()
