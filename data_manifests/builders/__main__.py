@@ -117,6 +117,26 @@ def build_domainnet(facts: Path, out: Path, force: bool) -> None:
     write(out, domainnet.build(facts), force=force)
 
 
+@main.command("pacs")
+@facts_option("pacs_files.csv.gz, the list of the data set's files")
+@out_option("pacs")
+@force_option
+def build_pacs(facts: Path, out: Path, force: bool) -> None:
+    """Build pacs in a few seconds.
+
+    Writes manifest.toml and images.parquet.
+
+    \b
+    Verify the published files:
+      python -m data_manifests.builders pacs --facts facts/pacs
+    Rebuild them elsewhere:
+      python -m data_manifests.builders pacs --facts facts/pacs --out rebuilt
+    """
+    from data_manifests.builders.pacs import build
+
+    write(out, build.build(facts), force=force)
+
+
 @main.command("iwildcam")
 @facts_option("facts.json, labels.csv and location_splits.csv")
 @out_option("iwildcam")
