@@ -22,9 +22,8 @@ from benchmark.images.store.store import (
     open_store,
 )
 from benchmark.isolation.client import Limits
-from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite
+from benchmark.manifest.suite import Suite, manifest_of
 from benchmark.methods.resolve import resolve
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
@@ -34,6 +33,7 @@ from benchmark.session import Session
 from benchmark.sources.features import features_folder, find_features
 from benchmark.sources.get_pretrained import download_pretrained, use_file_command
 from benchmark.sources.network import NetworkTimes
+from benchmark.sources.pinned import download_pinned
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
 
@@ -127,7 +127,7 @@ class SuitePlan:
     def untrained(self) -> list[SourceSpec]:
         """The source models that must be trained first."""
         specs = dict.fromkeys(cell.source for cell in self.cells)
-        return [spec for spec in specs if find_source(spec) is None]
+        return [spec for spec in specs if not spec.pin and find_source(spec) is None]
 
     def absent(self) -> list[str]:
         """One sentence for each kind of file that is missing, with the command that gets it."""
@@ -137,6 +137,15 @@ class SuitePlan:
         if sentence := _missing_images(manifest, needs):
             sentences.append(sentence)
         name = pretrained_name(manifest.model)
+        addresses = {
+            spec.name: spec.pin.urls[0]
+            for spec in dict.fromkeys(cell.source for cell in self.cells)
+            if spec.pin and find_source(spec) is None
+        }
+        sentences += [
+            f"the source model of {name} is not here yet: the first run downloads it from {url}"
+            for name, url in addresses.items()
+        ]
         if untrained and name and find_pretrained(manifest.model) is None:
             use = use_file_command(manifest)
             sentences.append(
@@ -205,7 +214,7 @@ def plan_suite(
     Raises:
         HTBenchError: a name, a value, a plugin or the device cannot be used.
     """
-    manifest = load_manifest(suite.manifest)
+    manifest = manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
     settings = settings or {}
@@ -287,10 +296,13 @@ def ready_sources(
     width: int,
     monitor: Monitor,
 ) -> dict[SourceSpec, SourceCheckpoint]:
-    """The source models of one manifest; missing ones are trained.
+    """The source models of one manifest; those that it does not fix are trained if missing.
 
-    The manifest's pretrained weights are downloaded on first use.
+    Fixed ones and the manifest's pretrained weights are downloaded on first use.
     """
+    for spec in specs:
+        if spec.pin and find_source(spec) is None:
+            download_pinned(spec, spec.pin, monitor.log)
     sources = {spec: source for spec in specs if (source := find_source(spec)) is not None}
     untrained = [spec for spec in specs if spec not in sources]
     if not untrained:
@@ -313,7 +325,7 @@ def execute_with_sources(
 ) -> list[RunRecord]:
     """Train the missing source models of some cells, then carry out their unfinished runs."""
     specs = list(dict.fromkeys(cell.source for cell in cells))
-    untrained = [spec for spec in specs if find_source(spec) is None]
+    untrained = [spec for spec in specs if not spec.pin and find_source(spec) is None]
     if untrained:  # before anything is downloaded or trained
         waiting = [cell for cell in cells if cell.source in untrained]
         check_images(untrained[0].manifest, _all_needs(waiting, untrained))
@@ -375,14 +387,13 @@ def ready_specs(cells: Sequence[PlannedRun]) -> list[RunSpec]:
 def _run_seconds(cell: PlannedRun, times: NetworkTimes) -> float:
     steps = cell.config.get("steps")
     if type(steps) is not int:
-        steps = cell.manifest.document["recipe"]["steps"]
+        steps = cell.manifest.recipe["steps"]
     tests = cell.manifest.samples(cell.task.target, "test")
     return float(steps * times.step + len(tests.ids) * times.image)
 
 
 def _training_seconds(spec: SourceSpec, times: NetworkTimes) -> float:
-    document = spec.manifest.document
-    training, batch = document["source"], document["recipe"]["batch_size"]
+    training, batch = spec.manifest.source_recipe, spec.manifest.recipe["batch_size"]
     tests = sum(len(spec.manifest.samples(domain, "test").ids) for domain in spec.domains)
     step = times.step * training["batch_size"] / batch
     return float(training["steps"] * step + tests * times.image)

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from benchmark.numerics import SOURCE_SEED
-
 if TYPE_CHECKING:
     from benchmark.images.store.store import DomainStore
     from benchmark.manifest.manifest import Manifest
@@ -298,10 +296,14 @@ def network_of(manifest: Manifest) -> Network:
     return Network(manifest.model, tuple(manifest.classes), manifest.input_size)
 
 
-def setup_of(manifest: Manifest, device: str, recipe: str, seed: int = SOURCE_SEED) -> Setup:
-    """The setup of a manifest; ``recipe`` names its table: ``recipe`` or ``source``."""
-    document = manifest.document
-    return Setup(device, seed, document[recipe], document["transforms"])
+def setup_of(manifest: Manifest, device: str, seed: int = 0) -> Setup:
+    """The setup of a run, or of work that draws nothing at random."""
+    return Setup(device, seed, manifest.recipe, manifest.document["transforms"])
+
+
+def source_setup(manifest: Manifest, device: str, seed: int) -> Setup:
+    """The setup of a source model; ``seed`` is its number."""
+    return Setup(device, seed, manifest.source_recipe, manifest.document["transforms"])
 
 
 def train_files(store: DomainStore, classes: list[int]) -> tuple[ImageFile, ...]:

@@ -106,16 +106,19 @@ class ImportedFacts:
     Attributes:
         manifest: its digest; ``domains``: the source domains.
         model: the network's table; ``is_own``: whether it is the manifest's own network.
+        seed: number of the source model.
     """
 
     manifest: str
     domains: Sequence[str]
     model: Mapping[str, Any]
     is_own: bool
+    seed: int
 
     def to_json(self) -> dict[str, Any]:
         """The facts as ``made_from`` of a record."""
-        return {"manifest": self.manifest, "domains": list(self.domains), "model": self.model}
+        facts = {"manifest": self.manifest, "domains": list(self.domains), "model": self.model}
+        return {**facts, "seed": self.seed} if self.seed else facts
 
     @property
     def key(self) -> str:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 STREAMS = ("order", "augmentation", "method")
-SOURCE_SEED = 0  # of source models, whatever the seeds of the runs
 
 # Environment variables to set before torch is imported. A run uses one thread: several runs execute
 # in parallel, and results do not depend on the number of cores. Threads of OpenMP that spin while

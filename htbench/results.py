@@ -17,7 +17,7 @@ from benchmark.files import open_regular
 from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite, load_suite
+from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.files import is_kept
 from benchmark.networks.names import network_label
 from benchmark.records import RECORD_FILE, RunRecord, verified_predictions
@@ -104,7 +104,7 @@ def suite_boards(
         report: called for each run's folder that cannot be used; see ``update_results``.
         asked: keys of runs whose versions are shown; see :func:`leaderboard.board.build_boards`.
     """
-    manifest = load_manifest(suite.manifest)
+    manifest = manifest_of(suite)
     results = update_results(workspace.root, [manifest], report)
     boards = build_boards(suite, manifest, results, asked)
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
@@ -120,7 +120,7 @@ def run_rows(
         workspace: where runs are kept.
         report: called for each run's folder that cannot be used; see ``update_results``.
     """
-    manifest = load_manifest(suite.manifest)
+    manifest = manifest_of(suite)
     columns = (
         *("key", "task", "label", "seed", "status", "method_code"),
         *("overall", "seen", "missing"),
@@ -240,7 +240,7 @@ def score_of(
     if _exists(path) and not path.is_dir():
         if task is None:
             raise UsageError(f"{run} is a predictions file; give its task with --task")
-        manifest = load_manifest(load_suite(suite).manifest)
+        manifest = manifest_of(load_suite(suite))
         shown = shown_reference(manifest.reference, manifest.digest)
         facts = {"predictions": run, "manifest": shown, "task": task}
         return facts, score_predictions(path, manifest, task).as_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,28 +41,41 @@ def train_sources(
     origin: Origin,
     *,
     names: Sequence[str] = (),
+    seeds: Sequence[int] = (),
     weights: Path | None = None,
     jobs: int | None = None,
+    again: bool = False,
     monitor: Monitor,
 ) -> list[SourceCheckpoint]:
     """Train missing source models, each in a child process.
 
+    Those that the manifest fixes are not trained; they are downloaded if needed.
+
     Args:
         origin: the tasks.
         names: only these source models, such as ``outline+solid``; all if empty.
+        seeds: only the source models of these numbers; all if empty.
         weights: a file with the manifest's pretrained weights; None downloads them if needed.
         jobs: source models to train side by side; None for one per core on CPU, one on a GPU.
+        again: also train those that the manifest fixes. Runs do not use the result: it shows what
+            training gives on this machine.
         monitor: shows the progress.
 
     Returns:
-        The chosen source models, those trained earlier included.
+        The chosen source models, those trained earlier included. With ``again``, each one that the
+        manifest fixes is followed by the one trained here.
 
     Raises:
         UsageError: the suite, the manifest, the network or a name does not exist.
         DataError: images or weights are missing or damaged.
     """
     with _open(origin) as (started, manifest, of_tasks, device):
-        specs = export.choose_specs(manifest, of_tasks, names, device)
+        specs = export.choose_specs(manifest, of_tasks, names, device, seeds)
+        if again:
+            trained = [dataclasses.replace(s, is_trained=True) if s.pin else s for s in specs]
+            specs = list(
+                dict.fromkeys(s for pair in zip(specs, trained, strict=True) for s in pair)
+            )
         if weights is not None:
             import_pretrained(started.server, manifest, weights, monitor.log)
         with temporary_folder() as folder, Workspace(folder) as workspace:
@@ -71,7 +85,13 @@ def train_sources(
 
 
 def import_source(
-    origin: Origin, file: Path, *, name: str | None, note: str, monitor: Monitor
+    origin: Origin,
+    file: Path,
+    *,
+    name: str | None,
+    seed: int | None = None,
+    note: str,
+    monitor: Monitor,
 ) -> SourceCheckpoint:
     """Import a source model that was trained elsewhere, and test it on its own domains.
 
@@ -79,6 +99,7 @@ def import_source(
         origin: the tasks.
         file: safetensors, or a torch state dict; a child process reads it.
         name: the source domains, such as ``outline+solid``; None if there is only one choice.
+        seed: number of the source model; None if there is only one choice.
         note: recorded with the model.
         monitor: shows the progress.
 
@@ -87,25 +108,26 @@ def import_source(
         DataError: the file does not fit the network, or images are missing.
     """
     with _open(origin) as (started, manifest, of_tasks, device):
-        spec = _only(manifest, of_tasks, name, device)
+        spec = _only(manifest, of_tasks, name, seed, device)
         stores = driver.open_stores(manifest, driver.source_needs([spec]), monitor)
         with temporary_folder() as folder:
             return train.import_source(started.server, spec, stores, file, note, folder)
 
 
-def export_source(origin: Origin, out: Path, *, name: str | None) -> None:
+def export_source(origin: Origin, out: Path, *, name: str | None, seed: int | None = None) -> None:
     """Copy a source model into a new folder, with a card that describes it.
 
     Args:
         origin: the tasks.
         out: a folder that does not exist yet.
         name: the source domains, such as ``outline+solid``; None if there is only one choice.
+        seed: number of the source model; None if there is only one choice.
 
     Raises:
         UsageError: the folder exists, the source model is not trained, or there are several.
     """
     with _open(origin) as (_, manifest, of_tasks, device):
-        export.export_source(_only(manifest, of_tasks, name, device), out)
+        export.export_source(_only(manifest, of_tasks, name, seed, device), out)
 
 
 @contextlib.contextmanager
@@ -120,7 +142,11 @@ def _open(
 
 
 def _only(
-    manifest: Manifest, of_tasks: list[tuple[str, ...]], name: str | None, device: str
+    manifest: Manifest,
+    of_tasks: list[tuple[str, ...]],
+    name: str | None,
+    seed: int | None,
+    device: str,
 ) -> SourceSpec:
-    names = [name] if name else []
-    return export.only_spec(export.choose_specs(manifest, of_tasks, names, device))
+    names, seeds = [name] if name else [], [] if seed is None else [seed]
+    return export.only_spec(export.choose_specs(manifest, of_tasks, names, device, seeds))

@@ -10,8 +10,7 @@ from benchmark.child.job import start_run
 from benchmark.driver import open_stores, ready_sources
 from benchmark.images.store.store import ImageNeed, store_kind
 from benchmark.jobs import ImageFormat, ImageJob, network_of, setup_of, train_files
-from benchmark.manifest.catalogue import load_manifest
-from benchmark.manifest.suite import Suite, load_suite
+from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.method import Run, SourceModel, TargetData
 from benchmark.progress import Silent
 from benchmark.runs.plan import resolve_device
@@ -41,7 +40,7 @@ def open_task(
     Args:
         suite: a suite's name, its .toml file, or a loaded suite.
         task: id of one of its manifest's tasks.
-        seed: seed of the run's random streams.
+        seed: seed of the run's random streams, and of its source model where there are several.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: whether to show the progress of decoding and training on standard error.
 
@@ -59,11 +58,11 @@ def open_task(
         >>> logits = predict(model, target.images, run)  # float32 (N, C)
     """
     loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
-    manifest = load_manifest(loaded.manifest)
+    manifest = manifest_of(loaded)
     entry = manifest.task(task)
     device = resolve_device(device)
     monitor = Terminal() if progress else Silent()
-    spec = SourceSpec.of(manifest, entry.sources, device)
+    spec = SourceSpec.of(manifest, entry.sources, device, seed)
     seen = manifest.seen_mask(entry).nonzero()[0].tolist()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -76,7 +75,7 @@ def open_task(
     scratch = Path(_SCRATCH[-1].name)
     job = ImageJob(
         scratch=str(scratch),
-        setup=setup_of(manifest, device, "recipe", seed),
+        setup=setup_of(manifest, device, seed),
         network=network_of(manifest),
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
     )

@@ -11,9 +11,8 @@ from typing import Any
 from benchmark import session
 from benchmark.driver import ready_specs
 from benchmark.executors.local import slots
-from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite
+from benchmark.manifest.suite import Suite, manifest_of
 from benchmark.methods.resolve import resolve
 from benchmark.networks.names import network_label
 from benchmark.progress import Monitor
@@ -112,7 +111,7 @@ def plan_tuning(
     Raises:
         HTBenchError: a name, a value, the plugin or the device cannot be used.
     """
-    manifest = load_manifest(suite.manifest)
+    manifest = manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
     with session.Session(never=[workspace.root, manifest.root], cuda=device == "cuda") as started:

@@ -1,8 +1,8 @@
 """Builds the leaderboard: decides which rows share a table and averages them over tasks and seeds.
 
 The rows of a table have the same manifest digest, protocol version, model and recipe, and one
-source checkpoint per source domain, because results from different source models are not
-comparable. Rows that differ in any of these go into a separate, named table.
+source checkpoint for each source and source seed, because results from different source models are
+not comparable. Rows that differ in any of these go into a separate, named table.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Board:
         notes: notes that methods left on their runs, the settings that a search chose, and how
             many steps a method declared itself.
         is_main: whether it is the first table of the manifest's own network.
+        source_seeds: how many source models there are for the same domains.
         declared: labels of methods that declared steps that the suite has not counted.
         workspace_option: the words that name the workspace in a recommended command.
     """
@@ -72,6 +73,7 @@ class Board:
     not_applicable: tuple[str, ...]
     notes: tuple[str, ...]
     is_main: bool = False
+    source_seeds: int = 1
     declared: frozenset[str] = frozenset()
     workspace_option: tuple[str, ...] = ()
 
@@ -101,7 +103,8 @@ def build_boards(
 
     Args:
         suite: the suite, whose tasks and seeds form the grid; the methods are those that have rows.
-        manifest: the suite's manifest; rows of other manifests are ignored.
+        manifest: the suite's manifest with its recipe; rows of other manifests, and of the
+            manifest's other recipes, are ignored.
         results: the output of ``results.update_results``.
         asked: keys of the runs that the user has just asked for: their versions are shown, even if
             others are newer. See :func:`leaderboard.versions.select`.
@@ -116,7 +119,7 @@ def build_boards(
 
     ordered = sorted(groups.values(), key=order)
     ordered.sort(key=lambda group: not _has_own_network(group[0], manifest))
-    sources = {task: "+".join(sorted(manifest.task(task).sources)) for task in suite.tasks}
+    sources = _Sources(manifest)
     shown = shown_reference(manifest.reference, manifest.digest)
     changed = "" if shown == manifest.reference else f", {shown}"
     boards: list[Board] = []
@@ -136,10 +139,15 @@ def build_boards(
 
 
 def _of_suite(results: pa.Table, suite: Suite, manifest: Manifest) -> pa.Table:
-    """The rows of a suite. A run that another starts from is of the same task and seed."""
+    """The rows of a suite. A run that another starts from is of the same task, seed and recipe."""
     import pyarrow.compute as pc
 
     keep = pc.equal(results["manifest_digest"], manifest.digest)
+    others = {digest_json(manifest.recipe_of(name)) for name in manifest.recipe_names}
+    others.discard(digest_json(manifest.recipe))
+    keep = pc.and_(
+        keep, pc.invert(pc.is_in(results["recipe_digest"], pa.array(sorted(others), pa.string())))
+    )
     for name, values in (("task", suite.tasks), ("seed", suite.seeds)):
         wanted = pa.array(values, results.schema.field(name).type)
         keep = pc.and_(keep, pc.is_in(results[name], wanted))
@@ -168,18 +176,39 @@ def _finished(row: Row) -> float:
     return float(row["measured_finished"] or 0)
 
 
+@dataclass(frozen=True)
+class _Sources:
+    """Names the source models of a manifest's runs."""
+
+    manifest: Manifest
+
+    def name(self, row: Row) -> str:
+        """The source model of a row, such as ``outline+solid`` or ``outline seed 1``."""
+        domains = "+".join(sorted(self.manifest.task(row["task"]).sources))
+        seeds = self.manifest.source_seeds
+        return f"{domains} seed {row['seed'] % seeds}" if seeds > 1 else domains
+
+    def digests(self, rows: Iterable[Row]) -> dict[str, str]:
+        """The checkpoints of some rows by the name of the source model, in the tasks' order."""
+        order = [task.id for task in self.manifest.tasks]
+        return {
+            self.name(row): row["source_digest"]
+            for row in sorted(rows, key=lambda r: (order.index(r["task"]), r["seed"]))
+        }
+
+
 def _split_by_checkpoint(
-    rows: Iterable[Row], sources: Mapping[str, str], order: Callable[[Sequence[Row]], Any]
+    rows: Iterable[Row], sources: _Sources, order: Callable[[Sequence[Row]], Any]
 ) -> list[list[Row]]:
-    """Split rows into tables with one checkpoint per source domain.
+    """Split rows into tables with one checkpoint per source model.
 
     Args:
         rows: of one protocol, model and recipe.
-        sources: the source domains of each task.
+        sources: names the source models.
         order: the sort key of the tables' rows.
     """
     tables: dict[int, list[Row]] = {}
-    for group in group_rows(rows, lambda row: sources[row["task"]]).values():
+    for group in group_rows(rows, sources.name).values():
         checkpoints = group_rows(group, lambda row: row["source_digest"]).values()
         for rank, part in enumerate(sorted(checkpoints, key=order)):
             tables.setdefault(rank, []).extend(part)
@@ -187,21 +216,19 @@ def _split_by_checkpoint(
 
 
 def _build_board(
-    suite: Suite, name: str, manifest: Manifest, sources: Mapping[str, str], selection: Selection
+    suite: Suite, name: str, manifest: Manifest, sources: _Sources, selection: Selection
 ) -> Board:
     import pandas as pd
 
     rows = _with_columns(selection.rows)
-    checkpoints = {sources[row["task"]]: row["source_digest"] for row in rows}
     context = {
         "manifest": f"{shown_reference(manifest.reference, manifest.digest)} "
         f"({manifest.digest[:12]})",
         "protocol": one_line(rows[0]["protocol"], MAX_SETTINGS),
         "network": _network(rows[0]),
+        "recipe": manifest.recipe_name,
         "source models": ", ".join(
-            f"{source} {checkpoints[source][:12]}"
-            for source in dict.fromkeys(sources.values())
-            if source in checkpoints
+            f"{source} {digest[:12]}" for source, digest in sources.digests(rows).items()
         ),
     }
     return Board(
@@ -214,6 +241,7 @@ def _build_board(
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
         notes=remarks.notes(suite, rows),
+        source_seeds=manifest.source_seeds,
         declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
     )
 

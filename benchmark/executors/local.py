@@ -57,7 +57,7 @@ class LocalExecutor:
         def train(spec: SourceSpec) -> SourceCheckpoint:
             name = f"source model {spec.name}"
             if done := checkpoint_step(spec.checkpoints_folder, spec.key):
-                steps = spec.manifest.document["source"]["steps"]
+                steps = spec.manifest.source_recipe["steps"]
                 name += f", resumed at step {done} of {steps}"
             self.reporter.begin(name)
             with source_lock(spec), self.workspace.temporary() as folder:

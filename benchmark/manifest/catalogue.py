@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmark.commands import command
 from benchmark.errors import ManifestError
@@ -36,6 +38,27 @@ def published_recipes() -> list[str]:
     )
 
 
+@dataclass(frozen=True)
+class Withdrawn:
+    """A version that is no longer used.
+
+    Attributes:
+        digest: of its manifest.
+        reason: why, as the end of a sentence.
+        use: the reference of the version that replaces it.
+    """
+
+    digest: str
+    reason: str
+    use: str
+
+
+def withdrawn_manifests() -> dict[str, Withdrawn]:
+    """The withdrawn versions by reference, from ``data_manifests/digests.toml``."""
+    entries = _pins().get("withdrawn", {})
+    return {reference: Withdrawn(**entry) for reference, entry in entries.items()}
+
+
 def load_manifest(reference: str | Path) -> Manifest:
     """Read a manifest by reference (``icons@1.0``) or from the folder that contains it.
 
@@ -43,8 +66,13 @@ def load_manifest(reference: str | Path) -> Manifest:
         reference: ``name@version``, or the path of a folder with ``manifest.toml``.
 
     Raises:
-        ManifestError: it does not exist, breaks a rule, or is a recipe that was not expanded.
+        ManifestError: it does not exist, breaks a rule, was withdrawn, or is a recipe that was not
+            expanded.
     """
+    if withdrawn := withdrawn_manifests().get(str(reference)):
+        raise ManifestError(
+            f"{reference} was withdrawn, because {withdrawn.reason}; use {withdrawn.use}"
+        )
     name, at, version = str(reference).partition("@")
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
@@ -80,17 +108,23 @@ def shown_reference(reference: str, digest: str) -> str:
     """A manifest's name and version as people see it: ``icons@1.0``.
 
     If that name is published and its pinned digest is another one, ``icons@1.0 (changed:
-    1a2b3c4d)``, with the beginning of the digest.
+    1a2b3c4d)``, with the beginning of the digest; if it was withdrawn, ``icons@1.0 (withdrawn)``.
 
     Args:
         reference: ``name@version``.
         digest: the manifest's digest.
     """
-    changed = pinned_digests().get(reference, digest) != digest
-    return f"{reference} (changed: {digest[:8]})" if changed else reference
+    withdrawn = withdrawn_manifests().get(reference)
+    published = withdrawn.digest if withdrawn else pinned_digests().get(reference, digest)
+    if published != digest:
+        return f"{reference} (changed: {digest[:8]})"
+    return f"{reference} (withdrawn)" if withdrawn else reference
 
 
 def pinned_digests() -> dict[str, str]:
     """The digest of every published manifest, from ``data_manifests/digests.toml``."""
-    pins = read_toml(packaged_manifests() / "digests.toml")
-    return {name: digest for name, digest in pins.items() if isinstance(digest, str)}
+    return {name: digest for name, digest in _pins().items() if isinstance(digest, str)}
+
+
+def _pins() -> Mapping[str, Any]:
+    return read_toml(packaged_manifests() / "digests.toml")

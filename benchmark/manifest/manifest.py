@@ -24,6 +24,7 @@ SPLITS = ("train", "test")
 REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
 OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
 RECIPE_FILE = "recipe.toml"  # instead of manifest.toml: see benchmark.manifest.expand
+DEFAULT_RECIPE = "default"  # the name of [recipe]; others are in [recipes]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,25 @@ class Task:
 
 
 @dataclass(frozen=True)
+class PinnedCheckpoint:
+    """A source model that a manifest fixes: it is used and never trained.
+
+    Attributes:
+        sources: its domains; ``seed``: the number of the source model, from 0.
+        sha256: of the safetensors file.
+        test_accuracy: on the source domains' test images, in per cent.
+        file: the file's path in the manifest's folder, or None; ``urls``: where else it is.
+    """
+
+    sources: tuple[str, ...]
+    seed: int
+    sha256: str
+    test_accuracy: float
+    file: str | None = None
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Samples:
     """Images of a manifest, sorted by id: ids and class indices of the same length."""
 
@@ -68,6 +88,7 @@ class Manifest:
     table: pa.Table  # REQUIRED_COLUMNS and those of OPTIONAL_COLUMNS that exist, sorted by image_id
     other_model: Mapping[str, Any] | None = None  # see `model`
     given: str | None = None  # see `argument`
+    recipe_name: str = DEFAULT_RECIPE  # see `recipe`
 
     @property
     def name(self) -> str:
@@ -104,6 +125,70 @@ class Manifest:
     def with_model(self, model: Mapping[str, Any]) -> Manifest:
         """The same manifest with another network."""
         return replace(self, other_model=None if model == self.document["model"] else model)
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """How models are adapted: ``[recipe]``, with the entries of a named recipe in their place.
+
+        As with another network, the digest stays that of the manifest.
+        """
+        return self.recipe_of(self.recipe_name)
+
+    def recipe_of(self, name: str) -> Mapping[str, Any]:
+        """The recipe of a name.
+
+        Raises:
+            ManifestError: there is no such recipe; the message lists those that exist.
+        """
+        recipe: Mapping[str, Any] = self.document["recipe"]
+        if name == DEFAULT_RECIPE:
+            return recipe
+        named: Mapping[str, Any] = self.document.get("recipes", {})
+        if name not in named:
+            known = ", ".join(self.recipe_names)
+            raise ManifestError(f"{self.reference} has no recipe {name!r}; it has: {known}")
+        # How the default was chosen says nothing of another recipe.
+        return {**{n: v for n, v in recipe.items() if n != "chosen"}, **named[name]}
+
+    @property
+    def recipe_names(self) -> tuple[str, ...]:
+        """The names of all recipes, the default first."""
+        return (DEFAULT_RECIPE, *self.document.get("recipes", {}))
+
+    def with_recipe(self, name: str) -> Manifest:
+        """The same manifest with another of its recipes.
+
+        Raises:
+            ManifestError: there is no such recipe.
+        """
+        self.recipe_of(name)
+        return replace(self, recipe_name=name)
+
+    @property
+    def source_recipe(self) -> Mapping[str, Any]:
+        """How source models are trained: ``[source]`` without what says which ones there are."""
+        source = self.document["source"]
+        return {n: v for n, v in source.items() if n not in ("seeds", "checkpoints")}
+
+    @property
+    def source_seeds(self) -> int:
+        """How many source models there are for the same domains: a run of seed s uses s mod it."""
+        return int(self.document["source"].get("seeds", 1))
+
+    @cached_property
+    def checkpoints(self) -> tuple[PinnedCheckpoint, ...]:
+        """The source models that the manifest fixes."""
+        return tuple(
+            PinnedCheckpoint(
+                tuple(entry["sources"]),
+                entry.get("seed", 0),
+                entry["sha256"],
+                float(entry["test_accuracy"]),
+                entry.get("file"),
+                tuple(entry.get("urls", ())),
+            )
+            for entry in self.document["source"].get("checkpoints", ())
+        )
 
     @property
     def model_option(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import ManifestError, first
-from benchmark.manifest.manifest import REQUIRED_COLUMNS, Manifest, Task
+from benchmark.manifest.manifest import DEFAULT_RECIPE, REQUIRED_COLUMNS, Manifest, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +23,8 @@ STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest s
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
+_RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+MAX_SOURCE_SEEDS = 100
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Patterns that leave the root or have two spellings on some operating system.
@@ -110,7 +112,9 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     for domain in document["domains"]:
         Reader(domain, f"{where}: domain {domain['name']}").names("folders")
     _check_mirrors(reader)
+    _check_recipes(reader)
     _check_named(reader, "tasks", "id", _TASK_ID)
+    _check_sources(reader)
 
 
 def _check_mirrors(reader: Reader) -> None:
@@ -125,6 +129,79 @@ def _check_mirrors(reader: Reader) -> None:
             raise mirror.fail("bytes must be at least 1")
         if "sha256" in entry and not _SHA256.fullmatch(mirror.text("sha256")):
             raise mirror.fail("sha256 must be 64 lower-case hexadecimal digits")
+
+
+def _check_recipes(reader: Reader) -> None:
+    """Named recipes: each replaces entries of ``[recipe]`` by values of the same type."""
+    if "recipes" not in reader.document:
+        return
+    default = reader.document["recipe"]
+    for name, table in reader.get("recipes", dict, "tables [recipes.NAME]").items():
+        if not _RECIPE_NAME.fullmatch(name) or name == DEFAULT_RECIPE:
+            raise reader.fail(
+                f"a recipe is named {name!r}; use lower case letters, digits and dashes, and not "
+                f"{DEFAULT_RECIPE!r}, which is [recipe]"
+            )
+        if not isinstance(table, dict) or not table:
+            raise reader.fail(f"recipes.{name} must be a table of the entries that it replaces")
+        for key, value in table.items():
+            known = default.get(key, "" if key == "chosen" else None)
+            if known is None:
+                raise reader.fail(
+                    f"recipes.{name} has {key!r}, which [recipe] does not have; it has: "
+                    f"{', '.join(default)}"
+                )
+            if type(value) is not type(known):
+                raise reader.fail(
+                    f"recipes.{name}.{key} is {value!r}; it must be of the type of [recipe], where "
+                    f"it is {known!r}"
+                )
+
+
+def _check_sources(reader: Reader) -> None:
+    """How many source models there are for the same domains, and which are fixed."""
+    source = Reader(reader.document["source"], f"{reader.where}: source")
+    seeds = (
+        source.get("seeds", int, "a number of source models") if "seeds" in source.document else 1
+    )
+    if not 1 <= seeds <= MAX_SOURCE_SEEDS:
+        raise source.fail(f"seeds is {seeds}; it must be between 1 and {MAX_SOURCE_SEEDS}")
+    if "checkpoints" not in source.document:
+        return
+    entries = source.get("checkpoints", list, "an array of tables [[source.checkpoints]]")
+    known = {domain["name"] for domain in reader.document["domains"]}
+    places = set()
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise source.fail("checkpoints must be an array of tables [[source.checkpoints]]")
+        pin = Reader(entry, f"{reader.where}: source.checkpoints[{index}]")
+        domains = pin.names("sources")
+        if unknown := [name for name in domains if name not in known]:
+            raise pin.fail(f"unknown domain {first(unknown)}; known: {sorted(known)}")
+        seed = pin.get("seed", int, "a whole number") if "seed" in entry else 0
+        if not 0 <= seed < seeds:
+            raise pin.fail(f"seed is {seed}; source.seeds is {seeds}, so it must be below")
+        if (place := (frozenset(domains), seed)) in places:
+            raise pin.fail(f"{'+'.join(domains)} with seed {seed} is listed twice")
+        places.add(place)
+        if not _SHA256.fullmatch(pin.text("sha256")):
+            raise pin.fail("sha256 must be 64 lower-case hexadecimal digits")
+        if not 0 <= pin.get("test_accuracy", float, "a number in per cent") <= 100:
+            raise pin.fail("test_accuracy must be between 0 and 100")
+        _check_places(pin)
+
+
+def _check_places(pin: Reader) -> None:
+    """A fixed source model is a file in the manifest's folder, or is at some addresses."""
+    if ("file" in pin.document) == ("urls" in pin.document):
+        raise pin.fail("give either file, a path in the manifest's folder, or urls")
+    if "urls" in pin.document:
+        if bad := [url for url in pin.names("urls") if not url.startswith(("http://", "https://"))]:
+            raise pin.fail(f"urls must be http or https addresses: {first(bad)}")
+    elif re.search(_NOT_CANONICAL_PATH, file := pin.text("file")):
+        raise pin.fail(
+            f"file is {file!r}; it must be a path in the manifest's folder with forward slashes"
+        )
 
 
 def _check_named(reader: Reader, key: str, name: str, pattern: re.Pattern[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from benchmark.commands import command
 from benchmark.errors import ManifestError
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.manifest.catalogue import published_recipes
+from benchmark.manifest.catalogue import load_manifest, published_recipes
+from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.rules import NAME, Reader, check_canonical
 from benchmark.methods.find import builtin_methods
@@ -23,6 +24,10 @@ class Suite:
     """A grid that people run by name: tasks of one manifest, methods and seeds.
 
     In a suite's file ``methods`` may be ``"all"``; here they are listed by name.
+
+    Attributes:
+        manifest: a reference or a folder; see :func:`manifest_of`.
+        recipe: the name of one of the manifest's recipes.
     """
 
     name: str
@@ -31,6 +36,7 @@ class Suite:
     tasks: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
+    recipe: str = DEFAULT_RECIPE
     given: str | None = None  # see `argument`
 
     @property
@@ -57,6 +63,15 @@ def load_suite(name: str) -> Suite:
             f"unknown suite {name!r}; known: {known}. You can also give the path of a .toml file"
         )
     return replace(_check_suite(read_toml(path), path), given=name)
+
+
+def manifest_of(suite: Suite) -> Manifest:
+    """The manifest of a suite, with the suite's recipe.
+
+    Raises:
+        ManifestError: it does not exist, breaks a rule, or has no such recipe.
+    """
+    return load_manifest(suite.manifest).with_recipe(suite.recipe)
 
 
 def _expanded_suite(name: str) -> Path | None:
@@ -103,6 +118,7 @@ def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
         tasks=tuple(reader.names("tasks")),
         methods=_suite_methods(reader),
         seeds=tuple(seeds),
+        recipe=reader.text("recipe") if "recipe" in document else DEFAULT_RECIPE,
     )
 
 

@@ -115,7 +115,7 @@ def _job(
     missing = np.flatnonzero(~mask).tolist() if method.track == "oracle" else []
     return RunJob(
         scratch=scratch,
-        setup=setup_of(manifest, run.device, "recipe", run.seed),
+        setup=setup_of(manifest, run.device, run.seed),
         network=network_of(manifest),
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
         seen=tuple(seen),

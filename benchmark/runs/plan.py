@@ -46,7 +46,7 @@ class PlannedRun:
     @cached_property
     def source(self) -> SourceSpec:
         """The source model that the run starts from."""
-        return SourceSpec.of(self.manifest, self.task.sources, self.device)
+        return SourceSpec.of(self.manifest, self.task.sources, self.device, self.seed)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RunSpec:
             method={"name": planned.method.name, "code": dict(planned.method.code)},
             config=dict(planned.config),
             model=planned.manifest.model,
-            recipe=planned.manifest.document["recipe"],
+            recipe=planned.manifest.recipe,
             seed=planned.seed,
             search=planned.search or None,
             computation=self.computation,

@@ -13,7 +13,7 @@ from benchmark.errors import UsageError
 from benchmark.files import check_output, new_folder
 from benchmark.manifest.catalogue import load_manifest, shown_reference
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import load_suite
+from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.networks.names import network_label
 from benchmark.sources.spec import MODEL_FILE, SourceCheckpoint, SourceSpec, find_source
 
@@ -28,7 +28,7 @@ def manifest_and_sources(
     """
     if suite is not None and reference is None:
         loaded = load_suite(suite)
-        manifest = load_manifest(loaded.manifest)
+        manifest = manifest_of(loaded)
         return manifest, [manifest.task(task).sources for task in loaded.tasks]
     if suite is not None or reference is None:
         raise UsageError("give either --suite SUITE or --manifest REF")
@@ -37,7 +37,11 @@ def manifest_and_sources(
 
 
 def choose_specs(
-    manifest: Manifest, of_tasks: Sequence[tuple[str, ...]], names: Sequence[str], device: str
+    manifest: Manifest,
+    of_tasks: Sequence[tuple[str, ...]],
+    names: Sequence[str],
+    device: str,
+    seeds: Sequence[int] = (),
 ) -> list[SourceSpec]:
     """The source models of some tasks.
 
@@ -46,22 +50,31 @@ def choose_specs(
         of_tasks: the source domains of each task.
         names: only these, such as ``outline+solid``; all if empty.
         device: ``cpu`` or ``cuda``.
+        seeds: only those of these numbers; all if empty.
 
     Raises:
-        UsageError: no task starts from one of the names.
+        UsageError: no task starts from one of the names, or there is no such number.
     """
-    specs = [SourceSpec.of(manifest, domains, device) for domains in of_tasks]
-    known = {frozenset(spec.domains): spec for spec in reversed(specs)}
-    if not names:
-        return list(dict.fromkeys(specs))
-    chosen = []
-    for name in names:
-        domains = frozenset(name.split("+"))
-        if domains not in known:
-            listed = ", ".join(sorted("+".join(spec.domains) for spec in known.values()))
-            raise UsageError(f"--source {name}: no task starts from it; sources: {listed}")
-        chosen.append(known[domains])
-    return list(dict.fromkeys(chosen))
+    count = manifest.source_seeds
+    for seed in seeds:
+        if seed not in range(count):
+            raise UsageError(
+                f"--seed {seed}: {manifest.reference} has {count} source models for each source, "
+                "numbered from 0"
+            )
+    known = {frozenset(domains): domains for domains in reversed(of_tasks)}
+    chosen = list(of_tasks)
+    if names:
+        if unknown := [name for name in names if frozenset(name.split("+")) not in known]:
+            listed = ", ".join(sorted("+".join(domains) for domains in known.values()))
+            raise UsageError(f"--source {unknown[0]}: no task starts from it; sources: {listed}")
+        chosen = [known[frozenset(name.split("+"))] for name in names]
+    specs = (
+        SourceSpec.of(manifest, domains, device, seed)
+        for domains in chosen
+        for seed in seeds or range(count)
+    )
+    return list(dict.fromkeys(specs))
 
 
 def only_spec(specs: Sequence[SourceSpec]) -> SourceSpec:
@@ -71,8 +84,11 @@ def only_spec(specs: Sequence[SourceSpec]) -> SourceSpec:
         UsageError: there are several.
     """
     if len(specs) > 1:
-        listed = ", ".join("+".join(spec.domains) for spec in specs)
-        raise UsageError(f"name one source model with --source: {listed}")
+        listed = ", ".join(dict.fromkeys("+".join(spec.domains) for spec in specs))
+        options = "--source"
+        if specs[0].manifest.source_seeds > 1:
+            options += f" and --seed (below {specs[0].manifest.source_seeds})"
+        raise UsageError(f"name one source model with {options}: {listed}")
     return specs[0]
 
 
@@ -104,6 +120,7 @@ def summary(source: SourceCheckpoint) -> dict[str, Any]:
         "manifest": reference and shown_reference(reference, record["made_from"]["manifest"]),
         "manifest_digest": record["made_from"]["manifest"],
         "domains": record["made_from"]["domains"],
+        "seed": record["made_from"].get("seed", 0),
         "network": network_label(record["made_from"]["model"]),
         "device": record["made_from"].get("device"),
         "digest": source.digest,
@@ -123,6 +140,7 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
     facts = {
         "manifest": f"{_shown(spec.manifest)} (`{spec.manifest.digest}`)",
         "domains": " + ".join(spec.domains),
+        "seed": str(spec.seed),
         "classes": str(len(spec.manifest.classes)),
         "digest of model.safetensors": f"`{source.digest}`",
         "accuracy": f"{record['test_accuracy']:.2f} % of {record['test_images']} images of the "
@@ -134,7 +152,7 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
         facts["note"] = "".join(c if c.isprintable() else " " for c in note).replace("|", "\\|")
     if made_from.get("initial"):
         facts["pretrained weights"] = f"`{made_from['initial']}` (as safetensors)"
-    if "recipe" in made_from:
+    if "torch" in made_from:  # trained here
         recipe = {key: value for key, value in made_from["recipe"].items() if key != "chosen"}
         facts["recipe"] = _code(recipe)
         facts["transforms"] = _code(made_from["transforms"])
@@ -159,7 +177,9 @@ def _shown(manifest: Manifest) -> str:
 
 def _words(spec: SourceSpec, manifest: str) -> tuple[str, ...]:
     """The options that name a source model."""
-    named = ("--manifest", manifest, "--source", "+".join(spec.domains))
+    named = ["--manifest", manifest, "--source", "+".join(spec.domains)]
+    if spec.manifest.source_seeds > 1:
+        named += ["--seed", str(spec.seed)]
     return (*named, *spec.manifest.model_option)
 
 

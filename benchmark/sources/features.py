@@ -102,7 +102,7 @@ def _extract(
     classes = list(range(len(manifest.classes)))
     job = FeaturesJob(
         scratch=new_scratch(folder),
-        setup=setup_of(manifest, device, "recipe"),
+        setup=setup_of(manifest, device),
         network=network_of(manifest),
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
         source=str(source.path),

@@ -28,7 +28,7 @@ def time_network(
     server: ForkServer, manifest: Manifest, device: str, folder: Path
 ) -> NetworkTimes | None:
     """Have a child time the network of a manifest on random images; None if that fails."""
-    setup = setup_of(manifest, device, "recipe")
+    setup = setup_of(manifest, device)
     job = NetworkJob(new_scratch(folder), setup, network_of(manifest), timed=True)
     done = request(server, job, folder).get("done")
     if not isinstance(done, dict):
@@ -42,7 +42,7 @@ def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Pat
     Raises:
         UsageError: it is unknown, has no linear head, or cannot be trained on such images.
     """
-    setup = setup_of(manifest, device, "recipe")
+    setup = setup_of(manifest, device)
     job = NetworkJob(new_scratch(folder), setup, network_of(manifest))
     reply = request(server, job, folder)
     if "failed" in reply:

@@ -16,9 +16,9 @@ from benchmark.files import canonical_json, matches_digest, new_folder, read_sea
 from benchmark.folders import data_folder
 from benchmark.images.store.store import store_key
 from benchmark.keys import ImportedFacts, SourceFacts, computation
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import Manifest, PinnedCheckpoint
 from benchmark.networks.names import network_label
-from benchmark.numerics import SOURCE_SEED
+from benchmark.sources.pinned import pinned_file, pinned_record
 from benchmark.sources.pretrained import PretrainedWeights, find_pretrained
 
 MODEL_FILE = "model.safetensors"
@@ -28,24 +28,54 @@ MAX_RECORD_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Which source model: the manifest, its domains (in the manifest's order) and the device."""
+    """Which source model.
+
+    Attributes:
+        manifest: of its tasks; ``domains``: its domains, in the manifest's order.
+        device: ``cpu`` or ``cuda``.
+        seed: its number, below the manifest's ``source_seeds``.
+        is_trained: whether a model that is trained here is meant, even where one is pinned.
+    """
 
     manifest: Manifest
     domains: tuple[str, ...]
     device: str
+    seed: int = 0
+    is_trained: bool = False
 
     @classmethod
-    def of(cls, manifest: Manifest, domains: Sequence[str], device: str) -> SourceSpec:
-        """The spec of a task's sources, whatever the order in which the task names them."""
+    def of(
+        cls, manifest: Manifest, domains: Sequence[str], device: str, seed: int = 0
+    ) -> SourceSpec:
+        """The source model of a run.
+
+        Args:
+            manifest: of its task.
+            domains: the task's sources, in any order.
+            device: ``cpu`` or ``cuda``.
+            seed: of the run.
+        """
         order = [domain.name for domain in manifest.domains]
-        return cls(manifest, tuple(sorted(domains, key=order.index)), device)
+        number = seed % manifest.source_seeds
+        return cls(manifest, tuple(sorted(domains, key=order.index)), device, number)
 
     @property
     def name(self) -> str:
         """For people, such as ``icons@1.0 outline+solid``."""
         other = self.manifest.other_model
         network = f" ({network_label(other)})" if other else ""
-        return f"{self.manifest.reference} {'+'.join(self.domains)}{network}"
+        number = f" seed {self.seed}" if self.manifest.source_seeds > 1 else ""
+        return f"{self.manifest.reference} {'+'.join(self.domains)}{number}{network}"
+
+    @property
+    def pin(self) -> PinnedCheckpoint | None:
+        """The checkpoint that the manifest fixes for its own network, if any."""
+        if self.is_trained or self.manifest.other_model is not None:
+            return None
+        for pin in self.manifest.checkpoints:
+            if (set(pin.sources), pin.seed) == (set(self.domains), self.seed):
+                return pin
+        return None
 
     @property
     def initial(self) -> PretrainedWeights | None:
@@ -62,9 +92,9 @@ class SourceSpec:
             stores=[store_key(self.manifest, domain) for domain in self.domains],
             model=self.manifest.model,
             initial=initial.digest if initial else None,
-            recipe=document["source"],
+            recipe=self.manifest.source_recipe,
             transforms=document["transforms"],
-            seed=SOURCE_SEED,
+            seed=self.seed,
             computation=computation(self.device, self.manifest.model),
         )
 
@@ -96,11 +126,14 @@ class SourceSpec:
             domains=self.domains,
             model=self.manifest.model,
             is_own=self.manifest.other_model is None,
+            seed=self.seed,
         )
 
     def _folder(self, key: str) -> Path:
         cut = key[: len(key) - 48]  # 16 of 64 hex digits
-        return data_folder() / "sources" / f"{self.manifest.name}-{'+'.join(self.domains)}-{cut}"
+        number = f"-{self.seed}" if self.manifest.source_seeds > 1 else ""
+        name = f"{self.manifest.name}-{'+'.join(self.domains)}{number}-{cut}"
+        return data_folder() / "sources" / name
 
 
 @dataclass(frozen=True)
@@ -118,16 +151,22 @@ class SourceCheckpoint:
 
 
 def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
-    """The checkpoint of a spec: the imported one, else the trained one, else None.
+    """The checkpoint of a spec: the pinned one; else the imported one, the trained one, or None.
 
     A trained one that is damaged does not count: it can be trained again.
 
     Raises:
-        DataError: the imported one is damaged.
+        DataError: the pinned or the imported one is damaged.
     """
-    imported = _open_source(spec.imported_folder, spec.imported_facts.to_json())
-    if imported is not None:
-        return imported
+    if pin := spec.pin:
+        path = pinned_file(spec, pin)
+        if path is None:
+            return None
+        return SourceCheckpoint(path, pin.sha256, pinned_record(spec, pin))
+    if not spec.is_trained:
+        imported = _open_source(spec.imported_folder, spec.imported_facts.to_json())
+        if imported is not None:
+            return imported
     try:
         return _open_source(spec.folder, spec.facts.to_json())
     except DataError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark import checkpoint
-from benchmark.errors import DataError, RunError
+from benchmark.errors import DataError, RunError, UsageError
 from benchmark.files import digest_file
 from benchmark.images.store.encoded import EncodedImages
 from benchmark.images.store.store import DomainStore, store_kind
@@ -23,7 +23,7 @@ from benchmark.jobs import (
     SourceJob,
     network_of,
     new_scratch,
-    setup_of,
+    source_setup,
     train_files,
 )
 from benchmark.progress import Progress
@@ -57,7 +57,7 @@ def train_source(
     plan = CheckpointPlan(str(spec.checkpoints_folder), spec.key, checkpoint.SECONDS)
     job = SourceJob(
         scratch=new_scratch(folder),
-        setup=setup_of(manifest, spec.device, "source"),
+        setup=source_setup(manifest, spec.device, spec.seed),
         network=network_of(manifest),
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
         train=tuple(
@@ -95,12 +95,18 @@ def import_source(
         folder: an empty folder for the child's output and arrays.
 
     Raises:
+        UsageError: the manifest fixes the source model.
         DataError: it cannot be read, or does not fit the manifest's network.
     """
+    if spec.pin:
+        raise UsageError(
+            f"the manifest fixes the source model of {spec.name} (SHA-256 {spec.pin.sha256[:12]}"
+            "...), so no other can be imported; make a manifest without [[source.checkpoints]]"
+        )
     manifest = spec.manifest
     job = ImportJob(
         scratch=new_scratch(folder),
-        setup=setup_of(manifest, spec.device, "source"),
+        setup=source_setup(manifest, spec.device, spec.seed),
         network=network_of(manifest),
         images=ImageFormat(manifest.image_size, store_kind(manifest)),
         file=str(file.resolve()),

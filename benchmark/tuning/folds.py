@@ -64,6 +64,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         _table(manifest, chosen, tests),
         manifest.other_model,
         manifest.argument,
+        manifest.recipe_name,
     )
 
 

@@ -156,7 +156,7 @@ class Search:
 
     def _source(self, task: Task, workspace: Workspace) -> SourceCheckpoint:
         """The task's source model; runs on folds start from it too."""
-        spec = SourceSpec.of(self.manifest, task.sources, self.device)
+        spec = SourceSpec.of(self.manifest, task.sources, self.device, self.seed)
         return ready_sources(self.session, [spec], workspace, self.width, self.monitor)[spec]
 
     def _try(

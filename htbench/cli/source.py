@@ -57,6 +57,20 @@ def command() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Read the manifest's pretrained weights from this file instead of downloading them.",
 )
+@click.option(
+    "--seed",
+    "seeds",
+    type=int,
+    multiple=True,
+    help="Train only the source model of this number, where a manifest has several for the same "
+    "domains; repeatable.  [default: all]",
+)
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Also train source models that the manifest fixes, and show both accuracies. Runs do not "
+    "use the result.",
+)
 @device_option
 @jobs_option
 def train(
@@ -65,31 +79,52 @@ def train(
     network: str | None,
     sources: tuple[str, ...],
     weights: Path | None,
+    seeds: tuple[int, ...],
+    again: bool,
     device: str,
     jobs: int | None,
 ) -> None:
     """Train the source models that do not exist yet.
 
-    `htbench run` also does this, so you rarely need this command.
+    `htbench run` also does this, so you rarely need this command. Source models that the manifest
+    fixes are used as they are.
 
     \b
     Examples:
-      htbench source train --suite icons
+      htbench source train --suite icons --again
       htbench source train --manifest icons-pretrained@1.0 --source outline+solid \\
           --weights mobilenet_v2-b0353104.pth
     """
     from htbench.sources import Origin, train_sources
 
     origin = Origin(suite, manifest, network, device)
-    _print(train_sources(origin, names=sources, weights=weights, jobs=jobs, monitor=Terminal()))
+    _print(
+        train_sources(
+            origin,
+            names=sources,
+            seeds=seeds,
+            weights=weights,
+            jobs=jobs,
+            again=again,
+            monitor=Terminal(),
+        )
+    )
 
 
-_source_option = click.option(
-    "--source",
-    "source",
-    metavar="DOMAINS",
-    help="Domains of the source model, such as outline+solid. Required if the "
-    "manifest or suite has several source models.",
+_source_option = combine(
+    click.option(
+        "--source",
+        "source",
+        metavar="DOMAINS",
+        help="Domains of the source model, such as outline+solid. Required if the "
+        "manifest or suite has several source models.",
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        help="Number of the source model. Required if the manifest has several for the same "
+        "domains.",
+    ),
 )
 
 
@@ -107,6 +142,7 @@ def import_(
     manifest: str | None,
     network: str | None,
     source: str | None,
+    seed: int | None,
     note: str,
     device: str,
 ) -> None:
@@ -124,7 +160,10 @@ def import_(
     from htbench.sources import Origin, import_source
 
     origin = Origin(suite, manifest, network, device)
-    _print([import_source(origin, file, name=source, note=printable(note), monitor=Terminal())])
+    source_model = import_source(
+        origin, file, name=source, seed=seed, note=printable(note), monitor=Terminal()
+    )
+    _print([source_model])
 
 
 @command.command()
@@ -143,6 +182,7 @@ def export(
     manifest: str | None,
     network: str | None,
     source: str | None,
+    seed: int | None,
     out: Path,
     device: str,
 ) -> None:
@@ -156,7 +196,7 @@ def export(
     from benchmark.sources.spec import MODEL_FILE
     from htbench.sources import Origin, export_source
 
-    export_source(Origin(suite, manifest, network, device), out, name=source)
+    export_source(Origin(suite, manifest, network, device), out, name=source, seed=seed)
     click.echo(f"wrote {MODEL_FILE} and README.md to {out}")
 
 
@@ -189,13 +229,16 @@ def _print(sources: Sequence[SourceCheckpoint]) -> None:
     from benchmark.sources.export import summary
 
     rows = [_row(summary(source)) for source in sources]
-    print_table(rows, ["manifest", "domains", "network", "digest", "accuracy %", "origin", "MB"])
+    print_table(
+        rows, ["manifest", "domains", "seed", "network", "digest", "accuracy %", "origin", "MB"]
+    )
 
 
 def _row(entry: dict[str, Any]) -> list[object]:
     return [
         entry["manifest"] or entry["manifest_digest"][:12],
         "+".join(entry["domains"]),
+        entry["seed"],
         entry["network"],
         entry["digest"][:12],
         f"{entry['test_accuracy']:.1f}",

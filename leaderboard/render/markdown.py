@@ -28,7 +28,7 @@ def _board(board: Board) -> str:
     seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
         f"- seeds: {seeds}; values are mean ± sample standard deviation over seeds, "
-        "with the source models fixed",
+        + _condition(board),
         *(f"- {column.heading}: {column.legend}" for column in columns.COLUMNS),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
@@ -56,6 +56,13 @@ def _board(board: Board) -> str:
     if board.notes:
         lines += ["## Notes", "", *(f"- {literal(note)}" for note in board.notes), ""]
     return "\n".join(lines)
+
+
+def _condition(board: Board) -> str:
+    """What the deviation over seeds contains of the source models."""
+    if board.source_seeds == 1:
+        return "conditional on the source model"
+    return f"which adapt {board.source_seeds} source models in turn"
 
 
 def _heading(title: str, board: Board, tasks: Sequence[str]) -> str:

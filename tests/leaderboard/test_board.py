@@ -197,6 +197,7 @@ class TestTables:
             "manifest": f"icons@1.0 ({icons.digest[:12]})",
             "protocol": PROTOCOL,
             "network": "convnet",
+            "recipe": "default",
             "source models": "outline checkpoint o, solid checkpoint o, outline+solid checkpoint o",
         }
 

@@ -11,7 +11,13 @@ from click.testing import CliRunner
 
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
-from benchmark.manifest.catalogue import load_manifest, pinned_digests, published_manifests
+from benchmark.manifest import catalogue
+from benchmark.manifest.catalogue import (
+    load_manifest,
+    pinned_digests,
+    published_manifests,
+    shown_reference,
+)
 from benchmark.manifest.manifest import Manifest
 from htbench.cli.list import command as list_command
 
@@ -69,3 +75,27 @@ def test_every_published_digest_is_pinned() -> None:
         for path in packaged_manifests().glob("*/*/manifest.toml")
     }
     assert pinned_digests() == {name: load_manifest(name).digest for name in references}
+
+
+class TestWithdrawn:
+    DIGEST = "1" * 64
+
+    @pytest.fixture(autouse=True)
+    def pins(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = {"digest": self.DIGEST, "reason": "it was wrong", "use": "icons@2.0"}
+        pins = {"withdrawn": {"icons@0.9": entry}, "icons@2.0": "2" * 64}
+        monkeypatch.setattr(catalogue, "read_toml", lambda path: pins)
+
+    def test_loading_it_says_why_and_what_to_use(self) -> None:
+        with pytest.raises(
+            ManifestError, match=r"icons@0\.9 was withdrawn, because it was wrong; use icons@2\.0$"
+        ):
+            load_manifest("icons@0.9")
+
+    def test_its_results_are_marked(self) -> None:
+        assert shown_reference("icons@0.9", self.DIGEST) == "icons@0.9 (withdrawn)"
+        assert shown_reference("icons@0.9", "3" * 64) == "icons@0.9 (changed: 33333333)"
+        assert shown_reference("icons@2.0", "2" * 64) == "icons@2.0"
+
+    def test_it_is_not_among_the_pins(self) -> None:
+        assert pinned_digests() == {"icons@2.0": "2" * 64}
