@@ -137,6 +137,36 @@ def build_pacs(facts: Path, out: Path, force: bool) -> None:
     write(out, build.build(facts), force=force)
 
 
+@main.command("pacs-search")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(__file__).parent / "pacs" / "search.csv",
+    help="CSV file of runs; finished ones are not repeated.  "
+    "[default: data_manifests/builders/pacs/search.csv]",
+)
+@click.option(
+    "--jobs", default=os.cpu_count(), show_default=True, help="Number of training runs in parallel."
+)
+def search_pacs(out: Path, jobs: int) -> None:
+    """Search for the adaptation recipe of pacs.
+
+    Needs its images (htbench data import) and pretrained weights in the data folder. Writes every
+    run to a CSV file, prints the comparison of all recipes and marks the chosen one with a star.
+    This takes about four hours of one core. To continue an interrupted search, run the same command
+    again.
+
+    \b
+    Continue the recorded search, or print what it chose:
+      python -m data_manifests.builders pacs-search
+    Repeat it in another file with one process:
+      python -m data_manifests.builders pacs-search --out again.csv --jobs 1
+    """
+    from data_manifests.builders.pacs import search
+
+    click.echo(search.table(search.search(out, jobs)))
+
+
 @main.command("iwildcam")
 @facts_option("facts.json, labels.csv and location_splits.csv")
 @out_option("iwildcam")

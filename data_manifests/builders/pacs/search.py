@@ -30,9 +30,14 @@ from benchmark.images.store.store import ImageNeed, open_store
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.method import held_out_count
-from benchmark.numerics import ENVIRONMENT, SOURCE_SEED
+from benchmark.numerics import ENVIRONMENT
 from benchmark.sources.pretrained import pretrained_path
-from data_manifests.builders.one_standard_error import Candidate, Comparison, compare
+from data_manifests.builders.one_standard_error import (
+    Candidate,
+    Comparison,
+    choose,
+    compare,
+)
 from data_manifests.builders.pacs.build import path_order
 
 if TYPE_CHECKING:
@@ -160,6 +165,18 @@ def search(path: Path, jobs: int) -> list[Comparison]:
     return comparisons(manifest, runs)
 
 
+def table(rows: Sequence[Comparison]) -> str:
+    """Format the comparison of all candidates; a star marks the choice of the rule."""
+    chosen = choose(rows)
+    lines = ["  rate    steps  held-out accuracy %  worse than the best by"]
+    for row in sorted(rows, key=lambda row: row.candidate):
+        lines.append(
+            f"{'*' if row == chosen else ' '} {row.candidate.rate:<7g} {row.candidate.steps:<6d} "
+            f"{row.accuracy:19.2f}  {row.deficit:.2f} +- {row.standard_error:.2f}"
+        )
+    return "\n".join(lines)
+
+
 def _write_csv(path: Path, manifest: Manifest, runs: dict[SearchRun, str]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -185,7 +202,7 @@ def outcome(run: SearchRun) -> str:
     data, ids = training_data(manifest, task.target, np.flatnonzero(manifest.seen_mask(task)))
     held_out = held_out_ids(manifest, task)
     kept = sorted(set(ids) - set(held_out), key=ids.index)
-    recipe = {**manifest.document["recipe"], "steps": run.steps, "lr": run.rate}
+    recipe = {**manifest.recipe, "steps": run.steps, "lr": run.rate}
     model, settings = _start(manifest, recipe, run.seed)
     model.load_state_dict(safetensors.torch.load_file(source_file(manifest, task.sources[0])))
     try:
@@ -210,7 +227,7 @@ def train_source(domain: str) -> None:
     if file.exists() or weights is None:
         return
     data, _ = training_data(manifest, domain, range(len(manifest.classes)))
-    model, settings = _start(manifest, manifest.document["source"], SOURCE_SEED)
+    model, settings = _start(manifest, manifest.source_recipe, 0)
     load_backbone(model, safetensors.torch.load_file(weights), manifest.model, manifest.input_size)
     fit(model, data, settings)
     file.parent.mkdir(parents=True, exist_ok=True)
