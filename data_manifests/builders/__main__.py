@@ -162,9 +162,12 @@ def search_pacs(out: Path, jobs: int) -> None:
     Repeat it in another file with one process:
       python -m data_manifests.builders pacs-search --out again.csv --jobs 1
     """
+    from data_manifests.builders.one_standard_error import check_grid
     from data_manifests.builders.pacs import search
 
-    click.echo(search.table(search.search(out, jobs)))
+    rows = search.search(out, jobs)
+    click.echo(search.table(rows))
+    check_grid(rows)
 
 
 @main.command("iwildcam")

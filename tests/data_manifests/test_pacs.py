@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import load_manifest, pinned_digests
 from benchmark.manifest.suite import load_suite
+from benchmark.method import TargetData
 from data_manifests.builders.one_standard_error import Candidate, check_grid, choose
 from data_manifests.builders.pacs import build, search
 
@@ -169,6 +171,38 @@ class TestSearch:
         assert choose(rows).candidate == Candidate(0.001, 100)
         assert "* 0.001   100" in search.table(rows)
         check_grid(rows)
+
+    def test_a_run_trains_on_kept_images_and_predicts_the_held_out_ones(
+        self, draft, own_data, monkeypatch
+    ):
+        import torch
+
+        manifest = draft.read()
+        monkeypatch.setattr(search, "REFERENCE", str(manifest.root))
+        search.train_source("outline")
+        (file,) = (own_data / "pacs-search").iterdir()
+        assert file == search.source_file(manifest, "outline")
+        used = []
+        rows = TargetData.rows
+        monkeypatch.setattr(TargetData, "rows", lambda self, r: used.append(r) or rows(self, r))
+        run = search.SearchRun("outline-solid", seed=0, steps=2, rate=0.01)
+        first = search.outcome(run)
+        kept, held_out = used  # the rows to train on, then those to predict
+        assert sorted(torch.cat([kept, held_out]).tolist()) == list(range(9))
+        assert len(held_out) == 3  # one of three images of each of three classes
+        assert first == search.outcome(run)
+        assert len(search.unpack(first, 3)) == 3
+        assert not any(search.unpack(search.outcome(run._replace(rate=1e20)), 3))
+
+    def test_the_manifest_has_the_recorded_choice_or_calls_its_recipe_provisional(self, manifest):
+        runs = search.read_runs(Path(search.__file__).with_name("search.csv"))
+        recipe = manifest.recipe
+        if set(runs) < set(search.planned()):
+            assert recipe["chosen"].startswith("PROVISIONAL")
+        else:
+            rows = search.comparisons(manifest, runs)
+            check_grid(rows)
+            assert choose(rows).candidate == (recipe["lr"], recipe["steps"])
 
     def test_without_a_finished_task_there_is_no_choice(self, manifest):
         with pytest.raises(DataError, match="continue the search"):

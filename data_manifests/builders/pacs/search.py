@@ -133,7 +133,7 @@ def comparisons(manifest: Manifest, runs: dict[SearchRun, str]) -> list[Comparis
     for task, seed in cells:
         ids = held_out_ids(manifest, manifest.task(task))
         tasks += [task] * len(ids)
-        groups += ids
+        groups += ids  # each image is its own group
         for row, (rate, steps) in zip(correct, candidates, strict=True):
             row += unpack(runs[SearchRun(task, seed, steps, rate)], len(ids))
     return compare(candidates, correct, tasks, groups)
@@ -223,12 +223,13 @@ def train_source(domain: str) -> None:
 
     manifest = load_manifest(REFERENCE)
     file = source_file(manifest, domain)
-    weights = pretrained_path(manifest.model)
-    if file.exists() or weights is None:
+    if file.exists():
         return
     data, _ = training_data(manifest, domain, range(len(manifest.classes)))
     model, settings = _start(manifest, manifest.source_recipe, 0)
-    load_backbone(model, safetensors.torch.load_file(weights), manifest.model, manifest.input_size)
+    if weights := pretrained_path(manifest.model):
+        state = safetensors.torch.load_file(weights)
+        load_backbone(model, state, manifest.model, manifest.input_size)
     fit(model, data, settings)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_file(file, safetensors.torch.save(weights_of(model)))
@@ -236,7 +237,7 @@ def train_source(domain: str) -> None:
 
 def source_file(manifest: Manifest, domain: str) -> Path:
     """The search's source model of a domain: one file for each ``[source]`` recipe and network."""
-    tables = [manifest.document[name] for name in ("model", "transforms", "source")]
+    tables = [manifest.model, manifest.document["transforms"], manifest.source_recipe]
     return data_folder() / "pacs-search" / f"{domain}-{digest_json(tables)[:16]}.safetensors"
 
 
