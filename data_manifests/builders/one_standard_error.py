@@ -52,8 +52,8 @@ def compare(
     """Compare all candidates with the best one on the same held-out predictions.
 
     A prediction is one image in the run of one task and seed. The standard error is that of
-    drawing whole groups with replacement, in the limit of many draws: the square root of the sum
-    over groups of their squared influence on the difference. A group that several tasks or seeds
+    drawing whole groups with replacement, to first order in the counts (the delta method), with
+    the factor G / (G - 1) of a sample variance over G groups. A group that several tasks or seeds
     share is one group, so it is drawn once for all of them.
 
     Args:
@@ -67,7 +67,7 @@ def compare(
         candidates the most conservative is the best.
 
     Raises:
-        UsageError: the shapes differ, a candidate is repeated, or there is nothing to compare.
+        UsageError: the shapes differ, a candidate is repeated, or there are fewer than two groups.
     """
     outcomes = np.asarray(correct, dtype=np.float64)
     task_codes = np.unique(np.asarray(tasks), return_inverse=True)[1].reshape(-1)
@@ -81,6 +81,8 @@ def compare(
         )
     if len(set(candidates)) < len(candidates):
         raise UsageError("a candidate occurs more than once; give each candidate one row")
+    if group_codes.max() == 0:
+        raise UsageError("a standard error needs predictions of at least two groups")
     task_counts = np.bincount(task_codes)
     # The score of a candidate is the sum of its outcomes with these weights: a mean over tasks.
     weights = 1.0 / (len(task_counts) * task_counts[task_codes])
@@ -107,7 +109,7 @@ def _standard_error(
     """Standard error of the mean over tasks of the values' means, when groups are resampled."""
     means = np.bincount(tasks, values) / np.bincount(tasks)
     influence = np.bincount(groups, weights * (values - means[tasks]))
-    return float(np.sqrt(np.sum(influence**2)))
+    return float(np.sqrt(len(influence) / (len(influence) - 1) * np.sum(influence**2)))
 
 
 def choose(comparisons: Sequence[Comparison]) -> Comparison:

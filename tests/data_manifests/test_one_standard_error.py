@@ -39,7 +39,7 @@ def test_error_of_one_task_of_single_images_is_that_of_a_mean():
     first, second = [1, 1, 1, 1], [1, 0, 0, 1]
     rows = compare([Candidate(1, 1), Candidate(2, 1)], [first, second], [0] * 4, range(4))
     assert rows[1].deficit == pytest.approx(50)
-    assert rows[1].standard_error == pytest.approx(100 * 0.5 / np.sqrt(4))
+    assert rows[1].standard_error == pytest.approx(100 * np.std([0, 1, 1, 0], ddof=1) / np.sqrt(4))
 
 
 def test_seeds_of_one_image_are_not_independent():
@@ -76,12 +76,12 @@ def test_choice_is_the_smallest_rate_and_then_the_fewest_steps(rights, expected)
 
 
 def test_a_candidate_may_be_worse_by_one_standard_error():
-    # 4 images of 100 lost and 3 won: 1 point worse, standard error sqrt(7 / 100 - 0.01**2) / 10.
+    # 4 images of 100 lost and 3 won: 1 point worse, squared error (7 / 100 - 0.01**2) / 99.
     best, other = np.ones(100, bool), np.ones(100, bool)
     best[:3], other[10:14] = False, False
     rows = compare([Candidate(0.3, 1), Candidate(0.1, 1)], [best, other], [0] * 100, range(100))
     assert rows[1].deficit == pytest.approx(1)
-    assert rows[1].standard_error == pytest.approx(100 * np.sqrt(0.0699) / 10)
+    assert rows[1].standard_error == pytest.approx(100 * np.sqrt(0.0699 / 99))
     assert choose(rows).candidate.rate == 0.1
 
 
@@ -113,5 +113,7 @@ def test_a_grid_of_rates_must_contain_the_best_and_the_choice_inside(rights, pro
 def test_outcomes_that_do_not_fit_are_an_error():
     with pytest.raises(UsageError, match=r"shape \(1, 4\) do not match 2 candidates"):
         compare([Candidate(1, 1), Candidate(2, 1)], table([2], 4), [0] * 4, range(4))
+    with pytest.raises(UsageError, match="at least two groups"):
+        compare([Candidate(1, 1)], table([2], 4), [0] * 4, [7] * 4)
     with pytest.raises(UsageError, match="more than once"):
         compare([Candidate(1, 1)] * 2, table([2, 2], 4), [0] * 4, range(4))
