@@ -121,6 +121,59 @@ def build_domainnet(facts: Path, out: Path, force: bool) -> None:
     write(out, domainnet.build(facts), force=force)
 
 
+@main.command("pacs")
+@facts_option("pacs_files.csv.gz, the list of the data set's files")
+@out_option("pacs")
+@force_option
+def build_pacs(facts: Path, out: Path, force: bool) -> None:
+    """Build pacs in a few seconds.
+
+    Writes manifest.toml and images.parquet.
+
+    \b
+    Verify the published files:
+      python -m data_manifests.builders pacs --facts facts/pacs
+    Rebuild them elsewhere:
+      python -m data_manifests.builders pacs --facts facts/pacs --out rebuilt
+    """
+    from data_manifests.builders.pacs import build
+
+    write(out, build.build(facts), force=force)
+
+
+@main.command("pacs-search")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(__file__).parent / "pacs" / "search.csv",
+    help="CSV file of runs; finished ones are not repeated.  "
+    "[default: data_manifests/builders/pacs/search.csv]",
+)
+@click.option(
+    "--jobs", default=os.cpu_count(), show_default=True, help="Number of training runs in parallel."
+)
+def search_pacs(out: Path, jobs: int) -> None:
+    """Search for the adaptation recipe of pacs.
+
+    Needs its images (htbench data import) and pretrained weights in the data folder. Writes every
+    run to a CSV file, prints the comparison of all recipes and marks the chosen one with a star.
+    This takes about four hours of one core. To continue an interrupted search, run the same command
+    again.
+
+    \b
+    Continue the recorded search, or print what it chose:
+      python -m data_manifests.builders pacs-search
+    Repeat it in another file with one process:
+      python -m data_manifests.builders pacs-search --out again.csv --jobs 1
+    """
+    from data_manifests.builders.one_standard_error import check_grid
+    from data_manifests.builders.pacs import search
+
+    rows = search.search(out, jobs)
+    click.echo(search.table(rows))
+    check_grid(rows)
+
+
 @main.command("iwildcam")
 @facts_option("facts.json, labels.csv and location_splits.csv")
 @out_option("iwildcam")

@@ -116,18 +116,24 @@ def draw_classes(prefix: str, classes: Sequence[str], count: int) -> list[str]:
     return [name for name in classes if name in drawn]
 
 
-def images_bytes(images: Iterable[Image]) -> bytes:
-    """Encode ``images.parquet``, sorted by id; the bytes also depend on pyarrow's version."""
+def images_bytes(images: Iterable[Image], sha256: Mapping[str, str] | None = None) -> bytes:
+    """Encode ``images.parquet``, sorted by id; the bytes also depend on pyarrow's version.
+
+    Args:
+        images: all images.
+        sha256: hexadecimal SHA-256 of each image's file by its path, if known.
+    """
     rows = sorted(images, key=lambda image: image.image_id)
-    table = pa.table(
-        {
-            "image_id": [image.image_id for image in rows],
-            "domain": [image.domain for image in rows],
-            "class": [image.class_name for image in rows],
-            "split": [image.split for image in rows],
-            "path": [image.path for image in rows],
-        }
-    )
+    columns = {
+        "image_id": [image.image_id for image in rows],
+        "domain": [image.domain for image in rows],
+        "class": [image.class_name for image in rows],
+        "split": [image.split for image in rows],
+        "path": [image.path for image in rows],
+    }
+    if sha256 is not None:
+        columns["sha256"] = [sha256[image.path] for image in rows]
+    table = pa.table(columns)
     buffer = pa.BufferOutputStream()
     repeated = ["domain", "class", "split"]
     pq.write_table(table, buffer, compression="zstd", compression_level=19, use_dictionary=repeated)

@@ -56,6 +56,7 @@ def download(dataset: str, accept_terms: bool) -> None:
     """
     from benchmark.folders import data_folder
     from benchmark.images.copy.mirrors import fetch
+    from benchmark.images.place import absent_paths
     from benchmark.images.status import manifest_of_files
 
     manifest = manifest_of_files(dataset)
@@ -65,6 +66,9 @@ def download(dataset: str, accept_terms: bool) -> None:
             f"{manifest.reference} has no download mirrors; obtain its files yourself, "
             f"then run `{recommended('data', 'import', manifest.argument, 'PATH')}`"
         )
+    if not absent_paths(manifest):
+        _print_complete(manifest)
+        return
     if not accept_terms:
         log(f"{document['title']}\n\nTerms: {document['terms'].strip()}\n")
         log(f"Please cite:\n{document['citation'].strip()}\n")

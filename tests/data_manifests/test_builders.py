@@ -24,7 +24,7 @@ def test_help_shows_two_examples(arguments: list[str]) -> None:
 
 def test_every_data_set_has_a_command() -> None:
     data_sets = {path.parents[1].name for path in packaged_manifests().glob("*/[0-9]*/*.toml")}
-    assert len(data_sets) == 5
+    assert len(data_sets) == 6
     assert data_sets < set(COMMANDS)
 
 

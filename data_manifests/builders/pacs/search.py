@@ -1,0 +1,292 @@
+"""Search the adaptation recipe of pacs@1.0 on held-out seen training images of the targets.
+
+Test images and target images of missing classes are never read. A fifth of the training images of
+each seen class is held out: the last ones in the order of their paths' SHA-256. Every candidate
+fine-tunes the source model, trained by the manifest's ``[source]`` recipe, on the other images.
+
+``search.csv`` records every run, with one bit per held-out image. A search that was interrupted
+continues there. The choice follows from that file by the one-standard-error rule.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import multiprocessing
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+import numpy as np
+
+from benchmark.errors import DataError
+from benchmark.files import digest_json, write_file
+from benchmark.folders import data_folder
+from benchmark.images.store.store import ImageNeed, open_store
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest, Task
+from benchmark.method import held_out_count
+from benchmark.numerics import ENVIRONMENT
+from benchmark.sources.pretrained import pretrained_path
+from data_manifests.builders.one_standard_error import (
+    Candidate,
+    Comparison,
+    choose,
+    compare,
+)
+from data_manifests.builders.pacs.build import path_order
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmark.method import Run, TargetData
+    from benchmark.networks.build import Classifier
+
+REFERENCE = "pacs@1.0"
+HELD_OUT_SHARE = 0.2
+# Tasks of the suite with different targets, since a run takes minutes.
+TASKS = ("photo-art_painting", "art_painting-cartoon", "photo-sketch")
+SEEDS = (0,)
+RATES = (0.0003, 0.0009, 0.0027, 0.0081, 0.0243)  # of backbone and head, each a third of the next
+STEPS = (100, 200, 400, 800)
+COLUMNS = ("task", "seed", "rate", "steps", "held_out_accuracy", "correct")
+
+
+class SearchRun(NamedTuple):
+    """One training run of the search, in the order in which runs are done."""
+
+    task: str
+    seed: int
+    steps: int
+    rate: float
+
+
+def planned() -> list[SearchRun]:
+    """All runs, task by task, so that an interrupted search has whole tasks."""
+    runs = itertools.product(SEEDS, TASKS, STEPS, RATES)
+    return [SearchRun(task, seed, steps, rate) for seed, task, steps, rate in runs]
+
+
+def held_out_ids(manifest: Manifest, task: Task) -> list[str]:
+    """Ids of the held-out training images of a task's seen classes, class by class."""
+    samples = manifest.samples(task.target, "train")
+    paths = dict(zip(manifest.ids.tolist(), manifest.table["path"].to_pylist(), strict=True))
+    ids = []
+    for label in np.flatnonzero(manifest.seen_mask(task)):
+        members = [i for i, own in zip(samples.ids, samples.labels, strict=True) if own == label]
+        members.sort(key=lambda image_id: path_order(paths[image_id]))
+        ids += members[-held_out_count(len(members), HELD_OUT_SHARE) :]
+    return ids
+
+
+def pack(correct: Iterable[bool]) -> str:
+    """Write one bit per image as hexadecimal digits, first image first, padded with zeros."""
+    return np.packbits(np.fromiter(correct, dtype=bool)).tobytes().hex()
+
+
+def unpack(text: str, count: int) -> list[bool]:
+    """Read what :func:`pack` wrote for ``count`` images.
+
+    Raises:
+        DataError: the text has another number of bits.
+    """
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
+    if len(bits) != 8 * -(-count // 8):
+        raise DataError(f"{len(bits)} bits are recorded for {count} held-out images")
+    return [bool(bit) for bit in bits[:count]]
+
+
+def read_runs(path: Path) -> dict[SearchRun, str]:
+    """Read the outcomes of finished runs; none if the file does not exist."""
+    if not path.exists():
+        return {}
+    with path.open() as file:
+        return {
+            SearchRun(row["task"], int(row["seed"]), int(row["steps"]), float(row["rate"])): row[
+                "correct"
+            ]
+            for row in csv.DictReader(file)
+        }
+
+
+def comparisons(manifest: Manifest, runs: dict[SearchRun, str]) -> list[Comparison]:
+    """Compare the candidates on all tasks and seeds that every candidate has finished.
+
+    Raises:
+        DataError: no task is finished, or an outcome does not fit its task.
+    """
+    candidates = [Candidate(rate, steps) for rate, steps in itertools.product(RATES, STEPS)]
+    cells = [
+        (task, seed)
+        for task, seed in itertools.product(TASKS, SEEDS)
+        if all(SearchRun(task, seed, steps, rate) in runs for rate, steps in candidates)
+    ]
+    if not cells:
+        raise DataError("no task of the search has runs of all candidates; continue the search")
+    tasks: list[str] = []
+    groups: list[str] = []
+    correct: list[list[bool]] = [[] for _ in candidates]
+    for task, seed in cells:
+        ids = held_out_ids(manifest, manifest.task(task))
+        tasks += [task] * len(ids)
+        groups += ids  # each image is its own group
+        for row, (rate, steps) in zip(correct, candidates, strict=True):
+            row += unpack(runs[SearchRun(task, seed, steps, rate)], len(ids))
+    return compare(candidates, correct, tasks, groups)
+
+
+def search(path: Path, jobs: int) -> list[Comparison]:
+    """Do the runs that are not in ``search.csv`` yet, and compare the candidates.
+
+    Args:
+        path: of ``search.csv``, rewritten after every run.
+        jobs: number of parallel runs, each on one core.
+
+    Raises:
+        DataError: the images or the pretrained weights are not in the data folder.
+    """
+    os.environ.update(ENVIRONMENT)  # before a worker imports torch
+    manifest = load_manifest(REFERENCE)
+    runs = read_runs(path)
+    remaining = [run for run in planned() if run not in runs]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        sources = sorted({manifest.task(run.task).sources[0] for run in remaining})
+        list(pool.map(train_source, sources))
+        futures = {pool.submit(outcome, run): run for run in remaining}
+        for future in as_completed(futures):
+            runs[futures[future]] = future.result()
+            _write_csv(path, manifest, runs)
+            click.echo(f"[{len(runs)}/{len(planned())}] {futures[future]}", err=True)
+    return comparisons(manifest, runs)
+
+
+def table(rows: Sequence[Comparison]) -> str:
+    """Format the comparison of all candidates; a star marks the choice of the rule."""
+    chosen = choose(rows)
+    lines = ["  rate    steps  held-out accuracy %  worse than the best by"]
+    for row in sorted(rows, key=lambda row: row.candidate):
+        lines.append(
+            f"{'*' if row == chosen else ' '} {row.candidate.rate:<7g} {row.candidate.steps:<6d} "
+            f"{row.accuracy:19.2f}  {row.deficit:.2f} +- {row.standard_error:.2f}"
+        )
+    return "\n".join(lines)
+
+
+def _write_csv(path: Path, manifest: Manifest, runs: dict[SearchRun, str]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    counts = {task: len(held_out_ids(manifest, manifest.task(task))) for task in TASKS}
+    for run in (run for run in planned() if run in runs):
+        accuracy = 100 * np.mean(unpack(runs[run], counts[run.task]))
+        writer.writerow([run.task, run.seed, run.rate, run.steps, f"{accuracy:.4f}", runs[run]])
+    write_file(path, text.getvalue().encode())
+
+
+def outcome(run: SearchRun) -> str:
+    """Fine-tune a source model; return which held-out images it then predicts correctly.
+
+    The bits are those of :func:`pack`. A run that diverges predicts nothing correctly.
+    """
+    import safetensors.torch
+
+    from benchmark.training import fit, predict
+
+    manifest = load_manifest(REFERENCE)
+    task = manifest.task(run.task)
+    data, ids = training_data(manifest, task.target, np.flatnonzero(manifest.seen_mask(task)))
+    held_out = held_out_ids(manifest, task)
+    kept = sorted(set(ids) - set(held_out), key=ids.index)
+    recipe = {**manifest.recipe, "steps": run.steps, "lr": run.rate}
+    model, settings = _start(manifest, recipe, run.seed)
+    model.load_state_dict(safetensors.torch.load_file(source_file(manifest, task.sources[0])))
+    try:
+        fit(model, data.rows(_places(ids, kept)), settings)
+    except FloatingPointError:
+        return pack([False] * len(held_out))
+    part = data.rows(_places(ids, held_out))
+    predicted = predict(model, part.images, settings).argmax(dim=1)
+    return pack((predicted == part.labels).tolist())
+
+
+def train_source(domain: str) -> None:
+    """Train the source model of a domain and keep it in the data folder, unless it is there."""
+    import safetensors.torch
+
+    from benchmark.networks.build import load_backbone, weights_of
+    from benchmark.training import fit
+
+    manifest = load_manifest(REFERENCE)
+    file = source_file(manifest, domain)
+    if file.exists():
+        return
+    data, _ = training_data(manifest, domain, range(len(manifest.classes)))
+    model, settings = _start(manifest, manifest.source_recipe, 0)
+    if weights := pretrained_path(manifest.model):
+        state = safetensors.torch.load_file(weights)
+        load_backbone(model, state, manifest.model, manifest.input_size)
+    fit(model, data, settings)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_file(file, safetensors.torch.save(weights_of(model)))
+
+
+def source_file(manifest: Manifest, domain: str) -> Path:
+    """The search's source model of a domain: one file for each ``[source]`` recipe and network."""
+    tables = [manifest.model, manifest.document["transforms"], manifest.source_recipe]
+    return data_folder() / "pacs-search" / f"{domain}-{digest_json(tables)[:16]}.safetensors"
+
+
+def training_data(
+    manifest: Manifest, domain: str, classes: Iterable[int]
+) -> tuple[TargetData, list[str]]:
+    """Training images of some classes of a domain, and their ids in the same order."""
+    import torch
+
+    from benchmark.images.store.tensors import join, open_images
+    from benchmark.method import TargetData
+
+    labels = [int(label) for label in classes]
+    store = open_store(manifest, domain, need=ImageNeed(frozenset(labels), test=False))
+    parts, ids, targets = [], [], []
+    for path, label, count in store.train_files(labels):
+        with path.open("rb") as file:
+            parts.append(open_images(file.fileno(), count, store.image_size, store.kind))
+        ids += store.index["train"][str(label)]
+        targets += [label] * count
+    seen = torch.zeros(len(manifest.classes), dtype=torch.bool)
+    seen[labels] = True
+    images = join(parts, store.image_size)
+    return TargetData(images, torch.tensor(targets), manifest.classes, seen), ids
+
+
+def _start(manifest: Manifest, recipe: Mapping[str, Any], seed: int) -> tuple[Classifier, Run]:
+    """A network with random weights, and the settings of a run."""
+    import torch
+
+    from benchmark import numerics
+    from benchmark.images.augment import Transforms
+    from benchmark.method import Run, TrainingRecipe
+    from benchmark.networks.build import build
+
+    numerics.configure()
+    numerics.seed_globals(seed)
+    settings = Run(
+        device=torch.device("cpu"),
+        recipe=TrainingRecipe.from_table({k: v for k, v in recipe.items() if k != "chosen"}),
+        transforms=Transforms(manifest.document["transforms"]),
+        stream=numerics.Streams(seed),
+        scratch=Path(os.devnull),
+    )
+    return build(manifest.model, len(manifest.classes), manifest.input_size), settings
+
+
+def _places(ids: Sequence[str], wanted: Iterable[str]) -> Tensor:
+    import torch
+
+    place = {image_id: index for index, image_id in enumerate(ids)}
+    return torch.tensor([place[image_id] for image_id in wanted])

@@ -1,0 +1,242 @@
+"""pacs@1.0 follows its documented rules, and its builder writes these files."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.errors import DataError
+from benchmark.folders import packaged_manifests
+from benchmark.manifest.catalogue import load_manifest, pinned_digests
+from benchmark.manifest.suite import load_suite
+from benchmark.method import TargetData
+from data_manifests.builders.one_standard_error import Candidate, check_grid, choose
+from data_manifests.builders.pacs import build, search
+
+DATA_SET = packaged_manifests() / "pacs"
+FOLDER = DATA_SET / "1.0"
+DOMAINS = ["art_painting", "cartoon", "photo", "sketch"]
+CLASSES = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
+IMAGES = {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}
+DRAWS = {1: "", 2: ".draw2"}  # the end of a task's id
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return load_manifest("pacs@1.0")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return pd.read_parquet(FOLDER / "images.parquet")
+
+
+def group_sizes(manifest, task):
+    """Train seen, train missing, test seen and test missing."""
+    mask = manifest.seen_mask(task)
+    labels = [manifest.samples(task.target, split).labels for split in ("train", "test")]
+    return tuple(int(m[part].sum()) for part in labels for m in (mask, ~mask))
+
+
+class TestImages:
+    def test_they_are_the_whole_data_set(self, rows):
+        assert list(rows) == ["image_id", "domain", "class", "split", "path", "sha256"]
+        assert rows["domain"].value_counts().to_dict() == IMAGES
+        assert len(rows) == rows["sha256"].nunique() == 9991
+        assert rows["image_id"].is_monotonic_increasing
+        assert (rows["path"].str.rpartition(".")[0] == rows["image_id"]).all()
+        assert (rows["domain"] + "/" + rows["class"] == rows["path"].str.rpartition("/")[0]).all()
+
+    def test_the_split_follows_the_documented_rule(self, rows):
+        for _, cell in rows.groupby(["domain", "class"]):
+            ordered = sorted(cell["path"], key=sha256)
+            train = set(cell["path"][cell["split"] == "train"])
+            assert train == set(ordered[: len(ordered) * 7 // 10])
+
+    def test_seven_tenths_are_rounded_down_exactly(self):
+        images = build.split(f"photo/dog/{number}.jpg" for number in range(90))
+        assert [image.split for image in images].count("train") == 63  # int(0.7 * 90) is 62
+
+
+class TestManifest:
+    def test_digest_is_pinned(self, manifest):
+        assert manifest.digest == pinned_digests()["pacs@1.0"]
+
+    def test_classes_are_in_the_order_of_image_folders(self, manifest):
+        assert manifest.classes == CLASSES
+        assert [domain.name for domain in manifest.domains] == DOMAINS
+
+    def test_network_of_the_protocol(self, manifest):
+        other = load_manifest(load_suite("icons-pretrained").manifest).document
+        assert manifest.document["model"] == other["model"]
+        assert manifest.document["transforms"] == other["transforms"] | {"size": 112}
+        assert manifest.source_seeds == 3
+        names = ("head_lr", "backbone_lr", "batch_size")
+        assert [manifest.source_recipe[n] for n in names] == [other["source"][n] for n in names]
+
+
+class TestTasks:
+    def test_all_ordered_pairs_with_two_draws(self, manifest):
+        assert [task.id for task in manifest.tasks] == [
+            f"{source}-{target}{end}"
+            for end in DRAWS.values()
+            for source, target in permutations(DOMAINS, 2)
+        ]
+
+    @pytest.mark.parametrize("source", DOMAINS)
+    @pytest.mark.parametrize("draw", DRAWS)
+    def test_draws_follow_the_documented_rule(self, manifest, source, draw):
+        ordered = sorted(
+            CLASSES, key=lambda name: sha256(f"pacs/1.0/seen/{source}/draw{draw}/{name}")
+        )
+        for target in set(DOMAINS) - {source}:
+            task = manifest.task(f"{source}-{target}{DRAWS[draw]}")
+            assert (task.sources, task.target) == ((source,), target)
+            assert list(task.seen) == sorted(ordered[:4])
+
+    @pytest.mark.parametrize("source", DOMAINS)
+    def test_the_two_draws_of_a_source_differ(self, manifest, source):
+        assert len({task.seen for task in manifest.tasks if task.sources == (source,)}) == 2
+
+    def test_suites(self, manifest):
+        assert load_suite("pacs").tasks == tuple(
+            f"{source}-{target}"
+            for source in ("photo", "art_painting")
+            for target in DOMAINS
+            if target != source
+        )
+        assert sorted(load_suite("pacs-all").tasks) == sorted(task.id for task in manifest.tasks)
+        for suite in map(load_suite, ("pacs", "pacs-all")):
+            assert suite.manifest == manifest.reference
+            assert suite.seeds == (0, 1, 2)
+
+
+class TestBuilder:
+    def test_a_rebuild_gives_the_published_files(self, rows, tmp_path):
+        shuffled = rows.sample(frac=1, random_state=0)
+        built = build.build_files(dict(zip(shuffled["path"], shuffled["sha256"], strict=True)))
+        assert built["manifest.toml"] == (FOLDER / "manifest.toml").read_bytes()
+        (tmp_path / "images.parquet").write_bytes(built["images.parquet"])  # depends on pyarrow
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "images.parquet"), rows)
+        assert len(built) == 2
+
+    def test_another_list_is_refused(self, tmp_path):
+        (tmp_path / "pacs_files.csv.gz").write_bytes(b"path,sha256\n")
+        with pytest.raises(DataError, match=r"cannot read .*pacs_files\.csv\.gz"):
+            build.build(tmp_path)
+
+
+class TestSearch:
+    def test_a_fifth_of_each_seen_class_is_held_out(self, manifest, rows):
+        task = manifest.task("photo-sketch")
+        held_out = search.held_out_ids(manifest, task)
+        part = rows[(rows["domain"] == "sketch") & (rows["split"] == "train")]
+        expected = []
+        for name in task.seen:
+            cell = part[part["class"] == name].sort_values(
+                "path", key=lambda paths: paths.map(sha256)
+            )
+            expected += list(cell["image_id"])[len(cell) - len(cell) // 5 :]
+        assert held_out == expected
+
+    def test_outcomes_are_read_as_they_were_written(self):
+        correct = [bool(i % 3) for i in range(13)]
+        assert search.unpack(search.pack(correct), 13) == correct
+        with pytest.raises(DataError, match="8 bits are recorded for 13 held-out images"):
+            search.unpack("ff", 13)
+
+    def test_only_tasks_that_all_candidates_have_finished_count(self, manifest):
+        count = {t: len(search.held_out_ids(manifest, manifest.task(t))) for t in search.TASKS}
+        runs = {}
+        for run in search.planned():
+            if run.task == search.TASKS[0]:
+                right = {0.0027: 1.0, 0.0009: 1.0}.get(run.rate, 0.5)
+            elif run.rate == 0.0243:
+                right = 1.0
+            else:
+                continue
+            n = count[run.task]
+            runs[run] = search.pack(image < right * n for image in range(n))
+        rows = search.comparisons(manifest, runs)
+        assert choose(rows).candidate == Candidate(0.0009, 100)
+        assert "* 0.0009  100" in search.table(rows)
+        check_grid(rows)
+
+    def test_a_run_trains_on_kept_images_and_predicts_the_held_out_ones(
+        self, draft, own_data, monkeypatch
+    ):
+        import torch
+
+        manifest = draft.read()
+        monkeypatch.setattr(search, "REFERENCE", str(manifest.root))
+        search.train_source("outline")
+        (file,) = (own_data / "pacs-search").iterdir()
+        assert file == search.source_file(manifest, "outline")
+        used = []
+        rows = TargetData.rows
+        monkeypatch.setattr(TargetData, "rows", lambda self, r: used.append(r) or rows(self, r))
+        run = search.SearchRun("outline-solid", seed=0, steps=2, rate=0.01)
+        first = search.outcome(run)
+        kept, held_out = used  # the rows to train on, then those to predict
+        assert sorted(torch.cat([kept, held_out]).tolist()) == list(range(9))
+        assert len(held_out) == 3  # one of three images of each of three classes
+        assert first == search.outcome(run)
+        assert len(search.unpack(first, 3)) == 3
+        assert not any(search.unpack(search.outcome(run._replace(rate=1e20)), 3))
+
+    def test_the_manifest_has_the_recorded_choice_or_calls_its_recipe_provisional(self, manifest):
+        runs = search.read_runs(Path(search.__file__).with_name("search.csv"))
+        recipe = manifest.recipe
+        if set(runs) < set(search.planned()):
+            assert recipe["chosen"].startswith("PROVISIONAL")
+        else:
+            rows = search.comparisons(manifest, runs)
+            check_grid(rows)
+            assert choose(rows).candidate == (recipe["lr"], recipe["steps"])
+
+    def test_without_a_finished_task_there_is_no_choice(self, manifest):
+        with pytest.raises(DataError, match="continue the search"):
+            search.comparisons(manifest, {})
+
+
+class TestReadme:
+    def test_its_numbers_match_the_files(self, manifest):
+        readme = (DATA_SET / "README.md").read_text("utf-8")
+        lines = []
+        for task in manifest.tasks:
+            if task.id in load_suite("pacs").tasks:
+                cells = [f"`{task.id}`", ", ".join(task.seen), *group_sizes(manifest, task)]
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+        for domain in DOMAINS:
+            line = f"| {domain} |"
+            for split in ("train", "test"):
+                counts = np.bincount(manifest.samples(domain, split).labels)
+                line += f" {counts.sum()} ({counts.min()} to {counts.max()}) |"
+            lines.append(line)
+        assert [line for line in lines if line not in readme] == []
+
+    def test_its_share_of_sketches_of_photos_in_both_splits(self, rows):
+        readme = (DATA_SET / "README.md").read_text("utf-8")
+        part = rows[rows["domain"] == "sketch"]
+        photo = part["image_id"].str.replace(r"-[0-9]+$", "", regex=True)
+        test = part["split"] == "test"
+        shared = photo[test].isin(photo[~test])
+        assert f"{100 * shared.mean():.1f} % of the test images of `sketch`" in readme
+        assert not shared[part["class"].isin(["house", "person"])].any()
+
+    def test_its_pandas_runs(self, monkeypatch):
+        readme = (DATA_SET / "README.md").read_text("utf-8")
+        monkeypatch.chdir(DATA_SET.parents[1])
+        names = {}
+        exec(re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)[0], names)
+        assert len(names["rows"]) == 9991
