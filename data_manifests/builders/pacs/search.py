@@ -26,10 +26,10 @@ import numpy as np
 from benchmark.errors import DataError
 from benchmark.files import digest_json, write_file
 from benchmark.folders import data_folder
+from benchmark.folds import held_out_count
 from benchmark.images.store.store import ImageNeed, open_store
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest, Task
-from benchmark.method import held_out_count
 from benchmark.numerics import ENVIRONMENT
 from benchmark.sources.pretrained import pretrained_path
 from data_manifests.builders.one_standard_error import (
