@@ -95,13 +95,12 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
     (root / "images" / "Set_2016" / "README.txt").write_text("not an image")
     icons = load_manifest("icons@2.0")
     classes = list(icons.classes[:CLASSES])
-    document = dict(icons.document) | {
+    document = {k: v for k, v in icons.document.items() if k != "recipes"} | {
         "name": "mini-home",
         "version": "0.1",
         "images": "folder",
         "classes": classes,
     }
-    del document["recipes"]
     document["source"] = {**trained_source(document), "steps": 20}
     document["recipe"] = {**document["recipe"], **MINI_RATES, "steps": 10}
     document |= changes
