@@ -31,7 +31,7 @@ from benchmark.manifest.toml import to_toml
 from benchmark.session import Session
 from htbench.cli.main import main
 from leaderboard.gamma_star import NAME as GAMMA_STAR
-from tests.conftest import Once
+from tests.conftest import MINI_RATES, Once
 from tests.end_to_end.warm import Driver
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -125,7 +125,7 @@ def write_mini(root: Path) -> None:
     document |= {"name": "mini", "version": "0.1", "classes": classes}
     del document["recipes"]
     document["source"] = {**trained_source(document), "steps": 60}
-    document["recipe"] = {**document["recipe"], "steps": 20}
+    document["recipe"] = {**document["recipe"], **MINI_RATES, "steps": 20}
     tasks = [
         {"id": t.id, "sources": list(t.sources), "target": t.target, "seen": classes[:SEEN]}
         for t in icons.tasks[:2]

@@ -26,6 +26,7 @@ from benchmark.images.store.embedded import embedded_images
 from benchmark.images.store.store import ImageNeed, open_store, store_folder
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.toml import to_toml
+from tests.conftest import MINI_RATES
 from tests.end_to_end.conftest import Mini, Result, trained_source
 
 CLASSES, SEEN, PER_CLASS = 8, 4, 10
@@ -94,15 +95,14 @@ def _write(root: Path, **changes: Any) -> tuple[Path, Path, Path]:
     (root / "images" / "Set_2016" / "README.txt").write_text("not an image")
     icons = load_manifest("icons@2.0")
     classes = list(icons.classes[:CLASSES])
-    document = dict(icons.document) | {
+    document = {k: v for k, v in icons.document.items() if k != "recipes"} | {
         "name": "mini-home",
         "version": "0.1",
         "images": "folder",
         "classes": classes,
     }
-    del document["recipes"]
     document["source"] = {**trained_source(document), "steps": 20}
-    document["recipe"] = {**document["recipe"], "steps": 10}
+    document["recipe"] = {**document["recipe"], **MINI_RATES, "steps": 10}
     document |= changes
     document.pop("mirrors", None)
     document |= {
@@ -222,7 +222,7 @@ def _reduce(place: Place) -> None:
     icons = load_manifest("icons@2.0").document
     document |= {name: icons[name] for name in ("model", "transforms", "image_size")}
     document["source"] = {**trained_source(icons), "steps": 20}
-    document["recipe"] = {**icons["recipe"], "steps": 10}
+    document["recipe"] = {**icons["recipe"], **MINI_RATES, "steps": 10}
     path.write_text(to_toml(document))
     suite = tomllib.loads(place.suite.read_text())
     assert suite["methods"] == "all"
