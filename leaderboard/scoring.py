@@ -37,9 +37,10 @@ class Scores:
     that the columns of the other group are masked out. ``harmonic`` is the harmonic mean of seen
     and missing, 0 when either is 0. ``openworld_auc`` is the share of the pairs of a seen and a
     missing test sample in which both are right within their group and the seen one has the larger
-    margin. It differs from ``ausuc`` only in ties: a pair of equal margins counts half there, and
-    not at all here. The invariant ``overall = (n_seen * seen + n_missing * missing)
-    / (n_seen + n_missing)`` holds up to floating-point rounding.
+    margin. It differs from ``ausuc`` only in ties: a pair of equal margins counts half there (as
+    the rule for ties decides where both are 0), and not at all here. The invariant ``overall =
+    (n_seen * seen + n_missing * missing) / (n_seen + n_missing)`` holds up to floating-point
+    rounding.
     """
 
     overall: float  # Acc_{Y/Y}

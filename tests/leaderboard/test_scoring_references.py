@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from sklearn.metrics import (
     accuracy_score,
     auc,
@@ -167,20 +167,26 @@ class TestAgainstReferences:
 
     @given(tied_cases())
     @settings(PROPERTY, max_examples=50)
+    @example(([[0, 0, 0], [0, 1, 1]], [0, 1], [True, False, True]))
     def test_the_two_areas_differ_by_half_of_the_tied_pairs(self, case):
+        """Or, at a margin of 0, by half of the samples of a pair that the tie rule leaves right."""
         logits, labels, seen = arrays(*case)
-        # gamma = 0 is a point of the curve, at which the lowest class index decides between equal
-        # logits, so samples with a margin of 0 need not flip together. Here no margin is 0.
-        logits = logits + np.where(seen, 0.0, 0.25)
         of_seen, of_missing = (np.where(mask, logits, -np.inf) for mask in (seen, ~seen))
         margin = of_seen.max(axis=1) - of_missing.max(axis=1)
-        seen_margins = margin[of_seen.argmax(axis=1) == labels]
-        missing_margins = margin[of_missing.argmax(axis=1) == labels]
-        ties = sum(a == b for a in seen_margins for b in missing_margins)
+        # gamma = 0 is a point of the curve, at which the lowest class index decides between equal
+        # logits, so samples with a margin of 0 need not flip together.
+        share = np.where(margin == 0, logits.argmax(axis=1) == labels, 0.5)
+        pairs = [
+            (share[a] + share[b]) / 2
+            for a in np.flatnonzero(of_seen.argmax(axis=1) == labels)
+            for b in np.flatnonzero(of_missing.argmax(axis=1) == labels)
+            if margin[a] == margin[b]
+        ]
         n_seen = int(seen[labels].sum())
-        pairs = n_seen * (len(labels) - n_seen)
+        n_pairs = n_seen * (len(labels) - n_seen)
         result = score(logits, labels, seen)
-        assert result.ausuc - result.openworld_auc == pytest.approx(ties / 2 / pairs, abs=1e-12)
+        difference = result.ausuc - result.openworld_auc
+        assert difference == pytest.approx(sum(pairs) / n_pairs, abs=1e-12)
 
     def test_openworld_auc_is_the_auroc_of_the_margin_times_the_share_of_correct_pairs(self):
         logits, labels, seen = random_case(decimals=None)
