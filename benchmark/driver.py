@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -78,12 +78,14 @@ class SuitePlan:
         manifest: the suite's manifest, with the network that was asked for.
         cells: tasks, configured methods and seeds, bases before the runs that start from them.
         workspace: where runs are kept.
+        ready: the runs, once :meth:`execute` has trained their source models.
     """
 
     session: Session
     manifest: Manifest
     cells: list[PlannedRun]
     workspace: Workspace
+    ready: list[RunSpec] = field(default_factory=list)
 
     def preview(self, *, timed: bool = False) -> list[RunPreview]:
         """Every run with its state.
@@ -172,11 +174,13 @@ class SuitePlan:
         """
         width = jobs or slots(self.device)
         with self.workspace:
-            return execute_with_sources(self.session, self.cells, self.workspace, width, monitor)
+            specs = ready_runs(self.session, self.cells, self.workspace, width, monitor)
+            self.ready[:] = specs
+            return execute(self.session, specs, self.workspace, width, monitor)
 
     def keys(self) -> set[str]:
         """The keys of the runs whose source models are trained; all, once the plan is executed."""
-        return {spec.key for spec in ready_specs(self.cells)}
+        return {spec.key for spec in self.ready or ready_specs(self.cells)}
 
 
 @contextlib.contextmanager
@@ -328,29 +332,24 @@ def ready_sources(
         return sources | executor.train_sources(untrained, stores)
 
 
-def execute_with_sources(
+def ready_runs(
     session: Session, cells: list[PlannedRun], workspace: Workspace, width: int, monitor: Monitor
-) -> list[RunRecord]:
-    """Train the missing source models of some cells, then carry out their unfinished runs."""
+) -> list[RunSpec]:
+    """Train the missing source models of some cells; return the runs, bases first."""
     specs = list(dict.fromkeys(cell.source for cell in cells))
     untrained = [spec for spec in specs if not spec.pin and find_source(spec) is None]
     if untrained:  # before anything is downloaded or trained
         waiting = [cell for cell in cells if cell.source in untrained]
         check_images(untrained[0].manifest, _all_needs(waiting, untrained))
     sources = ready_sources(session, specs, workspace, width, monitor)
-    return execute_cells(session, cells, sources, workspace, width, monitor)
+    return list(with_sources(cells, sources))
 
 
-def execute_cells(
-    session: Session,
-    cells: list[PlannedRun],
-    sources: Mapping[SourceSpec, SourceCheckpoint],
-    workspace: Workspace,
-    width: int,
-    monitor: Monitor,
+def execute(
+    session: Session, specs: list[RunSpec], workspace: Workspace, width: int, monitor: Monitor
 ) -> list[RunRecord]:
-    """Carry out the unfinished runs of some cells of one manifest; return their records."""
-    runs = unfinished_runs(cells, sources, workspace)
+    """Carry out the unfinished ones of some runs of one manifest; return their records."""
+    runs = unfinished_runs(specs, workspace)
     if not runs:
         return []
     again = [run.key for run in runs if workspace.finished(run.key) is not None]
@@ -359,7 +358,9 @@ def execute_cells(
             f"repeating {len(again)} finished runs, because other runs start from their weights, "
             f"which are missing or damaged: {first(str(workspace.folder(key)) for key in again)}"
         )
-    stores = open_stores(cells[0].manifest, target_needs(run.planned for run in runs), monitor)
+    stores = open_stores(
+        runs[0].planned.manifest, target_needs(run.planned for run in runs), monitor
+    )
     folders = {
         features_folder(run.source, stores[run.planned.task.target], run.planned.device)
         for run in runs
@@ -372,13 +373,8 @@ def execute_cells(
         return LocalExecutor(session.server, workspace, width, reporter).execute(runs, stores)
 
 
-def unfinished_runs(
-    cells: Iterable[PlannedRun],
-    sources: Mapping[SourceSpec, SourceCheckpoint],
-    workspace: Workspace,
-) -> list[RunSpec]:
+def unfinished_runs(specs: Sequence[RunSpec], workspace: Workspace) -> list[RunSpec]:
     """The runs to carry out: unfinished ones, and their bases whose weights are not intact."""
-    specs = list(with_sources(cells, sources))
     open_runs = {s.key for s in specs if not workspace.is_finished(s.key)}
     bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}
     open_runs |= {key for key in bases if workspace.finished(key, weights=True) is None}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import session
-from benchmark.driver import execute_with_sources, ready_specs
+from benchmark.driver import execute, ready_runs, ready_specs
 from benchmark.errors import UsageError
 from benchmark.executors.local import slots
 from benchmark.files import canonical_json
@@ -100,9 +100,9 @@ class TuningPlan:
             The records of the runs that were carried out now.
         """
         search = self.search
-        return execute_with_sources(
-            search.session, self._cells(searches), self.workspace, search.width, search.monitor
-        )
+        options = (self.workspace, search.width, search.monitor)
+        specs = ready_runs(search.session, self._cells(searches), *options)
+        return execute(search.session, specs, *options)
 
     def keys(self, searches: Searches) -> set[str]:
         """The keys of the runs with the settings that :meth:`choose` returned."""

@@ -13,13 +13,14 @@ import errno
 import hashlib
 import shlex
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from filelock import FileLock
 
+from benchmark import pool
 from benchmark.errors import HTBenchError
 from benchmark.files import digest_file
 from benchmark.manifest.manifest import Manifest
@@ -49,6 +50,7 @@ from leaderboard.rows import (
 )
 
 RESULTS_FILE = "results.parquet"
+PART = 250  # runs that one process reads at a time
 # How the cost of a base run is added to that of the run that starts from it.
 _ADDED = (*STEPS, "measured_adapt_seconds")
 _LARGEST = ("measured_peak_memory", f"measured_{DEVICE_MEMORY}")
@@ -103,7 +105,7 @@ def update_results(
         unchanged = _unchanged(stored, stamps, by_digest) if current else set()
         changed = sorted(stamps.keys() - unchanged)
         kept, previous = _split(stored, unchanged)
-        new = list(_new_rows(runs, changed, stamps, previous, by_digest, report))
+        new = _new_rows(runs, changed, stamps, previous, by_digest, report)
         if new or kept.num_rows < stored.num_rows or not current:
             stored = pa.concat_tables([kept, pa.Table.from_pylist(new, schema=STORED)])
             stored = _with_base_costs(stored.sort_by("key"))
@@ -175,28 +177,68 @@ def _split(stored: pa.Table, unchanged: set[str]) -> tuple[pa.Table, dict[str, R
     return stored.filter(pa.array(keep)), {row["key"]: row for row in rows_of_table(others)}
 
 
+class _Part(NamedTuple):
+    """Some runs whose rows are built together.
+
+    Attributes:
+        number: position among the parts.
+        runs: the folder of all runs.
+        stamps: of the runs' folders, by key.
+        previous: rows that the runs had, by key.
+        manifests: by digest.
+    """
+
+    number: int
+    runs: Path
+    stamps: Mapping[str, str | None]
+    previous: Mapping[str, Row]
+    manifests: Mapping[str, Manifest]
+
+
 def _new_rows(
     runs: Path,
-    keys: Iterable[str],
+    keys: Sequence[str],
     stamps: Mapping[str, str | None],
     previous: Mapping[str, Row],
     manifests: Mapping[str, Manifest],
     report: Report,
-) -> Iterator[dict[str, Any]]:
-    """Build the rows of some runs, and those derived from them."""
-    for key in keys:
-        folder = runs / key
+) -> list[dict[str, Any]]:
+    """Build the rows of some runs, and those derived from them; many are built on all cores."""
+    of_run: dict[str, dict[str, Row]] = {}
+    for key, row in previous.items():
+        of_run.setdefault(row["run"], {})[key] = row
+    parts: list[_Part] = []
+    for begin in range(0, len(keys), PART):
+        some = keys[begin : begin + PART]
+        rows = {key: row for run in some for key, row in of_run.get(run, {}).items()}
+        parts.append(_Part(len(parts), runs, {k: stamps[k] for k in some}, rows, manifests))
+    outcomes = sorted(pool.each(_rows_of_part, parts, len(keys)), key=lambda part: part[0])
+    for _, _, problems in outcomes:
+        for problem in problems:
+            report(problem)
+    return [row for _, rows, _ in outcomes for row in rows]
+
+
+def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
+    """The number of a part, its rows, and what is wrong with runs that have none."""
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for key, seen in part.stamps.items():
+        folder = part.runs / key
         try:
             record = RunRecord.read(folder, key)
             check_record(record, folder / RECORD_FILE)
-            row = row_of_record(record) | _scores(folder, record, previous.get(key), manifests)
-            derived = list(gamma_star.derive_rows([row], runs.parent, previous, manifests))
+            scores = _scores(folder, record, part.previous.get(key), part.manifests)
+            row = row_of_record(record) | scores
+            derived = gamma_star.derive_rows([row], part.runs.parent, part.previous, part.manifests)
+            of_run = [row, *derived]
         except HTBenchError as error:
-            report(str(error))
+            problems.append(str(error))
             continue
-        for one in (row, *derived):
+        for one in of_run:
             own = {column: one[name] for name, column in _OWN.items()}
-            yield {**one, **own, "run": key, "stamp": stamps[key]}
+            rows.append({**one, **own, "run": key, "stamp": seen})
+    return part.number, rows, problems
 
 
 def _scores(

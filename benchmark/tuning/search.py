@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.driver import execute_cells, ready_sources
+from benchmark.driver import execute, ready_sources
 from benchmark.estimate import Estimates
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.methods.describe import MethodDescription
@@ -98,8 +98,9 @@ class Search:
                 ]
                 flat = [cell for of_candidate in cells for each in of_candidate for cell in each]
                 sources = {cell.source: source for cell in flat}
-                execute_cells(self.session, flat, sources, folds, self.width, self.monitor)
-                specs = {id(spec.planned): spec for spec in with_sources(flat, sources)}
+                runs = list(with_sources(flat, sources))
+                execute(self.session, runs, folds, self.width, self.monitor)
+                specs = {id(spec.planned): spec for spec in runs}
                 for i, of_candidate in enumerate(cells):
                     keys = {specs[id(cell)].key for each in of_candidate for cell in each}
                     steps[i] += sum(map(_steps(folds), keys))

@@ -368,7 +368,7 @@ class TestStore:
         assert {path.name: path.read_bytes() for path in folder.glob("*.u8")} == before
 
     def test_a_large_build_uses_processes_and_gives_the_same_bytes(self, ready, monkeypatch):
-        from benchmark.images import pool
+        from benchmark import pool
 
         manifest = load_manifest(ready.manifest)
         alone = open_store(manifest, "Art")

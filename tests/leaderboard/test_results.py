@@ -240,3 +240,27 @@ def test_a_run_of_a_manifest_that_is_not_given_keeps_the_scores_it_had(
     (scored,) = update_results(tmp_path, [icons]).to_pylist()
     assert scored["overall"] is not None
     assert update_results(tmp_path, []).to_pylist() == [scored]
+
+
+class TestManyRuns:
+    def test_processes_side_by_side_give_the_same_rows_and_reports(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for seed in range(6):
+            write_run(tmp_path, "finetune", seed=seed, skill=2.0)
+        write_run(tmp_path, "source", **FAILED)
+        for name, seed in (("a", 7), ("b", 8)):
+            record = write_run(tmp_path, name, seed=seed)
+            (folder_of(tmp_path, record) / PREDICTIONS_FILE).unlink()
+        outcomes = []
+        for part, pool_from in ((250, 1024), (2, 2)):
+            monkeypatch.setattr(module, "PART", part)
+            monkeypatch.setattr("benchmark.pool.POOL_FROM", pool_from)
+            (tmp_path / RESULTS_FILE).unlink(missing_ok=True)
+            reports: list[str] = []
+            outcomes.append((update_results(tmp_path, [icons], reports.append), reports))
+        (one, first), (other, second) = outcomes
+        assert one.num_rows == 6 + 6 + 1  # with a gamma-star row for each run of finetune
+        assert other.equals(one)
+        assert second == first
+        assert len(first) == 2

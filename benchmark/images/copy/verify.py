@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark import pool
 from benchmark.commands import command, ways_to_images
 from benchmark.errors import DataError
 from benchmark.files import write_file
-from benchmark.images import pool
 from benchmark.images.decode import decode, read_file
 from benchmark.images.place import images_folder
 from benchmark.progress import Progress

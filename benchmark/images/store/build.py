@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from benchmark import pool
 from benchmark.errors import DataError, first
 from benchmark.files import atomic_path, digest_file, matches_digest, read_sealed, seal, write_file
-from benchmark.images import pool
 from benchmark.images.decode import decode_file
 from benchmark.images.store.jpeg import encode, write_pack
 from benchmark.progress import Logger, Progress

@@ -241,7 +241,7 @@ def search(reference: str, out: Path, jobs: int, seeds: Sequence[int] = SEEDS) -
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
-    # Not the pool of benchmark/images/pool.py: that one sizes itself by the number of images,
+    # Not the pool of benchmark/pool.py: that one sizes itself by the number of images,
     # yields results in order of completion, and serves functions that need no torch. Here `--jobs`
     # sets the number of workers, and results keep the order of the candidates.
     os.environ.update(ENVIRONMENT)  # before a worker imports torch

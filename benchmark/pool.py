@@ -1,4 +1,4 @@
-"""Run a function over many images on all cores, in worker processes.
+"""Run a function over many items on all cores, in worker processes.
 
 A worker is a new interpreter that imports this module and nothing of the caller's: unlike the
 workers of ``multiprocessing``, it does not import ``__main__`` again, so a plain script, a
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import benchmark
 from benchmark.errors import DataError, HTBenchError
 
-POOL_FROM = 1024  # with fewer images, starting workers takes longer than it saves
+POOL_FROM = 1024  # with fewer items, starting workers takes longer than it saves
 # Bytes that a job may take: the largest image, with transparency, takes 0.8 GiB, its file 0.25 GiB.
 MEMORY = 3 << 29
 STOP_SECONDS = 5.0  # for a worker to remove its temporary files
@@ -36,27 +36,25 @@ J = TypeVar("J")
 T = TypeVar("T")
 
 # The parent folder of our package comes first, so that no other `benchmark` can be imported.
-_START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from benchmark.images.pool import _work; _work()"
-)
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from benchmark.pool import _work; _work()"
 
 
-def worker_count(images: int) -> int:
-    """How many processes work on that many images: 1 (this process), or one per core."""
-    if images < POOL_FROM:
+def worker_count(items: int) -> int:
+    """How many processes work on that many items: 1 (this process), or one per core."""
+    if items < POOL_FROM:
         return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def each(function: Callable[[J], T], jobs: Sequence[J], images: int) -> Iterator[T]:
-    """Apply a function to every job, on all cores if there are many images.
+def each(function: Callable[[J], T], jobs: Sequence[J], items: int) -> Iterator[T]:
+    """Apply a function to every job, on all cores if there are many items.
 
     Args:
         function: a function at the top level of an importable module that does not import torch.
-        jobs: its arguments; each covers some of the images.
-        images: the total number of images.
+        jobs: its arguments; each covers some of the items.
+        items: the total number of items, such as images.
 
     Yields:
         The result of each job, in order of completion.
@@ -66,7 +64,7 @@ def each(function: Callable[[J], T], jobs: Sequence[J], images: int) -> Iterator
         Exception: what the function raised; MemoryError if it needed more than ``MEMORY`` in a
             worker.
     """
-    count = min(worker_count(images), len(jobs))
+    count = min(worker_count(items), len(jobs))
     if count <= 1:
         yield from map(function, jobs)
         return
@@ -133,7 +131,7 @@ class _Worker:
             )
         else:
             problem = f"exited with code {code}; see its error output"
-        raise DataError(f"a process that was decoding images {problem}") from None
+        raise DataError(f"a worker process {problem}") from None
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

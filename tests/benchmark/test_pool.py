@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import pool
 from benchmark.errors import DataError
-from benchmark.images import pool
 
 # Two workers for two images, in a script without a main guard.
 SCRIPT = """
 import math, os
-from benchmark.images import pool
+from benchmark import pool
 pool.POOL_FROM = 1
 pool.worker_count = lambda images: 2
 """
@@ -40,7 +40,7 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def workers_of(pid: int) -> list[int]:
     """The workers among the child processes of a process; a test session has others too."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"images.pool" in _command_line(child)]
+    return [int(child) for child in children if b"benchmark.pool" in _command_line(child)]
 
 
 def _command_line(pid: str) -> bytes:
