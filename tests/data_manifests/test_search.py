@@ -71,35 +71,6 @@ class TestRule:
         assert choice.score == pytest.approx(50.0)
         assert choice.error == 0
 
-    def test_the_error_of_a_paired_difference_is_that_of_a_bootstrap_over_groups(self) -> None:
-        random = np.random.default_rng(0)
-        groups = {
-            "a": [f"g{i}" for i in random.integers(0, 60, 300)],
-            "b": [f"g{i}" for i in random.integers(0, 60, 200)],
-        }
-        shift = {f"g{i}": random.normal(0.1, 0.3) for i in range(60)}
-        first = {t: np.array([shift[g] for g in gs]) + 0.5 for t, gs in groups.items()}
-        second = {t: random.uniform(0.4, 0.6, len(gs)) for t, gs in groups.items()}
-        members = {
-            t: {g: np.flatnonzero(np.array(gs) == g) for g in shift} for t, gs in groups.items()
-        }
-        draws = []
-        for _ in range(4000):
-            drawn = random.choice(sorted(shift), 60)
-            rows = {t: np.concatenate([members[t][g] for g in drawn]) for t in groups}
-            draws.append(np.mean([(first[t] - second[t])[rows[t]].mean() for t in groups]))
-        error = search.paired_error(first, second, groups)
-        assert error == pytest.approx(np.std(draws), rel=0.06)
-
-    def test_images_of_one_group_count_as_one(self) -> None:
-        _, alone = outcomes({})
-        _, grouped = outcomes({}, groups=20)
-        first, second = np.zeros(N_IMAGES), (np.arange(N_IMAGES) % 20 < 5).astype(float)
-        errors = [
-            search.paired_error({"t": first}, {"t": second}, groups) for groups in (alone, grouped)
-        ]
-        assert errors[1] / errors[0] == pytest.approx(20**0.5, rel=0.03)
-
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[Candidate, np.ndarray]:

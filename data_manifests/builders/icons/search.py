@@ -16,7 +16,6 @@ import csv
 import hashlib
 import io
 import itertools
-import math
 import multiprocessing
 import os
 import textwrap
@@ -36,6 +35,7 @@ from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.toml import to_toml
 from benchmark.numerics import ENVIRONMENT
+from data_manifests.builders import one_standard_error as rule
 from data_manifests.builders.icons.manifest_text import CHECKPOINTS, PAIRS
 from data_manifests.builders.icons.trials import (
     SGD,
@@ -100,62 +100,33 @@ def choose(trials: Trials, groups: Mapping[str, Sequence[str]]) -> Choice:
         trials: the outcome of every candidate.
         groups: by task, the group of every held-out image.
     """
-    seeds = sorted({candidate.seed for candidate in trials})
-    recipes = sorted({(candidate.rate, candidate.steps) for candidate in trials})
-    # By recipe and task: the share of seeds that are right, for every image.
-    right = {
-        (rate, steps): {
-            task: np.mean([trials[Candidate(task, steps, rate, seed)] for seed in seeds], axis=0)
-            for task in groups
-        }
-        for rate, steps in recipes
-    }
-    scores = {
-        key: float(np.mean([t.mean() for t in tasks.values()])) for key, tasks in right.items()
-    }
-    best = max(recipes, key=lambda key: scores[key])
-    errors = {key: paired_error(right[best], right[key], groups) for key in recipes}
-    near = tuple(key for key in recipes if scores[best] - scores[key] <= errors[key])
-    rate, steps = min(near)
+    cells = [(task, seed) for task in groups for seed in sorted({trial.seed for trial in trials})]
+    recipes = sorted({rule.Candidate(trial.rate, trial.steps) for trial in trials})
+    comparisons = rule.compare(
+        recipes,
+        [
+            np.concatenate([trials[Candidate(t, steps, rate, seed)] for t, seed in cells])
+            for rate, steps in recipes
+        ],
+        [task for task, _ in cells for _ in groups[task]],
+        [group for task, _ in cells for group in groups[task]],
+    )
+    chosen = rule.choose(comparisons)
+    best = min(comparisons, key=lambda row: (row.deficit, row.candidate))
     cheap = [
-        key
-        for key in recipes
-        if key[0] == best[0] and scores[key] >= scores[best] - TOLERANCE_1_0 / 100
+        row.candidate
+        for row in comparisons
+        if row.candidate.rate == best.candidate.rate and row.deficit <= TOLERANCE_1_0
     ]
     return Choice(
-        rate,
-        steps,
-        best,
-        100 * scores[rate, steps],
-        100 * scores[best],
-        100 * errors[rate, steps],
-        near,
+        *chosen.candidate,
+        best.candidate,
+        chosen.accuracy,
+        best.accuracy,
+        chosen.standard_error,
+        tuple(row.candidate for row in comparisons if row.eligible),
         min(cheap),
     )
-
-
-def paired_error(
-    first: Mapping[str, npt.NDArray[np.float64]],
-    second: Mapping[str, npt.NDArray[np.float64]],
-    groups: Mapping[str, Sequence[str]],
-) -> float:
-    """Standard error of the difference between two mean accuracies over the same tasks.
-
-    Images are resampled by group, one draw of groups for all tasks. This is the linearised (delta
-    method) error of the mean of ratios; a bootstrap over groups converges to it.
-
-    Args:
-        first, second: by task, the accuracy of every image in [0, 1].
-        groups: by task, the group of every image.
-    """
-    influence: dict[str, float] = {}
-    for task, names in groups.items():
-        difference = first[task] - second[task]
-        centred = (difference - difference.mean()) / (len(groups) * len(difference))
-        for name, value in zip(names, centred.tolist(), strict=True):
-            influence[name] = influence.get(name, 0.0) + value
-    total = math.fsum(value**2 for value in influence.values())
-    return math.sqrt(len(influence) / (len(influence) - 1) * total)
 
 
 def held_out_groups(manifest: Manifest) -> dict[str, list[str]]:
