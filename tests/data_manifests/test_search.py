@@ -48,7 +48,7 @@ class TestRule:
             )
         )
         assert (choice.rate, choice.steps) == (0.01, 400)
-        assert (choice.score, choice.best_score) == (89.75, 90.0)
+        assert (choice.score, choice.best_score) == pytest.approx((89.75, 90.0))
         assert choice.near == ((0.01, 400), (0.01, 800), (0.1, 100), (0.1, 200))
 
     def test_version_1_took_the_rate_of_the_best_and_the_fewest_steps_within_a_point(self) -> None:
