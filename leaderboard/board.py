@@ -231,13 +231,14 @@ class _Sources:
         seeds = self.manifest.source_seeds
         return f"{domains} seed {row['seed'] % seeds}" if seeds > 1 else domains
 
-    def digests(self, rows: Iterable[Row]) -> dict[str, str]:
-        """The checkpoints of some rows by the name of the source model, in the tasks' order."""
+    def describe(self, rows: Iterable[Row]) -> str:
+        """The checkpoints of some rows by domains, in the order of tasks and of source seeds."""
         order = [task.id for task in self.manifest.tasks]
-        return {
-            self.name(row): row["source_digest"]
-            for row in sorted(rows, key=lambda r: (order.index(r["task"]), r["seed"]))
-        }
+        digests: dict[str, dict[str, str]] = {}
+        for row in sorted(rows, key=lambda r: (order.index(r["task"]), r["seed"])):
+            name = self.name(row)
+            digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]
+        return ", ".join(f"{name} {' '.join(of.values())}" for name, of in digests.items())
 
 
 def _split_by_checkpoint(
@@ -270,9 +271,7 @@ def _build_board(
         "protocol": one_line(rows[0]["protocol"], MAX_SETTINGS),
         "network": _network(rows[0]),
         "recipe": manifest.recipe_name,
-        "source models": ", ".join(
-            f"{source} {digest[:12]}" for source, digest in sources.digests(rows).items()
-        ),
+        "source models": sources.describe(rows),
     }
     if _is_tuned(rows):
         context["settings"] = TUNED

@@ -235,6 +235,12 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
         except HTBenchError as error:
             problems.append(str(error))
             continue
+        except MemoryError:
+            problems.append(
+                f"{folder} cannot be read: its predictions take more memory than there is; "
+                f"{repeat_run(folder)}"
+            )
+            continue
         for one in of_run:
             own = {column: one[name] for name, column in _OWN.items()}
             rows.append({**one, **own, "run": key, "stamp": seen})

@@ -100,7 +100,7 @@ def test_runs_adapt_the_fixed_model_of_their_seed(
         assert row["status"] == "ok"
     # One table, although its rows start from two models.
     assert result.stdout.count("# Leaderboard") == 1
-    assert f"outline seed 0 {digests[0][:12]}, outline seed 1 {digests[1][:12]}" in result.stdout
+    assert f"source models: outline {digests[0][:12]} {digests[1][:12]}\n" in result.stdout
     assert "which adapt 2 source models in turn" in result.stdout
 
     long = pinned.suite.with_name("two-long.toml")

@@ -243,6 +243,24 @@ def test_a_run_of_a_manifest_that_is_not_given_keeps_the_scores_it_had(
 
 
 class TestManyRuns:
+    def test_predictions_that_take_too_much_memory_cost_their_own_row(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for seed in range(3):
+            record = write_run(tmp_path, "lwf", seed=seed)
+        read = module.score_predictions
+
+        def score_predictions(path: Path, *arguments: object) -> object:
+            if path.parent.name == record.key:
+                raise MemoryError
+            return read(path, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(module, "score_predictions", score_predictions)
+        reports: list[str] = []
+        assert update_results(tmp_path, [icons], reports.append).num_rows == 2
+        (report,) = reports
+        assert f"{record.key} cannot be read: its predictions take more memory" in report
+
     def test_processes_side_by_side_give_the_same_rows_and_reports(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
