@@ -39,21 +39,22 @@ class TestRule:
             *outcomes(
                 {
                     (0.1, 200): 90.0,
-                    (0.1, 100): 90.0,
-                    (0.01, 800): 90.0,
-                    (0.01, 400): 89.75,
-                    (0.01, 200): 88.0,
-                    (0.001, 800): 85.0,
+                    (0.01, 200): 89.75,
+                    (0.01, 100): 89.75,
+                    (0.001, 200): 85.0,
+                    (0.001, 800): 95.0,
                 }
             )
         )
-        assert (choice.rate, choice.steps) == (0.01, 400)
+        assert (choice.rate, choice.steps) == (0.01, 100)
         assert (choice.score, choice.best_score) == pytest.approx((89.75, 90.0))
-        assert choice.near == ((0.01, 400), (0.01, 800), (0.1, 100), (0.1, 200))
+        assert choice.near == ((0.01, 100), (0.01, 200), (0.1, 200))
+        # More steps than the suite can afford are recorded and never chosen.
+        assert choice.longest == (pytest.approx(95.0), (0.001, 800))
 
     def test_version_1_took_the_rate_of_the_best_and_the_fewest_steps_within_a_point(self) -> None:
         choice = search.choose(
-            *outcomes({(0.1, 400): 90.0, (0.1, 200): 89.0, (0.1, 100): 88.0, (0.01, 400): 89.75})
+            *outcomes({(0.1, 400): 90.0, (0.1, 200): 89.0, (0.1, 100): 88.0, (0.01, 200): 89.75})
         )
         assert choice.version_1 == (0.1, 200)
 

@@ -48,7 +48,10 @@ from data_manifests.builders.icons.trials import (
 
 RATES = (0.001, 0.003, 0.009, 0.027, 0.081, 0.243)  # each three times the one before
 STEPS = (100, 200, 400, 800)
-SEEDS = (0,)  # of the runs, which adapt the source models of the same seeds
+# Only these are candidates: the suite must run on a laptop, `make leaderboard` within 5 minutes and
+# every method within 25 on 2 cores. More steps are tried to see what that costs in accuracy.
+AFFORDABLE = (100, 200)
+SEEDS = (0, 1, 2)  # of the runs, which adapt the source models of the same seeds
 TOLERANCE_1_0 = 1.0  # percentage points, of version 1.0's rule
 TRAINING_HEADER = """\
 # `python -m data_manifests.builders icons-sources` writes the checkpoints, icons-search writes
@@ -76,11 +79,12 @@ class Choice:
 
     Attributes:
         rate, steps: the chosen recipe.
-        best: the recipe with the highest score.
+        best: the affordable recipe with the highest score.
         score, best_score: mean held-out accuracy over tasks and seeds, in per cent.
         error: standard error of the difference between the two, in percentage points.
-        near: the recipes within one standard error of the best.
-        version_1: the recipe by the rule of version 1.0.
+        near: the affordable recipes within one standard error of the best.
+        longest: of all recipes, the highest score and its recipe.
+        version_1: the recipe by the rule of version 1.0, among all.
     """
 
     rate: float
@@ -90,34 +94,27 @@ class Choice:
     best_score: float
     error: float
     near: tuple[Recipe, ...]
+    longest: tuple[float, Recipe]
     version_1: Recipe
 
 
 def choose(trials: Trials, groups: Mapping[str, Sequence[str]]) -> Choice:
-    """Choose a recipe by the rule of one standard error.
+    """Choose one of the affordable recipes by the rule of one standard error.
 
     Args:
         trials: the outcome of every candidate.
         groups: by task, the group of every held-out image.
     """
-    cells = [(task, seed) for task in groups for seed in sorted({trial.seed for trial in trials})]
-    recipes = sorted({rule.Candidate(trial.rate, trial.steps) for trial in trials})
-    comparisons = rule.compare(
-        recipes,
-        [
-            np.concatenate([trials[Candidate(t, steps, rate, seed)] for t, seed in cells])
-            for rate, steps in recipes
-        ],
-        [task for task, _ in cells for _ in groups[task]],
-        [group for task, _ in cells for group in groups[task]],
-    )
-    chosen = rule.choose(comparisons)
-    best = min(comparisons, key=lambda row: (row.deficit, row.candidate))
+    every = compare(trials, groups, STEPS)
+    highest = min(every, key=lambda row: (row.deficit, row.candidate))
     cheap = [
         row.candidate
-        for row in comparisons
-        if row.candidate.rate == best.candidate.rate and row.deficit <= TOLERANCE_1_0
+        for row in every
+        if row.candidate.rate == highest.candidate.rate and row.deficit <= TOLERANCE_1_0
     ]
+    comparisons = compare(trials, groups, AFFORDABLE)
+    chosen = rule.choose(comparisons)
+    best = min(comparisons, key=lambda row: (row.deficit, row.candidate))
     return Choice(
         *chosen.candidate,
         best.candidate,
@@ -125,7 +122,28 @@ def choose(trials: Trials, groups: Mapping[str, Sequence[str]]) -> Choice:
         best.accuracy,
         chosen.standard_error,
         tuple(row.candidate for row in comparisons if row.eligible),
+        (highest.accuracy, highest.candidate),
         min(cheap),
+    )
+
+
+def compare(
+    trials: Trials, groups: Mapping[str, Sequence[str]], steps: Sequence[int]
+) -> list[rule.Comparison]:
+    """Compare the recipes with some numbers of steps; arguments as for :func:`choose`."""
+    seeds = sorted({trial.seed for trial in trials})
+    cells = [(task, seed) for task in groups for seed in seeds]
+    recipes = sorted(
+        {rule.Candidate(trial.rate, trial.steps) for trial in trials if trial.steps in steps}
+    )
+    return rule.compare(
+        recipes,
+        [
+            np.concatenate([trials[Candidate(task, count, rate, seed)] for task, seed in cells])
+            for rate, count in recipes
+        ],
+        [task for task, _ in cells for _ in groups[task]],
+        [group for task, _ in cells for group in groups[task]],
     )
 
 
@@ -258,14 +276,17 @@ def training_text(path: Path, choice: Choice, seeds: Sequence[int]) -> str:
 def choice_text(choice: Choice, seeds: Sequence[int]) -> str:
     """Describe a choice for people; quoted in the manifest."""
     best_rate, best_steps = choice.best
+    highest, (rate, steps) = choice.longest
     text = (
         "By the rule of one standard error, from seen training images of the targets alone: of "
-        f"rates {RATES} and steps {STEPS}, the smallest rate, then the fewest steps, that are not "
-        "worse than the best by more than one standard error of the paired difference, in accuracy "
-        "on a held-out fifth of the seen classes' training images, resampled by family (chosen "
-        f"{choice.score:.2f} %, best {choice.best_score:.2f} % at rate {best_rate:g} and "
+        f"rates {RATES} and steps {AFFORDABLE}, the smallest rate, then the fewest steps, that are "
+        "not worse than the best by more than one standard error of the paired difference, in "
+        "accuracy on a held-out fifth of the seen classes' training images, resampled by family "
+        f"(chosen {choice.score:.2f} %, best {choice.best_score:.2f} % at rate {best_rate:g} and "
         f"{best_steps} steps, standard error of the difference {choice.error:.2f} points; mean "
-        f"over {len(PAIRS)} tasks and {len(seeds)} seed{'s' if len(seeds) > 1 else ''}). Target "
-        "test accuracy played no part. The recipe is the same for every method."
+        f"over {len(PAIRS)} tasks and {len(seeds)} seed{'s' if len(seeds) > 1 else ''}). More "
+        "steps are not candidates, because the suite must run on a laptop; of all that were tried, "
+        f"up to {max(STEPS)}, the best has {highest:.2f} % at rate {rate:g} and {steps} steps. "
+        "Target test accuracy played no part. The recipe is the same for every method."
     )
     return "\n".join(textwrap.wrap(text, 96))
