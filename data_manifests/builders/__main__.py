@@ -155,7 +155,7 @@ def build_pacs(facts: Path, out: Path, force: bool) -> None:
 def search_pacs(out: Path, jobs: int) -> None:
     """Search for the adaptation recipe of pacs.
 
-    Needs its images (htbench data import) and pretrained weights in the data folder. Writes every
+    Needs its images (`htbench data import`) and pretrained weights in the data folder. Writes every
     run to a CSV file, prints the comparison of all recipes and marks the chosen one with a star.
     This takes about four hours of one core. To continue an interrupted search, run the same command
     again.

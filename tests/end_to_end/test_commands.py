@@ -132,7 +132,7 @@ def test_manifest_show(htbench, mini):
     report = json.loads(htbench("manifest", "show", mini.manifest, "--json").stdout)
     assert (report["manifest"], len(report["classes"])) == ("mini@0.1", 12)
     task = report["tasks"][0]
-    assert (task["task"], task["test_seen"], task["test_missing"]) == ("outline-solid", 109, 102)
+    assert (task["task"], task["test_seen"], task["test_missing"]) == ("outline-solid", 58, 78)
     text = htbench("manifest", "show", mini.manifest).stdout
     assert report["digest"] in text
     assert "outline-solid" in text

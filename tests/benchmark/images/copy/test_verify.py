@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from benchmark.images import decode, pool
+from benchmark import pool
+from benchmark.images import decode
 from benchmark.images.copy.verify import verify_images
 from benchmark.images.place import images_folder
 from benchmark.images.store.build import read_image
