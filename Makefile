@@ -20,7 +20,7 @@ help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
 	@echo "make leaderboard-pacs     the same on PACS: downloads its images, takes days on 2 cores"
-	@echo "make leaderboard-full     the same with every method, about 5 minutes on 2 cores"
+	@echo "make leaderboard-full     the same with every method, about 30 minutes on 2 cores"
 	@echo "make leaderboard-studies  other recipes, draws and numbers of seen classes, tuned methods"
 	@echo "make board         write the tables of README and docs from the published results"
 	@echo "make docs          build the documentation into site/"

@@ -24,13 +24,12 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from benchmark.driver import plan_suite
+from benchmark.driver import plan_suite, ready_specs
 from benchmark.files import digest_file
 from benchmark.manifest.suite import load_suite
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, write_predictions
-from benchmark.runs.plan import RunSpec, with_sources
+from benchmark.runs.plan import RunSpec
 from benchmark.runs.workspace import Workspace
-from benchmark.sources.spec import save_source
 
 METHODS = ("source", "finetune", "linear-probe", "bn-affine", "l2-sp", "lwf", "lolsgd")
 TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
@@ -52,14 +51,9 @@ def write_suite(folder: Path, runs: int) -> Path:
 
 
 def planned_runs(suite: Path, workspace: Path) -> Iterator[RunSpec]:
-    """Plan the runs of the suite, from source models that were never trained."""
+    """Plan the runs of the suite, from the source models that the manifest pins."""
     with plan_suite(load_suite(str(suite)), Workspace(workspace)) as plan:
-        facts = {"test_accuracy": 50.0, "test_images": 1}
-        sources = {
-            spec: save_source(spec, b"", facts)
-            for spec in dict.fromkeys(cell.source for cell in plan.cells)
-        }
-        yield from with_sources(plan.cells, sources)
+        yield from ready_specs(plan.cells)
 
 
 def fill(workspace: Path, specs: Iterator[RunSpec], runs: int) -> None:

@@ -1,4 +1,4 @@
-"""Pages link to files that exist, and README's numbers are those of the board."""
+"""Pages link to files that exist."""
 
 from __future__ import annotations
 
@@ -28,18 +28,3 @@ def test_the_tests_that_security_names_exist() -> None:
 
 def test_readme_is_short() -> None:
     assert (ROOT / "README.md").stat().st_size <= MAX_README_BYTES
-
-
-def test_the_excerpt_in_readme_is_from_the_board() -> None:
-    board = _rows(ROOT / "docs" / "board.md", "board", "board")
-    excerpt = _rows(ROOT / "README.md", "excerpt", "excerpt")
-    assert len(excerpt) == 1 + 6
-    columns = [board[0].index(heading) for heading in excerpt[0]]
-    assert [row for row in excerpt if row not in [[r[c] for c in columns] for r in board]] == []
-
-
-def _rows(page: Path, begin: str, end: str) -> list[list[str]]:
-    """The cells of the table between two markers, without the line of dashes."""
-    text = page.read_text("utf-8").partition(f"<!-- {begin}")[2].partition(f"<!-- end of {end}")[0]
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]

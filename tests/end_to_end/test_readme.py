@@ -7,10 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchmark.manifest.suite import load_suite
-from benchmark.methods.find import builtin_methods
 from htbench.cli.main import htbench as group
-from leaderboard.gamma_star import NAME as GAMMA_STAR
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,32 +47,3 @@ def test_the_table_of_commands_is_complete():
         if isinstance(command, click.Group):
             names = re.match(r" ([a-z\\|]+)", rest).group(1).split("\\|")
             assert set(names) == set(command.list_commands(context)), name
-
-
-def test_the_board_has_every_method_of_the_suite():
-    board = page("docs/board.md").partition("<!-- board")[2].partition("<!-- end of board -->")[0]
-    rows = {row.split("|")[1].split()[0] for row in board.splitlines() if row.startswith("| ")}
-    assert rows == {"method", GAMMA_STAR, *load_suite("icons").methods}
-
-
-def test_the_table_of_methods_is_what_the_methods_say(htbench):
-    """``make board`` writes it. Its numbers come from a run and are not checked here."""
-    table = (
-        page("docs/methods.md")
-        .partition("<!-- methods:")[2]
-        .partition("<!-- end of methods -->")[0]
-    )
-    expected = htbench("list", "methods", "--suite", "icons-full", "--markdown").stdout
-    ours, theirs = (_rows(table) for table in (table, expected))
-    assert [row[:4] for row in ours] == [row[:4] for row in theirs], "make board"
-    assert {row[0] for row in ours[2:]} == {*builtin_methods(), GAMMA_STAR}
-    numbers = [cell for row in ours[2:] for cell in row[4:]]
-    assert len(numbers) == 3 * len(ours[2:])
-    assert all(re.fullmatch(r"-|\d+\.\d", cell) for cell in numbers)
-
-
-def _rows(table: str) -> list[list[str]]:
-    """The cells of a Markdown table, whatever its columns' widths."""
-    rows = [row for row in table.splitlines() if row.startswith("|")]
-    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
-    return [[re.sub("--+", "-", cell) for cell in row] for row in cells]
