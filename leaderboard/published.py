@@ -18,6 +18,7 @@ from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
+from leaderboard import gamma_star
 from leaderboard.board import MEAN, build_boards
 from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import SCHEMA
@@ -72,8 +73,18 @@ def publish(
             f"suite {suite.name} cannot be published: these methods do not have all of their runs: "
             f"{', '.join(absent)}; run the whole suite first"
         )
-    shown = pc.is_in(results["key"], pa.array(sorted(boards[0].keys)))
-    published = Published(suite.name, results.filter(shown).sort_by("key"), facts)
+    methods = pa.array([*suite.methods, gamma_star.NAME])
+    keys = set(results.filter(pc.is_in(results["method"], methods))["key"].to_pylist())
+    keys &= boards[0].keys
+    base_of = dict(zip(results["key"].to_pylist(), results["base"].to_pylist(), strict=True))
+    waiting = list(keys)
+    while waiting:  # a row is of the version of the runs that it starts from
+        base = base_of.get(waiting.pop())
+        if base in base_of and base not in keys:
+            keys.add(base)
+            waiting.append(base)
+    rows = results.filter(pc.is_in(results["key"], pa.array(sorted(keys), pa.string())))
+    published = Published(suite.name, rows.sort_by("key"), facts)
     text = canonical_json(dict(facts)).decode()
     write_table(folder / f"{suite.name}.parquet", published.results, text)
     return published

@@ -60,6 +60,17 @@ def test_rows_of_other_tables_are_not_published(
     assert "another checkpoint" not in published.results["source_digest"].to_pylist()
 
 
+def test_of_other_methods_only_the_runs_that_rows_start_from_are_published(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    bases = grid(icons, "linear-probe")
+    rows = [*bases, *grid(icons, "source"), *grid(icons, "lolsgd")]
+    by_cell = {(row["task"], row["seed"]): row["key"] for row in bases}
+    rows += [{**row, "base": by_cell[row["task"], row["seed"]]} for row in grid(icons, "finetune")]
+    published = publish(suite, icons, pa.Table.from_pylist(rows, schema=SCHEMA), FACTS, tmp_path)
+    assert set(published.results["method"].to_pylist()) == {"source", "finetune", "linear-probe"}
+
+
 @pytest.mark.parametrize("labels", [(), ("source",), ("source", "lolsgd")])
 def test_missing_runs(
     tmp_path: Path, suite: Suite, icons: Manifest, labels: tuple[str, ...]
