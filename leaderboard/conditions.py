@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.files import digest_json
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest, Task
 from benchmark.manifest.suite import Suite
 from leaderboard.board import MEAN, Board, build_boards
@@ -47,7 +48,10 @@ def _recipes(
     if manifest.recipe_name != DEFAULT_RECIPE:
         return None
     boards = {DEFAULT_RECIPE: board}
+    present = set(results["recipe_digest"].unique().to_pylist())
     for name in manifest.recipe_names[1:]:
+        if digest_json(manifest.recipe_of(name)) not in present:
+            continue
         of_recipe = build_boards(replace(suite, recipe=name), manifest.with_recipe(name), results)
         if of_recipe and of_recipe[0].is_main:
             boards[name] = of_recipe[0]
