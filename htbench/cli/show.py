@@ -112,7 +112,7 @@ def _line(value: object) -> str:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={_line(value)}" for name, value in values.items())
+    return _line(" ".join(f"{name}={_line(value)}" for name, value in values.items()))
 
 
 def _number(value: float, digits: int = 2) -> str:
@@ -155,7 +155,7 @@ def _print_error(record: RunRecord) -> None:
         return
     kind, message = (record.error.get(name, "") for name in ("kind", "message"))
     lines = record.error.get("traceback", "").splitlines()
-    title = f"{_line(kind)}: {_line(message)}"
+    title = _line(f"{kind}: {message}")
     if lines:
         _print_block([_line(line) for line in lines[-MAX_LINES:]], title)
     else:

@@ -286,8 +286,8 @@ def test_what_is_asked_for_is_in_the_first_table(suite: Suite, icons: Manifest) 
     rows += [row(icons, "mine", TASK, source_digest="newer", measured_finished=2.0)]
     tables = [build(suite, icons, rows, asked)[0] for asked in ((), ("k",))]
     assert [table.context["source models"] for table in tables] == [
-        "outline seed 0 newer",
-        "outline seed 0 older",
+        "outline newer",
+        "outline older",
     ]
 
 

@@ -210,6 +210,15 @@ class TestForgedText:
         check_output(out)
         assert f"  ({10_000 - MAX_LINES} more lines)" in out.splitlines()
 
+    def test_lines_of_several_long_values_are_cut(self, htbench: Htbench, tmp_path: Path) -> None:
+        long = "long " * 1000
+        fields = {
+            "error": {"kind": long, "message": long, "traceback": ""},
+            "environment": {name: long for name in "abc"},
+        }
+        _, out, _ = htbench("show", write(tmp_path / "a", {}, BASE | fields))
+        check_output(out)
+
     def test_in_lists_and_scores(
         self, htbench: Htbench, tmp_path: Path, icons: Manifest, write_run: WriteRun
     ) -> None:
