@@ -214,7 +214,7 @@ class TestForgedText:
         long = "long " * 1000
         fields = {
             "error": {"kind": long, "message": long, "traceback": ""},
-            "environment": {name: long for name in "abc"},
+            "environment": dict.fromkeys("abc", long),
         }
         _, out, _ = htbench("show", write(tmp_path / "a", {}, BASE | fields))
         check_output(out)
