@@ -78,7 +78,7 @@ class SuitePlan:
         manifest: the suite's manifest, with the network that was asked for.
         cells: tasks, configured methods and seeds, bases before the runs that start from them.
         workspace: where runs are kept.
-        ready: the runs, once :meth:`execute` has trained their source models.
+        ready: all runs, once their source models are trained.
     """
 
     session: Session
@@ -94,7 +94,7 @@ class SuitePlan:
             timed: time a step of the network if the workspace has no runs of a method with it;
                 otherwise nothing is started.
         """
-        keys = {id(spec.planned): spec.key for spec in ready_specs(self.cells)}
+        keys = {id(spec.planned): spec.key for spec in self._ready_specs()}
         runs = []
         for cell in self.cells:
             key, state = keys.get(id(cell)), "to run, after its source model"
@@ -174,13 +174,21 @@ class SuitePlan:
         """
         width = jobs or slots(self.device)
         with self.workspace:
-            specs = ready_runs(self.session, self.cells, self.workspace, width, monitor)
-            self.ready[:] = specs
-            return execute(self.session, specs, self.workspace, width, monitor)
+            if not self.ready:
+                options = (self.workspace, width, monitor)
+                self.ready[:] = ready_runs(self.session, self.cells, *options)
+            return execute(self.session, self.ready, self.workspace, width, monitor)
 
     def keys(self) -> set[str]:
         """The keys of the runs whose source models are trained; all, once the plan is executed."""
-        return {spec.key for spec in self.ready or ready_specs(self.cells)}
+        return {spec.key for spec in self._ready_specs()}
+
+    def _ready_specs(self) -> list[RunSpec]:
+        """The runs whose source models are there; kept once all are, since keys take long."""
+        specs = self.ready or ready_specs(self.cells)
+        if len(specs) == len(self.cells):
+            self.ready[:] = specs
+        return specs
 
 
 @contextlib.contextmanager

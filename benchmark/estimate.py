@@ -30,23 +30,24 @@ class Estimates:
     """
 
     def __init__(self, session: Session, manifest: Manifest, workspace: Workspace) -> None:
-        self._session, self._manifest = session, manifest
-        self._seconds, self._steps = _past(workspace, manifest.model, manifest.recipe)
+        self._session, self._manifest, self._workspace = session, manifest, workspace
 
     def is_measured(self, cell: PlannedRun) -> bool:
         """Whether earlier runs say how long a run takes, so that no step has to be timed."""
-        return cell.method.name in self._seconds
+        seconds, _ = self._past
+        return cell.method.name in seconds
 
     def of_run(self, cell: PlannedRun) -> float | None:
         """Seconds of a run; None if the network cannot be timed here."""
         name = cell.method.name
-        if name in self._seconds:
-            return self._seconds[name]
+        seconds, known_steps = self._past
+        if name in seconds:
+            return seconds[name]
         if self._times is None:
             return None
         steps: Any = cell.config.get("steps")
         if type(steps) is not int:
-            steps = self._steps.get(name, cell.manifest.recipe["steps"])
+            steps = known_steps.get(name, cell.manifest.recipe["steps"])
         tests = cell.manifest.samples(cell.task.target, "test")
         return float(steps * self._times.step + len(tests.ids) * self._times.image)
 
@@ -70,6 +71,11 @@ class Estimates:
         tests = sum(len(spec.manifest.samples(domain, "test").ids) for domain in spec.domains)
         step = self._times.step * training["batch_size"] / batch
         return float(training["steps"] * step + tests * self._times.image)
+
+    @cached_property
+    def _past(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Seconds and steps of earlier runs by method; read only if a run is still to do."""
+        return _past(self._workspace, self._manifest.model, self._manifest.recipe)
 
     @cached_property
     def _times(self) -> NetworkTimes | None:
