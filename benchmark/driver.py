@@ -35,7 +35,7 @@ from benchmark.sources.features import features_folder, find_features
 from benchmark.sources.get_pretrained import download_pretrained, use_file_command
 from benchmark.sources.pinned import download_pinned
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
-from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source, needs_training
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class SuitePlan:
     def untrained(self) -> list[SourceSpec]:
         """The source models that must be trained first."""
         specs = dict.fromkeys(cell.source for cell in self.cells)
-        return [spec for spec in specs if not spec.pin and find_source(spec) is None]
+        return [spec for spec in specs if needs_training(spec)]
 
     def absent(self) -> list[str]:
         """One sentence for each kind of file that is missing, with the command that gets it."""
@@ -345,7 +345,7 @@ def ready_runs(
 ) -> list[RunSpec]:
     """Train the missing source models of some cells; return the runs, bases first."""
     specs = list(dict.fromkeys(cell.source for cell in cells))
-    untrained = [spec for spec in specs if not spec.pin and find_source(spec) is None]
+    untrained = [spec for spec in specs if needs_training(spec)]
     if untrained:  # before anything is downloaded or trained
         waiting = [cell for cell in cells if cell.source in untrained]
         check_images(untrained[0].manifest, _all_needs(waiting, untrained))

@@ -19,6 +19,7 @@ from benchmark.manifest.catalogue import (
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.roles import split_totals
 from benchmark.manifest.suite import Suite, known_suites, load_suite
+from benchmark.sources.spec import SourceSpec, find_source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,16 +101,18 @@ def group_count(manifest: Manifest) -> int | None:
 
 
 def verify_manifest(manifest: Manifest) -> dict[str, Any]:
-    """Decode packaged images and compare the digest with the pinned one.
+    """Decode packaged images, and compare the digest and files of source models with the pins.
 
     Returns:
         ``manifest``, ``digest``, ``images`` (decoded; 0 if none are packaged) and ``pinned``.
 
     Raises:
-        DataError: an image cannot be decoded.
+        DataError: an image cannot be decoded, or a fixed source model is missing or damaged.
         ManifestError: a published manifest does not have its pinned digest.
     """
     images = check_images(manifest) if manifest.document["images"] == "embedded" else 0
+    for checkpoint in manifest.checkpoints:
+        find_source(SourceSpec.of(manifest, checkpoint.sources, "cpu", checkpoint.seed))
     pin = pinned_digests().get(manifest.reference)
     if manifest.root.is_relative_to(packaged_manifests()) and pin != manifest.digest:
         raise ManifestError(

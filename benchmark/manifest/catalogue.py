@@ -70,9 +70,7 @@ def load_manifest(reference: str | Path) -> Manifest:
             expanded.
     """
     if withdrawn := withdrawn_manifests().get(str(reference)):
-        raise ManifestError(
-            f"{reference} was withdrawn, because {withdrawn.reason}; use {withdrawn.use}"
-        )
+        raise _withdrawn(str(reference), withdrawn)
     name, at, version = str(reference).partition("@")
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
@@ -85,7 +83,11 @@ def load_manifest(reference: str | Path) -> Manifest:
                     )
                 return replace(manifest, given=None)
     elif (Path(reference) / "manifest.toml").is_file():
-        return read_manifest(Path(reference))
+        manifest = read_manifest(Path(reference))
+        withdrawn = withdrawn_manifests().get(manifest.reference)
+        if withdrawn and withdrawn.digest == manifest.digest:
+            raise _withdrawn(f"{manifest.reference} in {manifest.root}", withdrawn)
+        return manifest
     recipes = published_recipes()
     for recipe in recipes:
         if reference in (recipe, recipe.partition("@")[0]) or (
@@ -102,6 +104,10 @@ def load_manifest(reference: str | Path) -> Manifest:
         f"unknown manifest {str(reference)!r}; known: {known}. "
         "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
+
+
+def _withdrawn(name: str, withdrawn: Withdrawn) -> ManifestError:
+    return ManifestError(f"{name} was withdrawn, because {withdrawn.reason}; use {withdrawn.use}")
 
 
 def shown_reference(reference: str, digest: str) -> str:

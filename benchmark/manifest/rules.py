@@ -25,6 +25,18 @@ _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
 _RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_SOURCE_SEEDS = 100
+PIN_KEYS = frozenset(("sources", "seed", "sha256", "test_accuracy", "file", "urls"))
+# Of the entries of a training recipe: the types, the smallest and the largest value.
+_RATE = ((int, float), 0.0, 1000.0)
+TRAINING = {
+    "steps": ((int,), 1, 10**9),
+    "batch_size": ((int,), 1, 10**6),
+    "lr": _RATE,
+    "head_lr": _RATE,
+    "backbone_lr": _RATE,
+    "momentum": ((int, float), 0.0, 1.0),
+    "weight_decay": ((int, float), 0.0, 1000.0),
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Patterns that leave the root or have two spellings on some operating system.
@@ -133,6 +145,7 @@ def _check_mirrors(reader: Reader) -> None:
 
 def _check_recipes(reader: Reader) -> None:
     """Named recipes: each replaces entries of ``[recipe]`` by values of the same type."""
+    _check_training(reader, "source")
     if "recipes" not in reader.document:
         return
     default = reader.document["recipe"]
@@ -156,6 +169,23 @@ def _check_recipes(reader: Reader) -> None:
                     f"recipes.{name}.{key} is {value!r}; it must be of the type of [recipe], where "
                     f"it is {known!r}"
                 )
+        _check_training(reader, f"recipes.{name}")
+
+
+def _check_training(reader: Reader, name: str) -> None:
+    """The numbers of a training recipe; ``name`` is that of its table."""
+    table: Any = reader.document
+    for part in name.split(".", 1):
+        table = table[part]
+    for key, value in table.items():
+        if key not in TRAINING:
+            continue
+        kinds, low, high = TRAINING[key]
+        if type(value) not in kinds or not low <= value <= high:
+            what = "a whole number" if kinds == (int,) else "a number"
+            raise reader.fail(
+                f"{name}.{key} is {value!r}; it must be {what} from {low:g} to {high:g}"
+            )
 
 
 def _check_sources(reader: Reader) -> None:
@@ -175,6 +205,8 @@ def _check_sources(reader: Reader) -> None:
         if not isinstance(entry, dict):
             raise source.fail("checkpoints must be an array of tables [[source.checkpoints]]")
         pin = Reader(entry, f"{reader.where}: source.checkpoints[{index}]")
+        if extra := sorted(entry.keys() - PIN_KEYS):
+            raise pin.fail(f"unknown entry {first(extra)}; known: {', '.join(sorted(PIN_KEYS))}")
         domains = pin.names("sources")
         if unknown := [name for name in domains if name not in known]:
             raise pin.fail(f"unknown domain {first(unknown)}; known: {sorted(known)}")

@@ -173,6 +173,15 @@ def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
         return None
 
 
+def needs_training(spec: SourceSpec) -> bool:
+    """Whether the model must be trained: it is not there, and the manifest does not fix it.
+
+    Raises:
+        DataError: the imported one is damaged.
+    """
+    return spec.pin is None and find_source(spec) is None
+
+
 def known_sources() -> list[SourceCheckpoint]:
     """Every intact checkpoint in the data folder, by manifest and domains."""
     return [entry for entry in _all_sources() if isinstance(entry, SourceCheckpoint)]

@@ -20,7 +20,7 @@ from benchmark.records import PREDICTIONS_FILE, RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, with_sources
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
-from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source
+from benchmark.sources.spec import SourceCheckpoint, SourceSpec, needs_training
 from benchmark.tuning.folds import Trial, best, fold, trial
 from benchmark.tuning.space import fields_of, rate_of
 
@@ -152,11 +152,14 @@ class Search:
             return grid(self.manifest, tasks, candidate.methods, seeds, self.device, fields)
 
         tried = [
-            cell for c in candidates for settings in c.settings for cell in cells(c, settings, [0])
+            cell
+            for c in candidates
+            for settings in c.settings
+            for cell in cells(c, settings, [self.seed])
         ]
         chosen = [cell for c in candidates for cell in cells(c, c.settings[0], seeds)]
         specs = {cell.source for cell in chosen}
-        untrained = {spec for spec in specs if not spec.pin and find_source(spec) is None}
+        untrained = {spec for spec in specs if needs_training(spec)}
         estimates = Estimates(self.session, self.manifest, workspace)
         return estimates.total(self.repeats * tried + chosen, untrained, self.width)
 

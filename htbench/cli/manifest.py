@@ -238,8 +238,8 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
     \b
     Examples:
-      htbench manifest diff icons@2.0 ./my_manifests/icons/1.1
-      htbench manifest diff icons@2.0 ./my_manifests/icons/1.1 --json
+      htbench manifest diff icons@2.0 ./my_manifests/icons/2.1
+      htbench manifest diff icons@2.0 ./my_manifests/icons/2.1 --json
     """
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.manifest.diff import compare

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from benchmark.manifest.suite import Suite
     from htbench.tune import Searches
 
-ALL = "all"
 SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 
 
@@ -188,6 +187,8 @@ def _selected(suite: Suite, names: str) -> list[str]:
     Raises:
         UsageError: one of them is not in the suite.
     """
+    from benchmark.manifest.suite import ALL
+
     if names == ALL:
         return list(suite.methods)
     selected = [name.strip() for name in names.split(",")]

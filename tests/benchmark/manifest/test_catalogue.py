@@ -92,6 +92,17 @@ class TestWithdrawn:
         ):
             load_manifest("icons@0.9")
 
+    def test_a_folder_with_its_content_is_refused_too(
+        self, draft: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        manifest = draft.read()
+        entry = {"digest": manifest.digest, "reason": "it was wrong", "use": "mini@0.2"}
+        monkeypatch.setattr(catalogue, "_pins", lambda: {"withdrawn": {manifest.reference: entry}})
+        with pytest.raises(ManifestError, match=r"mini@0\.1 in .* was withdrawn, .*mini@0\.2"):
+            load_manifest(draft.root)
+        draft.document["title"] = "Another"  # other content under the same name is not withdrawn
+        assert load_manifest(draft.write()).digest != manifest.digest
+
     def test_its_results_are_marked(self) -> None:
         assert shown_reference("icons@0.9", self.DIGEST) == "icons@0.9 (withdrawn)"
         assert shown_reference("icons@0.9", "3" * 64) == "icons@0.9 (changed: 33333333)"

@@ -15,6 +15,7 @@ from benchmark.progress import Silent
 from benchmark.runs.workspace import Workspace
 from benchmark.sources import train
 from benchmark.sources.spec import SourceSpec, find_source, save_imported, save_source
+from benchmark.summaries import verify_manifest
 from tests.benchmark.serving import Served, serve
 
 pytestmark = pytest.mark.usefixtures("own_data")
@@ -82,6 +83,11 @@ class TestFile:
         (draft.root / FILE).unlink()
         with pytest.raises(DataError, match=r"outline\.safetensors is missing or .*install"):
             find_source(spec)
+
+    def test_verifying_the_manifest_checks_it(self, draft: Any) -> None:
+        assert verify_manifest(with_file(draft).manifest)["images"] == 90
+        with pytest.raises(DataError, match=r"outline\.safetensors is missing or does not have"):
+            verify_manifest(with_file(draft, b"the Weights").manifest)
 
     def test_no_other_can_be_imported(self, draft: Any, tmp_path: Path) -> None:
         spec = with_file(draft)
