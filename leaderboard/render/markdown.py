@@ -101,8 +101,8 @@ def rank_line(board: Board, task: str) -> str:
         return ""
     pairs, detectable = ranking[1].pairs, ranking[1].detectable
     return (
-        f"{pairs:,} pairs of methods tested; a difference of {detectable:.1f} points would be found "
-        f"with {POWER:.0%} probability.".replace("%", " %")
+        f"{pairs:,} pairs of methods tested; a difference of {detectable:.1f} points would be "
+        f"found with {POWER:.0%} probability.".replace("%", " %")
     )
 
 
