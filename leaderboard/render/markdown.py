@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmark.commands import command
+from benchmark.text import ranges
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board
 from leaderboard.columns import Column, table_columns
@@ -16,17 +17,39 @@ _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
-    """All tables of a suite, each with its caption."""
-    return "\n".join(_board(board) for board in boards)
+    """All tables of a suite, each with its caption, and one list of remarks below them."""
+    return "\n".join([*(_board(board) for board in boards), *_remarks(boards)])
+
+
+def _remarks(boards: Sequence[Board]) -> Iterator[str]:
+    """The lists under the tables; with several tables, each line begins with its table's name."""
+    if not boards:
+        return
+    first = boards[0]
+    runs = command("list", "runs", "--suite", first.suite.argument, *first.workspace_option)
+    versions = f"A row shows one version of its method. `{runs}` lists all runs."
+    s = "s" if len(boards) > 1 else ""
+    for heading, text, field in (
+        ("Other versions", versions, "versions"),
+        (f"Not in the table{s}", "", "problems"),
+        ("Not applicable", "", "not_applicable"),
+        ("Notes", "", "notes"),
+    ):
+        lines = [
+            f"- {literal(f'{board.name}: {line}' if s else line)}"
+            for board in boards
+            for line in getattr(board, field)
+        ]
+        if lines:
+            yield "\n".join([f"## {heading}", "", *([text, ""] if text else []), *lines, ""])
 
 
 def _board(board: Board) -> str:
     lines = [f"# Leaderboard: {literal(board.name)}", "", board.suite.title, ""]
     lines += [f"- {name}: {literal(value)}" for name, value in board.context.items()]
-    seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
-        f"- seeds: {seeds}; values are mean ± sample standard deviation over seeds, "
-        + _condition(board),
+        f"- seeds: {ranges(board.suite.seeds)}; values are mean ± sample standard deviation over "
+        f"seeds, {_condition(board)}",
         *(f"- {c.heading}: {c.legend}" for c in table_columns(board.optional_columns)),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
@@ -38,22 +61,6 @@ def _board(board: Board) -> str:
         lines += [f"## {_task_heading(task, board)}", "", board_table(board, task), ""]
     for comparison in board.comparisons:
         lines += [comparison_markdown(comparison), ""]
-    if board.versions:
-        runs = command("list", "runs", "--suite", board.suite.argument, *board.workspace_option)
-        lines += [
-            "## Other versions",
-            "",
-            f"A row shows one version of its method. `{runs}` lists all runs.",
-            "",
-            *(f"- {literal(line)}" for line in board.versions),
-            "",
-        ]
-    if board.problems:
-        lines += ["## Not in the table", "", *(f"- {literal(p)}" for p in board.problems), ""]
-    if board.not_applicable:
-        lines += ["## Not applicable", "", *(f"- {literal(p)}" for p in board.not_applicable), ""]
-    if board.notes:
-        lines += ["## Notes", "", *(f"- {literal(note)}" for note in board.notes), ""]
     return "\n".join(lines)
 
 
@@ -85,7 +92,7 @@ def board_table(board: Board, task: str) -> str:
         what = "completed all tasks" if task == MEAN else "run on this task"
         return f"No method has {what} yet."  # "Not in the table" names what is missing
     rows = []
-    for label in board.labels:
+    for label in board.labels_of(task):
         cell = cells[label]
         note = _STATES.get(cell["state"], "")
         if cell["state"] == "partial" and cell["seeds"]:
