@@ -166,7 +166,7 @@ def _by_seed(
     values = [
         [[grid[task, label, seed][key] for task in tasks] for label in labels] for seed in seeds
     ]
-    shaped = np.array(values, dtype=np.float64).reshape(len(seeds), len(labels), -1)
+    shaped = np.array(values, dtype=np.float64).reshape(len(seeds), len(labels), len(tasks))
     return np.asarray(shaped.mean(axis=2))
 
 

@@ -87,6 +87,12 @@ def tasks_option(purpose: str) -> Option[Any]:
     return click.option("--task", "tasks", multiple=True, metavar="TASK", help=purpose)
 
 
+def methods_option(purpose: str) -> Option[Any]:
+    """``--method``, repeatable."""
+    return click.option("--method", "methods", multiple=True, metavar="METHOD", help=purpose)
+
+
+OWN_SUITE = "Name of a suite, or path of its file.  [default: that of the workspace's newest runs]"
 RUN_SEEDS = "Run only this seed, or range of seeds such as 0-4; repeatable."
 RUN_TASKS = "Run only this task; repeatable."
 

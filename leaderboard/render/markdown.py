@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from benchmark.commands import command
 from benchmark.text import ranges
 from leaderboard import gamma_star
-from leaderboard.board import MEAN, Board
+from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import Column, table_columns
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
@@ -59,7 +59,7 @@ def _board(board: Board) -> str:
     if len(board.suite.tasks) > 1:
         lines += [f"## {mean_heading(board)}", "", *_table(board, MEAN), ""]
     for task in board.suite.tasks:
-        lines += [f"## {_task_heading(task, board)}", "", *_table(board, task), ""]
+        lines += [f"## {task_heading(task, board)}", "", *_table(board, task), ""]
     for comparison in board.comparisons:
         lines += [comparison_markdown(comparison), ""]
     return "\n".join(lines)
@@ -118,7 +118,7 @@ def mean_heading(board: Board) -> str:
     return f"Unweighted mean over {len(board.suite.tasks)} tasks"
 
 
-def _task_heading(task: str, board: Board) -> str:
+def task_heading(task: str, board: Board) -> str:
     """The title of a task's table with the number of test images, if it is known."""
     counts = {name: (seen, missing) for name, seen, missing in board.counts}
     if task not in counts:
@@ -136,26 +136,32 @@ def board_table(board: Board, task: str) -> str:
     rows = []
     for label in board.labels_of(task):
         cell = cells[label]
-        note = _STATES.get(cell["state"], "")
-        if cell["state"] == "partial" and cell["seeds"]:
-            note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
-        if cell["track"] == "oracle":
-            note += " (oracle)"
-        if cell["other_runs"]:
-            note += f" ({cell['runs']} runs exist)"
-        values = {c.key: _value(c, cell[c.key], cell[f"{c.key}_half"]) for c in shown}
-        if label in board.declared:
-            values["total_steps"] += "*"
+        values = [cell_value(board, column, cell) for column in shown]
         rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
-        rows.append([rank, literal(label) + note, *values.values()])
+        rows.append([rank, literal(label) + cell_note(board, cell), *values])
     headers = ["rank", "method", *(column.heading for column in shown)]
     if not any(row[0] for row in rows):  # too few methods, or nothing is known but one seed
         headers, rows = headers[1:], [row[1:] for row in rows]
     return pipe_table(headers, rows, left=headers.index("method") + 1)
 
 
-def _value(column: Column, mean: float, half: float) -> str:
-    text = rounded(column, mean)
+def cell_note(board: Board, cell: BoardCell) -> str:
+    """What follows a label: the state of its cell, and whether other runs exist."""
+    note = _STATES.get(cell["state"], "")
+    if cell["state"] == "partial" and cell["seeds"]:
+        note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
+    if cell["track"] == "oracle":
+        note += " (oracle)"
+    if cell["other_runs"]:
+        note += f" ({cell['runs']} runs exist)"
+    return note
+
+
+def cell_value(board: Board, column: Column, cell: BoardCell) -> str:
+    """The value of a column, with half the width of its interval."""
+    text, half = rounded(column, cell[column.key]), cell[f"{column.key}_half"]
     if column.sampled and not math.isnan(half):
         text += f" ± {half:.{column.digits}f}"
+    if column.key == "total_steps" and cell["label"] in board.declared:
+        text += "*"
     return text
