@@ -106,8 +106,15 @@ class Board:
     @property
     def labels(self) -> list[str]:
         """The method labels in leaderboard order: by mean overall accuracy, then by name."""
+        return self.labels_of(MEAN)
+
+    def labels_of(self, task: str) -> list[str]:
+        """The labels by their overall accuracy on a task (or ``MEAN``), then by name.
+
+        Oracles come last, after methods without a value.
+        """
         keys = {}
-        for cell in self.of_task(MEAN).values():
+        for cell in self.of_task(task).values():
             overall = cell["overall"]
             rank = math.inf if math.isnan(overall) else -overall
             keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])

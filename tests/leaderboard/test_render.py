@@ -20,6 +20,7 @@ from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.columns import table_columns
 from leaderboard.render import FORMATS
 from leaderboard.results import update_results
+from tests.leaderboard.grids import build, grid
 
 WriteRun = Callable[..., RunRecord]
 TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
@@ -70,14 +71,16 @@ class TestMarkdown:
             "## outline-solid (n_seen = 344, n_missing = 376)",
             "## solid-outline (n_seen = 439, n_missing = 461)",
             "## outline+solid-color (n_seen = 155, n_missing = 154)",
-            "## Not in the table",
             "# Leaderboard: icons, table 2",
             "## Unweighted mean over 3 tasks",
             "## outline-solid (n_seen = 344, n_missing = 376)",
             "## solid-outline",
             "## outline+solid-color",
-            "## Not in the table",
+            "## Not in the tables",
         ]
+        problems = text.partition("## Not in the tables\n\n")[2]
+        assert problems.startswith("- icons: failed: lolsgd on outline-solid, seed 0: no memory\n")
+        assert "\n- icons, table 2: not run: source, frozen-classifier, lolsgd\n" in problems
         assert "- source models: outline " in text
         assert text.endswith("\n")
 
@@ -130,11 +133,28 @@ class TestMarkdown:
         assert by_name["finetune"] == ["-"] * (WIDTH - 1)
         assert by_name["lolsgd (failed)"] == ["-"] * (WIDTH - 1)
 
+    def test_the_table_of_a_task_is_ranked_by_that_task(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = grid(icons, "even") + grid(icons, "uneven")
+        scores = {("uneven", TASKS[1]): 90.0, ("uneven", TASKS[2]): 0.0}
+        for row in rows:
+            row["overall"] = scores.get((row["label"], row["task"]), 50.0)
+        text = FORMATS["markdown"](build(suite, icons, rows))
+        orders = [[row[0] for row in rows[2:]] for rows in tables(text).values()]
+        assert orders == [
+            ["even", "uneven"],
+            ["even", "uneven"],
+            ["uneven", "even"],
+            ["even", "uneven"],
+        ]
+
     def test_problems(self, boards: list[Board]) -> None:
         text = FORMATS["markdown"](boards[:1])
         assert "- failed: lolsgd on outline-solid, seed 0: no memory\n" in text
         assert "- not run: frozen-classifier\n" in text
-        assert "- not run: finetune on outline-solid, seed 2\n" in text
+        absent = "outline-solid, seed 2; solid-outline, outline+solid-color, seeds 0-2"
+        assert f"- not run: finetune on {absent}\n" in text
 
     def test_one_task_has_no_mean(
         self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
