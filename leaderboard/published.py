@@ -129,7 +129,9 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
 
 def published_outcomes(folder: Path = FOLDER) -> OutcomesOf:
     """The outcomes of all published results."""
-    known = {k: content for entry in read_published(folder) for k, content in entry.outcomes.items()}
+    known = {
+        k: content for entry in read_published(folder) for k, content in entry.outcomes.items()
+    }
     return lambda row: Outcomes.from_bytes(known[row["key"]]) if row["key"] in known else None
 
 
