@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from benchmark.training import fit as fit
     from benchmark.training import fit_head as fit_head
     from benchmark.training import predict as predict
+    from htbench.checks import method_checks as method_checks
     from htbench.results import load_results as load_results
     from htbench.run import run_suite as run_suite
     from htbench.task import open_task as open_task
@@ -66,6 +67,7 @@ _MODULES = {
     "cosine": "benchmark.training",
     "fit": "benchmark.training",
     "fit_head": "benchmark.training",
+    "method_checks": "htbench.checks",
     "predict": "benchmark.training",
     # for scripts and notebooks
     "load_manifest": "benchmark.manifest.catalogue",

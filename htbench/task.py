@@ -5,18 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmark.child.data import on_device, open_model, open_training
-from benchmark.child.job import start_run
-from benchmark.driver import open_stores, ready_sources
-from benchmark.images.store.store import ImageNeed, store_kind
-from benchmark.jobs import ImageFormat, ImageJob, network_of, setup_of, train_files
+from benchmark.in_process import open_arguments
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.method import Run, SourceModel, TargetData
 from benchmark.progress import Silent
 from benchmark.runs.plan import resolve_device
-from benchmark.runs.workspace import Workspace
-from benchmark.session import Session
-from benchmark.sources.spec import SourceSpec
 from htbench.progress import Terminal
 
 _SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
@@ -59,27 +52,12 @@ def open_task(
     """
     loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
     manifest = manifest_of(loaded)
-    entry = manifest.task(task)
-    device = resolve_device(device)
-    monitor = Terminal() if progress else Silent()
-    spec = SourceSpec.of(manifest, entry.sources, device, seed)
-    seen = manifest.seen_mask(entry).nonzero()[0].tolist()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Session(never=[manifest.root], cuda=device == "cuda") as session,
-        Workspace(Path(folder)) as workspace,
-    ):
-        checkpoint = ready_sources(session, [spec], workspace, 1, monitor)[spec]
-    stores = open_stores(manifest, {entry.target: ImageNeed(frozenset(seen))}, monitor)
     _SCRATCH.append(tempfile.TemporaryDirectory(prefix="htbench-"))
-    scratch = Path(_SCRATCH[-1].name)
-    job = ImageJob(
-        scratch=str(scratch),
-        setup=setup_of(manifest, device, seed),
-        network=network_of(manifest),
-        images=ImageFormat(manifest.image_size, store_kind(manifest)),
+    return open_arguments(
+        manifest,
+        manifest.task(task),
+        seed=seed,
+        device=resolve_device(device),
+        monitor=Terminal() if progress else Silent(),
+        scratch=Path(_SCRATCH[-1].name),
     )
-    run = start_run(job.setup, scratch)
-    target = open_training(job, train_files(stores[entry.target], seen), seen)
-    model = open_model(job.network, str(checkpoint.path)).to(run.device)
-    return SourceModel(model, checkpoint.digest), on_device(target, run.device), run

@@ -26,7 +26,15 @@ def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
         ContractError: it is not a valid method.
     """
     worker.enter_sandbox(job.method)
-    method = load_method(job.method)
+    return declarations(load_method(job.method))
+
+
+def declarations(method: type[Method]) -> dict[str, Any]:
+    """What a class declares, in a form that JSON can hold.
+
+    Raises:
+        ContractError: it is not a valid method.
+    """
     _check_dataclass(method)
     if not hasattr(method, "name"):
         raise ContractError(

@@ -26,6 +26,7 @@ COMMANDS = {
     "leaderboard": "Print the leaderboard of a workspace.",
     "list": "List methods, tasks, suites, data sets or runs.",
     "manifest": "Show, verify, compare, export or expand a manifest.",
+    "method": "Write, try or check a method of your own.",
     "run": "Run methods on the tasks of a suite.",
     "score": "Score the predictions of one run.",
     "show": "Show the details of one run.",

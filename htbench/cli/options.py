@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from benchmark.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
 
@@ -80,6 +82,30 @@ def seeds_option(purpose: str) -> Option[Any]:
     return click.option(
         "--seed", "seeds", multiple=True, metavar="SEED", callback=_parsed_seeds, help=purpose
     )
+
+
+def _parsed_settings(
+    context: click.Context, parameter: click.Parameter, settings: Sequence[str]
+) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {setting} is not of the form FIELD=VALUE")
+        if name in values:
+            raise UsageError(f"--set {name} is given more than once")
+        values[name] = value
+    return values
+
+
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    callback=_parsed_settings,
+    help="Set a hyper-parameter of every selected method that has it; repeatable.",
+)
 
 
 def tasks_option(purpose: str) -> Option[Any]:

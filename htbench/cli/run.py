@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.errors import UsageError
 from htbench.cli.options import (
     RUN_SEEDS,
     RUN_TASKS,
@@ -18,6 +17,7 @@ from htbench.cli.options import (
     model_option,
     plugins_option,
     seeds_option,
+    settings_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -42,13 +42,7 @@ if TYPE_CHECKING:
     help="Run only this method; repeatable.  [default: all methods of the suite]",
 )
 @seeds_option(RUN_SEEDS)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="FIELD=VALUE",
-    help="Set a hyper-parameter of every selected method that has it; repeatable.",
-)
+@settings_option
 @plugins_option(
     "Also run the method in this Python file; repeatable. Without --method, only plugins run."
 )
@@ -83,7 +77,7 @@ def command(
     tasks: tuple[str, ...],
     methods: tuple[str, ...],
     seeds: tuple[int, ...],
-    settings: tuple[str, ...],
+    settings: dict[str, str],
     plugins: tuple[str, ...],
     network: str | None,
     workspace: Path,
@@ -122,7 +116,7 @@ def command(
         tasks=tasks,
         methods=methods,
         seeds=seeds,
-        settings=_parse(settings),
+        settings=settings,
         plugins=plugins,
         network=network,
         device=device,
@@ -145,18 +139,6 @@ def command(
         if failed := sum(record.status == "failed" for record in records):
             log(f"{failed} of {len(plan.cells)} runs failed; the leaderboard gives the reasons")
             context.exit(1)
-
-
-def _parse(settings: tuple[str, ...]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--set {setting} is not of the form FIELD=VALUE")
-        if name in values:
-            raise UsageError(f"--set {name} is given more than once")
-        values[name] = value
-    return values
 
 
 def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:

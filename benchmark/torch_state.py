@@ -1,0 +1,73 @@
+"""The settings of torch that are global to a process: what they are, and how to put them back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.nn.modules import module as modules
+from torch.optim import optimizer as optimizers
+
+_HOOKS: tuple[tuple[str, dict[int, Any]], ...] = (
+    ("hooks of all modules before forward", modules._global_forward_pre_hooks),
+    ("hooks of all modules after forward", modules._global_forward_hooks),
+    ("hooks of all modules before backward", modules._global_backward_pre_hooks),
+    ("hooks of all modules after backward", modules._global_backward_hooks),
+    ("hooks of all optimizers before a step", optimizers._global_optimizer_pre_hooks),
+    ("hooks of all optimizers after a step", optimizers._global_optimizer_post_hooks),
+)
+
+# name -> (get, set); the functions of torch have no types
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "default device": (lambda: str(torch.get_default_device()), torch.set_default_device),
+    "gradients enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "threads": (torch.get_num_threads, torch.set_num_threads),
+    "deterministic algorithms": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+    "anomaly detection": (torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    "precision of float32 products": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    "cudnn.benchmark": (
+        lambda: torch.backends.cudnn.benchmark,
+        lambda value: setattr(torch.backends.cudnn, "benchmark", value),
+    ),
+    "cudnn.deterministic": (
+        lambda: torch.backends.cudnn.deterministic,
+        lambda value: setattr(torch.backends.cudnn, "deterministic", value),
+    ),
+    "filling of new tensors": (
+        lambda: torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        lambda value: setattr(torch.utils.deterministic, "fill_uninitialized_memory", value),
+    ),
+}
+
+
+def torch_state() -> dict[str, Any]:
+    """Every setting by name, with the numbers of hooks and the seed of the global generator."""
+    settings = {name: get() for name, (get, _) in _SETTINGS.items()}
+    hooks = {name: len(entries) for name, entries in _HOOKS}
+    return {**settings, **hooks, "seed of the global generator": torch.initial_seed()}
+
+
+@contextlib.contextmanager
+def kept_torch_state() -> Iterator[None]:
+    """Put every setting, the hooks and the global generator back at the end of the block."""
+    before = {name: get() for name, (get, _) in _SETTINGS.items()}
+    hooks = [(entries, dict(entries)) for _, entries in _HOOKS]
+    generator = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        for name, (_, put) in _SETTINGS.items():
+            put(before[name])
+        for entries, kept in hooks:
+            entries.clear()
+            entries.update(kept)
+        torch.set_rng_state(generator)

@@ -1,0 +1,49 @@
+"""Show an exception of an author's code as Python would, without the frames of this suite."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+from benchmark.errors import HTBenchError
+from benchmark.folders import ROOT
+from benchmark.text import printable
+
+_OURS = tuple(str(ROOT / package) + "/" for package in ("htbench", "benchmark"))
+
+
+@contextlib.contextmanager
+def author_errors() -> Iterator[None]:
+    """Print the traceback of an exception that the block raises, and exit with status 1.
+
+    Errors of this suite, those that end the program and those of click pass through.
+    """
+    try:
+        yield
+    except (HTBenchError, click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception as error:
+        frames = _author_frames(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, frames)
+        click.echo(printable("".join(lines), keep="\n\t"), err=True, nl=False)
+        sys.exit(1)
+
+
+def _author_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame of the author's code on; all of it if there is none."""
+    first = frames
+    while first is not None and _is_ours(first.tb_frame.f_code.co_filename):
+        first = first.tb_next
+    return first or frames
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file belongs to this suite, to click or to the import system."""
+    is_library = Path(file).parent.name in ("click", "importlib", "utils")
+    return file.startswith((*_OURS, "<frozen importlib")) or is_library

@@ -1,0 +1,131 @@
+"""Conformance checks for methods: for pytest, and for ``htbench method check``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import MappingProxyType
+
+from benchmark.checks import Check, Locked, Subject, checks_of
+from benchmark.errors import UsageError
+from benchmark.in_process import Loaded, load
+from benchmark.method import Method
+from benchmark.methods.find import entry_point_sources
+from leaderboard.gamma_star import DERIVED
+
+
+def method_checks(
+    method: type[Method] | Method, *, plugins: Sequence[str | Path] = ()
+) -> list[Check]:
+    """The conformance checks of a method, to be called one by one or by pytest.
+
+    Calling a check does nothing if the method passes, raises an ``AssertionError`` that says what
+    was seen and what to do if it does not, and raises ``unittest.SkipTest``, which pytest shows as
+    skipped, if the check does not apply. All together take less than a minute on a CPU.
+
+    Args:
+        method: the class, or an instance to check with other settings than the defaults.
+        plugins: files of methods that it starts from, unless these are installed.
+
+    Returns:
+        The checks in order; pytest uses their names as ids.
+
+    Raises:
+        HTBenchError: a method that it starts from does not exist.
+
+    Example:
+        >>> import pytest
+        >>> from htbench import method_checks
+        >>> @pytest.mark.parametrize("check", method_checks(Smoothed))
+        ... def test_conformance(check):
+        ...     check()
+    """
+    created = method if isinstance(method, Method) else method()
+    files = [str(plugin) for plugin in plugins]
+    bases = [entry.method for entry in load([created.base], files)] if created.base else []
+
+    def locked() -> Locked:
+        names, own = _located(type(created))
+        loaded = load(names, [*own, *files], derived=DERIVED)
+        return Locked([entry.description for entry in loaded], _settings(created))
+
+    return list(checks_of(Subject([*bases, created], locked)))
+
+
+def checks_of_argument(
+    method: str, plugins: Sequence[str], settings: Mapping[str, str] = MappingProxyType({})
+) -> list[Check]:
+    """The checks of a method by its name or file.
+
+    Raises:
+        MethodError: it does not exist or is not valid.
+    """
+    chain = load_argument(method, plugins, settings)
+    locked = Locked([entry.description for entry in chain], settings)
+    return list(checks_of(Subject([entry.method for entry in chain], lambda: locked)))
+
+
+def load_argument(
+    method: str, plugins: Sequence[str], settings: Mapping[str, str] = MappingProxyType({})
+) -> list[Loaded]:
+    """Import a method by its name or file into this process, after those that it starts from.
+
+    Args:
+        method: name of an installed method, or ``FILE.py[:CLASS]``.
+        plugins: further files, with methods that it may start from.
+        settings: hyper-parameters as text.
+
+    Raises:
+        MethodError: it does not exist or is not valid.
+    """
+    is_file = is_plugin(method)
+    loaded = load(
+        [] if is_file else [method], [*([method] if is_file else []), *plugins], settings, DERIVED
+    )
+    by_name = {entry.description.name: entry for entry in loaded}
+    wanted = method
+    if is_file:
+        (wanted,) = (
+            entry.description.name
+            for entry in loaded
+            if entry.description.source.origin == str(plugin_file(method))
+        )
+    chain = [by_name[wanted]]
+    while (base := chain[0].description.base) is not None:
+        chain.insert(0, by_name[base])
+    return chain
+
+
+def is_plugin(argument: str) -> bool:
+    """Whether an argument means a file, with or without a class, and not a name."""
+    return argument.partition(":")[0].endswith(".py") or "/" in argument
+
+
+def plugin_file(argument: str) -> Path:
+    """The file of ``FILE.py[:CLASS]``."""
+    path = argument if Path(argument).is_file() else argument.rpartition(":")[0]
+    return Path(path).expanduser().resolve()
+
+
+def _located(method: type[Method]) -> tuple[list[str], list[str]]:
+    """The installed name of a class, or else its file as ``--plugin`` takes it; one is empty."""
+    for name, source in entry_point_sources().items():
+        if (source.module, source.attribute) == (method.__module__, method.__qualname__):
+            return [name], []
+    file = inspect.getsourcefile(method)
+    if file is None or "<locals>" in method.__qualname__:
+        raise UsageError(
+            f"a run imports {method.__name__} from its file: define it there, outside of functions"
+        )
+    return [], [f"{file}:{method.__qualname__}"]
+
+
+def _settings(method: Method) -> dict[str, str]:
+    """The hyper-parameters of a method as ``--set`` takes them."""
+    values = {field.name: getattr(method, field.name) for field in fields(method)}
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }
