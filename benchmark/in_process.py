@@ -32,6 +32,7 @@ from benchmark.methods.find import MethodLocation
 from benchmark.methods.resolve import resolve
 from benchmark.networks.build import Classifier
 from benchmark.progress import Monitor
+from benchmark.runs.plan import check_fields
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
 from benchmark.sources.spec import SourceSpec, find_source
@@ -141,11 +142,7 @@ def load(
         return declarations(_imported(location, code))
 
     descriptions = resolve(names, plugins, ask, derived)
-    fields = {field.name for description in descriptions for field in description.fields}
-    for name in settings:
-        if name not in fields:
-            known = ", ".join(sorted(fields)) or "none"
-            raise MethodError(f"--set {name}: no selected method has this field; fields: {known}")
+    check_fields(descriptions, settings)
     return [_created(description, settings) for description in descriptions]
 
 

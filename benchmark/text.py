@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -103,3 +104,14 @@ _NOT_ASCII = re.compile(r"[^\x20-\x7e\n]+")
 
 def _escaped(text: str) -> str:
     return "".join(c if printable(c) == c else json.dumps(c)[1:-1] for c in text)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """A question that suggests the nearest known names, with a space after it; empty for none.
+
+    Example:
+        >>> near("finetun", ["finetune", "lora"])
+        'did you mean finetune? '
+    """
+    names = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(names)}? " if names else ""

@@ -11,9 +11,11 @@ from types import TracebackType
 
 import click
 
+from benchmark.child.job import ContractError
 from benchmark.errors import HTBenchError
 from benchmark.folders import ROOT
 from benchmark.text import printable
+from htbench.cli.output import message_line
 
 _OURS = tuple(str(ROOT / package) + "/" for package in ("htbench", "benchmark"))
 
@@ -22,10 +24,13 @@ _OURS = tuple(str(ROOT / package) + "/" for package in ("htbench", "benchmark"))
 def author_errors() -> Iterator[None]:
     """Print the traceback of an exception that the block raises, and exit with status 1.
 
-    Errors of this suite, those that end the program and those of click pass through.
+    A broken contract is one sentence. Errors of this suite and of click pass through.
     """
     try:
         yield
+    except ContractError as error:
+        click.echo(message_line(f"htbench: {error}"), err=True)
+        sys.exit(1)
     except (HTBenchError, click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception as error:

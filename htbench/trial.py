@@ -21,11 +21,12 @@ from benchmark.method import Run, TargetData
 from benchmark.numerics import Streams
 from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device, select
-from benchmark.training import predict
+from benchmark.training import predict, predict_batch
 from benchmark.tuning.folds import HELD_OUT_SHARE, MISSING_SHARE
 from htbench.checks import load_argument
 
 FEWEST_CLASSES = 2  # of which one plays missing
+FIRST_IMAGES = 8  # predicted first: predict() takes nothing but tensors
 SMOKE_STEPS = 2
 SMOKE_CLASSES = 8
 SMOKE_IMAGES = 4  # of each class
@@ -96,6 +97,9 @@ class Trial:
             counter, start = StepCounter(), time.monotonic()
             model, last = adapt(methods, source, target, lambda: self._again(run), self.seed)
             seconds = time.monotonic() - start
+            count = min(len(held_out), FIRST_IMAGES)
+            first = predict_batch(model, held_out.images[torch.arange(count)], last)
+            check_logits(first, count, len(held_out.classes))
             logits = predict(model, held_out.images, last)
             check_logits(logits, len(held_out), len(held_out.classes))
             before = predict(source.copy(), held_out.images, last)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.suite import Suite
-from benchmark.text import one_line
+from benchmark.text import near, one_line
 from leaderboard import remarks
 from leaderboard.board import MEAN, Board
 
@@ -24,7 +24,8 @@ def with_tasks(suite: Suite, tasks: Collection[str]) -> Suite:
     for task in tasks:
         if task not in suite.tasks:
             raise UsageError(
-                f"--task {one_line(task, MAX_ITEM)} is not in suite {suite.name}; it has: "
+                f"--task {one_line(task, MAX_ITEM)} is not in suite {suite.name}; "
+                f"{near(task, suite.tasks)}it has: "
                 f"{', '.join(suite.tasks)}"
             )
     return replace(suite, tasks=tuple(t for t in suite.tasks if not tasks or t in tasks))

@@ -17,6 +17,7 @@ from benchmark.files import digest_file
 from benchmark.folders import harness_packages, installed_folders
 from benchmark.jobs import ConfigureJob, DescribeJob, MethodCode
 from benchmark.method import Method
+from benchmark.text import near
 
 
 def describe(worker: Worker, job: DescribeJob) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def declarations(method: type[Method]) -> dict[str, Any]:
     Raises:
         ContractError: it is not a valid method.
     """
-    _check_dataclass(method)
+    _check_class(method)
     if not hasattr(method, "name"):
         raise ContractError(
             f"{method.__name__} does not set its name; add a class attribute such as "
@@ -98,14 +99,41 @@ def _json_default(default: Any) -> bool | int | float | str | None:
     return default if type(default) in (bool, int, str) else None
 
 
-def _check_dataclass(method: type[Method]) -> None:
-    """Annotated hyper-parameters without the decorator would silently not be fields."""
+def _check_class(method: type[Method]) -> None:
+    """Check what Python would accept in silence, or refuse only in the middle of a run.
+
+    Raises:
+        ContractError: hyper-parameters are not fields, or ``adapt`` takes other arguments.
+    """
     own = [n for n, t in inspect.get_annotations(method).items() if "ClassVar" not in str(t)]
     if own and "__dataclass_fields__" not in vars(method):
         raise ContractError(
             f"{method.__name__} has hyper-parameters ({', '.join(own)}) but is not a dataclass; "
             "decorate it with @dataclass(frozen=True)"
         )
+    bare = [
+        name
+        for name, value in vars(method).items()
+        if type(value) in (bool, int, float, str)
+        and name.islower()
+        and name[0] != "_"
+        and name not in inspect.get_annotations(method)
+        and not hasattr(Method, name)
+        and name not in ("name", "base", "track")
+    ]
+    if bare:
+        kind = type(vars(method)[bare[0]]).__name__
+        raise ContractError(
+            f"{method.__name__}.{bare[0]} has no annotation, so it is not a hyper-parameter; write "
+            f"{bare[0]}: {kind} = ..., or {bare[0].upper()} = ... for a constant"
+        )
+    try:
+        inspect.signature(method.adapt).bind(*range(4))
+    except TypeError:
+        raise ContractError(
+            f"{method.__name__}.adapt takes {inspect.signature(method.adapt)}; write "
+            "adapt(self, source, target, run)"
+        ) from None
 
 
 def load_method(code: MethodCode) -> type[Method]:
@@ -114,12 +142,14 @@ def load_method(code: MethodCode) -> type[Method]:
     Raises:
         ContractError: there is no such class, or it is not a method.
     """
-    module = importlib.import_module(code.module)
+    module = _import(code.module)
     method: Any = module
     if code.attribute is None:
         method = _only_method(module)
     else:
         for part in code.attribute.split("."):
+            if not hasattr(method, part):
+                raise ContractError(_no_class(module, code.attribute))
             method = getattr(method, part)
     if not (isinstance(method, type) and issubclass(method, Method)):
         raise ContractError(f"{code.attribute} is not a subclass of htbench.Method")
@@ -128,14 +158,43 @@ def load_method(code: MethodCode) -> type[Method]:
     return method
 
 
-def _only_method(module: ModuleType) -> type[Method]:
-    own = [
+def _import(module: str) -> ModuleType:
+    """Import a module.
+
+    Raises:
+        ContractError: a dataclass in it is not frozen; Python's message does not say how to fix it.
+    """
+    try:
+        return importlib.import_module(module)
+    except TypeError as error:
+        if "non-frozen dataclass" not in str(error):
+            raise
+        raise ContractError(
+            "a method is a frozen dataclass; decorate it with @dataclass(frozen=True)"
+        ) from error
+
+
+def _no_class(module: ModuleType, name: str) -> str:
+    """What to say about a class that a module does not have."""
+    known = [item.__name__ for item in _methods_in(module)]
+    by_case = {known_name.lower(): known_name for known_name in known}
+    hint = near(by_case.get(name.lower(), name), known)
+    return f"there is no class {name}; {hint}it has: {', '.join(known) or 'no method'}"
+
+
+def _methods_in(module: ModuleType) -> list[type[Method]]:
+    """The methods that a module defines."""
+    return [
         item
         for item in vars(module).values()
         if isinstance(item, type)
         and issubclass(item, Method)
         and item.__module__ == module.__name__
     ]
+
+
+def _only_method(module: ModuleType) -> type[Method]:
+    own = _methods_in(module)
     concrete = [item for item in own if not inspect.isabstract(item)]
     if not own:
         raise ContractError("the file does not define a method; add a subclass of htbench.Method")

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmark.errors import ManifestError
 from benchmark.networks.names import network_label
+from benchmark.text import near
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -253,8 +254,11 @@ class Manifest:
         for task in self.tasks:
             if task.id == task_id:
                 return task
-        known = ", ".join(task.id for task in self.tasks)
-        raise ManifestError(f"{self.reference} has no task {task_id!r}; it has: {known}")
+        known = [task.id for task in self.tasks]
+        raise ManifestError(
+            f"{self.reference} has no task {task_id!r}; {near(task_id, known)}it has: "
+            f"{', '.join(known)}"
+        )
 
     def seen_mask(self, task: Task) -> NDArray[np.bool_]:
         """Which classes are seen in a task: bool array of shape (C,)."""

@@ -15,6 +15,7 @@ from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.rules import NAME, Reader, check_canonical
 from benchmark.methods.find import builtin_methods
+from benchmark.text import near
 
 ALL = "all"  # in place of a list of methods: every method that ships with the suite
 
@@ -66,9 +67,10 @@ def load_suite(name: str) -> Suite:
         if NAME.fullmatch(name) and not path.is_file():
             path = _expanded_suite(name) or path
     if not path.is_file() or not (name.endswith(".toml") or NAME.fullmatch(name)):
-        known = ", ".join(known_suites())
+        known = known_suites()
         raise ManifestError(
-            f"unknown suite {name!r}; known: {known}. You can also give the path of a .toml file"
+            f"unknown suite {name!r}; {near(name, known)}known: "
+            f"{', '.join(known)}. You can also give the path of a .toml file"
         )
     return replace(_check_suite(read_toml(path), path), given=name)
 

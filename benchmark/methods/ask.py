@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import MethodError
 from benchmark.isolation.conversation import request
 from benchmark.jobs import ConfigureJob, DescribeJob, Value, new_scratch
+from benchmark.methods.places import place_in
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
@@ -36,7 +37,10 @@ def describe(server: ForkServer, location: MethodLocation, code: MethodCode, fol
     if "done" in reply:
         return reply["done"]
     name = f"method {location.name!r} of {location.origin}" if location.name else location.origin
-    raise MethodError(f"cannot load {name}: {reply['failed']['message']}")
+    failed = reply["failed"]
+    message = failed["message"].removeprefix("ContractError: ")
+    place = location.file and place_in(failed.get("traceback", ""), [location.file.name])
+    raise MethodError(f"cannot load {name}: {message}" + (f" ({place})" if place else ""))
 
 
 def check_settings(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from benchmark.errors import HTBenchError, MethodError
-from benchmark.files import digest_json, discard, read_sealed, seal, write_file
-from benchmark.folders import data_folder
+from benchmark.files import digest_file, digest_json, discard, read_sealed, seal, write_file
+from benchmark.folders import PACKAGE, data_folder
 from benchmark.jobs import MethodCode, Value
 from benchmark.keys import compute_digest
 from benchmark.methods.code import OwnCode, collect_code
@@ -150,7 +150,8 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
 
 def _cache_key(source: MethodLocation) -> dict[str, Any]:
     where = [source.module, source.attribute, str(source.file)]
-    return {"source": where, "name": source.name, "contract": compute_digest()}
+    contract = [compute_digest(), digest_file(PACKAGE / "child" / "plugin.py")]
+    return {"source": where, "name": source.name, "contract": contract}
 
 
 def _is_strings(value: object) -> TypeGuard[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmark.errors import MethodError
+from benchmark.text import near
 
 GROUP = "holistic_transfer.methods"
 REFERENCES = ("source", "finetune")  # the unadapted model, and the default adaptation
@@ -81,13 +81,22 @@ def file_source(argument: str) -> MethodLocation:
     if not _is_file(argument):
         path, colon, attribute = argument.rpartition(":")
     if not _is_file(path):
-        raise MethodError(f"--plugin {argument}: file {path or argument!r} does not exist")
+        raise MethodError(f"--plugin {argument}: {_no_file(path or argument)}")
     file = Path(path).expanduser()
     if file.suffix != ".py":
         raise MethodError(f"--plugin {argument}: {file.name} is not a Python file (.py)")
     if colon and not _ATTRIBUTE.fullmatch(attribute):
         raise MethodError(f"--plugin {argument}: {attribute!r} is not the name of a class")
     return MethodLocation(None, None, attribute or None, file.resolve(), str(file.resolve()))
+
+
+def _no_file(path: str) -> str:
+    """What is wrong with a path that is not that of a file, with what may be meant."""
+    if _is_file(f"{path}.py"):
+        return f"there is no file {path!r}; did you mean {path}.py?"
+    if path in entry_point_sources():
+        return f"there is no file {path!r}, but an installed method; use --method {path}"
+    return f"file {path!r} does not exist"
 
 
 def _is_file(path: str) -> bool:
@@ -106,8 +115,9 @@ def check_known_methods(names: Iterable[str], known: Iterable[str]) -> None:
     known = sorted(known)
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+            if name.partition(":")[0].endswith(".py"):
+                raise MethodError(f"{name!r} is a file, not a method's name; use --plugin {name}")
+            hint = near(name, known).rstrip() or f"known: {', '.join(known)}"
             raise MethodError(
                 f"no method {name!r}; {hint} (`htbench list methods` shows all; "
                 "--plugin FILE adds your own)"

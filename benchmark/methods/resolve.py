@@ -13,6 +13,7 @@ from benchmark.methods.find import (
     entry_point_sources,
     file_source,
 )
+from benchmark.text import near
 
 
 def resolve(
@@ -68,7 +69,8 @@ def resolve(
             if description.base not in (*sources, *added):
                 raise MethodError(
                     f"{description.source.origin}: {name} declares base={description.base!r}, "
-                    "which is not registered (`htbench list methods` shows all)"
+                    f"which is not registered; {near(description.base, [*sources, *added])}"
+                    "(`htbench list methods` shows all)"
                 )
             visit(description.base, (*path, name))
             if descriptions[description.base].track == "oracle" and description.track != "oracle":

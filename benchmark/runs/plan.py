@@ -18,7 +18,7 @@ from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
-from benchmark.text import ranges
+from benchmark.text import near, ranges
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,7 @@ def grid(
         MethodError: no method has one of the fields, or a value has the wrong type.
         ManifestError: unknown task.
     """
-    fields = {f.name for method in methods for f in method.fields}
-    if unknown := [name for name in settings if name not in fields]:
-        known = ", ".join(sorted(fields)) or "none"
-        raise MethodError(f"--set {unknown[0]}: no selected method has this field; fields: {known}")
+    check_fields(methods, settings)
     configs = {method.name: method.configure(settings) for method in methods}
     seeds = list(seeds)
     plan: list[PlannedRun] = []
@@ -130,6 +127,21 @@ def grid(
                 of_task[method.name, seed] = run
                 plan.append(run)
     return plan
+
+
+def check_fields(methods: Iterable[MethodDescription], settings: Mapping[str, str]) -> None:
+    """Check that some method has each of the fields that are set.
+
+    Raises:
+        MethodError: none has.
+    """
+    fields = sorted({f.name for method in methods for f in method.fields})
+    for name in settings:
+        if name not in fields:
+            raise MethodError(
+                f"--set {name}: no selected method has this field; {near(name, fields)}fields: "
+                f"{', '.join(fields) or 'none'}"
+            )
 
 
 def with_sources(
@@ -168,7 +180,10 @@ def select(suite: Suite, tasks: Sequence[str], seeds: Sequence[int]) -> tuple[li
     ):
         for item in wanted:
             if item not in known:
-                raise UsageError(f"--{kind} {item} is not in suite {suite.name}; it has: {listed}")
+                hint = near(str(item), map(str, known)) if kind == "task" else ""
+                raise UsageError(
+                    f"--{kind} {item} is not in suite {suite.name}; {hint}it has: {listed}"
+                )
     return (
         [t for t in suite.tasks if not tasks or t in tasks],
         [s for s in suite.seeds if not seeds or s in seeds],

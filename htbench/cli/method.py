@@ -157,7 +157,6 @@ def try_command(
     from htbench.author_errors import author_errors
     from htbench.trial import open_trial
 
-    log("This runs in your own process, without the lock; nothing is recorded.")
     with author_errors():
         trial = open_trial(
             method,
@@ -170,6 +169,7 @@ def try_command(
             smoke=smoke,
             monitor=Terminal(),
         )
+        log("This runs in your own process, without the lock; nothing is recorded.")
         try:
             result = trial.carry_out()
         except NotApplicable as reason:

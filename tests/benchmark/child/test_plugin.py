@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,13 @@ import pytest
 
 from benchmark.child.code import OwnModules
 from benchmark.child.job import ContractError
-from benchmark.child.plugin import _check_dataclass, _json_default, check_code, load_method
+from benchmark.child.plugin import (
+    _check_class,
+    _json_default,
+    check_code,
+    declarations,
+    load_method,
+)
 from benchmark.files import digest_file
 from benchmark.jobs import MethodCode
 from benchmark.methods.code import collect_code
@@ -80,9 +87,9 @@ class TestLoadMethod:
 def test_hyper_parameters_need_the_decorator(tmp_path: Path) -> None:
     body = f"class Mine(Method):\n    name = 'mine'\n    alpha: float = 0.5\n{ADAPT}"
     with pytest.raises(ContractError, match=r"Mine has hyper-parameters \(alpha\) but is not"):
-        _check_dataclass(load_method(write(tmp_path, body)))
+        _check_class(load_method(write(tmp_path, body)))
     body = body.replace("class", "@dataclass(frozen=True)\nclass")
-    _check_dataclass(load_method(write(tmp_path, body, "decorated.py")))
+    _check_class(load_method(write(tmp_path, body, "decorated.py")))
 
 
 @pytest.mark.parametrize("default", [True, 3, 0.5, "text"])
@@ -108,3 +115,40 @@ class TestCheckCode:
         path.write_text(path.read_text() + "# edited\n")
         with pytest.raises(ContractError, match="edited after the command started"):
             check_code(modules, [(path.name, "0" * 64)], elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "    alpha = 0.5\n" + ADAPT,
+            r"Mine\.alpha has no annotation.*write alpha: float = \.\.\.",
+        ),
+        (
+            "    flag = True\n" + ADAPT,
+            r"flag: bool = \.\.\., or FLAG = \.\.\. for a constant",
+        ),
+        ("    def adapt(self, source, target):\n        pass\n", r"write adapt\(self, source, tar"),
+        ("    ALPHA = 0.5\n    _b = 1\n    kind: ClassVar[str] = 'x'\n" + ADAPT, None),
+    ],
+)
+def test_what_python_accepts_in_silence_is_refused(
+    tmp_path: Path, body: str, message: str | None
+) -> None:
+    head = "from typing import ClassVar\n@dataclass(frozen=True)\nclass Mine(Method):\n"
+    method = load_method(write(tmp_path, f"{head}    name = 'mine'\n{body}"))
+    with pytest.raises(ContractError, match=message) if message else contextlib.nullcontext():
+        declarations(method)
+
+
+def test_a_dataclass_that_is_not_frozen_is_explained(tmp_path: Path) -> None:
+    code = write(tmp_path, f"@dataclass\nclass Mine(Method):\n    name = 'mine'\n{ADAPT}")
+    with pytest.raises(ContractError, match=r"decorate it with @dataclass\(frozen=True\)"):
+        load_method(code)
+
+
+@pytest.mark.parametrize("name", ["mine", "Mien", "Min"])
+def test_a_wrong_class_is_suggested(tmp_path: Path, name: str) -> None:
+    code = write(tmp_path, f"class Mine(Method):\n    name = 'mine'\n{ADAPT}")
+    with pytest.raises(ContractError, match=rf"no class {name}; did you mean Mine\? it has: Mine"):
+        load_method(replace(code, attribute=name))
