@@ -127,6 +127,14 @@ class SuitePlan:
         """Where the runs compute: ``cpu`` or ``cuda``."""
         return self.cells[0].device
 
+    @property
+    def is_single(self) -> bool:
+        """Whether all runs but the last are those that it starts from."""
+        chain, cell = 1, self.cells[-1]
+        while cell.base is not None:
+            chain, cell = chain + 1, cell.base
+        return chain == len(self.cells)
+
     @cached_property
     def estimates(self) -> Estimates:
         """Estimates the time of runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import contextlib
 import sys
 import traceback
@@ -21,8 +22,8 @@ _OURS = tuple(str(ROOT / package) + "/" for package in ("htbench", "benchmark"))
 
 
 @contextlib.contextmanager
-def author_errors() -> Iterator[None]:
-    """Print the traceback of an exception that the block raises, and exit with status 1.
+def author_errors(status: int = 1) -> Iterator[None]:
+    """Print the traceback of an exception that the block raises, and exit with a status.
 
     A broken contract is one sentence. Errors of this suite and of click pass through.
     """
@@ -30,14 +31,16 @@ def author_errors() -> Iterator[None]:
         yield
     except ContractError as error:
         click.echo(message_line(f"htbench: {error}"), err=True)
-        sys.exit(1)
+        sys.exit(status)
     except (HTBenchError, click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
         raise
+    except bdb.BdbQuit:  # `q` at a breakpoint
+        sys.exit(status)
     except Exception as error:
         frames = _author_frames(error.__traceback__)
         lines = traceback.format_exception(type(error), error, frames)
         click.echo(printable("".join(lines), keep="\n\t"), err=True, nl=False)
-        sys.exit(1)
+        sys.exit(status)
 
 
 def _author_frames(frames: TracebackType | None) -> TracebackType | None:

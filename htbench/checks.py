@@ -36,11 +36,12 @@ def method_checks(
         HTBenchError: a method that it starts from does not exist.
 
     Example:
-        >>> import pytest
+        >>> from baselines.finetune import Finetune
         >>> from htbench import method_checks
-        >>> @pytest.mark.parametrize("check", method_checks(Smoothed))
-        ... def test_conformance(check):
-        ...     check()
+        >>> checks = method_checks(Finetune)  # for @pytest.mark.parametrize("check", checks)
+        >>> checks[2].name, checks[2].purpose
+        ('same-seed', 'the same seed gives the same bytes')
+        >>> checks[2]()
     """
     created = method if isinstance(method, Method) else method()
     files = [str(plugin) for plugin in plugins]

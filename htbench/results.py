@@ -354,13 +354,18 @@ class RunDetails:
         return []
 
     def last_output(self, count: int) -> list[str]:
-        """The last lines that the run printed, which are untrusted text; empty if none."""
-        try:
-            with open_regular(self.folder / OUTPUT_FILE) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_BYTES))
-                return file.read(OUTPUT_BYTES).decode(errors="replace").splitlines()[-count:]
-        except OSError:
-            return []
+        """The last lines that the run printed; see :func:`last_output`."""
+        return last_output(self.folder, count)
+
+
+def last_output(folder: Path, count: int) -> list[str]:
+    """The last lines that a run printed, which are untrusted text; empty if none."""
+    try:
+        with open_regular(folder / OUTPUT_FILE) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_BYTES))
+            return file.read(OUTPUT_BYTES).decode(errors="replace").splitlines()[-count:]
+    except OSError:
+        return []
 
 
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from benchmark.commands import command
 from benchmark.failpoints import reach
 from benchmark.images.store.store import DomainStore
+from benchmark.methods.places import place_in
 from benchmark.progress import Reporter
 from benchmark.records import NOT_APPLICABLE, WEIGHTS_FILE, RunRecord
 from benchmark.runs.execute import Inputs, execute_run, fail_run
 from benchmark.runs.plan import RunSpec
 from benchmark.runs.workspace import Workspace
 from benchmark.sources.features import extract_features
+from benchmark.text import shortened
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
+
+
+MAX_REASON = 1000  # bytes, so that the command after it is not cut off
 
 
 class ClaimedError(Exception):
@@ -72,7 +78,7 @@ def carry_out(
                 keep_weights=keep_weights,
             )
         workspace.note(record.status, spec.key, spec.name)
-        reporter.end(spec.name, _summary(record))
+        reporter.end(spec.name, _summary(record, spec, workspace))
         return record
 
 
@@ -98,7 +104,14 @@ def _base_problem(spec: RunSpec, workspace: Workspace) -> dict[str, str] | None:
         reason = (base.error or {}).get("message", "")
         message = f"it starts from {spec.base.planned.label}, which is not applicable: {reason}"
         return {"kind": NOT_APPLICABLE, "message": message}
-    message = f"its base run ({spec.base.name}) failed or produced no weights"
+    name = spec.base.planned.label
+    if base is not None and base.status == "ok":
+        message = (
+            f"it starts from {name}, whose adapted model is not an htbench.Classifier and so "
+            "cannot be started from; choose another base"
+        )
+    else:
+        message = f"its base run ({spec.base.name}) failed"
     return {"kind": "base", "message": message}
 
 
@@ -112,9 +125,15 @@ def _oracle_problem(spec: RunSpec, store: DomainStore) -> dict[str, str] | None:
     return {"kind": NOT_APPLICABLE, "message": message}
 
 
-def _summary(record: RunRecord) -> str:
+def _summary(record: RunRecord, spec: RunSpec, workspace: Workspace) -> str:
+    """The result of a run on one line; that of a failed one says where and how to learn more."""
     if record.error is None:
         return f"{record.cost.get('wall_seconds', 0):.1f} s"
-    status = "not applicable" if record.status == NOT_APPLICABLE else record.status
     reason = record.error["message"].partition("\n")[0]
-    return f"{status}: {reason}"
+    if record.status == NOT_APPLICABLE:
+        return f"not applicable: {reason}"
+    files = (file.name for file in spec.planned.method.own.files)
+    place = place_in(record.error["traceback"], files)
+    reason = f"{place}: {reason}" if place else reason
+    show = command("show", record.key[:12], *workspace.option)
+    return f"{record.status}: {shortened(reason, MAX_REASON)}; details: {show}"

@@ -69,7 +69,7 @@ def check(
     from htbench.author_errors import author_errors
     from htbench.checks import checks_of_argument
 
-    with author_errors():
+    with author_errors(2):
         checks = checks_of_argument(method, plugins, settings)
     width = max(len(one.name) for one in checks)
     results: list[dict[str, object]] = []
@@ -157,7 +157,7 @@ def try_command(
     from htbench.author_errors import author_errors
     from htbench.trial import open_trial
 
-    with author_errors():
+    with author_errors(2):
         trial = open_trial(
             method,
             suite,
@@ -169,7 +169,8 @@ def try_command(
             smoke=smoke,
             monitor=Terminal(),
         )
-        log("This runs in your own process, without the lock; nothing is recorded.")
+    log("This runs in your own process, without the lock; nothing is recorded.")
+    with author_errors():
         try:
             result = trial.carry_out()
         except NotApplicable as reason:

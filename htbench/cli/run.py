@@ -30,6 +30,8 @@ from htbench.progress import Terminal, log
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan
 
+MAX_OUTPUT_LINES = 100
+
 
 @click.command("run")
 @suite_option(required=True)
@@ -132,6 +134,8 @@ def command(
             confirm(long_runs(plan.device, lambda: plan.estimate(jobs)))
         records = plan.execute(jobs, Terminal())
         asked = plan.keys()
+    if plan.is_single and records:
+        _echo_output(place.folder(records[-1].key))
     with run_problems() as problems:
         boards = write_board(loaded, place, problems.append, asked)
         label = network_label(plan.manifest.model)
@@ -139,6 +143,17 @@ def command(
         if failed := sum(record.status == "failed" for record in records):
             log(f"{failed} of {len(plan.cells)} runs failed; the leaderboard gives the reasons")
             context.exit(1)
+
+
+def _echo_output(folder: Path) -> None:
+    """Print what a run printed, on standard error: the board is on standard output."""
+    from htbench.results import last_output
+
+    lines = last_output(folder, MAX_OUTPUT_LINES + 1)
+    if len(lines) > MAX_OUTPUT_LINES:
+        log(f"(only the last {MAX_OUTPUT_LINES} lines that the run printed)")
+    for line in lines[-MAX_OUTPUT_LINES:]:
+        log(f"  | {line}")
 
 
 def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:

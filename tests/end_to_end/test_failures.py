@@ -187,6 +187,17 @@ def test_the_record_and_the_row_say_why(night, name):
         assert row["error_traceback"]
 
 
+def test_a_line_of_progress_says_where_a_run_failed_and_how_to_learn_more(night):
+    key = night.records["raises"]["key"][:12]
+    code = (night.workspace.parent / "raises.py").read_text().splitlines()
+    line = 1 + code.index("        raise ValueError('no luck today')")
+    assert (
+        f"raises outline-solid seed 0: failed: raises.py:{line} in adapt: ValueError: no luck "
+        f"today; details: htbench show {key} --workspace {night.workspace}\n"
+    ) in night.result.stderr
+    assert "printed" not in night.result.stderr  # what runs print is shown for a single one
+
+
 @pytest.mark.parametrize("name", [*FAILING, *DERIVED])
 def test_the_board_names_the_cell_and_the_reason(night, name):
     board = night.result.stdout
@@ -199,7 +210,12 @@ def test_a_method_whose_base_gives_no_weights_is_a_failed_row(night, name):
     base, _ = DERIVED[name]
     error = night.records[name]["error"]
     assert error["kind"] == "base"
-    assert f"({base} outline-solid seed 0)" in error["message"]
+    says = {
+        "raises": "its base run (raises outline-solid seed 0) failed",
+        "wrapped": "it starts from wrapped, whose adapted model is not an htbench.Classifier and "
+        "so cannot be started from; choose another base",
+    }
+    assert error["message"] == says[base]
 
 
 def test_a_failed_base_fails_no_method_of_another_base(night, finished):

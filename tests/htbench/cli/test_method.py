@@ -85,9 +85,18 @@ class TestTry:
     def test_an_exception_while_importing_does_too(self, htbench: Htbench, tmp_path: Path) -> None:
         (tmp_path / "mine.py").write_text("x = 1 / 0\n")
         status, _, err = htbench("method", "try", tmp_path / "mine.py", "--smoke")
-        assert status == 1
+        assert status == 2
         assert "benchmark/" not in err
         assert err.endswith("ZeroDivisionError: division by zero\n")
+
+    def test_a_breakpoint_stops_there(self, plugin) -> None:
+        words = ["-m", "htbench", "method", "try", str(plugin("breakpoint()")), "--smoke"]
+        tried = subprocess.run(
+            [sys.executable, *words], input="p len(target)\nq\n", capture_output=True, text=True
+        )
+        assert tried.returncode == 1
+        assert "(Pdb) 12\n" in tried.stdout
+        assert "Traceback" not in tried.stderr
 
     def test_a_method_that_does_not_apply_says_why(self, htbench: Htbench, plugin) -> None:
         file = plugin("raise NotApplicable('too dark')")

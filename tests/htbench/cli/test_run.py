@@ -6,12 +6,14 @@ import contextlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from benchmark.driver import SuitePlan
 from benchmark.errors import UsageError
+from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.session import Session
 from htbench.long_runs import duration
 from htbench.run import run_suite
@@ -152,3 +154,31 @@ def test_images_are_checked_before_weights_are_downloaded(
 )
 def test_a_duration_is_easy_to_read(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+class TestPrints:
+    @pytest.fixture
+    def echoed(self, suite: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Run with a stand-in for the run, which prints; return standard error."""
+
+        def execute(plan: SuitePlan, *_: Any) -> list[Any]:
+            key = f"{len(plan.cells):064}"
+            folder = plan.workspace.folder(key)
+            folder.mkdir(parents=True)
+            (folder / OUTPUT_FILE).write_text(
+                "".join(f"line {i}\n" for i in range(150)) + "\x1b[2J"
+            )
+            return [SimpleNamespace(key=key, status="ok")]
+
+        monkeypatch.setattr(SuitePlan, "execute", execute)
+        self.run = lambda *words: htbench(*options(suite), *words)[2]
+        return self.run()
+
+    def test_of_a_single_run_are_shown_safely_and_at_most_100_lines(self, echoed: str) -> None:
+        assert "(only the last 100 lines that the run printed)\n  | line 51\n" in echoed
+        assert "line 50\n" not in echoed
+        assert "  | line 149\n  | \N{REPLACEMENT CHARACTER}[2J\n" in echoed
+
+    def test_of_its_base_do_not_matter_but_of_several_runs_none_is_shown(self, echoed: str) -> None:
+        assert "| line 149" in self.run("--method", "wise-ft")
+        assert "| line" not in self.run("--method", "wise-ft", "--method", "lwf")
