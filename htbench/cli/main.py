@@ -23,6 +23,7 @@ COMMANDS = {
     "cite": "Print BibTeX for data sets, methods and the leaderboard.",
     "data": "Download, import, verify, list or remove the images of a data set.",
     "doctor": "Show package versions, the device, sandboxing support, folders and caches.",
+    "figure": "Draw a figure of the leaderboard of a workspace.",
     "leaderboard": "Print the leaderboard of a workspace.",
     "list": "List methods, tasks, suites, data sets or runs.",
     "manifest": "Show, verify, compare, export or expand a manifest.",
