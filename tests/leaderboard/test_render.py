@@ -15,7 +15,6 @@ import pytest
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
-from benchmark.methods.find import builtin_methods
 from benchmark.records import RunRecord
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.columns import table_columns
@@ -90,26 +89,6 @@ class TestMarkdown:
             assert rows[0] == ["method", *(c.heading for c in table_columns())]
             assert {len(row) for row in rows} == {WIDTH}
 
-    def test_a_terminal_of_140_columns_takes_the_longest_name_that_ships(
-        self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
-    ) -> None:
-        longest = max(builtin_methods(), key=len)
-        cost = {
-            "total_steps": 10_000,
-            "sequential_steps": 10_000,
-            "adapt_seconds": 9999.9,
-            "peak_memory": 99_999 << 20,
-            "finished": 1.0,
-        }
-        for seed in range(3):
-            write_run(tmp_path, longest, TASKS[0], seed, cost=cost, skill=2.0)
-            write_run(tmp_path, "source", TASKS[0], seed, skill=0.5)
-            write_run(tmp_path, "oracle-finetune", TASKS[0], seed, track="oracle", skill=3.0)
-        text = FORMATS["markdown"](build_boards(suite, icons, update_results(tmp_path, [icons])))
-        rows = [line for line in text.splitlines() if line.startswith("|")]
-        assert max(map(len, rows)) <= 140
-        assert len(set(map(len, rows))) == 1
-
     def test_cells(self, boards: list[Board]) -> None:
         rows = tables(FORMATS["markdown"](boards[:1]))[
             "outline-solid (n_seen = 344, n_missing = 376)"
@@ -127,11 +106,11 @@ class TestMarkdown:
             if name == "lolsgd (failed)":
                 assert cells == ["-"] * (WIDTH - 1)
                 continue
-            assert all(re.fullmatch(rf"{number} ± \d+\.\d", c) for c in cells[:3])
-            assert re.fullmatch(number, cells[3])
-            assert re.fullmatch(r"0\.\d{3}", cells[5])
+            half = r"( ± \d+\.\d)" + ("?" if "seeds" in name else "")
+            assert all(re.fullmatch(number + half, c) for c in cells[:5])
+            assert re.fullmatch(r"0\.\d{3}( ± \d+\.\d{3})?", cells[5])
             assert cells[6:] == ["-", "200", "100", "2.0", "-", "512"]  # no oracle, no gap
-        assert by_name["source"][3] == "0.0"  # not -0.0
+        assert by_name["source"][3] == "0.0 ± 0.0"  # not -0.0
 
     def test_steps_that_a_method_declares_are_marked(
         self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
