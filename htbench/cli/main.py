@@ -28,6 +28,7 @@ COMMANDS = {
     "list": "List methods, tasks, suites, data sets or runs.",
     "manifest": "Show, verify, compare, export or expand a manifest.",
     "run": "Run methods on the tasks of a suite.",
+    "runs": "Remove runs of a workspace.",
     "score": "Score the predictions of one run.",
     "show": "Show the details of one run.",
     "source": "Train, import, export or list source models.",
