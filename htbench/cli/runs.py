@@ -12,8 +12,14 @@ import click
 
 from benchmark.errors import MAX_ITEM, UsageError, first
 from benchmark.text import one_line, seed_list
-from htbench.cli.options import methods_option, seeds_option, tasks_option, workspace_option
-from htbench.cli.output import print_table
+from htbench.cli.options import (
+    json_option,
+    methods_option,
+    seeds_option,
+    tasks_option,
+    workspace_option,
+)
+from htbench.cli.output import print_json, print_table
 from htbench.progress import log
 
 if TYPE_CHECKING:
@@ -47,6 +53,7 @@ def command() -> None:
 @workspace_option
 @click.option("--yes", is_flag=True, help="Do not ask before runs are removed.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
+@json_option
 def remove(
     methods: tuple[str, ...],
     tasks: tuple[str, ...],
@@ -55,6 +62,7 @@ def remove(
     workspace: Path,
     yes: bool,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Remove runs of a method: their records, predictions and weights.
 
@@ -92,10 +100,14 @@ def remove(
             f"kept: {_summary(removal.kept)}, because runs of {dependents} start from them; "
             "choose these with --method as well to remove all of them"
         )
+    if as_json and (dry_run or not removal.runs):
+        _print_json(removal.runs, removal.kept, [])
+        return
     if not removal.runs:
         click.echo("no runs to remove")
         return
-    _print(removal.runs)
+    if not as_json:
+        _print(removal.runs)
     size = sum(size_of(place.folder(record.key)) for record in removal.runs)
     what = f"{_count(len(removal.runs))} in {place.root}, {size / MEBIBYTE:.1f} MiB"
     if dry_run:
@@ -104,13 +116,27 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"this would remove {what}; add --yes to remove them")
-        click.confirm(f"\nremove {what}?", abort=True)
+        click.confirm(f"\nremove {what}?", abort=True, err=as_json)
     busy = remove_runs(place, [record.key for record in removal.runs])
     if busy:
         log(f"kept {_count(len(busy))} that another process is carrying out: {first(busy)}")
     for key in {record.key for record in removal.runs} - set(busy):
         outcomes_path(place.root, key).unlink(missing_ok=True)
-    click.echo(f"removed {_count(len(removal.runs) - len(busy))}")
+    if as_json:
+        _print_json(removal.runs, removal.kept, busy)
+    else:
+        click.echo(f"removed {_count(len(removal.runs) - len(busy))}")
+
+
+def _print_json(runs: Sequence[RunRecord], kept: Sequence[RunRecord], busy: Sequence[str]) -> None:
+    """The keys of the runs that are removed (with ``--dry-run``, would be), and of the others."""
+    print_json(
+        {
+            "removed": [record.key for record in runs if record.key not in busy],
+            "kept": [record.key for record in kept],
+            "in progress": list(busy),
+        }
+    )
 
 
 def _print(records: Sequence[RunRecord]) -> None:

@@ -70,6 +70,19 @@ def test_a_run_that_others_start_from_is_kept_unless_these_are_chosen(
     assert left(workspace) == [("mine", 0), ("mine", 1)]
 
 
+def test_json_lists_keys(htbench: Htbench, workspace: Path) -> None:
+    keys = {(r.label, r.seed): r.key for r in Workspace(workspace).records()}
+    expected = {
+        "removed": [keys["finetune", 1]],
+        "kept": [keys["finetune", 0]],
+        "in progress": [],
+    }
+    for option in ("--dry-run", "--yes"):
+        out = removed(htbench, workspace, "--method", "finetune", "--json", option)[1]
+        assert json.loads(out) == expected
+    assert ("finetune", 1) not in left(workspace)
+
+
 def test_a_chain_of_runs_is_kept_whole(tmp_path: Path, write_run: WriteRun) -> None:
     a = write_run(tmp_path, "a")
     b = write_run(tmp_path, "b", made={"base": a.key})
