@@ -126,7 +126,7 @@ def published_boards(suite: Suite) -> list[Board]:
     manifest = manifest_of(suite)
     boards = build_boards(suite, manifest, published_rows(), outcomes=published_outcomes())
     if not boards:
-        known = ", ".join(entry.suite for entry in read_published())
+        known = ", ".join(entry.suite for entry in read_published()) or "no suite"
         raise UsageError(
             f"no results are published for suite {suite.name}; there are results for: {known}"
         )
