@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from benchmark.commands import command
+from benchmark.networks.names import network_label
 from benchmark.text import ranges, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import COLUMNS, ORACLE, SOURCE
@@ -112,10 +113,18 @@ class AskedCells:
             methods = [word for name in self.absent for word in ("--method", name)]
             cells = [word for task in suite.tasks for word in ("--task", task)]
             cells += ["--seed", ranges(suite.seeds).replace(" ", "")]
-            where = ("--suite", suite.argument, *cells, *self.board.workspace_option)
+            where = ("--suite", suite.argument, *self._model, *cells, *self.board.workspace_option)
             names = ", ".join(self.absent)
             yield f"No runs of {names} to compare with:", command("run", *where, *methods)
         yield "The whole board:", command(*self.whole)
+
+    @property
+    def _model(self) -> tuple[str, ...]:
+        """The option that names the network, if it is not the manifest's."""
+        network, manifest = self.board.context["network"], self.board.manifest
+        if manifest is None or network == network_label(manifest.document["model"]):
+            return ()
+        return ("--model", network)
 
 
 def difference_text(difference: Difference, digits: int = 1) -> str:

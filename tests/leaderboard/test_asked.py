@@ -73,6 +73,14 @@ def test_absent_references_can_be_run_and_failures_are_named(suite: Suite, icons
         ) in text
 
 
+def test_the_command_for_absent_references_names_another_network(
+    suite: Suite, icons: Manifest
+) -> None:
+    (board,) = build(suite, icons, grid(icons, "mine", model='{"name":"resnet18"}'))
+    (_, words), _ = AskedCells(board, {"mine"}, WHOLE).ways_on
+    assert words.startswith("htbench run --suite icons --model resnet18 --task ")
+
+
 def test_a_difference_has_a_sign() -> None:
     assert difference_text(Difference(1.25, float("nan"), 1.0, 1.0)) == "+1.2"
     assert difference_text(Difference(-0.01, 0.5, 1.0, 1.0)) == "+0.0 ± 0.5"
