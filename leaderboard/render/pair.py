@@ -99,7 +99,11 @@ def pair_terminal(pair: Pair, screen: Screen) -> str:
         # Differences first, so that they stay where little fits.
         order = [3, 5, 4, 6, 1, 2] if not heading else [5, 1, 3, 4, 2]
         parts += [wrapped(heading, "bold")] if heading else []
-        parts += [grid.fit(screen.width, order)]
+        table = grid.fit(screen.width, order)
+        if "second" in grid.hidden:  # the two accuracies are shown together or not at all
+            both = ("first", "second")
+            table = grid.fit(screen.width, [i for i in order if headers[i] not in both])
+        parts.append(table)
         if grid.hidden:
             parts.append(f"hidden at this width: {', '.join(grid.hidden)}")
         parts.append("")

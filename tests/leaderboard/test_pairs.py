@@ -117,6 +117,10 @@ def test_it_fits_the_terminal(pair: Pair, width: int) -> None:
     text = pair_terminal(pair, Screen(width))
     assert max(map(cell_len, text.splitlines())) <= width
     assert "Classes that gain most" in text
+    headings = [line.split() for line in text.splitlines() if line.startswith(("task ", "class "))]
+    assert len(headings) == 3
+    assert all(("first" in words) == ("second" in words) for words in headings)
+    assert all("overall" in words or "difference" in words for words in headings)
     assert f"first:  {HOSTILE[:20]}" in text
 
 
