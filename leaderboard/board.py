@@ -27,10 +27,9 @@ from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
 from leaderboard.comparison import Comparison
-from leaderboard.intervals import OutcomesOf, Statistics, statistics_of
+from leaderboard.intervals import OutcomesOf, Statistics, statistics_of, with_intervals
 from leaderboard.rows import FAILED, Row, group_rows, rows_of_table, with_status
 from leaderboard.rows import MEAN as MEAN
-from leaderboard.statistics import Interval
 from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
@@ -111,13 +110,16 @@ class Board:
     def labels_of(self, task: str) -> list[str]:
         """The labels by their overall accuracy on a task (or ``MEAN``), then by name.
 
-        Oracles come last, after methods without a value.
+        Methods without all of their runs come after the others, and oracles last.
         """
         keys = {}
         for cell in self.of_task(task).values():
             overall = cell["overall"]
             rank = math.inf if math.isnan(overall) else -overall
-            keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])
+            no_value = math.isinf(rank)
+            is_partial = cell["state"] == "partial" and not no_value
+            is_oracle = cell["track"] == "oracle"
+            keys[cell["label"]] = (is_oracle, no_value, is_partial, rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
 
     def of_task(self, task: str) -> dict[str, BoardCell]:
@@ -311,7 +313,7 @@ def _build_board(
         name=name,
         context=context,
         counts=_counts(suite, rows),
-        cells=pd.DataFrame(_with_intervals(_cells(suite, rows, selection.runs), varying)),
+        cells=pd.DataFrame(with_intervals(_cells(suite, rows, selection.runs), varying)),
         versions=selection.remarks,
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
@@ -377,32 +379,6 @@ def _cells(
         *({**head(label, suite.tasks), **_mean_cell(by_label[label], suite)} for label in labels),
     ]
     return [{**{name: cell[name] for name in CELL}, **cell} for cell in cells]
-
-
-def _with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
-    """The cells with the intervals of their values, and with their ranks."""
-    cells = list(cells)
-    tasks = dict.fromkeys(cell["task"] for cell in cells)
-    halves = {
-        (task, column.key): varying.intervals(task, column.key)
-        for task in tasks
-        for column in columns.COLUMNS
-    }
-    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
-    unknown = Interval(math.nan, math.nan, math.nan)
-    return [
-        {
-            **cell,
-            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
-            **{
-                f"{column.key}_half": halves[cell["task"], column.key]
-                .get(cell["label"], unknown)
-                .half
-                for column in columns.COLUMNS
-            },
-        }
-        for cell in cells
-    ]
 
 
 def _task_cell(task: str, rows: list[Row], suite: Suite) -> dict[str, Any]:

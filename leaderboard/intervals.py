@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,32 @@ def statistics_of(
         groups=None if resampling is None else resampling.n_groups,
         has_groups=resampling is not None and resampling.has_groups,
     )
+
+
+def with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
+    """The cells with the intervals of their values, and with their ranks."""
+    cells = list(cells)
+    tasks = dict.fromkeys(cell["task"] for cell in cells)
+    halves = {
+        (task, column.key): varying.intervals(task, column.key)
+        for task in tasks
+        for column in columns.COLUMNS
+    }
+    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
+    unknown = Interval(math.nan, math.nan, math.nan)
+    return [
+        {
+            **cell,
+            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
+            **{
+                f"{column.key}_half": halves[cell["task"], column.key]
+                .get(cell["label"], unknown)
+                .half
+                for column in columns.COLUMNS
+            },
+        }
+        for cell in cells
+    ]
 
 
 _Grid = Mapping[tuple[str, str, int], Row]

@@ -83,8 +83,8 @@ def print_json(value: Any) -> None:
     click.echo(text)
 
 
-def print_or_write(text: str, out: Path | None) -> None:
-    """Print text, or write it to a file if one is named.
+def print_or_write(text: str | bytes, out: Path | None) -> None:
+    """Print text, or write it (or the bytes of a picture) to a file if one is named.
 
     Raises:
         UsageError: the path is a link, a folder, or anything else that is not a regular file.
@@ -96,7 +96,7 @@ def print_or_write(text: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     check_output(out)
-    write_file(out, text.encode())
+    write_file(out, text.encode() if isinstance(text, str) else text)
 
 
 def is_terminal() -> bool:

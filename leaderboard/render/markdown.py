@@ -19,10 +19,10 @@ _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 def to_markdown(boards: Sequence[Board]) -> str:
     """All tables of a suite, each with its caption, and one list of remarks below them."""
-    return "\n".join([*(_board(board) for board in boards), *_remarks(boards)])
+    return "\n".join([*(_board(board) for board in boards), *remark_lists(boards)])
 
 
-def _remarks(boards: Sequence[Board]) -> Iterator[str]:
+def remark_lists(boards: Sequence[Board]) -> Iterator[str]:
     """The lists under the tables; with several tables, each line begins with its table's name."""
     if not boards:
         return

@@ -204,7 +204,7 @@ def to_terminal(
     for board in boards:
         parts += _board(board, screen, tasks)
     if boards:
-        parts += _remarks(boards, arguments)
+        parts += remark_lists(boards, arguments)
         if not tasks and len(boards[0].suite.tasks) > 1:
             one = command(*arguments, "--task", boards[0].suite.tasks[0])
             names = ", ".join(boards[0].suite.tasks)
@@ -303,7 +303,7 @@ def _order(board: Board, grid: Grid, columns: Sequence[Column]) -> list[int]:
     return [grid.left + i for i in sorted(range(len(columns)), key=priority)]
 
 
-def _remarks(boards: Sequence[Board], arguments: Sequence[str]) -> list[RenderableType]:
+def remark_lists(boards: Sequence[Board], arguments: Sequence[str]) -> list[RenderableType]:
     """The lists below all tables."""
     parts: list[RenderableType] = []
     fields: Mapping[str, str] = {
