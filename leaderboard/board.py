@@ -71,6 +71,7 @@ class Board:
             ``conditions.with_comparisons``.
         workspace_option: the words that name the workspace in a recommended command.
         optional_columns: keys of the optional columns that its tables show.
+        headline: which columns come first and order the methods; see ``columns.HEADLINES``.
     """
 
     suite: Suite
@@ -90,14 +91,20 @@ class Board:
     comparisons: tuple[Comparison, ...] = ()
     workspace_option: tuple[str, ...] = ()
     optional_columns: tuple[str, ...] = ()
+    headline: str = "micro"
+
+    @property
+    def key_column(self) -> str:
+        """Key of the column that orders and ranks the methods."""
+        return columns.HEADLINES[self.headline][0]
 
     @property
     def labels(self) -> list[str]:
-        """The method labels in leaderboard order: by mean overall accuracy, then by name."""
+        """The method labels in leaderboard order: by the mean of the key column, then by name."""
         keys = {}
         for cell in self.of_task(MEAN).values():
-            overall = cell["overall"]
-            rank = math.inf if math.isnan(overall) else -overall
+            value = cell[self.key_column]
+            rank = math.inf if math.isnan(value) else -value
             keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
 
@@ -289,6 +296,7 @@ def _build_board(
         source_seeds=manifest.source_seeds,
         declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
         keys=frozenset(row["key"] for row in rows),
+        headline=manifest.headline,
     )
 
 

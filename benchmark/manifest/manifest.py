@@ -24,6 +24,7 @@ SPLITS = ("train", "test")
 REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
 OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
 RECIPE_FILE = "recipe.toml"  # instead of manifest.toml: see benchmark.manifest.expand
+HEADLINES = ("micro", "macro")  # averages over samples, and over classes; the first is the default
 DEFAULT_RECIPE = "default"  # the name of [recipe]; others are in [recipes]
 
 
@@ -199,6 +200,11 @@ class Manifest:
             )
             for entry in self.document["source"].get("checkpoints", ())
         )
+
+    @property
+    def headline(self) -> str:
+        """How its boards rank methods: over samples (``micro``) or over classes (``macro``)."""
+        return str(self.document.get("headline", HEADLINES[0]))
 
     @property
     def model_option(self) -> tuple[str, ...]:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import ManifestError, first
-from benchmark.manifest.manifest import DEFAULT_RECIPE, REQUIRED_COLUMNS, Manifest, Task
+from benchmark.manifest.manifest import (
+    DEFAULT_RECIPE,
+    HEADLINES,
+    REQUIRED_COLUMNS,
+    Manifest,
+    Task,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,6 +123,8 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
         )
     if (store := document.get("store", "raw")) not in STORES:
         raise reader.fail(f"store is {store!r}; known: {', '.join(STORES)}")
+    if (headline := document.get("headline", HEADLINES[0])) not in HEADLINES:
+        raise reader.fail(f"headline is {headline!r}; known: {', '.join(HEADLINES)}")
     reader.names("classes")
     for key in ("model", "transforms", "source", "recipe"):
         reader.get(key, dict, "a table")

@@ -26,7 +26,7 @@ def command() -> None:
     Examples:
       htbench manifest show icons@2.0
       htbench manifest verify ./my_manifests/shapes/0.1
-      htbench manifest expand iwildcam@1.0 --metadata metadata.csv
+      htbench manifest expand iwildcam@1.1 --metadata metadata.csv
     """
 
 
@@ -148,8 +148,8 @@ def expand(
 
     \b
     Examples:
-      htbench manifest expand iwildcam@1.0 --metadata iwildcam_v2.0/metadata.csv
-      htbench manifest expand iwildcam@1.0 --metadata my.csv --allow-unknown-metadata --json
+      htbench manifest expand iwildcam@1.1 --metadata iwildcam_v2.0/metadata.csv
+      htbench manifest expand iwildcam@1.1 --metadata my.csv --allow-unknown-metadata --json
     """
     from benchmark.manifest.expand import expand_recipe, write_expansion
     from benchmark.manifest.metadata import read_metadata

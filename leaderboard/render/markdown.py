@@ -27,7 +27,7 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {seeds}; values are mean ± sample standard deviation over seeds, "
         + _condition(board),
-        *(f"- {c.heading}: {c.legend}" for c in table_columns(board.optional_columns)),
+        *(f"- {c.heading}: {c.legend}" for c in _columns(board)),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         "",
@@ -57,6 +57,10 @@ def _board(board: Board) -> str:
     return "\n".join(lines)
 
 
+def _columns(board: Board) -> tuple[Column, ...]:
+    return table_columns(board.optional_columns, board.headline)
+
+
 def _condition(board: Board) -> str:
     """What the deviation over seeds contains of the source models."""
     if board.source_seeds == 1:
@@ -79,7 +83,7 @@ def _task_heading(task: str, board: Board) -> str:
 
 def board_table(board: Board, task: str) -> str:
     """The table of a task, or of ``MEAN``: one row per method."""
-    shown = table_columns(board.optional_columns)
+    shown = _columns(board)
     cells = board.of_task(task)
     if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
         what = "completed all tasks" if task == MEAN else "run on this task"
