@@ -27,6 +27,7 @@ from benchmark.text import one_line
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.conditions import with_comparisons
+from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
 from leaderboard.results import Report, known_runs, update_results
@@ -107,7 +108,8 @@ def suite_boards(
     """
     manifest = manifest_of(suite)
     results = update_results(workspace.root, [manifest], report)
-    boards = build_boards(suite, manifest, results, asked)
+    outcomes = WorkspaceOutcomes(workspace.root, manifest)
+    boards = build_boards(suite, manifest, results, asked, outcomes)
     boards = with_comparisons(boards, suite, manifest, results)
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
 

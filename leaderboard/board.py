@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,17 @@ from benchmark.networks.names import network_label
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
+from leaderboard.checkpoints import SourceNames, split_by_checkpoint
 from leaderboard.comparison import Comparison
+from leaderboard.intervals import OutcomesOf, Statistics, statistics_of
 from leaderboard.rows import FAILED, Row, group_rows, rows_of_table, with_status
+from leaderboard.rows import MEAN as MEAN
+from leaderboard.statistics import Interval
 from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MEAN = "mean"  # the pseudo-task that averages over the suite's tasks
 CELL = ("label", "track", "task", "seeds", "state", "method_code", "runs", "other_runs")
 
 TUNED = (
@@ -55,8 +58,10 @@ class Board:
         counts: (task, n_seen, n_missing).
         cells: one row per method label and task (and ``MEAN``), with the columns ``CELL`` and, for
             each of ``columns.COLUMNS``, its mean over seeds and, with the suffix ``_std``, the
-            sample standard deviation. ``runs`` counts all runs that exist, and ``other_runs`` those
-            that are not shown. See :func:`cell_state` for ``state``.
+            sample standard deviation, and with the suffix ``_half`` half the width of its 95 %
+            interval. ``rank`` is 1 + the number of methods that are significantly better; NaN for
+            oracles and incomplete cells. ``runs`` counts all runs that exist, and ``other_runs``
+            those that are not shown. See :func:`cell_state` for ``state``.
         versions: runs that are not shown, see :func:`leaderboard.versions.select`.
         problems: failed and missing runs.
         not_applicable: methods that do not apply to some tasks, with the reason.
@@ -71,7 +76,10 @@ class Board:
             ``conditions.with_comparisons``.
         workspace_option: the words that name the workspace in a recommended command.
         optional_columns: keys of the optional columns that its tables show.
-        headline: which columns come first and order the methods; see ``columns.HEADLINES``.
+        statistics: how the values vary.
+        rows: the rows that it shows, with the values of all columns.
+        outcomes: the outcomes of a row's test samples; None if only scores are known.
+        manifest: the suite's.
     """
 
     suite: Suite
@@ -91,19 +99,22 @@ class Board:
     comparisons: tuple[Comparison, ...] = ()
     workspace_option: tuple[str, ...] = ()
     optional_columns: tuple[str, ...] = ()
-    headline: str = "micro"
+    statistics: Statistics | None = None
+    rows: tuple[Row, ...] = ()
+    outcomes: OutcomesOf | None = None
+    manifest: Manifest | None = None
 
     @property
-    def key_column(self) -> str:
-        """Key of the column that orders and ranks the methods."""
-        return columns.HEADLINES[self.headline][0]
+    def headline(self) -> tuple[str, ...]:
+        """Keys of the columns that come first; the first of them orders and ranks the methods."""
+        return columns.HEADLINES[self.manifest.headline if self.manifest else "micro"]
 
     @property
     def labels(self) -> list[str]:
-        """The method labels in leaderboard order: by the mean of the key column, then by name."""
+        """The method labels in leaderboard order: by the mean of the first column, then by name."""
         keys = {}
         for cell in self.of_task(MEAN).values():
-            value = cell[self.key_column]
+            value = cell[self.headline[0]]
             rank = math.inf if math.isnan(value) else -value
             keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
@@ -115,7 +126,11 @@ class Board:
 
 
 def build_boards(
-    suite: Suite, manifest: Manifest, results: pa.Table, asked: Collection[str] = ()
+    suite: Suite,
+    manifest: Manifest,
+    results: pa.Table,
+    asked: Collection[str] = (),
+    outcomes: OutcomesOf | None = None,
 ) -> list[Board]:
     """Return the tables of a suite.
 
@@ -129,6 +144,7 @@ def build_boards(
         results: the output of ``results.update_results``.
         asked: keys of the runs that the user has just asked for: their versions are shown, even if
             others are newer. See :func:`leaderboard.versions.select`.
+        outcomes: of the rows, for intervals; without it they only contain the variance over seeds.
     """
     every = {row["key"]: row for row in rows_of_table(_of_suite(results, suite, manifest))}
     recipe = digest_json(manifest.recipe)
@@ -146,7 +162,7 @@ def build_boards(
 
     ordered = sorted(groups, key=order)
     ordered.sort(key=lambda group: (not _has_own_network(group[0], manifest), _is_tuned(group)))
-    sources = _Sources(manifest)
+    sources = SourceNames(manifest)
     shown = shown_reference(manifest.reference, manifest.digest)
     changed = "" if shown == manifest.reference else f", {shown}"
     boards: list[Board] = []
@@ -155,12 +171,12 @@ def build_boards(
         own = _has_own_network(group[0], manifest)
         network = "" if own else f", {_network(group[0])}"
         network += ", tuned" if _is_tuned(group) and not suite.tuned else ""
-        for table in _split_by_checkpoint(group, sources, order):
+        for table in split_by_checkpoint(group, sources, order):
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
             name = f"{suite.name}{network}{number}{changed}"
             selection = select(suite, table, every, asked)
-            boards.append(_build_board(suite, name, manifest, sources, selection))
+            boards.append(_build_board(suite, name, manifest, sources, selection, outcomes))
     if boards and _has_own_network(ordered[0][0], manifest) and not boards[0].is_tuned:
         boards[0] = replace(boards[0], is_main=True)
     return boards
@@ -226,52 +242,19 @@ def _finished(row: Row) -> float:
     return float(row["measured_finished"] or 0)
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """Names the source models of a manifest's runs."""
-
-    manifest: Manifest
-
-    def name(self, row: Row) -> str:
-        """The source model of a row, such as ``outline+solid`` or ``outline seed 1``."""
-        domains = "+".join(sorted(self.manifest.task(row["task"]).sources))
-        seeds = self.manifest.source_seeds
-        return f"{domains} seed {row['seed'] % seeds}" if seeds > 1 else domains
-
-    def describe(self, rows: Iterable[Row]) -> str:
-        """The checkpoints of some rows by domains, in the order of tasks and of source seeds."""
-        order = [task.id for task in self.manifest.tasks]
-        digests: dict[str, dict[str, str]] = {}
-        for row in sorted(rows, key=lambda r: (order.index(r["task"]), r["seed"])):
-            name = self.name(row)
-            digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]
-        return ", ".join(f"{name} {' '.join(of.values())}" for name, of in digests.items())
-
-
-def _split_by_checkpoint(
-    rows: Iterable[Row], sources: _Sources, order: Callable[[Sequence[Row]], Any]
-) -> list[list[Row]]:
-    """Split rows into tables with one checkpoint per source model.
-
-    Args:
-        rows: of one protocol, model and recipe.
-        sources: names the source models.
-        order: the sort key of the tables' rows.
-    """
-    tables: dict[int, list[Row]] = {}
-    for group in group_rows(rows, sources.name).values():
-        checkpoints = group_rows(group, lambda row: row["source_digest"]).values()
-        for rank, part in enumerate(sorted(checkpoints, key=order)):
-            tables.setdefault(rank, []).extend(part)
-    return [table for _, table in sorted(tables.items())]
-
-
 def _build_board(
-    suite: Suite, name: str, manifest: Manifest, sources: _Sources, selection: Selection
+    suite: Suite,
+    name: str,
+    manifest: Manifest,
+    sources: SourceNames,
+    selection: Selection,
+    outcomes: OutcomesOf | None,
 ) -> Board:
     import pandas as pd
 
     rows = _with_columns(selection.rows)
+    ok = with_status(rows, "ok")
+    varying = statistics_of(suite.tasks, suite.seeds, ok, manifest, outcomes)
     context = {
         "manifest": f"{shown_reference(manifest.reference, manifest.digest)} "
         f"({manifest.digest[:12]})",
@@ -287,7 +270,7 @@ def _build_board(
         name=name,
         context=context,
         counts=_counts(suite, rows),
-        cells=pd.DataFrame(_cells(suite, rows, selection.runs)),
+        cells=pd.DataFrame(_with_intervals(_cells(suite, rows, selection.runs), varying)),
         versions=selection.remarks,
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
@@ -296,7 +279,10 @@ def _build_board(
         source_seeds=manifest.source_seeds,
         declared=frozenset(row["label"] for row in rows if row["declared_steps"]),
         keys=frozenset(row["key"] for row in rows),
-        headline=manifest.headline,
+        statistics=varying,
+        rows=tuple(rows),
+        outcomes=outcomes,
+        manifest=manifest,
     )
 
 
@@ -350,6 +336,32 @@ def _cells(
         *({**head(label, suite.tasks), **_mean_cell(by_label[label], suite)} for label in labels),
     ]
     return [{**{name: cell[name] for name in CELL}, **cell} for cell in cells]
+
+
+def _with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
+    """The cells with the intervals of their values, and with their ranks."""
+    cells = list(cells)
+    tasks = dict.fromkeys(cell["task"] for cell in cells)
+    halves = {
+        (task, column.key): varying.intervals(task, column.key)
+        for task in tasks
+        for column in columns.COLUMNS
+    }
+    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
+    unknown = Interval(math.nan, math.nan, math.nan)
+    return [
+        {
+            **cell,
+            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
+            **{
+                f"{column.key}_half": halves[cell["task"], column.key]
+                .get(cell["label"], unknown)
+                .half
+                for column in columns.COLUMNS
+            },
+        }
+        for cell in cells
+    ]
 
 
 def _task_cell(task: str, rows: list[Row], suite: Suite) -> dict[str, Any]:

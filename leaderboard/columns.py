@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
 
 from benchmark.errors import UsageError
 from leaderboard.rows import Row
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 # What disruption and the gap are measured from.
 SOURCE, BN_STATS, ORACLE = "source", "bn-stats", "oracle-finetune"
 
+# A number, or an array with its value in each bootstrap draw of the test samples.
+Value: TypeAlias = "float | NDArray[np.float64]"
 # From the row of a run, and the rows of all runs with scores on the same task and seed by label,
-# to the value of the run; NaN if it has none.
-Compute = Callable[[Row, Mapping[str, Row]], float]
+# to the value of the run; NaN if it has none. The metrics of the rows may be arrays.
+Compute = Callable[[Row, Mapping[str, Row]], Value]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +35,7 @@ class Column:
         legend: what it shows, for the caption of a table.
         digits: decimal places in tables.
         compute: computes the value of one run; the board averages over tasks and seeds.
-        spread: whether tables show the standard deviation over seeds.
+        sampled: whether it is computed from the test samples, so that tables show an interval.
         optional: whether tables show it only on request. CSV and JSON have every column.
     """
 
@@ -36,7 +44,7 @@ class Column:
     legend: str
     digits: int
     compute: Compute
-    spread: bool = False
+    sampled: bool = False
     optional: bool = False
 
 
@@ -48,12 +56,14 @@ HEADLINES = {
 }
 
 
-def table_columns(requested: Sequence[str] = (), headline: str = "micro") -> tuple[Column, ...]:
+def table_columns(
+    requested: Sequence[str] = (), headline: Sequence[str] = HEADLINES["micro"]
+) -> tuple[Column, ...]:
     """Return the columns of a table, in order.
 
     Args:
         requested: keys of optional columns to include.
-        headline: which columns come first, a key of ``HEADLINES``.
+        headline: keys of the columns that come first.
 
     Raises:
         UsageError: a key is not that of an optional column.
@@ -63,12 +73,11 @@ def table_columns(requested: Sequence[str] = (), headline: str = "micro") -> tup
         raise UsageError(
             f"{unknown[0]!r} is not an optional column; choose from: {', '.join(optional)}"
         )
-    first = HEADLINES[headline]
-    shown = (c for c in COLUMNS if not c.optional or c.key in (*requested, *first))
-    return tuple(sorted(shown, key=lambda c: c.key not in first))
+    shown = (c for c in COLUMNS if not c.optional or c.key in (*requested, *headline))
+    return tuple(sorted(shown, key=lambda c: c.key not in headline))
 
 
-def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, float]:
+def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, Any]:
     """Return one run's value for every column, by column key.
 
     Args:
@@ -78,10 +87,10 @@ def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, float]:
     return {column.key: column.compute(row, peers) for column in COLUMNS}
 
 
-def _value(row: Row | None, name: str) -> float:
-    """A number of a row; NaN if the row or the number is missing."""
+def _value(row: Row | None, name: str) -> Any:
+    """A number of a row, or an array of its values; NaN if the row or the number is missing."""
     value = None if row is None else row[name]
-    return math.nan if value is None else float(value)
+    return math.nan if value is None else value
 
 
 def _entry(name: str, scale: float = 1) -> Compute:
@@ -97,8 +106,9 @@ def _disruption(reference: str) -> Compute:
 def _gap_closed(row: Row, peers: Mapping[str, Row]) -> float:
     """NaN unless the oracle is above the source: otherwise there is no gap to close."""
     source, oracle = (_value(peers.get(label), "overall") for label in (SOURCE, ORACLE))
-    gap = oracle - source
-    return 100 * (_value(row, "overall") - source) / gap if gap > 0 else math.nan
+    gap = np.asarray(oracle - source)
+    closed = 100 * (_value(row, "overall") - source) / np.where(gap > 0, gap, np.nan)
+    return closed if np.ndim(closed) else float(closed)
 
 
 MICRO = (
@@ -108,7 +118,7 @@ MICRO = (
         legend="accuracy on all test images, in per cent",
         digits=1,
         compute=_entry("overall"),
-        spread=True,
+        sampled=True,
     ),
     Column(
         key="seen",
@@ -116,7 +126,7 @@ MICRO = (
         legend="accuracy on seen classes, predicted among all classes, in per cent",
         digits=1,
         compute=_entry("seen"),
-        spread=True,
+        sampled=True,
     ),
     Column(
         key="missing",
@@ -124,7 +134,7 @@ MICRO = (
         legend="accuracy on missing classes, predicted among all classes, in per cent",
         digits=1,
         compute=_entry("missing"),
-        spread=True,
+        sampled=True,
     ),
 )
 
@@ -150,6 +160,7 @@ COLUMNS = (
         "better)",
         digits=1,
         compute=_disruption(SOURCE),
+        sampled=True,
     ),
     Column(
         key="disruption_bn_stats",
@@ -159,6 +170,7 @@ COLUMNS = (
         digits=1,
         compute=_disruption(BN_STATS),
         optional=True,
+        sampled=True,
     ),
     Column(
         key="harmonic",
@@ -166,6 +178,7 @@ COLUMNS = (
         legend="harmonic mean of seen and missing",
         digits=1,
         compute=_entry("harmonic"),
+        sampled=True,
     ),
     Column(
         key="ausuc",
@@ -173,6 +186,7 @@ COLUMNS = (
         legend="area under the seen-unseen accuracy curve, from 0 to 1",
         digits=3,
         compute=_entry("ausuc"),
+        sampled=True,
     ),
     Column(
         key="openworld_auc",
@@ -182,6 +196,7 @@ COLUMNS = (
         digits=3,
         compute=_entry("openworld_auc"),
         optional=True,
+        sampled=True,
     ),
     Column(
         key="gap_closed",
@@ -190,6 +205,7 @@ COLUMNS = (
         f"{ORACLE} that the method closes",
         digits=0,
         compute=_gap_closed,
+        sampled=True,
     ),
     Column(
         key="total_steps",

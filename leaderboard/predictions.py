@@ -14,7 +14,8 @@ from benchmark.errors import ScoringError, first
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import read_predictions
 from leaderboard import scoring
-from leaderboard.scoring import Scores, match_samples, score
+from leaderboard.outcomes import Outcomes
+from leaderboard.scoring import Scores, match_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,12 +41,21 @@ def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScore
         ScoringError: unknown, duplicate or missing sample ids, wrong width, or logits that are NaN
             or infinite.
     """
+    return score_with_outcomes(path, manifest, task_id)[0]
+
+
+def score_with_outcomes(
+    path: Path, manifest: Manifest, task_id: str
+) -> tuple[TaskScores, Outcomes]:
+    """As :func:`score_predictions`, and the outcomes of the samples that are not excluded."""
     logits, labels = read_logits_and_labels(path, manifest, task_id)
     try:
-        scores = score(logits, labels, _samples(manifest, task_id).seen)
+        scores, outcomes = scoring.score_with_outcomes(
+            logits, labels, _samples(manifest, task_id).seen
+        )
     except ScoringError as error:
         raise ScoringError(f"{path}: {error}") from None
-    return with_excluded(scores, manifest, task_id)
+    return with_excluded(scores, manifest, task_id), outcomes
 
 
 def with_excluded(scores: Scores, manifest: Manifest, task_id: str) -> TaskScores:
@@ -68,6 +78,28 @@ class _Samples(NamedTuple):
     counted: NDArray[np.bool_]
     labels: NDArray[np.int64]
     seen: NDArray[np.bool_]
+
+
+class CountedSamples(NamedTuple):
+    """The test samples that a task counts, in the order of the manifest.
+
+    Attributes:
+        labels: (N,) class indices.
+        is_seen: (N,) bool, whether the sample's class is seen in the task.
+        groups: (N,) object, the manifest's ``group`` of each sample, or its id where it has none.
+    """
+
+    labels: NDArray[np.int64]
+    is_seen: NDArray[np.bool_]
+    groups: NDArray[np.object_]
+
+
+@lru_cache(maxsize=64)
+def counted_samples(manifest: Manifest, task_id: str) -> CountedSamples:
+    """The samples behind the outcomes of a task's runs."""
+    samples = _samples(manifest, task_id)
+    groups = manifest.test_groups(manifest.task(task_id).target)[samples.counted]
+    return CountedSamples(samples.labels, samples.seen[samples.labels], groups)
 
 
 @lru_cache(maxsize=64)  # thousands of runs share a task

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ScoringError, first
+from leaderboard.outcomes import Outcomes
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 IntArray: TypeAlias = npt.NDArray[np.intp]
@@ -124,8 +125,42 @@ def score(
     (arXiv 2409.16223). ``openworld_auc`` is OpenworldAUC (arXiv 2505.05180) of a single classifier,
     whose margin takes the place of the detector's score.
     """
+    return score_with_outcomes(logits, labels, seen)[0]
+
+
+def score_with_outcomes(
+    logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
+) -> tuple[Scores, Outcomes]:
+    """As :func:`score`, and the outcomes of the samples."""
     labels = _validate(logits, labels, seen)
-    return _scores(_pick(logits, seen), labels, seen, gamma=0.0)
+    picks = _pick(logits, seen)
+    return _scores(picks, labels, seen, gamma=0.0), _outcomes(picks, labels, seen, gamma=0.0)
+
+
+def outcomes_at(
+    logits: npt.NDArray[np.floating[Any]],
+    labels: npt.NDArray[np.integer[Any]],
+    seen: BoolArray,
+    gamma: float,
+) -> Outcomes:
+    """The outcomes with ``gamma`` added to the logits of missing classes.
+
+    Args:
+        logits, labels, seen: as for :func:`score`.
+        gamma: in logits.
+
+    Raises:
+        ScoringError: As for ``score``.
+    """
+    labels = _validate(logits, labels, seen)
+    return _outcomes(_pick(logits, seen), labels, seen, gamma)
+
+
+def _outcomes(picks: _Picks, labels: IntArray, seen: BoolArray, gamma: float) -> Outcomes:
+    own = np.where(seen[labels], picks.seen, picks.missing)
+    with np.errstate(over="ignore"):  # a margin beyond float32 becomes infinite
+        margin = (picks.margin - gamma).astype(np.float32)
+    return Outcomes(picks.at(gamma) == labels, own == labels, margin)
 
 
 def score_at_best_gamma(

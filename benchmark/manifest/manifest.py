@@ -287,6 +287,23 @@ class Manifest:
         rows = np.flatnonzero(keep)
         return Samples(tuple(self.ids[rows].tolist()), codes["class"][rows])
 
+    def test_groups(self, domain: str) -> NDArray[np.object_]:
+        """What statistics resample together, for each test image of a domain, sorted by id.
+
+        Returns:
+            (N,) object array: the ``group`` of each image, or its id where the manifest has none.
+        """
+        codes = self.codes
+        number = next(i for i, d in enumerate(self.domains) if d.name == domain)
+        rows = np.flatnonzero(
+            (codes["domain"] == number) & (codes["split"] == SPLITS.index("test"))
+        )
+        ids = self.ids[rows]
+        if "group" not in self.table.column_names:
+            return ids
+        groups = self.table["group"].to_numpy(zero_copy_only=False)[rows]
+        return np.where(groups == None, ids, groups)  # noqa: E711 - elementwise
+
     @cached_property
     def ids(self) -> NDArray[np.object_]:
         """The ``image_id`` of every row: object array of shape (N,)."""

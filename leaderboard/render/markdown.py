@@ -11,6 +11,7 @@ from leaderboard.board import MEAN, Board
 from leaderboard.columns import Column, table_columns
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
+from leaderboard.statistics import POWER
 
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
@@ -25,17 +26,17 @@ def _board(board: Board) -> str:
     lines += [f"- {name}: {literal(value)}" for name, value in board.context.items()]
     seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
-        f"- seeds: {seeds}; values are mean ± sample standard deviation over seeds, "
-        + _condition(board),
+        f"- seeds: {seeds}, {_condition(board)}",
+        *(f"- {line}" for line in interval_legend(board)),
         *(f"- {c.heading}: {c.legend}" for c in _columns(board)),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         "",
     ]
     if len(board.suite.tasks) > 1:
-        lines += [f"## {mean_heading(board)}", "", board_table(board, MEAN), ""]
+        lines += [f"## {mean_heading(board)}", "", *_table(board, MEAN), ""]
     for task in board.suite.tasks:
-        lines += [f"## {_task_heading(task, board)}", "", board_table(board, task), ""]
+        lines += [f"## {_task_heading(task, board)}", "", *_table(board, task), ""]
     for comparison in board.comparisons:
         lines += [comparison_markdown(comparison), ""]
     if board.versions:
@@ -61,11 +62,53 @@ def _columns(board: Board) -> tuple[Column, ...]:
     return table_columns(board.optional_columns, board.headline)
 
 
+def _table(board: Board, task: str) -> list[str]:
+    """A table below what its ranks are worth."""
+    tests = rank_line(board, task)
+    return [*([tests, ""] if tests else []), board_table(board, task)]
+
+
 def _condition(board: Board) -> str:
-    """What the deviation over seeds contains of the source models."""
+    """What the variance over seeds contains of the source models."""
     if board.source_seeds == 1:
-        return "conditional on the source model"
+        return "all of which adapt the same source models, so intervals are conditional on these"
     return f"which adapt {board.source_seeds} source models in turn"
+
+
+def interval_legend(board: Board) -> list[str]:
+    """What the intervals and ranks of a board mean, in sentences."""
+    varying = board.statistics
+    if varying is None:
+        return []
+    seeds = f"the {varying.seeds} seeds" if varying.seeds > 1 else ""
+    if varying.groups is None:
+        what = f"{seeds} only (a t-interval)" if seeds else ""
+    else:
+        unit = "groups of similar test images" if varying.has_groups else "test images"
+        samples = f"{varying.groups} {unit}, which are resampled"
+        what = f"over {samples}, and over {seeds}" if seeds else f"over {samples}"
+        what += "; tasks are fixed"
+    if not what:
+        return []
+    what = what if what.startswith("over") else f"over {what}"
+    better = "overall" if board.headline[0] == "overall" else "by the mean over classes"
+    return [
+        f"±: half the width of a 95 % interval, for the variance {what}",
+        f"rank: 1 + the number of methods that are significantly better {better} (paired tests, "
+        "Holm's correction, 5 %); methods of the same rank are tied",
+    ]
+
+
+def rank_line(board: Board, task: str) -> str:
+    """How many pairs were tested for the ranks of a table, and what they could detect; or empty."""
+    ranking = board.statistics.ranking(task) if board.statistics is not None else None
+    if ranking is None or math.isnan(ranking[1].detectable):
+        return ""
+    pairs, detectable = ranking[1].pairs, ranking[1].detectable
+    return (
+        f"{pairs:,} pairs of methods tested; a difference of {detectable:.1f} points would be "
+        f"found with {POWER:.0%} probability.".replace("%", " %")
+    )
 
 
 def mean_heading(board: Board) -> str:
@@ -98,16 +141,19 @@ def board_table(board: Board, task: str) -> str:
             note += " (oracle)"
         if cell["other_runs"]:
             note += f" ({cell['runs']} runs exist)"
-        values = {c.key: _value(c, cell[c.key], cell[f"{c.key}_std"]) for c in shown}
+        values = {c.key: _value(c, cell[c.key], cell[f"{c.key}_half"]) for c in shown}
         if label in board.declared:
             values["total_steps"] += "*"
-        rows.append([literal(label) + note, *values.values()])
-    headers = ["method", *(column.heading for column in shown)]
-    return pipe_table(headers, rows, left=1)
+        rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
+        rows.append([rank, literal(label) + note, *values.values()])
+    headers = ["rank", "method", *(column.heading for column in shown)]
+    if not any(row[0] for row in rows):  # too few methods, or nothing is known but one seed
+        headers, rows = headers[1:], [row[1:] for row in rows]
+    return pipe_table(headers, rows, left=headers.index("method") + 1)
 
 
-def _value(column: Column, mean: float, spread: float) -> str:
+def _value(column: Column, mean: float, half: float) -> str:
     text = rounded(column, mean)
-    if column.spread and not math.isnan(spread):
-        text += f" ± {spread:.{column.digits}f}"
+    if column.sampled and not math.isnan(half):
+        text += f" ± {half:.{column.digits}f}"
     return text

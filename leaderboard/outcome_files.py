@@ -1,0 +1,106 @@
+"""Outcomes of runs on disk.
+
+Outcomes are computed when a run is scored and kept in the workspace, so that intervals never read
+the logits again. They are derived: a file that is missing, damaged or of other predictions is made
+again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import HTBenchError
+from benchmark.files import canonical_json, open_regular
+from benchmark.manifest.manifest import Manifest
+from benchmark.records import verified_predictions
+from leaderboard.outcomes import Outcomes
+from leaderboard.predictions import read_logits_and_labels, scorer_digest
+from leaderboard.rows import Row
+from leaderboard.scoring import outcomes_at
+
+FOLDER = "outcomes"  # of a workspace
+MAX_BYTES = 1 << 28
+_DIGEST = hashlib.sha256().digest_size
+
+
+class WorkspaceOutcomes:
+    """The outcomes of a workspace's runs, read from their files or computed from predictions."""
+
+    def __init__(self, workspace: Path, manifest: Manifest) -> None:
+        """Remember where runs are.
+
+        Args:
+            workspace: its folder.
+            manifest: of the rows that are asked for.
+        """
+        self._workspace = workspace
+        self._manifest = manifest
+
+    def __call__(self, row: Row) -> Outcomes | None:
+        """The outcomes of a row; None if it has no predictions, or they cannot be read."""
+        if row["status"] != "ok" or row["manifest_digest"] != self._manifest.digest:
+            return None
+        header = _header(row)
+        path = self._workspace / FOLDER / row["key"][:2] / row["key"]
+        outcomes = _read(path, header)
+        if outcomes is None or outcomes.right.size != row["n_seen"] + row["n_missing"]:
+            outcomes = self._compute(row)
+            if outcomes is not None:
+                _write(path, header, outcomes)
+        return outcomes
+
+    def _compute(self, row: Row) -> Outcomes | None:
+        from leaderboard import gamma_star
+
+        run = row["base"] if row["method"] == gamma_star.NAME else row["key"]
+        gamma = json.loads(row["config"])["gamma"] if row["method"] == gamma_star.NAME else 0.0
+        folder = self._workspace / "runs" / run
+        try:
+            path = verified_predictions(folder, row["predictions_sha256"])
+            logits, labels = read_logits_and_labels(path, self._manifest, row["task"])
+            seen = self._manifest.seen_mask(self._manifest.task(row["task"]))
+            return outcomes_at(logits, labels, seen, gamma)
+        except (HTBenchError, OSError):  # the results report what is wrong with the run
+            return None
+
+
+def _header(row: Row) -> bytes:
+    """What outcomes depend on, as a line."""
+    names = ("key", "predictions_sha256", "manifest_digest", "task", "config")
+    facts: Mapping[str, Any] = {name: row[name] for name in names}
+    return canonical_json({**facts, "scorer": scorer_digest()}) + b"\n"
+
+
+def _read(path: Path, header: bytes) -> Outcomes | None:
+    """Read a file of outcomes; None if it is missing, damaged, or has another header."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError:
+        return None
+    digest, body = content[:_DIGEST], content[_DIGEST:]
+    if len(content) > MAX_BYTES or hashlib.sha256(body).digest() != digest:
+        return None
+    return Outcomes.from_bytes(body[len(header) :]) if body.startswith(header) else None
+
+
+def _write(path: Path, header: bytes, outcomes: Outcomes) -> None:
+    """Write a file of outcomes, if the workspace can be written to.
+
+    It is not synced to disk as runs are: its digest shows whether all of it is there.
+    """
+    body = header + outcomes.to_bytes()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(hashlib.sha256(body).digest() + body)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,389 @@
+"""Intervals, paired tests and ranks, from the outcomes of test samples and from scores of seeds.
+
+The estimand is a mean over fixed tasks. Two things vary: the test samples, which are resampled in
+groups (whole groups, with replacement, as in the cluster bootstrap of Davison and Hinkley,
+"Bootstrap Methods and their Application", 1997, section 3.8), and the seed. Their variances are
+added. A percentile of R draws can give no p-value below 1 / R, so the standard error is multiplied
+by a quantile of Student's t instead, whose degrees of freedom follow Satterthwaite (Biometrics
+Bulletin 2, 1946) from those of both parts: K - 1 for K seeds, and the number of groups minus 1.
+
+Everything here works on arrays; ``intervals.py`` applies it to the rows of a board.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+LEVEL = 0.95  # coverage of intervals; 1 - LEVEL is the family-wise error rate of tests
+POWER = 0.8  # with which the minimal detectable difference is found
+DRAWS = 2000  # the standard error of a bootstrap standard error is then 1.6 % of it
+MIN_DRAWS = 200
+MAX_COUNTS = 1 << 26  # 256 MiB; a test set of 100,000 groups gets fewer draws
+_BLOCK = 1 << 24  # counts that are drawn at a time
+
+
+class Interval(NamedTuple):
+    """A confidence interval ``value - half`` to ``value + half``; NaN where nothing is known."""
+
+    value: float
+    half: float
+    df: float  # degrees of freedom of the t quantile
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+        return self.value - self.half
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        return self.value + self.half
+
+
+class Difference(NamedTuple):
+    """The paired difference of two methods on the same tasks, seeds and samples."""
+
+    value: float
+    half: float  # half the width of the interval
+    p: float  # two-sided, of the hypothesis that there is no difference; not corrected
+    df: float
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.value - self.half
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.value + self.half
+
+
+# --- resampling --------------------------------------------------------------------------------
+
+
+def draws_for(groups: int) -> int:
+    """How many bootstrap draws of a number of groups are made."""
+    return max(MIN_DRAWS, min(DRAWS, MAX_COUNTS // groups))
+
+
+def draw_counts(groups: int, draws: int, seed: int = 0) -> NDArray[np.float32]:
+    """How often each group is drawn in each bootstrap draw: ``groups`` draws with replacement.
+
+    Args:
+        groups: G, the number of groups.
+        draws: R.
+        seed: of the generator; the counts depend on nothing else.
+
+    Returns:
+        (R, G) whole numbers, as float32 because they are multiplied by matrices. Each row is a
+        multinomial sample and has the sum G.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    counts = np.empty((draws, groups), dtype=np.float32)
+    size = max(1, _BLOCK // groups)
+    for begin in range(0, draws, size):
+        rows = min(size, draws - begin)
+        drawn = generator.integers(groups, size=(rows, groups))
+        drawn += groups * np.arange(rows)[:, None]
+        counts[begin : begin + rows] = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(
+            rows, groups
+        )
+    return counts
+
+
+def sums_by_group(values: NDArray[Any], groups: NDArray[np.intp], n: int) -> NDArray[np.float64]:
+    """Sum the rows of an (N, M) array by group: (n, M) float64.
+
+    Args:
+        values: one row per sample.
+        groups: (N,) group of each sample, in [0, n).
+        n: the number of groups.
+    """
+    order = np.argsort(groups, kind="stable")
+    present, starts = np.unique(groups[order], return_index=True)
+    sums = np.zeros((n, values.shape[1]))
+    if present.size:
+        sums[present] = np.add.reduceat(values[order], starts, axis=0, dtype=np.float64)
+    return sums
+
+
+def sample_degrees_of_freedom(groups: Sequence[int], weights: Sequence[float]) -> float:
+    """Degrees of freedom of the variance of a weighted mean over test sets.
+
+    Satterthwaite's, of the sum of one variance per test set: each has its number of groups minus 1
+    degrees of freedom, and its variance is taken to be proportional to the square of the test set's
+    weight, divided by the number of its groups.
+
+    Args:
+        groups: the number of groups of each test set.
+        weights: the weight of each in the mean.
+
+    Returns:
+        G - 1 for one test set of G groups; never below 1.
+    """
+    variances = np.array([weight**2 / n for weight, n in zip(weights, groups, strict=True)])
+    parts = variances**2 / np.array([max(n - 1, 1) for n in groups])
+    return float(max(variances.sum() ** 2 / parts.sum(), 1.0))
+
+
+# --- intervals and tests -----------------------------------------------------------------------
+
+
+def degrees_of_freedom(
+    sample_variance: Floats, sample_df: float, seed_variance: Floats, seed_df: float
+) -> Floats:
+    """Satterthwaite's degrees of freedom of the sum of two variances; infinite if both are 0."""
+    total = np.asarray(sample_variance + seed_variance, dtype=np.float64)
+    parts = np.zeros_like(total)
+    for variance, df in ((sample_variance, sample_df), (seed_variance, seed_df)):
+        if df > 0:
+            parts = parts + np.square(variance) / df
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(parts > 0, np.square(total) / parts, np.inf)
+
+
+def t_interval(values: Floats, level: float = LEVEL) -> Interval:
+    """The interval of a mean over seeds, where only scores are known.
+
+    Args:
+        values: (K,) one value per seed.
+        level: coverage.
+
+    Returns:
+        The mean, and t times s / sqrt(K) with K - 1 degrees of freedom, where s is the sample
+        standard deviation (``ddof`` 1); NaN with a single seed.
+    """
+    n = len(values)
+    mean = float(np.mean(values)) if n else math.nan
+    if n < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = quantile(level, n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Interval(mean, float(half), n - 1)
+
+
+def quantile(level: float, df: float | Floats) -> float | Floats:
+    """The quantile of Student's t that gives a two-sided interval; normal if ``df`` is infinite."""
+    from scipy.special import ndtri, stdtrit
+
+    upper = (1 + level) / 2
+    finite = np.where(np.isfinite(df), df, 1.0)
+    result = np.where(np.isfinite(df), stdtrit(finite, upper), ndtri(upper))
+    return float(result) if np.ndim(df) == 0 else result
+
+
+def p_value(t: Floats, df: Floats) -> Floats:
+    """Two-sided p of a statistic that has Student's t distribution; 1 where it is NaN."""
+    from scipy.special import ndtr, stdtr
+
+    size = -np.abs(t)
+    finite = np.where(np.isfinite(df), df, 1.0)
+    p = 2 * np.where(np.isfinite(df), stdtr(finite, size), ndtr(size))
+    return np.where(np.isnan(p), 1.0, p)
+
+
+def holm(p: Floats) -> Floats:
+    """Adjust p-values for their number (Holm, Scandinavian Journal of Statistics 6, 1979).
+
+    Args:
+        p: (n,) p-values.
+
+    Returns:
+        (n,) the smallest family-wise error rates at which each hypothesis is rejected.
+    """
+    order = np.argsort(p, kind="stable")
+    factors = np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p, dtype=np.float64)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return adjusted
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Estimates for several methods that share tasks, seeds and samples, and how they vary.
+
+    Attributes:
+        by_seed: (K, M) float64, the estimate of each method with each seed.
+        replicates: (R, M) float32, the estimates (means over seeds) in each bootstrap draw of the
+            test samples, less those of all samples; None if only scores are known.
+        sample_df: degrees of freedom of the variance over samples.
+    """
+
+    by_seed: Floats
+    replicates: NDArray[np.float32] | None
+    sample_df: float
+
+    @cached_property
+    def values(self) -> Floats:
+        """(M,) the estimates: means over seeds."""
+        return np.asarray(self.by_seed.mean(axis=0))
+
+    @property
+    def seed_df(self) -> float:
+        """Degrees of freedom of the variance over seeds."""
+        return len(self.by_seed) - 1
+
+    def of(self, methods: Sequence[int]) -> Estimates:
+        """The estimates of some of the methods."""
+        columns = list(methods)
+        replicates = None if self.replicates is None else self.replicates[:, columns]
+        return Estimates(self.by_seed[:, columns], replicates, self.sample_df)
+
+    def intervals(self, level: float = LEVEL) -> list[Interval]:
+        """The interval of each method."""
+        sample, seed = (np.diag(part) for part in self._covariances)
+        error, df = self._error(sample, seed)
+        halves = quantile(level, df) * error
+        return [Interval(*map(float, each)) for each in zip(self.values, halves, df, strict=True)]
+
+    def difference(self, i: int, j: int, level: float = LEVEL) -> Difference:
+        """How much method i is above method j, on the same tasks, seeds and samples."""
+        pair = self.of([i, j])
+        (error, df), p = (part[0, 1] for part in pair.errors()), pair.p_values()[0, 1]
+        value = self.values[i] - self.values[j]
+        return Difference(*map(float, (value, quantile(level, df) * error, p, df)))
+
+    def p_values(self) -> Floats:
+        """(M, M) two-sided p-values of all paired differences, not corrected."""
+        return _p_of_differences(self.values[:, None] - self.values[None, :], *self.errors())
+
+    @cached_property
+    def _covariances(self) -> tuple[Floats, Floats]:
+        """(M, M) over draws of samples, and of means over seeds; NaN if not known."""
+        seeds, methods = self.by_seed.shape
+        unknown = np.full((methods, methods), np.nan)
+        replicates = None if self.replicates is None else self.replicates.astype(np.float64)
+        return (
+            unknown if replicates is None else _covariance(replicates),
+            unknown if seeds < 2 else _covariance(self.by_seed) / seeds,
+        )
+
+    def errors(self) -> tuple[Floats, Floats]:
+        """(M, M) standard errors of all paired differences, and their degrees of freedom."""
+        return self._error(*(_of_differences(part) for part in self._covariances))
+
+    def _error(self, sample: Floats, seed: Floats) -> tuple[Floats, Floats]:
+        """Standard errors and degrees of freedom; a part that is not known counts as 0."""
+        known = ~(np.isnan(sample) & np.isnan(seed))
+        sample, seed = np.nan_to_num(sample), np.nan_to_num(seed)
+        df = degrees_of_freedom(sample, self.sample_df, seed, self.seed_df)
+        return np.where(known, np.sqrt(sample + seed), np.nan), df
+
+
+def _covariance(values: Floats) -> Floats:
+    """(M, M) covariance of the columns of an (R, M) array, with ``ddof`` 1."""
+    centred = values - values.mean(axis=0)
+    covariance: Floats = centred.T @ centred / (len(values) - 1)
+    return covariance
+
+
+def _of_differences(covariance: Floats) -> Floats:
+    """(M, M) variances of all differences, from a covariance matrix."""
+    variance = np.diag(covariance)
+    return np.maximum(variance[:, None] + variance[None, :] - 2 * covariance, 0.0)
+
+
+def _p_of_differences(difference: Floats, error: Floats, df: Floats) -> Floats:
+    """Two-sided p; 1 for no difference, also where nothing varies, and where no error is known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return p_value(np.asarray(difference / error), np.asarray(df))
+
+
+# --- ranks -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The order of methods as far as the data tell it.
+
+    Attributes:
+        ranks: (M,) 1 + the number of methods that are significantly better; methods of the same
+            rank are a tie group.
+        pairs: how many pairs were tested.
+        detectable: the minimal detectable difference: the smallest true difference that the test
+            of one pair of median standard error finds with probability ``POWER``, at the level
+            that the first step of Holm's procedure asks for.
+        p: (M, M) p-values after Holm's correction over all pairs.
+    """
+
+    ranks: NDArray[np.int64]
+    pairs: int
+    detectable: float
+    p: Floats
+
+
+def rank(estimates: Estimates, level: float = LEVEL) -> Ranking:
+    """Rank methods by paired tests of all pairs, with Holm's correction over them."""
+    methods = len(estimates.values)
+    upper = np.triu_indices(methods, 1)
+    adjusted = np.ones((methods, methods))
+    adjusted[upper] = holm(estimates.p_values()[upper])
+    adjusted = np.minimum(adjusted, adjusted.T)
+    better = estimates.values[:, None] > estimates.values[None, :]
+    ranks = 1 + (better & (adjusted < 1 - level)).sum(axis=0)
+    return Ranking(ranks, len(upper[0]), _detectable(estimates, upper, level), adjusted)
+
+
+def _detectable(estimates: Estimates, upper: tuple[NDArray[np.intp], ...], level: float) -> float:
+    """See :attr:`Ranking.detectable`; NaN without pairs."""
+    if not len(upper[0]):
+        return math.nan
+    error, df = (part[upper] for part in estimates.errors())
+    first = quantile(1 - (1 - level) / len(upper[0]), df)
+    power = quantile(2 * POWER - 1, df)
+    return float(np.median((first + power) * error))
+
+
+def friedman(scores: Floats) -> tuple[float, Floats]:
+    """Friedman's test of whether methods differ, and their mean ranks.
+
+    Args:
+        scores: (tasks, M), larger is better.
+
+    Returns:
+        p, and the (M,) mean ranks over tasks; 1 is the best, ties get their mean rank.
+    """
+    from scipy.stats import friedmanchisquare, rankdata
+
+    ranks = rankdata(-scores, axis=1)
+    p = float(friedmanchisquare(*scores.T).pvalue) if scores.shape[1] > 2 else math.nan
+    return p, ranks.mean(axis=0)
+
+
+def nemenyi_difference(methods: int, tasks: int, level: float = LEVEL) -> float:
+    """The critical difference of mean ranks (Nemenyi; Demsar, JMLR 7, 2006, section 3.2.2).
+
+    Args:
+        methods: how many are compared.
+        tasks: how many tasks the ranks are means of.
+        level: 1 - the family-wise error rate.
+    """
+    from scipy.stats import studentized_range
+
+    q = studentized_range.ppf(level, methods, np.inf) / math.sqrt(2)
+    return float(q * math.sqrt(methods * (methods + 1) / (6 * tasks)))
+
+
+def probability_of_improvement(a: Floats, b: Floats) -> float:
+    """The mean over tasks of the probability that a run of one method beats one of another.
+
+    Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS
+    2021, section 4.3. A tie counts half.
+
+    Args:
+        a, b: (tasks, seeds) scores of the two methods; seeds are not paired.
+    """
+    above = a[:, :, None] > b[:, None, :]
+    equal = a[:, :, None] == b[:, None, :]
+    return float((above + 0.5 * equal).mean())
