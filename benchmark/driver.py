@@ -239,6 +239,7 @@ def plan_suite(
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
     settings = settings or {}
+    workspace.suite = suite.location
     with Session(
         never=[workspace.root, manifest.root],
         cuda=device == "cuda",

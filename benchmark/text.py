@@ -1,9 +1,10 @@
-"""Untrusted text, made safe to print."""
+"""Text for people: untrusted text made safe to print, and lists of numbers."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 
 # The sign that Unicode reserves for "something here could not be shown". A "?" or a space could be
 # the author's own.
@@ -59,6 +60,28 @@ def one_line(value: object, limit: int) -> str:
         text = "(nested too deeply)"
     # Cut before, too: replacing characters takes time, and makes the text longer.
     return shortened(printable(shortened(text, limit)), limit)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers as ranges, ascending, in the form that ``--seed`` takes.
+
+    Example:
+        >>> ranges([0, 1, 2, 5])
+        '0-2, 5'
+    """
+    parts: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)
+
+
+def seed_list(seeds: Iterable[int]) -> str:
+    """Seeds for a sentence, such as ``seed 1`` or ``seeds 0-2``."""
+    seeds = set(seeds)
+    return f"seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}"
 
 
 def printable_json(value: object) -> str:

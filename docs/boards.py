@@ -38,7 +38,8 @@ from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import by_board, with_comparisons
-from leaderboard.published import publish, published_rows, read_published
+from leaderboard.outcome_files import WorkspaceOutcomes
+from leaderboard.published import publish, published_outcomes, published_rows, read_published
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.render.markdown import board_table, mean_heading
@@ -138,7 +139,8 @@ def _board(name: str) -> Board:
     """
     suite = load_suite(name)
     manifest, results = manifest_of(suite), published_rows()
-    boards = with_comparisons(build_boards(suite, manifest, results), suite, manifest, results)
+    boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
+    boards = with_comparisons(boards, suite, manifest, results)
     if not (boards and boards[0].is_main):
         raise UsageError(
             f"no results of the suite {name} are published; run `docs/boards.py publish`"
@@ -196,7 +198,8 @@ def _publish(suite: Suite, workspace: Path, command: str) -> None:
     facts = {"command": command, "commit": _git("rev-parse", "HEAD")[:12], "machine": _machine()}
     manifest = manifest_of(suite)
     results = update_results(workspace, [manifest])
-    published = publish(suite, manifest, results, facts)
+    outcomes = WorkspaceOutcomes(workspace, manifest)
+    published = publish(suite, manifest, results, facts, outcomes=outcomes)
     print(f"published {published.results.num_rows} rows of {suite.name}")
 
 

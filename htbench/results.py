@@ -8,6 +8,7 @@ import json
 import os
 import warnings
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from benchmark.text import one_line
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.conditions import with_comparisons
+from leaderboard.filters import check_known, is_method
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
@@ -115,33 +117,67 @@ def suite_boards(
 
 
 def run_rows(
-    suite: Suite, workspace: Workspace, report: Report = warnings.warn
+    suite: Suite,
+    workspace: Workspace,
+    report: Report = warnings.warn,
+    *,
+    task: Collection[str] = (),
+    method: Collection[str] = (),
+    seed: Collection[int] = (),
+    status: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return a workspace's runs of a suite: names, status, code, accuracies and seconds.
+    """Return a workspace's runs of a suite: names, status, code, accuracies, seconds and time.
 
     Args:
-        suite: the suite.
+        suite: the suite; other tasks and recipes of its manifest are listed, too.
         workspace: where runs are kept.
         report: called for each run's folder that cannot be used; see ``update_results``.
+        task, method, seed, status: return only runs with one of these; all if empty. A method is
+            a name or a label.
+
+    Raises:
+        UsageError: the manifest has no such task, or the workspace no runs of the method.
     """
     manifest = manifest_of(suite)
+    for name in task:
+        manifest.task(name)
     columns = (
         *("key", "task", "label", "seed", "status", "method_code"),
         *("overall", "seen", "missing"),
     )
     shown = shown_reference(manifest.reference, manifest.digest)
+    every = [
+        row
+        for row in rows_of_table(update_results(workspace.root, [manifest], report))
+        if row["manifest_digest"] == manifest.digest
+    ]
+    for name in method:
+        check_known(name, sorted({row["label"] for row in every}))
     rows = [
         {
             **{name: row[name] for name in columns},
             "manifest": shown,
             "network": network_label(json.loads(row["model"])),
             "seconds": row["measured_wall_seconds"],
+            "finished": _iso_time(row["measured_finished"]),
         }
-        for row in rows_of_table(update_results(workspace.root, [manifest], report))
-        if row["manifest_digest"] == manifest.digest
+        for row in every
+        if is_method(row["label"], method)
+        and (not task or row["task"] in task)
+        and (not seed or row["seed"] in seed)
+        and (not status or row["status"] in status)
     ]
     order = ("network", "task", "label", "seed", "key")
     return sorted(rows, key=lambda row: tuple(row[name] for name in order))
+
+
+def _iso_time(seconds: float | None) -> str | None:
+    """A time in seconds since 1970 as ISO 8601 in UTC; None for a derived row, or a time that
+    no calendar has."""
+    try:
+        return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%FT%TZ}"
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def find_run(name: str, root: Path, suite: str) -> Path:

@@ -159,6 +159,7 @@ def plan_tuning(
     manifest = manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
+    workspace.suite = suite.location
     with session.Session(
         never=[workspace.root, manifest.root],
         cuda=device == "cuda",

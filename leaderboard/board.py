@@ -110,10 +110,22 @@ class Board:
         return columns.HEADLINES[self.manifest.headline if self.manifest else "micro"]
 
     @property
+    def shown_columns(self) -> tuple[columns.Column, ...]:
+        """The columns of its tables, in order."""
+        return columns.table_columns(self.optional_columns, self.headline)
+
+    @property
     def labels(self) -> list[str]:
         """The method labels in leaderboard order: by the mean of the first column, then by name."""
+        return self.labels_of(MEAN)
+
+    def labels_of(self, task: str) -> list[str]:
+        """The labels by their first column on a task (or ``MEAN``), then by name.
+
+        Oracles come last, after methods without a value.
+        """
         keys = {}
-        for cell in self.of_task(MEAN).values():
+        for cell in self.of_task(task).values():
             value = cell[self.headline[0]]
             rank = math.inf if math.isnan(value) else -value
             keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])

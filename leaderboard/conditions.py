@@ -11,6 +11,7 @@ import numpy as np
 from benchmark.files import digest_json
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest, Task
 from benchmark.manifest.suite import Suite
+from benchmark.text import seed_list
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.comparison import Comparison, compare
 
@@ -47,15 +48,31 @@ def _recipes(
     """Compare the default recipe with those that have results."""
     if manifest.recipe_name != DEFAULT_RECIPE:
         return None
-    boards = {DEFAULT_RECIPE: board}
-    present = set(results["recipe_digest"].unique().to_pylist())
-    for name in manifest.recipe_names[1:]:
-        if digest_json(manifest.recipe_of(name)) not in present:
-            continue
-        of_recipe = build_boards(replace(suite, recipe=name), manifest.with_recipe(name), results)
+    seeds = {name: _seeds(suite, manifest, results, name) for name in manifest.recipe_names}
+    names = [name for name, of_recipe in seeds.items() if of_recipe]
+    # The studies of recipes have fewer seeds than the suite.
+    common = tuple(seed for seed in suite.seeds if all(seed in seeds[name] for name in names))
+    boards: dict[str, Board] = {}
+    for name in names:
+        same = replace(suite, recipe=name, seeds=common)
+        of_recipe = build_boards(same, manifest.with_recipe(name), results) if common else []
         if of_recipe and of_recipe[0].is_main:
             boards[name] = of_recipe[0]
-    return by_board("Other recipes", boards)
+    only = "" if common == suite.seeds else f" ({seed_list(common)})"
+    return by_board(f"Other recipes{only}", boards)
+
+
+def _seeds(suite: Suite, manifest: Manifest, results: pa.Table, recipe: str) -> set[int]:
+    """The seeds of the suite's tasks for which a recipe has results."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    keep = pc.and_(
+        pc.equal(results["manifest_digest"], manifest.digest),
+        pc.equal(results["recipe_digest"], digest_json(manifest.recipe_of(recipe))),
+    )
+    keep = pc.and_(keep, pc.is_in(results["task"], pa.array(suite.tasks)))
+    return set(results.filter(keep)["seed"].to_pylist())
 
 
 def by_board(title: str, boards: Mapping[str, Board]) -> Comparison | None:

@@ -108,7 +108,7 @@ def statistics_of(
         for task in tasks
     }
     everywhere = tuple(n for n in names if all(n in of_task for of_task in labels.values()))
-    known = _known_outcomes(grid, labels, seeds, outcomes)
+    known = _known_outcomes(grid, labels, seeds, outcomes) if any(labels.values()) else None
     resampling = _Resampling(tasks, manifest) if known is not None else None
     keys = [column.key for column in columns.COLUMNS]
     sampled = [column for column in columns.COLUMNS if column.sampled]
@@ -174,7 +174,7 @@ def _by_seed(
     values = [
         [[grid[task, label, seed][key] for task in tasks] for label in labels] for seed in seeds
     ]
-    shaped = np.array(values, dtype=np.float64).reshape(len(seeds), len(labels), -1)
+    shaped = np.array(values, dtype=np.float64).reshape(len(seeds), len(labels), len(tasks))
     return np.asarray(shaped.mean(axis=2))
 
 

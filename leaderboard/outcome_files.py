@@ -29,6 +29,11 @@ MAX_BYTES = 1 << 28
 _DIGEST = hashlib.sha256().digest_size
 
 
+def store_outcomes(workspace: Path, row: Row, outcomes: Outcomes) -> None:
+    """Keep the outcomes of a row in its workspace, if that can be written to."""
+    _write(_path(workspace, row), _header(row), outcomes)
+
+
 class WorkspaceOutcomes:
     """The outcomes of a workspace's runs, read from their files or computed from predictions."""
 
@@ -47,7 +52,7 @@ class WorkspaceOutcomes:
         if row["status"] != "ok" or row["manifest_digest"] != self._manifest.digest:
             return None
         header = _header(row)
-        path = self._workspace / FOLDER / row["key"][:2] / row["key"]
+        path = _path(self._workspace, row)
         outcomes = _read(path, header)
         if outcomes is None or outcomes.right.size != row["n_seen"] + row["n_missing"]:
             outcomes = self._compute(row)
@@ -68,6 +73,11 @@ class WorkspaceOutcomes:
             return outcomes_at(logits, labels, seen, gamma)
         except (HTBenchError, OSError):  # the results report what is wrong with the run
             return None
+
+
+def _path(workspace: Path, row: Row) -> Path:
+    key: str = row["key"]
+    return workspace / FOLDER / key[:2] / key
 
 
 def _header(row: Row) -> bytes:

@@ -1,4 +1,4 @@
-"""The results that are published with this project: rows of runs, without predictions.
+"""The results that are published with this project: rows of runs and outcomes, no predictions.
 
 Each file in ``leaderboard/published/`` has the runs of one suite, and says which command made them,
 from which commit, on which machine.
@@ -20,10 +20,13 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, build_boards
+from leaderboard.intervals import OutcomesOf
+from leaderboard.outcomes import Outcomes
 from leaderboard.results_file import read_table, write_table
-from leaderboard.rows import SCHEMA
+from leaderboard.rows import SCHEMA, rows_of_table
 
 FOLDER = Path(__file__).parent / "published"
+STORED = pa.schema([*SCHEMA, ("outcomes", pa.binary())])  # the columns of a file
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class Published:
         suite: its name.
         results: their rows, with the columns of ``SCHEMA``.
         facts: ``command``, ``commit`` and ``machine``.
+        outcomes: of the rows' test samples, by key; empty if they are not published.
     """
 
     suite: str
     results: pa.Table
     facts: Mapping[str, str]
+    outcomes: Mapping[str, bytes]
 
 
 def publish(
@@ -47,6 +52,7 @@ def publish(
     results: pa.Table,
     facts: Mapping[str, str],
     folder: Path = FOLDER,
+    outcomes: OutcomesOf | None = None,
 ) -> Published:
     """Write the rows of a suite's main table, or of its tuned one, to ``SUITE.parquet``.
 
@@ -56,6 +62,7 @@ def publish(
         results: the output of ``results.update_results``.
         facts: see :class:`Published`.
         folder: where to write it.
+        outcomes: of the rows, so that boards of the published rows have intervals over samples.
 
     Raises:
         UsageError: runs are missing.
@@ -84,10 +91,19 @@ def publish(
             keys.add(base)
             waiting.append(base)
     rows = results.filter(pc.is_in(results["key"], pa.array(sorted(keys), pa.string())))
-    published = Published(suite.name, rows.sort_by("key"), facts)
+    rows = rows.sort_by("key")
+    of_rows = {} if outcomes is None else _outcomes(rows, outcomes)
+    column = pa.array([of_rows.get(key) for key in rows["key"].to_pylist()], pa.binary())
     text = canonical_json(dict(facts)).decode()
-    write_table(folder / f"{suite.name}.parquet", published.results, text)
-    return published
+    table = rows.append_column(STORED.field("outcomes"), column)
+    write_table(folder / f"{suite.name}.parquet", table, text)
+    return Published(suite.name, rows, facts, of_rows)
+
+
+def _outcomes(rows: pa.Table, outcomes: OutcomesOf) -> dict[str, bytes]:
+    """The outcomes of rows by key, without those that are not known."""
+    of_rows = ((row["key"], outcomes(row)) for row in rows_of_table(rows))
+    return {key: known.to_bytes() for key, known in of_rows if known is not None}
 
 
 def read_published(folder: Path = FOLDER) -> list[Published]:
@@ -98,14 +114,25 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
     """
     entries = []
     for path in sorted(folder.glob("*.parquet")):
-        table, facts = read_table(path, SCHEMA)
+        table, facts = read_table(path, STORED)
         if not facts:
             raise DataError(
                 f"the published results {path} are damaged or of another version; restore the file "
                 f"from the repository: git checkout {path.name}"
             )
-        entries.append(Published(path.stem, table, json.loads(facts)))
+        stored = zip(table["key"].to_pylist(), table["outcomes"].to_pylist(), strict=True)
+        outcomes = {key: content for key, content in stored if content is not None}
+        results = table.select(SCHEMA.names)
+        entries.append(Published(path.stem, results, json.loads(facts), outcomes))
     return entries
+
+
+def published_outcomes(folder: Path = FOLDER) -> OutcomesOf:
+    """The outcomes of all published results."""
+    known = {
+        k: content for entry in read_published(folder) for k, content in entry.outcomes.items()
+    }
+    return lambda row: Outcomes.from_bytes(known[row["key"]]) if row["key"] in known else None
 
 
 def published_rows(folder: Path = FOLDER) -> pa.Table:

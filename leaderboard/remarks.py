@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import one_line, printable
+from benchmark.text import one_line, printable, seed_list
 from leaderboard import gamma_star
 from leaderboard.rows import FAILED, Row, group_rows, with_status
 
@@ -50,6 +50,7 @@ def _not_run(suite: Suite, rows: Sequence[Row]) -> list[str]:
     if methods := [method for method in suite.methods if method not in labels]:
         lines.append(f"not run: {', '.join(methods)}")
     for label in labels:
+        tasks_of: dict[str, list[str]] = {}  # by the seeds that are missing
         for task in suite.tasks:
             seeds = [
                 seed
@@ -58,7 +59,10 @@ def _not_run(suite: Suite, rows: Sequence[Row]) -> list[str]:
                 and (label not in bases or (bases[label], task, seed) in succeeded)
             ]
             if seeds:
-                lines.append(f"not run: {label} on {task}, {_seeds(seeds)}")
+                tasks_of.setdefault(seed_list(seeds), []).append(task)
+        if tasks_of:
+            parts = [f"{_tasks(suite, tasks)}, {seeds}" for seeds, tasks in tasks_of.items()]
+            lines.append(f"not run: {label} on {'; '.join(parts)}")
     return lines
 
 
@@ -71,8 +75,7 @@ def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     lines = []
     for (label, reason), group in groups.items():
         tasks = [task for task in suite.tasks if any(row["task"] == task for row in group)]
-        where = "every task" if len(tasks) == len(suite.tasks) > 1 else ", ".join(tasks)
-        lines.append(f"{label} on {where}: {reason}")
+        lines.append(f"{label} on {_tasks(suite, tasks)}: {reason}")
     return tuple(lines)
 
 
@@ -91,7 +94,7 @@ def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
         lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
     )
     return tuple(
-        f"{label} on {suite.tasks[task]}, {_seeds([row['seed'] for row in group])}: {note}"
+        f"{label} on {suite.tasks[task]}, {seed_list(row['seed'] for row in group)}: {note}"
         for (label, task, note), group in sorted(groups.items())
     )
 
@@ -121,8 +124,8 @@ def _settings(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+def _tasks(suite: Suite, tasks: Sequence[str]) -> str:
+    return "every task" if len(tasks) == len(suite.tasks) > 1 else ", ".join(tasks)
 
 
 def _first_line(message: str | None) -> str:

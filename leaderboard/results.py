@@ -34,7 +34,8 @@ from benchmark.records import (
 )
 from benchmark.run_folders import run_folders, stamp
 from leaderboard import gamma_star, rows
-from leaderboard.predictions import score_predictions, scorer_digest
+from leaderboard.outcome_files import store_outcomes
+from leaderboard.predictions import score_with_outcomes, scorer_digest
 from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import (
     COUNTS,
@@ -228,8 +229,8 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
         try:
             record = RunRecord.read(folder, key)
             check_record(record, folder / RECORD_FILE)
-            scores = _scores(folder, record, part.previous.get(key), part.manifests)
-            row = row_of_record(record) | scores
+            row = row_of_record(record)
+            row |= _scores(folder, record, row, part.previous.get(key), part.manifests)
             derived = gamma_star.derive_rows([row], part.runs.parent, part.previous, part.manifests)
             of_run = [row, *derived]
         except HTBenchError as error:
@@ -248,9 +249,16 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
 
 
 def _scores(
-    folder: Path, record: RunRecord, previous: Row | None, manifests: Mapping[str, Manifest]
+    folder: Path,
+    record: RunRecord,
+    row: Row,
+    previous: Row | None,
+    manifests: Mapping[str, Manifest],
 ) -> dict[str, Any]:
-    """The metrics of a run, from its previous row if nothing that they depend on has changed."""
+    """The metrics of a run, from its previous row if nothing that they depend on has changed.
+
+    The outcomes of its samples are stored, so that intervals need not read the predictions again.
+    """
     if record.status != "ok":
         return {}
     path = verified_predictions(folder, record.predictions_sha256)
@@ -265,10 +273,11 @@ def _scores(
     if manifest is None:
         return {}
     try:
-        scores = score_predictions(path, manifest, record.task).as_dict()
+        scores, outcomes = score_with_outcomes(path, manifest, record.task)
     except HTBenchError as error:
         raise type(error)(f"{error}; {repeat_run(folder)}") from None
-    return {"scorer_digest": scorer, **scores}
+    store_outcomes(folder.parents[1], row, outcomes)
+    return {"scorer_digest": scorer, **scores.as_dict()}
 
 
 def _with_base_costs(stored: pa.Table) -> pa.Table:

@@ -178,9 +178,10 @@ def quantile(level: float, df: float | Floats) -> float | Floats:
     from scipy.special import ndtri, stdtrit
 
     upper = (1 + level) / 2
-    finite = np.where(np.isfinite(df), df, 1.0)
-    result = np.where(np.isfinite(df), stdtrit(finite, upper), ndtri(upper))
-    return float(result) if np.ndim(df) == 0 else result
+    distinct, where = np.unique(df, return_inverse=True)  # often the same for all methods
+    finite = np.where(np.isfinite(distinct), distinct, 1.0)
+    result = np.where(np.isfinite(distinct), stdtrit(finite, upper), ndtri(upper))[where]
+    return float(result) if np.ndim(df) == 0 else result.reshape(np.shape(df))
 
 
 def p_value(t: Floats, df: Floats) -> Floats:
@@ -242,7 +243,10 @@ class Estimates:
 
     def intervals(self, level: float = LEVEL) -> list[Interval]:
         """The interval of each method."""
-        sample, seed = (np.diag(part) for part in self._covariances)
+        seeds, methods = self.by_seed.shape
+        unknown = np.full(methods, np.nan)
+        sample = unknown if self.replicates is None else _variance(self.replicates)
+        seed = unknown if seeds < 2 else _variance(self.by_seed) / seeds
         error, df = self._error(sample, seed)
         halves = quantile(level, df) * error
         return [Interval(*map(float, each)) for each in zip(self.values, halves, df, strict=True)]
@@ -281,6 +285,11 @@ class Estimates:
         return np.where(known, np.sqrt(sample + seed), np.nan), df
 
 
+def _variance(values: NDArray[Any]) -> Floats:
+    """(M,) variance of the columns of an (R, M) array, with ``ddof`` 1."""
+    return np.asarray(np.var(values, axis=0, ddof=1, dtype=np.float64))
+
+
 def _covariance(values: Floats) -> Floats:
     """(M, M) covariance of the columns of an (R, M) array, with ``ddof`` 1."""
     centred = values - values.mean(axis=0)
@@ -312,8 +321,9 @@ class Ranking:
             rank are a tie group.
         pairs: how many pairs were tested.
         detectable: the minimal detectable difference: the smallest true difference that the test
-            of one pair of median standard error finds with probability ``POWER``, at the level
-            that the first step of Holm's procedure asks for.
+            of one pair finds with probability ``POWER`` at the level of the first step of Holm's
+            procedure, if the pair has the median standard error and degrees of freedom of all
+            pairs. Approximate: it shifts Student's t instead of using the non-central one.
         p: (M, M) p-values after Holm's correction over all pairs.
     """
 
@@ -339,10 +349,9 @@ def _detectable(estimates: Estimates, upper: tuple[NDArray[np.intp], ...], level
     """See :attr:`Ranking.detectable`; NaN without pairs."""
     if not len(upper[0]):
         return math.nan
-    error, df = (part[upper] for part in estimates.errors())
+    error, df = (float(np.median(part[upper])) for part in estimates.errors())
     first = quantile(1 - (1 - level) / len(upper[0]), df)
-    power = quantile(2 * POWER - 1, df)
-    return float(np.median((first + power) * error))
+    return float((first + quantile(2 * POWER - 1, df)) * error)
 
 
 def friedman(scores: Floats) -> tuple[float, Floats]:

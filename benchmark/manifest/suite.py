@@ -46,6 +46,12 @@ class Suite:
         """What names the suite on a command line: its file as it was given, or its name."""
         return self.given or self.name
 
+    @property
+    def location(self) -> str:
+        """What names the suite in any working directory: the path of its file, or its name."""
+        is_file = self.argument.endswith(".toml")
+        return str(Path(self.argument).resolve()) if is_file else self.argument
+
 
 def load_suite(name: str) -> Suite:
     """Read a suite by name (``icons``) or from a ``.toml`` file.

@@ -18,6 +18,7 @@ from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
+from benchmark.text import ranges
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,12 @@ def select(suite: Suite, tasks: Sequence[str], seeds: Sequence[int]) -> tuple[li
     Raises:
         UsageError: a task or seed is not in the suite.
     """
-    for kind, wanted, known in (("task", tasks, suite.tasks), ("seed", seeds, suite.seeds)):
+    for kind, wanted, known, listed in (
+        ("task", tasks, suite.tasks, ", ".join(suite.tasks)),
+        ("seed", seeds, suite.seeds, ranges(suite.seeds)),
+    ):
         for item in wanted:
             if item not in known:
-                listed = ", ".join(map(str, known))
                 raise UsageError(f"--{kind} {item} is not in suite {suite.name}; it has: {listed}")
     return (
         [t for t in suite.tasks if not tasks or t in tasks],

@@ -56,6 +56,7 @@ class Workspace:
         self.known = known
         default = root == Path(DEFAULT)
         self.option = () if default else ("--workspace", str(root))  # of a recommended command
+        self.suite: str | None = None  # of the runs that this driver carries out; see `note`
         self.runs = self.root / "runs"
         self._own: Path | None = None
         self._own_lock: FileLock | None = None
@@ -101,6 +102,20 @@ class Workspace:
         for name in sorted(run_folders(self.runs).keys):
             with contextlib.suppress(RecordError):
                 yield RunRecord.read(self.folder(name), name)
+
+    def newest_suite(self) -> str | None:
+        """The suite of the newest line of the journal that names one: a name or a path."""
+        try:
+            journal = (self.root / JOURNAL_FILE).read_bytes()
+        except OSError:
+            return None
+        at = journal.rfind(b'"suite": "')  # in a run's name, the quotation marks are escaped
+        begin, end = journal.rfind(b"\n", 0, max(at, 0)) + 1, journal.find(b"\n", at)
+        try:
+            suite = json.loads(journal[begin:end])["suite"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return suite if isinstance(suite, str) else None
 
     def __enter__(self) -> Self:
         base = self.root / "tmp"
@@ -162,9 +177,11 @@ class Workspace:
             lock.release()
 
     def note(self, event: str, key: str, name: str) -> None:
-        """Add a line to the journal."""
+        """Add a line to the journal, with the suite that the run was started for."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "driver": os.getpid(), "event": event, "key": key, "run": name}
+        if self.suite is not None:
+            line["suite"] = self.suite
         handle = os.open(self.root / JOURNAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(handle, json.dumps(line).encode() + b"\n")  # one write: lines never mix

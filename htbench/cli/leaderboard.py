@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from htbench.cli.options import out_file_option, suite_option, workspace_option
-from htbench.cli.output import print_or_write, run_problems
+from htbench.cli.options import (
+    OWN_SUITE,
+    methods_option,
+    out_file_option,
+    suite_option,
+    tasks_option,
+    workspace_option,
+)
+from htbench.cli.output import is_terminal, print_or_write, run_problems, screen
 from htbench.progress import log
 
 if TYPE_CHECKING:
@@ -18,14 +25,21 @@ if TYPE_CHECKING:
 
 
 @click.command("leaderboard")
-@suite_option(default="icons")
+@suite_option(OWN_SUITE)
+@tasks_option("Show only this task; repeatable. On a terminal, adds a table for each task.")
+@methods_option("Show only this method, or this method with its settings; repeatable.")
+@click.option(
+    "--status",
+    "states",
+    multiple=True,
+    type=click.Choice(["ok", "partial", "failed", "not-applicable"]),
+    help="Show only methods whose runs are all ok, not all there (partial), and so on; repeatable.",
+)
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["markdown", "csv", "json"]),
-    default="markdown",
-    show_default=True,
-    help="Output format.",
+    type=click.Choice(["terminal", "markdown", "csv", "json"]),
+    help="Output format.  [default: terminal on a terminal; markdown with --out or in a pipe]",
 )
 @click.option(
     "--column",
@@ -38,47 +52,61 @@ if TYPE_CHECKING:
 @out_file_option("Write to this file instead of standard output.")
 @workspace_option
 def command(
-    suite: str, form: str, columns: tuple[str, ...], out: Path | None, workspace: Path
+    suite: str | None,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    states: tuple[str, ...],
+    form: str | None,
+    columns: tuple[str, ...],
+    out: Path | None,
+    workspace: Path,
 ) -> None:
     """Score new runs and print the leaderboard of a suite.
 
-    Exits with status 1 if the folder of a run cannot be used; the others are shown.
+    On a terminal, columns that do not fit are left out, and are named below the table. Exits with
+    status 1 if the folder of a run cannot be used; the others are shown.
 
     \b
     Examples:
       htbench leaderboard
+      htbench leaderboard --task outline-solid --method finetune --method lwf
       htbench leaderboard --suite icons --format csv --out icons.csv
-      htbench leaderboard --column openworld_auc
     """
-    from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
+    from htbench.own_suite import chosen_suite
     from htbench.run import existing_boards
     from leaderboard.columns import table_columns
+    from leaderboard.filters import only, with_tasks
 
     table_columns(columns)  # reports an unknown column before runs are scored
+    place = Workspace(workspace)
+    loaded = with_tasks(chosen_suite(suite, place), tasks)
     with run_problems() as problems:
-        boards = existing_boards(load_suite(suite), Workspace(workspace), problems.append)
+        boards = only(existing_boards(loaded, place, problems.append), methods, states)
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
-        print_boards(boards, form, problems, out=out)
+        print_boards(boards, form, problems, out=out, by_task=bool(tasks))
 
 
 def print_boards(
     boards: Sequence[Board],
-    form: str,
+    form: str | None,
     problems: Sequence[str],
     *,
     out: Path | None = None,
     network: str | None = None,
+    by_task: bool = False,
 ) -> None:
     """Print boards, or write them to a file.
 
     Args:
         boards: the boards of a suite.
-        form: an output format; see ``leaderboard.render``.
+        form: an output format; see ``leaderboard.render``. ``terminal`` fits the terminal's width.
+            If None, that on a terminal and Markdown otherwise.
         problems: folders of runs that cannot be used; the JSON of the first table lists them.
         out: the file to write; if None, print to standard output.
         network: print only the tables of this network (in the form of ``--model``); if None, print
             all.
+        by_task: whether the format ``terminal`` has a table for each task.
     """
     from htbench.results import shown_problems
     from leaderboard.render import FORMATS
@@ -87,7 +115,16 @@ def print_boards(
     if form == "json" and shown:
         more = tuple(shown_problems(problems))
         shown[0] = dataclasses.replace(shown[0], problems=(*more, *shown[0].problems))
-    text = FORMATS[form](shown)
+    if form is None:
+        form = "terminal" if out is None and is_terminal() else "markdown"
+    if form == "terminal":
+        from leaderboard.render.terminal import to_terminal
+
+        first = boards[0]
+        words = ("leaderboard", "--suite", first.suite.argument, *first.workspace_option)
+        text = to_terminal(shown, screen(plain=out is not None), by_task, words)
+    else:
+        text = FORMATS[form](shown)
     print_or_write(text, out)
     if out is not None:
         log(f"wrote {out}")

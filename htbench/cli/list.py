@@ -9,13 +9,26 @@ import click
 
 from benchmark.commands import command as recommended
 from benchmark.errors import UsageError
+from benchmark.text import one_line
 from htbench.cli.options import (
+    OWN_SUITE,
     json_option,
+    methods_option,
     plugins_option,
+    seeds_option,
     suite_option,
+    tasks_option,
     workspace_option,
 )
-from htbench.cli.output import fixed, print_json, print_table, run_problems
+from htbench.cli.output import (
+    MAX_CELL,
+    fixed,
+    is_terminal,
+    print_json,
+    print_table,
+    run_problems,
+    screen,
+)
 
 
 @click.group("list")
@@ -181,25 +194,48 @@ def print_unexpanded(references: list[str]) -> None:
 
 
 @command.command()
-@suite_option("List the runs of this suite.", default="icons")
+@suite_option(OWN_SUITE)
+@tasks_option("List only runs of this task; repeatable.")
+@methods_option("List only runs of this method, or this method with its settings; repeatable.")
+@seeds_option("List only runs of this seed, or range of seeds such as 0-4; repeatable.")
+@click.option(
+    "--status",
+    "states",
+    multiple=True,
+    type=click.Choice(["ok", "failed", "not-applicable"]),
+    help="List only runs of this status; repeatable.",
+)
 @workspace_option
 @json_option
-def runs(suite: str, workspace: Path, as_json: bool) -> None:
-    """List the runs of a workspace with their scores.
+def runs(
+    suite: str | None,
+    tasks: tuple[str, ...],
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    states: tuple[str, ...],
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """List the runs of a workspace with their scores and when they finished.
 
     Rows named gamma-star are not runs; they are derived from the predictions of finetune.
 
     \b
     Examples:
       htbench list runs
-      htbench list runs --workspace ./other --json
+      htbench list runs --method lwf --task outline-solid --seed 0-1
+      htbench list runs --status failed --json
     """
-    from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
+    from htbench.own_suite import chosen_suite
     from htbench.results import run_rows
 
+    place = Workspace(workspace)
+    loaded = chosen_suite(suite, place)
     with run_problems() as problems:
-        entries = run_rows(load_suite(suite), Workspace(workspace), problems.append)
+        entries = run_rows(
+            loaded, place, problems.append, task=tasks, method=methods, seed=seeds, status=states
+        )
         if as_json:
             print_json(entries)
         else:
@@ -207,20 +243,38 @@ def runs(suite: str, workspace: Path, as_json: bool) -> None:
 
 
 def _print_runs(entries: list[dict[str, Any]]) -> None:
+    """Print a table; on a terminal, the columns on the left that fit."""
     from leaderboard.versions import CODE_DIGITS
 
-    names = ("task", "label", "seed", "status")
-    numbers = ("overall", "seen", "missing", "seconds")
+    headers = [
+        *("key", "task", "method", "seed", "status", "overall", "seen", "missing", "s"),
+        *("finished (UTC)", "code", "network", "manifest"),
+    ]
     rows = [
         [
             e["key"][:12],
-            *(e[n] for n in names),
+            *(str(e[n]) for n in ("task", "label", "seed", "status")),
+            *(fixed(e[n]) for n in ("overall", "seen", "missing", "seconds")),
+            (e["finished"] or "-").replace("T", " ").removesuffix("Z"),
             e["method_code"][:CODE_DIGITS],
-            e["manifest"],
-            *(fixed(e[n]) for n in numbers),
             e["network"],
+            e["manifest"],
         ]
         for e in entries
     ]
-    headers = ["key", "task", "method", "seed", "status", "code", "manifest"]
-    print_table(rows, [*headers, "overall", "seen", "missing", "s", "network"])
+    if is_terminal():
+        _print_fitted(rows, headers)
+    else:
+        print_table(rows, headers)
+
+
+def _print_fitted(rows: list[list[str]], headers: list[str]) -> None:
+    from leaderboard.render.terminal import Grid
+
+    terminal = screen()
+    lines = [([one_line(cell, MAX_CELL) for cell in row], "") for row in rows]
+    grid = Grid(headers, headers.index("method") + 1, lines)
+    text = terminal.text([grid.fit(terminal.width, range(grid.left, len(headers)))])
+    click.echo(text, nl=False)
+    if grid.hidden:
+        click.echo(f"hidden at this width: {', '.join(grid.hidden)}; --json has everything")

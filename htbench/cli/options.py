@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,18 +48,53 @@ yes_option = click.option(
     "--yes", is_flag=True, help="Do not ask before runs that take more than a day on a CPU."
 )
 
-seeds_option = click.option(
-    "--seed",
-    "seeds",
-    multiple=True,
-    type=int,
-    metavar="SEED",
-    help="Run only this seed; repeatable.",
-)
+MAX_SEEDS = 10_000  # of one range
 
-tasks_option = click.option(
-    "--task", "tasks", multiple=True, metavar="TASK", help="Run only this task; repeatable."
-)
+
+def _parsed_seeds(_context: object, _option: object, values: Sequence[str]) -> tuple[int, ...]:
+    """The seeds that texts such as ``3``, ``0-4`` and ``0-2,5`` name, each once.
+
+    Raises:
+        click.BadParameter: a text is not of this form.
+    """
+    seeds: dict[int, None] = {}
+    for value in values:
+        for part in value.split(","):
+            first, dash, last = part.strip().partition("-")
+            ends = (first, last) if dash else (first, first)
+            if not all(end.isascii() and end.isdecimal() and len(end) < 20 for end in ends):
+                raise click.BadParameter(
+                    f"{value!r} is not a seed or a range of seeds, such as 3 or 0-4"
+                )
+            low, high = map(int, ends)
+            if not low <= high < low + MAX_SEEDS:
+                raise click.BadParameter(
+                    f"{value!r} must begin with the smaller seed and have at most {MAX_SEEDS} seeds"
+                )
+            seeds.update(dict.fromkeys(range(low, high + 1)))
+    return tuple(seeds)
+
+
+def seeds_option(purpose: str) -> Option[Any]:
+    """``--seed``, repeatable; each value is a number or a range, and the command gets them all."""
+    return click.option(
+        "--seed", "seeds", multiple=True, metavar="SEED", callback=_parsed_seeds, help=purpose
+    )
+
+
+def tasks_option(purpose: str) -> Option[Any]:
+    """``--task`` of a command that takes several."""
+    return click.option("--task", "tasks", multiple=True, metavar="TASK", help=purpose)
+
+
+def methods_option(purpose: str) -> Option[Any]:
+    """``--method``, repeatable."""
+    return click.option("--method", "methods", multiple=True, metavar="METHOD", help=purpose)
+
+
+OWN_SUITE = "Name of a suite, or path of its file.  [default: that of the workspace's newest runs]"
+RUN_SEEDS = "Run only this seed, or range of seeds such as 0-4; repeatable."
+RUN_TASKS = "Run only this task; repeatable."
 
 
 def plugins_option(purpose: str) -> Option[Any]:

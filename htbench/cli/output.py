@@ -7,13 +7,16 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmark import text as text_module
 from benchmark.errors import MAX_MESSAGE, DataError, UsageError
 from benchmark.text import one_line, printable_json, shortened
+
+if TYPE_CHECKING:
+    from leaderboard.render.terminal import Screen
 
 MAX_CELL = 500  # bytes of a cell of a table
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -94,6 +97,29 @@ def print_or_write(text: str, out: Path | None) -> None:
         return
     check_output(out)
     write_file(out, text.encode())
+
+
+def is_terminal() -> bool:
+    """Whether standard output is shown on a terminal."""
+    return sys.stdout.isatty()
+
+
+def screen(*, plain: bool = False) -> Screen:
+    """The terminal that standard output is shown on.
+
+    Its width is ``COLUMNS``, if set, or that of the terminal, or 80. It has colours unless standard
+    output is not a terminal or ``NO_COLOR`` is set.
+
+    Args:
+        plain: leave out colours, for a file.
+    """
+    from rich.console import Console
+
+    from leaderboard.render.terminal import Screen
+
+    console = Console()
+    color = None if plain or console.no_color else console.color_system
+    return Screen(console.width, color)
 
 
 def print_table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:

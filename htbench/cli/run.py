@@ -9,6 +9,8 @@ import click
 
 from benchmark.errors import UsageError
 from htbench.cli.options import (
+    RUN_SEEDS,
+    RUN_TASKS,
     device_option,
     jobs_option,
     json_option,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @suite_option(required=True)
-@tasks_option
+@tasks_option(RUN_TASKS)
 @click.option(
     "--method",
     "methods",
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     metavar="METHOD",
     help="Run only this method; repeatable.  [default: all methods of the suite]",
 )
-@seeds_option
+@seeds_option(RUN_SEEDS)
 @click.option(
     "--set",
     "settings",

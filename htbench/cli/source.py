@@ -15,6 +15,7 @@ from htbench.cli.options import (
     json_option,
     manifest_option,
     model_option,
+    seeds_option,
     suite_option,
 )
 from htbench.cli.output import print_json, print_table, printable
@@ -57,13 +58,9 @@ def command() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Read the manifest's pretrained weights from this file instead of downloading them.",
 )
-@click.option(
-    "--seed",
-    "seeds",
-    type=int,
-    multiple=True,
-    help="Train only the source model of this number, where a manifest has several for the same "
-    "domains; repeatable.  [default: all]",
+@seeds_option(
+    "Train only the source model of this number (or range, such as 0-2), where a manifest has "
+    "several for the same domains; repeatable.  [default: all]"
 )
 @click.option(
     "--again",

@@ -10,6 +10,8 @@ import click
 
 from benchmark.errors import UsageError
 from htbench.cli.options import (
+    RUN_SEEDS,
+    RUN_TASKS,
     device_option,
     jobs_option,
     json_option,
@@ -51,8 +53,8 @@ SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
     "that declare none are run at their defaults.",
 )
 @suite_option(required=True)
-@tasks_option
-@seeds_option
+@tasks_option(RUN_TASKS)
+@seeds_option(RUN_SEEDS)
 @click.option(
     "--plugin",
     metavar="FILE[:CLASS]",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from benchmark.commands import command
+from benchmark.text import ranges
 from leaderboard import gamma_star
-from leaderboard.board import MEAN, Board
-from leaderboard.columns import Column, table_columns
+from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.columns import Column
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
@@ -17,18 +18,40 @@ _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
-    """All tables of a suite, each with its caption."""
-    return "\n".join(_board(board) for board in boards)
+    """All tables of a suite, each with its caption, and one list of remarks below them."""
+    return "\n".join([*(_board(board) for board in boards), *_remarks(boards)])
+
+
+def _remarks(boards: Sequence[Board]) -> Iterator[str]:
+    """The lists under the tables; with several tables, each line begins with its table's name."""
+    if not boards:
+        return
+    first = boards[0]
+    runs = command("list", "runs", "--suite", first.suite.argument, *first.workspace_option)
+    versions = f"A row shows one version of its method. `{runs}` lists all runs."
+    s = "s" if len(boards) > 1 else ""
+    for heading, text, field in (
+        ("Other versions", versions, "versions"),
+        (f"Not in the table{s}", "", "problems"),
+        ("Not applicable", "", "not_applicable"),
+        ("Notes", "", "notes"),
+    ):
+        lines = [
+            f"- {literal(f'{board.name}: {line}' if s else line)}"
+            for board in boards
+            for line in getattr(board, field)
+        ]
+        if lines:
+            yield "\n".join([f"## {heading}", "", *([text, ""] if text else []), *lines, ""])
 
 
 def _board(board: Board) -> str:
     lines = [f"# Leaderboard: {literal(board.name)}", "", board.suite.title, ""]
     lines += [f"- {name}: {literal(value)}" for name, value in board.context.items()]
-    seeds = ", ".join(map(str, board.suite.seeds))
     lines += [
-        f"- seeds: {seeds}, {_condition(board)}",
+        f"- seeds: {ranges(board.suite.seeds)}, {_condition(board)}",
         *(f"- {line}" for line in interval_legend(board)),
-        *(f"- {c.heading}: {c.legend}" for c in _columns(board)),
+        *(f"- {c.heading}: {c.legend}" for c in board.shown_columns),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         "",
@@ -36,30 +59,10 @@ def _board(board: Board) -> str:
     if len(board.suite.tasks) > 1:
         lines += [f"## {mean_heading(board)}", "", *_table(board, MEAN), ""]
     for task in board.suite.tasks:
-        lines += [f"## {_task_heading(task, board)}", "", *_table(board, task), ""]
+        lines += [f"## {task_heading(task, board)}", "", *_table(board, task), ""]
     for comparison in board.comparisons:
         lines += [comparison_markdown(comparison), ""]
-    if board.versions:
-        runs = command("list", "runs", "--suite", board.suite.argument, *board.workspace_option)
-        lines += [
-            "## Other versions",
-            "",
-            f"A row shows one version of its method. `{runs}` lists all runs.",
-            "",
-            *(f"- {literal(line)}" for line in board.versions),
-            "",
-        ]
-    if board.problems:
-        lines += ["## Not in the table", "", *(f"- {literal(p)}" for p in board.problems), ""]
-    if board.not_applicable:
-        lines += ["## Not applicable", "", *(f"- {literal(p)}" for p in board.not_applicable), ""]
-    if board.notes:
-        lines += ["## Notes", "", *(f"- {literal(note)}" for note in board.notes), ""]
     return "\n".join(lines)
-
-
-def _columns(board: Board) -> tuple[Column, ...]:
-    return table_columns(board.optional_columns, board.headline)
 
 
 def _table(board: Board, task: str) -> list[str]:
@@ -116,7 +119,7 @@ def mean_heading(board: Board) -> str:
     return f"Unweighted mean over {len(board.suite.tasks)} tasks"
 
 
-def _task_heading(task: str, board: Board) -> str:
+def task_heading(task: str, board: Board) -> str:
     """The title of a task's table with the number of test images, if it is known."""
     counts = {name: (seen, missing) for name, seen, missing in board.counts}
     if task not in counts:
@@ -126,34 +129,40 @@ def _task_heading(task: str, board: Board) -> str:
 
 def board_table(board: Board, task: str) -> str:
     """The table of a task, or of ``MEAN``: one row per method."""
-    shown = _columns(board)
+    shown = board.shown_columns
     cells = board.of_task(task)
     if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
         what = "completed all tasks" if task == MEAN else "run on this task"
         return f"No method has {what} yet."  # "Not in the table" names what is missing
     rows = []
-    for label in board.labels:
+    for label in board.labels_of(task):
         cell = cells[label]
-        note = _STATES.get(cell["state"], "")
-        if cell["state"] == "partial" and cell["seeds"]:
-            note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
-        if cell["track"] == "oracle":
-            note += " (oracle)"
-        if cell["other_runs"]:
-            note += f" ({cell['runs']} runs exist)"
-        values = {c.key: _value(c, cell[c.key], cell[f"{c.key}_half"]) for c in shown}
-        if label in board.declared:
-            values["total_steps"] += "*"
+        values = [cell_value(board, column, cell) for column in shown]
         rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
-        rows.append([rank, literal(label) + note, *values.values()])
+        rows.append([rank, literal(label) + cell_note(board, cell), *values])
     headers = ["rank", "method", *(column.heading for column in shown)]
     if not any(row[0] for row in rows):  # too few methods, or nothing is known but one seed
         headers, rows = headers[1:], [row[1:] for row in rows]
     return pipe_table(headers, rows, left=headers.index("method") + 1)
 
 
-def _value(column: Column, mean: float, half: float) -> str:
-    text = rounded(column, mean)
+def cell_note(board: Board, cell: BoardCell) -> str:
+    """What follows a label: the state of its cell, and whether other runs exist."""
+    note = _STATES.get(cell["state"], "")
+    if cell["state"] == "partial" and cell["seeds"]:
+        note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
+    if cell["track"] == "oracle":
+        note += " (oracle)"
+    if cell["other_runs"]:
+        note += f" ({cell['runs']} runs exist)"
+    return note
+
+
+def cell_value(board: Board, column: Column, cell: BoardCell) -> str:
+    """The value of a column, with half the width of its interval."""
+    text, half = rounded(column, cell[column.key]), cell[f"{column.key}_half"]
     if column.sampled and not math.isnan(half):
         text += f" ± {half:.{column.digits}f}"
+    if column.key == "total_steps" and cell["label"] in board.declared:
+        text += "*"
     return text

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from benchmark.text import REPLACEMENT, printable
+from benchmark.text import REPLACEMENT, printable, ranges, seed_list
 
 EVERY_CHARACTER = "".join(map(chr, range(sys.maxunicode + 1)))
 
@@ -63,6 +63,23 @@ class TestOfEveryCharacter:
     def test_ascii_is_kept(self) -> None:
         text = "".join(map(chr, range(32, 127)))
         assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ([], ""),
+        ([7], "7"),
+        ([0, 1, 2], "0-2"),
+        ([5, 2, 0, 1, 2], "0-2, 5"),
+        ([0, 2, 4], "0, 2, 4"),
+        ([0, 1, 3, 4, 2**32 - 1], "0-1, 3-4, 4294967295"),
+    ],
+)
+def test_whole_numbers_as_ranges(numbers: list[int], text: str) -> None:
+    assert ranges(numbers) == text
+    assert seed_list([0, 1]) == "seeds 0-1"
+    assert seed_list([3, 3]) == "seed 3"
 
 
 def test_keep() -> None:

@@ -197,7 +197,7 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     assert (row["label"], row["status"], row["seed"]) == ("scaled(alpha=3.0)", "ok", 0)
     assert json.loads(row["config"]) == {"alpha": 3.0, "shift": False}
     assert "| scaled(alpha=3.0) (1 of 2 seeds) " in first.stdout
-    assert "- not run: scaled(alpha=3.0) on solid-outline, seeds 0, 1" in first.stdout
+    assert "- not run: scaled(alpha=3.0) on solid-outline, seeds 0-1" in first.stdout
     after = state(workspace)
     ours = {"run.json", "predictions.parquet", "scaled.py", "scaling.py"}
     assert {Path(n).name for n in after.keys() - before} == ours, "alone, only the plugin is run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,8 +14,14 @@ from benchmark.errors import DataError, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.board import build_boards
-from leaderboard.published import publish, published_rows, read_published
-from leaderboard.rows import SCHEMA
+from leaderboard.outcomes import Outcomes
+from leaderboard.published import (
+    publish,
+    published_outcomes,
+    published_rows,
+    read_published,
+)
+from leaderboard.rows import SCHEMA, rows_of_table
 from tests.leaderboard.grids import grid
 
 FACTS = {"command": "make leaderboard", "commit": "abc", "machine": "a computer"}
@@ -105,3 +112,23 @@ def test_a_damaged_file_is_named(tmp_path: Path, suite: Suite, icons: Manifest) 
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"icons\.parquet are damaged"):
         read_published(tmp_path)
+
+
+def test_outcomes_are_published_beside_the_rows(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    right = np.arange(20) % 3 == 0
+    outcomes = Outcomes(right, ~right, np.linspace(-1, 1, 20, dtype=np.float32))
+    table = results(icons, "source", "finetune")
+    known = lambda row: outcomes if row["label"] == "source" else None  # noqa: E731
+    publish(suite, icons, table, FACTS, tmp_path, outcomes=known)
+    of_row = published_outcomes(tmp_path)
+    for row in rows_of_table(published_rows(tmp_path)):
+        read = of_row(row)
+        if row["label"] == "finetune":
+            assert read is None
+            continue
+        assert read is not None
+        assert (read.right == right).all()
+        assert (read.within == ~right).all()
+        assert (read.margin == outcomes.margin).all()

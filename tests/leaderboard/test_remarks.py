@@ -35,8 +35,7 @@ def test_what_was_not_run_is_named(suite: Suite, icons: Manifest) -> None:
     (board,) = build(suite, icons, rows)
     assert board.problems == (
         "not run: source, finetune",
-        "not run: mine on solid-outline, seeds 0, 1, 2",
-        "not run: mine on outline+solid-color, seed 2",
+        "not run: mine on solid-outline, seeds 0-2; outline+solid-color, seed 2",
     )
     assert (cell(board, "mine", TASKS[2])["state"], cell(board, "mine", TASKS[2])["seeds"]) == (
         "partial",
@@ -47,14 +46,20 @@ def test_what_was_not_run_is_named(suite: Suite, icons: Manifest) -> None:
     assert math.isnan(cell(board, "mine", MEAN)["overall"])
 
 
+def test_tasks_that_miss_the_same_seeds_are_named_together(suite: Suite, icons: Manifest) -> None:
+    (board,) = build(suite, icons, [row(icons, "mine", task) for task in TASKS])
+    assert board.problems[1] == "not run: mine on every task, seeds 1-2"
+    (board,) = build(suite, icons, [*grid(icons, "mine")[:3], *grid(icons, "finetune")])
+    assert board.problems[1] == f"not run: mine on {TASKS[1]}, {TASKS[2]}, seeds 0-2"
+
+
 def test_what_does_not_apply_is_not_called_not_run(suite: Suite, icons: Manifest) -> None:
     rows = grid(icons, "source") + grid(icons, "finetune")
     rows.append(row(icons, "bn-stats", TASKS[0], status="not-applicable", error_message="no"))
     rows.append(row(icons, "bn-stats", TASKS[1]))
     (board,) = build(suite, icons, rows)
     assert [p for p in board.problems if "bn-stats" in p] == [
-        f"not run: bn-stats on {TASKS[1]}, seeds 1, 2",
-        f"not run: bn-stats on {TASKS[2]}, seeds 0, 1, 2",
+        f"not run: bn-stats on {TASKS[1]}, seeds 1-2; {TASKS[2]}, seeds 0-2",
     ]
     assert board.not_applicable == (f"bn-stats on {TASKS[0]}: no",)
 
@@ -73,7 +78,7 @@ def test_equal_notes_of_several_seeds_are_one_line(suite: Suite, icons: Manifest
     assert board.notes == (
         "mine on outline-solid, seed 1: odd",
         "mine on outline-solid, seed 1: slow",
-        "mine on solid-outline, seeds 0, 1, 2: slow",
+        "mine on solid-outline, seeds 0-2: slow",
     )
 
 

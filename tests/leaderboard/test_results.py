@@ -57,7 +57,7 @@ class TestFile:
         first = update_results(tmp_path, [icons])
         path = tmp_path / RESULTS_FILE
         before, stat = path.read_bytes(), path.stat()
-        monkeypatch.setattr(module, "score_predictions", lambda *_: pytest.fail("scored again"))
+        monkeypatch.setattr(module, "score_with_outcomes", lambda *_: pytest.fail("scored again"))
         assert update_results(tmp_path, [icons]).equals(first)
         assert path.read_bytes() == before
         assert (path.stat().st_mtime_ns, path.stat().st_ino) == (stat.st_mtime_ns, stat.st_ino)
@@ -76,6 +76,7 @@ class TestFile:
         update_results(tmp_path, [icons])
         assert path.read_bytes() == grown
         assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".lock") == [
+            "outcomes",
             RESULTS_FILE,
             "runs",
         ]
@@ -248,14 +249,14 @@ class TestManyRuns:
     ) -> None:
         for seed in range(3):
             record = write_run(tmp_path, "lwf", seed=seed)
-        read = module.score_predictions
+        read = module.score_with_outcomes
 
-        def score_predictions(path: Path, *arguments: object) -> object:
+        def score_with_outcomes(path: Path, *arguments: object) -> object:
             if path.parent.name == record.key:
                 raise MemoryError
             return read(path, *arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(module, "score_predictions", score_predictions)
+        monkeypatch.setattr(module, "score_with_outcomes", score_with_outcomes)
         reports: list[str] = []
         assert update_results(tmp_path, [icons], reports.append).num_rows == 2
         (report,) = reports

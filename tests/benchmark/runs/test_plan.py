@@ -123,7 +123,7 @@ class TestSelect:
     def test_what_is_not_the_suites(self) -> None:
         with pytest.raises(UsageError, match="--task t9 is not in suite icons; it has: t1, t2, t3"):
             select(self.SUITE, ["t9"], [])
-        with pytest.raises(UsageError, match="--seed 3 is not in suite icons; it has: 0, 1, 2"):
+        with pytest.raises(UsageError, match="--seed 3 is not in suite icons; it has: 0-2"):
             select(self.SUITE, [], [3])
 
 

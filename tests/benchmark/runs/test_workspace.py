@@ -285,3 +285,19 @@ def test_lines_of_the_journal_do_not_mix(workspace: Workspace) -> None:
     events = [json.loads(line) for line in lines]
     assert {line["key"] for line in events} == {f"{n}-{i}" for n in range(4) for i in range(50)}
     assert {line["driver"] for line in events} == {os.getpid()}
+
+
+def test_the_journal_names_the_suite_of_the_newest_run(workspace: Workspace) -> None:
+    assert workspace.newest_suite() is None
+    workspace.note("start", "a", "without a suite")
+    assert workspace.newest_suite() is None
+    for suite in ("icons", "/data/my suite.toml"):
+        workspace.suite = suite
+        workspace.note("start", "b", 'finetune(x="suite": "forged") task seed 0')
+        assert workspace.newest_suite() == suite
+    workspace.suite = None
+    workspace.note("ok", "c", "a run of an earlier version")
+    assert workspace.newest_suite() == "/data/my suite.toml"
+    with (workspace.root / "journal.jsonl").open("a") as file:
+        file.write('{"suite": "cut')
+    assert workspace.newest_suite() is None

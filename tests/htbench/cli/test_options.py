@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from htbench.cli.options import seeds_option
+from tests.htbench.command import Htbench
+
+
+def parsed(*words: str) -> tuple[int, ...]:
+    command = click.Command("x", params=[])
+    seeds_option("")(command)
+    seeds: tuple[int, ...] = command.make_context("x", list(words)).params["seeds"]
+    return seeds
+
+
+def test_a_seed_is_a_number_a_range_or_a_list() -> None:
+    assert parsed() == ()
+    assert parsed("--seed", "3") == (3,)
+    assert parsed("--seed", "0-4", "--seed", "7") == (0, 1, 2, 3, 4, 7)
+    assert parsed("--seed", "0-1, 5", "--seed", "1-2") == (0, 1, 5, 2)
+
+
+@pytest.mark.parametrize("text", ["-1", "a", "2-", "4-1", "1-2-3", "0-9999999", "1.5", "", "٣"])
+def test_what_is_not_a_seed_is_refused(htbench: Htbench, text: str) -> None:
+    status, _, err = htbench("run", "--suite", "icons", f"--seed={text}")
+    assert status == 2
+    assert repr(text) in err
+
+
+def test_a_seed_that_the_suite_does_not_have_is_refused_with_its_range(htbench: Htbench) -> None:
+    status, _, err = htbench("run", "--suite", "icons", "--seed", "1-3", "--device", "cpu")
+    assert status == 2
+    assert err == "htbench: --seed 3 is not in suite icons; it has: 0-2\n"

@@ -1,0 +1,274 @@
+"""How the values of a board vary: against naive loops over draws, samples and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from leaderboard import columns, statistics
+from leaderboard.board import build_boards
+from leaderboard.intervals import Statistics, area_influence, statistics_of
+from leaderboard.outcomes import Outcomes
+from leaderboard.predictions import counted_samples
+from leaderboard.rows import MEAN, Row
+from leaderboard.scoring import score_with_outcomes
+from tests.leaderboard.grids import TASKS, row
+
+SEEDS = (0, 1, 2)
+LABELS = ("finetune", "oracle-finetune", "source")
+Known = dict[str, tuple[dict[str, Any], Outcomes]]
+
+
+@pytest.fixture(scope="module")
+def known(icons: Manifest) -> Known:
+    """Rows with the scores of random logits, and their outcomes, by key."""
+    generator = np.random.default_rng(11)
+    entries: Known = {}
+    for task in TASKS:
+        samples = counted_samples(icons, task)
+        seen = icons.seen_mask(icons.task(task))
+        for label, skill in zip(LABELS, (1.5, 2.5, 1.0), strict=True):
+            for seed in SEEDS:
+                logits = generator.normal(0, 1, (len(samples.labels), seen.size))
+                logits[np.arange(len(logits)), samples.labels] += skill
+                logits[:, seen] += skill
+                scores, outcomes = score_with_outcomes(logits, samples.labels, seen)
+                of_run = row(icons, label, task, seed, **scores.as_dict())
+                entries[of_run["key"]] = of_run, outcomes
+    return entries
+
+
+@pytest.fixture(scope="module")
+def varying(icons: Manifest, known: Known) -> Statistics:
+    rows = _with_columns([of_run for of_run, _ in known.values()])
+    return statistics_of(TASKS, SEEDS, rows, icons, lambda of_run: known[of_run["key"]][1])
+
+
+def _with_columns(rows: list[dict[str, Any]]) -> list[Row]:
+    result = []
+    for of_run in rows:
+        cell = of_run["task"], of_run["seed"]
+        peers = {r["label"]: r for r in rows if (r["task"], r["seed"]) == cell}
+        result.append({**of_run, **columns.column_values(of_run, peers)})
+    return result
+
+
+def _naive(
+    icons: Manifest, known: Known, task: str, draws: int = 1500
+) -> Mapping[str, Mapping[str, float]]:
+    """Standard errors of means over seeds, by label and column, from a plain cluster bootstrap."""
+    samples = counted_samples(icons, task)
+    names = sorted(set(samples.groups))
+    members = [np.flatnonzero(samples.groups == name) for name in names]
+    generator = np.random.default_rng(1)
+    values: dict[str, dict[str, list[float]]] = {label: {} for label in LABELS}
+    for _ in range(draws):
+        drawn = np.concatenate(
+            [members[g] for g in generator.integers(len(names), size=len(names))]
+        )
+        is_seen = samples.is_seen[drawn]
+        metrics: dict[tuple[str, int], dict[str, float]] = {}
+        for of_run, outcomes in known.values():
+            if of_run["task"] != task:
+                continue
+            right = outcomes.right[drawn]
+            seen, missing = 100 * right[is_seen].mean(), 100 * right[~is_seen].mean()
+            metrics[of_run["label"], of_run["seed"]] = {
+                "overall": 100 * right.mean(),
+                "seen": seen,
+                "missing": missing,
+                "harmonic": 2 * seen * missing / (seen + missing),
+            }
+        for label in LABELS:
+            for name in ("overall", "missing", "harmonic", "disruption", "gap_closed"):
+                of_seeds = []
+                for seed in SEEDS:
+                    own, source = metrics[label, seed], metrics["source", seed]
+                    top = metrics["oracle-finetune", seed]["overall"]
+                    of_seeds.append(
+                        source["missing"] - own["missing"]
+                        if name == "disruption"
+                        else 100 * (own["overall"] - source["overall"]) / (top - source["overall"])
+                        if name == "gap_closed"
+                        else own[name]
+                    )
+                values[label].setdefault(name, []).append(float(np.mean(of_seeds)))
+    return {
+        label: {name: float(np.std(of_name)) for name, of_name in of_label.items()}
+        for label, of_label in values.items()
+    }
+
+
+class TestSamples:
+    def test_standard_errors_are_those_of_a_naive_bootstrap(
+        self, icons: Manifest, known: Known, varying: Statistics
+    ) -> None:
+        task = TASKS[0]
+        for label, errors in _naive(icons, known, task).items():
+            i = varying.labels[task].index(label)
+            for name, error in errors.items():
+                replicates = varying.estimates[task, name].replicates
+                assert replicates is not None
+                assert replicates[:, i].std() == pytest.approx(error, rel=0.1, abs=1e-6), name
+
+    def test_the_mean_is_over_the_same_draws_of_a_shared_test_set(
+        self, icons: Manifest, known: Known
+    ) -> None:
+        """Two tasks with one target vary together, two with different targets do not."""
+        rows = _with_columns([of_run for of_run, _ in known.values()])
+        varying = statistics_of(TASKS, SEEDS, rows, icons, lambda of_run: known[of_run["key"]][1])
+        one = varying.estimates[TASKS[0], "overall"].replicates
+        other = varying.estimates[TASKS[1], "overall"].replicates
+        mean = varying.estimates[MEAN, "overall"].replicates
+        assert one is not None
+        assert other is not None
+        assert mean is not None
+        assert abs(np.corrcoef(one[:, 0], other[:, 0])[0, 1]) < 0.1
+        parts = [varying.estimates[task, "overall"].replicates for task in TASKS]
+        assert mean == pytest.approx(np.mean(parts, axis=0), abs=1e-5)
+
+    def test_shared_test_sets(self, icons: Manifest) -> None:
+        tasks = ("outline-color", "solid-color")
+        known: Known = {}
+        samples = counted_samples(icons, tasks[0])
+        right = np.random.default_rng(2).random(len(samples.labels)) < 0.5
+        outcomes = Outcomes(right, right, np.zeros(len(right), dtype=np.float32))
+        for task in tasks:
+            for seed in SEEDS:
+                of_run = row(icons, "finetune", task, seed)
+                known[of_run["key"]] = of_run, outcomes
+        rows = _with_columns([of_run for of_run, _ in known.values()])
+        varying = statistics_of(tasks, SEEDS, rows, icons, lambda _: outcomes)
+        first, second = (varying.estimates[task, "overall"].replicates for task in tasks)
+        assert first is not None
+        assert second is not None
+        assert first == pytest.approx(second)
+        assert varying.groups == len(set(samples.groups))
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_the_influence_of_a_sample_on_the_area(self, seed: int) -> None:
+        """It is the derivative of the area with respect to the weight of the sample."""
+        generator = np.random.default_rng(seed)
+        is_seen = generator.random(40) < 0.5
+        within = generator.random(40) < 0.7
+        margin = np.round(generator.normal(0, 1, 40), 1).astype(np.float32)  # with ties
+        outcomes = Outcomes(within, within, margin)
+        influence, area = area_influence(outcomes, is_seen)
+
+        def weighted(weights: Any) -> float:
+            total = 0.0
+            for s in np.flatnonzero(is_seen & within):
+                for m in np.flatnonzero(~is_seen & within):
+                    share = (margin[m] < margin[s]) + 0.5 * (margin[m] == margin[s])
+                    total += weights[s] * weights[m] * share
+            return float(total / (weights[is_seen].sum() * weights[~is_seen].sum()))
+
+        assert area == pytest.approx(weighted(np.ones(40)))
+        assert influence.sum() == pytest.approx(0, abs=1e-12)
+        for i in range(40):
+            up, down = np.ones(40), np.ones(40)
+            up[i] += 1e-5
+            down[i] -= 1e-5
+            assert influence[i] == pytest.approx((weighted(up) - weighted(down)) / 2e-5, abs=1e-8)
+
+    def test_macro_accuracies_vary_over_classes_that_a_draw_has(
+        self, icons: Manifest, known: Known
+    ) -> None:
+        from leaderboard.intervals import _Drawn
+
+        samples = counted_samples(icons, TASKS[0])
+        names = sorted(set(samples.groups))
+        groups = np.array([names.index(name) for name in samples.groups])
+        counts = statistics.draw_counts(len(names), 3)
+        outcomes = next(o for r, o in known.values() if r["task"] == TASKS[0])
+        drawn = _Drawn(counts, groups, samples, [outcomes])
+        is_seen = samples.is_seen
+        parts = {"overall": np.ones_like(is_seen), "seen": is_seen, "missing": ~is_seen}
+        for draw, (name, part) in itertools.product(range(3), parts.items()):
+            weights = counts[draw][groups]
+            accuracies = [
+                100 * (weights * outcomes.right)[mask].sum() / weights[mask].sum()
+                for c in np.unique(samples.labels[part])
+                if weights[mask := samples.labels == c].sum()
+            ]
+            metric = drawn.metric(f"macro_{name}", 0)[draw]
+            assert metric == pytest.approx(np.mean(accuracies), rel=1e-5)
+
+
+class TestBoard:
+    def test_cells_have_the_intervals_and_ranks(
+        self, suite: Suite, icons: Manifest, known: Known, varying: Statistics
+    ) -> None:
+        import pyarrow as pa
+
+        from leaderboard.rows import SCHEMA
+
+        table = pa.Table.from_pylist([of_run for of_run, _ in known.values()], schema=SCHEMA)
+        (board,) = build_boards(
+            suite, icons, table, outcomes=lambda of_run: known[of_run["key"]][1]
+        )
+        cells = board.of_task(MEAN)
+        assert set(varying.intervals(MEAN, "overall")) == set(cells) == set(LABELS)
+        for label, interval in varying.intervals(MEAN, "overall").items():
+            assert cells[label]["overall_half"] == pytest.approx(interval.half)
+            assert cells[label]["overall"] == pytest.approx(interval.value)
+        ranking = varying.ranking()
+        assert ranking is not None
+        assert {label: cells[label]["rank"] for label in ranking[0]} == ranking[0]
+
+    def test_oracles_and_incomplete_methods_have_no_rank(
+        self, suite: Suite, icons: Manifest, known: Known
+    ) -> None:
+        rows = _with_columns(
+            [
+                {**r, "track": "oracle" if r["label"] == "oracle-finetune" else "standard"}
+                for r, _ in known.values()
+                if (r["label"], r["seed"]) != ("source", 2)
+            ]
+        )
+        varying = statistics_of(TASKS, SEEDS, rows, icons, None)
+        assert varying.labels[MEAN] == ("finetune", "oracle-finetune")
+        assert varying.ranking() is None
+        assert varying.difference("finetune", "source") is None
+        assert varying.difference("finetune", "oracle-finetune") is not None
+
+    def test_without_outcomes_only_seeds_vary(self, icons: Manifest, known: Known) -> None:
+        rows = _with_columns([of_run for of_run, _ in known.values()])
+        varying = statistics_of(TASKS, SEEDS, rows, icons, None)
+        assert varying.groups is None
+        for label, interval in varying.intervals(TASKS[0], "seen").items():
+            values = [r["seen"] for r in rows if (r["label"], r["task"]) == (label, TASKS[0])]
+            assert interval == pytest.approx(statistics.t_interval(np.array(values)))
+
+    def test_the_values_do_not_depend_on_the_order_of_rows(
+        self, icons: Manifest, known: Known, varying: Statistics
+    ) -> None:
+        rows = _with_columns([of_run for of_run, _ in known.values()])[::-1]
+        again = statistics_of(TASKS, SEEDS, rows, icons, lambda r: known[r["key"]][1])
+        assert again.intervals(MEAN, "ausuc") == varying.intervals(MEAN, "ausuc")
+
+    def test_costs_vary_over_seeds_only(self, icons: Manifest, known: Known) -> None:
+        rows = [{**r, "total_steps": 100 + r["seed"]} for r, _ in known.values()]
+        varying = statistics_of(
+            TASKS, SEEDS, _with_columns(rows), icons, lambda r: known[r["key"]][1]
+        )
+        interval = varying.intervals(MEAN, "total_steps")["finetune"]
+        assert interval == pytest.approx(statistics.t_interval(np.array([100.0, 101.0, 102.0])))
+        assert not math.isnan(interval.half)
+
+
+def test_a_board_of_one_seed_has_intervals_over_samples(
+    suite: Suite, icons: Manifest, known: Known
+) -> None:
+    one = dataclasses.replace(suite, seeds=(0,))
+    rows = _with_columns([r for r, _ in known.values() if r["seed"] == 0])
+    varying = statistics_of(one.tasks, one.seeds, rows, icons, lambda r: known[r["key"]][1])
+    assert all(0 < i.half < 30 for i in varying.intervals(MEAN, "overall").values())
