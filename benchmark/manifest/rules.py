@@ -33,7 +33,7 @@ _RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_SOURCE_SEEDS = 100
 PIN_KEYS = frozenset(("sources", "seed", "sha256", "test_accuracy", "file", "urls"))
 # Of the entries of a training recipe: the types, the smallest and the largest value.
-_RATE = ((int, float), 0.0, 1000.0)
+_RATE = ((int, float), 1e-12, 1000.0)
 TRAINING = {
     "steps": ((int,), 1, 10**9),
     "batch_size": ((int,), 1, 10**6),
@@ -152,8 +152,9 @@ def _check_mirrors(reader: Reader) -> None:
 
 
 def _check_recipes(reader: Reader) -> None:
-    """Named recipes: each replaces entries of ``[recipe]`` by values of the same type."""
+    """The numbers of all recipes; a named one replaces entries of ``[recipe]`` of the same type."""
     _check_training(reader, "source")
+    _check_training(reader, "recipe")
     if "recipes" not in reader.document:
         return
     default = reader.document["recipe"]
