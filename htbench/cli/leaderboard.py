@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     "columns",
     multiple=True,
     metavar="NAME",
-    help="Add a column to the tables: disruption_bn_stats or openworld_auc. May be repeated. CSV "
-    "and JSON have every column.",
+    help="Add a column to the tables: macro_overall, macro_seen, macro_missing, "
+    "disruption_bn_stats or openworld_auc. May be repeated. CSV and JSON have every column.",
 )
 @out_file_option("Write to this file instead of standard output.")
 @workspace_option

@@ -9,7 +9,7 @@ from benchmark.commands import command
 from benchmark.text import ranges
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import Column, table_columns
+from leaderboard.columns import Column
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
@@ -51,7 +51,7 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {ranges(board.suite.seeds)}, {_condition(board)}",
         *(f"- {line}" for line in interval_legend(board)),
-        *(f"- {c.heading}: {c.legend}" for c in table_columns(board.optional_columns)),
+        *(f"- {c.heading}: {c.legend}" for c in board.shown_columns),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         "",
@@ -94,9 +94,10 @@ def interval_legend(board: Board) -> list[str]:
     if not what:
         return []
     what = what if what.startswith("over") else f"over {what}"
+    better = "overall" if board.headline[0] == "overall" else "by the mean over classes"
     return [
         f"±: half the width of a 95 % interval, for the variance {what}",
-        "rank: 1 + the number of methods that are significantly better overall (paired tests, "
+        f"rank: 1 + the number of methods that are significantly better {better} (paired tests, "
         "Holm's correction, 5 %); methods of the same rank are tied",
     ]
 
@@ -128,7 +129,7 @@ def task_heading(task: str, board: Board) -> str:
 
 def board_table(board: Board, task: str) -> str:
     """The table of a task, or of ``MEAN``: one row per method."""
-    shown = table_columns(board.optional_columns)
+    shown = board.shown_columns
     cells = board.of_task(task)
     if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
         what = "completed all tasks" if task == MEAN else "run on this task"

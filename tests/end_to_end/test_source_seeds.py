@@ -57,7 +57,8 @@ def pinned(mini: Mini, command: Any, tmp_path_factory: pytest.TempPathFactory) -
     (folder / "manifest.toml").write_text(to_toml(document))
     trained = command(own, "source", "train", "--manifest", folder, "--jobs", "2")
     assert trained.returncode == 0, trained.stderr
-    entries = json.loads(command(own, "source", "list", "--json").stdout)
+    listed = json.loads(command(own, "source", "list", "--json").stdout)
+    entries = [entry for entry in listed if entry["provenance"] != "pinned"]
     assert sorted(entry["seed"] for entry in entries) == [0, 1]
     for entry in sorted(entries, key=lambda entry: entry["seed"]):
         options = ("--manifest", folder, "--seed", str(entry["seed"]))
