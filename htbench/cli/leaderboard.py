@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from htbench.cli.options import out_file_option, suite_option, workspace_option
+from htbench.cli.options import suite_option, workspace_option
 from htbench.cli.output import print_or_write, run_problems
 from htbench.progress import log
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["markdown", "csv", "json"]),
+    type=click.Choice(["markdown", "csv", "json", "html"]),
     default="markdown",
     show_default=True,
     help="Output format.",
@@ -35,7 +35,12 @@ if TYPE_CHECKING:
     help="Add a column to the tables: disruption_bn_stats or openworld_auc. May be repeated. CSV "
     "and JSON have every column.",
 )
-@out_file_option("Write to this file instead of standard output.")
+@click.option(
+    "--out",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Write to this file instead of standard output; with html, to this folder.",
+)
 @workspace_option
 def command(
     suite: str, form: str, columns: tuple[str, ...], out: Path | None, workspace: Path
@@ -49,17 +54,29 @@ def command(
       htbench leaderboard
       htbench leaderboard --suite icons --format csv --out icons.csv
       htbench leaderboard --column openworld_auc
+      htbench leaderboard --format html --out site
     """
+    from benchmark.errors import UsageError
     from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
     from htbench.run import existing_boards
+    from htbench.site import write_boards_site
     from leaderboard.columns import table_columns
+    from leaderboard.render.site import check_site_folder
 
     table_columns(columns)  # reports an unknown column before runs are scored
+    if form == "html":
+        if out is None:
+            raise UsageError("--format html writes a folder; name it with --out, such as --out site")
+        check_site_folder(out)
     with run_problems() as problems:
         boards = existing_boards(load_suite(suite), Workspace(workspace), problems.append)
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
-        print_boards(boards, form, problems, out=out)
+        if out is not None and form == "html":
+            write_boards_site(out, boards)
+            log(f"wrote {out}; open {out / 'index.html'} in a browser")
+        else:
+            print_boards(boards, form, problems, out=out)
 
 
 def print_boards(
