@@ -67,7 +67,9 @@ def command(
     table_columns(columns)  # reports an unknown column before runs are scored
     if form == "html":
         if out is None:
-            raise UsageError("--format html writes a folder; name it with --out, such as --out site")
+            raise UsageError(
+                "--format html writes a folder; name it with --out, such as --out site"
+            )
         check_site_folder(out)
     with run_problems() as problems:
         boards = existing_boards(load_suite(suite), Workspace(workspace), problems.append)

@@ -16,6 +16,7 @@ BAR_WIDTH, BAR_HEIGHT = 160, 14  # of the drawing in a table cell, in pixels
 PLOT_WIDTH = 640
 LABEL_WIDTH = 150  # left of a plot with one line per task
 LINE_HEIGHT = 30
+TOP = 24  # of a plot of two columns, below the name of its vertical axis
 CHARACTER = 6.2  # pixels, of the labels in a plot
 
 
@@ -66,7 +67,7 @@ def axis_of(lows: Iterable[float], highs: Iterable[float]) -> Scale:
     """The axis of the intervals in a table's cells: round ends around all finite values."""
     finite = [value for value in (*lows, *highs) if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    step = _round_step((high - low) / 4 or abs(high) / 4 or 1.0)
+    step = _round_step((high - low) / 8 or abs(high) / 8 or 1.0)
     start, end = math.floor(low / step) * step, math.ceil(high / step) * step
     return Scale(start, end if end > start else start + step, 4, BAR_WIDTH - 4)
 
@@ -115,10 +116,10 @@ def scatter(points: Sequence[Point], title: str) -> Markup:
     height, left, bottom = 380, 44, 40
     xs, ys = axis_of([p.x for p in shown], ()), axis_of([p.y for p in shown], ())
     across = Scale(xs.low, xs.high, left + 8, PLOT_WIDTH - 16)
-    up = Scale(ys.low, ys.high, height - bottom - 8, 12)
+    up = Scale(ys.low, ys.high, height - bottom - 8, TOP + 10)
     parts = [
         *(
-            f'<path class="grid" d="M{across.at(tick):g} 12V{height - bottom}"/>'
+            f'<path class="grid" d="M{across.at(tick):g} {TOP}V{height - bottom}"/>'
             f'<text x="{across.at(tick):g}" y="{height - bottom + 16}" text-anchor="middle">'
             f"{_number(tick)}</text>"
             for tick in across.ticks(6)
@@ -130,7 +131,7 @@ def scatter(points: Sequence[Point], title: str) -> Markup:
         ),
         f'<text class="axis" x="{PLOT_WIDTH - 16}" y="{height - 6}" text-anchor="end">'
         "seen accuracy, % →</text>",
-        '<text class="axis" x="0" y="8">missing accuracy, % ↑</text>',
+        '<text class="axis" x="0" y="11">missing accuracy, % ↑</text>',
     ]
     taken: list[tuple[float, float, float, float]] = [
         _box(across.at(p.x) - 5, across.at(p.x) + 5, up.at(p.y)) for p in shown
@@ -151,15 +152,20 @@ def scatter(points: Sequence[Point], title: str) -> Markup:
 def _place(label: str, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> str:
     """The name beside a dot where it covers nothing, or empty if it would."""
     width = CHARACTER * len(label)
-    right, left = (x + 9, x + 9 + width), (x - 9 - width, x - 9)
-    for start, end, anchor in ((*right, "start"), (*left, "end")):
-        box = _box(start, end, y)
-        if start < 44 or end > PLOT_WIDTH or any(_overlap(box, other) for other in taken):
+    places = (
+        (x + 9, y, "start"),
+        (x - 9 - width, y, "end"),
+        (x - width / 2, y - 13, "middle"),
+        (x - width / 2, y + 13, "middle"),
+    )
+    for start, middle, anchor in places:
+        box = _box(start, start + width, middle)
+        if start < 44 or box[1] > PLOT_WIDTH or any(_overlap(box, other) for other in taken):
             continue
         taken.append(box)
-        at = start if anchor == "start" else end
+        at = {"start": start, "middle": x, "end": x - 9}[anchor]
         return (
-            f'<text class="name" x="{at:g}" y="{y + 4:g}" text-anchor="{anchor}">'
+            f'<text class="name" x="{at:g}" y="{middle + 4:g}" text-anchor="{anchor}">'
             f"{escape(label)}</text>"
         )
     return ""

@@ -225,9 +225,7 @@ def _classes(board: Board, runs: Sequence[Row]) -> tuple[ClassLine, ...]:
         return ()
     texts: dict[int, dict[str, tuple[str, bool]]] = {}
     for task in board.suite.tasks:
-        outcomes = [
-            board.outcomes(row) for row in with_status(runs, "ok") if row["task"] == task
-        ]
+        outcomes = [board.outcomes(row) for row in with_status(runs, "ok") if row["task"] == task]
         known = [outcome.right for outcome in outcomes if outcome is not None]
         if not known or len(known) < len(outcomes):
             continue

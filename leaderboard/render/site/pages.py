@@ -173,9 +173,7 @@ class _Site:
             if label in by_label:
                 views = {task: f"../{path}" for task, path in self.views(board).items()}
                 of_label = by_label[label]
-                sections.append(
-                    build_section(board, label, of_label, self.from_page(page), views)
-                )
+                sections.append(build_section(board, label, of_label, self.from_page(page), views))
                 runs += of_label
         return self.render(
             "method.html.jinja",

@@ -43,7 +43,7 @@ class Line:
         label: the method.
         page: the path of its page.
         rank: empty where there is none.
-        tie: 0 or 1, alternating between groups of equal rank; -1 without a rank.
+        tie: 0 or 1, which changes from one rank to the next; -1 without a rank.
         badges: short remarks, such as ``2 of 3 seeds``.
         cells: one per column.
         intervals: the drawing of each metric, by the key of its column.
@@ -69,8 +69,7 @@ class Ranking:
         axes: the heading of each metric's drawings, by key.
         ranked: the lines of ranked methods, best first.
         oracles: the lines of methods that are not ranked.
-        absent: label, page and reason of each method without a value.
-        has_intervals: whether any number has an interval.
+        absent: the methods without a value, each with its page, by reason.
         has_ranks: whether any method has a rank.
     """
 
@@ -79,8 +78,7 @@ class Ranking:
     axes: Mapping[str, Markup]
     ranked: tuple[Line, ...]
     oracles: tuple[Line, ...]
-    absent: tuple[tuple[str, str, str], ...]
-    has_intervals: bool
+    absent: Mapping[str, Mapping[str, str]]
     has_ranks: bool
 
 
@@ -101,13 +99,13 @@ def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
     metrics = tuple(column for column in shown if column.sampled)
     scales = {column.key: _scale(column, [cells[label] for label in labels]) for column in metrics}
     source = cells.get(REFERENCE)
-    ties = _ties([rank_of(cells[label]) for label in labels])
+    ranks = [rank_of(cells[label]) for label in labels]
     lines = [
         Line(
             label=label,
             page=pages[label],
-            rank=rank_of(cells[label]),
-            tie=ties.get(rank_of(cells[label]), -1),
+            rank=rank,
+            tie=tie,
             badges=_badges(board, task, cells[label]),
             cells=line_cells(board, cells[label]),
             intervals={
@@ -120,7 +118,7 @@ def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
                 for key, scale in scales.items()
             },
         )
-        for label in labels
+        for label, rank, tie in zip(labels, ranks, _ties(ranks), strict=True)
     ]
     return Ranking(
         columns=shown,
@@ -128,14 +126,20 @@ def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
         axes={key: svg.axis(scale) for key, scale in scales.items()},
         ranked=tuple(line for line in lines if not _is_oracle(cells[line.label])),
         oracles=tuple(line for line in lines if _is_oracle(cells[line.label])),
-        absent=tuple(
-            (label, pages[label], STATES.get(cells[label]["state"], cells[label]["state"]))
-            for label in board.labels
-            if not _is_shown(cells[label])
-        ),
-        has_intervals=any(cell.half for line in lines for cell in line.cells),
-        has_ranks=bool(ties),
+        absent=_absent(board.labels, cells, pages),
+        has_ranks=any(ranks),
     )
+
+
+def _absent(
+    labels: Sequence[str], cells: Mapping[str, BoardCell], pages: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    absent: dict[str, dict[str, str]] = {}
+    for label in labels:
+        if not _is_shown(cells[label]):
+            state = cells[label]["state"]
+            absent.setdefault(STATES.get(state, state), {})[label] = pages[label]
+    return absent
 
 
 def half_of(cell: BoardCell, key: str) -> float:
@@ -168,10 +172,15 @@ def rank_of(cell: BoardCell) -> str:
     return "" if rank is None or math.isnan(rank) else str(int(rank))
 
 
-def _ties(ranks: Sequence[str]) -> dict[str, int]:
-    """0 and 1 in turn for the ranks that occur, from the first."""
-    distinct = sorted({rank for rank in ranks if rank}, key=int)
-    return {rank: position % 2 for position, rank in enumerate(distinct)}
+def _ties(ranks: Sequence[str]) -> list[int]:
+    """0 or 1 for each line, which changes where the rank does; -1 without a rank."""
+    ties: list[int] = []
+    shade, previous = 1, ""
+    for rank in ranks:
+        if rank and rank != previous:
+            shade, previous = 1 - shade, rank
+        ties.append(shade if rank else -1)
+    return ties
 
 
 def _scale(column: Column, cells: Sequence[BoardCell]) -> svg.Scale:
