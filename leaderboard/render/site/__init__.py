@@ -6,6 +6,7 @@ content security policy allows nothing but the style and the script that ship wi
 """
 
 from leaderboard.render.site.folder import check_site_folder
-from leaderboard.render.site.pages import Definition, write_site
+from leaderboard.render.site.methods import Definition
+from leaderboard.render.site.pages import write_site
 
 __all__ = ["Definition", "check_site_folder", "write_site"]

@@ -137,7 +137,7 @@ def _absent(
     absent: dict[str, dict[str, str]] = {}
     for label in labels:
         if not _is_shown(cells[label]):
-            state = cells[label]["state"]
+            state = str(cells[label]["state"])
             absent.setdefault(STATES.get(state, state), {})[label] = pages[label]
     return absent
 
