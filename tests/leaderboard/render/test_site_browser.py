@@ -109,7 +109,7 @@ def test_a_link_opens_a_task_in_its_state(page: Any, site: Path) -> None:
     page.wait_for_url(f"file://{site}/{PAGES['task']}#sort=method")
     # A run of ``broken`` failed on another task.
     assert names(page) == ["broken", *sorted(ORDER[:-1]), ORDER[-1]]
-    page.get_by_label("Task", exact=True).select_option(label="mean over tasks")
+    page.locator("#task").select_option(label="mean over tasks")
     page.wait_for_url(f"file://{site}/index.html#sort=method")
 
 
