@@ -12,7 +12,6 @@ import click
 from htbench.cli.options import (
     OWN_SUITE,
     methods_option,
-    out_file_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["terminal", "markdown", "csv", "json"]),
+    type=click.Choice(["terminal", "markdown", "csv", "json", "html"]),
     help="Output format.  [default: terminal on a terminal; markdown with --out or in a pipe]",
 )
 @click.option(
@@ -49,7 +48,12 @@ if TYPE_CHECKING:
     help="Add a column to the tables: macro_overall, macro_seen, macro_missing, "
     "disruption_bn_stats or openworld_auc. May be repeated. CSV and JSON have every column.",
 )
-@out_file_option("Write to this file instead of standard output.")
+@click.option(
+    "--out",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Write to this file instead of standard output; with html, to this folder.",
+)
 @workspace_option
 def command(
     suite: str | None,
@@ -71,20 +75,43 @@ def command(
       htbench leaderboard
       htbench leaderboard --task outline-solid --method finetune --method lwf
       htbench leaderboard --suite icons --format csv --out icons.csv
+      htbench leaderboard --format html --out site
     """
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
     from htbench.run import existing_boards
+    from htbench.site import write_boards_site
     from leaderboard.columns import table_columns
     from leaderboard.filters import only, with_tasks
 
     table_columns(columns)  # reports an unknown column before runs are scored
+    _check_folder(form, out)
     place = Workspace(workspace)
     loaded = with_tasks(chosen_suite(suite, place), tasks)
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
-        print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+        if out is not None and form == "html":
+            write_boards_site(out, boards)
+            log(f"wrote {out}; open {out / 'index.html'} in a browser")
+        else:
+            print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+
+
+def _check_folder(form: str | None, out: Path | None) -> None:
+    """Check the folder of a site before runs are scored.
+
+    Raises:
+        UsageError: none is named, or it has other files.
+    """
+    if form != "html":
+        return
+    from benchmark.errors import UsageError
+    from leaderboard.render.site import check_site_folder
+
+    if out is None:
+        raise UsageError("--format html writes a folder; name it with --out, such as --out site")
+    check_site_folder(out)
 
 
 def print_boards(
