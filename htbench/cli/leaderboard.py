@@ -38,16 +38,17 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["terminal", "markdown", "csv", "json"]),
-    help="Output format.  [default: terminal on a terminal; markdown with --out or in a pipe]",
+    type=click.Choice(["terminal", "markdown", "latex", "csv", "json", "parquet"]),
+    help="Output format.  [default: that of the suffix of --out; otherwise terminal on a terminal, "
+    "and markdown in a file or a pipe]",
 )
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="NAME",
-    help="Add a column to the tables: disruption_bn_stats or openworld_auc. May be repeated. CSV "
-    "and JSON have every column.",
+    help="Add a column to the tables: disruption_bn_stats or openworld_auc, and with latex also "
+    "the costs, such as total_steps. May be repeated. CSV, JSON and Parquet have every column.",
 )
 @out_file_option("Write to this file instead of standard output.")
 @workspace_option
@@ -63,14 +64,16 @@ def command(
 ) -> None:
     """Score new runs and print the leaderboard of a suite.
 
-    On a terminal, columns that do not fit are left out, and are named below the table. Exits with
-    status 1 if the folder of a run cannot be used; the others are shown.
+    On a terminal, columns that do not fit are left out, and are named below the table. LaTeX has
+    one table: the mean over the suite's tasks, or the task that --task names. Exits with status 1
+    if the folder of a run cannot be used; the others are shown.
 
     \b
     Examples:
       htbench leaderboard
       htbench leaderboard --task outline-solid --method finetune --method lwf
-      htbench leaderboard --suite icons --format csv --out icons.csv
+      htbench leaderboard --suite icons --out icons.csv
+      htbench leaderboard --suite icons --out icons.tex --column total_steps
     """
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
@@ -79,12 +82,34 @@ def command(
     from leaderboard.filters import only, with_tasks
 
     table_columns(columns)  # reports an unknown column before runs are scored
+    form = _form(form, out)
     place = Workspace(workspace)
     loaded = with_tasks(chosen_suite(suite, place), tasks)
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
         print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+
+
+def _form(form: str | None, out: Path | None) -> str:
+    """The output format that the options choose.
+
+    Raises:
+        UsageError: it would print a binary file on a terminal.
+    """
+    from benchmark.errors import UsageError
+    from leaderboard.render import FORMATS, format_of
+
+    if form is None and out is not None:
+        form = format_of(out)
+    if form is None:
+        form = "terminal" if out is None and is_terminal() else "markdown"
+    if out is None and is_terminal() and form in FORMATS and FORMATS[form].is_binary:
+        raise UsageError(
+            f"--format {form} writes a binary file; name it with --out, such as "
+            f"--out board{FORMATS[form].suffixes[0]}"
+        )
+    return form
 
 
 def print_boards(
@@ -122,9 +147,9 @@ def print_boards(
 
         first = boards[0]
         words = ("leaderboard", "--suite", first.suite.argument, *first.workspace_option)
-        text = to_terminal(shown, screen(plain=out is not None), by_task, words)
+        content: str | bytes = to_terminal(shown, screen(plain=out is not None), by_task, words)
     else:
-        text = FORMATS[form](shown)
-    print_or_write(text, out)
+        content = FORMATS[form].render(shown)
+    print_or_write(content, out)
     if out is not None:
         log(f"wrote {out}")
