@@ -109,13 +109,16 @@ class Board:
     def labels_of(self, task: str) -> list[str]:
         """The labels by their overall accuracy on a task (or ``MEAN``), then by name.
 
-        Oracles come last, after methods without a value.
+        Methods without all of their runs come after the others, and oracles last.
         """
         keys = {}
         for cell in self.of_task(task).values():
             overall = cell["overall"]
             rank = math.inf if math.isnan(overall) else -overall
-            keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])
+            no_value = math.isinf(rank)
+            is_partial = cell["state"] == "partial" and not no_value
+            is_oracle = cell["track"] == "oracle"
+            keys[cell["label"]] = (is_oracle, no_value, is_partial, rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
 
     def of_task(self, task: str) -> dict[str, BoardCell]:

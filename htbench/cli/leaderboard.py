@@ -43,6 +43,12 @@ if TYPE_CHECKING:
     "and markdown in a file or a pipe]",
 )
 @click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Show the means of methods with missing or failed runs over the tasks that they have, "
+    "such as 3 of 5 tasks. They have no rank.",
+)
+@click.option(
     "--column",
     "columns",
     multiple=True,
@@ -58,6 +64,7 @@ def command(
     methods: tuple[str, ...],
     states: tuple[str, ...],
     form: str | None,
+    allow_partial: bool,
     columns: tuple[str, ...],
     out: Path | None,
     workspace: Path,
@@ -80,6 +87,7 @@ def command(
     from htbench.run import existing_boards
     from leaderboard.columns import table_columns
     from leaderboard.filters import only, with_tasks
+    from leaderboard.partial import with_partial_means
 
     table_columns(columns)  # reports an unknown column before runs are scored
     form = _form(form, out)
@@ -88,6 +96,7 @@ def command(
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
+        boards = [with_partial_means(b) for b in boards] if allow_partial else boards
         print_boards(boards, form, problems, out=out, by_task=bool(tasks))
 
 

@@ -10,7 +10,7 @@ from benchmark.text import ranges
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import COLUMNS, Column
 from leaderboard.render.cells import rounded
-from leaderboard.render.markdown import interval_legend, rank_line
+from leaderboard.render.markdown import coverage, interval_legend, rank_line
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -88,7 +88,12 @@ def _table(board: Board, label: str) -> str:
         cell = cells[name]
         rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
         values = [_value(c, cell, bold=name in best[c.key]) for c in shown]
-        return " & ".join([*([rank] if has_ranks else []), latex_text(name), *values]) + r" \\"
+        return (
+            " & ".join(
+                [*([rank] if has_ranks else []), latex_text(name + coverage(board, cell)), *values]
+            )
+            + r" \\"
+        )
 
     oracles = [name for name in order if name not in ranked]
     rule = [r"\midrule"] if ranked and oracles else []

@@ -147,14 +147,22 @@ def board_table(board: Board, task: str) -> str:
 
 def cell_note(board: Board, cell: BoardCell) -> str:
     """What follows a label: the state of its cell, and whether other runs exist."""
-    note = _STATES.get(cell["state"], "")
-    if cell["state"] == "partial" and cell["seeds"]:
-        note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
+    note = _STATES.get(cell["state"], "") + coverage(board, cell)
     if cell["track"] == "oracle":
         note += " (oracle)"
     if cell["other_runs"]:
         note += f" ({cell['runs']} runs exist)"
     return note
+
+
+def coverage(board: Board, cell: BoardCell) -> str:
+    """What a partial value covers, such as `` (3 of 5 tasks)`` or `` (1 of 3 seeds)``, or empty."""
+    if cell["state"] != "partial" or not cell["tasks"]:
+        return ""
+    tasks, seeds = len(board.suite.tasks), len(board.suite.seeds)
+    if cell["task"] == MEAN and cell["tasks"] < tasks:
+        return f" ({cell['tasks']} of {tasks} tasks)"
+    return f" ({cell['seeds']} of {seeds} seeds)"
 
 
 def cell_value(board: Board, column: Column, cell: BoardCell) -> str:

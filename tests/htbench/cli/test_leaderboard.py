@@ -61,6 +61,12 @@ def test_the_suffix_of_the_file_chooses_the_format(
     assert "name it with --out, such as --out board.parquet" in err
 
 
+def test_partial_means_are_shown_on_request(htbench: Htbench, workspace: Path) -> None:
+    words = ("leaderboard", "--workspace", workspace)
+    assert "finetune (2 of 5 tasks)" not in htbench(*words)[1]
+    assert "| finetune (2 of 5 tasks) " in htbench(*words, "--allow-partial")[1]
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_a_table_for_the_terminal_has_the_width_of_columns(
     htbench: Htbench, workspace: Path, monkeypatch: pytest.MonkeyPatch, columns: int
