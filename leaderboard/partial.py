@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import COLUMNS
-from leaderboard.rows import group_rows
 
 
 def with_partial_means(board: Board) -> Board:
@@ -24,10 +22,10 @@ def with_partial_means(board: Board) -> Board:
     ``partial``, and the number of its tasks; ``seeds`` is the smallest number of seeds of a task.
     """
     cells = board.cells.to_dict("records")
-    of_tasks = group_rows(
-        (cell for cell in cells if cell["task"] != MEAN and cell["tasks"]),
-        lambda cell: cell["label"],
-    )
+    of_tasks: dict[str, list[BoardCell]] = {}
+    for cell in cells:
+        if cell["task"] != MEAN and cell["tasks"]:
+            of_tasks.setdefault(cell["label"], []).append(cell)
     changed = [
         {**cell, **_mean(of_tasks[cell["label"]])}
         if cell["task"] == MEAN and cell["state"] != "ok" and cell["label"] in of_tasks
@@ -38,8 +36,8 @@ def with_partial_means(board: Board) -> Board:
     return replace(board, cells=frame)
 
 
-def _mean(cells: Sequence[BoardCell]) -> dict[str, Any]:
+def _mean(cells: Sequence[BoardCell]) -> BoardCell:
     """What changes in the cell of a mean, from those of the tasks that it covers."""
-    values = {c.key: float(np.mean([cell[c.key] for cell in cells])) for c in COLUMNS}
+    values: BoardCell = {c.key: float(np.mean([cell[c.key] for cell in cells])) for c in COLUMNS}
     seeds = min(cell["seeds"] for cell in cells)
     return {**values, "tasks": len(cells), "seeds": seeds, "state": "partial"}

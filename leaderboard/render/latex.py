@@ -10,7 +10,7 @@ from benchmark.text import ranges
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import COLUMNS, Column
 from leaderboard.render.cells import rounded
-from leaderboard.render.markdown import coverage, interval_legend, rank_line
+from leaderboard.render.markdown import coverage, interval_legend, main_task, rank_line
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -76,7 +76,7 @@ def _is_score(column: Column) -> bool:
 
 
 def _table(board: Board, label: str) -> str:
-    task = MEAN if len(board.suite.tasks) > 1 else board.suite.tasks[0]
+    task = main_task(board)
     shown = latex_columns(board)
     cells = board.of_task(task)
     order = [name for name in board.labels_of(task) if not math.isnan(cells[name]["overall"])]
