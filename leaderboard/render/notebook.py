@@ -15,7 +15,7 @@ from leaderboard.render.markdown import (
     task_heading,
 )
 
-_LEFT, _RIGHT = "text-align: left", "text-align: right"
+_STYLE = "white-space: nowrap; padding: 2px 8px; text-align: "
 
 
 def to_notebook(board: Board) -> str:
@@ -40,14 +40,9 @@ def to_notebook(board: Board) -> str:
 
 
 def _row(tag: str, cells: Sequence[str], left: int) -> str:
-    styles = [_LEFT] * left + [_RIGHT] * (len(cells) - left)
-    return "".join(
-        [
-            "<tr>",
-            *(
-                f'<{tag} style="{style}; white-space: nowrap; padding: 2px 8px">{escape(cell)}</{tag}>'
-                for cell, style in zip(cells, styles, strict=True)
-            ),
-            "</tr>",
-        ]
+    sides = ["left"] * left + ["right"] * (len(cells) - left)
+    shown = (
+        f'<{tag} style="{_STYLE}{side}">{escape(cell)}</{tag}>'
+        for cell, side in zip(cells, sides, strict=True)
     )
+    return f"<tr>{''.join(shown)}</tr>"
