@@ -10,6 +10,8 @@ where NAME and what follows it are one of:
     comparison SUITE NUMBER       a comparison that the suite's results allow, counted from 1
     suites SUITE SUITE ...        the order of methods on several suites
     published                     which results are published, and what made them
+    columns                       the columns of a table, and their names in files
+    file-columns                  the other columns of CSV, JSON and Parquet files
 
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
 workspace first.
@@ -34,7 +36,7 @@ from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
 from htbench.methods import describe_methods, markdown_table, method_entries
-from leaderboard import gamma_star
+from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import by_board, with_comparisons
@@ -120,6 +122,24 @@ def _published() -> str:
     return pipe_table(["suite", "rows", *FACTS], rows, left=1)
 
 
+def _columns() -> str:
+    rows = [
+        [c.heading, f"`{c.key}`", f"{literal(c.legend)}{' (optional)' if c.optional else ''}"]
+        for c in columns.COLUMNS
+    ]
+    return pipe_table(["heading", "name in files", "meaning"], rows, left=3)
+
+
+def _file_columns() -> str:
+    rows = [
+        ["`table`", columns.TABLE],
+        *([f"`{name}`", meaning] for name, meaning in columns.CELL.items()),
+        *([f"`NAME{suffix}`", meaning] for suffix, meaning in columns.SUFFIXES.items()),
+        ["`rank`", columns.RANK],
+    ]
+    return pipe_table(["name", "meaning"], rows, left=2)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "mean": _mean,
     "excerpt": _excerpt,
@@ -128,6 +148,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "comparison": _comparison,
     "suites": _suites,
     "published": _published,
+    "columns": _columns,
+    "file-columns": _file_columns,
 }
 
 

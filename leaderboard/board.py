@@ -36,8 +36,6 @@ from leaderboard.versions import CODE_DIGITS, Selection, select
 if TYPE_CHECKING:
     import pandas as pd
 
-CELL = ("label", "track", "task", "seeds", "state", "method_code", "runs", "other_runs")
-
 TUNED = (
     "chosen for each task on folds of seen training images; methods without (tuned) have no search "
     "space and are at their defaults"
@@ -55,7 +53,7 @@ class Board:
         name: which table of the suite this is, and the manifest if it was changed.
         context: the values that all rows share, shown in the caption.
         counts: (task, n_seen, n_missing).
-        cells: one row per method label and task (and ``MEAN``), with the columns ``CELL`` and, for
+        cells: one row per method label and task (and ``MEAN``), with ``columns.CELL`` and, for
             each of ``columns.COLUMNS``, its mean over seeds and, with the suffix ``_std``, the
             sample standard deviation, and with the suffix ``_half`` half the width of its 95 %
             interval. ``rank`` is 1 + the number of methods that are significantly better; NaN for
@@ -171,8 +169,9 @@ def build_boards(
     ]
     groups = _with_tuned(rows, keep_default=not suite.tuned)
 
-    def order(rows: Iterable[Row]) -> tuple[bool, float]:
-        return not any(row["key"] in asked for row in rows), -max(map(_finished, rows))
+    def order(rows: Sequence[Row]) -> tuple[bool, float, str]:
+        newest = -max(map(_finished, rows))
+        return not any(row["key"] in asked for row in rows), newest, min(r["key"] for r in rows)
 
     ordered = sorted(groups, key=order)
     ordered.sort(key=lambda group: (not _has_own_network(group[0], manifest), _is_tuned(group)))
@@ -349,7 +348,7 @@ def _cells(
         ),
         *({**head(label, suite.tasks), **_mean_cell(by_label[label], suite)} for label in labels),
     ]
-    return [{**{name: cell[name] for name in CELL}, **cell} for cell in cells]
+    return [{**{name: cell[name] for name in columns.CELL}, **cell} for cell in cells]
 
 
 def _task_cell(task: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
@@ -358,7 +357,8 @@ def _task_cell(task: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
     # Never an average over the runs that are left when one has failed.
     shown = () if state in (FAILED, NOT_APPLICABLE) else ok
     values = [{column.key: row[column.key] for column in columns.COLUMNS} for row in shown]
-    return {"task": task, "seeds": len(ok), "state": state, **_over_seeds(values)}
+    tasks = int(bool(values))
+    return {"task": task, "tasks": tasks, "seeds": len(ok), "state": state, **_over_seeds(values)}
 
 
 def _mean_cell(rows: list[Row], suite: Suite) -> dict[str, Any]:
@@ -372,7 +372,14 @@ def _mean_cell(rows: list[Row], suite: Suite) -> dict[str, Any]:
         }
         for of_seed in by_seed
     ]
-    return {"task": MEAN, "seeds": len(values), "state": state, **_over_seeds(values)}
+    tasks = len(suite.tasks) if values else 0
+    return {
+        "task": MEAN,
+        "tasks": tasks,
+        "seeds": len(values),
+        "state": state,
+        **_over_seeds(values),
+    }
 
 
 def cell_state(rows: Sequence[Row], expected: int) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MIN_WIDTH = 40
+MIN_NAME = 8  # of a label without its note
 MIN_LABEL = 18  # columns are hidden rather than labels cut below this
 ALWAYS = 3  # columns that come before those that were asked for
 MAX_LINES = 12  # of a list below the tables
@@ -110,7 +111,8 @@ class Grid:
         columns = zip(self.headers, *self._texts(), strict=True)
         widths = [max(cell_len(c) for c in of) for of in columns]
         at = self.left - 1
-        longest_label, widths[at] = widths[at], min(widths[at], MIN_LABEL)
+        least = max([MIN_LABEL, *(MIN_NAME + cell_len(note) for _, note in self.rows)])
+        longest_label, widths[at] = widths[at], min(widths[at], least)
         shown = list(range(self.left))
         for i in order:
             if sum(widths[j] + GAP for j in [*shown, i]) - GAP > width:

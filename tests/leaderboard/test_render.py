@@ -218,7 +218,9 @@ class TestMarkdown:
 class TestData:
     def test_csv(self, boards: list[Board]) -> None:
         lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](boards))))
-        assert list(lines[0])[:6] == ["table", "label", "track", "task", "seeds", "state"]
+        assert list(lines[0])[:7] == [
+            *("table", "label", "track", "task", "tasks", "seeds", "state"),
+        ]
         assert len(lines) == (5 + 2) * (3 + 1)
         first = lines[0]
         cell = boards[0].of_task(TASKS[0])["source"]
