@@ -135,7 +135,7 @@ def test_an_optional_column_is_in_tables_on_request_and_in_data_always(
 
 
 def test_an_unknown_column_is_an_error_that_names_the_known() -> None:
-    with pytest.raises(UsageError, match=r"'see' is not a column; .*: overall, seen, missing, dis"):
+    with pytest.raises(UsageError, match=r"'see' is not a column; .*: overall, seen, missing, mac"):
         table_columns(["see"])
     assert table_columns(["seen"]) == table_columns()
 
