@@ -32,6 +32,7 @@ from leaderboard.filters import check_known, is_method
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
+from leaderboard.published import published_outcomes, published_rows, read_published
 from leaderboard.results import Report, known_runs, update_results
 from leaderboard.rows import check_record, rows_of_table
 
@@ -114,6 +115,30 @@ def suite_boards(
     boards = build_boards(suite, manifest, results, asked, outcomes)
     boards = with_comparisons(boards, suite, manifest, results)
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
+
+
+def published_boards(suite: Suite) -> list[Board]:
+    """The leaderboards of a suite from the results that are published with this project.
+
+    They have the methods of the suite only, although larger suites have published more.
+
+    Raises:
+        UsageError: none are published for the suite's manifest and recipe.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    manifest, results = manifest_of(suite), published_rows()
+    methods = pa.array([*suite.methods, gamma_star.NAME])
+    results = results.filter(pc.is_in(results["method"], methods))
+    boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
+    boards = with_comparisons(boards, suite, manifest, results)
+    if not boards:
+        known = ", ".join(entry.suite for entry in read_published()) or "no suite"
+        raise UsageError(
+            f"no results are published for suite {suite.name}; there are results for: {known}"
+        )
+    return boards
 
 
 def run_rows(

@@ -18,6 +18,13 @@ from leaderboard.comparison import Comparison, compare
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# How the title of a comparison begins, by what is compared.
+TITLES = {
+    "recipe": "Other recipes",
+    "draw": "Draws of the seen classes",
+    "share": "Number of seen classes",
+}
+
 
 def with_comparisons(
     boards: Sequence[Board], suite: Suite, manifest: Manifest, results: pa.Table
@@ -59,7 +66,7 @@ def _recipes(
         if of_recipe and of_recipe[0].is_main:
             boards[name] = of_recipe[0]
     only = "" if common == suite.seeds else f" ({seed_list(common)})"
-    return by_board(f"Other recipes{only}", boards)
+    return by_board(f"{TITLES['recipe']}{only}", boards)
 
 
 def _seeds(suite: Suite, manifest: Manifest, results: pa.Table, recipe: str) -> set[int]:
@@ -102,11 +109,25 @@ def by_draw(board: Board, manifest: Manifest) -> Comparison | None:
         return None
     draws = zip(*groups, strict=True)
     conditions = {f"draw {n}": _overall(board, tasks) for n, tasks in enumerate(draws, 1)}
-    return compare("Draws of the seen classes", conditions, _oracles(board))
+    return compare(TITLES["draw"], conditions, _oracles(board))
 
 
 def by_share(board: Board, manifest: Manifest) -> Comparison | None:
     """Compare numbers of seen classes, on the same pairs of domains.
+
+    Returns:
+        None where :func:`tasks_by_share` is.
+    """
+    sizes = tasks_by_share(board, manifest)
+    if sizes is None:
+        return None
+    total = len(manifest.classes)
+    conditions = {f"{n} of {total} seen": _overall(board, tasks) for n, tasks in sizes.items()}
+    return compare(TITLES["share"], conditions, _oracles(board))
+
+
+def tasks_by_share(board: Board, manifest: Manifest) -> dict[int, list[str]] | None:
+    """The ids of the suite's tasks by their number of seen classes, in ascending order.
 
     Returns:
         None unless every pair of domains has tasks of the same two or more numbers.
@@ -115,11 +136,9 @@ def by_share(board: Board, manifest: Manifest) -> Comparison | None:
     for task in map(manifest.task, board.suite.tasks):
         sizes.setdefault(len(task.seen), []).append(task.id)
     pairs = [{_pair(manifest.task(task)) for task in tasks} for tasks in sizes.values()]
-    if any(pair != pairs[0] for pair in pairs):
+    if len(sizes) < 2 or any(pair != pairs[0] for pair in pairs):
         return None
-    total = len(manifest.classes)
-    conditions = {f"{n} of {total} seen": _overall(board, sizes[n]) for n in sorted(sizes)}
-    return compare("Number of seen classes", conditions, _oracles(board))
+    return dict(sorted(sizes.items()))
 
 
 def _pair(task: Task) -> tuple[frozenset[str], str]:

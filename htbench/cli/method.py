@@ -66,8 +66,8 @@ def check(
       htbench method check my_method.py:MyMethod --set alpha=0.3
       htbench method check finetune --json
     """
-    from htbench.author_errors import author_errors
     from htbench.checks import checks_of_argument
+    from htbench.cli.author_errors import author_errors
 
     with author_errors(2):
         checks = checks_of_argument(method, plugins, settings)
@@ -154,7 +154,7 @@ def try_command(
       htbench method try my_method.py --suite office-home --smoke
     """
     from benchmark.errors import NotApplicable
-    from htbench.author_errors import author_errors
+    from htbench.cli.author_errors import author_errors
     from htbench.trial import open_trial
 
     with author_errors(2):

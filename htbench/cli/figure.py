@@ -1,0 +1,147 @@
+"""`htbench figure`: draw a figure of a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmark.errors import UsageError
+from htbench.cli.options import (
+    OWN_SUITE,
+    methods_option,
+    suite_option,
+    task_option,
+    workspace_option,
+)
+from htbench.cli.output import run_problems
+from htbench.progress import log
+
+# Name -> what it shows; the names are those of leaderboard.render.figures.FIGURES.
+KINDS = {
+    "tradeoff": "seen against missing accuracy, with arrows from the source model",
+    "ausuc": "the seen-unseen curves of several methods",
+    "cost": "overall accuracy against seconds or steps, with the Pareto front",
+    "profile": "how often each method is within so many points of the best",
+    "cd": "critical-difference diagram of mean ranks, for 8 or more tasks",
+    "per-class": "gains and losses of one method against another, by class",
+    "curves": "training losses",
+    "partial": "accuracy against the number of seen classes",
+    "sensitivity": "accuracy and rank under several recipes, draws or shares",
+}
+# The option that only one figure has.
+ONLY = {"against": "per-class", "lines": "tradeoff", "cost": "cost", "by": "sensitivity"}
+
+
+class _Figure(click.Command):
+    """Lists the kinds of figures in its help."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Kinds"):
+            formatter.write_dl(list(KINDS.items()))
+        super().format_options(ctx, formatter)
+
+
+@click.command("figure", cls=_Figure)
+@click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File to write; its extension (.svg, .png or .pdf) is the format.",
+)
+@suite_option(OWN_SUITE)
+@task_option("Draw this task.  [default: the mean over all tasks]")
+@methods_option("Name or draw this method; repeatable.  [default: the figure chooses]")
+@click.option(
+    "--width",
+    default="page",
+    show_default=True,
+    metavar="WIDTH",
+    help="Width: column (3.3 inches), page (6.8 inches), or a number of inches.",
+)
+@click.option("--against", metavar="METHOD", help="per-class: compare with it.  [default: source]")
+@click.option(
+    "--lines",
+    type=click.Choice(["overall", "harmonic"]),
+    help="tradeoff: what is equal along the grey lines.  [default: overall]",
+)
+@click.option(
+    "--cost",
+    type=click.Choice(["seconds", "steps"]),
+    help="cost: what is on the horizontal axis.  [default: seconds]",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["recipe", "draw", "share"]),
+    help="sensitivity: what changes.  [default: the first that the suite has]",
+)
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Draw the results that are published with this project instead of a workspace's.",
+)
+@workspace_option
+def command(
+    kind: str,
+    out: Path,
+    suite: str | None,
+    task: str | None,
+    methods: tuple[str, ...],
+    width: str,
+    published: bool,
+    workspace: Path,
+    **only: str | None,
+) -> None:
+    """Draw a figure of a suite's leaderboard, and print its caption.
+
+    Only methods that have all of their runs are drawn. The same results give the same file.
+
+    \b
+    Examples:
+      htbench figure tradeoff --out tradeoff.pdf
+      htbench figure per-class --method lwf --against finetune --width column --out lwf.svg
+      htbench figure partial --suite icons-partial --out partial.png
+    """
+    from benchmark.files import check_output, write_file
+    from benchmark.manifest.suite import load_suite
+    from benchmark.runs.workspace import Workspace
+    from htbench.figures import log_reader
+    from htbench.own_suite import DEFAULT, chosen_suite
+    from htbench.results import published_boards
+    from htbench.run import existing_boards
+    from leaderboard.filters import with_tasks
+    from leaderboard.render.figures import Request, figure_bytes, form_of
+    from leaderboard.render.figures.request import inches
+    from leaderboard.rows import MEAN
+
+    options = {name: value for name, value in only.items() if value is not None}
+    for name in options:
+        if ONLY[name] != kind:
+            raise UsageError(f"--{name} is only for {ONLY[name]}, not for {kind}; leave it out")
+    form = form_of(out)
+    check_output(out)
+    size = inches(width)
+    place = Workspace(workspace)
+    loaded = load_suite(suite or DEFAULT) if published else chosen_suite(suite, place)
+    with_tasks(loaded, [task] if task else [])  # reports an unknown task before runs are scored
+    with run_problems() as problems:
+        if published:
+            board = published_boards(loaded)[0]
+        else:
+            board, *others = existing_boards(loaded, place, problems.append)
+            if others:
+                log(f"drawing the table {board.name}, the first of {1 + len(others)}")
+        request = Request(
+            board,
+            task=task or MEAN,
+            methods=methods,
+            width=size,
+            log_of=None if published else log_reader(place),
+            **options,
+        )
+        content, caption = figure_bytes(request, kind, form)
+        write_file(out, content)
+        click.echo(caption)
+        log(f"wrote {out}")

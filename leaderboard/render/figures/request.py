@@ -1,0 +1,235 @@
+"""What a figure is drawn from: a board, and what the user chose of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from benchmark.commands import command
+from benchmark.errors import MAX_ITEM, UsageError
+from benchmark.manifest.manifest import Manifest
+from benchmark.text import one_line, ranges
+from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.columns import ORACLE, SOURCE
+from leaderboard.filters import check_known, is_method
+from leaderboard.outcomes import Outcomes
+from leaderboard.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.3, 6.8  # inches, of one column and of both in a paper
+WIDTHS = {"column": COLUMN, "page": PAGE}
+MIN_WIDTH, MAX_WIDTH = 2.5, 20.0
+MAX_NAMES = 3  # of methods that are not drawn
+FINETUNE = "finetune"
+REFERENCES = (SOURCE, FINETUNE, ORACLE)  # named in every figure that has them
+
+# The training log of a row's run.
+LogOf = Callable[[Row], Sequence[Mapping[str, float]]]
+
+
+def inches(width: str) -> float:
+    """The width that ``column``, ``page`` or a number of inches names.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if width in WIDTHS:
+        return WIDTHS[width]
+    try:
+        value = float(width)
+    except ValueError:
+        value = math.nan
+    if not MIN_WIDTH <= value <= MAX_WIDTH:
+        raise UsageError(
+            f"--width {one_line(width, MAX_ITEM)} must be {' or '.join(WIDTHS)}, or a number of "
+            f"inches from {MIN_WIDTH:g} to {MAX_WIDTH:g}"
+        )
+    return value
+
+
+class Drawing(NamedTuple):
+    """A figure, and the sentences that explain it below it in a paper."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to draw.
+
+    Attributes:
+        board: the table that the figure shows.
+        task: a task of its suite, or ``MEAN``.
+        methods: names or labels of methods to name in the figure; chosen by the figure if empty.
+        width: of the figure, in inches.
+        against: of ``per-class``: the method that is subtracted.
+        lines: of ``tradeoff``: what is constant along the grey lines, ``overall`` or ``harmonic``.
+        cost: of ``cost``: ``seconds`` or ``steps``.
+        by: of ``sensitivity``: ``recipe``, ``draw`` or ``share``; the first that exists if None.
+        log_of: of ``curves``: reads training logs; None where only rows are known.
+    """
+
+    board: Board
+    task: str = MEAN
+    methods: tuple[str, ...] = ()
+    width: float = PAGE
+    against: str = SOURCE
+    lines: str = "overall"
+    cost: str = "seconds"
+    by: str | None = None
+    log_of: LogOf | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the figure is about."""
+        return self.board.suite.tasks if self.task == MEAN else (self.task,)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The suite's manifest."""
+        assert self.board.manifest is not None  # every board that is built from rows has one
+        return self.board.manifest
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the figure is about as wide as one column of a paper."""
+        return self.width < 0.7 * PAGE
+
+    @property
+    def run_command(self) -> str:
+        """The command that runs what is missing."""
+        board = self.board
+        return command("run", "--suite", board.suite.argument, *board.workspace_option)
+
+    def cells(self) -> dict[str, BoardCell]:
+        """The complete cells by label, the best first and oracles last.
+
+        Raises:
+            UsageError: there are none.
+        """
+        cells = self.board.of_task(self.task)
+        complete = {
+            label: cells[label]
+            for label in self.board.labels_of(self.task)
+            if cells[label]["state"] == "ok" and not math.isnan(cells[label]["overall"])
+        }
+        if not complete:
+            what = "all tasks" if self.task == MEAN else f"task {self.task}"
+            raise UsageError(
+                f"no method has completed {what} of suite {self.board.suite.name}; run "
+                f"`{self.run_command}` first"
+            )
+        return complete
+
+    def ranked(self) -> list[str]:
+        """The complete labels that are not oracles, the best first.
+
+        Raises:
+            UsageError: there are none.
+        """
+        labels = [label for label, cell in self.cells().items() if cell["track"] != "oracle"]
+        if not labels:
+            raise UsageError(
+                f"only oracles have completed suite {self.board.suite.name}; run "
+                f"`{self.run_command}` first"
+            )
+        return labels
+
+    def chosen(self, among: Sequence[str]) -> list[str]:
+        """The labels of the methods that the user named, in the order of ``among``.
+
+        Args:
+            among: labels that the figure can show.
+
+        Raises:
+            UsageError: a method does not exist, or has no complete results.
+        """
+        cells = self.board.of_task(self.task)
+        for method in self.methods:
+            check_known(method, self.board.labels)
+            if any(is_method(label, [method]) for label in among):
+                continue
+            name = one_line(repr(method), MAX_ITEM)
+            if any(
+                is_method(label, [method]) and cell["track"] == "oracle" and cell["state"] == "ok"
+                for label, cell in cells.items()
+            ):
+                raise UsageError(f"{name} is an oracle, which this figure leaves out; name another")
+            raise UsageError(
+                f"{name} does not have all of its runs; run `{self.run_command}` first, or choose "
+                "another --method"
+            )
+        return [label for label in among if self.methods and is_method(label, self.methods)]
+
+    def named(self, among: Sequence[str], limit: int) -> list[str]:
+        """The labels to name: the chosen ones, else the references and the best up to a limit."""
+        if chosen := self.chosen(among):
+            return chosen
+        if len(among) <= limit:
+            return list(among)
+        references = [label for label in REFERENCES if label in among]
+        others = [label for label in among if label not in references]
+        kept = {*references, *others[: max(0, limit - len(references))]}
+        return [label for label in among if label in kept]
+
+    def rows(self, label: str) -> list[Row]:
+        """The rows with scores of a label on the tasks, by task and seed."""
+        order = {task: i for i, task in enumerate(self.tasks)}
+        rows = [
+            row
+            for row in self.board.rows
+            if row["label"] == label and row["task"] in order and row["status"] == "ok"
+        ]
+        return sorted(rows, key=lambda row: (order[row["task"]], row["seed"]))
+
+    def outcomes(self, label: str) -> list[tuple[Row, Outcomes]]:
+        """The rows of a label with the outcomes of their test samples.
+
+        Raises:
+            UsageError: they are not known for some row.
+        """
+        pairs = []
+        for row in self.rows(label):
+            known = None if self.board.outcomes is None else self.board.outcomes(row)
+            if known is None:
+                raise UsageError(
+                    f"the predictions of {label} on {row['task']}, seed {row['seed']}, are not "
+                    f"available; run `{self.run_command}` first, or choose another --method"
+                )
+            pairs.append((row, known))
+        return pairs
+
+    def what(self) -> str:
+        """Suite, tasks and seeds, for captions."""
+        suite = self.board.suite
+        tasks = f"mean over {len(suite.tasks)} tasks" if len(self.tasks) > 1 else self.tasks[0]
+        s = "s" if len(suite.seeds) > 1 else ""
+        return f"Suite {suite.name}, {tasks}, seed{s} {ranges(suite.seeds)}."
+
+    def not_drawn(self, drawn: Sequence[str]) -> str:
+        """A sentence about the labels of the board that a figure leaves out; or empty."""
+        left = sorted(label for label in self.board.labels if label not in drawn)
+        if not left:
+            return ""
+        names = ", ".join(left[:MAX_NAMES])
+        more = f" and {len(left) - MAX_NAMES} more" if len(left) > MAX_NAMES else ""
+        return f" Not drawn, because runs are missing or failed: {names}{more}."
+
+
+def scores(request: Request, labels: Sequence[str], column: str = "overall") -> np.ndarray:
+    """The scores of complete labels, float64 of shape (tasks, seeds, labels)."""
+    seeds = request.board.suite.seeds
+    values = np.empty((len(request.tasks), len(seeds), len(labels)))
+    for j, label in enumerate(labels):
+        of_cell = {(row["task"], row["seed"]): row[column] for row in request.rows(label)}
+        for t, task in enumerate(request.tasks):
+            for k, seed in enumerate(seeds):
+                values[t, k, j] = of_cell[task, seed]
+    return values
