@@ -78,9 +78,7 @@ def many_rows(manifest: Manifest, suite: Suite, methods: int, configurations: in
 
     columns |= {
         "key": pa.array([f"{i:064x}" for i in range(n)]),
-        "task": text(
-            list(suite.tasks), np.tile(np.repeat(np.arange(n_tasks), n_seeds), len(labels))
-        ),
+        "task": text(list(suite.tasks), np.tile(task, len(labels))),
         "method": text([method for method, _ in labels], which),
         "label": text([label for _, label in labels], which),
         "method_code": text([digest_json(method) for method, _ in labels], which),

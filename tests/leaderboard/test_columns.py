@@ -16,7 +16,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.board import MEAN
-from leaderboard.columns import COLUMNS, Column, table_columns
+from leaderboard.columns import COLUMNS, Column, Value, table_columns
 from leaderboard.render import FORMATS
 from leaderboard.rows import Row
 from tests.leaderboard.grids import TASKS, build, cell, grid, row
@@ -33,8 +33,8 @@ def test_a_new_column_is_one_record(
 ) -> None:
     """It is averaged, has its legend, and is in every format."""
 
-    def compute(row: Row, peers: Mapping[str, Row]) -> float:
-        return float(row["missing"] - peers["finetune"]["missing"])
+    def compute(row: Row, peers: Mapping[str, Row]) -> Value:
+        return row["missing"] - peers["finetune"]["missing"]
 
     new = Column(
         key="above_finetune",
