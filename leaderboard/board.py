@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,12 @@ from benchmark.networks.names import network_label
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
+from leaderboard.checkpoints import SourceNames, split_by_checkpoint
 from leaderboard.comparison import Comparison
 from leaderboard.grid import Grid, with_columns
-from leaderboard.intervals import OutcomesOf, Statistics, statistics_of
+from leaderboard.intervals import OutcomesOf, Statistics, statistics_of, with_intervals
 from leaderboard.rows import FAILED, Row, group_rows, rows_of_table, with_status
 from leaderboard.rows import MEAN as MEAN
-from leaderboard.statistics import Interval
 from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
@@ -103,19 +103,29 @@ class Board:
     manifest: Manifest | None = None
 
     @property
+    def headline(self) -> tuple[str, ...]:
+        """Keys of the columns that come first; the first of them orders and ranks the methods."""
+        return columns.HEADLINES[self.manifest.headline if self.manifest else "micro"]
+
+    @property
+    def shown_columns(self) -> tuple[columns.Column, ...]:
+        """The columns of its tables, in order."""
+        return columns.table_columns(self.optional_columns, self.headline)
+
+    @property
     def labels(self) -> list[str]:
-        """The method labels in leaderboard order: by mean overall accuracy, then by name."""
+        """The method labels in leaderboard order: by the mean of the first column, then by name."""
         return self.labels_of(MEAN)
 
     def labels_of(self, task: str) -> list[str]:
-        """The labels by their overall accuracy on a task (or ``MEAN``), then by name.
+        """The labels by their first column on a task (or ``MEAN``), then by name.
 
         Methods without all of their runs come after the others, and oracles last.
         """
         keys = {}
         for cell in self.of_task(task).values():
-            overall = cell["overall"]
-            rank = math.inf if math.isnan(overall) else -overall
+            value = cell[self.headline[0]]
+            rank = math.inf if math.isnan(value) else -value
             no_value = math.isinf(rank)
             is_partial = cell["state"] == "partial" and not no_value
             is_oracle = cell["track"] == "oracle"
@@ -166,7 +176,7 @@ def build_boards(
 
     ordered = sorted(groups, key=order)
     ordered.sort(key=lambda group: (not _has_own_network(group[0], manifest), _is_tuned(group)))
-    sources = _Sources(manifest)
+    sources = SourceNames(manifest)
     shown = shown_reference(manifest.reference, manifest.digest)
     changed = "" if shown == manifest.reference else f", {shown}"
     boards: list[Board] = []
@@ -175,7 +185,7 @@ def build_boards(
         own = _has_own_network(group[0], manifest)
         network = "" if own else f", {_network(group[0])}"
         network += ", tuned" if _is_tuned(group) and not suite.tuned else ""
-        for table in _split_by_checkpoint(group, sources, order):
+        for table in split_by_checkpoint(group, sources, order):
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
             name = f"{suite.name}{network}{number}{changed}"
@@ -246,51 +256,11 @@ def _finished(row: Row) -> float:
     return float(row["measured_finished"] or 0)
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """Names the source models of a manifest's runs."""
-
-    manifest: Manifest
-
-    def name(self, row: Row) -> str:
-        """The source model of a row, such as ``outline+solid`` or ``outline seed 1``."""
-        domains = "+".join(sorted(self.manifest.task(row["task"]).sources))
-        seeds = self.manifest.source_seeds
-        return f"{domains} seed {row['seed'] % seeds}" if seeds > 1 else domains
-
-    def describe(self, rows: Iterable[Row]) -> str:
-        """The checkpoints of some rows by domains, in the order of tasks and of source seeds."""
-        order = [task.id for task in self.manifest.tasks]
-        digests: dict[str, dict[str, str]] = {}
-        for row in sorted(rows, key=lambda r: (order.index(r["task"]), r["seed"])):
-            name = self.name(row)
-            digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]
-        return ", ".join(f"{name} {' '.join(of.values())}" for name, of in digests.items())
-
-
-def _split_by_checkpoint(
-    rows: Iterable[Row], sources: _Sources, order: Callable[[Sequence[Row]], Any]
-) -> list[list[Row]]:
-    """Split rows into tables with one checkpoint per source model.
-
-    Args:
-        rows: of one protocol, model and recipe.
-        sources: names the source models.
-        order: the sort key of the tables' rows.
-    """
-    tables: dict[int, list[Row]] = {}
-    for group in group_rows(rows, sources.name).values():
-        checkpoints = group_rows(group, lambda row: row["source_digest"]).values()
-        for rank, part in enumerate(sorted(checkpoints, key=order)):
-            tables.setdefault(rank, []).extend(part)
-    return [table for _, table in sorted(tables.items())]
-
-
 def _build_board(
     suite: Suite,
     name: str,
     manifest: Manifest,
-    sources: _Sources,
+    sources: SourceNames,
     selection: Selection,
     outcomes: OutcomesOf | None,
 ) -> Board:
@@ -315,7 +285,7 @@ def _build_board(
         context=context,
         counts=_counts(suite, rows),
         cells=pd.DataFrame(
-            _with_intervals(_cells(suite, rows, selection.runs, varying.grid), varying)
+            with_intervals(_cells(suite, rows, selection.runs, varying.grid), varying)
         ),
         versions=selection.remarks,
         problems=remarks.problems(suite, rows),
@@ -384,32 +354,6 @@ def _cells(
         ),
     ]
     return [{**{name: cell[name] for name in columns.CELL}, **cell} for cell in cells]
-
-
-def _with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
-    """The cells with the intervals of their values, and with their ranks."""
-    cells = list(cells)
-    tasks = dict.fromkeys(cell["task"] for cell in cells)
-    halves = {
-        (task, column.key): varying.intervals(task, column.key)
-        for task in tasks
-        for column in columns.COLUMNS
-    }
-    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
-    unknown = Interval(math.nan, math.nan, math.nan)
-    return [
-        {
-            **cell,
-            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
-            **{
-                f"{column.key}_half": halves[cell["task"], column.key]
-                .get(cell["label"], unknown)
-                .half
-                for column in columns.COLUMNS
-            },
-        }
-        for cell in cells
-    ]
 
 
 def _complete_cells(grid: Grid) -> dict[tuple[str, str], dict[str, float]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -53,11 +53,22 @@ class Column:
     optional: bool = False
 
 
-def table_columns(requested: Sequence[str] = ()) -> tuple[Column, ...]:
+# Keys of the columns that a table shows first, by ``Manifest.headline``. The first of them orders
+# and ranks the methods.
+HEADLINES = {
+    "micro": ("overall", "seen", "missing"),
+    "macro": ("macro_overall", "macro_seen", "macro_missing"),
+}
+
+
+def table_columns(
+    requested: Sequence[str] = (), headline: Sequence[str] = HEADLINES["micro"]
+) -> tuple[Column, ...]:
     """Return the columns of a table, in order.
 
     Args:
         requested: keys of optional columns to include; others may be named as well.
+        headline: keys of the columns that come first.
 
     Raises:
         UsageError: a key is not that of a column.
@@ -65,7 +76,8 @@ def table_columns(requested: Sequence[str] = ()) -> tuple[Column, ...]:
     keys = [column.key for column in COLUMNS]
     if unknown := [key for key in requested if key not in keys]:
         raise UsageError(f"{unknown[0]!r} is not a column; choose from: {', '.join(keys)}")
-    return tuple(c for c in COLUMNS if not c.optional or c.key in requested)
+    shown = (c for c in COLUMNS if not c.optional or c.key in (*requested, *headline))
+    return tuple(sorted(shown, key=lambda c: c.key not in headline))
 
 
 def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, Any]:
@@ -102,7 +114,7 @@ def _gap_closed(row: Row, peers: Mapping[str, Row]) -> float:
     return closed if np.ndim(closed) else float(closed)
 
 
-COLUMNS = (
+MICRO = (
     Column(
         key="overall",
         heading="overall",
@@ -127,6 +139,23 @@ COLUMNS = (
         compute=_entry("missing"),
         sampled=True,
     ),
+)
+
+MACRO = tuple(
+    replace(
+        column,
+        key=f"macro_{column.key}",
+        heading=f"macro {column.heading}",
+        legend=f"{column.key} as an unweighted mean over classes, in per cent",
+        compute=_entry(f"macro_{column.key}"),
+        optional=True,
+    )
+    for column in MICRO
+)
+
+COLUMNS = (
+    *MICRO,
+    *MACRO,
     Column(
         key="disruption",
         heading="disr.",

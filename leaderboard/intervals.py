@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 # The outcomes of a row; None if nothing is known but its scores.
 OutcomesOf = Callable[[Row], Outcomes | None]
-RANKED_BY = "overall"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,7 @@ class Statistics:
         seeds: how many.
         groups: how many groups of test samples were resampled; None if only scores are known.
         has_groups: whether a group may have several samples.
+        ranked_by: key of the column that ranks the methods.
         grid: the values of the runs with scores.
     """
 
@@ -47,6 +48,7 @@ class Statistics:
     seeds: int
     groups: int | None
     has_groups: bool
+    ranked_by: str
     grid: Grid
 
     def intervals(self, task: str, column: str) -> dict[str, Interval]:
@@ -57,14 +59,20 @@ class Statistics:
         return dict(zip(self.labels[task], intervals, strict=True))
 
     def difference(
-        self, first: str, second: str, task: str = MEAN, column: str = RANKED_BY
+        self, first: str, second: str, task: str = MEAN, column: str | None = None
     ) -> Difference | None:
-        """How much the first method is above the second; None unless both are complete."""
+        """How much the first method is above the second; None unless both are complete.
+
+        Args:
+            first, second: labels.
+            task: a task, or ``MEAN``.
+            column: its key; by default that of the column that ranks the methods.
+        """
         labels = self.labels.get(task, ())
         if first not in labels or second not in labels:
             return None
         i, j = labels.index(first), labels.index(second)
-        return self.estimates[task, column].difference(i, j)
+        return self.estimates[task, column or self.ranked_by].difference(i, j)
 
     def ranking(self, task: str = MEAN) -> tuple[dict[str, int], Ranking] | None:
         """Ranks of the complete methods that are not oracles; None with fewer than two."""
@@ -76,7 +84,7 @@ class Statistics:
         for task, labels in self.labels.items():
             ranked = [i for i, label in enumerate(labels) if label not in self.oracles]
             if len(ranked) > 1:
-                ranking = statistics.rank(self.estimates[task, RANKED_BY].of(ranked))
+                ranking = statistics.rank(self.estimates[task, self.ranked_by].of(ranked))
                 names = [labels[i] for i in ranked]
                 rankings[task] = dict(zip(names, ranking.ranks.tolist(), strict=True)), ranking
         return rankings
@@ -137,8 +145,35 @@ def statistics_of(
         seeds=len(seeds),
         groups=None if resampling is None else resampling.n_groups,
         has_groups=resampling is not None and resampling.has_groups,
+        ranked_by=columns.HEADLINES[manifest.headline][0],
         grid=grid,
     )
+
+
+def with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
+    """The cells with the intervals of their values, and with their ranks."""
+    cells = list(cells)
+    tasks = dict.fromkeys(cell["task"] for cell in cells)
+    halves = {
+        (task, column.key): varying.intervals(task, column.key)
+        for task in tasks
+        for column in columns.COLUMNS
+    }
+    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
+    unknown = Interval(math.nan, math.nan, math.nan)
+    return [
+        {
+            **cell,
+            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
+            **{
+                f"{column.key}_half": halves[cell["task"], column.key]
+                .get(cell["label"], unknown)
+                .half
+                for column in columns.COLUMNS
+            },
+        }
+        for cell in cells
+    ]
 
 
 _Rows = Mapping[tuple[str, str, int], Row]
@@ -254,7 +289,7 @@ class _Drawn:
         self._missing = self._sums(self._right & ~samples.is_seen[:, None])
         sizes = np.stack([samples.is_seen, ~samples.is_seen], axis=1)
         self._sizes = self._sums(sizes)
-        self._areas: dict[str, NDArray[np.float64]] = {}
+        self._means: dict[int, dict[str, NDArray[np.float64]]] = {}
 
     @property
     def draws(self) -> int:
@@ -283,20 +318,45 @@ class _Drawn:
                 case "harmonic":
                     return _harmonic(self.metric("seen", i), self.metric("missing", i))
                 case "macro_overall" | "macro_seen" | "macro_missing":
-                    return self._macro(name, i)
+                    return self._macro(i)[name]
                 case "ausuc" | "openworld_auc":
                     return self._area(i)
         raise KeyError(name)
 
-    def _macro(self, name: str, i: int) -> NDArray[np.float64]:
-        """Mean over the classes that a draw has."""
-        labels, is_seen = self._samples.labels, self._samples.is_seen
-        keep = {"macro_overall": np.ones_like(is_seen), "macro_seen": is_seen}
-        mask = keep.get(name, ~is_seen)
-        of_class = (labels[:, None] == np.unique(labels[mask])) & mask[:, None]
-        hits = self._sums(of_class & self._right[:, [i]])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.nanmean(100 * hits / self._sums(of_class), axis=1))
+    def _macro(self, i: int) -> dict[str, NDArray[np.float64]]:
+        """The means of run i over the classes that a draw has; NaN where it has none."""
+        if i not in self._means:
+            per_sample, classes, numbers = self._classes
+            accuracies = self._class_sums(self._right[:, i]) * per_sample
+            with np.errstate(divide="ignore", invalid="ignore"):
+                means = 100 * (accuracies @ classes).astype(np.float64) / numbers
+            names = ("macro_overall", "macro_seen", "macro_missing")
+            self._means[i] = dict(zip(names, means.T, strict=True))
+        return self._means[i]
+
+    @cached_property
+    def _classes(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+        """What the means over classes need, computed once for all runs.
+
+        Returns:
+            1 over the number of samples of each class in each draw, (R, C), 0 where it has none;
+            the classes of each mean, (C, 3); the number of these in each draw, (R, 3).
+        """
+        samples = self._samples
+        sizes = self._class_sums(np.ones_like(samples.is_seen))
+        seen = np.bincount(samples.labels, samples.is_seen) > 0
+        classes = np.stack([np.ones_like(seen), seen, ~seen], axis=1).astype(np.float32)
+        per_sample = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        numbers = (sizes > 0).astype(np.float32) @ classes
+        return per_sample, classes, numbers.astype(np.float64)
+
+    def _class_sums(self, keep: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The number of samples to keep of each class in each draw, (R, C)."""
+        labels, n_groups = self._samples.labels, self._counts.shape[1]
+        n_classes = int(labels.max()) + 1
+        cells = (self._groups * n_classes + labels)[keep]
+        by_group = np.bincount(cells, minlength=n_groups * n_classes)
+        return self._counts @ by_group.reshape(n_groups, n_classes).astype(np.float32)
 
     def _area(self, i: int) -> NDArray[np.float64]:
         """The area under the curve of run i in each draw, to first order.

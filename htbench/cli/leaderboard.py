@@ -12,7 +12,6 @@ import click
 from htbench.cli.options import (
     OWN_SUITE,
     methods_option,
-    out_file_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["terminal", "markdown", "latex", "csv", "json", "parquet"]),
+    type=click.Choice(["terminal", "markdown", "latex", "csv", "json", "parquet", "html"]),
     help="Output format.  [default: that of the suffix of --out; otherwise terminal on a terminal, "
     "and markdown in a file or a pipe]",
 )
@@ -53,10 +52,16 @@ if TYPE_CHECKING:
     "columns",
     multiple=True,
     metavar="NAME",
-    help="Add a column to the tables: disruption_bn_stats or openworld_auc, and with latex also "
-    "the costs, such as total_steps. May be repeated. CSV, JSON and Parquet have every column.",
+    help="Add a column to the tables: macro_overall, macro_seen, macro_missing, "
+    "disruption_bn_stats or openworld_auc, and with latex also the costs, such as total_steps. "
+    "May be repeated. CSV, JSON and Parquet have every column.",
 )
-@out_file_option("Write to this file instead of standard output.")
+@click.option(
+    "--out",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Write to this file instead of standard output; with html, to this folder.",
+)
 @workspace_option
 def command(
     suite: str | None,
@@ -81,23 +86,46 @@ def command(
       htbench leaderboard --task outline-solid --method finetune --method lwf
       htbench leaderboard --suite icons --out icons.csv
       htbench leaderboard --suite icons --out icons.tex --column total_steps
+      htbench leaderboard --format html --out site
     """
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
     from htbench.run import existing_boards
+    from htbench.site import write_boards_site
     from leaderboard.columns import table_columns
     from leaderboard.filters import only, with_tasks
     from leaderboard.partial import with_partial_means
 
     table_columns(columns)  # reports an unknown column before runs are scored
     form = _form(form, out)
+    _check_folder(form, out)
     place = Workspace(workspace)
     loaded = with_tasks(chosen_suite(suite, place), tasks)
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
         boards = [with_partial_means(b) for b in boards] if allow_partial else boards
-        print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+        if out is not None and form == "html":
+            write_boards_site(out, boards)
+            log(f"wrote {out}; open {out / 'index.html'} in a browser")
+        else:
+            print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+
+
+def _check_folder(form: str, out: Path | None) -> None:
+    """Check the folder of a site before runs are scored.
+
+    Raises:
+        UsageError: none is named, or it has other files.
+    """
+    if form != "html":
+        return
+    from benchmark.errors import UsageError
+    from leaderboard.render.site import check_site_folder
+
+    if out is None:
+        raise UsageError("--format html writes a folder; name it with --out, such as --out site")
+    check_site_folder(out)
 
 
 def _form(form: str | None, out: Path | None) -> str:

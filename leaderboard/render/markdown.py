@@ -9,7 +9,7 @@ from benchmark.commands import command
 from benchmark.text import ranges
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import Column, table_columns
+from leaderboard.columns import Column
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
@@ -19,10 +19,10 @@ _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 def to_markdown(boards: Sequence[Board]) -> str:
     """All tables of a suite, each with its caption, and one list of remarks below them."""
-    return "\n".join([*(_board(board) for board in boards), *_remarks(boards)])
+    return "\n".join([*(_board(board) for board in boards), *remark_lists(boards)])
 
 
-def _remarks(boards: Sequence[Board]) -> Iterator[str]:
+def remark_lists(boards: Sequence[Board]) -> Iterator[str]:
     """The lists under the tables; with several tables, each line begins with its table's name."""
     if not boards:
         return
@@ -51,7 +51,7 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {ranges(board.suite.seeds)}, {_condition(board)}",
         *(f"- {line}" for line in interval_legend(board)),
-        *(f"- {c.heading}: {c.legend}" for c in table_columns(board.optional_columns)),
+        *(f"- {c.heading}: {c.legend}" for c in board.shown_columns),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         "",
@@ -94,9 +94,10 @@ def interval_legend(board: Board) -> list[str]:
     if not what:
         return []
     what = what if what.startswith("over") else f"over {what}"
+    better = "overall" if board.headline[0] == "overall" else "by the mean over classes"
     return [
         f"±: half the width of a 95 % interval, for the variance {what}",
-        "rank: 1 + the number of methods that are significantly better overall (paired tests, "
+        f"rank: 1 + the number of methods that are significantly better {better} (paired tests, "
         "Holm's correction, 5 %); methods of the same rank are tied",
     ]
 
@@ -145,7 +146,7 @@ def board_table(board: Board, task: str) -> str:
 
 def table_cells(board: Board, task: str) -> tuple[list[str], list[list[str]]]:
     """The headings and rows of the table of a task, or of ``MEAN``. Labels are not escaped."""
-    shown = table_columns(board.optional_columns)
+    shown = board.shown_columns
     cells = board.of_task(task)
     rows = []
     for label in board.labels_of(task):

@@ -141,7 +141,9 @@ class TestMarkdown:
         for row in rows:
             row["overall"] = scores.get((row["label"], row["task"]), 50.0)
         text = FORMATS["markdown"](build(suite, icons, rows))
-        orders = [[row[0] for row in rows[2:]] for rows in tables(text).values()]
+        orders = [
+            [row[rows[0].index("method")] for row in rows[2:]] for rows in tables(text).values()
+        ]
         assert orders == [
             ["even", "uneven"],
             ["even", "uneven"],
