@@ -27,8 +27,10 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import HTBenchError, UsageError
@@ -52,7 +54,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TABLE = re.compile(r"(<!-- table: ([^\n]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
 PACKAGES = ("htbench", "benchmark", "baselines", "leaderboard/*.py", "data_manifests")
 FACTS = ("command", "commit", "machine")
-EXCERPT = ("method", "overall", "seen", "missing", "disr.", "H")
+EXCERPT = ("rank", "method", "overall", "seen", "missing", "disr.", "H")
 
 
 def _mean(suite: str) -> str:
@@ -64,8 +66,9 @@ def _excerpt(suite: str, *methods: str) -> str:
     lines = board_table(_board(suite), MEAN).splitlines()
     headings, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     wanted = [headings.index(heading) for heading in EXCERPT]
-    chosen = [[row[i] for i in wanted] for row in rows if row[0].split(" ")[0] in methods]
-    return pipe_table(EXCERPT, chosen, left=1)
+    of_method = headings.index("method")
+    chosen = [[row[i] for i in wanted] for row in rows if row[of_method].split(" ")[0] in methods]
+    return pipe_table(EXCERPT, chosen, left=2)
 
 
 def _methods(suite: str) -> str:
@@ -161,15 +164,15 @@ def _board(name: str) -> Board:
     """
     suite = load_suite(name)
     manifest, results = manifest_of(suite), published_rows()
+    names = pa.array([*suite.methods, gamma_star.NAME])
+    results = results.filter(pc.is_in(results["method"], names))
     boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
     boards = with_comparisons(boards, suite, manifest, results)
     if not (boards and boards[0].is_main):
         raise UsageError(
             f"no results of the suite {name} are published; run `docs/boards.py publish`"
         )
-    names = {*suite.methods, gamma_star.NAME}
-    cells = boards[0].cells
-    return replace(boards[0], cells=cells[cells["label"].isin(names)])
+    return boards[0]
 
 
 def main() -> None:
