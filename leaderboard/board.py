@@ -28,6 +28,7 @@ from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
 from leaderboard.checkpoints import SourceNames, split_by_checkpoint
 from leaderboard.comparison import Comparison
+from leaderboard.grid import Grid, with_columns
 from leaderboard.intervals import OutcomesOf, Statistics, statistics_of, with_intervals
 from leaderboard.rows import FAILED, Row, group_rows, rows_of_table, with_status
 from leaderboard.rows import MEAN as MEAN
@@ -265,7 +266,7 @@ def _build_board(
 ) -> Board:
     import pandas as pd
 
-    rows = _with_columns(selection.rows)
+    rows = with_columns(selection.rows, suite.tasks, suite.seeds)
     ok = with_status(rows, "ok")
     varying = statistics_of(suite.tasks, suite.seeds, ok, manifest, outcomes)
     context = {
@@ -283,7 +284,9 @@ def _build_board(
         name=name,
         context=context,
         counts=_counts(suite, rows),
-        cells=pd.DataFrame(with_intervals(_cells(suite, rows, selection.runs), varying)),
+        cells=pd.DataFrame(
+            with_intervals(_cells(suite, rows, selection.runs, varying.grid), varying)
+        ),
         versions=selection.remarks,
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
@@ -299,20 +302,6 @@ def _build_board(
     )
 
 
-def _with_columns(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the values of the board's columns."""
-    peers = {
-        cell: {row["label"]: row for row in group}
-        for cell, group in group_rows(
-            with_status(rows, "ok"), lambda row: (row["task"], row["seed"])
-        ).items()
-    }
-    return [
-        {**row, **columns.column_values(row, peers.get((row["task"], row["seed"]), {}))}
-        for row in rows
-    ]
-
-
 def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ...]:
     counts = {
         row["task"]: (row["task"], row["n_seen"], row["n_missing"])
@@ -325,9 +314,16 @@ def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ..
 
 
 def _cells(
-    suite: Suite, rows: Sequence[Row], runs: Mapping[tuple[str, str], int]
+    suite: Suite, rows: Sequence[Row], runs: Mapping[tuple[str, str], int], grid: Grid
 ) -> list[dict[str, Any]]:
-    """The cells of a table: every label on every task, then every label's mean."""
+    """The cells of a table: every label on every task, then every label's mean.
+
+    Args:
+        suite: the suite.
+        rows: those that the table shows.
+        runs: how many exist of a label and task, shown or not.
+        grid: the values of the rows with scores.
+    """
     shown = Counter((row["label"], row["task"]) for row in rows)
     rows = [*rows, *gamma_star.unscored_rows(rows)]
     by_cell = group_rows(rows, lambda row: (row["label"], row["task"]))
@@ -340,38 +336,70 @@ def _cells(
         return {**{name: row[name] for name in names}, "runs": exist, "other_runs": exist - here}
 
     labels = sorted(by_label)
+    complete = _complete_cells(grid)
     cells = [
         *(
-            {**head(label, [task]), **_task_cell(task, by_cell.get((label, task), []), suite)}
+            {
+                **head(label, [task]),
+                **_task_cell(
+                    task, by_cell.get((label, task), []), suite, complete.get((label, task))
+                ),
+            }
             for label in labels
             for task in suite.tasks
         ),
-        *({**head(label, suite.tasks), **_mean_cell(by_label[label], suite)} for label in labels),
+        *(
+            {**head(label, suite.tasks), **_mean_cell(label, by_label[label], suite, grid)}
+            for label in labels
+        ),
     ]
     return [{**{name: cell[name] for name in columns.CELL}, **cell} for cell in cells]
 
 
-def _task_cell(task: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
+def _complete_cells(grid: Grid) -> dict[tuple[str, str], dict[str, float]]:
+    """The values of all cells that have all of their runs, by label and task."""
+    keys = [column.key for column in columns.COLUMNS]
+    names = [f"{key}{suffix}" for key in keys for suffix in ("", "_std")]
+    parts = []
+    for key in keys:
+        values = grid.values(key)[grid.complete]  # (cells, seeds)
+        several = values.shape[1] > 1
+        unknown = np.full(len(values), math.nan)
+        parts += [values.mean(axis=1), values.std(axis=1, ddof=1) if several else unknown]
+    which = zip(*np.nonzero(grid.complete), strict=True)
+    rows = np.stack(parts, axis=1).tolist()
+    return {
+        (grid.labels[i], grid.tasks[t]): dict(zip(names, row, strict=True))
+        for (t, i), row in zip(which, rows, strict=True)
+    }
+
+
+def _task_cell(
+    task: str, rows: list[Row], suite: Suite, complete: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """The cell of a task, whose values are known if it has all of its runs."""
     ok = with_status(rows, "ok")
     state = cell_state(rows, len(suite.seeds))
     # Never an average over the runs that are left when one has failed.
     shown = () if state in (FAILED, NOT_APPLICABLE) else ok
+    cell = {"task": task, "tasks": int(bool(shown)), "seeds": len(ok), "state": state}
+    if state == "ok" and complete is not None:
+        return {**cell, **complete}
     values = [{column.key: row[column.key] for column in columns.COLUMNS} for row in shown]
-    tasks = int(bool(values))
-    return {"task": task, "tasks": tasks, "seeds": len(ok), "state": state, **_over_seeds(values)}
+    return {**cell, **_over_seeds(values)}
 
 
-def _mean_cell(rows: list[Row], suite: Suite) -> dict[str, Any]:
+def _mean_cell(label: str, rows: list[Row], suite: Suite, grid: Grid) -> dict[str, Any]:
     """Mean over the suite's tasks, seed by seed; without values unless all runs succeeded."""
     state = cell_state(rows, len(suite.tasks) * len(suite.seeds))
-    by_seed = group_rows(rows, lambda row: row["seed"]).values() if state == "ok" else ()
-    values = [
-        {
-            column.key: statistics.fmean(row[column.key] for row in of_seed)
-            for column in columns.COLUMNS
-        }
-        for of_seed in by_seed
-    ]
+    values = []
+    if state == "ok":
+        i = grid.labels.index(label)
+        by_seed = {c.key: grid.values(c.key)[:, i].T.tolist() for c in columns.COLUMNS}
+        values = [
+            {key: statistics.fmean(of_key[k]) for key, of_key in by_seed.items()}
+            for k in range(len(suite.seeds))
+        ]
     tasks = len(suite.tasks) if values else 0
     return {
         "task": MEAN,

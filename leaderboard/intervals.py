@@ -14,6 +14,7 @@ import numpy as np
 from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
 from leaderboard import columns, statistics
+from leaderboard.grid import Grid
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import CountedSamples, counted_samples
 from leaderboard.rows import MEAN, Row
@@ -38,6 +39,7 @@ class Statistics:
         groups: how many groups of test samples were resampled; None if only scores are known.
         has_groups: whether a group may have several samples.
         ranked_by: key of the column that ranks the methods.
+        grid: the values of the runs with scores.
     """
 
     estimates: Mapping[tuple[str, str], Estimates]
@@ -47,6 +49,7 @@ class Statistics:
     groups: int | None
     has_groups: bool
     ranked_by: str
+    grid: Grid
 
     def intervals(self, task: str, column: str) -> dict[str, Interval]:
         """The interval of each complete method of a task, or of ``MEAN``."""
@@ -102,36 +105,36 @@ def statistics_of(
         manifest: the suite's.
         outcomes: of the rows.
     """
-    grid = {(row["task"], row["label"], row["seed"]): row for row in rows}
-    names = sorted({row["label"] for row in rows})
-    labels = {
-        task: tuple(n for n in names if all((task, n, seed) in grid for seed in seeds))
-        for task in tasks
-    }
-    everywhere = tuple(n for n in names if all(n in of_task for of_task in labels.values()))
-    known = _known_outcomes(grid, labels, seeds, outcomes) if any(labels.values()) else None
+    grid = Grid.of_rows(rows, tasks, seeds)
+    names = np.array(grid.labels, dtype=object)
+    labels = {task: tuple(names[of]) for task, of in zip(tasks, grid.complete, strict=True)}
+    in_all = grid.complete.all(axis=0)
+    everywhere = tuple(names[in_all])
+    known, of_cell = None, {}
+    if outcomes is not None and grid.complete.any():
+        of_cell = {(row["task"], row["label"], row["seed"]): row for row in rows}
+        known = _known_outcomes(of_cell, labels, seeds, outcomes)
     resampling = _Resampling(tasks, manifest) if known is not None else None
     keys = [column.key for column in columns.COLUMNS]
     sampled = [column for column in columns.COLUMNS if column.sampled]
     estimates: dict[tuple[str, str], Estimates] = {}
     means: dict[str, list[NDArray[np.float32]]] = {column.key: [] for column in sampled}
-    for task in tasks:
-        of_task = {k: row for k, row in grid.items() if k[0] == task and k[1] in labels[task]}
+    for t, task in enumerate(tasks):
         replicates = (
-            resampling.replicates(task, of_task, labels[task], seeds, known, sampled)
+            resampling.replicates(task, of_cell, labels[task], seeds, known, sampled)
             if resampling is not None and known is not None and labels[task]
             else {}
         )
         df = resampling.degrees_of_freedom([task]) if resampling is not None else 0.0
         for key in keys:
-            by_seed = _by_seed(of_task, [task], labels[task], seeds, key)
+            by_seed = _by_seed(grid.values(key)[[t]][:, grid.complete[t]])
             estimates[task, key] = Estimates(by_seed, replicates.get(key), df)
         position = {label: i for i, label in enumerate(labels[task])}
         for key, of_column in replicates.items():
             means[key].append(of_column[:, [position[label] for label in everywhere]])
     df = resampling.degrees_of_freedom(tasks) if resampling is not None else 0.0
     for key in keys:
-        by_seed = _by_seed(grid, tasks, everywhere, seeds, key)
+        by_seed = _by_seed(grid.values(key)[:, in_all])
         parts = means.get(key, [])
         mean = np.mean(parts, axis=0) if len(parts) == len(tasks) else None
         estimates[MEAN, key] = Estimates(by_seed, mean, df)
@@ -143,6 +146,7 @@ def statistics_of(
         groups=None if resampling is None else resampling.n_groups,
         has_groups=resampling is not None and resampling.has_groups,
         ranked_by=columns.HEADLINES[manifest.headline][0],
+        grid=grid,
     )
 
 
@@ -172,37 +176,29 @@ def with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list
     ]
 
 
-_Grid = Mapping[tuple[str, str, int], Row]
+_Rows = Mapping[tuple[str, str, int], Row]
 
 
 def _known_outcomes(
-    grid: _Grid,
+    rows: _Rows,
     labels: Mapping[str, Sequence[str]],
     seeds: Sequence[int],
-    outcomes: OutcomesOf | None,
+    outcomes: OutcomesOf,
 ) -> dict[tuple[str, str, int], Outcomes] | None:
     """The outcomes of all complete cells; None unless all of them are known."""
-    if outcomes is None:
-        return None
     known = {}
     for task, of_task in labels.items():
         for label in of_task:
             for seed in seeds:
-                if (outcome := outcomes(grid[task, label, seed])) is None:
+                if (outcome := outcomes(rows[task, label, seed])) is None:
                     return None
                 known[task, label, seed] = outcome
     return known
 
 
-def _by_seed(
-    grid: _Grid, tasks: Sequence[str], labels: Sequence[str], seeds: Sequence[int], key: str
-) -> NDArray[np.float64]:
-    """(seeds, labels) values of a column, means over tasks."""
-    values = [
-        [[grid[task, label, seed][key] for task in tasks] for label in labels] for seed in seeds
-    ]
-    shaped = np.array(values, dtype=np.float64).reshape(len(seeds), len(labels), len(tasks))
-    return np.asarray(shaped.mean(axis=2))
+def _by_seed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(seeds, labels) means over tasks of a (tasks, labels, seeds) array."""
+    return np.asarray(np.ascontiguousarray(values.transpose(2, 1, 0)).mean(axis=2))
 
 
 class _Resampling:
@@ -244,7 +240,7 @@ class _Resampling:
     def replicates(
         self,
         task: str,
-        grid: _Grid,
+        grid: _Rows,
         labels: Sequence[str],
         seeds: Sequence[int],
         outcomes: Mapping[tuple[str, str, int], Outcomes],

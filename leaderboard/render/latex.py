@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmark.text import ranges
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import COLUMNS, Column
+from leaderboard.columns import Column
 from leaderboard.render.cells import rounded
 from leaderboard.render.markdown import coverage, interval_legend, main_task, rank_line
 
@@ -68,11 +68,7 @@ def _unique(slug: str, taken: dict[str, None]) -> str:
 
 def latex_columns(board: Board) -> tuple[Column, ...]:
     """The columns of a table, which must fit a page: scores, and those that were asked for."""
-    return tuple(c for c in COLUMNS if c.key in board.optional_columns or _is_score(c))
-
-
-def _is_score(column: Column) -> bool:
-    return column.sampled and not column.optional
+    return tuple(c for c in board.shown_columns if c.sampled or c.key in board.optional_columns)
 
 
 def _table(board: Board, label: str) -> str:
@@ -136,12 +132,12 @@ def _value(column: Column, cell: BoardCell, *, bold: bool) -> str:
 def _best(board: Board, task: str, column: Column, cells: Mapping[str, BoardCell]) -> set[str]:
     """The methods whose value is marked: the best, and those that are tied with it.
 
-    In overall accuracy, methods are tied if the paired tests give them rank 1; without tests, and
-    in the other columns, if their values are equal as the table rounds them. Costs have no best.
+    In the column that ranks, methods are tied if the paired tests give them rank 1; without tests,
+    and in other columns, if their values are equal as the table rounds them. Costs have no best.
     """
     if not column.sampled:
         return set()
-    if column.key == "overall" and rank_line(board, task):
+    if column.key == board.headline[0] and rank_line(board, task):
         return {name for name, cell in cells.items() if cell["rank"] == 1}
     complete = {name: cell for name, cell in cells.items() if cell["state"] == "ok"}
     values = {name: cell[column.key] for name, cell in complete.items()}
@@ -157,7 +153,7 @@ def _caption(board: Board, task: str, cells: Mapping[str, BoardCell]) -> str:
     """What the table shows, as sentences. What the columns mean is in comments above the table."""
     what = f"mean over {len(board.suite.tasks)} tasks" if task == MEAN else task
     context = ", ".join(f"{n} {board.context[n]}" for n in ("manifest", "protocol", "network"))
-    tied = "not significantly worse than it in overall accuracy" if rank_line(board, task) else ""
+    tied = "not significantly worse than it overall" if rank_line(board, task) else ""
     ties = [*([tied] if tied else []), "equal to it as rounded" + (" elsewhere" if tied else "")]
     sentences = [
         f"{board.suite.title}: {what}; seeds {ranges(board.suite.seeds)}, {context}",
