@@ -39,6 +39,7 @@ from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
 from htbench.methods import describe_methods, markdown_table, method_entries
+from htbench.site import write_boards_site
 from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.comparison import Comparison
