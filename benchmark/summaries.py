@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def manifest_summary(manifest: Manifest) -> dict[str, Any]:
             for domain in manifest.domains
         ],
         "tasks": _task_counts(manifest),
+        "source_models": [asdict(pin) for pin in manifest.checkpoints],
         **{key: document[key] for key in ("model", "transforms", "source", "recipe")},
     }
 

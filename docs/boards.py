@@ -10,7 +10,10 @@ where NAME and what follows it are one of:
     comparison SUITE NUMBER       a comparison that the suite's results allow, counted from 1
     suites SUITE SUITE ...        the order of methods on several suites
     published                     which results are published, and what made them
+    columns                       the columns of a table, and their names in files
+    file-columns                  the other columns of CSV, JSON and Parquet files
 
+`python docs/boards.py --site DIR` also writes the board of ``icons-full`` as a folder of pages.
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
 workspace first.
 """
@@ -25,8 +28,10 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import HTBenchError, UsageError
@@ -34,7 +39,8 @@ from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
 from htbench.methods import describe_methods, markdown_table, method_entries
-from leaderboard import gamma_star
+from htbench.site import write_boards_site
+from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import by_board, with_comparisons
@@ -49,8 +55,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TABLE = re.compile(r"(<!-- table: ([^\n]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
 PACKAGES = ("htbench", "benchmark", "baselines", "leaderboard/*.py", "data_manifests")
+SITE_SUITE = "icons-full"  # whose board is written as pages
 FACTS = ("command", "commit", "machine")
-EXCERPT = ("method", "overall", "seen", "missing", "disr.", "H")
+EXCERPT = ("rank", "method", "overall", "seen", "missing", "disr.", "H")
 
 
 def _mean(suite: str) -> str:
@@ -62,8 +69,9 @@ def _excerpt(suite: str, *methods: str) -> str:
     lines = board_table(_board(suite), MEAN).splitlines()
     headings, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     wanted = [headings.index(heading) for heading in EXCERPT]
-    chosen = [[row[i] for i in wanted] for row in rows if row[0].split(" ")[0] in methods]
-    return pipe_table(EXCERPT, chosen, left=1)
+    of_method = headings.index("method")
+    chosen = [[row[i] for i in wanted] for row in rows if row[of_method].split(" ")[0] in methods]
+    return pipe_table(EXCERPT, chosen, left=2)
 
 
 def _methods(suite: str) -> str:
@@ -120,6 +128,24 @@ def _published() -> str:
     return pipe_table(["suite", "rows", *FACTS], rows, left=1)
 
 
+def _columns() -> str:
+    rows = [
+        [c.heading, f"`{c.key}`", f"{literal(c.legend)}{' (optional)' if c.optional else ''}"]
+        for c in columns.COLUMNS
+    ]
+    return pipe_table(["heading", "name in files", "meaning"], rows, left=3)
+
+
+def _file_columns() -> str:
+    rows = [
+        ["`table`", columns.TABLE],
+        *([f"`{name}`", meaning] for name, meaning in columns.CELL.items()),
+        *([f"`NAME{suffix}`", meaning] for suffix, meaning in columns.SUFFIXES.items()),
+        ["`rank`", columns.RANK],
+    ]
+    return pipe_table(["name", "meaning"], rows, left=2)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "mean": _mean,
     "excerpt": _excerpt,
@@ -128,6 +154,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "comparison": _comparison,
     "suites": _suites,
     "published": _published,
+    "columns": _columns,
+    "file-columns": _file_columns,
 }
 
 
@@ -139,21 +167,22 @@ def _board(name: str) -> Board:
     """
     suite = load_suite(name)
     manifest, results = manifest_of(suite), published_rows()
+    names = pa.array([*suite.methods, gamma_star.NAME])
+    results = results.filter(pc.is_in(results["method"], names))
     boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
     boards = with_comparisons(boards, suite, manifest, results)
     if not (boards and boards[0].is_main):
         raise UsageError(
             f"no results of the suite {name} are published; run `docs/boards.py publish`"
         )
-    names = {*suite.methods, gamma_star.NAME}
-    cells = boards[0].cells
-    return replace(boards[0], cells=cells[cells["label"].isin(names)])
+    return boards[0]
 
 
 def main() -> None:
     """Rewrite the pages, or publish results first."""
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/.")
     parser.add_argument("--check", action="store_true", help="only report pages that differ")
+    parser.add_argument("--site", type=Path, help="also write the board as pages to this folder")
     commands = parser.add_subparsers(dest="command_name")
     publishing = commands.add_parser("publish", help="publish the results of a workspace")
     publishing.add_argument("suites", nargs="+")
@@ -163,6 +192,9 @@ def main() -> None:
     if arguments.command_name == "publish":
         for name in arguments.suites:
             _publish(load_suite(name), arguments.workspace, arguments.command)
+    if arguments.site is not None:
+        write_boards_site(arguments.site, [_board(SITE_SUITE)])
+        print(f"wrote {arguments.site}; open {arguments.site / 'index.html'} in a browser")
     stale = [page for page in PAGES if (text := page.read_text("utf-8")) != rewritten(text)]
     for page in stale:
         if not arguments.check:

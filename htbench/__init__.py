@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from benchmark.training import fit as fit
     from benchmark.training import fit_head as fit_head
     from benchmark.training import predict as predict
+    from htbench.boards import load_boards as load_boards
     from htbench.results import load_results as load_results
     from htbench.run import run_suite as run_suite
     from htbench.task import open_task as open_task
@@ -68,6 +69,7 @@ _MODULES = {
     "fit_head": "benchmark.training",
     "predict": "benchmark.training",
     # for scripts and notebooks
+    "load_boards": "htbench.boards",
     "load_manifest": "benchmark.manifest.catalogue",
     "load_results": "htbench.results",
     "load_suite": "benchmark.manifest.suite",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmark.commands import command
 from benchmark.errors import HTBenchError
 from benchmark.files import digest_json
 from benchmark.manifest.suite import Suite, known_suites, load_suite, manifest_of
+from benchmark.runs.workspace import DEFAULT as PLACE
 from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line
 from htbench.progress import log
@@ -32,10 +32,10 @@ def chosen_suite(suite: str | None, workspace: Workspace) -> Suite:
     own = _of_journal(workspace) or _of_rows(workspace)
     if own is None:
         return load_suite(DEFAULT)
-    others = command("list", "suites")
+    place = workspace.option[-1] if workspace.option else PLACE
     log(
-        f"suite {one_line(own.argument, MAX_NAME)}, that of the newest runs in {workspace.root}; "
-        f"choose another with --suite (`{others}`)"
+        f"suite {one_line(own.argument, MAX_NAME)}, that of the newest runs in {place}; "
+        "choose another with --suite"
     )
     return own
 

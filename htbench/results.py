@@ -32,6 +32,7 @@ from leaderboard.filters import check_known, is_method
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
+from leaderboard.published import published_outcomes, published_rows, read_published
 from leaderboard.results import Report, known_runs, update_results
 from leaderboard.rows import check_record, rows_of_table
 
@@ -114,6 +115,22 @@ def suite_boards(
     boards = build_boards(suite, manifest, results, asked, outcomes)
     boards = with_comparisons(boards, suite, manifest, results)
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
+
+
+def published_boards(suite: Suite) -> list[Board]:
+    """The leaderboards of a suite from the results that are published with this project.
+
+    Raises:
+        UsageError: none are published for the suite's manifest and recipe.
+    """
+    manifest = manifest_of(suite)
+    boards = build_boards(suite, manifest, published_rows(), outcomes=published_outcomes())
+    if not boards:
+        known = ", ".join(entry.suite for entry in read_published()) or "no suite"
+        raise UsageError(
+            f"no results are published for suite {suite.name}; there are results for: {known}"
+        )
+    return boards
 
 
 def run_rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from htbench.results import open_workspace, shown_problems, suite_boards
 from leaderboard.board import Board
 from leaderboard.gamma_star import DERIVED
 from leaderboard.render import FORMATS
+from leaderboard.render.asked import AskedCells
 from leaderboard.render.data import to_frame
 from leaderboard.results import Report
 
@@ -134,6 +136,34 @@ def write_board(
     boards = existing_boards(suite, workspace, report, asked)
     write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
     return boards
+
+
+def asked_cells(
+    suite: Suite,
+    workspace: Workspace,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    asked: Collection[str],
+) -> AskedCells | None:
+    """The table of the cells that a run was asked for.
+
+    Args:
+        suite: the suite.
+        workspace: where runs are kept.
+        tasks, seeds: those that were asked for.
+        asked: keys of the runs.
+
+    Returns:
+        None if none of the runs has a row.
+    """
+    part = replace(suite, tasks=tuple(tasks), seeds=tuple(seeds))
+    boards = suite_boards(part, workspace, lambda problem: None, asked)
+    board = next((board for board in boards if not board.keys.isdisjoint(asked)), None)
+    if board is None:
+        return None
+    labels = {row["label"] for row in board.rows if row["key"] in asked}
+    words = ("leaderboard", "--suite", suite.argument, *workspace.option)
+    return AskedCells(board, labels, words)
 
 
 def existing_boards(

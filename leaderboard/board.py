@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +26,16 @@ from benchmark.networks.names import network_label
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, printable
 from leaderboard import columns, gamma_star, remarks
+from leaderboard.checkpoints import SourceNames, split_by_checkpoint
 from leaderboard.comparison import Comparison
-from leaderboard.intervals import OutcomesOf, Statistics, statistics_of
+from leaderboard.grid import Grid, with_columns
+from leaderboard.intervals import OutcomesOf, Statistics, statistics_of, with_intervals
 from leaderboard.rows import FAILED, Row, group_rows, rows_of_table, with_status
 from leaderboard.rows import MEAN as MEAN
-from leaderboard.statistics import Interval
 from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CELL = ("label", "track", "task", "seeds", "state", "method_code", "runs", "other_runs")
 
 TUNED = (
     "chosen for each task on folds of seen training images; methods without (tuned) have no search "
@@ -55,7 +54,7 @@ class Board:
         name: which table of the suite this is, and the manifest if it was changed.
         context: the values that all rows share, shown in the caption.
         counts: (task, n_seen, n_missing).
-        cells: one row per method label and task (and ``MEAN``), with the columns ``CELL`` and, for
+        cells: one row per method label and task (and ``MEAN``), with ``columns.CELL`` and, for
             each of ``columns.COLUMNS``, its mean over seeds and, with the suffix ``_std``, the
             sample standard deviation, and with the suffix ``_half`` half the width of its 95 %
             interval. ``rank`` is 1 + the number of methods that are significantly better; NaN for
@@ -104,20 +103,33 @@ class Board:
     manifest: Manifest | None = None
 
     @property
+    def headline(self) -> tuple[str, ...]:
+        """Keys of the columns that come first; the first of them orders and ranks the methods."""
+        return columns.HEADLINES[self.manifest.headline if self.manifest else "micro"]
+
+    @property
+    def shown_columns(self) -> tuple[columns.Column, ...]:
+        """The columns of its tables, in order."""
+        return columns.table_columns(self.optional_columns, self.headline)
+
+    @property
     def labels(self) -> list[str]:
-        """The method labels in leaderboard order: by mean overall accuracy, then by name."""
+        """The method labels in leaderboard order: by the mean of the first column, then by name."""
         return self.labels_of(MEAN)
 
     def labels_of(self, task: str) -> list[str]:
-        """The labels by their overall accuracy on a task (or ``MEAN``), then by name.
+        """The labels by their first column on a task (or ``MEAN``), then by name.
 
-        Oracles come last, after methods without a value.
+        Methods without all of their runs come after the others, and oracles last.
         """
         keys = {}
         for cell in self.of_task(task).values():
-            overall = cell["overall"]
-            rank = math.inf if math.isnan(overall) else -overall
-            keys[cell["label"]] = (cell["track"] == "oracle", rank, cell["label"])
+            value = cell[self.headline[0]]
+            rank = math.inf if math.isnan(value) else -value
+            no_value = math.isinf(rank)
+            is_partial = cell["state"] == "partial" and not no_value
+            is_oracle = cell["track"] == "oracle"
+            keys[cell["label"]] = (is_oracle, no_value, is_partial, rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
 
     def of_task(self, task: str) -> dict[str, BoardCell]:
@@ -158,12 +170,13 @@ def build_boards(
     ]
     groups = _with_tuned(rows, keep_default=not suite.tuned)
 
-    def order(rows: Iterable[Row]) -> tuple[bool, float]:
-        return not any(row["key"] in asked for row in rows), -max(map(_finished, rows))
+    def order(rows: Sequence[Row]) -> tuple[bool, float, str]:
+        newest = -max(map(_finished, rows))
+        return not any(row["key"] in asked for row in rows), newest, min(r["key"] for r in rows)
 
     ordered = sorted(groups, key=order)
     ordered.sort(key=lambda group: (not _has_own_network(group[0], manifest), _is_tuned(group)))
-    sources = _Sources(manifest)
+    sources = SourceNames(manifest)
     shown = shown_reference(manifest.reference, manifest.digest)
     changed = "" if shown == manifest.reference else f", {shown}"
     boards: list[Board] = []
@@ -172,7 +185,7 @@ def build_boards(
         own = _has_own_network(group[0], manifest)
         network = "" if own else f", {_network(group[0])}"
         network += ", tuned" if _is_tuned(group) and not suite.tuned else ""
-        for table in _split_by_checkpoint(group, sources, order):
+        for table in split_by_checkpoint(group, sources, order):
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
             name = f"{suite.name}{network}{number}{changed}"
@@ -243,57 +256,17 @@ def _finished(row: Row) -> float:
     return float(row["measured_finished"] or 0)
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """Names the source models of a manifest's runs."""
-
-    manifest: Manifest
-
-    def name(self, row: Row) -> str:
-        """The source model of a row, such as ``outline+solid`` or ``outline seed 1``."""
-        domains = "+".join(sorted(self.manifest.task(row["task"]).sources))
-        seeds = self.manifest.source_seeds
-        return f"{domains} seed {row['seed'] % seeds}" if seeds > 1 else domains
-
-    def describe(self, rows: Iterable[Row]) -> str:
-        """The checkpoints of some rows by domains, in the order of tasks and of source seeds."""
-        order = [task.id for task in self.manifest.tasks]
-        digests: dict[str, dict[str, str]] = {}
-        for row in sorted(rows, key=lambda r: (order.index(r["task"]), r["seed"])):
-            name = self.name(row)
-            digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]
-        return ", ".join(f"{name} {' '.join(of.values())}" for name, of in digests.items())
-
-
-def _split_by_checkpoint(
-    rows: Iterable[Row], sources: _Sources, order: Callable[[Sequence[Row]], Any]
-) -> list[list[Row]]:
-    """Split rows into tables with one checkpoint per source model.
-
-    Args:
-        rows: of one protocol, model and recipe.
-        sources: names the source models.
-        order: the sort key of the tables' rows.
-    """
-    tables: dict[int, list[Row]] = {}
-    for group in group_rows(rows, sources.name).values():
-        checkpoints = group_rows(group, lambda row: row["source_digest"]).values()
-        for rank, part in enumerate(sorted(checkpoints, key=order)):
-            tables.setdefault(rank, []).extend(part)
-    return [table for _, table in sorted(tables.items())]
-
-
 def _build_board(
     suite: Suite,
     name: str,
     manifest: Manifest,
-    sources: _Sources,
+    sources: SourceNames,
     selection: Selection,
     outcomes: OutcomesOf | None,
 ) -> Board:
     import pandas as pd
 
-    rows = _with_columns(selection.rows)
+    rows = with_columns(selection.rows, suite.tasks, suite.seeds)
     ok = with_status(rows, "ok")
     varying = statistics_of(suite.tasks, suite.seeds, ok, manifest, outcomes)
     context = {
@@ -311,7 +284,9 @@ def _build_board(
         name=name,
         context=context,
         counts=_counts(suite, rows),
-        cells=pd.DataFrame(_with_intervals(_cells(suite, rows, selection.runs), varying)),
+        cells=pd.DataFrame(
+            with_intervals(_cells(suite, rows, selection.runs, varying.grid), varying)
+        ),
         versions=selection.remarks,
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
@@ -327,20 +302,6 @@ def _build_board(
     )
 
 
-def _with_columns(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the values of the board's columns."""
-    peers = {
-        cell: {row["label"]: row for row in group}
-        for cell, group in group_rows(
-            with_status(rows, "ok"), lambda row: (row["task"], row["seed"])
-        ).items()
-    }
-    return [
-        {**row, **columns.column_values(row, peers.get((row["task"], row["seed"]), {}))}
-        for row in rows
-    ]
-
-
 def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ...]:
     counts = {
         row["task"]: (row["task"], row["n_seen"], row["n_missing"])
@@ -353,9 +314,16 @@ def _counts(suite: Suite, rows: Iterable[Row]) -> tuple[tuple[str, int, int], ..
 
 
 def _cells(
-    suite: Suite, rows: Sequence[Row], runs: Mapping[tuple[str, str], int]
+    suite: Suite, rows: Sequence[Row], runs: Mapping[tuple[str, str], int], grid: Grid
 ) -> list[dict[str, Any]]:
-    """The cells of a table: every label on every task, then every label's mean."""
+    """The cells of a table: every label on every task, then every label's mean.
+
+    Args:
+        suite: the suite.
+        rows: those that the table shows.
+        runs: how many exist of a label and task, shown or not.
+        grid: the values of the rows with scores.
+    """
     shown = Counter((row["label"], row["task"]) for row in rows)
     rows = [*rows, *gamma_star.unscored_rows(rows)]
     by_cell = group_rows(rows, lambda row: (row["label"], row["task"]))
@@ -368,64 +336,78 @@ def _cells(
         return {**{name: row[name] for name in names}, "runs": exist, "other_runs": exist - here}
 
     labels = sorted(by_label)
+    complete = _complete_cells(grid)
     cells = [
         *(
-            {**head(label, [task]), **_task_cell(task, by_cell.get((label, task), []), suite)}
+            {
+                **head(label, [task]),
+                **_task_cell(
+                    task, by_cell.get((label, task), []), suite, complete.get((label, task))
+                ),
+            }
             for label in labels
             for task in suite.tasks
         ),
-        *({**head(label, suite.tasks), **_mean_cell(by_label[label], suite)} for label in labels),
+        *(
+            {**head(label, suite.tasks), **_mean_cell(label, by_label[label], suite, grid)}
+            for label in labels
+        ),
     ]
-    return [{**{name: cell[name] for name in CELL}, **cell} for cell in cells]
+    return [{**{name: cell[name] for name in columns.CELL}, **cell} for cell in cells]
 
 
-def _with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
-    """The cells with the intervals of their values, and with their ranks."""
-    cells = list(cells)
-    tasks = dict.fromkeys(cell["task"] for cell in cells)
-    halves = {
-        (task, column.key): varying.intervals(task, column.key)
-        for task in tasks
-        for column in columns.COLUMNS
+def _complete_cells(grid: Grid) -> dict[tuple[str, str], dict[str, float]]:
+    """The values of all cells that have all of their runs, by label and task."""
+    keys = [column.key for column in columns.COLUMNS]
+    names = [f"{key}{suffix}" for key in keys for suffix in ("", "_std")]
+    parts = []
+    for key in keys:
+        values = grid.values(key)[grid.complete]  # (cells, seeds)
+        several = values.shape[1] > 1
+        unknown = np.full(len(values), math.nan)
+        parts += [values.mean(axis=1), values.std(axis=1, ddof=1) if several else unknown]
+    which = zip(*np.nonzero(grid.complete), strict=True)
+    rows = np.stack(parts, axis=1).tolist()
+    return {
+        (grid.labels[i], grid.tasks[t]): dict(zip(names, row, strict=True))
+        for (t, i), row in zip(which, rows, strict=True)
     }
-    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
-    unknown = Interval(math.nan, math.nan, math.nan)
-    return [
-        {
-            **cell,
-            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
-            **{
-                f"{column.key}_half": halves[cell["task"], column.key]
-                .get(cell["label"], unknown)
-                .half
-                for column in columns.COLUMNS
-            },
-        }
-        for cell in cells
-    ]
 
 
-def _task_cell(task: str, rows: list[Row], suite: Suite) -> dict[str, Any]:
+def _task_cell(
+    task: str, rows: list[Row], suite: Suite, complete: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """The cell of a task, whose values are known if it has all of its runs."""
     ok = with_status(rows, "ok")
     state = cell_state(rows, len(suite.seeds))
     # Never an average over the runs that are left when one has failed.
     shown = () if state in (FAILED, NOT_APPLICABLE) else ok
+    cell = {"task": task, "tasks": int(bool(shown)), "seeds": len(ok), "state": state}
+    if state == "ok" and complete is not None:
+        return {**cell, **complete}
     values = [{column.key: row[column.key] for column in columns.COLUMNS} for row in shown]
-    return {"task": task, "seeds": len(ok), "state": state, **_over_seeds(values)}
+    return {**cell, **_over_seeds(values)}
 
 
-def _mean_cell(rows: list[Row], suite: Suite) -> dict[str, Any]:
+def _mean_cell(label: str, rows: list[Row], suite: Suite, grid: Grid) -> dict[str, Any]:
     """Mean over the suite's tasks, seed by seed; without values unless all runs succeeded."""
     state = cell_state(rows, len(suite.tasks) * len(suite.seeds))
-    by_seed = group_rows(rows, lambda row: row["seed"]).values() if state == "ok" else ()
-    values = [
-        {
-            column.key: statistics.fmean(row[column.key] for row in of_seed)
-            for column in columns.COLUMNS
-        }
-        for of_seed in by_seed
-    ]
-    return {"task": MEAN, "seeds": len(values), "state": state, **_over_seeds(values)}
+    values = []
+    if state == "ok":
+        i = grid.labels.index(label)
+        by_seed = {c.key: grid.values(c.key)[:, i].T.tolist() for c in columns.COLUMNS}
+        values = [
+            {key: statistics.fmean(of_key[k]) for key, of_key in by_seed.items()}
+            for k in range(len(suite.seeds))
+        ]
+    tasks = len(suite.tasks) if values else 0
+    return {
+        "task": MEAN,
+        "tasks": tasks,
+        "seeds": len(values),
+        "state": state,
+        **_over_seeds(values),
+    }
 
 
 def cell_state(rows: Sequence[Row], expected: int) -> str:

@@ -1,10 +1,13 @@
-"""The columns of the leaderboard. Each column is fully defined by its entry in ``COLUMNS``."""
+"""The columns of the leaderboard: of its tables, and of its CSV, JSON and Parquet files.
+
+Each column of a table is fully defined by its entry in ``COLUMNS``.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -36,6 +39,7 @@ class Column:
         digits: decimal places in tables.
         compute: computes the value of one run; the board averages over tasks and seeds.
         sampled: whether it is computed from the test samples, so that tables show an interval.
+        lower_is_better: whether the smallest value is the best, rather than the largest.
         optional: whether tables show it only on request. CSV and JSON have every column.
     """
 
@@ -45,24 +49,35 @@ class Column:
     digits: int
     compute: Compute
     sampled: bool = False
+    lower_is_better: bool = False
     optional: bool = False
 
 
-def table_columns(requested: Sequence[str] = ()) -> tuple[Column, ...]:
+# Keys of the columns that a table shows first, by ``Manifest.headline``. The first of them orders
+# and ranks the methods.
+HEADLINES = {
+    "micro": ("overall", "seen", "missing"),
+    "macro": ("macro_overall", "macro_seen", "macro_missing"),
+}
+
+
+def table_columns(
+    requested: Sequence[str] = (), headline: Sequence[str] = HEADLINES["micro"]
+) -> tuple[Column, ...]:
     """Return the columns of a table, in order.
 
     Args:
-        requested: keys of optional columns to include.
+        requested: keys of optional columns to include; others may be named as well.
+        headline: keys of the columns that come first.
 
     Raises:
-        UsageError: a key is not that of an optional column.
+        UsageError: a key is not that of a column.
     """
-    optional = [column.key for column in COLUMNS if column.optional]
-    if unknown := [key for key in requested if key not in optional]:
-        raise UsageError(
-            f"{unknown[0]!r} is not an optional column; choose from: {', '.join(optional)}"
-        )
-    return tuple(c for c in COLUMNS if not c.optional or c.key in requested)
+    keys = [column.key for column in COLUMNS]
+    if unknown := [key for key in requested if key not in keys]:
+        raise UsageError(f"{unknown[0]!r} is not a column; choose from: {', '.join(keys)}")
+    shown = (c for c in COLUMNS if not c.optional or c.key in (*requested, *headline))
+    return tuple(sorted(shown, key=lambda c: c.key not in headline))
 
 
 def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, Any]:
@@ -99,7 +114,7 @@ def _gap_closed(row: Row, peers: Mapping[str, Row]) -> float:
     return closed if np.ndim(closed) else float(closed)
 
 
-COLUMNS = (
+MICRO = (
     Column(
         key="overall",
         heading="overall",
@@ -124,6 +139,23 @@ COLUMNS = (
         compute=_entry("missing"),
         sampled=True,
     ),
+)
+
+MACRO = tuple(
+    replace(
+        column,
+        key=f"macro_{column.key}",
+        heading=f"macro {column.heading}",
+        legend=f"{column.key} as an unweighted mean over classes, in per cent",
+        compute=_entry(f"macro_{column.key}"),
+        optional=True,
+    )
+    for column in MICRO
+)
+
+COLUMNS = (
+    *MICRO,
+    *MACRO,
     Column(
         key="disruption",
         heading="disr.",
@@ -132,6 +164,7 @@ COLUMNS = (
         digits=1,
         compute=_disruption(SOURCE),
         sampled=True,
+        lower_is_better=True,
     ),
     Column(
         key="disruption_bn_stats",
@@ -142,6 +175,7 @@ COLUMNS = (
         compute=_disruption(BN_STATS),
         optional=True,
         sampled=True,
+        lower_is_better=True,
     ),
     Column(
         key="harmonic",
@@ -217,3 +251,31 @@ COLUMNS = (
         compute=_entry("measured_peak_memory", scale=2**20),
     ),
 )
+
+# What CSV, JSON and Parquet say of a cell before its values: name -> meaning.
+CELL = {
+    "label": "the method, with those of its settings that are not the default",
+    "track": "`standard`, or `oracle` for a method that is not ranked",
+    "task": "the task, or `mean` for the unweighted mean over the suite's tasks",
+    "tasks": "how many tasks the values cover: 0 where there are none",
+    "seeds": "how many seeds the values are means of; with tasks of several counts, the smallest",
+    "state": "`ok`, `partial` (runs are missing), `failed` or `not-applicable`",
+    "method_code": "digest of the method's code",
+    "runs": "how many runs exist, shown or not",
+    "other_runs": "how many of them are not shown",
+}
+# What they say of each value: suffix of the column's name -> meaning.
+SUFFIXES = {
+    "": "mean over seeds (and, for `mean`, over tasks), not rounded",
+    "_std": "sample standard deviation over seeds",
+    "_half": "half the width of the 95 % interval",
+}
+TABLE = "the table of the suite: runs that do not compare are in separate tables"
+RANK = "1 + the number of methods that are significantly better in overall accuracy"
+
+
+def file_columns() -> tuple[str, ...]:
+    """The names of the columns of a CSV file, in order."""
+    keys = [column.key for column in COLUMNS]
+    values = [f"{key}{suffix}" for key in keys for suffix in ("", "_std")]
+    return ("table", *CELL, *values, "rank", *(f"{key}_half" for key in keys))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
 from leaderboard import columns, statistics
+from leaderboard.grid import Grid
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import CountedSamples, counted_samples
 from leaderboard.rows import MEAN, Row
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 # The outcomes of a row; None if nothing is known but its scores.
 OutcomesOf = Callable[[Row], Outcomes | None]
-RANKED_BY = "overall"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Statistics:
         seeds: how many.
         groups: how many groups of test samples were resampled; None if only scores are known.
         has_groups: whether a group may have several samples.
+        ranked_by: key of the column that ranks the methods.
+        grid: the values of the runs with scores.
     """
 
     estimates: Mapping[tuple[str, str], Estimates]
@@ -45,6 +48,8 @@ class Statistics:
     seeds: int
     groups: int | None
     has_groups: bool
+    ranked_by: str
+    grid: Grid
 
     def intervals(self, task: str, column: str) -> dict[str, Interval]:
         """The interval of each complete method of a task, or of ``MEAN``."""
@@ -54,14 +59,20 @@ class Statistics:
         return dict(zip(self.labels[task], intervals, strict=True))
 
     def difference(
-        self, first: str, second: str, task: str = MEAN, column: str = RANKED_BY
+        self, first: str, second: str, task: str = MEAN, column: str | None = None
     ) -> Difference | None:
-        """How much the first method is above the second; None unless both are complete."""
+        """How much the first method is above the second; None unless both are complete.
+
+        Args:
+            first, second: labels.
+            task: a task, or ``MEAN``.
+            column: its key; by default that of the column that ranks the methods.
+        """
         labels = self.labels.get(task, ())
         if first not in labels or second not in labels:
             return None
         i, j = labels.index(first), labels.index(second)
-        return self.estimates[task, column].difference(i, j)
+        return self.estimates[task, column or self.ranked_by].difference(i, j)
 
     def ranking(self, task: str = MEAN) -> tuple[dict[str, int], Ranking] | None:
         """Ranks of the complete methods that are not oracles; None with fewer than two."""
@@ -73,7 +84,7 @@ class Statistics:
         for task, labels in self.labels.items():
             ranked = [i for i, label in enumerate(labels) if label not in self.oracles]
             if len(ranked) > 1:
-                ranking = statistics.rank(self.estimates[task, RANKED_BY].of(ranked))
+                ranking = statistics.rank(self.estimates[task, self.ranked_by].of(ranked))
                 names = [labels[i] for i in ranked]
                 rankings[task] = dict(zip(names, ranking.ranks.tolist(), strict=True)), ranking
         return rankings
@@ -94,36 +105,36 @@ def statistics_of(
         manifest: the suite's.
         outcomes: of the rows.
     """
-    grid = {(row["task"], row["label"], row["seed"]): row for row in rows}
-    names = sorted({row["label"] for row in rows})
-    labels = {
-        task: tuple(n for n in names if all((task, n, seed) in grid for seed in seeds))
-        for task in tasks
-    }
-    everywhere = tuple(n for n in names if all(n in of_task for of_task in labels.values()))
-    known = _known_outcomes(grid, labels, seeds, outcomes) if any(labels.values()) else None
+    grid = Grid.of_rows(rows, tasks, seeds)
+    names = np.array(grid.labels, dtype=object)
+    labels = {task: tuple(names[of]) for task, of in zip(tasks, grid.complete, strict=True)}
+    in_all = grid.complete.all(axis=0)
+    everywhere = tuple(names[in_all])
+    known, of_cell = None, {}
+    if outcomes is not None and grid.complete.any():
+        of_cell = {(row["task"], row["label"], row["seed"]): row for row in rows}
+        known = _known_outcomes(of_cell, labels, seeds, outcomes)
     resampling = _Resampling(tasks, manifest) if known is not None else None
     keys = [column.key for column in columns.COLUMNS]
     sampled = [column for column in columns.COLUMNS if column.sampled]
     estimates: dict[tuple[str, str], Estimates] = {}
     means: dict[str, list[NDArray[np.float32]]] = {column.key: [] for column in sampled}
-    for task in tasks:
-        of_task = {k: row for k, row in grid.items() if k[0] == task and k[1] in labels[task]}
+    for t, task in enumerate(tasks):
         replicates = (
-            resampling.replicates(task, of_task, labels[task], seeds, known, sampled)
+            resampling.replicates(task, of_cell, labels[task], seeds, known, sampled)
             if resampling is not None and known is not None and labels[task]
             else {}
         )
         df = resampling.degrees_of_freedom([task]) if resampling is not None else 0.0
         for key in keys:
-            by_seed = _by_seed(of_task, [task], labels[task], seeds, key)
+            by_seed = _by_seed(grid.values(key)[[t]][:, grid.complete[t]])
             estimates[task, key] = Estimates(by_seed, replicates.get(key), df)
         position = {label: i for i, label in enumerate(labels[task])}
         for key, of_column in replicates.items():
             means[key].append(of_column[:, [position[label] for label in everywhere]])
     df = resampling.degrees_of_freedom(tasks) if resampling is not None else 0.0
     for key in keys:
-        by_seed = _by_seed(grid, tasks, everywhere, seeds, key)
+        by_seed = _by_seed(grid.values(key)[:, in_all])
         parts = means.get(key, [])
         mean = np.mean(parts, axis=0) if len(parts) == len(tasks) else None
         estimates[MEAN, key] = Estimates(by_seed, mean, df)
@@ -134,40 +145,60 @@ def statistics_of(
         seeds=len(seeds),
         groups=None if resampling is None else resampling.n_groups,
         has_groups=resampling is not None and resampling.has_groups,
+        ranked_by=columns.HEADLINES[manifest.headline][0],
+        grid=grid,
     )
 
 
-_Grid = Mapping[tuple[str, str, int], Row]
+def with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
+    """The cells with the intervals of their values, and with their ranks."""
+    cells = list(cells)
+    tasks = dict.fromkeys(cell["task"] for cell in cells)
+    halves = {
+        (task, column.key): varying.intervals(task, column.key)
+        for task in tasks
+        for column in columns.COLUMNS
+    }
+    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
+    unknown = Interval(math.nan, math.nan, math.nan)
+    return [
+        {
+            **cell,
+            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
+            **{
+                f"{column.key}_half": halves[cell["task"], column.key]
+                .get(cell["label"], unknown)
+                .half
+                for column in columns.COLUMNS
+            },
+        }
+        for cell in cells
+    ]
+
+
+_Rows = Mapping[tuple[str, str, int], Row]
 
 
 def _known_outcomes(
-    grid: _Grid,
+    rows: _Rows,
     labels: Mapping[str, Sequence[str]],
     seeds: Sequence[int],
-    outcomes: OutcomesOf | None,
+    outcomes: OutcomesOf,
 ) -> dict[tuple[str, str, int], Outcomes] | None:
     """The outcomes of all complete cells; None unless all of them are known."""
-    if outcomes is None:
-        return None
     known = {}
     for task, of_task in labels.items():
         for label in of_task:
             for seed in seeds:
-                if (outcome := outcomes(grid[task, label, seed])) is None:
+                if (outcome := outcomes(rows[task, label, seed])) is None:
                     return None
                 known[task, label, seed] = outcome
     return known
 
 
-def _by_seed(
-    grid: _Grid, tasks: Sequence[str], labels: Sequence[str], seeds: Sequence[int], key: str
-) -> NDArray[np.float64]:
-    """(seeds, labels) values of a column, means over tasks."""
-    values = [
-        [[grid[task, label, seed][key] for task in tasks] for label in labels] for seed in seeds
-    ]
-    shaped = np.array(values, dtype=np.float64).reshape(len(seeds), len(labels), len(tasks))
-    return np.asarray(shaped.mean(axis=2))
+def _by_seed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(seeds, labels) means over tasks of a (tasks, labels, seeds) array."""
+    return np.asarray(np.ascontiguousarray(values.transpose(2, 1, 0)).mean(axis=2))
 
 
 class _Resampling:
@@ -209,7 +240,7 @@ class _Resampling:
     def replicates(
         self,
         task: str,
-        grid: _Grid,
+        grid: _Rows,
         labels: Sequence[str],
         seeds: Sequence[int],
         outcomes: Mapping[tuple[str, str, int], Outcomes],
@@ -258,7 +289,7 @@ class _Drawn:
         self._missing = self._sums(self._right & ~samples.is_seen[:, None])
         sizes = np.stack([samples.is_seen, ~samples.is_seen], axis=1)
         self._sizes = self._sums(sizes)
-        self._areas: dict[str, NDArray[np.float64]] = {}
+        self._means: dict[int, dict[str, NDArray[np.float64]]] = {}
 
     @property
     def draws(self) -> int:
@@ -287,20 +318,45 @@ class _Drawn:
                 case "harmonic":
                     return _harmonic(self.metric("seen", i), self.metric("missing", i))
                 case "macro_overall" | "macro_seen" | "macro_missing":
-                    return self._macro(name, i)
+                    return self._macro(i)[name]
                 case "ausuc" | "openworld_auc":
                     return self._area(i)
         raise KeyError(name)
 
-    def _macro(self, name: str, i: int) -> NDArray[np.float64]:
-        """Mean over the classes that a draw has."""
-        labels, is_seen = self._samples.labels, self._samples.is_seen
-        keep = {"macro_overall": np.ones_like(is_seen), "macro_seen": is_seen}
-        mask = keep.get(name, ~is_seen)
-        of_class = (labels[:, None] == np.unique(labels[mask])) & mask[:, None]
-        hits = self._sums(of_class & self._right[:, [i]])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.nanmean(100 * hits / self._sums(of_class), axis=1))
+    def _macro(self, i: int) -> dict[str, NDArray[np.float64]]:
+        """The means of run i over the classes that a draw has; NaN where it has none."""
+        if i not in self._means:
+            per_sample, classes, numbers = self._classes
+            accuracies = self._class_sums(self._right[:, i]) * per_sample
+            with np.errstate(divide="ignore", invalid="ignore"):
+                means = 100 * (accuracies @ classes).astype(np.float64) / numbers
+            names = ("macro_overall", "macro_seen", "macro_missing")
+            self._means[i] = dict(zip(names, means.T, strict=True))
+        return self._means[i]
+
+    @cached_property
+    def _classes(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+        """What the means over classes need, computed once for all runs.
+
+        Returns:
+            1 over the number of samples of each class in each draw, (R, C), 0 where it has none;
+            the classes of each mean, (C, 3); the number of these in each draw, (R, 3).
+        """
+        samples = self._samples
+        sizes = self._class_sums(np.ones_like(samples.is_seen))
+        seen = np.bincount(samples.labels, samples.is_seen) > 0
+        classes = np.stack([np.ones_like(seen), seen, ~seen], axis=1).astype(np.float32)
+        per_sample = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        numbers = (sizes > 0).astype(np.float32) @ classes
+        return per_sample, classes, numbers.astype(np.float64)
+
+    def _class_sums(self, keep: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The number of samples to keep of each class in each draw, (R, C)."""
+        labels, n_groups = self._samples.labels, self._counts.shape[1]
+        n_classes = int(labels.max()) + 1
+        cells = (self._groups * n_classes + labels)[keep]
+        by_group = np.bincount(cells, minlength=n_groups * n_classes)
+        return self._counts @ by_group.reshape(n_groups, n_classes).astype(np.float32)
 
     def _area(self, i: int) -> NDArray[np.float64]:
         """The area under the curve of run i in each draw, to first order.

@@ -31,7 +31,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 def store_outcomes(workspace: Path, row: Row, outcomes: Outcomes) -> None:
     """Keep the outcomes of a row in its workspace, if that can be written to."""
-    _write(_path(workspace, row), _header(row), outcomes)
+    _write(outcomes_path(workspace, row["key"]), _header(row), outcomes)
 
 
 class WorkspaceOutcomes:
@@ -52,7 +52,7 @@ class WorkspaceOutcomes:
         if row["status"] != "ok" or row["manifest_digest"] != self._manifest.digest:
             return None
         header = _header(row)
-        path = _path(self._workspace, row)
+        path = outcomes_path(self._workspace, row["key"])
         outcomes = _read(path, header)
         if outcomes is None or outcomes.right.size != row["n_seen"] + row["n_missing"]:
             outcomes = self._compute(row)
@@ -75,8 +75,8 @@ class WorkspaceOutcomes:
             return None
 
 
-def _path(workspace: Path, row: Row) -> Path:
-    key: str = row["key"]
+def outcomes_path(workspace: Path, key: str) -> Path:
+    """Where the outcomes of the row with a key are kept."""
     return workspace / FOLDER / key[:2] / key
 
 

@@ -21,13 +21,16 @@ def manifest_folders() -> list[Path]:
 
 
 def published_manifests() -> list[str]:
-    """References (``name@version``) of every manifest in those folders, sorted."""
+    """References (``name@version``) of every manifest in those folders, sorted.
+
+    Expansions of a withdrawn recipe are left out.
+    """
     references = {
         f"{path.parent.parent.name}@{path.parent.name}"
         for folder in manifest_folders()
         for path in folder.glob("*/*/manifest.toml")
     }
-    return sorted(references)
+    return sorted(reference for reference in references if withdrawn_as(reference) is None)
 
 
 def published_recipes() -> list[str]:
@@ -43,7 +46,7 @@ class Withdrawn:
     """A version that is no longer used.
 
     Attributes:
-        digest: of its manifest.
+        digest: of its manifest, or of its recipe.
         reason: why, as the end of a sentence.
         use: the reference of the version that replaces it.
     """
@@ -59,6 +62,25 @@ def withdrawn_manifests() -> dict[str, Withdrawn]:
     return {reference: Withdrawn(**entry) for reference, entry in entries.items()}
 
 
+def withdrawn_as(reference: str) -> Withdrawn | None:
+    """Why a version was withdrawn, or the recipe that it comes from; None if it was not.
+
+    Args:
+        reference: ``name@version``; an expansion may be ``name@version+1a2b3c4d``.
+    """
+    return withdrawn_manifests().get(reference.partition("+")[0])
+
+
+def check_not_withdrawn(reference: str) -> None:
+    """Refuse a version that was withdrawn.
+
+    Raises:
+        ManifestError: it was; the message says why, and what replaces it.
+    """
+    if withdrawn := withdrawn_as(reference):
+        raise _withdrawn(reference, withdrawn)
+
+
 def load_manifest(reference: str | Path) -> Manifest:
     """Read a manifest by reference (``icons@2.0``) or from the folder that contains it.
 
@@ -69,8 +91,7 @@ def load_manifest(reference: str | Path) -> Manifest:
         ManifestError: it does not exist, breaks a rule, was withdrawn, or is a recipe that was not
             expanded.
     """
-    if withdrawn := withdrawn_manifests().get(str(reference)):
-        raise _withdrawn(str(reference), withdrawn)
+    check_not_withdrawn(str(reference))
     name, at, version = str(reference).partition("@")
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
@@ -84,8 +105,9 @@ def load_manifest(reference: str | Path) -> Manifest:
                 return replace(manifest, given=None)
     elif (Path(reference) / "manifest.toml").is_file():
         manifest = read_manifest(Path(reference))
-        withdrawn = withdrawn_manifests().get(manifest.reference)
-        if withdrawn and withdrawn.digest == manifest.digest:
+        withdrawn = withdrawn_as(manifest.reference)
+        recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")
+        if withdrawn and withdrawn.digest in (manifest.digest, recipe_digest):
             raise _withdrawn(f"{manifest.reference} in {manifest.root}", withdrawn)
         return manifest
     recipes = published_recipes()

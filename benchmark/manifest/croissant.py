@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from benchmark.files import digest_file
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import Manifest, PinnedCheckpoint
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -74,7 +74,7 @@ def to_croissant(manifest: Manifest) -> dict[str, Any]:
     Files are named relative to the manifest's folder. Record sets: ``images`` (a record for each
     row of ``images.parquet``, with the picture if it is embedded), ``classes``, ``tasks`` and
     ``splits`` (with their records inline). Mirrors are described if the manifest has their
-    SHA-256, since Croissant requires a checksum for every file.
+    SHA-256, since Croissant requires a checksum for every file; pinned source models always are.
     """
     document = manifest.document
     citation = document["citation"].strip()
@@ -164,7 +164,25 @@ def _files(manifest: Manifest) -> list[dict[str, Any]]:
             if "bytes" in mirror:
                 entry["contentSize"] = f"{mirror['bytes']} B"
             files.append(entry)
-    return files
+    return files + [_checkpoint(manifest, pin) for pin in manifest.checkpoints]
+
+
+def _checkpoint(manifest: Manifest, pin: PinnedCheckpoint) -> dict[str, Any]:
+    """A source model that the manifest fixes."""
+    name = f"{'+'.join(pin.sources)}-{pin.seed}"
+    file = {
+        "@type": "cr:FileObject",
+        "@id": f"source-model-{name}",
+        "name": f"{name}.safetensors",
+        "description": f"The source model of {'+'.join(pin.sources)} with seed {pin.seed}; "
+        f"{pin.test_accuracy:.1f} % test accuracy.",
+        "contentUrl": pin.file or pin.urls[0],
+        "encodingFormat": "application/octet-stream",
+        "sha256": pin.sha256,
+    }
+    if pin.file is not None:
+        file["contentSize"] = f"{(manifest.root / pin.file).stat().st_size} B"
+    return file
 
 
 def _field(record_set: str, name: str, what: str, kind: Any = "sc:Text", **more: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Expand a recipe such as ``iwildcam@1.0`` into a manifest with the user's metadata file.
+"""Expand a recipe such as ``iwildcam@1.1`` into a manifest with the user's metadata file.
 
 A recipe is ``recipe.toml`` plus the classes and locations of its data set. Its expansion is a
 manifest like any other, and result rows carry the digest of the expansion.
@@ -29,7 +29,6 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.metadata import Metadata
 from benchmark.manifest.read import read_manifest
 from benchmark.manifest.recipe import ManifestRecipe
-from benchmark.manifest.suite import ALL
 from benchmark.manifest.toml import to_toml
 
 if TYPE_CHECKING:
@@ -164,12 +163,11 @@ def _location(
     test = np.bincount(y[~adaptation], minlength=count)
     seen = np.bincount(y[adaptation], minlength=count) > 0
     missing = (test > 0) & known & ~seen
-    largest = int(test[missing].max(initial=0))
     needs = (
         (int(adaptation.sum()), rule.min_adaptation_images, "adaptation images"),
         (int(test.sum()), rule.min_test_images, "test images"),
         (int(test[seen].sum()), rule.min_seen_test_images, "seen test images"),
-        (largest, rule.min_missing_test_images, "test images of the largest missing class"),
+        (int(test[missing].sum()), rule.min_missing_test_images, "missing test images"),
     )
     if days < 2:
         left_out: tuple[str, ...] = ("one day" if days else "no images",)
@@ -246,8 +244,6 @@ def _suite(recipe: ManifestRecipe, tasks: Sequence[Location]) -> dict[str, Any]:
         "manifest": ".",  # the folder of the suite's file
         "tasks": [task.name for task in tasks],
         **recipe.document["suite"],
-        # The list in the recipe of iwildcam@1.0 is part of its pinned digest and cannot change.
-        "methods": ALL,
     }
 
 

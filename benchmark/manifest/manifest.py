@@ -24,6 +24,8 @@ SPLITS = ("train", "test")
 REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
 OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
 RECIPE_FILE = "recipe.toml"  # instead of manifest.toml: see benchmark.manifest.expand
+HEADLINES = ("micro", "macro")  # averages over samples, and over classes; the first is the default
+RATES = ("lr", "head_lr", "backbone_lr")  # of a recipe; `lr` sets the other two
 DEFAULT_RECIPE = "default"  # the name of [recipe]; others are in [recipes]
 
 
@@ -137,7 +139,7 @@ class Manifest:
         recipe = self.recipe_of(self.recipe_name)
         if self.rate_factor == 1:
             return recipe
-        rates = {n: recipe[n] * self.rate_factor for n in ("head_lr", "backbone_lr")}
+        rates = {n: recipe[n] * self.rate_factor for n in RATES if n in recipe}
         return {**recipe, **rates}
 
     def recipe_of(self, name: str) -> Mapping[str, Any]:
@@ -199,6 +201,11 @@ class Manifest:
             )
             for entry in self.document["source"].get("checkpoints", ())
         )
+
+    @property
+    def headline(self) -> str:
+        """How its boards rank methods: over samples (``micro``) or over classes (``macro``)."""
+        return str(self.document.get("headline", HEADLINES[0]))
 
     @property
     def model_option(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.errors import UsageError
 from benchmark.files import digest_json
 from benchmark.folders import packaged_manifests
-from benchmark.manifest.catalogue import published_recipes
+from benchmark.manifest.catalogue import check_not_withdrawn, published_recipes
 from benchmark.manifest.manifest import RECIPE_FILE
 
 
@@ -26,7 +26,7 @@ class Rule:
     min_adaptation_images: int
     min_test_images: int
     min_seen_test_images: int
-    min_missing_test_images: int  # of at least one missing class
+    min_missing_test_images: int
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,13 @@ class ManifestRecipe:
 
 
 def load_recipe(reference: str) -> ManifestRecipe:
-    """Read a recipe by reference, such as ``iwildcam@1.0``.
+    """Read a recipe by reference, such as ``iwildcam@1.1``.
 
     Raises:
         UsageError: there is no such recipe.
+        ManifestError: it was withdrawn.
     """
+    check_not_withdrawn(reference)
     known = published_recipes()
     if reference not in known:
         raise UsageError(f"unknown recipe {reference!r}; known: {', '.join(known)}")

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.errors import ManifestError, first
-from benchmark.manifest.manifest import DEFAULT_RECIPE, REQUIRED_COLUMNS, Manifest, Task
+from benchmark.manifest.manifest import (
+    DEFAULT_RECIPE,
+    HEADLINES,
+    REQUIRED_COLUMNS,
+    Manifest,
+    Task,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +33,7 @@ _RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_SOURCE_SEEDS = 100
 PIN_KEYS = frozenset(("sources", "seed", "sha256", "test_accuracy", "file", "urls"))
 # Of the entries of a training recipe: the types, the smallest and the largest value.
-_RATE = ((int, float), 0.0, 1000.0)
+_RATE = ((int, float), 1e-12, 1000.0)
 TRAINING = {
     "steps": ((int,), 1, 10**9),
     "batch_size": ((int,), 1, 10**6),
@@ -117,6 +123,8 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
         )
     if (store := document.get("store", "raw")) not in STORES:
         raise reader.fail(f"store is {store!r}; known: {', '.join(STORES)}")
+    if (headline := document.get("headline", HEADLINES[0])) not in HEADLINES:
+        raise reader.fail(f"headline is {headline!r}; known: {', '.join(HEADLINES)}")
     reader.names("classes")
     for key in ("model", "transforms", "source", "recipe"):
         reader.get(key, dict, "a table")
@@ -144,8 +152,9 @@ def _check_mirrors(reader: Reader) -> None:
 
 
 def _check_recipes(reader: Reader) -> None:
-    """Named recipes: each replaces entries of ``[recipe]`` by values of the same type."""
+    """The numbers of all recipes; a named one replaces entries of ``[recipe]`` of the same type."""
     _check_training(reader, "source")
+    _check_training(reader, "recipe")
     if "recipes" not in reader.document:
         return
     default = reader.document["recipe"]

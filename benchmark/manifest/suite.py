@@ -10,7 +10,7 @@ from typing import Any
 from benchmark.commands import command
 from benchmark.errors import ManifestError
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.manifest.catalogue import load_manifest, published_recipes
+from benchmark.manifest.catalogue import load_manifest, published_recipes, withdrawn_as
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.rules import NAME, Reader, check_canonical
@@ -88,7 +88,8 @@ def _expanded_suite(name: str) -> Path | None:
     Raises:
         ManifestError: there are several, or the recipe has not been expanded.
     """
-    suites = sorted((data_folder() / "manifests" / name).glob(f"*/{name}.toml"))
+    files = (data_folder() / "manifests" / name).glob(f"*/{name}.toml")
+    suites = sorted(file for file in files if not withdrawn_as(f"{name}@{file.parent.name}"))
     if len(suites) > 1:
         raise ManifestError(
             f"the recipe {name} was expanded more than once; give the path of one of these suites: "

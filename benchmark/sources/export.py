@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.commands import command
 from benchmark.errors import UsageError
 from benchmark.files import check_output, new_folder
-from benchmark.manifest.catalogue import load_manifest, shown_reference
+from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.networks.names import network_label
@@ -110,6 +110,20 @@ def export_source(spec: SourceSpec, out: Path) -> None:
     with new_folder(out.resolve()) as building:
         shutil.copyfile(source.path, building / MODEL_FILE)
         (building / "README.md").write_text(card(spec, source), "utf-8")
+
+
+def pinned_sources() -> list[SourceCheckpoint]:
+    """The source models that published manifests fix and that are here.
+
+    Raises:
+        DataError: one of them is damaged.
+    """
+    sources = (
+        find_source(SourceSpec.of(manifest, pin.sources, "cpu", pin.seed))
+        for manifest in map(load_manifest, published_manifests())
+        for pin in manifest.checkpoints
+    )
+    return [source for source in sources if source is not None]
 
 
 def summary(source: SourceCheckpoint) -> dict[str, Any]:

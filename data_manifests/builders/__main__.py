@@ -10,7 +10,7 @@ import click
 
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.folders import packaged_manifests
-from data_manifests.builders import VERSION
+from data_manifests.builders import IWILDCAM_VERSION, VERSION
 from data_manifests.builders.icons import VERSION as ICONS_VERSION
 from data_manifests.builders.icons.package import NAME as ICONS_PACKAGE
 
@@ -176,7 +176,7 @@ def search_pacs(out: Path, jobs: int) -> None:
 
 @main.command("iwildcam")
 @facts_option("facts.json, labels.csv and location_splits.csv")
-@out_option("iwildcam")
+@out_option("iwildcam", IWILDCAM_VERSION)
 @force_option
 def build_iwildcam(facts: Path, out: Path, force: bool) -> None:
     """Build the tables of iwildcam.

@@ -11,7 +11,6 @@ from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
     IMAGES,
     MANIFEST,
-    TEMPLATES,
     Image,
     Task,
     draw_classes,
@@ -82,9 +81,8 @@ def build_files(images: Sequence[Image], classes: Sequence[str]) -> dict[str, by
     """Build all files of the version from its images and the classes in the official order."""
     tasks = make_tasks(images, classes)
     lists = task_lists(images, classes, tasks)
-    template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
     return {
-        MANIFEST: manifest_text(template, classes, tasks).encode(),
+        MANIFEST: manifest_text(NAME, classes, tasks).encode(),
         IMAGES: images_bytes(images),
         # Without a timestamp the bytes depend on the text and zlib alone.
         **{f"lists/{n}.gz": gzip.compress(t.encode(), mtime=0) for n, t in lists.items()},

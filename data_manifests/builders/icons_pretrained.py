@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.toml import to_toml
 from data_manifests.builders.icons import VERSION
-from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST, TEMPLATES, fill_classes
+from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST, fill_classes, template
 
 NAME = "icons-pretrained"
 
@@ -17,8 +17,7 @@ def build() -> dict[str, bytes]:
         Content by file name.
     """
     icons = load_manifest(f"icons@{VERSION}")
-    template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
     lists = {name: icons.document[name] for name in ("domains", "tasks")}
-    text = f"{fill_classes(template, icons.classes)}\n{to_toml(lists)}"
+    text = f"{fill_classes(template(NAME), icons.classes)}\n{to_toml(lists)}"
     copies = {name: (icons.root / name).read_bytes() for name in (IMAGES, ATTRIBUTION)}
     return {MANIFEST: text.encode(), **copies}

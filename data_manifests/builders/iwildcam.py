@@ -1,4 +1,4 @@
-"""Builder of the data files of iwildcam@1.0: classes and locations, from public facts."""
+"""Builder of the data files of iwildcam@1.1: classes and locations, from public facts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
-from data_manifests.builders import VERSION
+from data_manifests.builders import IWILDCAM_VERSION
 from data_manifests.builders.parts import read_fact
 
 NAME = "iwildcam"
@@ -37,7 +37,9 @@ def build(facts: Path) -> dict[str, bytes]:
             the facts.
     """
     texts = {name: read_fact(facts, name, sha256) for name, sha256 in FACTS.items()}
-    recipe = tomllib.loads((packaged_manifests() / NAME / VERSION / RECIPE).read_text("utf-8"))
+    recipe = tomllib.loads(
+        (packaged_manifests() / NAME / IWILDCAM_VERSION / RECIPE).read_text("utf-8")
+    )
     check_recipe(recipe, json.loads(texts["facts.json"]))
     return {
         "classes.csv": classes_csv(texts["labels.csv"]).encode(),

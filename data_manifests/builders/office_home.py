@@ -11,7 +11,6 @@ from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
     IMAGES,
     MANIFEST,
-    TEMPLATES,
     Image,
     Task,
     draw_classes,
@@ -88,9 +87,8 @@ def build_files(
     classes = sorted({image.class_name for image in images})
     tasks = make_tasks(classes, published)
     lists = task_lists(images, classes, [task for task in tasks if ".draw" not in task.id])
-    template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
     return {
-        MANIFEST: manifest_text(template, classes, tasks).encode(),
+        MANIFEST: manifest_text(NAME, classes, tasks).encode(),
         IMAGES: images_bytes(images),
         **{f"lists/{name}": text.encode() for name, text in lists.items()},
     }

@@ -164,19 +164,24 @@ def task_lists(
     return lists
 
 
-def manifest_text(template: str, classes: Sequence[str], tasks: Sequence[Task]) -> str:
-    """Return ``manifest.toml``: the template with its classes filled in, and the tasks."""
-    filled = fill_classes(template, classes)
+def manifest_text(name: str, classes: Sequence[str], tasks: Sequence[Task]) -> str:
+    """Return ``manifest.toml``: a data set's template with its classes filled in, and the tasks."""
+    filled = fill_classes(template(name), classes)
     return f"{filled}\n{to_toml({'tasks': [task.table() for task in tasks]})}"
 
 
-def fill_classes(template: str, classes: Sequence[str]) -> str:
+def template(name: str) -> str:
+    """Return the text that the manifest of a data set begins with."""
+    return (TEMPLATES / f"{name}.toml").read_text("utf-8")
+
+
+def fill_classes(text: str, classes: Sequence[str]) -> str:
     """Fill in a template's line ``classes = []``.
 
     Raises:
         DataError: the template does not contain that line.
     """
-    head, line, tail = template.partition("classes = []\n")
+    head, line, tail = text.partition("classes = []\n")
     if not line:
         raise DataError("the manifest template does not contain the line 'classes = []'")
     return head + to_toml({"classes": list(classes)}) + tail

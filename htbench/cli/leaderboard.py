@@ -12,7 +12,6 @@ import click
 from htbench.cli.options import (
     OWN_SUITE,
     methods_option,
-    out_file_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -38,18 +37,31 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["terminal", "markdown", "csv", "json"]),
-    help="Output format.  [default: terminal on a terminal; markdown with --out or in a pipe]",
+    type=click.Choice(["terminal", "markdown", "latex", "csv", "json", "parquet", "html"]),
+    help="Output format.  [default: that of the suffix of --out; otherwise terminal on a terminal, "
+    "and markdown in a file or a pipe]",
+)
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Show the means of methods with missing or failed runs over the tasks that they have, "
+    "such as 3 of 5 tasks. They have no rank.",
 )
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="NAME",
-    help="Add a column to the tables: disruption_bn_stats or openworld_auc. May be repeated. CSV "
-    "and JSON have every column.",
+    help="Add a column to the tables: macro_overall, macro_seen, macro_missing, "
+    "disruption_bn_stats or openworld_auc, and with latex also the costs, such as total_steps. "
+    "May be repeated. CSV, JSON and Parquet have every column.",
 )
-@out_file_option("Write to this file instead of standard output.")
+@click.option(
+    "--out",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Write to this file instead of standard output; with html, to this folder.",
+)
 @workspace_option
 def command(
     suite: str | None,
@@ -57,34 +69,84 @@ def command(
     methods: tuple[str, ...],
     states: tuple[str, ...],
     form: str | None,
+    allow_partial: bool,
     columns: tuple[str, ...],
     out: Path | None,
     workspace: Path,
 ) -> None:
     """Score new runs and print the leaderboard of a suite.
 
-    On a terminal, columns that do not fit are left out, and are named below the table. Exits with
-    status 1 if the folder of a run cannot be used; the others are shown.
+    On a terminal, columns that do not fit are left out, and are named below the table. LaTeX has
+    one table: the mean over the suite's tasks, or the task that --task names. Exits with status 1
+    if the folder of a run cannot be used; the others are shown.
 
     \b
     Examples:
       htbench leaderboard
       htbench leaderboard --task outline-solid --method finetune --method lwf
-      htbench leaderboard --suite icons --format csv --out icons.csv
+      htbench leaderboard --suite icons --out icons.csv
+      htbench leaderboard --suite icons --out icons.tex --column total_steps
+      htbench leaderboard --format html --out site
     """
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
     from htbench.run import existing_boards
+    from htbench.site import write_boards_site
     from leaderboard.columns import table_columns
     from leaderboard.filters import only, with_tasks
+    from leaderboard.partial import with_partial_means
 
     table_columns(columns)  # reports an unknown column before runs are scored
+    form = _form(form, out)
+    _check_folder(form, out)
     place = Workspace(workspace)
     loaded = with_tasks(chosen_suite(suite, place), tasks)
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
-        print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+        boards = [with_partial_means(b) for b in boards] if allow_partial else boards
+        if out is not None and form == "html":
+            write_boards_site(out, boards)
+            log(f"wrote {out}; open {out / 'index.html'} in a browser")
+        else:
+            print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+
+
+def _check_folder(form: str, out: Path | None) -> None:
+    """Check the folder of a site before runs are scored.
+
+    Raises:
+        UsageError: none is named, or it has other files.
+    """
+    if form != "html":
+        return
+    from benchmark.errors import UsageError
+    from leaderboard.render.site import check_site_folder
+
+    if out is None:
+        raise UsageError("--format html writes a folder; name it with --out, such as --out site")
+    check_site_folder(out)
+
+
+def _form(form: str | None, out: Path | None) -> str:
+    """The output format that the options choose.
+
+    Raises:
+        UsageError: it would print a binary file on a terminal.
+    """
+    from benchmark.errors import UsageError
+    from leaderboard.render import FORMATS, format_of
+
+    if form is None and out is not None:
+        form = format_of(out)
+    if form is None:
+        form = "terminal" if out is None and is_terminal() else "markdown"
+    if out is None and is_terminal() and form in FORMATS and FORMATS[form].is_binary:
+        raise UsageError(
+            f"--format {form} writes a binary file; name it with --out, such as "
+            f"--out board{FORMATS[form].suffixes[0]}"
+        )
+    return form
 
 
 def print_boards(
@@ -122,9 +184,9 @@ def print_boards(
 
         first = boards[0]
         words = ("leaderboard", "--suite", first.suite.argument, *first.workspace_option)
-        text = to_terminal(shown, screen(plain=out is not None), by_task, words)
+        content: str | bytes = to_terminal(shown, screen(plain=out is not None), by_task, words)
     else:
-        text = FORMATS[form](shown)
-    print_or_write(text, out)
+        content = FORMATS[form].render(shown)
+    print_or_write(content, out)
     if out is not None:
         log(f"wrote {out}")

@@ -274,7 +274,6 @@ def _print_fitted(rows: list[list[str]], headers: list[str]) -> None:
     terminal = screen()
     lines = [([one_line(cell, MAX_CELL) for cell in row], "") for row in rows]
     grid = Grid(headers, headers.index("method") + 1, lines)
-    text = terminal.text([grid.fit(terminal.width, range(grid.left, len(headers)))])
-    click.echo(text, nl=False)
-    if grid.hidden:
-        click.echo(f"hidden at this width: {', '.join(grid.hidden)}; --json has everything")
+    table = grid.fit(terminal.width, range(grid.left, len(headers)))
+    hidden = f"hidden at this width: {', '.join(grid.hidden)}; --json has everything"
+    click.echo(terminal.text([table, hidden] if grid.hidden else [table]), nl=False)

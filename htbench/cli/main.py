@@ -21,6 +21,7 @@ from htbench.cli.system_errors import sentence
 # Name -> one line of help. The module has the command's name.
 COMMANDS = {
     "cite": "Print BibTeX for data sets, methods and the leaderboard.",
+    "compare": "Compare two methods: paired differences by task and by class.",
     "data": "Download, import, verify, list or remove the images of a data set.",
     "doctor": "Show package versions, the device, sandboxing support, folders and caches.",
     "figure": "Draw a figure of the leaderboard of a workspace.",
@@ -28,6 +29,7 @@ COMMANDS = {
     "list": "List methods, tasks, suites, data sets or runs.",
     "manifest": "Show, verify, compare, export or expand a manifest.",
     "run": "Run methods on the tasks of a suite.",
+    "runs": "Remove runs of a workspace.",
     "score": "Score the predictions of one run.",
     "show": "Show the details of one run.",
     "source": "Train, import, export or list source models.",

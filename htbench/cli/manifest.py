@@ -26,7 +26,7 @@ def command() -> None:
     Examples:
       htbench manifest show icons@2.0
       htbench manifest verify ./my_manifests/shapes/0.1
-      htbench manifest expand iwildcam@1.0 --metadata metadata.csv
+      htbench manifest expand iwildcam@1.1 --metadata metadata.csv
     """
 
 
@@ -34,7 +34,7 @@ def command() -> None:
 @click.argument("manifest")
 @json_option
 def show(manifest: str, as_json: bool) -> None:
-    """Show a manifest's domains, tasks and image counts.
+    """Show a manifest's domains, tasks, image counts and pinned source models.
 
     \b
     Examples:
@@ -65,6 +65,19 @@ def show(manifest: str, as_json: bool) -> None:
         columns.append("test_excluded")
     rows = [[task["task"], *(task[column] for column in columns)] for task in summary["tasks"]]
     print_table(rows, ["task", *(column.replace("_", " ") for column in columns)])
+    if pins := summary["source_models"]:
+        click.echo()
+        rows = [
+            [
+                "+".join(pin["sources"]),
+                pin["seed"],
+                f"{pin['test_accuracy']:.1f}",
+                pin["sha256"][:12],
+                pin["file"] or pin["urls"][0],
+            ]
+            for pin in pins
+        ]
+        print_table(rows, ["pinned source model", "seed", "accuracy %", "sha256", "from"])
 
 
 @command.command()
@@ -148,8 +161,8 @@ def expand(
 
     \b
     Examples:
-      htbench manifest expand iwildcam@1.0 --metadata iwildcam_v2.0/metadata.csv
-      htbench manifest expand iwildcam@1.0 --metadata my.csv --allow-unknown-metadata --json
+      htbench manifest expand iwildcam@1.1 --metadata iwildcam_v2.0/metadata.csv
+      htbench manifest expand iwildcam@1.1 --metadata my.csv --allow-unknown-metadata --json
     """
     from benchmark.manifest.expand import expand_recipe, write_expansion
     from benchmark.manifest.metadata import read_metadata

@@ -83,8 +83,8 @@ def print_json(value: Any) -> None:
     click.echo(text)
 
 
-def print_or_write(text: str, out: Path | None) -> None:
-    """Print text, or write it to a file if one is named.
+def print_or_write(content: str | bytes, out: Path | None) -> None:
+    """Print text or bytes, or write them to a file if one is named.
 
     Raises:
         UsageError: the path is a link, a folder, or anything else that is not a regular file.
@@ -93,10 +93,10 @@ def print_or_write(text: str, out: Path | None) -> None:
     from benchmark.files import check_output, write_file
 
     if out is None:
-        click.echo(text, nl=False)
+        click.echo(content, nl=False)
         return
     check_output(out)
-    write_file(out, text.encode())
+    write_file(out, content.encode() if isinstance(content, str) else content)
 
 
 def is_terminal() -> bool:

@@ -23,12 +23,20 @@ from htbench.cli.options import (
     workspace_option,
     yes_option,
 )
-from htbench.cli.output import confirm, print_json, print_table, run_problems
+from htbench.cli.output import (
+    confirm,
+    is_terminal,
+    print_json,
+    print_table,
+    run_problems,
+    screen,
+)
 from htbench.long_runs import duration, long_runs
 from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan
+    from leaderboard.render.asked import AskedCells
 
 
 @click.command("run")
@@ -96,10 +104,14 @@ def command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Run methods on the tasks of a suite, score them, and print the board.
+    """Run methods on the tasks of a suite, score them, and print the results.
+
+    Without --task, --method, --seed, --set and --plugin, this prints the whole leaderboard, and
+    otherwise the runs that you asked for, with source, finetune, the best method and the oracle on
+    the same tasks and seeds. The whole leaderboard is also in leaderboard.md of the workspace.
 
     Finished runs are not repeated, so you can run the same command again to resume. Exits with
-    status 1 if any run failed; the leaderboard gives the reason.
+    status 1 if any run failed; the output gives the reason.
 
     \b
     Examples:
@@ -110,9 +122,10 @@ def command(
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite
     from benchmark.networks.names import network_label
+    from benchmark.runs.plan import select
     from htbench.cli.leaderboard import print_boards
     from htbench.results import open_workspace
-    from htbench.run import write_board
+    from htbench.run import asked_cells, write_board
     from leaderboard.gamma_star import DERIVED
 
     loaded, place = load_suite(suite), open_workspace(workspace)
@@ -140,11 +153,25 @@ def command(
         asked = plan.keys()
     with run_problems() as problems:
         boards = write_board(loaded, place, problems.append, asked)
-        label = network_label(plan.manifest.model)
-        print_boards(boards, "json" if as_json else "markdown", problems, network=label)
+        is_part = any((tasks, methods, seeds, settings, plugins)) and not as_json
+        cells = (
+            asked_cells(loaded, place, *select(loaded, tasks, seeds), asked) if is_part else None
+        )
+        if cells is not None:
+            _print_asked(cells)
+        else:
+            label = network_label(plan.manifest.model)
+            print_boards(boards, "json" if as_json else None, problems, network=label)
         if failed := sum(record.status == "failed" for record in records):
-            log(f"{failed} of {len(plan.cells)} runs failed; the leaderboard gives the reasons")
+            log(f"{failed} of {len(plan.cells)} runs failed; the reasons are below the table")
             context.exit(1)
+
+
+def _print_asked(cells: AskedCells) -> None:
+    from leaderboard.render.asked import asked_markdown, asked_terminal
+
+    text = asked_terminal(cells, screen()) if is_terminal() else asked_markdown(cells)
+    click.echo(text, nl=False)
 
 
 def _parse(settings: tuple[str, ...]) -> dict[str, str]:

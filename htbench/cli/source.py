@@ -200,18 +200,18 @@ def export(
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the source models in the data folder.
+    """List the source models in the data folder, and those that come with published manifests.
 
     \b
     Examples:
       htbench source list
       htbench source list --json
     """
-    from benchmark.sources.export import summary
+    from benchmark.sources.export import pinned_sources, summary
     from benchmark.sources.spec import damaged_sources, known_sources
     from htbench.progress import log
 
-    sources = known_sources()
+    sources = [*known_sources(), *pinned_sources()]
     if as_json:
         print_json([summary(source) for source in sources])
     else:

@@ -152,7 +152,7 @@ def command(
     with run_problems() as problems:
         boards = write_board(loaded, place, problems.append, asked)
         if not as_json:
-            print_boards(boards, "markdown", problems, network=plan.network)
+            print_boards(boards, None, problems, network=plan.network)
         if failed := sum(record.status == "failed" for record in records):
             log(f"{failed} runs with the chosen settings failed; the leaderboard gives the reasons")
             context.exit(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.text import printable_json
 from leaderboard.board import Board
+from leaderboard.columns import file_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,9 +21,9 @@ def to_frame(boards: Sequence[Board]) -> pd.DataFrame:
     if not boards:
         return pd.DataFrame()
     frame = pd.concat(
-        [_ordered_cells(board).assign(table=board.name) for board in boards], ignore_index=True
+        [ordered_cells(board).assign(table=board.name) for board in boards], ignore_index=True
     )
-    return frame[["table", *(column for column in frame.columns if column != "table")]]
+    return frame[list(file_columns())]
 
 
 def to_csv(boards: Sequence[Board]) -> str:
@@ -44,7 +45,7 @@ def to_json(boards: Sequence[Board]) -> str:
             },
             "cells": [
                 {name: nan_to_none(value) for name, value in cell.items()}
-                for cell in _ordered_cells(board).to_dict("records")
+                for cell in ordered_cells(board).to_dict("records")
             ],
             "comparisons": [comparison.as_dict() for comparison in board.comparisons],
             "versions": list(board.versions),
@@ -57,7 +58,7 @@ def to_json(boards: Sequence[Board]) -> str:
     return printable_json(tables) + "\n"
 
 
-def _ordered_cells(board: Board) -> pd.DataFrame:
+def ordered_cells(board: Board) -> pd.DataFrame:
     """The cells with the methods in the order of the board."""
     order = {label: i for i, label in enumerate(board.labels)}
     return board.cells.sort_values("label", key=lambda s: s.map(order), kind="stable")

@@ -9,7 +9,7 @@ from benchmark.commands import command
 from benchmark.text import ranges
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import Column, table_columns
+from leaderboard.columns import Column
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
@@ -19,10 +19,10 @@ _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 def to_markdown(boards: Sequence[Board]) -> str:
     """All tables of a suite, each with its caption, and one list of remarks below them."""
-    return "\n".join([*(_board(board) for board in boards), *_remarks(boards)])
+    return "\n".join([*(_board(board) for board in boards), *remark_lists(boards)])
 
 
-def _remarks(boards: Sequence[Board]) -> Iterator[str]:
+def remark_lists(boards: Sequence[Board]) -> Iterator[str]:
     """The lists under the tables; with several tables, each line begins with its table's name."""
     if not boards:
         return
@@ -51,7 +51,7 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {ranges(board.suite.seeds)}, {_condition(board)}",
         *(f"- {line}" for line in interval_legend(board)),
-        *(f"- {c.heading}: {c.legend}" for c in table_columns(board.optional_columns)),
+        *(f"- {c.heading}: {c.legend}" for c in board.shown_columns),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         "",
@@ -94,9 +94,10 @@ def interval_legend(board: Board) -> list[str]:
     if not what:
         return []
     what = what if what.startswith("over") else f"over {what}"
+    better = "overall" if board.headline[0] == "overall" else "by the mean over classes"
     return [
         f"±: half the width of a 95 % interval, for the variance {what}",
-        "rank: 1 + the number of methods that are significantly better overall (paired tests, "
+        f"rank: 1 + the number of methods that are significantly better {better} (paired tests, "
         "Holm's correction, 5 %); methods of the same rank are tied",
     ]
 
@@ -126,35 +127,57 @@ def task_heading(task: str, board: Board) -> str:
     return "{} (n_seen = {}, n_missing = {})".format(task, *counts[task])
 
 
+def main_task(board: Board) -> str:
+    """What a board's first table shows: the mean over its tasks, or its only task."""
+    return MEAN if len(board.suite.tasks) > 1 else board.suite.tasks[0]
+
+
 def board_table(board: Board, task: str) -> str:
     """The table of a task, or of ``MEAN``: one row per method."""
-    shown = table_columns(board.optional_columns)
-    cells = board.of_task(task)
-    if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells.values()):
+    cells = board.of_task(task).values()
+    if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells):
         what = "completed all tasks" if task == MEAN else "run on this task"
         return f"No method has {what} yet."  # "Not in the table" names what is missing
+    headers, rows = table_cells(board, task)
+    left = headers.index("method") + 1
+    escaped = [[*row[: left - 1], literal(row[left - 1]), *row[left:]] for row in rows]
+    return pipe_table(headers, escaped, left=left)
+
+
+def table_cells(board: Board, task: str) -> tuple[list[str], list[list[str]]]:
+    """The headings and rows of the table of a task, or of ``MEAN``. Labels are not escaped."""
+    shown = board.shown_columns
+    cells = board.of_task(task)
     rows = []
     for label in board.labels_of(task):
         cell = cells[label]
         values = [cell_value(board, column, cell) for column in shown]
         rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
-        rows.append([rank, literal(label) + cell_note(board, cell), *values])
+        rows.append([rank, label + cell_note(board, cell), *values])
     headers = ["rank", "method", *(column.heading for column in shown)]
     if not any(row[0] for row in rows):  # too few methods, or nothing is known but one seed
         headers, rows = headers[1:], [row[1:] for row in rows]
-    return pipe_table(headers, rows, left=headers.index("method") + 1)
+    return headers, rows
 
 
 def cell_note(board: Board, cell: BoardCell) -> str:
     """What follows a label: the state of its cell, and whether other runs exist."""
-    note = _STATES.get(cell["state"], "")
-    if cell["state"] == "partial" and cell["seeds"]:
-        note = f" ({cell['seeds']} of {len(board.suite.seeds)} seeds)"
+    note = _STATES.get(cell["state"], "") + coverage(board, cell)
     if cell["track"] == "oracle":
         note += " (oracle)"
     if cell["other_runs"]:
         note += f" ({cell['runs']} runs exist)"
     return note
+
+
+def coverage(board: Board, cell: BoardCell) -> str:
+    """What a partial value covers, such as `` (3 of 5 tasks)`` or `` (1 of 3 seeds)``, or empty."""
+    if cell["state"] != "partial" or not cell["tasks"]:
+        return ""
+    tasks, seeds = len(board.suite.tasks), len(board.suite.seeds)
+    if cell["task"] == MEAN and cell["tasks"] < tasks:
+        return f" ({cell['tasks']} of {tasks} tasks)"
+    return f" ({cell['seeds']} of {seeds} seeds)"
 
 
 def cell_value(board: Board, column: Column, cell: BoardCell) -> str:

@@ -13,7 +13,7 @@ from benchmark.commands import command
 from benchmark.text import printable, ranges
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import Column, table_columns
+from leaderboard.columns import Column
 from leaderboard.render.markdown import (
     cell_note,
     cell_value,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MIN_WIDTH = 40
+MIN_NAME = 8  # of a label without its note
 MIN_LABEL = 18  # columns are hidden rather than labels cut below this
 ALWAYS = 3  # columns that come before those that were asked for
 MAX_LINES = 12  # of a list below the tables
@@ -110,7 +111,8 @@ class Grid:
         columns = zip(self.headers, *self._texts(), strict=True)
         widths = [max(cell_len(c) for c in of) for of in columns]
         at = self.left - 1
-        longest_label, widths[at] = widths[at], min(widths[at], MIN_LABEL)
+        least = max([MIN_LABEL, *(MIN_NAME + cell_len(note) for _, note in self.rows)])
+        longest_label, widths[at] = widths[at], min(widths[at], least)
         shown = list(range(self.left))
         for i in order:
             if sum(widths[j] + GAP for j in [*shown, i]) - GAP > width:
@@ -204,7 +206,7 @@ def to_terminal(
     for board in boards:
         parts += _board(board, screen, tasks)
     if boards:
-        parts += _remarks(boards, arguments)
+        parts += remark_lists(boards, arguments)
         if not tasks and len(boards[0].suite.tasks) > 1:
             one = command(*arguments, "--task", boards[0].suite.tasks[0])
             names = ", ".join(boards[0].suite.tasks)
@@ -242,7 +244,7 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
             methods = "1 method" if absent == 1 else f"{absent} methods"
             parts.append(f"not shown: {methods} without all of their runs")
         parts += [*([line] if (line := rank_line(board, task)) else []), ""]
-    legend = [f"{c.heading}: {c.legend}" for c in table_columns(board.optional_columns)]
+    legend = [f"{c.heading}: {c.legend}" for c in board.shown_columns]
     legend = [line for line in legend if line.partition(":")[0] not in hidden]
     if any(cell["track"] == "oracle" for cell in board.of_task(MEAN).values()):
         legend.append(
@@ -260,7 +262,7 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
 
 def _grid(board: Board, task: str) -> tuple[Grid, Sequence[Column]]:
     """The table of a task, or of ``MEAN``, with the methods that have a value or failed."""
-    columns = table_columns(board.optional_columns)
+    columns = board.shown_columns
     cells = board.of_task(task)
     labels = [label for label in board.labels_of(task) if _is_shown(cells[label])]
     ranked = any(not math.isnan(cells[label]["rank"]) for label in labels)
@@ -303,7 +305,7 @@ def _order(board: Board, grid: Grid, columns: Sequence[Column]) -> list[int]:
     return [grid.left + i for i in sorted(range(len(columns)), key=priority)]
 
 
-def _remarks(boards: Sequence[Board], arguments: Sequence[str]) -> list[RenderableType]:
+def remark_lists(boards: Sequence[Board], arguments: Sequence[str]) -> list[RenderableType]:
     """The lists below all tables."""
     parts: list[RenderableType] = []
     fields: Mapping[str, str] = {

@@ -221,8 +221,7 @@ class TestBuilder:
         trained = rows[rows["split"] == "train"].drop_duplicates(["domain", "class"])
         images = [parts.Image(path, "train") for path in trained["path"]]
         tasks = domainnet.make_tasks(images, manifest.classes)
-        template = (parts.TEMPLATES / "domainnet.toml").read_text("utf-8")
-        text = parts.manifest_text(template, manifest.classes, tasks)
+        text = parts.manifest_text("domainnet", manifest.classes, tasks)
         assert text == (FOLDER / "manifest.toml").read_text("utf-8")
 
     def test_an_error_is_one_sentence_with_status_2(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The recipe iwildcam@1.0 has the data set's classes and locations, and matches its README."""
+"""The recipe iwildcam@1.1 has the data set's classes and locations, and matches its README."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import published_recipes
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.recipe import ManifestRecipe, load_recipe
-from benchmark.methods.find import entry_point_sources
 from data_manifests.builders import iwildcam
 from data_manifests.builders.__main__ import main
 
 DATA_SET = packaged_manifests() / "iwildcam"
-FOLDER = DATA_SET / "1.0"
+FOLDER = DATA_SET / "1.1"
 LABELS = """y,category_id,name,english
 1,7,big cat,cat
 0,0,empty,empty
@@ -32,7 +31,7 @@ LABELS = """y,category_id,name,english
 
 @pytest.fixture(scope="module")
 def recipe() -> ManifestRecipe:
-    return load_recipe("iwildcam@1.0")
+    return load_recipe("iwildcam@1.1")
 
 
 class TestRecipe:
@@ -70,12 +69,11 @@ class TestRecipe:
             "min_adaptation_images": 50,
             "min_test_images": 50,
             "min_seen_test_images": 5,
-            "min_missing_test_images": 5,
+            "min_missing_test_images": 20,
         }
 
-    def test_the_methods_that_its_digest_covers_exist(self, recipe: ManifestRecipe) -> None:
-        """The suite of an expansion runs all methods: see ``tests/benchmark/test_expand.py``."""
-        assert set(recipe.document["suite"]["methods"]) < set(entry_point_sources())
+    def test_its_boards_rank_by_the_mean_over_classes(self, recipe: ManifestRecipe) -> None:
+        assert recipe.document["headline"] == "macro"
 
 
 class TestBuild:
@@ -130,4 +128,8 @@ class TestReadme:
         assert (
             f"at least {rule.min_adaptation_images} adaptation images, {rule.min_test_images} test"
             in self.readme
+        )
+        assert (
+            f"{rule.min_seen_test_images} test images of seen\n   classes, and "
+            f"{rule.min_missing_test_images} test images of missing classes" in self.readme
         )

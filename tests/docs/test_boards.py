@@ -25,7 +25,7 @@ def boards() -> ModuleType:
 
 @pytest.mark.parametrize(
     ("page", "tables"),
-    [("README.md", 1), ("docs/board.md", 1), ("docs/methods.md", 2)],
+    [("README.md", 1), ("docs/board.md", 3), ("docs/methods.md", 2)],
 )
 def test_a_page_is_what_it_would_be_rewritten_to(
     boards: ModuleType, page: str, tables: int
@@ -43,7 +43,7 @@ def test_every_page_with_a_table_is_rewritten(boards: ModuleType) -> None:
 def test_an_excerpt_has_the_rows_and_columns_of_the_board(boards: ModuleType) -> None:
     excerpt = boards.table("excerpt", "icons", "source", "finetune").splitlines()
     whole = boards.table("mean", "icons").splitlines()
-    assert [line.split("|")[1].strip() for line in excerpt[2:]] in (
+    assert [line.split("|")[2].strip() for line in excerpt[2:]] in (
         ["source", "finetune"],
         ["finetune", "source"],
     )

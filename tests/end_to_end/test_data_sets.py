@@ -183,7 +183,7 @@ def test_iwildcam_from_metadata_to_board(tmp_path, command):
     from benchmark.manifest.recipe import load_recipe
     from tests.benchmark.manifest.cameras import Cameras, one_task
 
-    cameras = Cameras(load_recipe("iwildcam@1.0"))
+    cameras = Cameras(load_recipe("iwildcam@1.1"))
     for split in ("train", "id_test"):
         cameras.know(*range(10), split=split)
     location = one_task(cameras)
@@ -195,9 +195,9 @@ def test_iwildcam_from_metadata_to_board(tmp_path, command):
     place = Place(tmp_path / "data", tmp_path, tmp_path / "wilds", tmp_path, command)
     unexpanded = place.htbench("run", "--suite", "iwildcam", "--dry-run")
     assert unexpanded.returncode == 2
-    assert "htbench manifest expand iwildcam@1.0" in unexpanded.stderr
+    assert "htbench manifest expand iwildcam@1.1" in unexpanded.stderr
     result = place.htbench(
-        "manifest", "expand", "iwildcam@1.0", "--metadata", metadata, "--allow-unknown-metadata"
+        "manifest", "expand", "iwildcam@1.1", "--metadata", metadata, "--allow-unknown-metadata"
     )
     assert result.returncode == 0, result.stderr + result.stdout
     (place.suite,) = (tmp_path / "data" / "manifests").glob("iwildcam/*/iwildcam.toml")
@@ -205,7 +205,7 @@ def test_iwildcam_from_metadata_to_board(tmp_path, command):
     _reduce(place)
     board = _whole_way(place, tmp_path / "ws")
     assert "| finetune " in board
-    assert "n_seen = 40, n_missing = 10" in board
+    assert "n_seen = 40, n_missing = 20" in board
     reason = f"loc-{location} has no training images of missing classes"
     assert f"- oracle-finetune on loc-{location}: {reason}" in board
     by_name = place.htbench(

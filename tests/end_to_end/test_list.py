@@ -21,7 +21,8 @@ def test_list_runs_has_a_line_for_gamma_star(htbench, mini, finished, at):
         assert (entry["overall"], entry["seconds"]) == (row["overall"], None)
     text = htbench("list", "runs", "--suite", mini.suite, *at).stdout
     line = next(line for line in text.splitlines() if line.startswith(stars[0]["key"][:12]))
-    assert line.split()[-2:] == ["-", "convnet"]
+    assert line.split()[-2] == "convnet"
+    assert line.split()[8] == "-", "it takes no seconds"
 
 
 def test_list_methods(htbench, plugin):

@@ -34,7 +34,7 @@ def test_the_example_method_runs(htbench, mini, tmp_path):
         "alpha=0.3",
     )
     assert result.returncode == 0, result.stderr
-    assert "| half-way(alpha=0.3)" in result.stdout
+    assert "half-way(alpha=0.3)" in result.stdout
 
 
 def test_the_table_of_commands_is_complete():

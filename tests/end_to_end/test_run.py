@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -196,8 +198,18 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     (row,) = [r for r in mini.rows(workspace) if r["method"] == "scaled"]
     assert (row["label"], row["status"], row["seed"]) == ("scaled(alpha=3.0)", "ok", 0)
     assert json.loads(row["config"]) == {"alpha": 3.0, "shift": False}
-    assert "| scaled(alpha=3.0) (1 of 2 seeds) " in first.stdout
-    assert "- not run: scaled(alpha=3.0) on solid-outline, seeds 0-1" in first.stdout
+    board = (workspace / "leaderboard.md").read_text()
+    assert "| scaled(alpha=3.0) (1 of 2 seeds) " in board
+    assert (
+        "- not run: scaled(alpha=3.0) on outline-solid, seed 1; solid-outline, seeds 0-1" in board
+    )
+    line = r"^\| outline-solid \| \\\* scaled\(alpha=3.0\) +\| .* \| +[+-]\d+\.\d"
+    assert re.search(line, first.stdout, re.MULTILINE), first.stdout
+    assert first.stdout.startswith("# Runs: mini\n")
+    for name in ("source", "finetune"):  # to compare with
+        assert first.stdout.count(f" {name} ") >= 1
+    whole = shlex.join(map(str, ("htbench", "leaderboard", *mini.options(workspace))))
+    assert first.stdout.endswith(f"The whole board: `{whole}`\n")
     after = state(workspace)
     ours = {"run.json", "predictions.parquet", "scaled.py", "scaling.py"}
     assert {Path(n).name for n in after.keys() - before} == ours, "alone, only the plugin is run"
@@ -210,7 +222,8 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     (new,) = [r for r in rows if f"runs/{r['key']}/run.json" not in after]
     assert new["label"] == "scaled(alpha=3.0)"
     assert new["predictions_sha256"] != row["predictions_sha256"], "the helper's new byte counted"
-    assert again.stdout.count("| scaled") == 1 + len(TASKS), "the newest row of a method counts"
+    board = (workspace / "leaderboard.md").read_text()
+    assert board.count("| scaled") == 1 + len(TASKS), "the newest row of a method counts"
 
 
 BUILT_ON = '''

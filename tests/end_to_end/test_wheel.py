@@ -124,7 +124,8 @@ def check_a_task(installed, suite, classes, seeds):
         "--method",
         "finetune",
     )
-    assert board == (installed.cwd / "workspace" / "leaderboard.md").read_text()
+    assert board.startswith(f"# Runs: {suite}")
+    assert (installed.cwd / "workspace" / "leaderboard.md").is_file()
     assert sorted(path.name for path in installed.cwd.iterdir()) == ["workspace"]
     records = {
         record["method"]: record

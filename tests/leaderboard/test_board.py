@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL, RunRecord
-from leaderboard.board import CELL, MEAN, build_boards, cell_state
-from leaderboard.columns import COLUMNS
+from leaderboard.board import MEAN, build_boards, cell_state
+from leaderboard.columns import CELL, COLUMNS, file_columns
 from leaderboard.results import update_results
 from tests.leaderboard.grids import TASKS, build, cell, failed, grid, row
 
@@ -89,6 +89,7 @@ class TestCells:
         values = [name for c in COLUMNS for name in (c.key, f"{c.key}_std")]
         halves = [f"{c.key}_half" for c in COLUMNS]
         assert list(board.cells.columns) == [*CELL, *values, "rank", *halves]
+        assert ("table", *board.cells.columns) == file_columns()
         assert board.cells["task"].tolist() == [*TASKS, MEAN]
 
     def test_one_seed_has_no_spread(self, suite: Suite, icons: Manifest) -> None:

@@ -12,11 +12,12 @@ from dataclasses import replace
 import pytest
 
 from benchmark.errors import UsageError
+from benchmark.manifest.manifest import HEADLINES as KNOWN_HEADLINES
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.board import MEAN
-from leaderboard.columns import COLUMNS, Column, table_columns
+from leaderboard.columns import COLUMNS, HEADLINES, Column, Value, table_columns
 from leaderboard.render import FORMATS
 from leaderboard.rows import Row
 from tests.leaderboard.grids import TASKS, build, cell, grid, row
@@ -33,8 +34,8 @@ def test_a_new_column_is_one_record(
 ) -> None:
     """It is averaged, has its legend, and is in every format."""
 
-    def compute(row: Row, peers: Mapping[str, Row]) -> float:
-        return float(row["missing"] - peers["finetune"]["missing"])
+    def compute(row: Row, peers: Mapping[str, Row]) -> Value:
+        return row["missing"] - peers["finetune"]["missing"]
 
     new = Column(
         key="above_finetune",
@@ -133,8 +134,53 @@ def test_an_optional_column_is_in_tables_on_request_and_in_data_always(
     assert "openworld_auc" in FORMATS["csv"](boards).splitlines()[0].split(",")
 
 
-def test_an_unknown_optional_column_is_an_error_that_names_the_known() -> None:
-    with pytest.raises(
-        UsageError, match=r"'seen' is not an optional column; .*: disruption_bn_stats, openw"
-    ):
-        table_columns(["seen"])
+def test_an_unknown_column_is_an_error_that_names_the_known() -> None:
+    with pytest.raises(UsageError, match=r"'see' is not a column; .*: overall, seen, missing, "):
+        table_columns(["see"])
+    assert table_columns(["seen"]) == table_columns()
+
+
+class TestMacroHeadline:
+    """A manifest may say that its boards rank methods by macro averages."""
+
+    @pytest.fixture
+    def macro(self, icons: Manifest) -> Manifest:
+        return replace(icons, document={**icons.document, "headline": "macro"})
+
+    def test_every_headline_has_its_columns(self) -> None:
+        assert tuple(HEADLINES) == KNOWN_HEADLINES
+        keys = {column.key for column in COLUMNS}
+        assert all(keys.issuperset(first) for first in HEADLINES.values())
+
+    def test_it_orders_the_methods(self, suite: Suite, icons: Manifest, macro: Manifest) -> None:
+        for manifest, labels in ((icons, ["a", "b", "o"]), (macro, ["b", "a", "o"])):
+            rows = grid(manifest, "a", overall=60.0, macro_overall=40.0)
+            rows += grid(manifest, "b", overall=50.0, macro_overall=45.0)
+            rows += grid(manifest, "o", macro_overall=99.0, track="oracle")
+            (board,) = build(suite, manifest, rows)
+            assert board.labels == labels
+
+    def test_its_columns_come_first(self, suite: Suite, macro: Manifest) -> None:
+        rows = [
+            row(macro, "a", t, s, macro_overall=41.0 + s, macro_seen=60.0, macro_missing=20.0)
+            for t in TASKS
+            for s in range(3)
+        ]
+        boards = build(suite, macro, rows)
+        lines = FORMATS["markdown"](boards).splitlines()
+        first = ["macro overall", "macro seen", "macro missing", "overall", "seen", "missing"]
+        head = next(line for line in lines if line.startswith("| method"))
+        assert [text.strip() for text in head.split("|")[2:8]] == first
+        assert "- macro seen: seen as an unweighted mean over classes, in per cent" in lines
+        values = next(line for line in lines if line.startswith("| a "))
+        assert [text.split()[0] for text in values.split("|")[2:6]] == [
+            "42.0",
+            "60.0",
+            "20.0",
+            "50.0",
+        ]
+        assert cell(boards[0], "a", MEAN)["macro_overall_std"] == 1.0
+
+    def test_others_show_them_on_request_in_their_place(self) -> None:
+        keys = [column.key for column in table_columns(["macro_missing"])]
+        assert keys[:5] == ["overall", "seen", "missing", "macro_missing", "disruption"]

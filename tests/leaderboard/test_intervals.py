@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -189,14 +190,17 @@ class TestSamples:
         counts = statistics.draw_counts(len(names), 3)
         outcomes = next(o for r, o in known.values() if r["task"] == TASKS[0])
         drawn = _Drawn(counts, groups, samples, [outcomes])
-        for draw in range(3):
+        is_seen = samples.is_seen
+        parts = {"overall": np.ones_like(is_seen), "seen": is_seen, "missing": ~is_seen}
+        for draw, (name, part) in itertools.product(range(3), parts.items()):
             weights = counts[draw][groups]
             accuracies = [
                 100 * (weights * outcomes.right)[mask].sum() / weights[mask].sum()
-                for c in np.unique(samples.labels[samples.is_seen])
+                for c in np.unique(samples.labels[part])
                 if weights[mask := samples.labels == c].sum()
             ]
-            assert drawn.metric("macro_seen", 0)[draw] == pytest.approx(np.mean(accuracies))
+            metric = drawn.metric(f"macro_{name}", 0)[draw]
+            assert metric == pytest.approx(np.mean(accuracies), rel=1e-5)
 
 
 class TestBoard:

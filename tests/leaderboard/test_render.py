@@ -141,7 +141,9 @@ class TestMarkdown:
         for row in rows:
             row["overall"] = scores.get((row["label"], row["task"]), 50.0)
         text = FORMATS["markdown"](build(suite, icons, rows))
-        orders = [[row[0] for row in rows[2:]] for rows in tables(text).values()]
+        orders = [
+            [row[rows[0].index("method")] for row in rows[2:]] for rows in tables(text).values()
+        ]
         assert orders == [
             ["even", "uneven"],
             ["even", "uneven"],
@@ -216,7 +218,9 @@ class TestMarkdown:
 class TestData:
     def test_csv(self, boards: list[Board]) -> None:
         lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](boards))))
-        assert list(lines[0])[:6] == ["table", "label", "track", "task", "seeds", "state"]
+        assert list(lines[0])[:7] == [
+            *("table", "label", "track", "task", "tasks", "seeds", "state"),
+        ]
         assert len(lines) == (5 + 2) * (3 + 1)
         first = lines[0]
         cell = boards[0].of_task(TASKS[0])["source"]

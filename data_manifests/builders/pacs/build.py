@@ -14,7 +14,6 @@ from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
     IMAGES,
     MANIFEST,
-    TEMPLATES,
     Image,
     Task,
     draw_classes,
@@ -81,8 +80,7 @@ def build_files(sha256: Mapping[str, str]) -> dict[str, bytes]:
     """Build all files of the version from the SHA-256 (hex) of each image by its path."""
     images = split(sha256)
     classes = sorted({image.class_name for image in images})
-    template = (TEMPLATES / f"{NAME}.toml").read_text("utf-8")
     return {
-        MANIFEST: manifest_text(template, classes, make_tasks(classes)).encode(),
+        MANIFEST: manifest_text(NAME, classes, make_tasks(classes)).encode(),
         IMAGES: images_bytes(images, sha256),
     }

@@ -30,7 +30,7 @@ HEADER = [
     "filename",
     "image_id",
 ]
-REFERENCE = "iwildcam@1.0"
+REFERENCE = "iwildcam@1.1"
 Row = dict[str, str]
 
 
@@ -100,9 +100,9 @@ class Cameras:
 
 
 def one_task(cameras: Cameras) -> int:
-    """Add a location with two days: 50 images, then 40 of the same class and 10 of another."""
+    """Add a location with two days: 50 images, then 40 of the same class and 20 of another."""
     location = cameras.targets[0]
-    cameras.days(location, [1] * 50, [1] * 40 + [2] * 10)
+    cameras.days(location, [1] * 50, [1] * 40 + [2] * 20)
     return location
 
 
@@ -121,10 +121,10 @@ def random_cameras(recipe: ManifestRecipe, seed: int, n_locations: int = 30) -> 
     cameras.know(*common[:3], split="id_test")
     cameras.know(common[11], split="id_val")
     for location in choose.sample(cameras.targets, n_locations):
-        for _ in range(choose.choice([0, 1, 12, 25, 40])):
+        for _ in range(choose.choice([0, 1, 12, 30, 60])):
             day = choose.randint(1, choose.choice([2, 9, 28]))
             time = choose.choice(["23:59:55", "00:00:00", "12:30:00", "23:59:59.500"])
-            favourites = common[:4] if day < 9 else common
+            favourites = common[:4] if day < 12 else common
             ys = [choose.choice(favourites)] * choose.randint(1, 12)
             cameras.burst(location, f"2013-06-{day:02d} {time}", ys)
     choose.shuffle(cameras.rows)

@@ -47,23 +47,23 @@ class TestLoadManifest:
 
 class TestRecipeThatIsNotExpanded:
     @pytest.mark.parametrize(
-        "reference", ["iwildcam@1.0", "iwildcam", "data_manifests/iwildcam/1.0"]
+        "reference", ["iwildcam@1.1", "iwildcam", "data_manifests/iwildcam/1.1"]
     )
     def test_loading_it_names_the_command(self, reference: str) -> None:
         if "/" in reference:
-            reference = str(packaged_manifests() / "iwildcam" / "1.0")
-        command = r"htbench manifest expand iwildcam@1\.0 --metadata metadata\.csv$"
+            reference = str(packaged_manifests() / "iwildcam" / "1.1")
+        command = r"htbench manifest expand iwildcam@1\.1 --metadata metadata\.csv$"
         with pytest.raises(ManifestError, match=command):
             load_manifest(reference)
 
     def test_an_unknown_reference_lists_recipes(self) -> None:
-        with pytest.raises(ManifestError, match=r"recipes to expand: iwildcam@1\.0"):
+        with pytest.raises(ManifestError, match=r"recipes to expand: iwildcam@1\.1"):
             load_manifest("iwildcam@9.9")
 
     def test_the_lists_include_it(self, own_data: Path) -> None:
         result = CliRunner().invoke(list_command, ["datasets"])
         assert result.exit_code == 0
-        assert "htbench manifest expand iwildcam@1.0 --metadata FILE" in result.output
+        assert "htbench manifest expand iwildcam@1.1 --metadata FILE" in result.output
         entries = json.loads(CliRunner().invoke(list_command, ["datasets", "--json"]).output)
         assert "icons@2.0" in [entry["manifest"] for entry in entries]
 

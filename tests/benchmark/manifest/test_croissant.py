@@ -66,7 +66,9 @@ class TestPublished:
     def test_sizes_and_checksums_of_the_files_are_right(self, folder: Path) -> None:
         files = json.loads((folder / CROISSANT_FILE).read_text("utf-8"))["distribution"]
         local = [file for file in files if "://" not in file["contentUrl"]]
-        assert {file["contentUrl"] for file in local} == {"manifest.toml", "images.parquet"}
+        pins = {pin.file for pin in read_manifest(folder).checkpoints}
+        names = {file["contentUrl"] for file in local}
+        assert names == {"manifest.toml", "images.parquet", *pins}
         for file in local:
             data = (folder / file["contentUrl"]).read_bytes()
             assert file["contentSize"] == f"{len(data)} B"

@@ -48,7 +48,10 @@ def remove_groups(draft: Draft) -> None:
 
 EDITS: dict[str, tuple[Edit, str]] = {
     "a recipe value": (lambda d: d.document["recipe"].update(steps=5), "document"),
-    "the type of a value": (lambda d: d.document["recipe"].update(steps=4.0), "document"),
+    "the type of a value": (
+        lambda d: d.document["model"].update(width=float(d.document["model"]["width"])),
+        "document",
+    ),
     "an extra key": (lambda d: d.document.update(note="x"), "document"),
     "an empty table": (lambda d: d.document.update(note={}), "document"),
     "a domain's folders": (lambda d: d.document["domains"][0]["folders"].append("x"), "document"),

@@ -23,7 +23,7 @@ from tests.benchmark.manifest.cameras import Cameras
 
 @pytest.fixture
 def manifest(cameras: Cameras, tmp_path: Path) -> Any:
-    cameras.days(cameras.targets[0], [1] * 30 + [3] * 30, [1, 3] * 20 + [2] * 9 + [15] * 11)
+    cameras.days(cameras.targets[0], [1] * 30 + [3] * 30, [1, 3] * 20 + [2] * 20 + [15] * 11)
     return write_expansion(cameras.expand(tmp_path), tmp_path / "out")
 
 
@@ -42,7 +42,7 @@ def test_metrics_are_those_without_them(manifest: Any, tmp_path: Path) -> None:
     rest = np.array([manifest.classes[y] in (*task.seen, *task.missing) for y in test.labels])
     expected = score(logits[rest], test.labels[rest], manifest.seen_mask(task)).as_dict()
     assert scores == {**expected, "n_excluded": 11}
-    assert (scores["n_seen"], scores["n_missing"]) == (40, 9)
+    assert (scores["n_seen"], scores["n_missing"]) == (40, 20)
 
 
 def test_their_logits_change_nothing(manifest: Any, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_results_count_them(
         rows = update_results(tmp_path / "w", [manifest]).to_pylist()
         assert {row["method"] for row in rows} == {"finetune", "gamma-star"}
         for row in rows:
-            assert (row["n_seen"], row["n_missing"], row["n_excluded"]) == (40, 9, 11)
+            assert (row["n_seen"], row["n_missing"], row["n_excluded"]) == (40, 20, 11)
 
 
 def test_the_score_command_reports_them(

@@ -29,8 +29,8 @@ class TestRule:
     ) -> None:
         location = one_task(cameras)
         counts = counts_of(cameras.expand(tmp_path), location)
-        assert (counts.days, counts.adaptation, counts.test) == (2, 50, 50)
-        assert (counts.test_seen, counts.test_missing, counts.excluded) == (40, 10, 0)
+        assert (counts.days, counts.adaptation, counts.test) == (2, 50, 60)
+        assert (counts.test_seen, counts.test_missing, counts.excluded) == (40, 20, 0)
         assert counts.seen == (cameras.recipe.classes[1],)
         assert counts.missing == (cameras.recipe.classes[2],)
         assert counts.left_out == ()
@@ -39,9 +39,9 @@ class TestRule:
         self, cameras: Cameras, tmp_path: Path
     ) -> None:
         location = cameras.targets[3]
-        cameras.days(location, [1] * 30, [1] * 30, [1] * 7, [1] * 30, [1] * 20 + [2] * 5)
+        cameras.days(location, [1] * 30, [1] * 30, [1] * 7, [1] * 30, [1] * 20 + [2] * 20)
         counts = counts_of(cameras.expand(tmp_path), location)
-        assert (counts.days, counts.adaptation, counts.test) == (5, 60, 62)
+        assert (counts.days, counts.adaptation, counts.test) == (5, 60, 77)
 
     def test_days_without_images_do_not_count(self, cameras: Cameras, tmp_path: Path) -> None:
         location = cameras.targets[0]
@@ -49,18 +49,18 @@ class TestRule:
             ("2013-01-01", [1] * 50),
             ("2015-01-01", [1]),
             ("2015-01-02", [1] * 50),
-            ("2015-01-03", [2] * 5),
+            ("2015-01-03", [2] * 20),
         ):
             cameras.burst(location, f"{date} 08:00:00", ys)
         counts = counts_of(cameras.expand(tmp_path), location)
-        assert (counts.days, counts.adaptation, counts.test) == (4, 51, 55)
+        assert (counts.days, counts.adaptation, counts.test) == (4, 51, 70)
 
     def test_a_burst_across_midnight_belongs_to_its_first_day(
         self, cameras: Cameras, tmp_path: Path
     ) -> None:
         location = cameras.targets[0]
         burst = cameras.burst(location, "2013-06-01 23:59:50", [3] * 60)
-        cameras.burst(location, "2013-06-02 09:00:00", [3] * 45 + [4] * 5)
+        cameras.burst(location, "2013-06-02 09:00:00", [3] * 45 + [4] * 20)
         assert len({row["datetime"][:10] for row in burst}) == 2
         expansion = cameras.expand(tmp_path)
         assert counts_of(expansion, location).adaptation == 60
@@ -74,9 +74,9 @@ class TestRule:
         location = cameras.targets[0]
         cameras.burst(location, "2013-06-01 23:59:30", [3] * 60)
         cameras.burst(location, "2013-06-03 09:00:00", [3] * 50)
-        cameras.burst(location, "2013-06-04 09:00:00", [3] * 50 + [4] * 5)
+        cameras.burst(location, "2013-06-04 09:00:00", [3] * 50 + [4] * 20)
         counts = counts_of(cameras.expand(tmp_path), location)
-        assert (counts.days, counts.adaptation, counts.test) == (4, 60, 105)
+        assert (counts.days, counts.adaptation, counts.test) == (4, 60, 120)
 
     @pytest.mark.parametrize(
         ("time", "split"), [("23:59:59.999", "train"), ("00:00:00.000", "test")]
@@ -108,13 +108,13 @@ class TestRule:
         location = cameras.targets[0]
         cameras.know(12, split="id_test")  # the source is not trained on it
         cameras.know(12, split="id_val")
-        cameras.days(location, [1] * 49 + [11], [1] * 40 + [11] + [2] * 5 + [12] * 9 + [13])
+        cameras.days(location, [1] * 49 + [11], [1] * 40 + [11] + [2] * 20 + [12] * 9 + [13])
         expansion = cameras.expand(tmp_path)
         counts = counts_of(expansion, location)
         classes = cameras.recipe.classes
         assert counts.seen == (classes[1], classes[11])
         assert counts.missing == (classes[2],)
-        assert (counts.test, counts.test_seen, counts.test_missing) == (56, 41, 5)
+        assert (counts.test, counts.test_seen, counts.test_missing) == (71, 41, 20)
         assert counts.excluded == 10
         rows = [r for r in expansion.images.to_pylist() if r["domain"] == counts.name]
         assert sum(r["class"] in classes[12:14] for r in rows) == 10
@@ -122,29 +122,18 @@ class TestRule:
     @pytest.mark.parametrize(
         ("first_day", "second_day", "reason"),
         [
-            ([1] * 50, [1] * 45 + [2] * 5, None),
-            ([1] * 49, [1] * 45 + [2] * 5, "49 adaptation images (50 required)"),
-            ([1] * 50, [1] * 44 + [2] * 5, "49 test images (50 required)"),
+            ([1] * 50, [1] * 30 + [2] * 20, None),
+            ([1] * 49, [1] * 30 + [2] * 20, "49 adaptation images (50 required)"),
+            ([1] * 50, [1] * 29 + [2] * 20, "49 test images (50 required)"),
             ([1] * 50, [1] * 5 + [2] * 45, None),
             ([1] * 50, [1] * 4 + [2] * 46, "4 seen test images (5 required)"),
-            (
-                [1] * 50,
-                [1] * 46 + [2] * 4,
-                "4 test images of the largest missing class (5 required)",
-            ),
-            (
-                [1] * 50,
-                [1] * 42 + [2] * 4 + [3] * 4,
-                "4 test images of the largest missing class (5 required)",
-            ),
-            ([1] * 50, [1] * 60, "0 test images of the largest missing class (5 required)"),
-            (
-                [1] * 50,
-                [1] * 45 + [15] * 9,
-                "0 test images of the largest missing class (5 required)",
-            ),
+            ([1] * 50, [1] * 31 + [2] * 19, "19 missing test images (20 required)"),
+            # The missing classes count together: one of them need not be large.
+            ([1] * 50, [1] * 30 + [2, 3, 4, 5, 6] * 4, None),
+            ([1] * 50, [1] * 60, "0 missing test images (20 required)"),
+            ([1] * 50, [1] * 45 + [15] * 20, "0 missing test images (20 required)"),
             # Images in neither group are test images, too.
-            ([1] * 50, [1] * 5 + [2] * 5 + [15] * 40, None),
+            ([1] * 50, [1] * 5 + [2] * 20 + [15] * 25, None),
         ],
     )
     def test_minimum_counts_of_a_task(
@@ -230,7 +219,7 @@ def slow_reference(
             and len(adaptation) >= 50
             and len(test) >= 50
             and sum(counts[y] for y in seen) >= 5
-            and any(counts[y] >= 5 for y in missing)
+            and sum(counts[y] for y in missing) >= 20
         ):
             name = f"loc-{location}"
             tasks[name] = (sorted(seen), sorted(missing))

@@ -13,6 +13,7 @@ from benchmark.files import digest_json
 from benchmark.keys import SourceFacts
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
+from benchmark.method import TrainingRecipe
 from benchmark.sources.spec import SourceSpec
 
 SHA = "0" * 64
@@ -49,6 +50,19 @@ class TestRecipe:
         assert hot.recipe == default | {"head_lr": 1.0, "backbone_lr": 1.0}
         assert long.recipe == default | {"steps": 16}
         assert hot.digest == long.digest == manifest.digest
+
+    @pytest.mark.parametrize("names", [("lr",), ("head_lr", "backbone_lr")])
+    def test_a_factor_multiplies_all_rates(self, draft: Any, names: tuple[str, ...]) -> None:
+        recipe = draft.document["recipe"]
+        for name in ("lr", "head_lr", "backbone_lr"):
+            recipe.pop(name, None)
+        recipe |= dict.fromkeys(names, 0.5)
+        manifest = draft.read()
+        halved = TrainingRecipe.from_table(manifest.with_rate(0.5).recipe)
+        whole = TrainingRecipe.from_table(manifest.recipe)
+        assert (halved.head_lr, halved.backbone_lr) == (0.25, 0.25)
+        assert (whole.head_lr, whole.backbone_lr) == (0.5, 0.5)
+        assert (halved.steps, halved.weight_decay) == (whole.steps, whole.weight_decay)
 
     def test_an_unknown_recipe_lists_those_that_exist(self, draft: Any) -> None:
         recipes(hot={"steps": 1})(draft)
@@ -87,7 +101,7 @@ class TestRecipe:
         (lambda draft: draft.document.update(recipes=[]), "recipes is []; it must be tables"),
         (recipes(bad={"steps": -5}), "recipes.bad.steps is -5; it must be a whole number from 1"),
         (recipes(bad={"head_lr": -0.1}), "recipes.bad.head_lr is -0.1; it must be a number"),
-        (source(lr=-1.0), "source.lr is -1.0; it must be a number from 0 to 1000"),
+        (source(lr=-1.0), "source.lr is -1.0; it must be a number from 1e-12 to 1000"),
         (source(steps=0), "source.steps is 0; it must be a whole number from 1"),
         (source(checkpoints=[pin(sed=0)]), "unknown entry 'sed'; known: file, seed, sha256"),
         (source(seeds=0), "seeds is 0; it must be between 1 and 100"),

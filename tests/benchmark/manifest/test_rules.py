@@ -127,7 +127,21 @@ class TestDocument:
                 entry(0, seen=["airplane", "bell", "bug", "house", "star"]),
                 r"every class is seen; a partial-target task needs missing classes",
             ),
-            (top(recipe={"lr": "NaN"}), None),
+            (top(recipe={"lr": "NaN"}), r"recipe\.lr is 'NaN'; it must be a number from 1e-12 to"),
+            (
+                top(recipe={"lr": 0.0}),
+                r"recipe\.lr is 0\.0; it must be a number from 1e-12",
+            ),
+            (top(recipe={"head_lr": -0.1}), r"recipe\.head_lr is -0\.1; it must be a number"),
+            (
+                top(recipe={"steps": 4.0}),
+                r"recipe\.steps is 4\.0; it must be a whole number",
+            ),
+            (top(recipe={"batch_size": True}), r"recipe\.batch_size is True; it must be a whole"),
+            (
+                top(recipe={"momentum": 1.5}),
+                r"recipe\.momentum is 1\.5; it must be a number",
+            ),
             (top(recipe={"lr": float("nan")}), r"the value nan is not allowed"),
             (top(recipe={"lr": float("inf")}), r"the value inf is not allowed"),
             (top(recipe={"steps": 1 << 63}), r"does not fit in a 64-bit integer"),

@@ -66,20 +66,20 @@ class TestWriteExpansion:
     def test_other_rows_give_another_version(self, cameras: Cameras, tmp_path: Path) -> None:
         one_task(cameras)
         before = cameras.expand(tmp_path).document["version"]
-        assert before.startswith("1.0+")
-        assert len(before) == len("1.0+") + 8
+        assert before.startswith("1.1+")
+        assert len(before) == len("1.1+") + 8
         cameras.know(7)
         assert cameras.expand(tmp_path).document["version"] != before
 
-    def test_the_published_file_is_version_1_0(
+    def test_the_published_file_is_version_1_1(
         self, cameras: Cameras, tmp_path: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         one_task(cameras)
         recipe, path = publish(cameras, tmp_path, monkeypatch)
-        with pytest.raises(ManifestError, match=r"htbench manifest expand iwildcam@1\.0 --met"):
+        with pytest.raises(ManifestError, match=r"htbench manifest expand iwildcam@1\.1 --met"):
             load_manifest(REFERENCE)
         manifest = write_expansion(expand_recipe(recipe, read_metadata(path, recipe)))
-        assert manifest.root == own_data / "manifests" / "iwildcam" / "1.0"
+        assert manifest.root == own_data / "manifests" / "iwildcam" / "1.1"
         assert load_manifest(REFERENCE).digest == manifest.digest
         assert REFERENCE in published_manifests()
 
@@ -145,10 +145,10 @@ class TestCommand:
             command, ["expand", REFERENCE, "--metadata", path, "--allow-unknown-metadata"]
         )
         assert result.exit_code == 0, result.output
-        (reference,) = [r for r in published_manifests() if r.startswith("iwildcam@1.0+")]
+        (reference,) = [r for r in published_manifests() if r.startswith("iwildcam@1.1+")]
         manifest = load_manifest(reference)
         lines = {line.split()[0]: line.split()[1:] for line in result.output.splitlines() if line}
-        assert lines[str(location)] == ["2", "50", "50", "40", "10", "0", "1", "1", "task"]
+        assert lines[str(location)] == ["2", "50", "60", "40", "20", "0", "1", "1", "task"]
         assert lines[str(cameras.targets[1])][-2:] == ["one", "day"]
         assert lines["digest"] == [manifest.digest]
         assert "its results appear in a separate table" in result.output

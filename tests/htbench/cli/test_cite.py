@@ -18,7 +18,7 @@ def test_prints_each_paper_once(htbench: Htbench) -> None:
 def test_prints_every_entry_as_json(htbench: Htbench) -> None:
     _, out, _ = htbench("cite", "--json")
     entries: list[dict[str, Any]] = json.loads(out)
-    assert {"icons@2.0", "iwildcam@1.0", "wise-ft", "board"} <= {entry["for"] for entry in entries}
+    assert {"icons@2.0", "iwildcam@1.1", "wise-ft", "board"} <= {entry["for"] for entry in entries}
     assert all(entry["bibtex"].startswith("@") for entry in entries)
 
 

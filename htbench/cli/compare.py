@@ -1,0 +1,101 @@
+"""`htbench compare`: the paired difference of two methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmark.errors import UsageError
+from htbench.cli.options import (
+    OWN_SUITE,
+    out_file_option,
+    suite_option,
+    tasks_option,
+    workspace_option,
+)
+from htbench.cli.output import is_terminal, print_or_write, run_problems, screen
+from htbench.progress import log
+
+FORM_OF = {".tex": "latex", ".md": "markdown", ".json": "json", ".txt": "terminal"}
+
+
+@click.command("compare")
+@click.argument("first")
+@click.argument("second")
+@suite_option(OWN_SUITE)
+@tasks_option("Compare on this task only; repeatable.  [default: all tasks of the suite]")
+@workspace_option
+@click.option(
+    "--published", is_flag=True, help="Compare published results instead of a workspace's."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "markdown", "latex", "json"]),
+    help="Output format.  [default: by the extension of --out; else terminal on a terminal, and "
+    "markdown in a pipe]",
+)
+@out_file_option(
+    "Write to this file. An .svg, .png or .pdf is a figure of the differences; .tex is LaTeX."
+)
+def command(
+    first: str,
+    second: str,
+    suite: str | None,
+    tasks: tuple[str, ...],
+    workspace: Path,
+    published: bool,
+    form: str | None,
+    out: Path | None,
+) -> None:
+    """Show how much method FIRST is above method SECOND, and on which classes.
+
+    Each is the name of a method in the leaderboard, with its settings if it has several rows, or
+    the beginning of such a name. Differences are paired: on the same tasks, seeds and test images.
+
+    \b
+    Examples:
+      htbench compare lwf finetune
+      htbench compare lwf finetune --task outline-solid --format json
+      htbench compare balanced-softmax wise-ft --out difference.svg
+    """
+    from benchmark.runs.workspace import Workspace
+    from htbench.own_suite import chosen_suite
+    from htbench.results import published_boards
+    from htbench.run import existing_boards
+    from leaderboard.filters import with_tasks
+    from leaderboard.pairs import find_pair
+
+    kind = out.suffix.lower().removeprefix(".") if out is not None and form is None else ""
+    place = Workspace(workspace)
+    loaded = with_tasks(chosen_suite(suite, place), tasks)
+    with run_problems() as problems:
+        if published:
+            boards = published_boards(loaded)
+        else:
+            boards = existing_boards(loaded, place, problems.append)
+        pair = find_pair(boards, first, second)
+        from leaderboard.render import pair as render
+        from leaderboard.render.compare_figure import KINDS, draw
+
+        if kind in KINDS and out is not None:
+            print_or_write(draw(pair, kind), out)
+        else:
+            if form is None and out is not None and f".{kind}" not in FORM_OF:
+                known = ", ".join([*(f".{k}" for k in KINDS), *FORM_OF])
+                raise UsageError(
+                    f"--out {out} does not end in one of {known}; use one of them or add --format"
+                )
+            form = form or FORM_OF.get(f".{kind}") or ("terminal" if is_terminal() else "markdown")
+            if form == "terminal":
+                text = render.pair_terminal(pair, screen(plain=out is not None))
+            else:
+                text = {
+                    "markdown": render.pair_markdown,
+                    "latex": render.pair_latex,
+                    "json": render.pair_json,
+                }[form](pair)
+            print_or_write(text, out)
+        if out is not None:
+            log(f"wrote {out}")

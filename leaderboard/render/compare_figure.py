@@ -1,0 +1,82 @@
+"""Draw the paired difference of two methods, task by task, as a forest plot."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from benchmark.text import shortened
+from leaderboard.board import MEAN
+from leaderboard.pairs import METRICS, Pair
+from leaderboard.render.pair import task_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = ("svg", "png", "pdf")
+# Black, and the blue and vermilion of Okabe and Ito (2008); the marks differ as well.
+STYLES = {"overall": ("#000000", "o"), "seen": ("#0072B2", "s"), "missing": ("#D55E00", "^")}
+ROW_INCHES, HEAD_INCHES, WIDTH_INCHES = 0.5, 1.2, 6.0
+MAX_LABEL = 60  # bytes of a label in the figure
+
+
+def draw(pair: Pair, kind: str) -> bytes:
+    """Draw the differences with their intervals, one row per task; equal input gives equal bytes.
+
+    Args:
+        pair: the two methods.
+        kind: one of ``KINDS``.
+    """
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    date = {} if kind == "png" else {"CreationDate" if kind == "pdf" else "Date": None}
+    # Text in an SVG stays text, and a dollar sign in a label is not mathematics.
+    with mpl.rc_context(
+        {
+            "svg.hashsalt": "htbench",
+            "svg.fonttype": "none",
+            "pdf.fonttype": 42,
+            "font.size": 9,
+            "text.parse_math": False,
+        }
+    ):
+        _figure(pair).savefig(buffer, format=kind, dpi=150, metadata=date, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def _figure(pair: Pair) -> Figure:
+    from matplotlib.figure import Figure
+
+    tasks = pair.tasks
+    figure = Figure(figsize=(WIDTH_INCHES, HEAD_INCHES + ROW_INCHES * len(tasks)))
+    axes = figure.subplots()
+    axes.axvline(0, color="0.6", linewidth=0.8, zorder=0)
+    for shift, metric in zip((-0.22, 0.0, 0.22), METRICS, strict=True):
+        color, marker = STYLES[metric]
+        differences = [pair.difference(task, metric) for task in tasks]
+        points = [(i, d) for i, d in enumerate(differences) if d is not None]
+        axes.errorbar(
+            [d.value for _, d in points],
+            [i + shift for i, _ in points],
+            xerr=[0.0 if math.isnan(d.half) else d.half for _, d in points],
+            fmt=marker,
+            color=color,
+            markersize=5,
+            capsize=2.5,
+            linewidth=1.2,
+            label=metric,
+        )
+    if tasks[0] == MEAN and len(tasks) > 1:
+        axes.axhline(0.5, color="0.8", linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(tasks)), [task_name(pair, task) for task in tasks])
+    axes.set_ylim(len(tasks) - 0.5, -0.5)
+    first, second = (shortened(label, MAX_LABEL) for label in (pair.first, pair.second))
+    axes.set_title(f"{first}\nminus {second}", loc="left", fontsize=10)
+    axes.set_xlabel("difference in accuracy, points, with 95 % interval")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure

@@ -1,0 +1,187 @@
+"""Render the comparison of two methods for a terminal, as Markdown, as LaTeX and as JSON."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from benchmark.text import printable_json, ranges
+from leaderboard.board import MEAN
+from leaderboard.pairs import METRICS, ClassDifference, Pair
+from leaderboard.render.asked import difference_text
+from leaderboard.render.cells import literal, pipe_table
+from leaderboard.render.markdown import interval_legend
+from leaderboard.render.terminal import Grid, Screen, bullets, wrapped
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MAX_CLASSES = 5  # gains and losses that are shown
+HEADINGS = ("first", "second", *METRICS, "p")
+CLASS_HEADINGS = ("group", "n", "first", "second", "difference")
+
+
+def task_name(pair: Pair, task: str) -> str:
+    """The name of a task, or of the mean over the suite's tasks."""
+    return f"mean over {len(pair.board.suite.tasks)} tasks" if task == MEAN else task
+
+
+def p_text(p: float) -> str:
+    """A p-value for people."""
+    if math.isnan(p):
+        return "-"
+    return "<0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def _rows(pair: Pair) -> list[list[str]]:
+    """Task, both overall accuracies, the differences of all metrics, and p of the overall one."""
+    rows = []
+    for task in pair.tasks:
+        differences = [pair.difference(task, metric) for metric in METRICS]
+        values = [pair.value(label, task) for label in (pair.first, pair.second)]
+        rows.append(
+            [
+                task_name(pair, task),
+                *(f"{value:.1f}" for value in values),
+                *("-" if d is None else difference_text(d) for d in differences),
+                "-" if differences[0] is None else p_text(differences[0].p),
+            ]
+        )
+    return rows
+
+
+def _class_rows(classes: Sequence[ClassDifference]) -> list[list[str]]:
+    return [
+        [
+            c.name,
+            c.group,
+            str(c.n),
+            f"{c.first:.1f}",
+            f"{c.second:.1f}",
+            f"{round(c.difference, 1) + 0.0:+.1f}",
+        ]
+        for c in classes
+    ]
+
+
+def _legend(pair: Pair) -> list[str]:
+    seeds = ranges(pair.board.suite.seeds)
+    return [
+        f"{' and '.join(HEADINGS[:2])}: overall accuracy in per cent; {', '.join(METRICS)}: the "
+        "paired difference, first minus second, on the same tasks, seeds and test images, in "
+        "points",
+        f"p: two-sided, of no difference in overall accuracy, for this pair alone; seeds {seeds}",
+        *interval_legend(pair.board)[:1],
+    ]
+
+
+def _sections(pair: Pair) -> list[tuple[str, list[list[str]]]]:
+    """The classes with the largest gains and losses of the first method."""
+    gains, losses = pair.largest(MAX_CLASSES)
+    sections = [("Classes that gain most", gains), ("Classes that lose most", losses)]
+    return [(heading, _class_rows(classes)) for heading, classes in sections if classes]
+
+
+def pair_terminal(pair: Pair, screen: Screen) -> str:
+    """Render for a terminal."""
+    parts: list[RenderableType] = [
+        wrapped(pair.board.name, "bold"),
+        wrapped(f"first:  {pair.first}"),
+        wrapped(f"second: {pair.second}"),
+        "",
+    ]
+    tables = [("", ["task", *HEADINGS], _rows(pair))]
+    tables += [(heading, ["class", *CLASS_HEADINGS], rows) for heading, rows in _sections(pair)]
+    for heading, headers, rows in tables:
+        grid = Grid(headers, 1, [(row, "") for row in rows])
+        # Differences first, so that they stay where little fits.
+        order = [3, 5, 4, 6, 1, 2] if not heading else [5, 1, 3, 4, 2]
+        parts += [wrapped(heading, "bold")] if heading else []
+        table = grid.fit(screen.width, order)
+        if "second" in grid.hidden:  # the two accuracies are shown together or not at all
+            both = ("first", "second")
+            table = grid.fit(screen.width, [i for i in order if headers[i] not in both])
+        parts.append(table)
+        if grid.hidden:
+            parts.append(f"hidden at this width: {', '.join(grid.hidden)}")
+        parts.append("")
+    return screen.text([*parts, bullets(_legend(pair))])
+
+
+def pair_markdown(pair: Pair) -> str:
+    """Render as Markdown."""
+    lines = [
+        f"# {literal(pair.first)} against {literal(pair.second)}",
+        "",
+        f"- table: {literal(pair.board.name)}",
+        *(f"- {literal(line)}" for line in _legend(pair)),
+        "",
+        pipe_table(["task", *HEADINGS], _rows(pair), left=1),
+        "",
+    ]
+    for heading, rows in _sections(pair):
+        escaped = [[literal(row[0]), *row[1:]] for row in rows]
+        table = pipe_table(["class", *CLASS_HEADINGS], escaped, left=2)
+        lines += [f"## {heading}", "", table, ""]
+    return "\n".join(lines)
+
+
+def pair_json(pair: Pair) -> str:
+    """Render as JSON, unrounded, with every class."""
+    return printable_json(pair.as_dict()) + "\n"
+
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "…": r"\ldots{}",
+}
+_LATEX_SPECIAL = re.compile("[" + re.escape("".join(_LATEX)) + "]")
+
+
+def latex_text(text: str) -> str:
+    """Untrusted text for LaTeX; characters that pdfLaTeX cannot set become question marks."""
+    escaped = _LATEX_SPECIAL.sub(lambda match: _LATEX[match[0]], text)
+    return escaped.encode("ascii", errors="replace").decode()
+
+
+def _latex_number(text: str) -> str:
+    """A number with its sign and interval, in mathematics: a hyphen there is a minus."""
+    if text.startswith("<"):
+        return f"${text}$"
+    return "--" if text == "-" else f"${text.replace('±', chr(92) + 'pm')}$"
+
+
+def pair_latex(pair: Pair) -> str:
+    """Render the table of tasks as LaTeX, for a document that loads ``booktabs``."""
+    rows = [
+        " & ".join([latex_text(task), *map(_latex_number, numbers)]) + r" \\"
+        for task, *numbers in _rows(pair)
+    ]
+    if pair.tasks[0] == MEAN and len(rows) > 1:
+        rows.insert(1, r"\midrule")
+    caption = "; ".join(_legend(pair))
+    lines = [
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{"
+        + latex_text(f"{pair.first} (first) against {pair.second} (second). {caption}")
+        + "}",
+        r"\begin{tabular}{l" + "r" * len(HEADINGS) + "}",
+        r"\toprule",
+        " & ".join(["task", *HEADINGS]) + r" \\",
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"

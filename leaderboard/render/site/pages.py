@@ -1,0 +1,226 @@
+"""The pages of a site: which there are, how they are named, and how they are rendered."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from benchmark.errors import UsageError
+from benchmark.text import printable
+from leaderboard import gamma_star
+from leaderboard.board import MEAN, Board
+from leaderboard.columns import table_columns
+from leaderboard.comparison import Comparison
+from leaderboard.conditions import by_board
+from leaderboard.render import svg
+from leaderboard.render.markdown import interval_legend, rank_line
+from leaderboard.render.site.folder import page_name, write_folder
+from leaderboard.render.site.methods import Definition, build_section, level_text, settings
+from leaderboard.render.site.ranking import as_points, build_ranking, number
+from leaderboard.render.site.tasks import task_facts
+from leaderboard.rows import Row, group_rows
+
+TEMPLATES = Path(__file__).parent / "templates"
+HOME, COMPARISONS = "index.html", "comparisons.html"
+MAX_TEXT = 20_000  # characters of an untrusted text
+
+
+def write_site(
+    folder: Path,
+    boards: Sequence[Board],
+    definitions: Mapping[str, Definition],
+    images: Mapping[str, bytes],
+) -> None:
+    """Write the boards of a suite as a folder of pages.
+
+    The same boards give the same bytes.
+
+    Args:
+        folder: absent, empty, or a site that this function wrote.
+        boards: of one suite, the main one first.
+        definitions: what is known of methods, by name.
+        images: PNG files of the manifest that may be shown, by image id.
+
+    Raises:
+        UsageError: there are no boards, or the folder has other files.
+        OSError: a file cannot be written.
+    """
+    if not boards:
+        raise UsageError("there are no results to show; run the suite first")
+    site = _Site(boards, definitions, images)
+    write_folder(folder, {name: text.encode() for name, text in site.pages()})
+
+
+@dataclass(frozen=True)
+class _Site:
+    """The pages of some boards."""
+
+    boards: Sequence[Board]
+    definitions: Mapping[str, Definition]
+    images: Mapping[str, bytes]
+
+    @cached_property
+    def environment(self) -> Environment:
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_shown,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        script = (TEMPLATES / "script.js").read_text("utf-8")
+        style = (TEMPLATES / "style.css").read_text("utf-8")
+        first = self.boards[0]
+        environment.globals |= {
+            "script": Markup(script),
+            "style": Markup(style),
+            "policy": Markup(
+                f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+                "img-src data:; base-uri 'none'; form-action 'none'"
+            ),
+            "suite": first.suite,
+            "home": HOME,
+            "comparisons_page": COMPARISONS if self.comparisons else "",
+            "level": level_text(),
+            "mean": MEAN,
+            "number": number,
+            "bar_width": svg.BAR_WIDTH,
+            "bar_height": svg.BAR_HEIGHT,
+        }
+        return environment
+
+    @cached_property
+    def methods(self) -> dict[str, str]:
+        """The path of each method's page, by label."""
+        labels = sorted({label for board in self.boards for label in board.labels})
+        return {label: page_name("methods", label) for label in labels}
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The tables side by side, if there are several, and the main table's comparisons."""
+        tables = by_board("Tables side by side", {board.name: board for board in self.boards})
+        return [*([tables] if tables else []), *self.boards[0].comparisons]
+
+    def views(self, board: Board) -> dict[str, str]:
+        """The path of each page of a board: by task, the mean first."""
+        is_first = board is self.boards[0]
+        prefix = "" if is_first else f"{board.name} "
+        return {
+            MEAN: HOME if is_first else page_name("tables", board.name),
+            **{task: page_name("tasks", prefix + task) for task in board.suite.tasks},
+        }
+
+    def pages(self) -> Iterator[tuple[str, str]]:
+        """Path and text of every page."""
+        for board in self.boards:
+            for task, page in self.views(board).items():
+                yield page, self.table_page(board, task, page)
+        rows = [group_rows(board.rows, lambda row: row["label"]) for board in self.boards]
+        for label, page in self.methods.items():
+            yield page, self.method_page(label, page, rows)
+        if self.comparisons:
+            shown = [_comparison(each) for each in self.comparisons]
+            values = {"comparisons": shown, "pages": self.methods}
+            yield COMPARISONS, self.render("comparisons.html.jinja", COMPARISONS, **values)
+
+    def render(self, template: str, page: str, **values: Any) -> str:
+        """A page, with the path from it to the site's folder as ``root``."""
+        root = "../" * page.count("/")
+        return self.environment.get_template(template).render(root=root, page=page, **values)
+
+    def table_page(self, board: Board, task: str, page: str) -> str:
+        """The page of a table: the mean over tasks, or one task."""
+        manifest = board.manifest
+        assert manifest is not None
+        is_home = task == MEAN
+        return self.render(
+            "table.html.jinja",
+            page,
+            board=board,
+            boards=[(each.name, self.views(each)[MEAN]) for each in self.boards],
+            task=task,
+            views=self.views(board),
+            ranking=build_ranking(board, task, self.methods),
+            points=svg.scatter(
+                as_points(board, task, self.from_page(page)),
+                "Seen and missing accuracy of all methods",
+            ),
+            legend=interval_legend(board),
+            rank_line=rank_line(board, task),
+            gamma_star=gamma_star.LEGEND,
+            counts={name: counts for name, *counts in board.counts},
+            tasks=manifest.tasks,
+            manifest=manifest,
+            facts=None if is_home else task_facts(manifest, task, self.images),
+        )
+
+    def method_page(self, label: str, page: str, rows: Sequence[Mapping[str, list[Row]]]) -> str:
+        """The page of a method, with its results in every table that has it."""
+        method = label.partition("(")[0]
+        definition = self.definitions.get(method)
+        sections = []
+        runs: list[Row] = []
+        for board, by_label in zip(self.boards, rows, strict=True):
+            if label in by_label:
+                views = {task: f"../{path}" for task, path in self.views(board).items()}
+                of_label = by_label[label]
+                sections.append(build_section(board, label, of_label, self.from_page(page), views))
+                runs += of_label
+        return self.render(
+            "method.html.jinja",
+            page,
+            label=label,
+            method=method,
+            is_oracle=any(row["track"] == "oracle" for row in runs),
+            definition=definition,
+            base_page=self.methods.get(definition.base) if definition and definition.base else None,
+            settings=settings(runs, definition),
+            sections=sections,
+            columns=table_columns(self.boards[0].optional_columns),
+        )
+
+    def from_page(self, page: str) -> dict[str, str]:
+        """The path of each method's page from another page."""
+        root = "../" * page.count("/")
+        return {label: root + path for label, path in self.methods.items()}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    """What the page of comparisons shows of one."""
+    flipped, pairs = comparison.flips()
+    lines = []
+    for label, values in comparison.overall.items():
+        is_oracle = label in comparison.oracles
+        ranks = [""] * len(values) if is_oracle else list(map(str, comparison.ranks(label)))
+        lines.append((label, is_oracle, list(zip(values, ranks, strict=True))))
+    return {
+        "title": comparison.title,
+        "conditions": comparison.conditions,
+        "taus": list(zip(comparison.conditions[1:], comparison.taus(), strict=True)),
+        "lines": lines,
+        "flipped": flipped,
+        "pairs": pairs,
+        "incomplete": comparison.incomplete,
+    }
+
+
+def _shown(value: Any) -> Any:
+    """What a template prints: markup as it is, any other text with nothing invisible in it."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return printable(value, keep="\n", limit=MAX_TEXT)
+
+
+def _hash(text: str) -> str:
+    """The source expression of an inline script or style in a content security policy."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"

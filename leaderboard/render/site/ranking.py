@@ -1,0 +1,255 @@
+"""The ranking table of a page: the methods of one table on one task, or their mean over tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from leaderboard import columns
+from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.columns import Column, table_columns
+from leaderboard.render import svg
+from leaderboard.render.cells import rounded
+
+REFERENCE = columns.SOURCE  # the row that a thin line in every interval shows
+REFERENCES = (columns.SOURCE, "finetune", columns.ORACLE)  # named in plots
+STATES = {
+    "failed": "a run failed",
+    "not-applicable": "does not apply",
+    "partial": "runs are missing",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number: rounded for people, with six digits for sorting and CSV, and its interval."""
+
+    column: Column
+    text: str
+    value: str
+    half: str  # of the interval, rounded; empty if there is none
+    exact_half: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table.
+
+    Attributes:
+        label: the method.
+        page: the path of its page.
+        rank: empty where there is none.
+        tie: 0 or 1, which changes from one rank to the next; -1 without a rank.
+        badges: short remarks, such as ``2 of 3 seeds``.
+        cells: one per column.
+        intervals: the drawing of each metric, by the key of its column.
+    """
+
+    label: str
+    page: str
+    rank: str
+    tie: int
+    badges: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    intervals: Mapping[str, Markup]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The table of a page.
+
+    Attributes:
+        columns: in order.
+        metrics: the columns whose intervals can be drawn: those computed from test samples. The
+            others are costs, which are hidden until the reader asks for them.
+        axes: the heading of each metric's drawings, by key.
+        ranked: the lines of ranked methods, best first.
+        oracles: the lines of methods that are not ranked.
+        absent: the methods without a value, each with its page, by reason.
+        has_ranks: whether any method has a rank.
+    """
+
+    columns: tuple[Column, ...]
+    metrics: tuple[Column, ...]
+    axes: Mapping[str, Markup]
+    ranked: tuple[Line, ...]
+    oracles: tuple[Line, ...]
+    absent: Mapping[str, Mapping[str, str]]
+    has_ranks: bool
+
+
+def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
+    """The table of a board on a task, or on ``MEAN``.
+
+    Args:
+        board: the board.
+        task: the task.
+        pages: the path of each method's page, by label.
+    """
+    shown = table_columns(board.optional_columns)
+    cells = board.of_task(task)
+    labels = sorted(
+        (label for label in board.labels if _is_shown(cells[label])),
+        key=lambda label: (_is_oracle(cells[label]), -cells[label]["overall"], label),
+    )
+    metrics = tuple(column for column in shown if column.sampled)
+    scales = {column.key: _scale(column, [cells[label] for label in labels]) for column in metrics}
+    source = cells.get(REFERENCE)
+    ranks = [rank_of(cells[label]) for label in labels]
+    lines = [
+        Line(
+            label=label,
+            page=pages[label],
+            rank=rank,
+            tie=tie,
+            badges=_badges(board, task, cells[label]),
+            cells=line_cells(board, cells[label]),
+            intervals={
+                key: svg.interval(
+                    scale,
+                    cells[label][key],
+                    half_of(cells[label], key),
+                    source[key] if source else math.nan,
+                )
+                for key, scale in scales.items()
+            },
+        )
+        for label, rank, tie in zip(labels, ranks, _ties(ranks), strict=True)
+    ]
+    return Ranking(
+        columns=shown,
+        metrics=metrics,
+        axes={key: svg.axis(scale) for key, scale in scales.items()},
+        ranked=tuple(line for line in lines if not _is_oracle(cells[line.label])),
+        oracles=tuple(line for line in lines if _is_oracle(cells[line.label])),
+        absent=_absent(board.labels, cells, pages),
+        has_ranks=any(ranks),
+    )
+
+
+def _absent(
+    labels: Sequence[str], cells: Mapping[str, BoardCell], pages: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    absent: dict[str, dict[str, str]] = {}
+    for label in labels:
+        if not _is_shown(cells[label]):
+            state = str(cells[label]["state"])
+            absent.setdefault(STATES.get(state, state), {})[label] = pages[label]
+    return absent
+
+
+def half_of(cell: BoardCell, key: str) -> float:
+    """Half the width of a value's interval; NaN if there is none."""
+    return float(cell.get(f"{key}_half", math.nan))
+
+
+def number(column: Column, value: float | None) -> str:
+    """A rounded value with a true minus sign, or an en dash."""
+    text = rounded(column, value)
+    return "–" if text == "-" else text.replace("-", "−")
+
+
+def exact(value: float) -> str:
+    """Six significant digits, or empty for NaN."""
+    return f"{value:.6g}" if math.isfinite(value) else ""
+
+
+def _is_shown(cell: BoardCell) -> bool:
+    return not math.isnan(cell["overall"])
+
+
+def _is_oracle(cell: BoardCell) -> bool:
+    return bool(cell["track"] == "oracle")
+
+
+def rank_of(cell: BoardCell) -> str:
+    """The rank of a cell, or empty."""
+    rank = cell.get("rank")
+    return "" if rank is None or math.isnan(rank) else str(int(rank))
+
+
+def _ties(ranks: Sequence[str]) -> list[int]:
+    """0 or 1 for each line, which changes where the rank does; -1 without a rank."""
+    ties: list[int] = []
+    shade, previous = 1, ""
+    for rank in ranks:
+        if rank and rank != previous:
+            shade, previous = 1 - shade, rank
+        ties.append(shade if rank else -1)
+    return ties
+
+
+def _scale(column: Column, cells: Sequence[BoardCell]) -> svg.Scale:
+    values = [(cell[column.key], half_of(cell, column.key)) for cell in cells]
+    halves = [0.0 if math.isnan(half) else half for _, half in values]
+    return svg.axis_of(
+        [value - half for (value, _), half in zip(values, halves, strict=True)],
+        [value + half for (value, _), half in zip(values, halves, strict=True)],
+    )
+
+
+def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
+    badges = []
+    if cell["state"] == "partial" and cell["seeds"] and task != MEAN:
+        badges.append(f"{cell['seeds']} of {len(board.suite.seeds)} seeds")
+    elif cell["state"] != "ok":
+        badges.append(STATES.get(cell["state"], str(cell["state"])))
+    return tuple(badges)
+
+
+def line_cells(board: Board, cell: BoardCell) -> tuple[Cell, ...]:
+    """The numbers of a method on a task, one for each column of the table."""
+    return tuple(_cell(column, cell, board) for column in table_columns(board.optional_columns))
+
+
+def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:
+    value = cell[column.key]
+    half = half_of(cell, column.key) if column.sampled else math.nan
+    text = number(column, value)
+    if column.key == "total_steps" and cell["label"] in board.declared:
+        text += "*"
+    return Cell(
+        column=column,
+        text=text,
+        value=exact(value),
+        half=number(column, half) if math.isfinite(half) and math.isfinite(value) else "",
+        exact_half=exact(half),
+    )
+
+
+def as_points(board: Board, task: str, pages: Mapping[str, str], this: str = "") -> list[svg.Point]:
+    """Every method as a dot of seen against missing accuracy.
+
+    Args:
+        board: the board.
+        task: the task, or ``MEAN``.
+        pages: the path of each method's page from the page that shows the plot, by label.
+        this: the method whose page shows the plot.
+    """
+    cells: Mapping[str, Any] = board.of_task(task)
+    labels = [label for label in board.labels if _is_shown(cells[label])]
+    few = len(labels) <= 16
+    points = [
+        svg.Point(
+            label=label,
+            link=pages[label],
+            x=cells[label]["seen"],
+            y=cells[label]["missing"],
+            kind=_kind(cells[label], label, this),
+            named=label in REFERENCES or label == this or (few and not this),
+        )
+        for label in labels
+    ]
+    return sorted(points, key=lambda point: point.kind == "this")
+
+
+def _kind(cell: BoardCell, label: str, this: str) -> str:
+    if label == this:
+        return "this"
+    if _is_oracle(cell):
+        return "oracle"
+    return "reference" if label in REFERENCES else "ranked"

@@ -1,0 +1,59 @@
+"""What all output formats have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from leaderboard.render import FORMATS, format_of
+from tests.leaderboard.grids import TASKS, build, failed, grid
+
+PROPERTY = settings(deadline=None, database=None, max_examples=10, phases=(Phase.generate,))
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("board.md", "markdown"),
+        ("board.TEX", "latex"),
+        ("a.b.csv", "csv"),
+        ("board.json", "json"),
+        ("board.parquet", "parquet"),
+        ("board.txt", None),
+        ("csv", None),
+    ],
+)
+def test_the_suffix_of_a_file_chooses_its_format(name: str, form: str | None) -> None:
+    assert format_of(Path("folder.csv") / name) == form
+
+
+def test_no_two_formats_share_a_suffix() -> None:
+    suffixes = [suffix for form in FORMATS.values() for suffix in form.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+
+
+@PROPERTY
+@given(random=st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_no_output(suite: Suite, icons: Manifest, random: Random) -> None:
+    rows = grid(icons, "source") + grid(icons, "finetune") + grid(icons, "finetune", overall=1.0)
+    for row in rows:
+        row |= {"overall": 100 * random.random(), "ausuc": random.random()}
+        row["measured_adapt_seconds"] = random.random()
+    rows += [failed(icons, "lwf", TASKS[1], 2), *grid(icons, "other", source_digest="b")]
+    boards = build(suite, icons, rows)
+    shuffled = build(suite, icons, random.sample(rows, len(rows)))
+    for name in ("markdown", "latex", "csv", "json"):
+        assert FORMATS[name].render(boards) == FORMATS[name].render(shuffled), name
+    tables = [
+        pq.read_table(pa.BufferReader(FORMATS["parquet"].render(each)))
+        for each in (boards, shuffled)
+    ]
+    assert tables[0].equals(tables[1], check_metadata=True)

@@ -1,0 +1,292 @@
+"""The site as files: what is in it, what it replaces, and that no text of a plugin is markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from benchmark.errors import UsageError
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from benchmark.records import RunRecord
+from leaderboard.board import build_boards
+from leaderboard.outcome_files import WorkspaceOutcomes
+from leaderboard.render.site import write_site
+from leaderboard.render.site.folder import page_name
+from leaderboard.results import update_results
+from tests.leaderboard.render.sites import HOSTILE, SCORES, boards_of, hostile_boards, write
+
+WriteRun = Callable[..., RunRecord]
+
+
+class Page(HTMLParser):
+    """The tags, links, ids and text of a page, and the rows of its tables."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.bodies: dict[str, list[str]] = {}
+        self.rows: list[list[str]] = []
+        self._open = ""
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = ""
+        if tag == "table":
+            self.rows.append([])
+
+    def handle_data(self, data: str) -> None:
+        self.bodies.setdefault(self._open, []).append(data)
+        if self.rows and self.rows[-1] and data.strip():
+            self.rows[-1][-1] += data.strip()
+
+    def values(self, name: str) -> list[str]:
+        return [attrs[name] or "" for _, attrs in self.tags if name in attrs]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, icons: Manifest, suite: Suite) -> Path:
+    return write(tmp_path_factory.mktemp("site") / "site", boards_of(icons, suite))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, icons: Manifest, suite: Suite) -> Path:
+    return write(tmp_path_factory.mktemp("hostile") / "site", hostile_boards(icons, suite))
+
+
+def pages(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.html"))
+
+
+class TestPages:
+    def test_there_is_a_page_for_each_table_task_and_method(self, site: Path) -> None:
+        names = [path.relative_to(site).as_posix() for path in pages(site)]
+        assert {name.partition("/")[0] for name in names} == {
+            "comparisons.html",
+            "index.html",
+            "methods",
+            "tables",
+            "tasks",
+        }
+        assert sum(name.startswith("tables/") for name in names) == 1
+        assert sum(name.startswith("tasks/") for name in names) == 3 * 2
+        assert sum(name.startswith("methods/") for name in names) == 6
+
+    def test_every_link_leads_to_a_page_or_an_anchor_that_exists(self, site: Path) -> None:
+        for path in pages(site):
+            page = Page(path)
+            targets = page.values("href") + [v for v in page.values("value") if ".html" in v]
+            for target in targets:
+                parts = urlsplit(target)
+                if parts.scheme in ("https", "data"):
+                    continue
+                assert not parts.scheme
+                linked = path if not parts.path else (path.parent / unquote(parts.path)).resolve()
+                assert linked.is_relative_to(site.resolve())
+                assert linked.is_file(), f"{path}: {target}"
+                if parts.fragment:
+                    assert parts.fragment in Page(linked).values("id"), f"{path}: {target}"
+
+    def test_methods_are_in_order_with_values_and_intervals(self, site: Path) -> None:
+        rows = {row[1]: row for row in Page(site / "index.html").rows if len(row) > 8}
+        assert [name for name in rows if name != "method"] == [
+            "wise-ft",
+            "mine(a=1)",
+            "finetune",
+            "source",
+            "oracle-finetune",
+        ]
+        assert rows["wise-ft"][0] == "1"
+        assert rows["oracle-finetune"][0] == ""  # no rank
+        # Seeds differ by 0.1: 4.303 * 0.1 / sqrt(3) = 0.25 around 55.1.
+        assert rows["wise-ft"][3] == "55.1±0.2"
+        assert rows["wise-ft"][6].startswith("−15.0")  # disruption, with a true minus sign
+
+    def test_oracles_are_in_a_part_of_the_table_that_is_never_ranked(self, site: Path) -> None:
+        text = (site / "index.html").read_text("utf-8")
+        ranked, oracles = re.findall(r"<tbody.*?</tbody>", text.partition('id="ranking"')[2], re.S)[
+            :2
+        ]
+        assert "oracle-finetune" in oracles
+        assert "oracle-finetune" not in ranked
+
+    def test_a_method_with_a_failed_run_is_named_below_the_table(self, site: Path) -> None:
+        text = (site / "index.html").read_text("utf-8")
+        table, _, below = text.partition('id="ranking"')[2].partition("</table>")
+        assert ">broken<" not in table
+        assert re.search(r"Not in this table, because a run failed \(1\).*?>broken<", below, re.S)
+
+    def test_default_and_tuned_are_two_tables_side_by_side(self, site: Path) -> None:
+        (tuned,) = site.glob("tables/*.html")
+        assert "71.6" not in (site / "index.html").read_text("utf-8")
+        assert "71.6" in tuned.read_text("utf-8")
+        rows = {row[0]: row for row in Page(site / "comparisons.html").rows if row}
+        assert rows["finetune"][1:] == ["50.1", "3", "71.6", "1"]
+
+    def test_a_method_page_has_its_definition_and_its_runs(self, site: Path) -> None:
+        page = Page(site / page_name("methods", "wise-ft"))
+        text = " ".join(data for bodies in page.bodies.values() for data in bodies)
+        assert "Interpolate weights." in text
+        assert "Wortsman et al., CVPR 2022" in text
+        assert "https://arxiv.org/abs/2109.01903" in page.values("href")
+        assert f"../{page_name('methods', 'finetune')}" in page.values("href")
+        runs = [row for row in page.rows if len(row) == 12][1:]
+        assert [row[:3] for row in runs[:3]] == [
+            ["outline-solid", str(seed), "ok"] for seed in range(3)
+        ]
+        assert len([row for row in runs if row[2] == "ok"]) == 9 * 2  # in both tables
+        assert all(row[8].startswith("wise-ft ") for row in runs if row[2] == "ok")
+
+    def test_a_task_page_counts_the_images_of_its_classes(
+        self, site: Path, icons: Manifest
+    ) -> None:
+        page = Page(site / page_name("tasks", "outline-solid"))
+        task = icons.task("outline-solid")
+        rows = {row[0]: row for row in page.rows if len(row) in (3, 5)}
+        name = task.seen[0]
+        label = icons.classes.index(name)
+        counts = [
+            str((icons.samples("solid", split).labels == label).sum())
+            for split in ("train", "test")
+        ]
+        assert [rows[name][1], rows[name][3]] == counts
+        missing = next(c for c in icons.classes if c not in task.seen)
+        label = icons.classes.index(missing)
+        assert rows[missing][1] == str((icons.samples("solid", "test").labels == label).sum())
+
+    def test_accuracy_by_class_comes_from_the_outcomes(
+        self, tmp_path: Path, icons: Manifest, suite: Suite, write_run: WriteRun
+    ) -> None:
+        for task in suite.tasks:
+            for seed in suite.seeds:
+                write_run(tmp_path, "source", task, seed, skill=100.0)
+        results = update_results(tmp_path, [icons])
+        outcomes = WorkspaceOutcomes(tmp_path, icons)
+        write_site(tmp_path / "site", build_boards(suite, icons, results, (), outcomes), {}, {})
+        rows = Page(tmp_path / "site" / page_name("methods", "source")).rows
+        by_class = [row for row in rows if row and row[0] in icons.classes]
+        assert len(by_class) == len(icons.classes)
+        assert {value for row in by_class for value in row[1:]} == {"100"}
+
+
+class TestFolder:
+    def test_the_same_boards_give_the_same_bytes(
+        self, tmp_path: Path, site: Path, icons: Manifest, suite: Suite
+    ) -> None:
+        again = write(tmp_path / "again", boards_of(icons, suite))
+        names = [path.relative_to(site) for path in site.rglob("*") if path.is_file()]
+        assert names
+        assert all((again / name).read_bytes() == (site / name).read_bytes() for name in names)
+
+    def test_a_site_replaces_an_older_one_as_a_whole(
+        self, tmp_path: Path, icons: Manifest, suite: Suite
+    ) -> None:
+        folder = write(tmp_path / "site", hostile_boards(icons, suite))
+        write(folder, boards_of(icons, suite))
+        listed = json.loads((folder / "site.json").read_text())["files"]
+        files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+        assert files == {*listed, "site.json"}
+        assert not any("m0" in name for name in files)
+        assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+    @pytest.mark.parametrize("name", ["notes.txt", "methods/mine.html", "index.html"])
+    def test_a_folder_with_other_files_is_refused(
+        self, tmp_path: Path, icons: Manifest, suite: Suite, name: str
+    ) -> None:
+        folder = tmp_path / "site"
+        if name != "index.html":  # with index.html there is no list of files
+            write(folder, boards_of(icons, suite))
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+        with pytest.raises(UsageError, match=f"{re.escape(repr(name))}; choose a new folder"):
+            write(folder, boards_of(icons, suite))
+        assert path.read_text() == "mine"
+
+    def test_a_site_that_fails_leaves_the_old_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, icons: Manifest, suite: Suite
+    ) -> None:
+        folder = write(tmp_path / "site", boards_of(icons, suite))
+        before = (folder / "index.html").read_bytes()
+
+        def full(path: Path, data: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            write(folder, hostile_boards(icons, suite))
+        assert (folder / "index.html").read_bytes() == before
+        assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+    @pytest.mark.parametrize("name", [*HOSTILE, "", "x" * 300, "é", *SCORES])
+    def test_names_of_pages_are_plain_and_short(self, name: str) -> None:
+        assert re.fullmatch(
+            r"methods/([a-z0-9-]{1,40}-)?[0-9a-f]{8}\.html", page_name("methods", name)
+        )
+
+    def test_similar_names_have_different_pages(self) -> None:
+        assert len({page_name("methods", name) for name in ("a(x=1)", "a(x 1)", "A(x=1)")}) == 3
+
+
+class TestUntrustedText:
+    def test_no_text_of_a_run_becomes_markup(self, site: Path, hostile: Path) -> None:
+        allowed = {tag for path in pages(site) for tag, _ in Page(path).tags} | {"pre", "li", "ul"}
+        for path in pages(hostile):
+            page = Page(path)
+            assert {tag for tag, _ in page.tags} <= allowed, path
+            for tag, attributes in page.tags:
+                assert not any(name.startswith("on") or name == "style" for name in attributes)
+                for name in ("href", "src", "value"):
+                    link = attributes.get(name) or ""
+                    assert "javascript:" not in link, (path, tag)
+                    assert ".." not in link.removeprefix("../"), (path, tag)
+
+    def test_hostile_text_is_shown_as_it_is(self, hostile: Path) -> None:
+        text = " ".join(
+            data for path in pages(hostile) for of in Page(path).bodies.values() for data in of
+        )
+        assert "m0<script>window.hacked=1</script>" in text
+        assert "{{ 7 * 7 }}" in text
+        assert "49" not in re.findall(r"m7(\S+)", text)
+
+    def test_invisible_characters_are_replaced(self, hostile: Path) -> None:
+        for path in pages(hostile):
+            assert all(c.isprintable() or c == "\n" for c in path.read_text("utf-8")), path
+
+    def test_the_policy_allows_the_style_and_the_script_and_nothing_else(
+        self, hostile: Path
+    ) -> None:
+        for path in pages(hostile):
+            page = Page(path)
+            (policy,) = (a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv"))
+            rules = dict(rule.strip().split(" ", 1) for rule in str(policy).split(";"))
+            assert rules == {
+                "default-src": "'none'",
+                "script-src": f"'{digest(page.bodies['script'])}'",
+                "style-src": f"'{digest(page.bodies['style'])}'",
+                "img-src": "data:",
+                "base-uri": "'none'",
+                "form-action": "'none'",
+            }
+
+
+def digest(parts: list[Any]) -> str:
+    sha = hashlib.sha256("".join(parts).encode()).digest()
+    return f"sha256-{base64.b64encode(sha).decode()}"

@@ -1,0 +1,179 @@
+"""The comparison of two methods: paired differences, classes, and every form of output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from benchmark.errors import UsageError
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite
+from benchmark.records import RunRecord
+from leaderboard.board import MEAN, build_boards
+from leaderboard.outcome_files import WorkspaceOutcomes
+from leaderboard.pairs import Pair, find_label, find_pair
+from leaderboard.per_class import per_class
+from leaderboard.predictions import read_logits_and_labels
+from leaderboard.render import compare_figure
+from leaderboard.render.pair import (
+    latex_text,
+    p_text,
+    pair_json,
+    pair_latex,
+    pair_markdown,
+    pair_terminal,
+)
+from leaderboard.render.terminal import Screen
+from leaderboard.results import update_results
+from tests.leaderboard.grids import TASKS, build, grid
+
+WriteRun = Callable[..., RunRecord]
+HOSTILE = r"mine(x=a_b & 50% $y$ \end{table} <b>)"
+
+
+@pytest.fixture
+def pair(tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun) -> Pair:
+    """Two methods on two tasks with two seeds, with outcomes."""
+    part = dataclasses.replace(suite, tasks=TASKS[:2], seeds=(0, 1))
+    for task in part.tasks:
+        for seed in part.seeds:
+            write_run(tmp_path, "mine", task, seed, skill=2.5, label=HOSTILE)
+            write_run(tmp_path, "finetune", task, seed, skill=1.5, bias=1.0)
+    results = update_results(tmp_path, [icons])
+    outcomes = WorkspaceOutcomes(tmp_path, icons)
+    return find_pair(build_boards(part, icons, results, outcomes=outcomes), "mine", "finetune")
+
+
+def test_a_difference_is_that_of_the_board(pair: Pair) -> None:
+    assert pair.tasks == [MEAN, *TASKS[:2]]
+    for task in pair.tasks:
+        for metric in ("overall", "seen", "missing"):
+            difference = pair.difference(task, metric)
+            assert difference is not None
+            values = [pair.value(label, task, metric) for label in (pair.first, pair.second)]
+            assert difference.value == pytest.approx(values[0] - values[1])
+            assert difference.half > 0
+
+
+def test_classes_are_those_of_the_predictions(pair: Pair, icons: Manifest, tmp_path: Path) -> None:
+    expected: dict[tuple[str, bool], list[list[float]]] = {}
+    for i, method in enumerate(("mine", "finetune")):
+        for row in pair.board.rows:
+            if row["method"] != method:
+                continue
+            path = tmp_path / "runs" / row["key"] / "predictions.parquet"
+            logits, labels = read_logits_and_labels(path, icons, row["task"])
+            seen = icons.seen_mask(icons.task(row["task"]))
+            for score in per_class(logits, labels, seen, icons.classes):
+                both = expected.setdefault((score.name, score.seen), [[], []])
+                both[i].append(score.accuracy)
+    classes = {(c.name, c.group == "seen"): (c.first, c.second) for c in pair.classes}
+    assert classes.keys() == expected.keys()
+    for key, values in classes.items():
+        assert values == pytest.approx([np.mean(part) for part in expected[key]])
+    differences = [c.difference for c in pair.classes]
+    assert differences == sorted(differences, reverse=True)
+    gains, losses = pair.largest(3)
+    assert [c.difference for c in gains] == differences[:3]
+    assert all(c.difference < 0 for c in losses)
+
+
+def test_scores_alone_have_no_classes(suite: Suite, icons: Manifest) -> None:
+    boards = build(suite, icons, grid(icons, "mine") + grid(icons, "finetune"))
+    pair = find_pair(boards, "mine", "finetune")
+    assert pair.classes == []
+    assert "Classes" not in pair_markdown(pair)
+
+
+def test_names_are_labels_or_their_beginnings() -> None:
+    labels = ["finetune", "finetune-short", "mine(alpha=1.0)", "mine(alpha=2.0)"]
+    assert find_label("finetune", labels) == "finetune"
+    assert find_label("finetune-", labels) == "finetune-short"
+    assert find_label("mine(alpha=2", labels) == "mine(alpha=2.0)"
+    with pytest.raises(UsageError, match=r"'mine' is the beginning of several methods: mine\(alph"):
+        find_label("mine", labels)
+    with pytest.raises(UsageError, match="no runs of method 'fintune'; did you mean finetune"):
+        find_label("fintune", labels)
+
+
+def test_what_cannot_be_compared_is_an_error(suite: Suite, icons: Manifest) -> None:
+    boards = build(suite, icons, grid(icons, "mine") + grid(icons, "finetune")[:1])
+    with pytest.raises(UsageError, match="are the same method"):
+        find_pair(boards, "mine", "min")
+    with pytest.raises(UsageError, match="cannot be compared: they have no task with all of their"):
+        find_pair(boards, "mine", "finetune")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_it_fits_the_terminal(pair: Pair, width: int) -> None:
+    text = pair_terminal(pair, Screen(width))
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert "Classes that gain most" in text
+    headings = [line.split() for line in text.splitlines() if line.startswith(("task ", "class "))]
+    assert len(headings) == 3
+    assert all(("first" in words) == ("second" in words) for words in headings)
+    assert all("overall" in words or "difference" in words for words in headings)
+    assert f"first:  {HOSTILE[:20]}" in text
+
+
+def test_json_has_every_class_and_interval(pair: Pair) -> None:
+    document = json.loads(pair_json(pair), parse_constant=pytest.fail)
+    assert (document["first"], document["second"]) == (HOSTILE, "finetune")
+    mean = document["tasks"][0]["overall"]
+    difference = pair.difference(MEAN)
+    assert difference is not None
+    assert [mean[name] for name in ("difference", "low", "high", "p")] == [
+        difference.value,
+        difference.low,
+        difference.high,
+        difference.p,
+    ]
+    assert len(document["classes"]) == len(pair.classes)
+
+
+def test_markdown_and_latex_escape_labels(pair: Pair) -> None:
+    assert r"\<b\>" in pair_markdown(pair)
+    assert pair_latex(pair).count(r"\end{table}") == 1
+    assert r"a\_b \& 50\% \$y\$ \textbackslash{}end\{table\}" in pair_latex(pair)
+    assert latex_text("漢…") == r"?\ldots{}"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "x.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        f"{pair_latex(pair)}\\end{{document}}\n"
+    )
+    result = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-1000:]
+
+
+def test_the_figure_has_text_as_text_and_the_same_bytes_twice(pair: Pair) -> None:
+    svg = compare_figure.draw(pair, "svg")
+    assert svg == compare_figure.draw(pair, "svg")
+    for word in ("minus finetune", "mean over 2 tasks", TASKS[0], "missing", "&lt;b&gt;"):
+        assert word in svg.decode()
+    assert compare_figure.draw(pair, "pdf").startswith(b"%PDF")
+    assert compare_figure.draw(pair, "png").startswith(b"\x89PNG")
+
+
+def test_a_p_value() -> None:
+    assert [p_text(p) for p in (0.5, 0.0123, 1e-9, float("nan"))] == [
+        "0.50",
+        "0.012",
+        "<0.0001",
+        "-",
+    ]
