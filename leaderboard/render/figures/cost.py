@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.errors import UsageError
 from leaderboard.render.figures.placing import Name, place_names
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.style import MUTED, add_panel, counted, looks, new_figure, shown
@@ -49,6 +50,10 @@ def draw(request: Request) -> Drawing:
     key, axis = COSTS[request.cost]
     cells = request.cells()
     labels = [label for label in request.ranked() if not math.isnan(cells[label][key])]
+    if not labels:
+        raise UsageError(
+            f"no complete method has recorded its {request.cost}; run `{request.run_command}` first"
+        )
     cost = np.array([cells[label][key] for label in labels])
     value = np.array([cells[label]["overall"] for label in labels])
     front = pareto_front(cost, value)

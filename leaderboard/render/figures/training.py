@@ -83,7 +83,7 @@ def draw(request: Request) -> Drawing:
             f"no training loss is logged by {', '.join(silent[:5])}; name a method that trains, "
             "such as --method finetune"
         )
-    named = [label for label in request.named(list(curves), LIMIT) if label in curves]
+    named = list(curves) if asked else request.named(list(curves), LIMIT)
     look = looks(named)
     smooth = [Series(label, curves[label].x, running_mean(curves[label].y)) for label in named]
     smooth.sort(key=lambda one: -float(one.y[-1]))

@@ -1,0 +1,315 @@
+"""Figures: what is drawn equals the numbers, and files are the same for the same inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmark.errors import UsageError
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import Suite, load_suite
+from htbench.cli.figure import KINDS
+from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.outcomes import Outcomes
+from leaderboard.predictions import counted_samples
+from leaderboard.render.figures import FIGURES, Request, figure_bytes, figure_svg
+from leaderboard.render.figures.classes import class_accuracies
+from leaderboard.render.figures.cost import pareto_front
+from leaderboard.render.figures.critical import tied_groups
+from leaderboard.render.figures.curve import curve
+from leaderboard.render.figures.placing import Name, place_names, spread
+from leaderboard.render.figures.profile import performance_profile
+from leaderboard.render.figures.style import add_panel, new_figure, settings, shown
+from leaderboard.render.figures.tradeoff import iso_line
+from leaderboard.render.figures.training import mean_curve, running_mean
+from leaderboard.rows import SCHEMA
+from leaderboard.scoring import calibration_curve, score_with_outcomes
+from leaderboard.statistics import nemenyi_difference
+from tests.leaderboard.grids import TASKS, build, grid, row
+
+SKILLS = {"source": 0.5, "finetune": 1.5, "lwf": 1.7, "oracle-finetune": 2.5}
+HOSTILE = "x$\\frac{1}{2}$</text><script>alert(1)</script>&\u4e2d"
+RNG = np.random.default_rng(5)
+
+
+@pytest.fixture(scope="module")
+def board(icons: Manifest, suite: Suite) -> Board:
+    """Four methods with the scores of random logits, and their outcomes."""
+    rows: list[dict[str, Any]] = []
+    known: dict[str, Outcomes] = {}
+    for task in TASKS:
+        labels, seen = counted_samples(icons, task).labels, icons.seen_mask(icons.task(task))
+        for label, skill in SKILLS.items():
+            for seed in range(3):
+                logits = RNG.normal(0, 1, (len(labels), seen.size))
+                logits[np.arange(len(logits)), labels] += skill
+                logits[:, seen] += skill / 2
+                scores, outcomes = score_with_outcomes(logits, labels, seen)
+                track = "oracle" if label.startswith("oracle") else "standard"
+                cost = {"total_steps": int(100 * skill), "measured_adapt_seconds": skill}
+                changes = {**scores.as_dict(), **cost, "track": track}
+                rows.append(row(icons, label, task, seed, **changes))
+                known[rows[-1]["key"]] = outcomes
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    return build_boards(suite, icons, table, outcomes=lambda of_run: known.get(of_run["key"]))[0]
+
+
+def drawn(board: Board, kind: str, **options: Any) -> Any:
+    with settings():
+        return FIGURES[kind](Request(board, **options)).figure
+
+
+def points(figure: Any) -> set[tuple[float, float]]:
+    """The single points of the first panel."""
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
+    return {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in lines}
+
+
+def test_the_command_has_the_kinds_of_the_package() -> None:
+    assert list(KINDS) == list(FIGURES)
+
+
+@pytest.mark.parametrize("task", [MEAN, TASKS[0]])
+def test_tradeoff_and_cost_have_a_point_for_each_method(board: Board, task: str) -> None:
+    cells = board.of_task(task)
+    expected = {(cell["seen"], cell["missing"]) for cell in cells.values()}
+    assert points(drawn(board, "tradeoff", task=task)) == expected
+    ranked = [cell for cell in cells.values() if cell["track"] != "oracle"]
+    expected = {(cell["total_steps"], cell["overall"]) for cell in ranked}
+    assert points(drawn(board, "cost", task=task, cost="steps")) == expected
+
+
+def test_iso_lines_solve_the_definitions() -> None:
+    seen, share = np.array([40.0, 60.0]), 0.3
+    assert share * seen + 0.7 * iso_line("overall", 50.0, share, seen) == pytest.approx(50)
+    missing = iso_line("harmonic", 50.0, share, seen)
+    assert 2 * seen * missing / (seen + missing) == pytest.approx(50)
+
+
+def test_the_front_is_that_of_brute_force() -> None:
+    for _ in range(50):
+        cost, value = RNG.integers(0, 5, (2, 12)).astype(float)
+        naive = [
+            not any(
+                cost[j] <= cost[i]
+                and value[j] >= value[i]
+                and (cost[j] < cost[i] or value[j] > value[i])
+                for j in range(12)
+            )
+            for i in range(12)
+        ]
+        assert pareto_front(cost, value).tolist() == naive
+
+
+def test_the_profile_is_that_of_a_naive_loop() -> None:
+    values, tau = RNG.integers(40, 60, (9, 4)).astype(float), np.array([0.0, 1.5, 4.0, 30.0])
+    naive = [
+        [sum(max(cell) - cell[m] <= t for cell in values.tolist()) / 9 for m in range(4)]
+        for t in tau
+    ]
+    assert performance_profile(values, tau).tolist() == naive
+
+
+def test_tied_groups_are_the_largest_runs_within_the_difference() -> None:
+    for _ in range(50):
+        ranks = np.sort(RNG.uniform(1, 10, 8))
+        runs = [
+            {*range(i, j + 1)} for i in range(8) for j in range(i + 1, 8) if ranks[j] - ranks[i] < 2
+        ]
+        largest = [(min(run), max(run)) for run in runs if not any(run < other for other in runs)]
+        assert tied_groups(ranks, 2.0) == largest
+
+
+def test_cd_refuses_few_tasks_and_draws_ranks_and_the_difference(
+    icons: Manifest, board: Board
+) -> None:
+    with pytest.raises(UsageError, match="at least 8 tasks, and this one has 3"):
+        figure_bytes(Request(board), "cd", "svg")
+    suite = dataclasses.replace(load_suite("icons-draws"), seeds=(0,))
+    overall = {"source": 40.0, "finetune": 50.0, "lwf": 60.0}
+    rows = [
+        row(icons, label, task, overall=value + i / 10)
+        for label, value in overall.items()
+        for i, task in enumerate(suite.tasks)
+    ]
+    content, caption = figure_bytes(Request(build(suite, icons, rows)[0]), "cd", "svg")
+    text = content.decode()
+    difference = f"{nemenyi_difference(3, 15):.2f}"
+    assert f"critical difference {difference}" in text
+    assert difference in caption
+    assert all(name in text for name in ("lwf  1.0", "finetune  2.0", "source  3.0"))
+    assert "Friedman test over 15 tasks: p &lt; 0.0001" in text
+
+
+def test_the_curve_of_a_run_is_that_of_the_scorer(icons: Manifest) -> None:
+    labels, seen = counted_samples(icons, TASKS[0]).labels, icons.seen_mask(icons.task(TASKS[0]))
+    logits = RNG.normal(0, 1, (len(labels), seen.size))
+    logits[np.arange(len(logits)), labels] += 2
+    scores, outcomes = score_with_outcomes(logits, labels, seen)
+    own = curve([(outcomes, seen[labels])], points=10_000)
+    exact = calibration_curve(logits, labels, seen)
+    assert own.zero == pytest.approx((scores.seen, scores.missing))
+    assert -np.trapezoid(own.missing, own.seen) / 1e4 == pytest.approx(scores.ausuc, abs=1e-4)
+    for gamma in (-1.0, 0.0, 1.0):
+        i = np.searchsorted(own.gamma, gamma) - 1
+        j = np.argmin(abs(exact.gamma - own.gamma[i]))
+        assert own.seen[i] == pytest.approx(100 * exact.seen[j], abs=0.7)
+        assert own.missing[i] == pytest.approx(100 * exact.missing[j], abs=0.7)
+
+
+def test_class_accuracies_are_those_of_a_naive_loop(icons: Manifest, board: Board) -> None:
+    request = Request(board)
+    own = class_accuracies(request, "lwf")
+    naive: dict[tuple[bool, int], dict[str, list[float]]] = {}
+    for of_run, outcomes in request.outcomes("lwf"):
+        samples = counted_samples(icons, of_run["task"])
+        for index in set(samples.labels.tolist()):
+            right = [r for r, y in zip(outcomes.right, samples.labels, strict=True) if y == index]
+            key = bool(icons.seen_mask(icons.task(of_run["task"]))[index]), index
+            tasks = naive.setdefault(key, {})
+            tasks.setdefault(of_run["task"], []).append(100 * sum(right) / len(right))
+    assert own == pytest.approx(
+        {k: np.mean([np.mean(v) for v in tasks.values()]) for k, tasks in naive.items()}
+    )
+
+
+def test_training_curves_are_means_at_common_steps_of_usable_losses() -> None:
+    logs: list[list[dict[str, float]]] = [
+        [{"step": 1, "loss": 2.0}, {"step": 5, "loss": 1.0}, {"step": 9, "loss": 1e300}],
+        [{"step": 1, "loss": 4.0}, {"step": 5, "loss": 2.0}, {"step": 9, "loss": 1}, {"other": 1}],
+    ]
+    steps, losses = mean_curve(logs)
+    assert (steps.tolist(), losses.tolist()) == ([1, 5], [3.0, 1.5])
+    assert running_mean(np.arange(5.0), 0.6).tolist() == [0.5, 1, 2, 3, 3.5]
+
+
+def test_curves_read_logs_and_name_methods_without(board: Board) -> None:
+    def log_of(of_run: Any) -> list[dict[str, float]]:
+        return [{"step": s, "loss": 1 / s} for s in (1, 2)] if of_run["label"] == "lwf" else []
+
+    _, caption = figure_bytes(
+        Request(board, methods=("lwf", "source"), log_of=log_of), "curves", "svg"
+    )
+    assert "Without a logged loss: source." in caption
+    with pytest.raises(UsageError, match="no training loss"):
+        figure_bytes(Request(board, methods=("source",), log_of=log_of), "curves", "svg")
+    with pytest.raises(UsageError, match="not published"):
+        figure_bytes(Request(board), "curves", "svg")
+
+
+@pytest.mark.parametrize("form", ["svg", "png", "pdf"])
+def test_files_are_the_same_for_the_same_inputs_whatever_the_users_settings(
+    board: Board, form: str
+) -> None:
+    request = Request(board, width=3.3)
+    first = figure_bytes(request, "tradeoff", form)
+    before = dict(mpl.rcParams)
+    with mpl.rc_context({"font.size": 30, "svg.hashsalt": None, "axes.grid": True}):
+        assert figure_bytes(request, "tradeoff", form) == first
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "ausuc", "cost", "profile", "per-class"])
+def test_text_of_an_svg_is_text(board: Board, kind: str) -> None:
+    options = {"methods": ("lwf",)} if kind == "per-class" else {}
+    text = figure_svg(board, kind, **options)
+    assert text.startswith("<svg ")
+    assert text.count("<title>") == 1
+    assert "accuracy" in text if kind != "profile" else "behind the best" in text
+    assert "style=" not in text
+    assert "<style" not in text
+    ids = re.findall(r' id="([^"]*)"', text)
+    used = {*re.findall(r"url\(#([^)]*)\)", text), *re.findall(r'href="#([^"]*)"', text)}
+    assert set(ids) == used
+    assert len(ids) == len(set(ids))
+
+
+def test_a_hostile_label_is_drawn_as_it_is(icons: Manifest, suite: Suite) -> None:
+    rows = grid(icons, "source", overall=40.0, total_steps=0)
+    rows += grid(icons, HOSTILE, overall=60.0, total_steps=10)
+    rows += grid(icons, "y" * 140 + "$", overall=55.0, total_steps=20)
+    of_label = build(suite, icons, rows)[0]
+    for kind in ("tradeoff", "profile", "cost"):
+        for form in ("pdf", "png"):
+            figure_bytes(Request(of_label, cost="steps"), kind, form)
+        text = figure_svg(of_label, kind, cost="steps")
+        assert "<script" not in text
+        assert "$" in text
+        assert "y" * 40 not in text.partition("</title>")[2]
+
+
+def test_labels_are_cut_in_the_middle() -> None:
+    assert shown("lolsgd(" + "a" * 40 + "=5)", 11) == "lolsg…aa=5)"
+    assert shown("short", 11) == "short"
+
+
+def test_names_of_many_points_do_not_overlap() -> None:
+    with settings():
+        figure = new_figure(6.8, 4)
+        axes = add_panel(figure, 0.4, 0.4, 0.1, 0.1)
+        axes.set(xlim=(0, 100), ylim=(0, 100))
+        at = RNG.normal(60, 6, (14, 2))
+        boxes = place_names(axes, [Name("name-of-a-method", x, y, "#000000") for x, y in at])
+    for i, box in enumerate(boxes):
+        assert all(box.overlap(other) == 0 for other in boxes[:i])
+
+
+def test_spread_keeps_order_and_distance_and_moves_little() -> None:
+    assert spread([5.0, 5.0, 50.0], 10, 0, 100) == [0.0, 10.0, 50.0]
+    assert spread([40.0, 40.0], 10, 0, 100) == [35.0, 45.0]
+    assert spread([99.0, 98.0], 10, 0, 100) == [100.0, 90.0]
+
+
+def test_an_incomplete_board_says_what_to_run(icons: Manifest, suite: Suite) -> None:
+    rows = [row(icons, "finetune", TASKS[0], seed) for seed in range(3)]
+    of_one = build(suite, icons, rows)[0]
+    with pytest.raises(UsageError, match=r"no method has completed all tasks .*`htbench run"):
+        figure_bytes(Request(of_one), "tradeoff", "svg")
+    figure_bytes(Request(of_one, task=TASKS[0]), "tradeoff", "svg")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("profile", {"methods": ("oracle-finetune",)}, "is an oracle"),
+        ("profile", {"methods": ("lfw",)}, "did you mean lwf"),
+        ("per-class", {"methods": ("lwf", "source")}, "chooses 2"),
+        ("per-class", {"methods": ("lwf",), "against": "lwf"}, "other than lwf"),
+        ("cost", {"task": "outline-solid", "cost": "steps", "methods": ("nope",)}, "no runs of"),
+        ("partial", {}, "several numbers of seen classes"),
+        ("sensitivity", {}, "no results under several conditions"),
+    ],
+)
+def test_refusals(board: Board, kind: str, options: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        figure_bytes(Request(board, **options), kind, "svg")
+
+
+def test_partial_and_sensitivity_draw_the_numbers_of_the_board(icons: Manifest) -> None:
+    from leaderboard.conditions import by_share
+
+    suite = dataclasses.replace(load_suite("icons-partial"), seeds=(0,))
+    rows = [
+        row(icons, label, task, overall=base + i, seen=base + 10 + i, missing=base - 10 + i)
+        for label, base in (("source", 40.0), ("finetune", 50.0))
+        for i, task in enumerate(suite.tasks)
+    ]
+    of_suite = build(suite, icons, rows)[0]
+    comparison = by_share(of_suite, icons)
+    assert comparison is not None
+    of_suite = dataclasses.replace(of_suite, comparisons=(comparison,))
+    expected = set(comparison.overall.values())
+    for kind in ("partial", "sensitivity"):
+        panel = drawn(of_suite, kind).axes[0]
+        lines = {
+            tuple(map(float, ln.get_ydata())) for ln in panel.lines if len(ln.get_ydata()) == 4
+        }
+        assert lines == expected
+    assert [len(task.seen) for task in map(icons.task, suite.tasks[:8:2])] == [8, 16, 32, 48]
+    assert panel.get_xlabel() == "of 65 seen"
