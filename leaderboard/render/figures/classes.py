@@ -24,7 +24,7 @@ from leaderboard.render.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TITLES = ("seen classes", "missing classes")
+TITLES = ("seen", "missing")
 MAX_BARS = 40  # of a panel; of more classes, those that change most are drawn
 BAR = 0.135  # inches
 MAX_CLASS = 22  # characters
@@ -95,7 +95,8 @@ def draw(request: Request) -> Drawing:
         axes = add_panel(figure, i * half + name_inches, 0.36, (1 - i) * half + 0.08, 0.24)
         _panel(axes, bars, rows, end)
         mean = f"{np.mean([change.points for change in group]):+.1f}"
-        text = f"{len(group)} {title}, mean {mean}".replace("-", "\N{MINUS SIGN}")
+        what = title if request.is_narrow else f"{title} classes"
+        text = f"{len(group)} {what}, mean {mean}".replace("-", "\N{MINUS SIGN}")
         place = figure.dpi_scale_trans
         axes.text(i * half + 0.06, height - 0.07, text, transform=place, va="top")
     return Drawing(figure, _caption(request, label, against, sum(n for _, n in kept)))
