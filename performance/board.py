@@ -16,6 +16,7 @@ import dataclasses
 import json
 import math
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -31,8 +32,10 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL
 from leaderboard.board import MEAN, build_boards
+from leaderboard.grid import Grid
 from leaderboard.render.markdown import board_table
 from leaderboard.rows import COUNTS, METRICS, SCHEMA
+from leaderboard.statistics import mean_ranks
 
 CONFIGURATIONS = 5
 SEEDS = 10
@@ -131,12 +134,54 @@ def measure(rows: int) -> dict[str, float]:
     }
 
 
+def beside_bencheval(repeats: int = 20) -> None:
+    """Time the mean ranks of 200 methods on 30 tasks with 3 seeds, and check that they agree."""
+    import pandas as pd
+    from bencheval.evaluator import BenchmarkEvaluator
+
+    suite, manifest = many_tasks(30)
+    suite = dataclasses.replace(suite, seeds=(0, 1, 2))
+    table = many_rows(manifest, suite, 200, 1)
+    frame: pd.DataFrame = table.select(["label", "task", "seed", "overall"]).to_pandas()
+    frame = frame.rename(columns={"label": "method"})
+    frame["metric_error"] = 100 - frame.pop("overall")
+    evaluator = BenchmarkEvaluator(seed_column="seed", columns_to_agg_extra=[])
+
+    def theirs() -> pd.DataFrame:
+        off = {f"include_{name}": False for name in ("elo", "winrate", "improvability")}
+        return evaluator.leaderboard(frame, average_seeds=True, **off)
+
+    def ours() -> dict[str, float]:
+        grid = Grid.of_table(table, suite.tasks, suite.seeds)
+        ranks = mean_ranks(grid.values("overall").mean(axis=2))
+        return dict(zip(grid.labels, ranks.tolist(), strict=True))
+
+    expected = theirs()["rank"].to_dict()
+    assert ours().keys() == expected.keys()
+    assert all(math.isclose(rank, expected[name]) for name, rank in ours().items())
+    seconds: dict[str, list[float]] = {"this suite": [], "bencheval": []}
+    for _ in range(repeats):
+        for name, function in (("this suite", ours), ("bencheval", theirs)):
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(of) for name, of in seconds.items()}
+    print(
+        tabulate([[n, 1000 * s] for n, s in medians.items()], ["rank table of 18,000 rows", "ms"])
+    )
+    print(f"ratio {medians['bencheval'] / medians['this suite']:.1f}; the ranks are equal")
+
+
 def main() -> None:
     """Measure each size in its own process and print a table."""
     parser = argparse.ArgumentParser(description="Measure boards of many rows.")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--against", choices=["bencheval"], help="compare rank tables instead")
     arguments = parser.parse_args()
+    if arguments.against:
+        beside_bencheval()
+        return
     if arguments.one:
         print(json.dumps(measure(arguments.one)))
         return
