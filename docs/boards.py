@@ -13,6 +13,7 @@ where NAME and what follows it are one of:
     columns                       the columns of a table, and their names in files
     file-columns                  the other columns of CSV, JSON and Parquet files
 
+`python docs/boards.py --site DIR` also writes the board of ``icons-full`` as a folder of pages.
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
 workspace first.
 """
@@ -38,6 +39,7 @@ from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
 from htbench.methods import describe_methods, markdown_table, method_entries
+from htbench.site import write_boards_site
 from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.comparison import Comparison
@@ -53,6 +55,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TABLE = re.compile(r"(<!-- table: ([^\n]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
 PACKAGES = ("htbench", "benchmark", "baselines", "leaderboard/*.py", "data_manifests")
+SITE_SUITE = "icons-full"  # whose board is written as pages
 FACTS = ("command", "commit", "machine")
 EXCERPT = ("rank", "method", "overall", "seen", "missing", "disr.", "H")
 
@@ -179,6 +182,7 @@ def main() -> None:
     """Rewrite the pages, or publish results first."""
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/.")
     parser.add_argument("--check", action="store_true", help="only report pages that differ")
+    parser.add_argument("--site", type=Path, help="also write the board as pages to this folder")
     commands = parser.add_subparsers(dest="command_name")
     publishing = commands.add_parser("publish", help="publish the results of a workspace")
     publishing.add_argument("suites", nargs="+")
@@ -188,6 +192,9 @@ def main() -> None:
     if arguments.command_name == "publish":
         for name in arguments.suites:
             _publish(load_suite(name), arguments.workspace, arguments.command)
+    if arguments.site is not None:
+        write_boards_site(arguments.site, [_board(SITE_SUITE)])
+        print(f"wrote {arguments.site}; open {arguments.site / 'index.html'} in a browser")
     stale = [page for page in PAGES if (text := page.read_text("utf-8")) != rewritten(text)]
     for page in stale:
         if not arguments.check:
