@@ -163,7 +163,7 @@ def build_boards(
     recipe = digest_json(manifest.recipe)
     labels = {label: _shown_label(label) for label in {row["label"] for row in every.values()}}
     rows = [
-        {**row, "label": labels[row["label"]]}
+        row if labels[row["label"]] == row["label"] else {**row, "label": labels[row["label"]]}
         for row in every.values()
         # Runs that tuned ones start from have tuned rates too, and are no rows of their own.
         if row["recipe_digest"] == recipe or row["search"] is not None

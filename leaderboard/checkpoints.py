@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from benchmark.manifest.manifest import Manifest
@@ -16,17 +17,28 @@ class SourceNames:
 
     manifest: Manifest
 
+    @cached_property
+    def _names(self) -> dict[str, list[str]]:
+        """The names of the source models of each task, by source seed; in the order of tasks."""
+        seeds = self.manifest.source_seeds
+        names = {}
+        for task in self.manifest.tasks:
+            domains = "+".join(sorted(task.sources))
+            several = [f"{domains} seed {seed}" for seed in range(seeds)]
+            names[task.id] = several if seeds > 1 else [domains]
+        return names
+
     def name(self, row: Row) -> str:
         """The source model of a row, such as ``outline+solid`` or ``outline seed 1``."""
-        domains = "+".join(sorted(self.manifest.task(row["task"]).sources))
-        seeds = self.manifest.source_seeds
-        return f"{domains} seed {row['seed'] % seeds}" if seeds > 1 else domains
+        names = self._names[row["task"]]
+        seed: int = row["seed"]
+        return names[seed % len(names)]
 
     def describe(self, rows: Iterable[Row]) -> str:
         """The checkpoints of some rows by domains, in the order of tasks and of source seeds."""
-        order = [task.id for task in self.manifest.tasks]
+        order = {task: i for i, task in enumerate(self._names)}
         digests: dict[str, dict[str, str]] = {}
-        for row in sorted(rows, key=lambda r: (order.index(r["task"]), r["seed"])):
+        for row in sorted(rows, key=lambda r: (order[r["task"]], r["seed"])):
             name = self.name(row)
             digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]
         return ", ".join(f"{name} {' '.join(of.values())}" for name, of in digests.items())

@@ -73,21 +73,24 @@ class Grid:
         Args:
             results: with the columns ``task``, ``label`` and ``seed`` and those of numbers.
         """
-        label_codes, labels = _codes(results["label"])
-        task_codes, _ = _codes(results["task"], tasks)
-        order = np.argsort(np.array(labels, dtype=object))
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        seed_codes = np.searchsorted(np.sort(seeds), results["seed"].to_numpy())
-        seed_codes = np.argsort(seeds)[seed_codes]
-        cells = (task_codes * len(labels) + rank[label_codes]) * len(seeds) + seed_codes
-        return cls(
-            tasks,
-            sorted(labels),
-            seeds,
-            cells,
-            lambda name: results[name].to_numpy().astype(np.float64, copy=False),
+        import pyarrow.compute as pc
+
+        codes = results["label"].combine_chunks().dictionary_encode()
+        known = codes.dictionary.to_pylist()
+        labels = sorted(known)
+        position = _positions(labels)
+        at_label = np.array([position[name] for name in known], dtype=np.intp)
+        at_task, at_seed = (
+            pc.index_in(results[name], pa.array(values, results.schema.field(name).type)).to_numpy()
+            for name, values in (("task", tasks), ("seed", seeds))
         )
+        cells = (at_task * len(labels) + at_label[codes.indices.to_numpy()]) * len(seeds) + at_seed
+
+        def column(name: str) -> Floats:
+            values: Floats = results[name].to_numpy().astype(np.float64, copy=False)
+            return values
+
+        return cls(tasks, labels, seeds, cells, column)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -117,19 +120,6 @@ class Grid:
 
 def _positions(names: Iterable[Any]) -> Mapping[Any, int]:
     return {name: i for i, name in enumerate(names)}
-
-
-def _codes(
-    column: pa.ChunkedArray, names: Sequence[str] | None = None
-) -> tuple[NDArray[np.intp], list[str]]:
-    """The position of each value among the names, and the names; those of the column by default."""
-    encoded = column.combine_chunks().dictionary_encode()
-    known = encoded.dictionary.to_pylist()
-    codes = encoded.indices.to_numpy().astype(np.intp)
-    if names is None:
-        return codes, known
-    at = _positions(names)
-    return np.array([at[name] for name in known], dtype=np.intp)[codes], list(names)
 
 
 def with_columns(rows: Sequence[Row], tasks: Sequence[str], seeds: Sequence[int]) -> list[Row]:

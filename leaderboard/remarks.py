@@ -81,10 +81,15 @@ def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
 
 def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     """List notes on runs, settings that searches chose, declared steps; equal ones share a line."""
+    with_notes = [
+        row
+        for row in rows
+        if row["notes"] not in (None, "[]") or row["search"] or row["declared_steps"]
+    ]
     groups = group_rows(
         (
             {**row, "note": one_line(note, MAX_NOTE)}
-            for row in sorted(rows, key=lambda row: (row["label"], row["seed"]))
+            for row in sorted(with_notes, key=lambda row: (row["label"], row["seed"]))
             for note in [
                 *json.loads(row["notes"] or "[]")[:MAX_NOTES],
                 *_search_note(row),

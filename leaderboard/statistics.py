@@ -338,20 +338,36 @@ def rank(estimates: Estimates, level: float = LEVEL) -> Ranking:
     methods = len(estimates.values)
     upper = np.triu_indices(methods, 1)
     adjusted = np.ones((methods, methods))
-    adjusted[upper] = holm(estimates.p_values()[upper])
+    error, df = (part[upper] for part in estimates.errors())
+    difference = estimates.values[upper[0]] - estimates.values[upper[1]]
+    adjusted[upper] = holm(_p_of_differences(difference, error, df))
     adjusted = np.minimum(adjusted, adjusted.T)
     better = estimates.values[:, None] > estimates.values[None, :]
     ranks = 1 + (better & (adjusted < 1 - level)).sum(axis=0)
-    return Ranking(ranks, len(upper[0]), _detectable(estimates, upper, level), adjusted)
+    return Ranking(ranks, len(upper[0]), _detectable(error, df, level), adjusted)
 
 
-def _detectable(estimates: Estimates, upper: tuple[NDArray[np.intp], ...], level: float) -> float:
+def _detectable(errors: Floats, dfs: Floats, level: float) -> float:
     """See :attr:`Ranking.detectable`; NaN without pairs."""
-    if not len(upper[0]):
+    if not len(errors):
         return math.nan
-    error, df = (float(np.median(part[upper])) for part in estimates.errors())
-    first = quantile(1 - (1 - level) / len(upper[0]), df)
+    error, df = float(np.median(errors)), float(np.median(dfs))
+    first = quantile(1 - (1 - level) / len(errors), df)
     return float((first + quantile(2 * POWER - 1, df)) * error)
+
+
+def mean_ranks(scores: Floats) -> Floats:
+    """(M,) mean ranks over tasks of (tasks, M) scores, where larger is better; ties are halved."""
+    from scipy.stats import rankdata
+
+    order = np.argsort(-scores, axis=1)
+    descending = np.take_along_axis(scores, order, axis=1)
+    if (descending[:, 1:] < descending[:, :-1]).all():  # no ties: faster by a factor of 4
+        ranks = np.empty_like(scores)
+        np.put_along_axis(ranks, order, np.arange(1.0, scores.shape[1] + 1)[None, :], axis=1)
+    else:
+        ranks = rankdata(-scores, axis=1)
+    return np.asarray(ranks.mean(axis=0))
 
 
 def friedman(scores: Floats) -> tuple[float, Floats]:
@@ -363,11 +379,10 @@ def friedman(scores: Floats) -> tuple[float, Floats]:
     Returns:
         p, and the (M,) mean ranks over tasks; 1 is the best, ties get their mean rank.
     """
-    from scipy.stats import friedmanchisquare, rankdata
+    from scipy.stats import friedmanchisquare
 
-    ranks = rankdata(-scores, axis=1)
     p = float(friedmanchisquare(*scores.T).pvalue) if scores.shape[1] > 2 else math.nan
-    return p, ranks.mean(axis=0)
+    return p, mean_ranks(scores)
 
 
 def nemenyi_difference(methods: int, tasks: int, level: float = LEVEL) -> float:

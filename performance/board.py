@@ -6,7 +6,7 @@
 Rows are generated: M methods x 5 configurations x T tasks x K seeds, of a manifest that repeats a
 task of the icons. Each size runs in a fresh process, which builds the board (means, intervals over
 seeds and ranks) and renders its table of means. The growth exponent is the slope between the first
-and the last size on logarithmic axes; 1 is linear.
+and the last size on logarithmic axes, of processor seconds; 1 is linear.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL
 from leaderboard.board import MEAN, build_boards
+from leaderboard.grid import Grid
 from leaderboard.render.markdown import board_table
 from leaderboard.rows import COUNTS, METRICS, SCHEMA
+from leaderboard.statistics import mean_ranks
 
 CONFIGURATIONS = 5
 SEEDS = 10
@@ -115,7 +117,7 @@ def measure(rows: int) -> dict[str, float]:
     table = many_rows(manifest, suite, methods, CONFIGURATIONS)
     assert table.num_rows == rows
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     (board,) = build_boards(suite, manifest, table)
     built = time.perf_counter()
     board_table(board, MEAN)
@@ -126,9 +128,47 @@ def measure(rows: int) -> dict[str, float]:
         "build": built - start,
         "render": end - built,
         "seconds": end - start,
+        "cpu": time.process_time() - cpu,
         "rows_gib": before / 2**20,
         "peak_gib": peak / 2**20,
     }
+
+
+def beside_bencheval(repeats: int = 20) -> None:
+    """Time the mean ranks of 200 methods on 30 tasks with 3 seeds, and check that they agree."""
+    import pandas as pd
+    from bencheval.evaluator import BenchmarkEvaluator
+
+    suite, manifest = many_tasks(30)
+    suite = dataclasses.replace(suite, seeds=(0, 1, 2))
+    table = many_rows(manifest, suite, 200, 1)
+    frame: pd.DataFrame = table.select(["label", "task", "seed", "overall"]).to_pandas()
+    frame = frame.rename(columns={"label": "method"})
+    frame["metric_error"] = 100 - frame.pop("overall")
+    evaluator = BenchmarkEvaluator(seed_column="seed", columns_to_agg_extra=[])
+
+    def theirs() -> pd.DataFrame:
+        off = {f"include_{name}": False for name in ("elo", "winrate", "improvability")}
+        return evaluator.leaderboard(frame, average_seeds=True, **off)
+
+    def ours() -> dict[str, float]:
+        grid = Grid.of_table(table, suite.tasks, suite.seeds)
+        ranks = mean_ranks(grid.values("overall").mean(axis=2))
+        return dict(zip(grid.labels, ranks.tolist(), strict=True))
+
+    expected = theirs()["rank"].to_dict()
+    assert ours().keys() == expected.keys()
+    assert all(math.isclose(rank, expected[name]) for name, rank in ours().items())
+    seconds: dict[str, list[float]] = {"this suite": [], "bencheval": []}
+    for _ in range(repeats):
+        for name, function in (("this suite", ours), ("bencheval", theirs)):
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    fastest = {name: min(of) for name, of in seconds.items()}
+    rows = [[name, 1000 * least] for name, least in fastest.items()]
+    print(tabulate(rows, ["mean ranks of 18,000 rows", "ms, fastest of 20"]))
+    print(f"ratio {fastest['bencheval'] / fastest['this suite']:.1f}; the ranks are equal")
 
 
 def main() -> None:
@@ -136,13 +176,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure boards of many rows.")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--against", choices=["bencheval"], help="compare rank tables instead")
     arguments = parser.parse_args()
+    if arguments.against:
+        beside_bencheval()
+        return
     if arguments.one:
         print(json.dumps(measure(arguments.one)))
         return
     results = []
     for rows in arguments.rows:
-        command = [sys.executable, "-m", "performance.board", "--one", str(rows)]
+        command = [sys.executable, __file__, "--one", str(rows)]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         results.append(json.loads(output))
         print(tabulate(results, headers="keys", floatfmt=".2f"), flush=True)
