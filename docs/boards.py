@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/ from the published results: `make board`.
+"""Writes the tables and figures of README.md and docs/ from the published results: `make board`.
 
 A page has a table between the lines ``<!-- table: NAME ... -->`` and ``<!-- end of table -->``,
 where NAME and what follows it are one of:
@@ -30,24 +30,24 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
 from htbench.methods import describe_methods, markdown_table, method_entries
+from htbench.results import published_boards
 from htbench.site import write_boards_site
 from leaderboard import columns, gamma_star
-from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.board import MEAN, Board
 from leaderboard.comparison import Comparison
-from leaderboard.conditions import by_board, with_comparisons
+from leaderboard.conditions import by_board
 from leaderboard.outcome_files import WorkspaceOutcomes
-from leaderboard.published import publish, published_outcomes, published_rows, read_published
+from leaderboard.published import publish, read_published
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.comparison import comparison_markdown
+from leaderboard.render.figures import figure_bytes
+from leaderboard.render.figures.request import Request
 from leaderboard.render.markdown import board_table, mean_heading
 from leaderboard.results import update_results
 
@@ -55,6 +55,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TABLE = re.compile(r"(<!-- table: ([^\n]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
 PACKAGES = ("htbench", "benchmark", "baselines", "leaderboard/*.py", "data_manifests")
+# The figures of the documentation: the suite and the kind of figure.
+FIGURES = {
+    "tradeoff.svg": ("icons-full", "tradeoff"),
+    "partial.svg": ("icons-partial", "partial"),
+}
 SITE_SUITE = "icons-full"  # whose board is written as pages
 FACTS = ("command", "commit", "machine")
 EXCERPT = ("rank", "method", "overall", "seen", "missing", "disr.", "H")
@@ -160,22 +165,12 @@ TABLES: dict[str, Callable[..., str]] = {
 
 
 def _board(name: str) -> Board:
-    """The main board of a suite from the published results, with the suite's methods only.
+    """The main board of a suite from the published results.
 
     Raises:
         UsageError: nothing is published for the suite.
     """
-    suite = load_suite(name)
-    manifest, results = manifest_of(suite), published_rows()
-    names = pa.array([*suite.methods, gamma_star.NAME])
-    results = results.filter(pc.is_in(results["method"], names))
-    boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
-    boards = with_comparisons(boards, suite, manifest, results)
-    if not (boards and boards[0].is_main):
-        raise UsageError(
-            f"no results of the suite {name} are published; run `docs/boards.py publish`"
-        )
-    return boards[0]
+    return published_boards(load_suite(name))[0]
 
 
 def main() -> None:
@@ -192,6 +187,10 @@ def main() -> None:
     if arguments.command_name == "publish":
         for name in arguments.suites:
             _publish(load_suite(name), arguments.workspace, arguments.command)
+    if not arguments.check:
+        for name, (suite, kind) in FIGURES.items():
+            content, _ = figure_bytes(Request(_board(suite)), kind, "svg")
+            write_file(ROOT / "docs" / "figures" / name, content)
     if arguments.site is not None:
         write_boards_site(arguments.site, [_board(SITE_SUITE)])
         print(f"wrote {arguments.site}; open {arguments.site / 'index.html'} in a browser")

@@ -120,11 +120,19 @@ def suite_boards(
 def published_boards(suite: Suite) -> list[Board]:
     """The leaderboards of a suite from the results that are published with this project.
 
+    They have the methods of the suite only, although larger suites have published more.
+
     Raises:
         UsageError: none are published for the suite's manifest and recipe.
     """
-    manifest = manifest_of(suite)
-    boards = build_boards(suite, manifest, published_rows(), outcomes=published_outcomes())
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    manifest, results = manifest_of(suite), published_rows()
+    methods = pa.array([*suite.methods, gamma_star.NAME])
+    results = results.filter(pc.is_in(results["method"], methods))
+    boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
+    boards = with_comparisons(boards, suite, manifest, results)
     if not boards:
         known = ", ".join(entry.suite for entry in read_published()) or "no suite"
         raise UsageError(

@@ -107,8 +107,9 @@ def command(
     from benchmark.files import check_output, write_file
     from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
-    from htbench.figures import log_reader, published_board
+    from htbench.figures import log_reader
     from htbench.own_suite import DEFAULT, chosen_suite
+    from htbench.results import published_boards
     from htbench.run import existing_boards
     from leaderboard.filters import with_tasks
     from leaderboard.render.figures import Request, figure_bytes, form_of
@@ -127,7 +128,7 @@ def command(
     with_tasks(loaded, [task] if task else [])  # reports an unknown task before runs are scored
     with run_problems() as problems:
         if published:
-            board = published_board(loaded)
+            board = published_boards(loaded)[0]
         else:
             board, *others = existing_boards(loaded, place, problems.append)
             if others:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from leaderboard.board import MEAN
 from leaderboard.pairs import METRICS, ClassDifference, Pair
 from leaderboard.render.asked import difference_text
 from leaderboard.render.cells import literal, pipe_table
+from leaderboard.render.latex import latex_text
 from leaderboard.render.markdown import interval_legend
 from leaderboard.render.terminal import Grid, Screen, bullets, wrapped
 
@@ -131,25 +131,6 @@ def pair_markdown(pair: Pair) -> str:
 def pair_json(pair: Pair) -> str:
     """Render as JSON, unrounded, with every class."""
     return printable_json(pair.as_dict()) + "\n"
-
-
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "…": r"\ldots{}",
-}
-_LATEX_SPECIAL = re.compile("[" + re.escape("".join(_LATEX)) + "]")
-
-
-def latex_text(text: str) -> str:
-    """Untrusted text for LaTeX; characters that pdfLaTeX cannot set become question marks."""
-    escaped = _LATEX_SPECIAL.sub(lambda match: _LATEX[match[0]], text)
-    return escaped.encode("ascii", errors="replace").decode()
 
 
 def _latex_number(text: str) -> str:

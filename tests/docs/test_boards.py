@@ -58,7 +58,7 @@ def test_an_excerpt_has_the_rows_and_columns_of_the_board(boards: ModuleType) ->
     ("words", "message"),
     [
         (("nope",), "there is no table 'nope'"),
-        (("mean", "office-home"), "no results of the suite office-home are published"),
+        (("mean", "office-home"), "no results are published for suite office-home"),
     ],
 )
 def test_wrong_markers(boards: ModuleType, words: tuple[str, ...], message: str) -> None:
