@@ -12,6 +12,7 @@ import click
 from htbench.cli.options import (
     OWN_SUITE,
     methods_option,
+    status_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 @suite_option(OWN_SUITE)
 @tasks_option("Show only this task; repeatable. On a terminal, adds a table for each task.")
 @methods_option("Show only this method, or this method with its settings; repeatable.")
-@click.option(
-    "--status",
-    "states",
-    multiple=True,
-    type=click.Choice(["ok", "partial", "failed", "not-applicable"]),
-    help="Show only methods whose runs are all ok, not all there (partial), and so on; repeatable.",
+@status_option(
+    "Show only methods whose runs are all ok, not all there (partial), and so on; repeatable.",
+    "ok",
+    "partial",
+    "failed",
+    "not-applicable",
 )
 @click.option(
     "--format",
