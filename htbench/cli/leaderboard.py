@@ -133,13 +133,19 @@ def _form(form: str | None, out: Path | None) -> str:
     """The output format that the options choose.
 
     Raises:
-        UsageError: it would print a binary file on a terminal.
+        UsageError: the suffix of the file names none, or a binary file would be printed on a
+            terminal.
     """
     from benchmark.errors import UsageError
     from leaderboard.render import FORMATS, format_of
 
-    if form is None and out is not None:
+    if form is None and out is not None and out.suffix:
         form = format_of(out)
+        if form is None:
+            known = ", ".join(suffix for each in FORMATS.values() for suffix in each.suffixes)
+            raise UsageError(
+                f"--out {out} does not end in one of {known}; use one of them or add --format"
+            )
     if form is None:
         form = "terminal" if out is None and is_terminal() else "markdown"
     if out is None and is_terminal() and form in FORMATS and FORMATS[form].is_binary:
