@@ -17,20 +17,20 @@ DEFAULT = "icons"  # of a workspace without runs
 MAX_NAME = 300  # bytes of a suite's name in a message
 
 
-def chosen_suite(suite: str | None, workspace: Workspace) -> Suite:
+def chosen_suite(suite: str | None, workspace: Workspace | None) -> Suite:
     """The suite that a command uses; says on standard error which one if the user named none.
 
     Args:
         suite: what the user named; None for the suite of the workspace's newest runs.
-        workspace: where runs are kept.
+        workspace: where runs are kept; None for published results, whose default is ``icons``.
 
     Raises:
         ManifestError: the suite that was named cannot be used.
     """
     if suite is not None:
         return load_suite(suite)
-    own = _of_journal(workspace) or _of_rows(workspace)
-    if own is None:
+    own = None if workspace is None else _of_journal(workspace) or _of_rows(workspace)
+    if workspace is None or own is None:
         return load_suite(DEFAULT)
     place = workspace.option[-1] if workspace.option else PLACE
     log(

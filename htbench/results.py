@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +34,12 @@ from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
 from leaderboard.published import published_outcomes, published_rows, read_published
 from leaderboard.results import Report, known_runs, update_results
-from leaderboard.rows import check_record, rows_of_table
+from leaderboard.rows import Row, check_record, rows_of_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from leaderboard.render.figures.request import LogOf
 
 MAX_PROBLEMS = 10  # folders that are named; the others are counted
 KEY_DIGITS = 64  # of a run's key, which is a SHA-256 in hex
@@ -91,6 +93,17 @@ def shown_problems(problems: Sequence[str]) -> list[str]:
     if more := len(problems) - len(shown):
         shown.append(f"{more} more folders in the workspace cannot be used")
     return shown
+
+
+def log_reader(workspace: Workspace) -> LogOf:
+    """Reads the training logs of a workspace's runs, for figures."""
+
+    def log_of(row: Row) -> Sequence[Mapping[str, float]]:
+        if row["method"] == gamma_star.NAME:  # not a run
+            return ()
+        return RunRecord.read(workspace.folder(row["key"]), row["key"]).log
+
+    return log_of
 
 
 def open_workspace(root: Path) -> Workspace:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # What disruption and the gap are measured from.
 SOURCE, BN_STATS, ORACLE = "source", "bn-stats", "oracle-finetune"
+FINETUNE = "finetune"
+REFERENCES = (SOURCE, FINETUNE, ORACLE)  # what other methods are shown beside
 
 # A number, or an array with its value in each bootstrap draw of the test samples.
 Value: TypeAlias = "float | NDArray[np.float64]"

@@ -75,7 +75,10 @@ class Statistics:
         return self.estimates[task, column or self.ranked_by].difference(i, j)
 
     def ranking(self, task: str = MEAN) -> tuple[dict[str, int], Ranking] | None:
-        """Ranks of the complete methods that are not oracles; None with fewer than two."""
+        """Ranks of the complete methods that are not oracles.
+
+        None with fewer than two, and where nothing is known but the scores of one seed.
+        """
         return self._rankings.get(task)
 
     @cached_property
@@ -85,6 +88,8 @@ class Statistics:
             ranked = [i for i, label in enumerate(labels) if label not in self.oracles]
             if len(ranked) > 1:
                 ranking = statistics.rank(self.estimates[task, self.ranked_by].of(ranked))
+                if math.isnan(ranking.detectable):
+                    continue
                 names = [labels[i] for i in ranked]
                 rankings[task] = dict(zip(names, ranking.ranks.tolist(), strict=True)), ranking
         return rankings
@@ -290,6 +295,7 @@ class _Drawn:
         sizes = np.stack([samples.is_seen, ~samples.is_seen], axis=1)
         self._sizes = self._sums(sizes)
         self._means: dict[int, dict[str, NDArray[np.float64]]] = {}
+        self._areas: dict[int, NDArray[np.float64]] = {}
 
     @property
     def draws(self) -> int:
@@ -363,8 +369,10 @@ class _Drawn:
 
         Ties count half in it; they are too few to matter for an interval.
         """
-        influence, area = area_influence(self._outcomes[i], self._samples.is_seen)
-        return area + self._sums(influence[:, None])[:, 0]
+        if i not in self._areas:
+            influence, area = area_influence(self._outcomes[i], self._samples.is_seen)
+            self._areas[i] = area + self._sums(influence[:, None])[:, 0]
+        return self._areas[i]
 
 
 def area_influence(
@@ -395,9 +403,9 @@ def area_influence(
         middle = (below + up_to) / 2
         shares[own] = middle if own is seen else ordered.size - middle
     area = float(shares[seen].sum() / (n_seen * n_missing))
-    return np.where(is_seen, shares / n_missing - area, 0.0) / n_seen + np.where(
-        is_seen, 0.0, shares / n_seen - area
-    ) / n_missing, area
+    of_seen = (shares / n_missing - area) / n_seen
+    of_missing = (shares / n_seen - area) / n_missing
+    return np.where(is_seen, of_seen, of_missing), area
 
 
 def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -94,14 +94,14 @@ def coverage(tasks: int, groups: int, largest: float, repeats: int) -> list[floa
     sizes = group_sizes(groups, largest)
     true = truth()
     held = np.zeros((3, 2))
+    of_seeds = statistics.quantile(0.95, SEEDS - 1)
     for _ in range(repeats):
         full, samples = one_repeat(tasks, sizes, generator)
-        error = np.sqrt(np.diag(full._covariances[0]) + np.diag(full._covariances[1]))[0]
-        between = full.errors()[0][0, 1]
+        intervals = full.intervals()[0], full.difference(0, 1)
         rules = (
-            (full.intervals()[0].half, full.difference(0, 1).half),
-            tuple(statistics.quantile(0.95, SEEDS - 1) * e for e in (error, between)),
-            (samples.intervals()[0].half, samples.difference(0, 1).half),
+            [i.half for i in intervals],
+            [i.half * of_seeds / statistics.quantile(0.95, i.df) for i in intervals],
+            [samples.intervals()[0].half, samples.difference(0, 1).half],
         )
         off = (full.values[0] - true[0], full.values[0] - full.values[1] - (true[0] - true[1]))
         held += [[abs(o) <= h for o, h in zip(off, halves, strict=True)] for halves in rules]

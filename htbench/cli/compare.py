@@ -69,7 +69,7 @@ def command(
 
     kind = out.suffix.lower().removeprefix(".") if out is not None and form is None else ""
     place = Workspace(workspace)
-    loaded = with_tasks(chosen_suite(suite, place), tasks)
+    loaded = with_tasks(chosen_suite(suite, None if published else place), tasks)
     with run_problems() as problems:
         if published:
             boards = published_boards(loaded)

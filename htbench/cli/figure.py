@@ -105,11 +105,9 @@ def command(
       htbench figure partial --suite icons-partial --out partial.png
     """
     from benchmark.files import check_output, write_file
-    from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
-    from htbench.figures import log_reader
-    from htbench.own_suite import DEFAULT, chosen_suite
-    from htbench.results import published_boards
+    from htbench.own_suite import chosen_suite
+    from htbench.results import log_reader, published_boards
     from htbench.run import existing_boards
     from leaderboard.filters import with_tasks
     from leaderboard.render.figures import Request, figure_bytes, form_of
@@ -124,7 +122,7 @@ def command(
     check_output(out)
     size = inches(width)
     place = Workspace(workspace)
-    loaded = load_suite(suite or DEFAULT) if published else chosen_suite(suite, place)
+    loaded = chosen_suite(suite, None if published else place)
     with_tasks(loaded, [task] if task else [])  # reports an unknown task before runs are scored
     with run_problems() as problems:
         if published:

@@ -12,6 +12,7 @@ import click
 from htbench.cli.options import (
     OWN_SUITE,
     methods_option,
+    status_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 @suite_option(OWN_SUITE)
 @tasks_option("Show only this task; repeatable. On a terminal, adds a table for each task.")
 @methods_option("Show only this method, or this method with its settings; repeatable.")
-@click.option(
-    "--status",
-    "states",
-    multiple=True,
-    type=click.Choice(["ok", "partial", "failed", "not-applicable"]),
-    help="Show only methods whose runs are all ok, not all there (partial), and so on; repeatable.",
+@status_option(
+    "Show only methods whose runs are all ok, not all there (partial), and so on; repeatable.",
+    "ok",
+    "partial",
+    "failed",
+    "not-applicable",
 )
 @click.option(
     "--format",
@@ -132,13 +133,19 @@ def _form(form: str | None, out: Path | None) -> str:
     """The output format that the options choose.
 
     Raises:
-        UsageError: it would print a binary file on a terminal.
+        UsageError: the suffix of the file names none, or a binary file would be printed on a
+            terminal.
     """
     from benchmark.errors import UsageError
     from leaderboard.render import FORMATS, format_of
 
-    if form is None and out is not None:
+    if form is None and out is not None and out.suffix:
         form = format_of(out)
+        if form is None:
+            known = ", ".join(suffix for each in FORMATS.values() for suffix in each.suffixes)
+            raise UsageError(
+                f"--out {out} does not end in one of {known}; use one of them or add --format"
+            )
     if form is None:
         form = "terminal" if out is None and is_terminal() else "markdown"
     if out is None and is_terminal() and form in FORMATS and FORMATS[form].is_binary:

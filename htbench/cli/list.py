@@ -16,6 +16,7 @@ from htbench.cli.options import (
     methods_option,
     plugins_option,
     seeds_option,
+    status_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -198,13 +199,7 @@ def print_unexpanded(references: list[str]) -> None:
 @tasks_option("List only runs of this task; repeatable.")
 @methods_option("List only runs of this method, or this method with its settings; repeatable.")
 @seeds_option("List only runs of this seed, or range of seeds such as 0-4; repeatable.")
-@click.option(
-    "--status",
-    "states",
-    multiple=True,
-    type=click.Choice(["ok", "failed", "not-applicable"]),
-    help="List only runs of this status; repeatable.",
-)
+@status_option("List only runs of this status; repeatable.")
 @workspace_option
 @json_option
 def runs(

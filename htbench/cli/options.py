@@ -118,6 +118,17 @@ def methods_option(purpose: str) -> Option[Any]:
     return click.option("--method", "methods", multiple=True, metavar="METHOD", help=purpose)
 
 
+def status_option(purpose: str, *choices: str) -> Option[Any]:
+    """``--status``, repeatable; of runs unless other ``choices`` are named."""
+    return click.option(
+        "--status",
+        "states",
+        multiple=True,
+        type=click.Choice(choices or ("ok", "failed", "not-applicable")),
+        help=purpose,
+    )
+
+
 OWN_SUITE = "Name of a suite, or path of its file.  [default: that of the workspace's newest runs]"
 RUN_SEEDS = "Run only this seed, or range of seeds such as 0-4; repeatable."
 RUN_TASKS = "Run only this task; repeatable."

@@ -16,6 +16,7 @@ from htbench.cli.options import (
     json_option,
     methods_option,
     seeds_option,
+    status_option,
     tasks_option,
     workspace_option,
 )
@@ -43,13 +44,7 @@ def command() -> None:
 @methods_option("Remove runs of this method, or of this method with its settings; repeatable.")
 @tasks_option("Remove only runs of this task; repeatable.")
 @seeds_option("Remove only runs of this seed, or range of seeds such as 0-4; repeatable.")
-@click.option(
-    "--status",
-    "states",
-    multiple=True,
-    type=click.Choice(["ok", "failed", "not-applicable"]),
-    help="Remove only runs of this status; repeatable.",
-)
+@status_option("Remove only runs of this status; repeatable.")
 @workspace_option
 @click.option("--yes", is_flag=True, help="Do not ask before runs are removed.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")

@@ -11,7 +11,7 @@ from benchmark.commands import command
 from benchmark.networks.names import network_label
 from benchmark.text import ranges, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import COLUMNS, ORACLE, SOURCE
+from leaderboard.columns import COLUMNS, FINETUNE, REFERENCES
 from leaderboard.filters import only
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.markdown import (
@@ -27,7 +27,6 @@ from leaderboard.statistics import Difference
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FINETUNE = "finetune"  # what methods are compared with
 MAX_TASKS = 8  # beyond which only the mean is shown
 SHOWN = ("overall", "seen", "missing")
 
@@ -62,14 +61,14 @@ class AskedCells:
             for label in self.board.labels_of(task)
             if cells[label]["track"] != "oracle" and not math.isnan(cells[label]["overall"])
         ]
-        wanted = {*self.asked, SOURCE, FINETUNE, ORACLE, *ranked[:1]}
+        wanted = {*self.asked, *REFERENCES, *ranked[:1]}
         return [label for label in self.board.labels_of(task) if label in wanted]
 
     @property
     def absent(self) -> list[str]:
         """The references that have no run on these cells."""
         cells = self.board.of_task(MEAN)
-        return [name for name in (SOURCE, FINETUNE, ORACLE) if name not in cells]
+        return [name for name in REFERENCES if name not in cells]
 
     def values(self, task: str, cell: BoardCell) -> list[str]:
         """A label's cells: overall, the difference to finetune, seen and missing accuracy."""

@@ -105,7 +105,7 @@ def interval_legend(board: Board) -> list[str]:
 def rank_line(board: Board, task: str) -> str:
     """How many pairs were tested for the ranks of a table, and what they could detect; or empty."""
     ranking = board.statistics.ranking(task) if board.statistics is not None else None
-    if ranking is None or math.isnan(ranking[1].detectable):
+    if ranking is None:
         return ""
     pairs, detectable = ranking[1].pairs, ranking[1].detectable
     return (

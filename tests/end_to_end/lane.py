@@ -197,7 +197,8 @@ def scored(workspace: Path) -> list[dict[str, Any]]:
 
 
 def board(text: str) -> str:
-    """A board without its last three columns, seconds and memory."""
+    """A board without its last three columns, seconds and memory, and its workspace's name."""
+    text = re.sub(r"--workspace [^\s`]+", "--workspace ws", text)
     return re.sub(r"(\|[^|\n]*){3}\|$", "|", text, flags=re.MULTILINE)
 
 

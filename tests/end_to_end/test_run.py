@@ -268,7 +268,7 @@ def test_a_plugin_may_build_on_the_suite_s_own_methods(htbench, mini, finished, 
     ("arguments", "words"),
     [
         (["--task", "nope"], ["--task nope", "mini", "outline-solid, solid-outline"]),
-        (["--seed", "7"], ["--seed 7", "0, 1"]),
+        (["--seed", "7"], ["--seed 7", "0-1"]),
         (["--method", "finetun"], ["no method 'finetun'", "did you mean finetune"]),
         (["--set", "alpha"], ["--set alpha", "FIELD=VALUE"]),
         (["--set", "=1"], ["--set =1", "FIELD=VALUE"]),

@@ -31,7 +31,9 @@ def source(htbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 
 
 def listed(source: Callable[..., Any]) -> list[dict[str, Any]]:
-    return json.loads(source("list", "--json").stdout)
+    """The source models of the data folder, without those that come with published manifests."""
+    sources = json.loads(source("list", "--json").stdout)
+    return [entry for entry in sources if entry["provenance"] != "pinned"]
 
 
 @pytest.fixture

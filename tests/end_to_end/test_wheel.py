@@ -124,8 +124,7 @@ def check_a_task(installed, suite, classes, seeds):
         "--method",
         "finetune",
     )
-    assert board.startswith(f"# Runs: {suite}")
-    assert (installed.cwd / "workspace" / "leaderboard.md").is_file()
+    assert board.startswith("# Runs: mini\n")
     assert sorted(path.name for path in installed.cwd.iterdir()) == ["workspace"]
     records = {
         record["method"]: record
@@ -142,7 +141,8 @@ def check_a_task(installed, suite, classes, seeds):
         for name, record in records.items()
     }
     assert scores["finetune"]["seen"] > scores["source"]["seen"] > 100 / classes
-    section = board.partition("## outline-solid ")[2].partition("##")[0]
+    whole = (installed.cwd / "workspace" / "leaderboard.md").read_text()
+    section = whole.partition("## outline-solid ")[2].partition("##")[0]
     cells = [[cell.strip() for cell in line.split("|")] for line in section.splitlines()]
     cells_of = {line[1]: line[2:5] for line in cells if len(line) > 5}
     for name, score in scores.items():

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmark.errors import UsageError
+from leaderboard.columns import FINETUNE
 from leaderboard.predictions import counted_samples
-from leaderboard.render.figures.request import FINETUNE, Drawing, Request
+from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.style import (
     BLUE,
     FONT,

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leaderboard.columns import SOURCE
+from leaderboard.columns import FINETUNE, SOURCE
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
 from leaderboard.render.figures.placing import Name, place_names
-from leaderboard.render.figures.request import FINETUNE, Drawing, Request
+from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.style import add_panel, looks, new_figure, shown
 
 LIMIT = 4

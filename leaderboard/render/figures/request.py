@@ -14,7 +14,7 @@ from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.text import one_line, ranges
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import ORACLE, SOURCE
+from leaderboard.columns import REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcomes import Outcomes
 from leaderboard.rows import Row
@@ -26,8 +26,6 @@ COLUMN, PAGE = 3.3, 6.8  # inches, of one column and of both in a paper
 WIDTHS = {"column": COLUMN, "page": PAGE}
 MIN_WIDTH, MAX_WIDTH = 2.5, 20.0
 MAX_NAMES = 3  # of methods that are not drawn
-FINETUNE = "finetune"
-REFERENCES = (SOURCE, FINETUNE, ORACLE)  # named in every figure that has them
 
 # The training log of a row's run.
 LogOf = Callable[[Row], Sequence[Mapping[str, float]]]

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from leaderboard.columns import ORACLE, SOURCE
-from leaderboard.render.figures.request import FINETUNE
+from leaderboard.columns import FINETUNE, ORACLE, SOURCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from leaderboard import columns, remarks
 from leaderboard.board import MEAN, Board
 from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
-from leaderboard.render.site.ranking import REFERENCES, Cell, as_points, line_cells, number, rank_of
+from leaderboard.render.site.ranking import Cell, as_points, line_cells, number, rank_of
 from leaderboard.rows import Row, with_status
 from leaderboard.statistics import LEVEL
 
@@ -197,7 +197,7 @@ def _gaps(board: Board, label: str, pages: Mapping[str, str]) -> tuple[tuple[Gap
     near = labels[max(0, place - NEAR) : place + NEAR + 1]
     differences = {
         other: difference
-        for other in [name for name in labels if name in near or name in REFERENCES]
+        for other in [name for name in labels if name in near or name in columns.REFERENCES]
         if other != label and (difference := board.statistics.difference(label, other)) is not None
     }
     if not differences or not any(math.isfinite(d.half) for d in differences.values()):

@@ -17,7 +17,6 @@ from benchmark.errors import UsageError
 from benchmark.text import printable
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board
-from leaderboard.columns import table_columns
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import by_board
 from leaderboard.render import svg
@@ -185,7 +184,7 @@ class _Site:
             base_page=self.methods.get(definition.base) if definition and definition.base else None,
             settings=settings(runs, definition),
             sections=sections,
-            columns=table_columns(self.boards[0].optional_columns),
+            columns=self.boards[0].shown_columns,
         )
 
     def from_page(self, page: str) -> dict[str, str]:

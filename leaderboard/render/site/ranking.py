@@ -11,12 +11,11 @@ from markupsafe import Markup
 
 from leaderboard import columns
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import Column, table_columns
+from leaderboard.columns import REFERENCES, Column
 from leaderboard.render import svg
 from leaderboard.render.cells import rounded
 
 REFERENCE = columns.SOURCE  # the row that a thin line in every interval shows
-REFERENCES = (columns.SOURCE, "finetune", columns.ORACLE)  # named in plots
 STATES = {
     "failed": "a run failed",
     "not-applicable": "does not apply",
@@ -90,12 +89,9 @@ def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
         task: the task.
         pages: the path of each method's page, by label.
     """
-    shown = table_columns(board.optional_columns)
+    shown = board.shown_columns
     cells = board.of_task(task)
-    labels = sorted(
-        (label for label in board.labels if _is_shown(cells[label])),
-        key=lambda label: (_is_oracle(cells[label]), -cells[label]["overall"], label),
-    )
+    labels = [label for label in board.labels_of(task) if _is_shown(cells[label])]
     metrics = tuple(column for column in shown if column.sampled)
     scales = {column.key: _scale(column, [cells[label] for label in labels]) for column in metrics}
     source = cells.get(REFERENCE)
@@ -203,7 +199,7 @@ def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
 
 def line_cells(board: Board, cell: BoardCell) -> tuple[Cell, ...]:
     """The numbers of a method on a task, one for each column of the table."""
-    return tuple(_cell(column, cell, board) for column in table_columns(board.optional_columns))
+    return tuple(_cell(column, cell, board) for column in board.shown_columns)
 
 
 def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:

@@ -53,6 +53,9 @@ def test_the_suffix_of_the_file_chooses_the_format(
     for name, beginning in beginnings.items():
         assert htbench(*words, "--out", tmp_path / name)[0] == 0
         assert (tmp_path / name).read_bytes().startswith(beginning)
+    status, _, err = htbench(*words, "--out", tmp_path / "board.foo")
+    assert (status, "does not end in one of .md, " in err) == (2, True)
+    assert not (tmp_path / "board.foo").exists()
     htbench(*words, "--format", "csv", "--out", tmp_path / "board.md")
     assert (tmp_path / "board.md").read_bytes() == (tmp_path / "board.csv").read_bytes()
     monkeypatch.setattr("htbench.cli.leaderboard.is_terminal", lambda: True)
