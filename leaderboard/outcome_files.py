@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from benchmark.errors import HTBenchError
 from benchmark.files import canonical_json, open_regular
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import verified_predictions
+from leaderboard import gamma_star
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import read_logits_and_labels, scorer_digest
 from leaderboard.rows import Row
@@ -61,8 +62,6 @@ class WorkspaceOutcomes:
         return outcomes
 
     def _compute(self, row: Row) -> Outcomes | None:
-        from leaderboard import gamma_star
-
         run = row["base"] if row["method"] == gamma_star.NAME else row["key"]
         gamma = json.loads(row["config"])["gamma"] if row["method"] == gamma_star.NAME else 0.0
         folder = self._workspace / "runs" / run
@@ -80,6 +79,24 @@ def outcomes_path(workspace: Path, key: str) -> Path:
     return workspace / FOLDER / key[:2] / key
 
 
+def remove_outcomes(workspace: Path, run: str) -> None:
+    """Remove the outcomes of a run that was removed, and of the row that is derived from it."""
+    for key in (run, gamma_star.derived_key(run)):
+        outcomes_path(workspace, key).unlink(missing_ok=True)
+
+
+def useless_outcomes(workspace: Path, runs: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """The files of outcomes, and those among them that are damaged or belong to no run.
+
+    Args:
+        workspace: its folder.
+        runs: the keys of its runs.
+    """
+    keys = {*runs, *map(gamma_star.derived_key, runs)}
+    files = sorted(path for path in workspace.glob(f"{FOLDER}/*/*") if not path.is_dir())
+    return files, [path for path in files if path.name not in keys or _body(path) is None]
+
+
 def _header(row: Row) -> bytes:
     """What outcomes depend on, as a line."""
     names = ("key", "predictions_sha256", "manifest_digest", "task", "config")
@@ -89,6 +106,14 @@ def _header(row: Row) -> bytes:
 
 def _read(path: Path, header: bytes) -> Outcomes | None:
     """Read a file of outcomes; None if it is missing, damaged, or has another header."""
+    body = _body(path)
+    if body is None or not body.startswith(header):
+        return None
+    return Outcomes.from_bytes(body[len(header) :])
+
+
+def _body(path: Path) -> bytes | None:
+    """A file of outcomes without its digest; None if it is missing or damaged."""
     try:
         with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
@@ -97,7 +122,7 @@ def _read(path: Path, header: bytes) -> Outcomes | None:
     digest, body = content[:_DIGEST], content[_DIGEST:]
     if len(content) > MAX_BYTES or hashlib.sha256(body).digest() != digest:
         return None
-    return Outcomes.from_bytes(body[len(header) :]) if body.startswith(header) else None
+    return body
 
 
 def _write(path: Path, header: bytes, outcomes: Outcomes) -> None:

@@ -36,6 +36,7 @@ COMMANDS = {
     "source": "Train, import, export or list source models.",
     "splits": "Show a task's splits, or export them for other toolkits.",
     "tune": "Tune hyper-parameters on training images of the seen classes, then run.",
+    "workspace": "Merge, check or repair workspaces.",
 }
 
 

@@ -72,7 +72,7 @@ def remove(
     from benchmark.runs.remove import plan_removal, remove_runs, size_of
     from benchmark.runs.workspace import Workspace
     from leaderboard.filters import check_known, is_method
-    from leaderboard.outcome_files import outcomes_path
+    from leaderboard.outcome_files import remove_outcomes
 
     if not methods:
         raise UsageError("name the method whose runs to remove with --method")
@@ -116,7 +116,7 @@ def remove(
     if busy:
         log(f"kept {_count(len(busy))} that another process is carrying out: {first(busy)}")
     for key in {record.key for record in removal.runs} - set(busy):
-        outcomes_path(place.root, key).unlink(missing_ok=True)
+        remove_outcomes(place.root, key)
     if as_json:
         _print_json(removal.runs, removal.kept, busy)
     else:
