@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from benchmark.runs.set_aside import FOLDER as SET_ASIDE
 from benchmark.runs.set_aside import set_aside
 from benchmark.runs.verify import verify_run
 from benchmark.runs.workspace import TUNING_FOLDER, Workspace
+from benchmark.text import plural
 from leaderboard.outcome_files import useless_outcomes
 from leaderboard.results import RESULTS_FILE, update_results
 from leaderboard.results_file import is_damaged
@@ -211,7 +212,7 @@ def repair(root: Path, steps: Steps) -> list[str]:
     for path in useless:
         discard(path)
     if useless:
-        files = _count(useless, "file")
+        files = plural(len(useless), "file")
         sentences.append(f"removed {files} of outcomes that were damaged or of runs that are gone")
     if state.results == "damaged":
         discard(workspace.root / RESULTS_FILE)
@@ -225,7 +226,7 @@ def _repair_runs(workspace: Workspace, state: RunsState) -> list[str]:
     with workspace:  # which sweeps what dead drivers left
         left = {path.name for path in driver_folders(workspace.root / "tmp")}
         if swept := set(state.dead) - left:
-            sentences.append(f"removed what {_count(swept, 'killed command')} left in tmp")
+            sentences.append(f"removed what {plural(len(swept), 'killed command')} left in tmp")
         for name in dict.fromkeys(damage.name for damage in state.damaged):
             if name not in state.keys:
                 damaged = [damage for damage in state.damaged if damage.name == name]
@@ -257,8 +258,3 @@ def _manifests(workspace: Workspace) -> list[Manifest]:
         return [*manifests, manifest_of(load_suite(suite))] if suite else manifests
     except HTBenchError:  # the suite's file is gone
         return manifests
-
-
-def _count(things: Sized, name: str) -> str:
-    number = len(things)
-    return f"{number} {name}{'s' if number != 1 else ''}"

@@ -9,7 +9,7 @@ import click
 
 from benchmark.commands import command as command_line
 from benchmark.errors import MAX_MESSAGE
-from benchmark.text import one_line
+from benchmark.text import one_line, plural
 from htbench.cli.options import json_option, workspace_option
 from htbench.cli.output import print_json
 from htbench.progress import StepLines
@@ -63,9 +63,9 @@ def merge(context: click.Context, workspaces: tuple[Path, ...], into: Path, as_j
         print_json(vars(merged))
     else:
         _print_sentences(merged.problems)
-        there = _runs(merged.present) + " already there"
+        there = plural(merged.present, "run") + " already there"
         if merged.copied:
-            click.echo(f"copied {_runs(len(merged.copied))} to {into}; {there}")
+            click.echo(f"copied {plural(len(merged.copied), 'run')} to {into}; {there}")
         else:
             click.echo(f"copied nothing to {into}; {there}")
     if merged.problems:
@@ -142,7 +142,7 @@ def _print_state(state: WorkspaceState, workspace: Path) -> None:
     }
     for part in (state.runs, state.tuning):
         if part.running:
-            lines["running"] = _plural(part.running, "command") + " at work here"
+            lines["running"] = plural(part.running, "command") + " at work here"
     for name, text in lines.items():
         click.echo(f"{name:<12}{text}")
     _print_sentences(_problems(state))
@@ -192,11 +192,3 @@ def _print_sentences(sentences: list[str]) -> None:
         click.echo(one_line(sentence, MAX_MESSAGE))
     if (more := len(sentences) - MAX_SHOWN) > 0:
         click.echo(f"and {more} more; --json lists all")
-
-
-def _runs(number: int) -> str:
-    return _plural(number, "run")
-
-
-def _plural(number: int, name: str) -> str:
-    return f"{number} {name}{'s' if number != 1 else ''}"
