@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from leaderboard.scoring import outcomes_at
 
 FOLDER = "outcomes"  # of a workspace
 MAX_BYTES = 1 << 28
+_NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -93,8 +95,17 @@ def useless_outcomes(workspace: Path, runs: Collection[str]) -> tuple[list[Path]
         runs: the keys of its runs.
     """
     keys = {*runs, *map(gamma_star.derived_key, runs)}
-    files = sorted(path for path in workspace.glob(f"{FOLDER}/*/*") if not path.is_dir())
+    folders = _entries(workspace / FOLDER)
+    files = [path for folder in folders for path in _entries(folder) if _NAME.fullmatch(path.name)]
     return files, [path for path in files if path.name not in keys or _body(path) is None]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing if it is a link, which leads to other files."""
+    try:
+        return [] if folder.is_symlink() else sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _header(row: Row) -> bytes:

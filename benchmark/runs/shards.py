@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmark.errors import UsageError
 from benchmark.runs.plan import PlannedRun
+from benchmark.text import plural
 
 MAX_SHARDS = 10_000
 STEP = 3  # a gradient step on an image takes about as long as this many evaluations of it
@@ -108,8 +109,8 @@ def split(
         groups.setdefault(id(_first_of_chain(cell)), []).append(i)
     if count > len(groups):
         raise UsageError(
-            f"these runs cannot be split into {count} shards, because they are {len(groups)} "
-            f"groups of runs that start from each other; use at most {len(groups)} shards"
+            f"these runs cannot be split into {count} shards, because a run stays with those that "
+            f"start from it; use at most {plural(len(groups), 'shard')}"
         )
     weighed = [(sum(_cost(cells[i], costs) for i in group), group) for group in groups.values()]
     totals, parts = [0.0] * count, [list[int]() for _ in range(count)]

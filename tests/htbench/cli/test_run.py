@@ -82,6 +82,8 @@ def test_a_dry_run_of_a_shard_shows_its_runs(suite: Path, htbench: Htbench) -> N
     assert status == 2
     assert "use at most 2 shards" in err
     assert "is not of the form I/N" in htbench(*options(suite), "--shard", "1")[2]
+    with pytest.raises(UsageError, match="use at most 2 shards"):
+        run_suite(suite, shard="1/3", device="cpu")
 
 
 def test_the_estimate_grows_with_the_steps(draft: Draft, suite: Path, htbench: Htbench) -> None:

@@ -225,6 +225,22 @@ class TestRepair:
         left = [records[0].key, derived_key(records[0].key)]
         assert not any(os.path.lexists(outcomes_path(workspace, key)) for key in left)
 
+    def test_files_elsewhere_are_not_touched(
+        self, htbench: Htbench, workspace: Path, tmp_path: Path
+    ) -> None:
+        elsewhere = tmp_path / "elsewhere" / "ff" / ("f" * 64)
+        elsewhere.parent.mkdir(parents=True)
+        elsewhere.write_bytes(b"kept")
+        (workspace / "outcomes" / "gg").symlink_to(elsewhere.parent)
+        notes = workspace / "outcomes" / "notes.txt"
+        notes.write_bytes(b"kept")
+        assert htbench("workspace", "repair", "--workspace", workspace)[0] == 0
+        assert notes.read_bytes() == b"kept"
+        shutil.rmtree(workspace / "outcomes")
+        (workspace / "outcomes").symlink_to(tmp_path / "elsewhere")
+        assert htbench("workspace", "repair", "--workspace", workspace)[0] == 0
+        assert elsewhere.read_bytes() == b"kept"
+
     def test_a_run_that_another_command_repeats_is_left(
         self, htbench: Htbench, workspace: Path, records: list[RunRecord]
     ) -> None:
