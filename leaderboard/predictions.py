@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.errors import ScoringError, first
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import read_predictions
-from leaderboard import scoring
+from leaderboard import picks, scoring
 from leaderboard.outcomes import Outcomes
 from leaderboard.scoring import Scores, match_samples
 
@@ -147,4 +147,5 @@ def read_logits_and_labels(
 
 def scorer_digest() -> str:
     """Return the SHA-256 of the scoring code. Rows scored by other code are recomputed."""
-    return hashlib.sha256(Path(scoring.__file__).read_bytes()).hexdigest()
+    code = [Path(str(module.__file__)).read_bytes() for module in (picks, scoring)]
+    return hashlib.sha256(b"".join(code)).hexdigest()

@@ -1,12 +1,11 @@
 """Metrics from predictions and labels: seen and missing accuracy, and the AUSUC sweep.
 
-One file because every metric shares the same three numbers per sample and the same checks.
-
 Notation: S are the seen classes, U the missing ones, z the logits, and Acc_{A/B} the accuracy over
 the test samples of the classes A with the argmax taken over the columns B (Y is S and U together).
 
-Every metric follows from three numbers per sample: its best seen column, its best missing column,
-and the margin between their logits. They are computed once; no metric uses the (N, C) logits again.
+Every metric follows from four facts about each sample (:mod:`leaderboard.picks`): whether its best
+seen and its best missing column is its label, which of the two has the lower index, and the margin
+between their logits.
 """
 
 from __future__ import annotations
@@ -14,17 +13,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ScoringError, first
 from leaderboard.outcomes import Outcomes
-
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
-IntArray: TypeAlias = npt.NDArray[np.intp]
-FloatArray: TypeAlias = npt.NDArray[np.float64]
+from leaderboard.picks import Picks, pick
+from leaderboard.scoring_input import BoolArray, FloatArray, IntArray, checked_labels
 
 AREAS = ("ausuc", "openworld_auc")  # the metrics in [0, 1]; all others are in per cent
 
@@ -132,9 +129,9 @@ def score_with_outcomes(
     logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
 ) -> tuple[Scores, Outcomes]:
     """As :func:`score`, and the outcomes of the samples."""
-    labels = _validate(logits, labels, seen)
-    picks = _pick(logits, seen)
-    return _scores(picks, labels, seen, gamma=0.0), _outcomes(picks, labels, seen, gamma=0.0)
+    labels = checked_labels(logits, labels, seen)
+    picks = pick(logits, labels, seen)
+    return _scores(picks, labels, seen, gamma=0.0), _outcomes(picks, gamma=0.0)
 
 
 def outcomes_at(
@@ -152,15 +149,14 @@ def outcomes_at(
     Raises:
         ScoringError: As for ``score``.
     """
-    labels = _validate(logits, labels, seen)
-    return _outcomes(_pick(logits, seen), labels, seen, gamma)
+    labels = checked_labels(logits, labels, seen)
+    return _outcomes(pick(logits, labels, seen), gamma)
 
 
-def _outcomes(picks: _Picks, labels: IntArray, seen: BoolArray, gamma: float) -> Outcomes:
-    own = np.where(seen[labels], picks.seen, picks.missing)
+def _outcomes(picks: Picks, gamma: float) -> Outcomes:
     with np.errstate(over="ignore"):  # a margin beyond float32 becomes infinite
         margin = (picks.margin - gamma).astype(np.float32)
-    return Outcomes(picks.at(gamma) == labels, own == labels, margin)
+    return Outcomes(picks.right(gamma), picks.right_seen | picks.right_missing, margin)
 
 
 def score_at_best_gamma(
@@ -184,39 +180,42 @@ def score_at_best_gamma(
     Raises:
         ScoringError: As for ``score``.
     """
-    labels = _validate(logits, labels, seen)
-    picks = _pick(logits, seen)
-    sweep = _sweep(picks, labels, seen)
+    labels = checked_labels(logits, labels, seen)
+    picks = pick(logits, labels, seen)
+    sweep = _sweep(picks)
     hits = sweep.seen_hits + sweep.missing_hits
     best = sweep.gamma[hits == hits.max()]
     gamma = float(best[np.abs(best).argmin()])
     return BestGamma(gamma, _scores(picks, labels, seen, gamma))
 
 
-def _scores(picks: _Picks, labels: IntArray, seen: BoolArray, gamma: float) -> Scores:
+def _scores(picks: Picks, labels: IntArray, seen: BoolArray, gamma: float) -> Scores:
     totals = np.bincount(labels, minlength=seen.size)
-    full = _hits_by_class(picks.at(gamma), labels, seen.size)
-    within = _hits_by_class(np.where(seen[labels], picks.seen, picks.missing), labels, seen.size)
-    everything = np.ones_like(seen)
+    n_seen, n_missing = int(totals[seen].sum()), int(totals[~seen].sum())
+    full = _hits_by_class(picks.right(gamma), labels, seen.size)
+    within = _hits_by_class(picks.right_seen | picks.right_missing, labels, seen.size)
+    overall_micro, overall_macro = _accuracy(full, totals, np.ones_like(seen))
     seen_micro, seen_macro = _accuracy(full, totals, seen)
     missing_micro, missing_macro = _accuracy(full, totals, ~seen)
+    seen_within, missing_within = (_accuracy(within, totals, group) for group in (seen, ~seen))
+    ausuc, openworld_auc = _areas(picks, n_seen * n_missing)
     return Scores(
-        overall=_accuracy(full, totals, everything).micro,
+        overall=overall_micro,
         seen=seen_micro,
         missing=missing_micro,
-        seen_within=_accuracy(within, totals, seen).micro,
-        missing_within=_accuracy(within, totals, ~seen).micro,
+        seen_within=seen_within.micro,
+        missing_within=missing_within.micro,
         harmonic=_harmonic_mean(seen_micro, missing_micro),
-        macro_overall=_accuracy(full, totals, everything).macro,
+        macro_overall=overall_macro,
         macro_seen=seen_macro,
         macro_missing=missing_macro,
-        macro_seen_within=_accuracy(within, totals, seen).macro,
-        macro_missing_within=_accuracy(within, totals, ~seen).macro,
+        macro_seen_within=seen_within.macro,
+        macro_missing_within=missing_within.macro,
         macro_harmonic=_harmonic_mean(seen_macro, missing_macro),
-        ausuc=_area(_sweep(picks, labels, seen), labels, seen),
-        openworld_auc=_openworld_auc(picks, labels, seen),
-        n_seen=int(totals[seen].sum()),
-        n_missing=int(totals[~seen].sum()),
+        ausuc=ausuc,
+        openworld_auc=openworld_auc,
+        n_seen=n_seen,
+        n_missing=n_missing,
     )
 
 
@@ -236,8 +235,8 @@ def calibration_curve(
     Raises:
         ScoringError: As for ``score``.
     """
-    labels = _validate(logits, labels, seen)
-    sweep = _sweep(_pick(logits, seen), labels, seen)
+    labels = checked_labels(logits, labels, seen)
+    sweep = _sweep(pick(logits, labels, seen))
     n_seen = np.count_nonzero(seen[labels])
     return CalibrationCurve(
         gamma=sweep.gamma,
@@ -291,118 +290,6 @@ def _unique_ids(ids: Sequence[Hashable] | npt.NDArray[Any], where: str) -> dict[
     return position
 
 
-def _validate(logits: object, labels: object, seen: object) -> IntArray:
-    """Check that the input can be scored; return the labels as an index type."""
-    logits = _array("logits", logits, ndim=2, shape="(N, C)")
-    labels = _array("labels", labels, ndim=1, shape="(N,)")
-    seen = _array("seen", seen, ndim=1, shape="(C,)")
-    _check_dtypes(logits, labels, seen)
-    _check_shapes(logits, labels, seen)
-    _check_values(logits, labels)
-    checked = labels.astype(np.intp)  # in [0, C) by now, so exact for every integer type
-    _check_groups(checked, seen)
-    return checked
-
-
-def _array(name: str, value: object, ndim: int, shape: str) -> npt.NDArray[Any]:
-    if not isinstance(value, np.ndarray):
-        raise ScoringError(f"{name} must be a numpy array {shape}, not {type(value).__name__}")
-    if value.ndim != ndim:
-        raise ScoringError(f"{name} must have shape {shape}, not {value.shape}")
-    return value
-
-
-def _check_dtypes(
-    logits: npt.NDArray[Any], labels: npt.NDArray[Any], seen: npt.NDArray[Any]
-) -> None:
-    if logits.dtype.kind != "f" or logits.dtype.itemsize > 8:
-        raise ScoringError(
-            f"logits must be float16, float32 or float64, not {logits.dtype}; "
-            "pass the model's outputs, not predicted classes"
-        )
-    if labels.dtype.kind not in "iu":
-        raise ScoringError(
-            f"labels must be integers (class indices), not {labels.dtype}; convert "
-            "them first, for example with labels.astype(int)"
-        )
-    if seen.dtype.kind != "b":
-        raise ScoringError(
-            f"seen must be a boolean mask over the classes, not {seen.dtype}; to "
-            "convert class indices, start from an all-False mask and set "
-            "mask[indices] = True"
-        )
-
-
-def _check_shapes(
-    logits: npt.NDArray[Any], labels: npt.NDArray[Any], seen: npt.NDArray[Any]
-) -> None:
-    n_samples, n_classes = logits.shape
-    if n_samples == 0:
-        raise ScoringError("there are no samples to score (logits have 0 rows)")
-    if n_classes != seen.size:
-        raise ScoringError(
-            f"logits have {n_classes} columns, but the seen mask has {seen.size} entries; "
-            "give one column per class, in the manifest's order"
-        )
-    if n_samples != labels.size:
-        raise ScoringError(
-            f"logits have {n_samples} rows but there are {labels.size} labels; "
-            "give one row for each labelled sample, in the same order"
-        )
-
-
-def _check_values(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
-    n_classes = logits.shape[1]
-    finite = np.isfinite(logits)
-    if not finite.all():
-        _refuse_rows("NaN or infinite logits", ~finite.all(axis=1), "fix the model's outputs")
-    outside = (labels < 0) | (labels >= n_classes)
-    if outside.any():
-        _refuse_rows(
-            f"labels outside 0..{n_classes - 1} (such as {labels[outside][0]})",
-            outside,
-            "use class indices in the manifest's order",
-        )
-
-
-def _refuse_rows(what: str, bad: BoolArray, remedy: str) -> None:
-    rows = np.flatnonzero(bad).tolist()
-    raise ScoringError(
-        f"{what} in {len(rows)} of {bad.size} samples (rows {first(rows)}); {remedy}"
-    )
-
-
-def _check_groups(labels: IntArray, seen: BoolArray) -> None:
-    is_seen = seen[labels]
-    for name, columns, samples in (("seen", seen, is_seen), ("missing", ~seen, ~is_seen)):
-        if not columns.any():
-            raise ScoringError(
-                f"there are no {name} classes (the seen mask is the same for all {seen.size} "
-                "classes); a task needs both seen and missing classes"
-            )
-        if not samples.any():
-            raise ScoringError(
-                f"no test sample belongs to a {name} class, so {name} accuracy is undefined; "
-                "check the labels and the seen mask, or leave this task out"
-            )
-
-
-class _Picks(NamedTuple):
-    """What the metrics need from the logits; each (N,)."""
-
-    seen: IntArray  # best column of S
-    missing: IntArray  # best column of U
-    margin: FloatArray  # max_S z - max_U z: the gamma at which the sample flips
-
-    def at(self, gamma: float) -> IntArray:
-        """The argmax over all columns with gamma added to those of U, without rounding errors.
-
-        An exact tie of the two groups goes to the lower index.
-        """
-        winner = np.where(self.margin > gamma, self.seen, self.missing)
-        return np.where(self.margin == gamma, np.minimum(self.seen, self.missing), winner)
-
-
 class _Sweep(NamedTuple):
     """The curve as counts of samples, which keeps it exact; each (P,)."""
 
@@ -418,29 +305,13 @@ class _Accuracy(NamedTuple):
     macro: float
 
 
-def _pick(logits: npt.NDArray[np.floating[Any]], seen: BoolArray) -> _Picks:
-    best_seen, top_seen = _best(logits, np.flatnonzero(seen))
-    best_missing, top_missing = _best(logits, np.flatnonzero(~seen))
-    with np.errstate(over="ignore"):  # refused below
-        margin = top_seen - top_missing
-    if not np.isfinite(margin).all():
-        _refuse_rows(
-            "the range of the logits overflows float64",
-            ~np.isfinite(margin),
-            "scale all logits down",
-        )
-    return _Picks(best_seen, best_missing, margin)
+def _hits_by_class(right: BoolArray, labels: IntArray, n_classes: int) -> IntArray:
+    return np.bincount(_taken(labels, right), minlength=n_classes)
 
 
-def _best(logits: npt.NDArray[np.floating[Any]], columns: IntArray) -> tuple[IntArray, FloatArray]:
-    """The best of some columns (the lowest in a tie), and its logit in float64."""
-    part = logits[:, columns]
-    best = part.argmax(axis=1)
-    return columns[best], part[np.arange(len(part)), best].astype(np.float64)
-
-
-def _hits_by_class(predicted: IntArray, labels: IntArray, n_classes: int) -> IntArray:
-    return np.bincount(labels[predicted == labels], minlength=n_classes)
+def _taken(values: npt.NDArray[Any], mask: BoolArray) -> npt.NDArray[Any]:
+    """``values[mask]``, in a fifth of the time if the mask has no pattern."""
+    return values[np.flatnonzero(mask)]
 
 
 def _accuracy(hits: IntArray, totals: IntArray, group: BoolArray) -> _Accuracy:
@@ -456,15 +327,15 @@ def _harmonic_mean(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a + b > 0 else 0.0
 
 
-def _sweep(picks: _Picks, labels: IntArray, seen: BoolArray) -> _Sweep:
+def _sweep(picks: Picks) -> _Sweep:
     """Count the hits of both groups in each interval of gamma between distinct margins.
 
     Passing a margin flips all samples that have it, from their best seen to their best missing
     column: correct seen samples are lost, missing samples whose column is correct are won.
     """
     margins, which = np.unique(picks.margin, return_inverse=True)
-    lost = np.bincount(which[picks.seen == labels], minlength=margins.size)
-    won = np.bincount(which[picks.missing == labels], minlength=margins.size)
+    lost = np.bincount(which[picks.right_seen], minlength=margins.size)
+    won = np.bincount(which[picks.right_missing], minlength=margins.size)
     seen_hits = lost.sum() - np.append(0, np.cumsum(lost))
     missing_hits = np.append(0, np.cumsum(won))
     # Halved before the sum: margins near the end of float64 would overflow.
@@ -475,27 +346,33 @@ def _sweep(picks: _Picks, labels: IntArray, seen: BoolArray) -> _Sweep:
     if zero == margins.size or margins[zero] != 0:
         gamma[zero] = 0.0
         return _Sweep(gamma, seen_hits, missing_hits)
-    right = labels[picks.at(0.0) == labels]
-    n_seen_right = np.count_nonzero(seen[right])
+    wins = picks.seen_wins(0.0)
     return _Sweep(
         np.insert(gamma, zero + 1, 0.0),
-        np.insert(seen_hits, zero + 1, n_seen_right),
-        np.insert(missing_hits, zero + 1, right.size - n_seen_right),
+        np.insert(seen_hits, zero + 1, np.count_nonzero(picks.right_seen & wins)),
+        np.insert(missing_hits, zero + 1, np.count_nonzero(picks.right_missing & ~wins)),
     )
 
 
-def _area(sweep: _Sweep, labels: IntArray, seen: BoolArray) -> float:
-    """Trapezoidal rule in integers, so the order of summation cannot change the result."""
-    fall = sweep.seen_hits[:-1] - sweep.seen_hits[1:]
-    twice = int((fall * (sweep.missing_hits[:-1] + sweep.missing_hits[1:])).sum())
-    n_seen = int(np.count_nonzero(seen[labels]))
-    return twice / (2 * n_seen * (labels.size - n_seen))
+def _areas(picks: Picks, n_pairs: int) -> tuple[float, float]:
+    """``ausuc`` and ``openworld_auc``: shares of the pairs of a seen and a missing sample.
 
-
-def _openworld_auc(picks: _Picks, labels: IntArray, seen: BoolArray) -> float:
-    """Count, for each correct seen sample, the correct missing samples with a smaller margin."""
-    of_seen = picks.margin[picks.seen == labels]
-    of_missing = np.sort(picks.margin[picks.missing == labels])
-    pairs = int(np.searchsorted(of_missing, of_seen, side="left").sum())
-    n_seen = int(np.count_nonzero(seen[labels]))
-    return pairs / (n_seen * (labels.size - n_seen))
+    Of the pairs in which both are right within their group, ``openworld_auc`` counts those whose
+    seen sample has the larger margin. ``ausuc`` also counts half of those with equal margins: the
+    trapezoidal rule at a step of the curve where both accuracies change. At a margin of 0, the
+    curve has the point gamma = 0 between two steps, where ties go to the lower index. The counts
+    are integers, so the order of summation cannot change the result.
+    """
+    # Both sorted, so that neighbouring searches read the same memory.
+    losing = np.sort(_taken(picks.margin, picks.right_seen))
+    winning = np.sort(_taken(picks.margin, picks.right_missing))
+    larger = int(winning.searchsorted(losing, side="left").sum())
+    twice = larger + int(winning.searchsorted(losing, side="right").sum())
+    at_zero = picks.margin == 0
+    if at_zero.any():
+        lost, won = picks.right_seen & at_zero, picks.right_missing & at_zero
+        n_lost, n_won = int(lost.sum()), int(won.sum())
+        n_kept = int((lost & picks.seen_first).sum())
+        n_early = int((won & ~picks.seen_first).sum())
+        twice += n_lost * n_early + n_kept * n_won - n_lost * n_won
+    return twice / (2 * n_pairs), larger / n_pairs

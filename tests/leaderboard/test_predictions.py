@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from benchmark.files import digest_file
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import PREDICTIONS_FILE, read_predictions
 from benchmark.records import write_predictions as write
-from leaderboard.predictions import score_predictions
+from leaderboard import picks, scoring
+from leaderboard.predictions import score_predictions, scorer_digest
 from leaderboard.results import update_results
 from tests.leaderboard.runs import WriteRun, folder_of
 
@@ -85,3 +87,13 @@ class TestScorePredictions:
         path = self.rewrite(tmp_path, icons, lambda i, z: (i, z))
         with pytest.raises(ScoringError, match="unknown sample id"):
             score_predictions(path, icons, "solid-outline")
+
+
+@pytest.mark.parametrize("module", [picks, scoring])
+def test_other_code_has_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    before = scorer_digest()
+    (tmp_path / "other.py").write_text("# other code\n")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "other.py"))
+    assert scorer_digest() != before

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 from statistics import fmean
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
     auc,
@@ -16,7 +18,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from leaderboard import calibration_curve, score
+from leaderboard import calibration_curve, picks, score
 from tests.leaderboard.scoring_cases import PROPERTY, arrays, random_case, tied_cases
 
 # A naive reference: loops only, and nothing shared with the code under test.
@@ -115,6 +117,14 @@ class TestAgainstReferences:
     @settings(PROPERTY, max_examples=300)
     def test_naive_loops_with_many_ties(self, case):
         assert score(*arrays(*case)).as_dict() == pytest.approx(naive_scores(*case), abs=1e-9)
+
+    @given(tied_cases(), st.sampled_from([np.float16, np.float32, np.float64]))
+    @settings(PROPERTY, max_examples=50)
+    def test_blocks_of_three_rows(self, case, dtype):
+        rows, labels, seen = case
+        with patch.object(picks, "BLOCK_BYTES", 3 * 4 * len(seen)):
+            scores = score(*arrays(rows, labels, seen, dtype))
+        assert scores.as_dict() == pytest.approx(naive_scores(*case), abs=1e-9)
 
     @given(tied_cases())
     @settings(PROPERTY, max_examples=150)

@@ -26,6 +26,12 @@ REFUSED = {
         SEEN,
         r"infinite.* 5 of 6 samples \(rows 1, 2, 3 and 2 more\);",
     ),
+    "nan and infinite in several blocks": (
+        with_value(with_value(np.tile(LOGITS, (20_000, 1)), (70_004, 1), np.nan), (9, 0), np.inf),
+        np.tile(LABELS, 20_000),
+        SEEN,
+        r"infinite.* 2 of 120000 samples \(rows 9, 70004\);",
+    ),
     "too far apart": (
         with_value(LOGITS.astype(np.float64), 3, [1.5e308, 0, -1.5e308, -1.5e308]),
         LABELS,

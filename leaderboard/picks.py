@@ -1,0 +1,89 @@
+"""What every metric needs from the logits, found in one pass over them.
+
+The pass works on blocks of rows that stay in a processor's cache, so the logits are read from
+memory once, and no array as large as the logits is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from leaderboard.scoring_input import BoolArray, FloatArray, IntArray, refuse_rows
+
+BLOCK_BYTES = 1 << 17  # four such arrays of float32 fit a second-level cache of 1 MiB
+
+
+class Picks(NamedTuple):
+    """The best column of both groups, compared with the label and with each other; each (N,)."""
+
+    right_seen: BoolArray  # the best column of S is the label
+    right_missing: BoolArray  # the best column of U is the label
+    seen_first: BoolArray  # the best column of S has the lower index, so it wins a tie
+    margin: FloatArray  # max_S z - max_U z: the gamma at which the sample flips
+
+    def seen_wins(self, gamma: float) -> BoolArray:
+        """Whether the argmax over all columns is in S, with gamma added to those of U.
+
+        Computed without rounding errors. An exact tie of the two groups goes to the lower index.
+        """
+        wins: BoolArray = (self.margin > gamma) | ((self.margin == gamma) & self.seen_first)
+        return wins
+
+    def right(self, gamma: float) -> BoolArray:
+        """Whether the argmax over all columns is the label, with gamma added to those of U."""
+        wins = self.seen_wins(gamma)
+        return (self.right_seen & wins) | (self.right_missing & ~wins)
+
+
+def pick(logits: npt.NDArray[np.floating[Any]], labels: IntArray, seen: BoolArray) -> Picks:
+    """Find the best column of both groups for each sample, the lowest in a tie.
+
+    Args:
+        logits: (N, C) float16, float32 or float64.
+        labels: (N,) in [0, C).
+        seen: (C,), with both values.
+
+    Raises:
+        ScoringError: A logit is NaN or infinite, or a margin overflows float64.
+    """
+    n_samples, n_classes = logits.shape
+    picks = Picks(*(np.empty(n_samples, dtype) for dtype in (bool, bool, bool, np.float64)))
+    size = min(n_samples, max(1, BLOCK_BYTES // (4 * n_classes)))
+    dtype = np.result_type(logits.dtype, np.float32)
+    # Adding 0 or -inf hides the other group's columns: faster than copying some of the columns, if
+    # the mask is as large as the block.
+    masks = [
+        np.tile(np.where(group, 0, -np.inf).astype(dtype), (size, 1)) for group in (seen, ~seen)
+    ]
+    masked, rows, lows = np.empty((size, n_classes), dtype), np.arange(size), []
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        for start in range(0, n_samples, size):
+            block = logits[start : start + size].astype(dtype, copy=False)
+            count, truth = len(block), labels[start : start + size]
+            of_seen, of_missing = (
+                np.add(block, mask[:count], out=masked[:count]).argmax(axis=1) for mask in masks
+            )
+            top_seen, top_missing = block[rows[:count], of_seen], block[rows[:count], of_missing]
+            right_seen, right_missing, seen_first, margin = (
+                whole[start : start + size] for whole in picks
+            )
+            np.equal(of_seen, truth, out=right_seen)
+            np.equal(of_missing, truth, out=right_missing)
+            np.less(of_seen, of_missing, out=seen_first)
+            np.subtract(top_seen, top_missing, out=margin, dtype=np.float64)
+            lows.append(block.min())
+    # NaN and infinity reach the margin, and negative infinity the minimum.
+    if not (np.isfinite(lows).all() and np.isfinite(picks.margin).all()):
+        _refuse(logits, picks.margin)
+    return picks
+
+
+def _refuse(logits: npt.NDArray[np.floating[Any]], margin: FloatArray) -> NoReturn:
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        refuse_rows("NaN or infinite logits", ~finite, "fix the model's outputs")
+    overflows = ~np.isfinite(margin)
+    refuse_rows("the range of the logits overflows float64", overflows, "scale all logits down")
