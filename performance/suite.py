@@ -1,0 +1,162 @@
+"""A suite's runs, beside the same number of runs as most code of this field does them.
+
+    python performance/suite.py
+    python performance/suite.py --task outline-solid --seed 0     a sample of the suite
+
+Ours: ``htbench run`` in a new workspace and a new data folder, so that it also decodes the images,
+with the source models that the manifest fixes. Peers': a new process for each run
+(``performance/peer.py``), one after another with the best number of loader processes and one thread
+per core, or one per core side by side with one thread each, whichever is faster. Their time is
+measured on a sample of runs and multiplied: a method that trains counts as a run of fine-tuning,
+and one that does not, or that starts from finetune's weights, counts as a prediction only. That is
+in the peers' favour: linear-probe is the only training method that may cost less, and lwf costs
+more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from measure import Times, spread, table, take_turns
+
+from benchmark.manifest.suite import load_suite, manifest_of
+from benchmark.sources.spec import SourceSpec, find_source
+
+PEER = str(Path(__file__).with_name("peer.py"))
+# Of suite icons. The others train nothing or start from finetune's weights.
+TRAINING = (
+    *("finetune", "linear-probe", "frozen-classifier", "lwf"),
+    *("balanced-softmax", "oracle-finetune"),
+)
+STEPS, SOURCE_STEPS = 200, 1200
+
+
+def htbench(*arguments: str | Path, data: Path | None = None) -> None:
+    """Run a command."""
+    env = os.environ | ({"HTBENCH_DATA": str(data)} if data else {})
+    command = [sys.executable, "-m", "htbench", *map(str, arguments)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env)
+
+
+def peers(folder: Path, options: list[str], side_by_side: int = 1) -> None:
+    """Carry out runs of peers at the same time."""
+    threads = str((os.cpu_count() or 1) // side_by_side or 1)
+    command = [sys.executable, PEER, str(folder), *options]
+    runs = [
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": threads}
+        )
+        for _ in range(side_by_side)
+    ]
+    assert not any(run.wait() for run in runs)
+
+
+class Fastest(NamedTuple):
+    """The fastest way to run a peer."""
+
+    name: str
+    times: Times
+    side_by_side: int
+
+    @property
+    def wall(self) -> float:
+        """Seconds of one run."""
+        return median(self.times.wall) / self.side_by_side
+
+    @property
+    def cpu(self) -> float:
+        """Processor seconds of one run."""
+        return median(self.times.cpu) / self.side_by_side
+
+
+def fastest(folder: Path, options: list[str], turns: int) -> Fastest:
+    """Time the ways to run a peer."""
+    cores = os.cpu_count() or 1
+    ways: dict[str, tuple[list[str], int]] = {
+        f"{workers} loader processes": ([*options, "--workers", str(workers)], 1)
+        for workers in (0, cores, 2 * cores)
+    }
+    ways[f"{cores} runs side by side"] = (options, cores)
+    times = take_turns(
+        {name: partial(peers, folder, *way) for name, way in ways.items()}, turns, warm=0
+    )
+    every = [Fastest(name, times[name], ways[name][1]) for name in ways]
+    return min(every, key=lambda way: way.wall)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", dest="tasks", action="append")
+    parser.add_argument("--seed", dest="seeds", action="append", type=int)
+    parser.add_argument("--turns", type=int, default=3, help="of each way to run a peer")
+    parser.add_argument("--without-training", action="store_true", help="of source models")
+    args = parser.parse_args()
+    suite = load_suite("icons")
+    manifest = manifest_of(suite)
+    tasks, seeds = args.tasks or suite.tasks, args.seeds or suite.seeds
+    cells = len(tasks) * len(seeds)
+    training = sum(method in TRAINING for method in suite.methods)
+    ours = Times()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        words = [w for task in tasks for w in ("--task", task)]
+        words += [w for seed in seeds for w in ("--seed", str(seed))]
+        run = ("run", "--suite", "icons", "--workspace", folder / "workspace", *words)
+        ours.time(lambda: htbench(*run, data=folder / "data"))
+        task = manifest.task(suite.tasks[0])
+        images = folder / "images"
+        export = ("splits", "export", manifest.reference, "--task", task.id, "--out", images)
+        htbench(*export, "--format", "imagefolder")
+        checkpoint = find_source(SourceSpec.of(manifest, task.sources, "cpu", 0))
+        assert checkpoint is not None
+        weights = ["--weights", str(checkpoint.path)]
+        kinds = {
+            "train and predict": [*weights, "--steps", str(STEPS)],
+            "predict": weights,
+        }
+        if not args.without_training:
+            both = ["--source-steps", str(SOURCE_STEPS)]
+            kinds["train the source model, train and predict"] = [*both, "--steps", str(STEPS)]
+            kinds["train the source model and predict"] = both
+        runs = {name: fastest(images, options, args.turns) for name, options in kinds.items()}
+    rows = [
+        [name, way.name, spread(way.times.wall), f"{way.wall:.1f}", f"{way.cpu:.1f}"]
+        for name, way in runs.items()
+    ]
+    headers = ["one run of a peer", "fastest way", "wall s", "of one run", "CPU s of one run"]
+    print(table(rows, headers))
+    wall, cpu = median(ours.wall), median(ours.cpu)
+    rows = [
+        [f"htbench run, {cells * len(suite.methods)} runs", f"{wall:.0f}", "1", f"{cpu:.0f}", "1"]
+    ]
+    for title, ways in (
+        ("peers, source models given", [*runs.values()][:2]),
+        ("peers, source model trained in each run", [*runs.values()][2:]),
+    ):
+        if ways:
+            counts = (cells * training, cells * (len(suite.methods) - training))
+            of_wall = sum(n * way.wall for n, way in zip(counts, ways, strict=True))
+            of_cpu = sum(n * way.cpu for n, way in zip(counts, ways, strict=True))
+            rows.append([title, f"{of_wall:.0f}", f"{of_wall / wall:.1f}"])
+            rows[-1] += [f"{of_cpu:.0f}", f"{of_cpu / cpu:.1f}"]
+    print(f"\n{table(rows, ['the suite', 'wall s', 'times ours', 'CPU s', 'times ours'])}")
+    print(
+        f"\n{cells} cells of {len(suite.methods)} methods, {training} of which train. Times of"
+        f" peers are extrapolated from {args.turns} turns of each way. Wanted: at least 10 and 60"
+        " times the wall time of ours."
+    )
+
+
+if __name__ == "__main__":
+    main()
