@@ -51,9 +51,9 @@ WORK = {"done"}
 FRESH = """
 import sys, torch, safetensors.torch
 from benchmark.images.augment import Transforms
-from benchmark.images.tensors import map_images
-from benchmark.models import build
-from benchmark.manifest import load_manifest
+from benchmark.images.store.tensors import map_images
+from benchmark.networks.build import build
+from benchmark.manifest.catalogue import load_manifest
 torch.set_num_threads(1)
 document = load_manifest(sys.argv[1]).document
 model = build(document["model"], len(document["classes"]))

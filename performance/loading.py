@@ -43,20 +43,20 @@ from benchmark.images.store.jpeg import write_pack
 from benchmark.images.store.tensors import LazyImages, open_images
 from benchmark.manifest.catalogue import load_manifest
 
-COUNT, BATCH, STORED, SIZE = 512, 64, 256, 224
+BATCH, STORED, SIZE = 64, 256, 224
 CORES = os.cpu_count() or 1
 JITTER = 0.3
 Epoch = Iterator[Tensor]
 MEAN_STD = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
-def write_images(folder: Path) -> None:
+def write_images(folder: Path, count: int) -> None:
     """Write a folder of JPEG files, and both kinds of image store with the same pixels."""
     rng = np.random.default_rng(0)
     (folder / "images" / "class").mkdir(parents=True)
     encoded = []
     with (folder / "raw").open("wb") as raw:
-        for number in range(COUNT):
+        for number in range(count):
             coarse = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             image = Image.fromarray(coarse).resize((STORED, STORED), Image.Resampling.BICUBIC)
             grain = rng.integers(-8, 9, (STORED, STORED, 3))
@@ -71,22 +71,22 @@ def write_images(folder: Path) -> None:
         write_pack(file, [len(data) for data in encoded], encoded)
 
 
-def indices() -> Iterator[Tensor]:
+def indices(count: int) -> Iterator[Tensor]:
     """Rows of the batches of an epoch."""
-    return iter(torch.randperm(COUNT).split(BATCH))
+    return iter(torch.randperm(count).split(BATCH))
 
 
 def ours(images: Tensor | LazyImages, transforms: Transforms) -> Epoch:
     """Batches as ``fit`` makes them."""
     generator = torch.Generator().manual_seed(0)
-    for rows in indices():
+    for rows in indices(len(images)):
         yield transforms.augment(images[rows], generator)
 
 
 def crop(images: Tensor) -> Epoch:
     """Random windows, flipped and normalised."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in MEAN_STD)
-    for rows in indices():
+    for rows in indices(len(images)):
         batch = torch.empty((len(rows), 3, SIZE, SIZE)).to(memory_format=torch.channels_last)
         corners = torch.randint(STORED - SIZE + 1, (len(rows), 2)).tolist()
         for place, (row, (top, left)) in enumerate(zip(rows.tolist(), corners, strict=True)):
@@ -97,7 +97,7 @@ def crop(images: Tensor) -> Epoch:
 
 def one_by_one(images: Tensor, transform: Callable[[Tensor], Tensor]) -> Epoch:
     """Each image transformed alone."""
-    for rows in indices():
+    for rows in indices(len(images)):
         yield torch.stack([transform(images[row]) for row in rows.tolist()])
 
 
@@ -116,7 +116,7 @@ def of_torchvision(module: Any, *, full: bool) -> list[Callable[..., object]]:
     return steps
 
 
-def measure(folder: Path, turns: int, *, full: bool) -> dict[str, Times]:
+def measure(folder: Path, count: int, turns: int, *, full: bool) -> dict[str, Times]:
     """Times of an epoch in every way."""
     settings = dict(load_manifest("office-home@1.0").document["transforms"])
     if not full:
@@ -125,7 +125,7 @@ def measure(folder: Path, turns: int, *, full: bool) -> dict[str, Times]:
     stores = {}
     for kind in ("raw", "jpeg"):
         with (folder / kind).open("rb") as file:
-            stores[kind] = open_images(file.fileno(), COUNT, STORED, kind)
+            stores[kind] = open_images(file.fileno(), count, STORED, kind)
     raw = stores["raw"]
     normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(*MEAN_STD)]
     tensor = v2.Compose([*of_torchvision(v2, full=full), *normalise])
@@ -148,20 +148,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--images", type=int, default=512)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_images(folder)
-        size = sum(f.stat().st_size for f in folder.glob("images/*/*")) / COUNT / 1024
+        write_images(folder, args.images)
+        size = sum(f.stat().st_size for f in folder.glob("images/*/*")) / args.images / 1024
         for title, full in (("window and flip", False), ("all of office-home's", True)):
             print(f"{title}:\n")
-            times = measure(folder, args.turns, full=full)
+            times = measure(folder, args.images, args.turns, full=full)
             store = times["store"]
             rows = [
                 [
                     way,
-                    spread([COUNT / s for s in t.wall], 0),
-                    spread([COUNT / s for s in t.cpu], 0),
+                    spread([args.images / s for s in t.wall], 0),
+                    spread([args.images / s for s in t.cpu], 0),
                     spread(ratios(t.wall, store.wall), 1),
                     spread(ratios(t.cpu, store.cpu), 1),
                 ]
@@ -170,7 +171,7 @@ def main() -> None:
             headers = ["way", "images/s", "images per CPU s", "wall / store's", "CPU / store's"]
             print(f"{table(rows, headers)}\n", flush=True)
     print(
-        f"Epochs of {COUNT} images in batches of {BATCH}, {args.turns} turns; files of"
+        f"Epochs of {args.images} images in batches of {BATCH}, {args.turns} turns; files of"
         f" {size:.0f} KiB. Wanted: the best of ImageFolder takes at least 5 times as long as the"
         " store and v2 1.5 times, and the store within 20 % of crop; with all of office-home's,"
         " the best of ImageFolder at least 3 times as long."

@@ -1,13 +1,17 @@
 """Run the measurements and write performance/RESULTS.md.
 
-python performance/results.py                   all, as `make performance` does
-python performance/results.py scoring loading   some; the other sections stay as they are
+    python performance/results.py                   all, as `make performance` does
+    python performance/results.py scoring loading   some
+    python performance/results.py 'scoring --sizes 1000 10000'
+
+Sections that are not measured stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -33,14 +37,14 @@ SECTIONS = {
 }
 
 
-def measure(name: str) -> str:
+def measure(name: str, options: list[str]) -> str:
     """Run a script and return its section."""
-    about, command = machine(), ["python", f"performance/{name}.py"]
-    print(f"{' '.join(command)} ...", flush=True)
-    script = [sys.executable, str(FOLDER / f"{name}.py")]
+    about, command = machine(), shlex.join(["python", f"performance/{name}.py", *options])
+    print(f"{command} ...", flush=True)
+    script = [sys.executable, str(FOLDER / f"{name}.py"), *options]
     output = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=True).stdout
     day = datetime.now(UTC).date()
-    return f"## {SECTIONS[name]}\n\n`{' '.join(command)}`, {day}. {about}.\n\n{output.strip()}\n"
+    return f"## {SECTIONS[name]}\n\n`{command}`, {day}. {about}.\n\n{output.strip()}\n"
 
 
 def sections(text: str) -> dict[str, str]:
@@ -54,13 +58,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SECTIONS))
+    names = ", ".join(SECTIONS)
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"{names}, or with options")
     args = parser.parse_args()
-    if unknown := set(args.names) - set(SECTIONS):
-        parser.error(f"unknown measurement {min(unknown)!r}; known: {', '.join(SECTIONS)}")
-    for name in args.names or SECTIONS:
+    scripts = [shlex.split(script) for script in args.scripts or SECTIONS]
+    if unknown := {name for name, *_ in scripts} - set(SECTIONS):
+        parser.error(f"unknown measurement {min(unknown)!r}; known: {names}")
+    for name, *options in scripts:
+        section = measure(name, options)
         text = sections(FILE.read_text()) if FILE.exists() else {}
-        text[SECTIONS[name]] = measure(name)
+        text[SECTIONS[name]] = section
         ordered = [text[title] for title in SECTIONS.values() if title in text]
         FILE.write_text("\n".join([HEAD, *ordered]))
 
