@@ -116,7 +116,9 @@ def of_torchvision(module: Any, *, full: bool) -> list[Callable[..., object]]:
     return steps
 
 
-def measure(folder: Path, count: int, turns: int, *, full: bool) -> dict[str, Times]:
+def measure(
+    folder: Path, count: int, turns: int, workers: list[int], *, full: bool
+) -> dict[str, Times]:
     """Times of an epoch in every way."""
     settings = dict(load_manifest("office-home@1.0").document["transforms"])
     if not full:
@@ -137,8 +139,8 @@ def measure(folder: Path, count: int, turns: int, *, full: bool) -> dict[str, Ti
     }
     if not full:
         ways["crop"] = partial(crop, raw)
-    for workers in (0, CORES, 2 * CORES):
-        ways[f"ImageFolder, {workers} processes"] = partial(image_folder, folder, pil, workers)
+    for number in workers:
+        ways[f"ImageFolder, {number} processes"] = partial(image_folder, folder, pil, number)
     return take_turns({name: lambda way=way: deque(way(), 0) for name, way in ways.items()}, turns)
 
 
@@ -149,14 +151,19 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument(
+        "--threads", type=int, default=CORES, help="of torch, where not ImageFolder"
+    )
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, CORES, 2 * CORES])
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, args.images)
         size = sum(f.stat().st_size for f in folder.glob("images/*/*")) / args.images / 1024
         for title, full in (("window and flip", False), ("all of office-home's", True)):
             print(f"{title}:\n")
-            times = measure(folder, args.images, args.turns, full=full)
+            times = measure(folder, args.images, args.turns, args.workers, full=full)
             store = times["store"]
             rows = [
                 [
