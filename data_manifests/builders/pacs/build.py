@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
 
+from benchmark.manifest.draws import draw_classes, training_paths
 from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
     IMAGES,
     MANIFEST,
     Image,
     Task,
-    draw_classes,
     images_bytes,
     manifest_text,
     read_fact,
@@ -24,6 +24,7 @@ from data_manifests.builders.parts import (
 
 NAME = "pacs"
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
+TRAIN_SHARE = Fraction(7, 10)
 N_SEEN = 4
 DRAWS = (1, 2)
 
@@ -31,24 +32,15 @@ FILES = "pacs_files.csv.gz"  # path and SHA-256 of every image, among other colu
 FILES_SHA256 = "e5c59f0d6d300748ecad798b86d9328669662cc1efc07faa605ea8998f19cc32"
 
 
-def path_order(path: str) -> str:
-    """The key that orders the images of a class and domain: the SHA-256 (hex) of their path."""
-    return hashlib.sha256(path.encode()).hexdigest()
-
-
 def split(paths: Iterable[str]) -> list[Image]:
-    """Split the images of each class and domain 70:30.
-
-    Of n images, ordered by :func:`path_order`, the first floor(0.7 n) are training images.
-    """
+    """Split the images of each class and domain 70:30, see :func:`training_paths`."""
     cells: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         cells[path.rpartition("/")[0]].append(path)
     images = []
     for members in cells.values():
-        n_train = 7 * len(members) // 10
-        for place, path in enumerate(sorted(members, key=path_order)):
-            images.append(Image(path, "train" if place < n_train else "test"))
+        train = training_paths(members, TRAIN_SHARE)
+        images += [Image(path, "train" if path in train else "test") for path in members]
     return images
 
 

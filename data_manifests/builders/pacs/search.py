@@ -29,6 +29,7 @@ from benchmark.folders import data_folder
 from benchmark.folds import held_out_count
 from benchmark.images.store.store import ImageNeed, open_store
 from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.draws import sha256_order
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.numerics import ENVIRONMENT
 from benchmark.sources.pretrained import pretrained_path
@@ -38,7 +39,6 @@ from data_manifests.builders.one_standard_error import (
     choose,
     compare,
 )
-from data_manifests.builders.pacs.build import path_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,7 @@ def held_out_ids(manifest: Manifest, task: Task) -> list[str]:
     ids = []
     for label in np.flatnonzero(manifest.seen_mask(task)):
         members = [i for i, own in zip(samples.ids, samples.labels, strict=True) if own == label]
-        members.sort(key=lambda image_id: path_order(paths[image_id]))
+        members.sort(key=lambda image_id: sha256_order(paths[image_id]))
         ids += members[-held_out_count(len(members), HELD_OUT_SHARE) :]
     return ids
 
