@@ -48,6 +48,18 @@ def manifest_summary(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def task_counts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a table of tasks: id, seen classes, and images of the target.
+
+    Args:
+        summary: what :func:`manifest_summary` returned.
+    """
+    columns = ["task", "seen_classes", "train_seen", "train_missing", "test_seen", "test_missing"]
+    if any(task["test_excluded"] for task in summary["tasks"]):
+        columns.append("test_excluded")
+    return [{column: task[column] for column in columns} for task in summary["tasks"]]
+
+
 def _task_counts(manifest: Manifest) -> list[dict[str, Any]]:
     tasks = []
     for task in manifest.tasks:
