@@ -6,7 +6,8 @@ Builders of published manifests and `htbench manifest new` use the same function
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 
@@ -21,15 +22,37 @@ def draw_classes(prefix: str, classes: Sequence[str], count: int) -> list[str]:
     return [name for name in classes if name in drawn]
 
 
-def training_paths(paths: Iterable[str], share: Fraction) -> set[str]:
-    """The training images among those of one class and domain.
+def groups_in_order(paths: Iterable[str], group_of: Callable[[str], str]) -> list[list[str]]:
+    """The paths by group, ordered by the SHA-256 of the group; sorted in a group."""
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(paths):
+        members[group_of(path)].append(path)
+    return [members[group] for group in sorted(members, key=sha256_order)]
 
-    Of n images, ordered by the SHA-256 of their path, the first floor(share n), and at least one of
-    two or more.
+
+def first_groups(groups: Iterable[Sequence[str]], count: int) -> list[str]:
+    """The images of the first groups that together have at least ``count`` images."""
+    images: list[str] = []
+    for members in groups:
+        if len(images) >= count:
+            break
+        images += members
+    return images
+
+
+def training_paths(
+    paths: Iterable[str], share: Fraction, group_of: Callable[[str], str] = str
+) -> set[str]:
+    """The training images among those of one class and domain; a group is never divided.
+
+    Of n images, those of the first groups, until these are at least floor(share n) and at least
+    one. The last group is not among them, so one group is a test group.
 
     Args:
         paths: the paths of the images.
         share: above 0 and below 1.
+        group_of: the group of a path; by default every image is a group, named by its path.
     """
-    ordered = sorted(paths, key=sha256_order)
-    return set(ordered[: max(int(share * len(ordered)), min(1, len(ordered) - 1))])
+    groups = groups_in_order(paths, group_of)
+    count = sum(map(len, groups))
+    return set(first_groups(groups[:-1], max(1, int(share * count))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -27,19 +28,35 @@ DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
 TRAIN_SHARE = Fraction(7, 10)
 N_SEEN = 4
 DRAWS = (1, 2)
+DRAWING = re.compile(r"(sketch/[^/]+/n\d+_\d+)-\d+\.png")  # of a photo, which is the first group
 
 FILES = "pacs_files.csv.gz"  # path and SHA-256 of every image, among other columns
 FILES_SHA256 = "e5c59f0d6d300748ecad798b86d9328669662cc1efc07faa605ea8998f19cc32"
 
 
+def group_of(path: str) -> str:
+    """The group of an image: images of one group are on the same side of every split.
+
+    Most sketches are drawings of a photo by several people: ``n02439033_12413-4.png`` is the fourth
+    drawing of photo ``n02439033_12413``. They share the group ``sketch/<class>/<photo>``. Every
+    other image is a group by itself, named by its path.
+    """
+    drawing = DRAWING.fullmatch(path)
+    return drawing[1] if drawing else path
+
+
 def split(paths: Iterable[str]) -> list[Image]:
-    """Split the images of each class and domain 70:30, see :func:`training_paths`."""
+    """Split the images of each class and domain 70:30, and keep each group on one side.
+
+    Of n images, those of the first groups (see :func:`training_paths`) are training images, until
+    these are at least floor(0.7 n).
+    """
     cells: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         cells[path.rpartition("/")[0]].append(path)
     images = []
     for members in cells.values():
-        train = training_paths(members, TRAIN_SHARE)
+        train = training_paths(members, TRAIN_SHARE, group_of)
         images += [Image(path, "train" if path in train else "test") for path in members]
     return images
 
@@ -74,5 +91,5 @@ def build_files(sha256: Mapping[str, str]) -> dict[str, bytes]:
     classes = sorted({image.class_name for image in images})
     return {
         MANIFEST: manifest_text(NAME, classes, make_tasks(classes)).encode(),
-        IMAGES: images_bytes(images, sha256),
+        IMAGES: images_bytes(images, sha256, group_of),
     }
