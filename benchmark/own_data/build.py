@@ -16,12 +16,12 @@ from benchmark.manifest.catalogue import check_free_name
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.read import check_manifest
 from benchmark.manifest.rules import FORMAT, NAME, VERSION
-from benchmark.networks.names import OWN, parse_network
+from benchmark.networks.names import parse_network
 from benchmark.own_data.contents import read_images
 from benchmark.own_data.folder import list_folder
 from benchmark.own_data.listing import Entry, LeftOut, Listing
 from benchmark.own_data.names import check_names, domain_names
-from benchmark.own_data.recipe import DEFAULT_MODEL, WIDTH, network_settings
+from benchmark.own_data.recipe import DEFAULT_MODEL, OWN_MODEL, network_settings
 from benchmark.own_data.splits import assign_splits, group_by
 from benchmark.own_data.table import list_table
 from benchmark.own_data.tasks import draw_tasks
@@ -70,7 +70,7 @@ class NewManifest:
         choices: what the user chose.
         document: the content of ``manifest.toml``.
         entries: its images.
-        given_split: whether the folders or the CSV file say the split.
+        split_rule: which images are in train and in test, in words.
         left_out: files that are not among the images.
         notes: sentences for the user.
     """
@@ -78,14 +78,9 @@ class NewManifest:
     choices: Choices
     document: Mapping[str, Any]
     entries: Sequence[Entry]
-    given_split: bool
+    split_rule: str
     left_out: LeftOut
     notes: Sequence[str]
-
-    @property
-    def has_groups(self) -> bool:
-        """Whether images have groups."""
-        return any(entry.group is not None for entry in self.entries)
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -104,7 +99,7 @@ class NewManifest:
             "path": [entry.path for entry in self.entries],
             "sha256": [entry.sha256 for entry in self.entries],
         }
-        if self.has_groups:
+        if any(entry.group is not None for entry in self.entries):
             columns["group"] = [entry.group or entry.path for entry in self.entries]
         table = pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
         manifest = Manifest(Path(), self.document, table.sort_by("image_id"))
@@ -140,10 +135,10 @@ def build_manifest(choices: Choices, progress: Progress) -> NewManifest:
         UsageError: the folder, the file or an option cannot be used; the message says what there is
             and what to do.
     """
-    model = parse_network(choices.model, {"name": OWN, "width": WIDTH})
+    model = parse_network(choices.model, OWN_MODEL)
     listing = _list(choices.origin)
-    entries, given = listing.entries, listing.entries[0].split is not None
-    if given and choices.train is not None:
+    entries = listing.entries
+    if entries[0].split is not None and choices.train is not None:
         raise UsageError(
             f"{choices.origin} says which images are in train and in test, so --train has no "
             "effect; leave it out, or use a folder or CSV file without splits"
@@ -166,7 +161,7 @@ def build_manifest(choices: Choices, progress: Progress) -> NewManifest:
         f"the domain {folder!r} is named {name}" for folder, name in names.items() if folder != name
     ]
     entries = [replace(entry, domain=names[entry.domain]) for entry in entries]
-    entries = assign_splits(entries, choices.train or DEFAULT_TRAIN)
+    entries, split_rule = assign_splits(entries, choices.train or DEFAULT_TRAIN)
     classes, domains = sorted({entry.class_name for entry in entries}), sorted(folders)
     tasks, notes = draw_tasks(
         entries, classes, domains, choices.seen, choices.draws, prefix=choices.name
@@ -189,7 +184,7 @@ def build_manifest(choices: Choices, progress: Progress) -> NewManifest:
         "tasks": tasks,
     }
     return NewManifest(
-        choices, document, entries, given, listing.left_out, [*listing.notes, *notes]
+        choices, document, entries, split_rule, listing.left_out, [*listing.notes, *notes]
     )
 
 

@@ -115,12 +115,16 @@ def _check_layout(root: Path, places: Mapping[str, _Place], left_out: LeftOut) -
         by_depth[len(place.folders)].append(path)
     deep = [path for depth, paths in sorted(by_depth.items()) if depth > 2 for path in paths]
     if not by_depth[2] and not deep:
-        tops = _names(path.split("/")[0] for path in by_depth[1])
+        if not by_depth[1]:
+            raise UsageError(
+                f"{root} has {len(places)} images and no folders with images; sort them into "
+                f"folders <domain>/<class>, {CSV_WAY}"
+            )
         raise UsageError(
             f"{root} has {len(places)} images, but none in a folder <domain>/<class>; its folders "
-            f"with images are {tops or 'none'}. If these are classes, move them into a folder for "
-            f"each domain; if they are domains, sort their images into a folder for each class; "
-            f"{CSV_WAY}"
+            f"with images are {_names(path.split('/')[0] for path in by_depth[1])}. If these are "
+            "classes, move them into a folder for each domain; if they are domains, sort their "
+            f"images into a folder for each class; {CSV_WAY}"
         )
     if deep:
         top, *others = {path.split("/")[0] for path in places}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from benchmark.commands import command
-from benchmark.own_data.build import DEFAULT_TRAIN, NewManifest
+from benchmark.own_data.build import NewManifest
 from benchmark.summaries import manifest_summary, task_counts
 
 MAX_LISTED = 1000  # files of one kind that the README lists
@@ -16,30 +16,12 @@ MAX_LISTED = 1000  # files of one kind that the README lists
 def rules(new: NewManifest) -> list[str]:
     """The rules of a manifest, a paragraph each: its split, its tasks and their seen classes."""
     choices = new.choices
-    share = _number(choices.train or DEFAULT_TRAIN)
-    if new.given_split:
-        split = "Train and test: as the folders or the CSV file say."
-    elif new.has_groups:
-        split = (
-            "Train and test: no group is in both. Groups are placed one after the other, the "
-            "largest first, and those of one size by the hexadecimal SHA-256 of their name. For "
-            "each class and domain with n images, of which t are in train and e in test so far, "
-            f"an image adds ({share} e - (1 - {share}) t) / n. A group whose images add up to 0 "
-            "or more goes to train, and to test otherwise. An image without a group is a group, "
-            "named by its path."
-        )
-    else:
-        split = (
-            "Train and test: sort the images of each class and domain by the hexadecimal SHA-256 "
-            "of their path (the column `path`, in UTF-8). Of n images, the first "
-            f"floor({share} n), and at least one of two or more, are training images."
-        )
     if isinstance(choices.seen, Fraction):
-        number = f"{_number(choices.seen)} of the task's classes, rounded half up"
+        number = f"{float(choices.seen):g} of the task's classes, rounded half up"
     else:
         number = str(choices.seen)
     return [
-        split,
+        new.split_rule,
         "Tasks: every ordered pair of domains. A task's classes are those with training images in "
         "the source and test images in the target. Images of all other classes count in no metric.",
         "Seen classes: sort the task's classes that have training images in the target by the "
@@ -107,10 +89,6 @@ def _table(rows: Sequence[Mapping[str, object]]) -> str:
     headers = [name.replace("_", " ") for name in rows[0]]
     lines = [headers, ["---"] * len(headers), *(row.values() for row in rows)]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-
-
-def _number(share: Fraction) -> str:
-    return f"{float(share):g}"
 
 
 _BEFORE = """\

@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.networks.names import OWN
 
 DEFAULT_MODEL = "mobilenet_v2@MobileNet_V2_Weights.IMAGENET1K_V1"  # that of pacs: it runs on CPUs
-WIDTH = 16  # of `convnet`, as in icons
+OWN_MODEL = {"name": OWN, "width": 16}  # that of icons
 MAX_STEPS = 10_000  # those of office-home
 STEPS_MULTIPLE = 50
 CROPS = [

@@ -124,6 +124,7 @@ def new(
       htbench manifest new cameras --from images.csv --group-by '(seq[0-9]+)'
     """
     from benchmark.own_data.build import Choices, build_manifest, parse_reference
+    from benchmark.own_data.network import check_network
     from benchmark.own_data.recipe import DEFAULT_MODEL
     from benchmark.own_data.write import check_place, write_manifest
 
@@ -131,6 +132,9 @@ def new(
     choices = Choices(base, version, origin, seen, draws, train, group_by, network or DEFAULT_MODEL)
     folder = out or Path(base)
     check_place(choices, folder)
+    if network is not None:
+        log(message_line(f"trying the network {network}"))
+        check_network(network)
     with step_bars() as progress_of:
         manifest = build_manifest(choices, progress_of("reading images"))
     if dry_run:
