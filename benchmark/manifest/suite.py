@@ -108,12 +108,13 @@ def _own_suite(name: str) -> Path | None:
 def _own_suites(name: str = "*") -> list[Path]:
     """The files of the suites in the folders of manifests that the user expanded or added."""
     files = (data_folder() / "manifests").glob(f"*/*/{name}.toml")
-    return sorted(
+    used = [
         file
         for file in files
         if file.name != "manifest.toml"
         and not withdrawn_as(f"{file.parent.parent.name}@{file.parent.name}")
-    )
+    ]
+    return sorted(used, key=lambda file: (file.parent, file.stem))
 
 
 def own_suites() -> list[str]:

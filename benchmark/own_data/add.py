@@ -77,7 +77,7 @@ def add_manifest(folder: Path) -> tuple[Manifest, tuple[str, ...], bool]:
 def _suites_of(manifest: Manifest, folder: Path) -> list[Path]:
     """The suites in a manifest's folder that are of this manifest."""
     suites = []
-    for file in sorted(folder.glob("*.toml")):
+    for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem):
         if file.name == "manifest.toml":
             continue
         try:
