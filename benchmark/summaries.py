@@ -19,7 +19,7 @@ from benchmark.manifest.catalogue import (
 )
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.roles import split_totals
-from benchmark.manifest.suite import Suite, known_suites, load_suite
+from benchmark.manifest.suite import Suite, known_suites, load_suite, own_suites
 from benchmark.sources.spec import SourceSpec, find_source
 
 if TYPE_CHECKING:
@@ -176,8 +176,8 @@ def task_summaries(suite: Suite | None) -> list[dict[str, Any]]:
 
 
 def suite_summaries() -> list[dict[str, Any]]:
-    """Every suite that is known by name."""
-    suites = [load_suite(name) for name in known_suites()]
+    """Every suite that ships, and those of manifests that the user expanded or added."""
+    suites = [load_suite(name) for name in (*known_suites(), *own_suites())]
     shown = {m: _shown(load_manifest(m)) for m in {suite.manifest for suite in suites}}
     return [
         {

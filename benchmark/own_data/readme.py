@@ -17,7 +17,7 @@ def rules(new: NewManifest) -> list[str]:
     """The rules of a manifest, a paragraph each: its split, its tasks and their seen classes."""
     choices = new.choices
     if isinstance(choices.seen, Fraction):
-        number = f"{float(choices.seen):g} of the task's classes, rounded half up"
+        number = f"{float(choices.seen)} of the task's classes, rounded half up"
     else:
         number = str(choices.seen)
     return [

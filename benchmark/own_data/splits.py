@@ -99,7 +99,7 @@ def assign_splits(entries: Sequence[Entry], share: Fraction) -> tuple[list[Entry
         train = set().union(*parts)
         rule = IN_CELLS if any(entry.group for entry in entries) else ALONE
     split = [replace(e, split="train" if e.path in train else "test") for e in entries]
-    return split, rule.format(share=f"{float(share):g}")
+    return split, rule.format(share=f"{float(share)}")
 
 
 def _cell(entry: Entry) -> Cell:
