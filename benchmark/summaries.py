@@ -19,7 +19,7 @@ from benchmark.manifest.catalogue import (
 )
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.roles import split_totals
-from benchmark.manifest.suite import Suite, known_suites, load_suite
+from benchmark.manifest.suite import Suite, known_suites, load_suite, own_suites
 from benchmark.sources.spec import SourceSpec, find_source
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ def manifest_summary(manifest: Manifest) -> dict[str, Any]:
         "source_models": [asdict(pin) for pin in manifest.checkpoints],
         **{key: document[key] for key in ("model", "transforms", "source", "recipe")},
     }
+
+
+def task_counts(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a table of tasks: id, seen classes, and images of the target.
+
+    Args:
+        summary: what :func:`manifest_summary` returned.
+    """
+    columns = ["task", "seen_classes", "train_seen", "train_missing", "test_seen", "test_missing"]
+    if any(task["test_excluded"] for task in summary["tasks"]):
+        columns.append("test_excluded")
+    return [{column: task[column] for column in columns} for task in summary["tasks"]]
 
 
 def _task_counts(manifest: Manifest) -> list[dict[str, Any]]:
@@ -164,8 +176,8 @@ def task_summaries(suite: Suite | None) -> list[dict[str, Any]]:
 
 
 def suite_summaries() -> list[dict[str, Any]]:
-    """Every suite that is known by name."""
-    suites = [load_suite(name) for name in known_suites()]
+    """Every suite that ships, and those of manifests that the user expanded or added."""
+    suites = [load_suite(name) for name in (*known_suites(), *own_suites())]
     shown = {m: _shown(load_manifest(m)) for m in {suite.manifest for suite in suites}}
     return [
         {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands import command
-from benchmark.errors import ManifestError
+from benchmark.errors import ManifestError, UsageError
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.manifest import RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
@@ -18,6 +18,11 @@ from benchmark.manifest.rules import NAME, VERSION
 def manifest_folders() -> list[Path]:
     """Folders to search for manifests: those shipped, then those expanded by the user."""
     return [packaged_manifests(), data_folder() / "manifests"]
+
+
+def own_folder(reference: str) -> Path:
+    """The folder of a manifest that the user expanded or added; it may not exist."""
+    return data_folder().joinpath("manifests", *reference.split("@"))
 
 
 def published_manifests() -> list[str]:
@@ -39,6 +44,22 @@ def published_recipes() -> list[str]:
         f"{path.parent.parent.name}@{path.parent.name}"
         for path in packaged_manifests().glob(f"*/*/{RECIPE_FILE}")
     )
+
+
+def check_free_name(name: str) -> None:
+    """Refuse the name of a published data set or suite for a user's own.
+
+    Raises:
+        UsageError: something published has it, in any spelling of upper and lower case.
+    """
+    shipped = packaged_manifests()
+    taken = {path.parent.parent.name for path in shipped.glob("*/*/*.toml")}
+    taken |= {path.stem for path in shipped.glob("suites/*.toml")}
+    if name.lower() in taken:
+        raise UsageError(
+            f"{name} is the name of a published data set or suite, which stays reserved; choose "
+            f"another name, such as my-{name}"
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from benchmark.commands import command
 from benchmark.errors import ManifestError, UsageError, first
 from benchmark.files import check_output, new_folder
-from benchmark.folders import data_folder
+from benchmark.manifest.catalogue import own_folder
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.metadata import Metadata
 from benchmark.manifest.read import read_manifest
@@ -86,8 +86,7 @@ class Expansion:
     @property
     def home(self) -> Path:
         """The folder where :func:`benchmark.manifest.catalogue.load_manifest` looks for it."""
-        document = self.document
-        return data_folder() / "manifests" / str(document["name"]) / str(document["version"])
+        return own_folder(f"{self.document['name']}@{self.document['version']}")
 
 
 def expand_recipe(recipe: ManifestRecipe, metadata: Metadata) -> Expansion:

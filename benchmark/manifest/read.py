@@ -35,6 +35,17 @@ def read_manifest(root: Path) -> Manifest:
     return manifest
 
 
+def check_manifest(manifest: Manifest, where: str) -> None:
+    """Check a manifest that was not read from files.
+
+    Raises:
+        ManifestError: a rule is broken; the message begins with ``where``.
+    """
+    check_document(manifest.document, where)
+    check_images(manifest, where)
+    check_tasks(manifest, where)
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file of bounded size.
 

@@ -341,6 +341,13 @@ def _check_paths(paths: pa.ChunkedArray, where: str) -> None:
         raise ManifestError(f"{where}: two images have the same path: {first(repeated)}")
 
 
+def is_portable(path: str) -> bool:
+    """Whether a path can be in a manifest: it stays below the root, and is text on every system."""
+    if re.search(_NOT_CANONICAL_PATH, path) or _CONTROL.search(path):
+        return False
+    return path.isascii() or not re.search("[\ud800-\udfff]", path)  # bytes that are not UTF-8
+
+
 def _repeated_values(column: pa.ChunkedArray) -> list[str]:
     """The values that occur more than once in a column; fast if there are none."""
     return [] if len(column.unique()) == len(column) else _repeated(column.to_pylist())

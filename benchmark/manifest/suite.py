@@ -65,9 +65,9 @@ def load_suite(name: str) -> Suite:
     else:
         path = packaged_manifests() / "suites" / f"{name}.toml"
         if NAME.fullmatch(name) and not path.is_file():
-            path = _expanded_suite(name) or path
+            path = _own_suite(name) or path
     if not path.is_file() or not (name.endswith(".toml") or NAME.fullmatch(name)):
-        known = known_suites()
+        known = [*known_suites(), *own_suites()]
         raise ManifestError(
             f"unknown suite {name!r}; {near(name, known)}known: "
             f"{', '.join(known)}. You can also give the path of a .toml file"
@@ -84,17 +84,16 @@ def manifest_of(suite: Suite) -> Manifest:
     return load_manifest(suite.manifest).with_recipe(suite.recipe)
 
 
-def _expanded_suite(name: str) -> Path | None:
-    """The suite that was written beside the expansion of a recipe.
+def _own_suite(name: str) -> Path | None:
+    """The suite in the folder of a manifest that the user expanded or added.
 
     Raises:
         ManifestError: there are several, or the recipe has not been expanded.
     """
-    files = (data_folder() / "manifests" / name).glob(f"*/{name}.toml")
-    suites = sorted(file for file in files if not withdrawn_as(f"{name}@{file.parent.name}"))
+    suites = _own_suites(name)
     if len(suites) > 1:
         raise ManifestError(
-            f"the recipe {name} was expanded more than once; give the path of one of these suites: "
+            f"there are several suites {name}; give the path of one of these: "
             + ", ".join(map(str, suites))
         )
     recipes = [r for r in published_recipes() if r.partition("@")[0] == name]
@@ -104,6 +103,28 @@ def _expanded_suite(name: str) -> Path | None:
             + command("manifest", "expand", recipes[-1], "--metadata", "metadata.csv")
         )
     return suites[0] if suites else None
+
+
+def _own_suites(name: str = "*") -> list[Path]:
+    """The files of the suites in the folders of manifests that the user expanded or added."""
+    files = (data_folder() / "manifests").glob(f"*/*/{name}.toml")
+    used = [
+        file
+        for file in files
+        if file.name != "manifest.toml"
+        and not withdrawn_as(f"{file.parent.parent.name}@{file.parent.name}")
+    ]
+    return sorted(used, key=lambda file: (file.parent, file.stem))
+
+
+def own_suites() -> list[str]:
+    """What names each suite of a manifest that the user expanded or added: its name or file."""
+    files = _own_suites()
+    names = [file.stem for file in files]
+    return [
+        name if names.count(name) == 1 and name not in known_suites() else str(file)
+        for name, file in zip(names, files, strict=True)
+    ]
 
 
 def known_suites() -> list[str]:

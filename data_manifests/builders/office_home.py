@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
+from benchmark.manifest.draws import draw_classes
 from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
     IMAGES,
     MANIFEST,
     Image,
     Task,
-    draw_classes,
     images_bytes,
     manifest_text,
     read_fact,

@@ -106,16 +106,6 @@ def read_list(text: str, split: str, classes: Sequence[str]) -> list[Image]:
     return images
 
 
-def draw_classes(prefix: str, classes: Sequence[str], count: int) -> list[str]:
-    """Return the ``count`` classes with the lowest SHA-256 of ``prefix/class``, in class order."""
-
-    def key(name: str) -> str:
-        return hashlib.sha256(f"{prefix}/{name}".encode()).hexdigest()
-
-    drawn = set(sorted(classes, key=key)[:count])
-    return [name for name in classes if name in drawn]
-
-
 def images_bytes(
     images: Iterable[Image],
     sha256: Mapping[str, str] | None = None,

@@ -12,13 +12,14 @@ import click
 from benchmark.commands import command as recommended
 from htbench.cli.options import json_option, out_file_option
 from htbench.cli.output import print_json, print_or_write, print_table, printable
+from htbench.cli.own_data import add, new, print_counts
 
 MAX_VALUE = 60  # characters of a value in a comparison
 
 
 @click.group("manifest")
 def command() -> None:
-    """Show, verify, compare, export or expand a manifest.
+    """Show, verify, compare, export or expand a manifest, or write one of your own images.
 
     MANIFEST is a reference such as icons@2.0, or a folder with manifest.toml and images.parquet.
 
@@ -26,8 +27,12 @@ def command() -> None:
     Examples:
       htbench manifest show icons@2.0
       htbench manifest verify ./my_manifests/shapes/0.1
-      htbench manifest expand iwildcam@1.1 --metadata metadata.csv
+      htbench manifest new animals --from photos
     """
+
+
+command.add_command(new)
+command.add_command(add)
 
 
 @command.command()
@@ -58,13 +63,7 @@ def show(manifest: str, as_json: bool) -> None:
     if (groups := group_count(loaded)) is not None:
         click.echo(f"groups  {groups}")
     click.echo(f"terms   {' '.join(summary['terms'].split())}\n")
-    print_table([list(d.values()) for d in summary["domains"]], ["domain", "train", "test"])
-    click.echo()
-    columns = ["seen_classes", "train_seen", "train_missing", "test_seen", "test_missing"]
-    if any(task["test_excluded"] for task in summary["tasks"]):
-        columns.append("test_excluded")
-    rows = [[task["task"], *(task[column] for column in columns)] for task in summary["tasks"]]
-    print_table(rows, ["task", *(column.replace("_", " ") for column in columns)])
+    print_counts(summary)
     if pins := summary["source_models"]:
         click.echo()
         rows = [

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Folders that some copies have between the others, as in Art/train/Chair.
-_BETWEEN = {
-    *("train", "training", "trainset", "test", "testing", "testset", "val", "valid", "validation"),
-    *("image", "images", "img", "imgs", "jpg", "data"),
+# Folders that some copies have between the others, as in Art/train/Chair: those of a split, and
+# those that say nothing.
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training", "trainset"), "train"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
+PLAIN_FOLDERS = ("image", "images", "img", "imgs", "jpg", "data")
+_BETWEEN = {*SPLIT_FOLDERS, *PLAIN_FOLDERS}
 
 
 class _Images:
@@ -49,7 +53,7 @@ class Matcher:
 
     def __init__(self, manifest: Manifest) -> None:
         self._reference = manifest.reference
-        self._alias = {_loose(f): d.name for d in manifest.domains for f in (d.name, *d.folders)}
+        self._alias = {loose(f): d.name for d in manifest.domains for f in (d.name, *d.folders)}
         self._exact: dict[tuple[str, ...], _Images] = {}
         self._loose: dict[tuple[str, ...], _Images] = {}
         for path in manifest.table["path"].to_pylist():
@@ -131,18 +135,18 @@ class Matcher:
         if not candidates:
             longest = self._depths[0] + 1
             for place in range(max(0, len(parts) - longest), len(parts)):
-                if _loose(parts[place]) in _BETWEEN:
+                if loose(parts[place]) in _BETWEEN:
                     candidates += self._ends(parts[:place] + parts[place + 1 :], 2)
         return candidates
 
     def _ends(self, parts: list[str], rank: int) -> list[tuple[int, _Images]]:
         ends = [parts[len(parts) - depth :] for depth in self._depths if depth <= len(parts)]
         exact = [(rank, self._exact.get(tuple(end))) for end in ends]
-        loose = [(rank + 1, self._loose.get(self._key(end))) for end in ends]
-        return [(rank, images) for rank, images in exact + loose if images is not None]
+        close = [(rank + 1, self._loose.get(self._key(end))) for end in ends]
+        return [(rank, images) for rank, images in exact + close if images is not None]
 
     def _key(self, folders: Sequence[str]) -> tuple[str, ...]:
-        key = [_loose(folder) for folder in folders]
+        key = [loose(folder) for folder in folders]
         if key:
             key[0] = self._alias.get(key[0], key[0])
         return tuple(key)
@@ -152,7 +156,7 @@ def _note_spellings(folders: set[str], remarks: Remarks) -> None:
     """Name folders that were taken as one although their names differ in case or separators."""
     by_name: dict[str, set[str]] = {}
     for folder in folders:
-        by_name.setdefault(_loose(folder), set()).add(folder)
+        by_name.setdefault(loose(folder), set()).add(folder)
     for same in by_name.values():
         if len(same) > 1:
             for folder in sorted(same):
@@ -162,7 +166,8 @@ def _note_spellings(folders: set[str], remarks: Remarks) -> None:
 
 
 @lru_cache(4096)
-def _loose(name: str) -> str:
+def loose(name: str) -> str:
+    """A folder's name without what copies of a data set change: case, separators, normalisation."""
     return re.sub(r"[ _-]", "", unicodedata.normalize("NFC", name)).lower()
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmark.errors import DataError
+from benchmark.manifest.draws import draw_classes
 from benchmark.manifest.toml import to_toml
 from data_manifests.builders.icons import VERSION
 from data_manifests.builders.icons.drawing import IMAGE_SIZE
 from data_manifests.builders.icons.selection import DOMAINS
-from data_manifests.builders.parts import draw_classes
 
 NAME = "icons"
 CHECKPOINTS = "checkpoints"  # folder of the source models

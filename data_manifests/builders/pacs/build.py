@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
 
+from benchmark.manifest.draws import draw_classes, training_paths
 from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
     IMAGES,
     MANIFEST,
     Image,
     Task,
-    draw_classes,
     images_bytes,
     manifest_text,
     read_fact,
@@ -25,6 +25,7 @@ from data_manifests.builders.parts import (
 
 NAME = "pacs"
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
+TRAIN_SHARE = Fraction(7, 10)
 N_SEEN = 4
 DRAWS = (1, 2)
 DRAWING = re.compile(r"(sketch/[^/]+/n\d+_\d+)-\d+\.png")  # of a photo, which is the first group
@@ -44,36 +45,18 @@ def group_of(path: str) -> str:
     return drawing[1] if drawing else path
 
 
-def in_order(paths: Iterable[str]) -> list[list[str]]:
-    """The paths by group, ordered by the hexadecimal SHA-256 of the group; sorted in a group."""
-    members: defaultdict[str, list[str]] = defaultdict(list)
-    for path in sorted(paths):
-        members[group_of(path)].append(path)
-    return [members[group] for group in sorted(members, key=_sha256)]
-
-
-def first_groups(groups: Iterable[Sequence[str]], count: int) -> list[str]:
-    """The images of the first groups that together have at least ``count`` images."""
-    images: list[str] = []
-    for members in groups:
-        if len(images) >= count:
-            break
-        images += members
-    return images
-
-
 def split(paths: Iterable[str]) -> list[Image]:
     """Split the images of each class and domain 70:30, and keep each group on one side.
 
-    Of n images, those of the first groups (see :func:`in_order`) are training images, until these
-    are at least floor(0.7 n).
+    Of n images, those of the first groups (see :func:`training_paths`) are training images, until
+    these are at least floor(0.7 n).
     """
     cells: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         cells[path.rpartition("/")[0]].append(path)
     images = []
     for members in cells.values():
-        train = set(first_groups(in_order(members), 7 * len(members) // 10))
+        train = training_paths(members, TRAIN_SHARE, group_of)
         images += [Image(path, "train" if path in train else "test") for path in members]
     return images
 
@@ -110,7 +93,3 @@ def build_files(sha256: Mapping[str, str]) -> dict[str, bytes]:
         MANIFEST: manifest_text(NAME, classes, make_tasks(classes)).encode(),
         IMAGES: images_bytes(images, sha256, group_of),
     }
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -29,6 +29,7 @@ from benchmark.folders import data_folder
 from benchmark.folds import held_out_count
 from benchmark.images.store.store import ImageNeed, open_store
 from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.draws import first_groups, groups_in_order
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.numerics import ENVIRONMENT
 from benchmark.sources.pretrained import pretrained_path
@@ -38,7 +39,7 @@ from data_manifests.builders.one_standard_error import (
     choose,
     compare,
 )
-from data_manifests.builders.pacs.build import first_groups, in_order
+from data_manifests.builders.pacs.build import group_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +83,7 @@ def held_out_ids(manifest: Manifest, task: Task) -> list[str]:
             for image_id, own in zip(samples.ids, samples.labels, strict=True)
             if own == label
         }
-        groups = reversed(in_order(members))
+        groups = reversed(groups_in_order(members, group_of))
         held_out = first_groups(groups, held_out_count(len(members), HELD_OUT_SHARE))
         ids += [members[path] for path in reversed(held_out)]
     return ids

@@ -1,0 +1,89 @@
+"""List the images of a CSV file: columns path, domain, class and, optionally, split and group."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmark.errors import UsageError, first
+from benchmark.images.copy.match import SPLIT_FOLDERS
+from benchmark.manifest.rules import is_portable
+from benchmark.own_data.folder import agreed_splits
+from benchmark.own_data.listing import Entry, LeftOut, Listing
+
+REQUIRED, OPTIONAL = ("path", "domain", "class"), ("split", "group")
+
+
+def list_table(file: Path) -> Listing:
+    """List the images of a CSV file; paths are relative to its folder.
+
+    Raises:
+        UsageError: the file cannot be read, or values cannot be used; the message has the first.
+    """
+    rows = _rows(file)
+    times = Counter(row["path"] for row in rows)
+
+    def check(column: str, problem: str, is_bad: Callable[[str], bool]) -> None:
+        bad = [f"line {n}: {row[column]}" for n, row in enumerate(rows, 2) if is_bad(row[column])]
+        if bad:
+            raise UsageError(f"{file}: {len(bad)} values of {column} {problem}: {first(bad)}")
+
+    for column in REQUIRED:
+        check(column, "are empty", lambda value: not value)
+    check(
+        "path",
+        "are not relative paths with forward slashes below the folder of the CSV file, without "
+        "colons and control characters",
+        lambda value: not is_portable(value),
+    )
+    check("path", "are not files", lambda value: not (file.parent / value).is_file())
+    check("path", "occur more than once", lambda value: times[value] > 1)
+    for column in rows[0].keys() - {"path", "split"}:
+        check(column, "have control characters", lambda value: not value.isprintable())
+    splits: dict[str, str | None] = {row["path"]: None for row in rows}
+    notes: list[str] = []
+    if "split" in rows[0]:
+        check("split", "are not train, val or test", lambda v: v.lower() not in SPLIT_FOLDERS)
+        splits = {row["path"]: SPLIT_FOLDERS[row["split"].lower()] for row in rows}
+        splits, notes = agreed_splits(splits, "the column split says")
+    folder = file.parent.absolute()
+    entries = [
+        Entry(
+            row["path"],
+            str(folder / row["path"]),
+            row["domain"],
+            row["class"],
+            splits[row["path"]],
+            row.get("group") or None,
+        )
+        for row in sorted(rows, key=lambda row: row["path"])
+    ]
+    return Listing(str(file.parent), entries, LeftOut(), notes)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text)
+            columns = reader.fieldnames or []
+            if absent := [name for name in REQUIRED if name not in columns]:
+                raise UsageError(
+                    f"{file} does not have the columns {', '.join(absent)}; its first line has: "
+                    f"{first(columns, 8) or 'nothing'}. Name the columns path, domain and class; "
+                    "split and group are optional"
+                )
+            kept = [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
+            rows = [{name: _value(name, row[name]) for name in kept} for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"cannot read {file} as CSV in UTF-8: {error}") from None
+    if not rows:
+        raise UsageError(f"{file} lists no images; it has only its first line")
+    return rows
+
+
+def _value(column: str, text: str | None) -> str:
+    value = (text or "").strip()
+    return value if column == "path" else unicodedata.normalize("NFC", value)
