@@ -25,6 +25,7 @@ from htbench.cli.options import (
 )
 from htbench.cli.output import (
     confirm,
+    importing,
     is_terminal,
     print_json,
     print_table,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from leaderboard.render.asked import AskedCells
 
 MAX_OUTPUT_LINES = 100
+_BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the results takes
 
 
 @click.command("run")
@@ -115,6 +117,9 @@ def command(
       htbench run --suite icons --plugin my_method.py --task outline-solid --set alpha=0.3
       htbench run --suite icons --model resnet18 --method finetune --method bn-stats
     """
+    from benchmark.isolation.launch import call_ahead
+
+    call_ahead()
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite
     from benchmark.networks.names import network_label
@@ -145,15 +150,19 @@ def command(
             return
         if not yes:
             confirm(long_runs(plan.device, lambda: plan.estimate(jobs)))
-        records = plan.execute(jobs, Terminal())
+        with importing(*_BOARD_MODULES):
+            records = plan.execute(jobs, Terminal())
         asked = plan.keys()
+    manifest = plan.manifest if network is None else None
     if plan.is_single and records:
         _echo_output(place.folder(records[-1].key))
     with run_problems() as problems:
-        boards = write_board(loaded, place, problems.append, asked)
+        boards = write_board(loaded, place, problems.append, asked, manifest)
         is_part = any((tasks, methods, seeds, settings, plugins)) and not as_json
         cells = (
-            asked_cells(loaded, place, *select(loaded, tasks, seeds), asked) if is_part else None
+            asked_cells(loaded, place, *select(loaded, tasks, seeds), asked, manifest)
+            if is_part
+            else None
         )
         if cells is not None:
             _print_asked(cells)
