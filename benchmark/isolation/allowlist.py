@@ -109,16 +109,21 @@ def _site_folders() -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-@cache
 def package_folders() -> frozenset[Path]:
-    """Folders of installed packages below the roots, and copies of our private packages.
+    """The folders of packages below the roots; the search takes a while and is kept."""
+    return _package_folders(tuple(_roots()))
+
+
+@cache
+def _package_folders(roots: tuple[Path, ...]) -> frozenset[Path]:
+    """Folders of installed packages below some roots, and copies of our private packages.
 
     Whichever interpreter they belong to (the one under a virtual environment, or one that another
     program carries with it), they are closed, and opened again entry by entry if this interpreter
-    imports from them. The search takes a while, and its result is kept in this process.
+    imports from them.
     """
     folders = set()
-    for root in _roots():
+    for root in roots:
         for folder, inner, _ in os.walk(root):
             for name in [name for name in inner if name in (*_SITE_NAMES, *PRIVATE_PACKAGES)]:
                 inner.remove(name)
@@ -146,7 +151,11 @@ def _without(path: Path, closed: _Closed) -> Iterator[Path]:
     if not closed.is_inside(path):
         yield path
         return
-    for child in sorted(path.iterdir()):
+    try:
+        children = sorted(path.iterdir())
+    except PermissionError:  # then a child process cannot open it either
+        return
+    for child in children:
         # Links are not followed: one may lead anywhere, and a target inside is listed itself.
         if not child.is_symlink():
             yield from _without(child, closed)
