@@ -91,7 +91,7 @@ def _waiting() -> str:
     """The processes with torch that wait for the next command."""
     seconds = idle_seconds()
     if not seconds:
-        return f"none, because {VARIABLE} is 0"
+        return f"none, because {VARIABLE} is {os.environ[VARIABLE]}"
     if sys.platform != "linux" or available().missing:
         return "none, because runs are not isolated here"
     try:

@@ -35,7 +35,7 @@ IDLE_SECONDS = 600
 CHILD = "benchmark.child.main"  # what a child runs; named, so that the driver does not import it
 START_SECONDS = 120  # importing torch from a cold disk is slow
 FORK_SECONDS = 10
-MAX_ADDRESS = 107  # bytes in the address of a socket
+MAX_ADDRESS = 107 - len(".1234567")  # bytes in the path of a socket, with a process id
 
 # The variables of the user's environment that a child receives.
 KEPT_VARIABLES = (
@@ -236,9 +236,9 @@ def _environment() -> dict[str, str]:
 
 
 def idle_seconds() -> int:
-    """Seconds that an unused process stays; 0 if none may stay."""
-    text = os.environ.get(VARIABLE, "")
-    return int(text) if text.isdecimal() else IDLE_SECONDS
+    """Seconds that an unused process stays; 0, or what is not a number: none may stay."""
+    text = os.environ.get(VARIABLE) or str(IDLE_SECONDS)
+    return int(text) if text.isdecimal() else 0
 
 
 def warm_address(environment: Mapping[str, str]) -> Path | None:
@@ -253,7 +253,7 @@ def warm_address(environment: Mapping[str, str]) -> Path | None:
         address = folder / digest_json(_inherited(environment))[:32]
     except OSError:
         return None
-    return address if len(os.fsencode(address)) <= MAX_ADDRESS - len(".new") else None
+    return address if len(os.fsencode(address)) <= MAX_ADDRESS else None
 
 
 def warm_folder(*, create: bool = True) -> Path:

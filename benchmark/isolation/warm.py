@@ -114,7 +114,7 @@ def serve(channel: socket.socket, entry: Entry) -> None:
 def _listener(address: Path) -> Iterator[socket.socket]:
     """A socket at an address; it takes the place of one that nobody answers."""
     with socket.socket(socket.AF_UNIX) as listener:
-        building = address.with_name(f"{address.name}.new")
+        building = address.with_name(f"{address.name}.{os.getpid()}")  # others may start as well
         building.unlink(missing_ok=True)
         listener.bind(os.fspath(building))
         listener.listen(16)

@@ -298,8 +298,11 @@ def test_doctor_counts_the_processes(sessions: Open, monkeypatch: pytest.MonkeyP
     assert doctor._waiting() == "none, because HTBENCH_WARM is 0"
 
 
-def test_none_waits_where_it_is_switched_off(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTBENCH_WARM", "0")
+@pytest.mark.parametrize("value", ["0", "off", "-1"])
+def test_none_waits_where_it_is_switched_off(
+    place: Path, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTBENCH_WARM", value)
     assert warm_address(launch._environment()) is None
 
 
