@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import stat
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from benchmark.executors.local import slots
 from benchmark.folders import data_folder
 from benchmark.isolation import cgroup
+from benchmark.isolation.launch import VARIABLE, idle_seconds, warm_folder
 from benchmark.isolation.sandbox import available
 from benchmark.mounts import describe_mount
 from benchmark.runs.drivers import foreign_drivers
@@ -80,8 +82,28 @@ def _isolation() -> dict[str, Any]:
         "landlock": f"ABI {offer.landlock}" if offer.landlock else "not available",
         "seccomp": "available" if offer.seccomp else "not available",
         "cgroup v2": f"limits memory and threads ({group})" if group else by_polling,
+        "waiting processes": _waiting(),
         **{f"missing {i}": text for i, text in enumerate(offer.missing, start=1)},
     }
+
+
+def _waiting() -> str:
+    """The processes with torch that wait for the next command."""
+    seconds = idle_seconds()
+    if not seconds:
+        return f"none, because {VARIABLE} is {os.environ[VARIABLE]}"
+    if sys.platform != "linux" or available().missing:
+        return "none, because runs are not isolated here"
+    try:
+        folder = warm_folder(create=False)
+    except FileNotFoundError:
+        count, place = 0, ""
+    except OSError as error:
+        return f"none: {error}"
+    else:
+        count = sum(stat.S_ISSOCK(path.lstat().st_mode) for path in folder.iterdir())
+        place = f" ({folder})"
+    return f"{count}{place}; each ends {seconds} s after its last use; {VARIABLE}=0 keeps none"
 
 
 def _data() -> dict[str, Any]:

@@ -218,6 +218,7 @@ def plan_suite(
     derived: Mapping[str, str] | None = None,
     shard: Shard | None = None,
     costs: Mapping[str, float] | None = None,
+    manifest: Manifest | None = None,
 ) -> Iterator[SuitePlan]:
     """Plan the runs of a suite; methods are described and their settings checked.
 
@@ -238,6 +239,7 @@ def plan_suite(
         derived: see :func:`benchmark.methods.resolve.resolve`.
         shard: plan only this part of the runs.
         costs: see :func:`benchmark.runs.shards.split`.
+        manifest: takes the place of the suite's.
 
     Yields:
         The plan; its session ends with the block.
@@ -248,7 +250,7 @@ def plan_suite(
     if suite.tuned:
         tune = command("tune", "--suite", suite.argument, "--methods", "all", *workspace.option)
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
-    manifest = manifest_of(suite)
+    manifest = manifest or manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
     device = resolve_device(device)
     settings = settings or {}

@@ -14,6 +14,7 @@ import click
 
 from benchmark.errors import MAX_MESSAGE
 from benchmark.text import one_line, printable, shortened
+from htbench.long_runs import duration
 
 if TYPE_CHECKING:
     from benchmark.progress import Reporter
@@ -43,29 +44,91 @@ class Terminal:
 
 
 class JobLines:
-    """Prints one line when a job ends."""
+    """Prints a line when a job ends, and one about the running jobs when none has ended for long.
 
-    def __init__(self, total: int) -> None:
+    Args:
+        total: number of jobs.
+        seconds: how long no line is printed before the first about running jobs; later ones come
+            after a twentieth of the time since the start, if that is more.
+    """
+
+    def __init__(self, total: int, seconds: float = 30) -> None:
         self._total, self._ended = total, 0
+        self._seconds, self._start = seconds, time.monotonic()
+        self._last_line = self._start
+        self._running: dict[str, _Steps] = {}
         self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
 
     def begin(self, name: str) -> None:
-        """Do nothing; only the end of a job is printed."""
+        """Note that the job runs."""
+        with self._lock:
+            self._running[name] = _Steps()
 
     def step(self, name: str, done: int, total: int) -> None:
-        """Do nothing; only the end of a job is printed."""
+        """Note the job's progress."""
+        with self._lock:
+            self._running[name].note(done, total)
 
     def end(self, name: str, note: str) -> None:
         """Print a line."""
         with self._lock:
+            self._running.pop(name, None)
             self._ended += 1
-            log(f"[{self._ended}/{self._total}] {name}: {note}")
+            self._print(f"{name}: {note}")
+
+    def _tell(self) -> None:
+        """Print lines about the running jobs, until all is over."""
+        rest = self._seconds
+        while not self._over.wait(rest):
+            with self._lock:
+                pause = max(self._seconds, (time.monotonic() - self._start) / 20)
+                rest = self._last_line + pause - time.monotonic()
+                if rest <= 0:
+                    rest = pause
+                    running = [f"{name}: {steps}" for name, steps in self._running.items()]
+                    if running:
+                        self._print(f"running: {'; '.join(running)}")
+
+    def _print(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        log(f"[{self._ended}/{self._total}] {text}")
 
     def __enter__(self) -> Self:
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to clean up."""
+        self._over.set()
+        self._thread.join()
+
+
+class _Steps:
+    """The steps of a running job, and how long the others will take."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._done = self._total = 0
+
+    def note(self, done: int, total: int) -> None:
+        """Note how many are done."""
+        self._done, self._total = done, total
+        self._first = self._first or (time.monotonic(), done)
+
+    def __str__(self) -> str:
+        now = time.monotonic()
+        if self._first is None:
+            return f"for {duration(now - self._start)}"
+        begun, first = self._first
+        if not self._total:
+            return f"step {self._done}"
+        steps = f"step {self._done} of {self._total}"
+        if self._done == first:
+            return steps
+        left = (now - begun) / (self._done - first) * (self._total - self._done)
+        return f"{steps}, {duration(left)} left"
 
 
 class JobBars:

@@ -109,11 +109,17 @@ def log_reader(workspace: Workspace) -> LogOf:
 
 def open_workspace(root: Path) -> Workspace:
     """The workspace in a folder; its runs that have a row are known to be undamaged."""
-    return Workspace(root, known_runs(root))
+    return Workspace(root, lambda: known_runs(root))
 
 
 def suite_boards(
-    suite: Suite, workspace: Workspace, report: Report = warnings.warn, asked: Collection[str] = ()
+    suite: Suite,
+    workspace: Workspace,
+    report: Report = warnings.warn,
+    asked: Collection[str] = (),
+    *,
+    manifest: Manifest | None = None,
+    comparisons: bool = True,
 ) -> list[Board]:
     """Score new runs and return the leaderboards of a suite; empty if no run has finished.
 
@@ -122,12 +128,15 @@ def suite_boards(
         workspace: where runs are kept.
         report: called for each run's folder that cannot be used; see ``update_results``.
         asked: keys of runs whose versions are shown; see :func:`leaderboard.board.build_boards`.
+        manifest: the suite's, if it was read before.
+        comparisons: whether the main board has its comparisons of recipes, draws and shares.
     """
-    manifest = manifest_of(suite)
+    manifest = manifest or manifest_of(suite)
     results = update_results(workspace.root, [manifest], report)
     outcomes = WorkspaceOutcomes(workspace.root, manifest)
     boards = build_boards(suite, manifest, results, asked, outcomes)
-    boards = with_comparisons(boards, suite, manifest, results)
+    if comparisons:
+        boards = with_comparisons(boards, suite, manifest, results)
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
 
 

@@ -14,6 +14,7 @@ from benchmark.driver import plan_suite
 from benchmark.errors import UsageError
 from benchmark.files import write_file
 from benchmark.isolation.client import Limits
+from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.progress import Silent
 from benchmark.runs.shards import Shard, parse_shard
@@ -139,7 +140,11 @@ def shard_of(text: str | None) -> tuple[Shard | None, dict[str, float]]:
 
 
 def write_board(
-    suite: Suite, workspace: Workspace, report: Report, asked: Collection[str]
+    suite: Suite,
+    workspace: Workspace,
+    report: Report,
+    asked: Collection[str],
+    manifest: Manifest | None = None,
 ) -> list[Board]:
     """Score new runs, write ``leaderboard.md`` to the workspace, and return the leaderboards.
 
@@ -148,11 +153,12 @@ def write_board(
         workspace: where runs are kept.
         report: called for each run's folder that cannot be used; see ``update_results``.
         asked: keys of the runs that were asked for: the boards show their versions.
+        manifest: the suite's, if it was read before.
 
     Raises:
         UsageError: the workspace has no run of the suite.
     """
-    boards = existing_boards(suite, workspace, report, asked)
+    boards = existing_boards(suite, workspace, report, asked, manifest)
     write_file(workspace.root / BOARD_FILE, FORMATS["markdown"](boards).encode())
     return boards
 
@@ -163,6 +169,7 @@ def asked_cells(
     tasks: Sequence[str],
     seeds: Sequence[int],
     asked: Collection[str],
+    manifest: Manifest | None = None,
 ) -> AskedCells | None:
     """The table of the cells that a run was asked for.
 
@@ -171,12 +178,15 @@ def asked_cells(
         workspace: where runs are kept.
         tasks, seeds: those that were asked for.
         asked: keys of the runs.
+        manifest: the suite's, if it was read before.
 
     Returns:
         None if none of the runs has a row.
     """
     part = replace(suite, tasks=tuple(tasks), seeds=tuple(seeds))
-    boards = suite_boards(part, workspace, lambda problem: None, asked)
+    boards = suite_boards(
+        part, workspace, lambda problem: None, asked, manifest=manifest, comparisons=False
+    )
     board = next((board for board in boards if not board.keys.isdisjoint(asked)), None)
     if board is None:
         return None
@@ -186,14 +196,18 @@ def asked_cells(
 
 
 def existing_boards(
-    suite: Suite, workspace: Workspace, report: Report = warnings.warn, asked: Collection[str] = ()
+    suite: Suite,
+    workspace: Workspace,
+    report: Report = warnings.warn,
+    asked: Collection[str] = (),
+    manifest: Manifest | None = None,
 ) -> list[Board]:
     """The boards of a suite, with new runs scored first; arguments as for :func:`write_board`.
 
     Raises:
         UsageError: the workspace has no run of the suite.
     """
-    boards = suite_boards(suite, workspace, report, asked)
+    boards = suite_boards(suite, workspace, report, asked, manifest=manifest)
     if not boards:
         run = command("run", "--suite", suite.argument, *workspace.option)
         raise UsageError(

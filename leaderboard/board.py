@@ -13,6 +13,7 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,8 +135,15 @@ class Board:
 
     def of_task(self, task: str) -> dict[str, BoardCell]:
         """The cells of a task (or of ``MEAN``) by method label."""
-        cells = self.cells[self.cells["task"] == task].to_dict("records")
-        return {cell["label"]: cell for cell in cells}
+        return dict(self._by_task.get(task, {}))
+
+    @cached_property
+    def _by_task(self) -> dict[str, dict[str, BoardCell]]:
+        """All cells by task and label; kept, because pandas takes a while for many columns."""
+        tasks: dict[str, dict[str, BoardCell]] = {}
+        for cell in self.cells.to_dict("records"):
+            tasks.setdefault(cell["task"], {})[cell["label"]] = cell
+        return tasks
 
 
 def build_boards(

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from benchmark.driver import plan_suite
-from benchmark.isolation import client
+from benchmark.isolation import launch
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.progress import Silent
@@ -60,10 +60,10 @@ def carry_out(
 ) -> tuple[list[RunRecord], dict[Cell, tuple[Logits, Scores]]]:
     """The records, logits and scores of the runs with some environment variables."""
     suite = load_suite(options.suite)
-    kept = (*client.KEPT_VARIABLES, *variables)
+    kept = (*launch.KEPT_VARIABLES, *variables)
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(client, "KEPT_VARIABLES", kept),
+        mock.patch.object(launch, "KEPT_VARIABLES", kept),
         mock.patch.dict(os.environ, {**variables, "HTBENCH_DATA": f"{folder}/data"}),
     ):
         workspace = Workspace(Path(folder, "workspace"))

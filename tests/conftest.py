@@ -87,10 +87,14 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 @pytest.fixture(scope="session", autouse=True)
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data folder for this session: no test reads or writes the user's."""
+    """A data folder for this session: no test reads or writes the user's.
+
+    No test leaves a process behind or uses one of the user's either.
+    """
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTBENCH_DATA", str(folder))
+        patch.setenv("HTBENCH_WARM", "0")
         yield folder
 
 

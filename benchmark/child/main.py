@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+# Creating the first optimizer imports it, which takes a second: do it once, before a fork.
+import torch._dynamo  # noqa: F401
+
 from benchmark.child import plugin, run, source, weights
 from benchmark.child.job import Worker, failure
 from benchmark.failpoints import reach

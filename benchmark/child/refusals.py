@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import sys
@@ -14,13 +15,22 @@ from urllib.error import URLError
 from benchmark.child.code import OwnModules
 from benchmark.folders import PRIVATE_PACKAGES
 
+MAX_NAME = 60  # characters of a file's name in a rule
 COMPILER = "torch.compile starts a compiler, which a run cannot do: leave the model uncompiled"
 WORKERS = "a run cannot start worker processes: use DataLoader(num_workers=0)"
-NETWORK = "a run has no network: download files beforehand and declare them in `files`"
+NETWORK = 'a run has no network: download files beforehand, and declare files = ("words.json",)'
 PROCESS = "a run cannot start processes: compute in its own process, where threads are allowed"
 FILE = (
     "a run reads only its own files and writes only to run.scratch: declare the data files that it "
     'reads, as in files = ("prompts.json",)'
+)
+ELSEWHERE = (
+    "a run reads only its own files and writes only to run.scratch: copy what it reads "
+    'beside its own file and declare it, as in files = ("prompts.json",)'
+)
+SCRATCH = (
+    "a run writes only to run.scratch, which is deleted after the run: write there, or keep what "
+    "people should see with run.note"
 )
 CLOSED = "data_manifests and leaderboard are closed to runs, because they lead to the labels"
 CALL = "the sandbox of a run refuses this system call"
@@ -54,7 +64,8 @@ def explain(error: BaseException) -> str | None:
     last = [frame for frame, _ in traceback.walk_tb(refusal.__traceback__)][-1:]
     if isinstance(refusal, OSError) and refusal.filename is not None:
         is_import = last and last[0].f_code.co_filename.startswith("<frozen importlib")
-        return _module_rule(Path(str(refusal.filename))) if is_import else FILE
+        path = Path(os.fsdecode(refusal.filename))
+        return _module_rule(path) if is_import else _file_rule(path)
     if not isinstance(refusal, OSError) and _says(refusal, errno.EACCES):
         return FILE
     if any(_STARTS.intersection(frame.f_code.co_names) for frame in last):
@@ -94,14 +105,32 @@ def _import_rule(error: BaseException) -> str | None:
     """The rule of a module that exists, but that no import statement names."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return None
-    own = [finder for finder in sys.meta_path if isinstance(finder, OwnModules)]
-    folders = {folder for finder in own for folder in finder.folders()} | set(map(Path, sys.path))
+    folders = {folder for finder in _own_modules() for folder in finder.folders()}
+    folders |= set(map(Path, sys.path))
     path = Path(*error.name.split("."))
     for folder in sorted(folders):
         for file in (folder / path.with_suffix(".py"), folder / path / "__init__.py"):
             if file.is_file():
                 return _module_rule(file)
     return None
+
+
+def _file_rule(path: Path) -> str:
+    """The rule of a file that a run can neither read nor write, with the line that declares it."""
+    path = path.absolute()
+    if not path.exists():  # a run that reads it is told so
+        return SCRATCH
+    folders = (folder for finder in _own_modules() for folder in finder.folders())
+    inside = [path.relative_to(folder) for folder in folders if path.is_relative_to(folder)]
+    rule = FILE if inside or not path.is_file() else ELSEWHERE
+    name = min(map(str, inside), key=len, default=path.name)
+    if not path.is_file() or len(name) > MAX_NAME:
+        return rule
+    return rule.replace('"prompts.json"', json.dumps(name, ensure_ascii=False))
+
+
+def _own_modules() -> list[OwnModules]:
+    return [finder for finder in sys.meta_path if isinstance(finder, OwnModules)]
 
 
 def _module_rule(file: Path) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from benchmark.folders import PRIVATE_PACKAGES, private_packages
@@ -56,14 +57,37 @@ def interpreter_paths(never: Iterable[Path] = ()) -> list[Path]:
         Resolved paths of files and folders, each of which may be read as a whole.
     """
     sites = _site_folders()
-    closed = {*private_packages(), *(path.resolve() for path in never)}
+    closed = _Closed({*private_packages(), *(path.resolve() for path in never)})
     paths = dict.fromkeys(path for site in sites for path in _packages(site, closed))
-    roots = [Path(path) for path in (*_standard_library(), *_SYSTEM_PATHS)]
-    closed |= {*sites, *_package_folders(roots)}
-    roots += _libraries_of_the_interpreter()
-    for root in roots:
-        paths.update(dict.fromkeys(_without(root.resolve(), closed)))
+    closed = _Closed({*closed.folders, *sites, *package_folders()})
+    for root in (*_roots(), *(path.resolve() for path in _libraries_of_the_interpreter())):
+        paths.update(dict.fromkeys(_without(root, closed)))
     return list(paths)
+
+
+def _roots() -> list[Path]:
+    """Folders and files that may be read but for the packages in them.
+
+    Each is there once: on most systems, /lib is a link to /usr/lib.
+    """
+    listed = (Path(path).resolve() for path in (*_standard_library(), *_SYSTEM_PATHS))
+    return list(dict.fromkeys(listed))
+
+
+class _Closed:
+    """Resolved folders that stay closed."""
+
+    def __init__(self, folders: Collection[Path]) -> None:
+        self.folders = frozenset(folders)
+        self._around = frozenset(parent for folder in folders for parent in folder.parents)
+
+    def has(self, path: Path) -> bool:
+        """Whether a resolved path is one of the folders or inside one."""
+        return not self.folders.isdisjoint((path, *path.parents))
+
+    def is_inside(self, path: Path) -> bool:
+        """Whether a resolved path is one of the folders or contains one."""
+        return path in self._around or path in self.folders
 
 
 def _standard_library() -> list[str]:
@@ -85,21 +109,29 @@ def _site_folders() -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def _package_folders(roots: Iterable[Path]) -> Iterator[Path]:
-    """Folders of installed packages anywhere below some roots, and copies of our private packages.
+def package_folders() -> frozenset[Path]:
+    """The folders of packages below the roots; the search takes a while and is kept."""
+    return _package_folders(tuple(_roots()))
+
+
+@cache
+def _package_folders(roots: tuple[Path, ...]) -> frozenset[Path]:
+    """Folders of installed packages below some roots, and copies of our private packages.
 
     Whichever interpreter they belong to (the one under a virtual environment, or one that another
     program carries with it), they are closed, and opened again entry by entry if this interpreter
     imports from them.
     """
+    folders = set()
     for root in roots:
         for folder, inner, _ in os.walk(root):
             for name in [name for name in inner if name in (*_SITE_NAMES, *PRIVATE_PACKAGES)]:
                 inner.remove(name)
-                yield Path(folder, name).resolve()
+                folders.add(Path(folder, name).resolve())
+    return frozenset(folders)
 
 
-def _packages(site: Path, closed: Collection[Path]) -> Iterator[Path]:
+def _packages(site: Path, closed: _Closed) -> Iterator[Path]:
     """The entries of a site-packages folder, behind links, without the private and the closed.
 
     An old installer's ``.egg`` folder is such a folder itself.
@@ -112,14 +144,18 @@ def _packages(site: Path, closed: Collection[Path]) -> Iterator[Path]:
             yield from _without(path, closed)
 
 
-def _without(path: Path, closed: Collection[Path]) -> Iterator[Path]:
+def _without(path: Path, closed: _Closed) -> Iterator[Path]:
     """The path, or as much of it as leaves out the closed folders; nothing if it is missing."""
-    if any(path.is_relative_to(folder) for folder in closed) or not path.exists():
+    if closed.has(path) or not path.exists():
         return
-    if not any(folder.is_relative_to(path) for folder in closed):
+    if not closed.is_inside(path):
         yield path
         return
-    for child in sorted(path.iterdir()):
+    try:
+        children = sorted(path.iterdir())
+    except PermissionError:  # then a child process cannot open it either
+        return
+    for child in children:
         # Links are not followed: one may lead anywhere, and a target inside is listed itself.
         if not child.is_symlink():
             yield from _without(child, closed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import site
 import socket
 import subprocess
 import threading
@@ -16,34 +15,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from benchmark import failpoints, start
 from benchmark.errors import RunError
 from benchmark.isolation import cgroup, measure, wire
+from benchmark.isolation.launch import start_server
 from benchmark.jobs import ConfigureJob, DescribeJob, Job, RunJob, job_message
-from benchmark.numerics import ENVIRONMENT
 
 GONE = "the worker process exited before the run finished"
-CHILD = "benchmark.child.main"  # what a child runs; named, so that the driver does not import it
 FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
 DESCRIBE_SECONDS = 300  # enough to import a method's code, and to check its settings
 RAISE_MEMORY = "; to raise it, use --memory-limit GIB"
-START_SECONDS = 120  # importing torch from a cold disk is slow
-# The variables of the user's environment that a child receives.
-KEPT_VARIABLES = (
-    "PATH",
-    "PYTHONPATH",
-    "LANG",
-    "LC_ALL",
-    "LD_LIBRARY_PATH",
-    "SYSTEMROOT",
-    "CUDA_VISIBLE_DEVICES",
-    "CUDA_DEVICE_ORDER",
-    "NVIDIA_VISIBLE_DEVICES",
-    "OPENBLAS_CORETYPE",
-    failpoints.VARIABLE,
-)
 
 
 @dataclass(frozen=True)
@@ -211,6 +193,13 @@ def _too_much(used: int, limit: int, what: str) -> str:
     return f"it used {used / 2**20:.0f} MiB of {what}; the limit is {limit / 2**20:.0f} MiB"
 
 
+def _working_folder() -> str | None:
+    """The working directory, which files of jobs may be relative to; None if it was removed."""
+    with contextlib.suppress(OSError):
+        return str(Path.cwd())
+    return None
+
+
 class ForkServer:
     """A context manager that runs the fork server; safe to use from several threads.
 
@@ -232,49 +221,18 @@ class ForkServer:
         self.limits = limits or Limits()
         self.required = frozenset(required)
         self._groups = cgroup.open_groups()  # before the server starts, which is then in none
-        ours, theirs = socket.socketpair()
-        kept = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ}
-        environment = {
-            **kept,
-            **ENVIRONMENT,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "HOME": "/nonexistent",
-        }
-        if site.ENABLE_USER_SITE:  # packages of `pip install --user` are found through HOME
-            environment["PYTHONUSERBASE"] = site.getuserbase()
-        with theirs:
-            self._process = subprocess.Popen(
-                start.command("benchmark.isolation.server", str(theirs.fileno()), CHILD),
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C goes to the driver, which then ends the children
-            )
-        self._control = ours
+        # A group goes with its command: no process may stay in it.
+        self._control, self._process = start_server(keep=self._groups is None)
         self.alive = True  # False once it is closing or has died, and its children with it
         self._lock = threading.Lock()
         self._jobs = 0
         self.exits: dict[int, Future[Exit]] = {}
         self.pids: dict[int, int] = {}
         self._children: dict[int, Child] = {}
-        self._await_ready()
-        wire.send(self._control, {"never": [str(path) for path in never], "cuda": cuda})
+        closed = [str(path) for path in never]
+        wire.send(self._control, {"never": closed, "cuda": cuda, "folder": _working_folder()})
         for loop in (self._read_control, self._watch):
             threading.Thread(target=loop, daemon=True).start()
-
-    def _await_ready(self) -> None:
-        self._control.settimeout(START_SECONDS)
-        try:
-            ready = wire.receive(self._control)
-        except TimeoutError:
-            ready = None
-        if ready is None:
-            self.close()
-            raise RunError(
-                "the process that starts runs could not be started; run `htbench doctor` to find "
-                "out why"
-            )
-        self._control.settimeout(None)
 
     def start(self, job: Job, output: int) -> Child:
         """Fork a child and send it a job (see ``benchmark/child/main.py``).

@@ -24,6 +24,7 @@ from typing import Any
 from benchmark.errors import RunError
 from benchmark.failpoints import reach
 from benchmark.isolation import cgroup, wire
+from benchmark.isolation.allowlist import package_folders
 from benchmark.isolation.kernel import separate_mounts
 from benchmark.isolation.sandbox import Sandbox
 
@@ -55,6 +56,7 @@ class Server:
             # The driver may die in the middle of a message, which is an end like any other.
             with contextlib.suppress(OSError, RunError):
                 wire.send(self.control, {"ready": os.getpid()})
+                package_folders()  # while the driver prepares its first request
                 while self.serve_one():
                     pass
         finally:
@@ -77,6 +79,8 @@ class Server:
             return False
         message, fds = received
         if "never" in message:
+            if message["folder"] is not None:
+                os.chdir(message["folder"])
             self.sandbox = Sandbox(never=map(Path, message["never"]), cuda=message["cuda"])
         elif "fork" in message:
             self.fork(int(message["fork"]), fds, message.get("group"))
@@ -121,9 +125,7 @@ class Server:
             os.dup2(output, 1)
             os.dup2(output, 2)
             # Two runs that inherit one open file share its flags and its offset.
-            for descriptor in _open_descriptors() - {0, 1, 2, channel}:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+            close_all_but({0, 1, 2, channel})
             assert self.sandbox is not None
             self.entry(socket.socket(fileno=channel), self.sandbox)
             code = 0
@@ -146,6 +148,13 @@ class Server:
             message: dict[str, Any] = {"exited": job, "status": status, "peak_memory": peak}
             with contextlib.suppress(OSError):
                 wire.send(self.control, message)
+
+
+def close_all_but(kept: set[int]) -> None:
+    """Close every other descriptor of this process."""
+    for descriptor in _open_descriptors() - kept:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _open_descriptors() -> set[int]:
@@ -179,16 +188,19 @@ def _kill(pid: int) -> None:
             send(pid, signal.SIGKILL)
 
 
+def import_entry(module: str) -> Entry:
+    """Import what children need; what they run."""
+    entry: Entry = importlib.import_module(module).main
+    return entry
+
+
 def main() -> None:
     """Import what children need, then serve."""
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
     separate_mounts()
-    entry: Entry = importlib.import_module(sys.argv[2]).main
-    # Creating the first optimizer imports torch._dynamo, which takes a second: do it once, here.
-    for name in ("torch._dynamo", "torch.optim"):
-        importlib.import_module(name)
-    Server(control, entry).serve()
+    Server(control, import_entry(sys.argv[2])).serve()
+    os._exit(0)  # what Python does at its end takes a while with so many modules
 
 
 if __name__ == "__main__":

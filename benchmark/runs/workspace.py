@@ -18,10 +18,10 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self
 
 from filelock import FileLock, Timeout
@@ -50,13 +50,13 @@ class Workspace:
 
     Args:
         root: its folder, created when something is written.
-        known: stamps of runs that were read, verified and need not be repeated, by key; see
-            :func:`benchmark.run_folders.stamp`.
+        read_known: reads the stamps of runs that were read, verified and need not be repeated, by
+            key; see :func:`benchmark.run_folders.stamp`. Called when a finished run is looked up.
     """
 
-    def __init__(self, root: Path, known: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(self, root: Path, read_known: Callable[[], Mapping[str, str]] = dict) -> None:
         self.root = root.resolve()
-        self.known = known
+        self._read_known = read_known
         default = root == Path(DEFAULT)
         self.option = () if default else ("--workspace", str(root))  # of a recommended command
         self.suite: str | None = None  # of the runs that this driver carries out; see `note`
@@ -95,10 +95,14 @@ class Workspace:
 
     def is_finished(self, key: str) -> bool:
         """Whether a run need not be repeated; reads only files that are not known."""
-        known = self.known.get(key)
-        return (known is not None and known == stamp(self.folder(key))) or (
-            self.finished(key) is not None
-        )
+        present = stamp(self.folder(key))
+        if present is None:
+            return False
+        return self._known.get(key) == present or self.finished(key) is not None
+
+    @cached_property
+    def _known(self) -> Mapping[str, str]:
+        return self._read_known()
 
     def records(self) -> Iterator[RunRecord]:
         """The records of all runs that can be read, in the order of their keys."""

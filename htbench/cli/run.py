@@ -27,6 +27,7 @@ from htbench.cli.options import (
 )
 from htbench.cli.output import (
     confirm,
+    importing,
     is_terminal,
     print_json,
     print_table,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from leaderboard.render.asked import AskedCells
 
 MAX_OUTPUT_LINES = 100
+_BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the results takes
 
 
 @click.command("run")
@@ -87,6 +89,12 @@ MAX_OUTPUT_LINES = 100
     help="Run only part I of N, in a workspace for this part; see `htbench cluster script`. "
     "auto/N takes I from SLURM or Kubernetes, and auto takes both from a SLURM array.",
 )
+@click.option(
+    "--smoke",
+    is_flag=True,
+    help="Take two steps on few images of the first task and seed, with source and finetune, "
+    "unless you name others, to see whether a set-up works. Nothing is recorded.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
 @yes_option
 @json_option
@@ -107,6 +115,7 @@ def command(
     time_limit: float,
     memory_limit: float | None,
     shard: str | None,
+    smoke: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -128,18 +137,33 @@ def command(
       htbench run --suite icons --plugin my_method.py --task outline-solid --set alpha=0.3
       htbench run --suite icons --model resnet18 --method finetune --method bn-stats
       htbench run --suite icons --shard 3/8 --workspace shards/3
+      htbench run --suite office-home --smoke
     """
+    from benchmark.isolation.launch import call_ahead
+
+    call_ahead()
     from benchmark.driver import plan_suite
-    from benchmark.manifest.suite import load_suite
+    from benchmark.manifest.suite import load_suite, manifest_of
     from benchmark.networks.names import network_label
     from benchmark.runs.plan import select
     from htbench.cli.leaderboard import print_boards
     from htbench.results import open_workspace
     from htbench.run import asked_cells, shard_of, write_board
+    from htbench.smoke import METHODS as SMOKE_METHODS
+    from htbench.smoke import small, temporary_workspace
     from leaderboard.gamma_star import DERIVED
 
     loaded, place = load_suite(suite), open_workspace(workspace)
     part, costs = shard_of(shard)
+    manifest = None
+    if smoke:
+        if part is not None:
+            raise click.UsageError("--smoke and --shard exclude each other")
+        place = context.with_resource(temporary_workspace())
+        tasks, seeds = tasks or loaded.tasks[:1], seeds or loaded.seeds[:1]
+        methods = methods or (() if plugins else SMOKE_METHODS)
+        whole = manifest_of(loaded)
+        manifest = small(whole, map(whole.task, select(loaded, tasks, seeds)[0]))
     with plan_suite(
         loaded,
         place,
@@ -156,27 +180,35 @@ def command(
         derived=DERIVED,
         shard=part,
         costs=costs,
+        manifest=manifest,
     ) as plan:
         if part is not None:
             log(f"{part}: {plural(len(plan.cells), 'run')}")
         if dry_run:
             _print_plan(plan, as_json, jobs)
             return
-        if not yes:
+        if not (yes or smoke):
             confirm(long_runs(plan.device, lambda: plan.estimate(jobs)))
-        records = plan.execute(jobs, Terminal())
+        with importing(*_BOARD_MODULES):
+            records = plan.execute(jobs, Terminal())
         asked = plan.keys()
     if plan.is_single and records:
         _echo_output(place.folder(records[-1].key))
     failed = sum(record.status == "failed" for record in records)
+    if smoke:
+        _print_smoke(len(records), failed, place, as_json)
+        context.exit(1 if failed else 0)
     if part is not None:
         _print_shard(part, len(plan.cells), failed, place, as_json)
         context.exit(1 if failed else 0)
+    manifest = plan.manifest if network is None else None
     with run_problems() as problems:
-        boards = write_board(loaded, place, problems.append, asked)
+        boards = write_board(loaded, place, problems.append, asked, manifest)
         is_part = any((tasks, methods, seeds, settings, plugins)) and not as_json
         cells = (
-            asked_cells(loaded, place, *select(loaded, tasks, seeds), asked) if is_part else None
+            asked_cells(loaded, place, *select(loaded, tasks, seeds), asked, manifest)
+            if is_part
+            else None
         )
         if cells is not None:
             _print_asked(cells)
@@ -207,6 +239,16 @@ def _print_shard(part: Shard, runs: int, failed: int, place: Workspace, as_json:
     merge = command_line("workspace", "merge", place.root, "...", "--into", "DIR")
     click.echo(f"{part}: {runs - failed} of {plural(runs, 'run')} finished, {failed} failed")
     click.echo(f"when all shards have ended, merge their workspaces: `{merge}`")
+
+
+def _print_smoke(runs: int, failed: int, place: Workspace, as_json: bool) -> None:
+    """No scores: after two steps, they mean nothing."""
+    if as_json:
+        print_json({"runs": runs, "failed": failed})
+        return
+    click.echo(f"{runs - failed} of {plural(runs, 'run')} finished, {failed} failed")
+    kept = f"; `htbench show` reads failed runs in {place.root}" if failed else ""
+    click.echo(f"two steps on few images; nothing is recorded{kept}")
 
 
 def _print_asked(cells: AskedCells) -> None:

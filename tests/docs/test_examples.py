@@ -3,6 +3,7 @@
 Python blocks of a page share one namespace and run in order. A block whose first line is a comment
 with a file name, such as ``# smoothed.py``, is a plugin: all plugins run together at the end. A
 TOML block of that kind is a data file of a plugin.
+A Python block below a line ``<!-- writes FILE -->`` writes one.
 Commands are parsed by the real command line, so that their options exist. Those below a line
 ``<!-- run -->`` are run as well.
 """
@@ -61,6 +62,12 @@ def data_files() -> dict[str, str]:
     }
 
 
+def scripts() -> list[str]:
+    """The Python blocks of all pages that write data files of plugins."""
+    python_blocks = [block for page in PAGES for block in blocks(page, "python")]
+    return [code for above, code in python_blocks if above.startswith("<!-- writes ")]
+
+
 def commands() -> list[tuple[str, str, bool]]:
     """The commands of all pages: the page's name, the command, and whether to run it."""
     return [
@@ -84,6 +91,8 @@ def folder(draft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    for code in scripts():
+        exec(on_the_slice(code, tmp_path), {})
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:  # half_way.py of another test is another module

@@ -219,9 +219,9 @@ def serve(address: str) -> None:
     ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
     for name in IMPORTED:
         importlib.import_module(name)
-    from benchmark.isolation import client
+    from benchmark.isolation import launch
 
-    client.subprocess = SimpleNamespace(  # type: ignore[assignment]
+    launch.subprocess = SimpleNamespace(  # type: ignore[assignment]
         Popen=ForkedServer,
         DEVNULL=subprocess.DEVNULL,
         TimeoutExpired=subprocess.TimeoutExpired,

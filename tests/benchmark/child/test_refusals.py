@@ -17,7 +17,7 @@ from benchmark.child.refusals import explain
 from benchmark.jobs import CodeModule
 
 DENIED = PermissionError(errno.EACCES, "Permission denied")
-NAMED = PermissionError(errno.EACCES, "Permission denied", "/somewhere/prompts.json")
+NAMED = PermissionError(errno.EACCES, "Permission denied", "/usr")
 NOT_PERMITTED = PermissionError(errno.EPERM, "Operation not permitted")
 
 
@@ -49,6 +49,29 @@ def test_the_code_that_was_refused_says_which_rule(path: str, rule: str) -> None
 
 def test_a_file() -> None:
     assert explain(raised_in("/plugin/mine.py", NAMED)) == refusals.FILE
+
+
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("own/words.json", refusals.FILE.replace("prompts.json", "words.json")),
+        ("own/data/words.json", refusals.FILE.replace("prompts.json", "data/words.json")),
+        ("other/words.json", refusals.ELSEWHERE.replace("prompts.json", "words.json")),
+        ("own/absent.json", refusals.SCRATCH),
+        ("own/" + 200 * "x", refusals.FILE),
+    ],
+)
+def test_a_file_says_the_line_that_declares_it(
+    file: str, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = OwnModules([CodeModule("mine", str(tmp_path / "own" / "mine.py"), ())])
+    monkeypatch.setattr(sys, "meta_path", [own, *sys.meta_path])
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    if path.name != "absent.json":
+        path.touch()
+    error = PermissionError(errno.EACCES, "Permission denied", str(path))
+    assert explain(raised_in("/plugin/mine.py", error)) == rule
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), URLError("no address")])
@@ -85,7 +108,7 @@ def test_a_failure_says_the_rule_before_the_words_of_the_exception() -> None:
     except PermissionError as error:
         message = failure(error)["message"]
     assert message.startswith(f"PermissionError: {refusals.FILE} ([Errno 13] Permission denied")
-    assert "prompts.json" in message
+    assert "'/usr'" in message
 
 
 def test_an_exception_that_hinders_the_search_is_reported_all_the_same() -> None:
@@ -118,5 +141,5 @@ class TestImports:
 
 
 def test_rules_are_short_enough_for_a_line_of_the_board() -> None:
-    names = ("COMPILER", "WORKERS", "NETWORK", "PROCESS", "FILE", "CALL", "CLOSED")
-    assert all(len(getattr(refusals, name)) < 160 for name in names)
+    names = ("COMPILER", "WORKERS", "NETWORK", "PROCESS", "FILE", "ELSEWHERE", "SCRATCH", "CALL")
+    assert all(len(getattr(refusals, name)) < 160 for name in (*names, "CLOSED"))

@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.errors import RunError, UsageError
 from benchmark.files import remove_tree, temporary_folder
-from benchmark.isolation import cgroup, client, sandbox
+from benchmark.isolation import cgroup, client, launch, sandbox
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
 from benchmark.isolation.conversation import request
 from benchmark.jobs import (
@@ -133,6 +133,13 @@ def server() -> Iterator[ForkServer]:
         patch.setenv("HTBENCH_TEST_SECRET", "secret")
         with ForkServer() as running:
             yield running
+
+
+def test_a_server_shares_no_memory_that_children_can_write_to(server: ForkServer) -> None:
+    """Torch and all that it imports leave none: runs of later sessions would see it as well."""
+    maps = Path(f"/proc/{server._process.pid}/maps").read_text().splitlines()
+    assert len(maps) > 100
+    assert not [line for line in maps if line.split()[1][1::2] == "ws"]
 
 
 @pytest.fixture
@@ -279,7 +286,7 @@ def test_required_isolation_is_refused_before_anything_starts(
     """As on a kernel without Landlock: one sentence that says what is missing."""
     without_landlock = sandbox.Availability(0, True, ("Landlock: this kernel does not have it",))
     monkeypatch.setattr(sandbox, "available", lambda: without_landlock)
-    monkeypatch.setattr(client.subprocess, "Popen", None)
+    monkeypatch.setattr(launch.subprocess, "Popen", None)
     with Session(isolation="required") as session, pytest.raises(UsageError) as refused:
         _ = session.server
     assert "Landlock: this kernel does not have it" in str(refused.value)

@@ -12,6 +12,7 @@ import pytest
 from benchmark.errors import RunError
 from benchmark.folders import ROOT
 from benchmark.isolation import allowlist
+from benchmark.isolation.allowlist import _Closed
 from benchmark.isolation.sandbox import Sandbox
 from tests.benchmark.isolation.places import Places, needs_kernel, offer
 
@@ -168,13 +169,13 @@ class TestImports:
             (site / package).mkdir(parents=True)
         (site / "six.py").touch()
         (site / "checkout.pth").write_text("/somewhere")
-        assert {p.name for p in allowlist._packages(site, ())} == {"numpy", "six.py"}
+        assert {p.name for p in allowlist._packages(site, _Closed(()))} == {"numpy", "six.py"}
 
     def test_so_do_they_in_an_egg(self, tmp_path: Path) -> None:
         for package in ("leaderboard", "other"):
             (tmp_path / "bench-1.0.egg" / package).mkdir(parents=True)
         egg = tmp_path / "bench-1.0.egg"
-        assert list(allowlist._packages(tmp_path, ())) == [egg / "other"]
+        assert list(allowlist._packages(tmp_path, _Closed(()))) == [egg / "other"]
 
     @pytest.mark.parametrize("is_layered", [False, True])
     @pytest.mark.parametrize(
@@ -245,8 +246,9 @@ class TestImports:
             folder.mkdir(parents=True)
         (site / "labels").symlink_to(cache / "labels")
         (site / "all").symlink_to(cache)
-        assert list(allowlist._packages(site, [cache / "labels"])) == [cache / "innocent"]
-        assert list(allowlist._packages(site, [cache])) == []
+        inside = allowlist._packages(site, _Closed([cache / "labels"]))
+        assert list(inside) == [cache / "innocent"]
+        assert list(allowlist._packages(site, _Closed([cache]))) == []
 
 
 class TestMistakes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.session import Session
 from htbench.long_runs import duration
 from htbench.run import run_suite
+from htbench.smoke import IMAGES
 from tests.conftest import Draft
 from tests.htbench.command import Htbench
 
@@ -199,3 +201,71 @@ class TestPrints:
     def test_of_its_base_do_not_matter_but_of_several_runs_none_is_shown(self, echoed: str) -> None:
         assert "| line 149" in self.run("--method", "wise-ft")
         assert "| line" not in self.run("--method", "wise-ft", "--method", "lwf")
+
+
+class TestSmoke:
+    PLUGIN = "class Mine(Method):\n    name = 'mine'\n    def adapt(self, source, target, run):\n"
+
+    @pytest.fixture
+    def smoke(self, draft: Draft, own_data: Path, tmp_path: Path, htbench: Htbench, monkeypatch):
+        draft.document["source"] |= {"steps": 10**6}
+        draft.document["recipe"] |= {"steps": 10**6}
+        draft.write()
+        file = tmp_path / "mine.toml"
+        file.write_text(
+            'title = "Mine"\nmanifest = "mini"\ntasks = ["outline-solid", "solid-outline"]\n'
+            'methods = ["finetune", "lwf"]\nseeds = [3, 4]\n'
+        )
+        (own_data / "images").mkdir(parents=True)
+        (own_data / "images" / "photo.jpg").write_text("a photo")
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setitem(IMAGES, "train", 2)  # of three in the slice
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        monkeypatch.chdir(tmp_path)
+        return lambda *words: htbench(*options(file), "--smoke", *words)
+
+    def test_takes_two_steps_and_keeps_nothing(self, smoke, own_data: Path, tmp_path: Path) -> None:
+        before = set(own_data.rglob("*"))
+        (tmp_path / "mine.py").write_text(
+            f"from htbench import Method, fit\n{self.PLUGIN}"
+            "        print(len(target), 'images', run.recipe.steps, 'steps', len(target.classes))\n"
+            "        return fit(source.copy(), target, run)\n"
+        )
+        status, out, err = smoke("--plugin", "mine.py")
+        assert status == 0, err
+        # three seen classes of two images
+        assert "| 6 images 2 steps 5\n" in err
+        assert out == (
+            "1 of 1 run finished, 0 failed\ntwo steps on few images; nothing is recorded\n"
+        )
+        assert not list((tmp_path / "temporary").iterdir())
+        assert not (tmp_path / "workspace").exists()
+        computed = {path.relative_to(own_data).parts[0] for path in own_data.rglob("*")}
+        assert computed.isdisjoint({"sources", "stores", "features"})
+        assert before <= set(own_data.rglob("*"))
+        assert (own_data / "images" / "photo.jpg").read_text() == "a photo"
+
+    def test_a_failed_run_can_be_shown(self, smoke, tmp_path: Path, htbench: Htbench) -> None:
+        (tmp_path / "mine.py").write_text(
+            f"from htbench import Method\n{self.PLUGIN}        raise KeyError('no such colour')\n"
+        )
+        status, out, err = smoke("--plugin", "mine.py")
+        assert status == 1
+        assert "0 of 1 run finished, 1 failed\n" in out
+        show = re.search(r"details: htbench (show .*)", err)
+        assert show is not None
+        assert "no such colour" in htbench(*show[1].split())[1]
+        kept = [path.name for path in (tmp_path / "temporary").iterdir()]
+        assert len(kept) == 1
+        assert kept[0] in out
+
+    def test_runs_source_and_finetune_on_the_first_task_and_seed(self, smoke) -> None:
+        status, out, _ = smoke("--dry-run", "--json")
+        runs = [(run["task"], run["method"], run["seed"]) for run in json.loads(out)]
+        assert status == 0
+        assert runs == [("outline-solid", "source", 3), ("outline-solid", "finetune", 3)]
+
+    def test_of_a_shard_is_refused(self, smoke) -> None:
+        status, _, err = smoke("--shard", "1/2")
+        assert status == 2
+        assert "--smoke and --shard exclude each other" in err

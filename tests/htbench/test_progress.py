@@ -1,0 +1,55 @@
+"""Progress without a terminal: lines at the end of jobs, and about those that take long."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from htbench.progress import JobLines
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_short_jobs_print_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    with JobLines(2) as jobs:
+        for name in ("one", "two"):
+            jobs.begin(name)
+            jobs.step(name, 1, 2)
+            jobs.end(name, "0.1 s")
+    assert lines(capsys) == ["[1/2] one: 0.1 s", "[2/2] two: 0.1 s"]
+
+
+def test_long_jobs_print_their_steps_and_the_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with JobLines(3, seconds=0.2) as jobs:
+        jobs.begin("short")
+        jobs.end("short", "0.1 s")
+        jobs.begin("training")
+        jobs.begin("silent")
+        jobs.step("training", 0, 1000)
+        time.sleep(0.1)
+        jobs.step("training", 10, 1000)  # 100 steps a second: 990 take about 10 s
+        time.sleep(0.15)
+        jobs.end("silent", "failed: no reason")
+    first, line, *_, last = lines(capsys)
+    assert (first, last) == ("[1/3] short: 0.1 s", "[2/3] silent: failed: no reason")
+    steps = re.fullmatch(
+        r"\[1/3\] running: training: step 10 of 1000, about (\d+) s left; "
+        r"silent: for about 0\.\d+ s",
+        line,
+    )
+    assert steps is not None, line
+    assert 9 <= int(steps[1]) <= 90  # a loaded machine sleeps longer
+
+
+def test_a_total_that_is_unknown_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with JobLines(1, seconds=0.05) as jobs:
+        jobs.begin("open-ended")
+        jobs.step("open-ended", 7, 0)
+        time.sleep(0.1)
+    assert lines(capsys)[0] == "[0/1] running: open-ended: step 7"
