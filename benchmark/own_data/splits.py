@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,13 +53,14 @@ def group_by(entries: Sequence[Entry], pattern: str) -> list[Entry]:
         expression = re.compile(pattern)
     except re.error as error:
         raise UsageError(
-            f"--group-by {pattern!r} is not a valid regular expression: {error}"
+            f"--group-by {shlex.quote(pattern)} is not a valid regular expression: {error}"
         ) from None
     groups = [_group(expression, entry.path) for entry in entries]
     if unmatched := [e.path for e, group in zip(entries, groups, strict=True) if not group]:
         raise UsageError(
-            f"--group-by {pattern!r} finds no group in {len(unmatched)} of {len(entries)} paths: "
-            f"{some(unmatched)}; extend the expression so that it matches every path"
+            f"--group-by {shlex.quote(pattern)} finds no group in {len(unmatched)} of "
+            f"{len(entries)} paths: {some(unmatched)}; extend the expression so that it "
+            "matches every path"
         )
     return [replace(entry, group=group) for entry, group in zip(entries, groups, strict=True)]
 

@@ -147,6 +147,7 @@ def test_a_command_can_be_parsed(
     words = [word.replace("~", str(tmp_path)) for word in shlex.split(command)[1:]]
     for word in words:
         if word.endswith(FILES):
+            (tmp_path / word).parent.mkdir(exist_ok=True)
             (tmp_path / word).touch()
     parse(words)
 

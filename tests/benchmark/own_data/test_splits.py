@@ -105,6 +105,7 @@ class TestGroupBy:
             ("(", "not a valid regular expression"),
             ("(seq)", "finds no group in 1 of 2 paths: 'a/cat/1.png'"),
             ("(seq)?", "finds no group in 2 of 2 paths"),
+            (r"(\d\d)", r"--group-by '\(\\d\\d\)' finds no group in 2 of 2 paths"),
         ],
     )
     def test_an_expression_must_match_every_path(self, pattern: str, message: str) -> None:
