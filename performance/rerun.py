@@ -2,6 +2,7 @@
 
     python performance/rerun.py
     python performance/rerun.py --repeats 20
+    chrt --rr 1 python performance/rerun.py  # where other programs run as well
 
 Changes a plugin that trains nothing, and runs it on one icons cell, again and again: with a process
 that waits between commands, and without (HTBENCH_WARM=0). Prints the median wall time of the whole
