@@ -134,7 +134,7 @@ def push(folder: Path, repository: str) -> str:
             commit_message="Publish results with htbench publish",
         )
     except Exception as error:  # the client's, those of its HTTP library, and of the system
-        reason = str(error).strip() or type(error).__name__
+        reason = str(error).strip().rstrip(".") or type(error).__name__
         raise UsageError(
             f"cannot upload {folder} to {repository}: {reason}; check the name and the network, "
             "and that you are logged in (hf auth login)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import mlcroissant
 import pandas as pd
 import pyarrow as pa
@@ -259,12 +261,15 @@ class TestPush:
         self, place: Path, tmp_path: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls: list[tuple[str, dict[str, object]]] = []
+        real = huggingface_hub.HfApi
 
         class Client:
             def create_repo(self, name: str, **options: object) -> None:
+                inspect.signature(real.create_repo).bind(self, name, **options)
                 calls.append((name, options))
 
             def upload_folder(self, *, folder_path: Path, **options: object) -> str:
+                inspect.signature(real.upload_folder).bind(self, folder_path=folder_path, **options)
                 calls.append((str(folder_path), options))
                 return "https://example.org/commit/1"
 
