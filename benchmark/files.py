@@ -66,6 +66,21 @@ def open_regular(path: Path) -> io.BufferedReader:
     return open(descriptor, "rb")  # noqa: PTH123 - the caller closes it
 
 
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The content of a regular file, or its first ``limit + 1`` bytes if it is larger than that.
+
+    Unlike ``read(limit + 1)``, it does not take that much memory for a small file.
+
+    Raises:
+        OSError: see :func:`open_regular`.
+    """
+    with open_regular(path) as file:
+        parts = [file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)]
+        while parts[-1] and (left := limit + 1 - sum(map(len, parts))):  # the file has grown
+            parts.append(file.read(min(left, 1 << 20)))
+    return b"".join(parts)
+
+
 def open_inside(folder: Path, name: str) -> io.BufferedReader:
     """Open a regular file in a folder that others may have written; never leads out of it.
 
@@ -329,8 +344,7 @@ def read_json(path: Path, limit: int, error: type[HTBenchError]) -> Any:
             infinity are not JSON either).
     """
     try:
-        with open_regular(path) as file:
-            data = file.read(limit + 1)
+        data = read_bounded(path, limit)
     except OSError as problem:
         raise error(f"cannot read {path}: {problem.strerror}") from None
     if len(data) > limit:

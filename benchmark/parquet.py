@@ -3,7 +3,7 @@
 A small file can hold any amount: pages are compressed, and dictionaries and run lengths repeat
 values. The footer says how much it is, but nothing checks the footer. What a reader decodes is what
 the header of each page says, so the headers are added up. They are Thrift structs in the compact
-protocol; see the files ``parquet.thrift`` of the Parquet format and
+protocol, and so is the footer; see the files ``parquet.thrift`` of the Parquet format and
 ``thrift-compact-protocol.md`` of Thrift.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+FOOTER_BYTES = 16 << 20  # of the description of all columns, which is at the end of a file
 HEADER_BYTES = (1 << 10, 1 << 20)  # read at first, and for statistics that hold a long value
 PAGE_BYTES = 16 << 20  # what the pages of a column may take beside its values
 MAX_TEXT_BYTES = 1000  # of one value, such as the id of an image
@@ -25,14 +26,18 @@ BATCH_ROWS = 1 << 20  # read at once
 BY_DICTIONARY = {2, 8}  # the encodings of pages that hold positions in a dictionary
 DELTA_BYTE_ARRAY = 7  # the encoding in which a few bytes can repeat a long text
 
+MAX_DEPTH = 8  # of structs and lists in each other
+
 # Ids of fields in parquet.thrift.
+_ROW_GROUPS, _CHUNKS, _COLUMN = 4, 1, 3  # of FileMetaData, RowGroup and ColumnChunk
+_PATH, _VALUES, _CHUNK_BYTES, _FIRST_DATA, _FIRST_DICTIONARY = 3, 5, 7, 9, 11  # of ColumnMetaData
 _UNCOMPRESSED, _COMPRESSED = 2, 3  # of PageHeader
 _DATA, _DICTIONARY, _DATA_V2 = 5, 7, 8
 _NUM_VALUES = 1  # of all three structs
 _ENCODING = {_DATA: 2, _DICTIONARY: 2, _DATA_V2: 4}
 
 # Types of the compact protocol.
-_TRUE, _FALSE, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _STRUCT = 1, 2, 3, (4, 5, 6), 7, 8, 12
+_TRUE, _FALSE, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LIST, _STRUCT = 1, 2, 3, (4, 5, 6), 7, 8, 9, 12
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def read_texts(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> pa.Chu
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    rows, size = file.metadata.num_rows, column_size(file, source, name)
+    rows, size = file.metadata.num_rows, column_size(source, name)
     if size.values > rows:
         raise ValueError(f"the pages of {name} hold {size.values} values for {rows} rows")
     if DELTA_BYTE_ARRAY in size.encodings:
@@ -99,51 +104,79 @@ def read_texts(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> pa.Chu
     return pa.chunked_array(texts, pa.string())
 
 
-def column_size(file: pq.ParquetFile, source: pa.NativeFile, name: str) -> ColumnSize:
+def column_size(source: pa.NativeFile, name: str) -> ColumnSize:
     """Add up the page headers of a column and of the columns inside it.
 
     Args:
-        file: the opened file.
-        source: the same file, to read the headers from.
+        source: the opened file.
         name: the name of a top-level column.
 
     Raises:
-        ValueError: a header is damaged, or outside the file.
+        ValueError: the footer or a header is damaged, or describes what is outside the file.
     """
     values, total, encodings = 0, 0, set()
-    for group in range(file.metadata.num_row_groups):
-        row_group = file.metadata.row_group(group)
-        for index in range(row_group.num_columns):
-            chunk = row_group.column(index)
-            if chunk.path_in_schema.split(".")[0] != name or not chunk.num_values:
-                continue
-            for header in _page_headers(chunk, source):
-                total += max(header[_UNCOMPRESSED], header[_COMPRESSED])
-                for kind in _ENCODING.keys() & header.keys():
-                    encodings.add(header[kind][_ENCODING[kind]])
-                    values += header[kind][_NUM_VALUES] if kind != _DICTIONARY else 0
+    for chunk in _column_chunks(source, name):
+        for header in _page_headers(chunk, source):
+            total += max(header[_UNCOMPRESSED], header[_COMPRESSED])
+            for kind in _ENCODING.keys() & header.keys():
+                encodings.add(header[kind][_ENCODING[kind]])
+                values += header[kind][_NUM_VALUES] if kind != _DICTIONARY else 0
     return ColumnSize(values, total, frozenset(encodings))
 
 
-def _page_headers(chunk: Any, source: pa.NativeFile) -> Iterator[dict[int, Any]]:
+def _column_chunks(source: pa.NativeFile, name: str) -> Iterator[dict[int, Any]]:
+    """What the footer says about the chunks of a column and of the columns inside it.
+
+    It is read here because pyarrow's ``RowGroupMetaData.column`` ends the process if the
+    description of a chunk is damaged.
+    """
+    end = source.size() - 8  # of the footer, which its length and PAR1 follow
+    tail = source.read_at(8, max(0, end))
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != b"PAR1" or length > min(end, FOOTER_BYTES):
+        raise ValueError(f"its footer is damaged, or has more than {FOOTER_BYTES} bytes")
+    try:
+        footer, _ = _Struct(source.read_at(length, end - length)).read()
+        for row_group in footer[_ROW_GROUPS]:
+            for chunk in row_group[_CHUNKS]:
+                column = chunk[_COLUMN]
+                if column[_PATH][0] == name.encode() and _count(column, _VALUES):
+                    yield column
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise ValueError("its footer is damaged") from None
+
+
+def _count(struct: dict[int, Any], field: int) -> int:
+    """A number of a struct that must be there.
+
+    Raises:
+        ValueError: it is missing or negative, or not a whole number.
+    """
+    value = struct.get(field)
+    if type(value) is not int or value < 0:
+        raise ValueError("a column or a page has no valid size or number of values")
+    return value
+
+
+def _page_headers(chunk: dict[int, Any], source: pa.NativeFile) -> Iterator[dict[int, Any]]:
     """The page headers of a column chunk, as fields by id."""
-    position = chunk.data_page_offset
-    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < position:
-        position = chunk.dictionary_page_offset
-    end = position + chunk.total_compressed_size
+    position = _count(chunk, _FIRST_DATA)
+    if 0 < chunk.get(_FIRST_DICTIONARY, 0) < position:
+        position = _count(chunk, _FIRST_DICTIONARY)
+    end = position + _count(chunk, _CHUNK_BYTES)
     if not 0 < position <= end <= source.size():
         raise ValueError("a column is outside the file")
     while position < end:
         header, length = _header(source, position, end)
-        sizes = header.get(_UNCOMPRESSED), header.get(_COMPRESSED)
-        if any(type(size) is not int or size < 0 for size in sizes):
-            raise ValueError("a page has no valid size")
+        size = _count(header, _COMPRESSED)
+        _count(header, _UNCOMPRESSED)
         for kind in _ENCODING.keys() & header.keys():
-            counts = header[kind].get(_NUM_VALUES), header[kind].get(_ENCODING[kind])
-            if any(type(count) is not int or count < 0 for count in counts):
-                raise ValueError("a page has no valid number of values")
+            if not isinstance(header[kind], dict):
+                raise ValueError("a page header is damaged")
+            _count(header[kind], _NUM_VALUES)
+            _count(header[kind], _ENCODING[kind])
         yield header
-        position += length + header[_COMPRESSED]
+        position += length + size
 
 
 def _header(source: pa.NativeFile, position: int, end: int) -> tuple[dict[int, Any], int]:
@@ -176,8 +209,8 @@ class _Struct:
         return self._fields(depth=0), self._at
 
     def _fields(self, depth: int) -> dict[int, Any]:
-        if depth > 4:
-            raise ValueError("a page header is nested too deeply")
+        if depth > MAX_DEPTH:
+            raise ValueError("its footer or a page header is nested too deeply")
         fields: dict[int, Any] = {}
         field = 0
         while (byte := self._byte()) != 0:
@@ -197,18 +230,36 @@ class _Struct:
             return self._skip(8)
         if kind == _BINARY:
             return self._skip(self._unsigned())
+        if kind == _LIST:
+            return self._items(depth + 1)
         if kind == _STRUCT:
             return self._fields(depth + 1)
-        raise ValueError("a page header is damaged")
+        raise ValueError("its footer or a page header is damaged")
+
+    def _items(self, depth: int) -> list[Any]:
+        if depth > MAX_DEPTH:
+            raise ValueError("its footer or a page header is nested too deeply")
+        byte = self._byte()
+        count, kind = byte >> 4, byte & 15
+        if count == 15:
+            count = self._unsigned()
+        if kind in (_TRUE, _FALSE):  # a byte for each, unlike a field, whose type is its value
+            kind = _BYTE
+        items: list[Any] = []
+        for _ in range(count):  # each takes a byte or more, so that the data bounds their number
+            items.append(self._value(kind, depth))
+        return items
 
     def _byte(self) -> int:
         self._at += 1
         return self._data[self._at - 1]
 
-    def _skip(self, count: int) -> None:
+    def _skip(self, count: int) -> bytes:
+        begin = self._at
         self._at += count
         if self._at > len(self._data):
             raise IndexError
+        return self._data[begin : self._at]
 
     def _unsigned(self) -> int:
         value = 0
@@ -217,7 +268,7 @@ class _Struct:
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-        raise ValueError("a page header is damaged")
+        raise ValueError("its footer or a page header is damaged")
 
     def _integer(self) -> int:
         value = self._unsigned()

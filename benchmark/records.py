@@ -320,7 +320,7 @@ def _check_size(
     if shape is not None:
         samples, logits = 2 * shape[0], 2 * shape[0] * shape[1]
     rows = file.metadata.num_rows
-    size = column_size(file, source, "logits")
+    size = column_size(source, "logits")
     kind = _storage(file.schema_arrow.field("logits").type)
     width = getattr(kind, "list_size", -1)
     if width < 0:
@@ -378,7 +378,7 @@ def _read_logits(file: pq.ParquetFile, ids: Sequence[str], path: Path) -> NDArra
             values = np.empty((rows, width), np.float32)
         exact = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
         part = values[begin : begin + len(exact)]
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # invalid: a signalling NaN
             part[:] = exact
         overflows = exact.dtype.itemsize > part.dtype.itemsize  # what is no wider cannot
         if (

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import HTBenchError
-from benchmark.files import canonical_json, open_regular
+from benchmark.files import canonical_json, read_bounded
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import verified_predictions
 from leaderboard import gamma_star
@@ -126,8 +126,7 @@ def _read(path: Path, header: bytes) -> Outcomes | None:
 def _body(path: Path) -> bytes | None:
     """A file of outcomes without its digest; None if it is missing or damaged."""
     try:
-        with open_regular(path) as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_bounded(path, MAX_BYTES)
     except OSError:
         return None
     digest, body = content[:_DIGEST], content[_DIGEST:]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.failpoints import reach
-from benchmark.files import atomic_path, open_regular
+from benchmark.files import atomic_path, read_bounded
 
 MAX_BYTES = 2 << 30
 _BEFORE = b"sha256:"  # of the checksum in the metadata, which is near the end of the file
@@ -60,12 +60,14 @@ def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, str]:
         return schema.empty_table(), ""
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
+        if not file.schema_arrow.equals(schema):
+            return schema.empty_table(), ""
         table = file.read()
-    except pa.ArrowException:  # of another version of Arrow
+        table.validate(full=True)  # reading does not check that texts are UTF-8
+        made_by = file.metadata.metadata[_MADE_BY.encode()].decode()
+    # Of another version of Arrow, or written by somebody who also computed the checksum.
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return schema.empty_table(), ""
-    if not table.schema.equals(schema):
-        return schema.empty_table(), ""
-    made_by = file.metadata.metadata[_MADE_BY.encode()].decode()
     return table.replace_schema_metadata(None), made_by
 
 
@@ -77,8 +79,7 @@ def is_damaged(path: Path) -> bool:
 def _content(path: Path) -> bytes:
     """The bytes of a file; empty if it cannot be read."""
     try:
-        with open_regular(path) as opened:
-            return opened.read(MAX_BYTES + 1)
+        return read_bounded(path, MAX_BYTES)
     except OSError:
         return b""
 

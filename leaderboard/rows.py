@@ -154,7 +154,8 @@ def check_record(record: RunRecord, path: Path) -> None:
     """
     made_from = record.made_from
     for name, kind in _MADE_FROM.items():
-        if not isinstance(made_from.get(name), kind):
+        is_absent = name not in made_from and name != "search"
+        if is_absent or not isinstance(made_from.get(name), kind):
             raise RecordError(
                 f"{path}: {name} in made_from is missing or invalid; "
                 "delete the run's folder and run it again"

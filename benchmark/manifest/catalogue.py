@@ -124,7 +124,7 @@ def load_manifest(reference: str | Path) -> Manifest:
                         f"{reference}; rename it to match the manifest's name and version"
                     )
                 return replace(manifest, given=None)
-    elif (Path(reference) / "manifest.toml").is_file():
+    elif _is_file(Path(reference) / "manifest.toml"):
         manifest = read_manifest(Path(reference))
         withdrawn = withdrawn_as(manifest.reference)
         recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")
@@ -147,6 +147,14 @@ def load_manifest(reference: str | Path) -> Manifest:
         f"unknown manifest {str(reference)!r}; known: {known}. "
         "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path leads to a file; a text that is too long for a path does not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _withdrawn(name: str, withdrawn: Withdrawn) -> ManifestError:

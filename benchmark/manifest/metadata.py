@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.errors import DataError, first
+from benchmark.files import read_bounded
 from benchmark.manifest.read import MAX_IMAGES
 from benchmark.manifest.recipe import ManifestRecipe
 
@@ -111,8 +112,7 @@ def _read_bytes(path: Path) -> bytes:
     if not path.is_file():  # a pipe or a device may have no end
         raise DataError(f"--metadata: {path} is not a file; give the data set's metadata.csv")
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_METADATA_BYTES + 1)
+        content = read_bounded(path, MAX_METADATA_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     if len(content) > MAX_METADATA_BYTES:

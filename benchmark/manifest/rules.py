@@ -378,15 +378,15 @@ def check_tasks(manifest: Manifest, where: str) -> None:
         ManifestError: a rule is broken; the message begins with ``where``.
     """
     known_domains = {domain.name for domain in manifest.domains}
-    for entry in manifest.document["tasks"]:
-        reader = Reader(entry, f"{where}: task {entry['id']}")
+    readers = [Reader(e, f"{where}: task {e['id']}") for e in manifest.document["tasks"]]
+    for reader in readers:
         sources, seen = reader.names("sources"), reader.names("seen")
         target = reader.text("target")
         if unknown := [d for d in (*sources, target) if d not in known_domains]:
             raise reader.fail(f"unknown domain {first(unknown)}; known: {sorted(known_domains)}")
         if target in sources:
             raise reader.fail(f"the target {target!r} is also a source; choose another target")
-        missing = reader.names("missing") if "missing" in entry else []
+        missing = reader.names("missing") if "missing" in reader.document else []
         for group, names in (("seen", seen), ("missing", missing)):
             if unknown := [c for c in names if c not in set(manifest.classes)]:
                 raise reader.fail(
@@ -394,7 +394,8 @@ def check_tasks(manifest: Manifest, where: str) -> None:
                 )
         if both := [c for c in missing if c in set(seen)]:
             raise reader.fail(f"class {first(both)} is listed as both seen and missing")
-        _check_groups(manifest, manifest.task(entry["id"]), reader)
+    for reader in readers:  # when all are checked: the manifest builds its tasks together
+        _check_groups(manifest, manifest.task(reader.document["id"]), reader)
 
 
 def _check_groups(manifest: Manifest, task: Task, reader: Reader) -> None:

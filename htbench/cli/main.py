@@ -35,6 +35,7 @@ COMMANDS = {
     "list": "List methods, tasks, suites, data sets or runs.",
     "manifest": "Show, verify, compare, export or expand a manifest.",
     "method": "Write, try or check a method of your own.",
+    "publish": "Write results as a data set that others load, check and cite.",
     "run": "Run methods on the tasks of a suite.",
     "runs": "Remove runs of a workspace.",
     "score": "Score the predictions of one run.",

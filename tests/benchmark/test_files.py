@@ -22,6 +22,7 @@ from benchmark.files import (
     digest_json,
     matches_digest,
     new_folder,
+    read_bounded,
     read_json,
     write_file,
 )
@@ -322,3 +323,10 @@ class TestMatchesDigest:
     def test_nothing_to_read(self, tmp_path: Path) -> None:
         assert not matches_digest(tmp_path / "none", None)
         assert not matches_digest(tmp_path, None)
+
+
+def test_reading_takes_no_more_memory_than_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "x", 1 << 50) == b"12345"
+    assert read_bounded(tmp_path / "x", 5) == b"12345"
+    assert read_bounded(tmp_path / "x", 3) == b"1234"

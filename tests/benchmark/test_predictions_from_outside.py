@@ -123,6 +123,13 @@ class TestAccepted:
         assert read == tuple(ids.to_pylist())
         assert values.tobytes() == logits.tobytes()
 
+    def test_a_signalling_nan_is_read_without_a_warning(self, tmp_path: Path) -> None:
+        values = LOGITS.astype(np.float64)
+        values[1, 0] = np.frombuffer((0x7FF0000000000001).to_bytes(8, "little"))[0]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 2)
+        _, logits = read_predictions(write(tmp_path / "p", logits=column))
+        assert np.isnan(logits).tolist() == [[False, False], [True, False], [False, False]]
+
     def test_nan_and_infinity_are_left_to_the_scorer(self, tmp_path: Path) -> None:
         values = np.array([[np.nan, 0], [np.inf, 0], [-np.inf, 0]])
         self.check(write(tmp_path / "p", logits=lists(pa.list_(pa.float64()), values)), values)
@@ -247,7 +254,7 @@ def test_a_column_of_many_long_texts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 class TestPageHeaders:
     def column(self, path: Path, name: str) -> Any:
         with pa.OSFile(str(path)) as source:
-            return column_size(pq.ParquetFile(source), source, name)
+            return column_size(source, name)
 
     @pytest.mark.parametrize("version", ["1.0", "2.0"])
     @pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip", "brotli"])
@@ -286,4 +293,23 @@ class TestPageHeaders:
             data[position] = random.integers(256)
         (tmp_path / "p").write_bytes(data)
         with contextlib.suppress(RecordError):
+            read_predictions(tmp_path / "p", SHAPE)
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            # Of a level that the statistics do not count: pyarrow's description of the column ends
+            # the process.
+            (b"\x25\x02\x18\x07element", b"\x25\x00\x18\x07element"),
+            # A page whose header has a number in place of the struct of a data page.
+            (b"\x2c\x15", b"\x25\x15"),
+        ],
+    )
+    def test_damage_that_fuzzing_found(self, tmp_path: Path, before: bytes, after: bytes) -> None:
+        table = pa.table({"sample_id": list(IDS), "logits": LOGITS.tolist()})
+        pq.write_table(table, tmp_path / "p")
+        data = (tmp_path / "p").read_bytes()
+        assert before in data
+        (tmp_path / "p").write_bytes(data.replace(before, after))
+        with pytest.raises(RecordError, match="is not a readable Parquet file"):
             read_predictions(tmp_path / "p", SHAPE)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 
+from benchmark.errors import RecordError
 from benchmark.manifest.manifest import Manifest
 from leaderboard.predictions import scorer_digest
 from leaderboard.results import update_results
-from leaderboard.rows import COUNTS, MEASURED, METRICS, SCHEMA, group_rows, with_status
+from leaderboard.rows import (
+    COUNTS,
+    MEASURED,
+    METRICS,
+    SCHEMA,
+    check_record,
+    group_rows,
+    with_status,
+)
 from tests.leaderboard.runs import FAILED, WriteRun, change_record
 
 
@@ -97,6 +107,13 @@ def test_a_key_of_too_little(
     write_run(tmp_path, "finetune", made={name: None})
     with pytest.warns(UserWarning, match=f"{name} in made_from is missing or invalid"):
         update_results(tmp_path, [icons])
+
+
+def test_a_key_without_an_entry(tmp_path: Path, write_run: WriteRun) -> None:
+    record = write_run(tmp_path, "finetune")
+    made_from = {name: value for name, value in record.made_from.items() if name != "base"}
+    with pytest.raises(RecordError, match="base in made_from is missing or invalid"):
+        check_record(dataclasses.replace(record, made_from=made_from), tmp_path)
 
 
 def test_a_search_of_too_little(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:

@@ -285,3 +285,8 @@ class TestMissingClasses:
         draft.rows = [row for row in draft.rows if row not in matches]
         with pytest.raises(ManifestError, match="solid has no test images of missing classes"):
             draft.read()
+
+    def test_a_later_task_without_sources(self, draft: Any) -> None:
+        del draft.document["tasks"][-1]["sources"]
+        with pytest.raises(ManifestError, match=r"outline\+solid-color: sources is missing"):
+            draft.read()

@@ -68,6 +68,15 @@ class TestLoadSuite:
         with pytest.raises(ManifestError, match=r"unknown suite .*known: .*icons"):
             load_suite(name)
 
+    def test_a_manifest_whose_name_is_too_long_for_a_path(self, tmp_path: Path) -> None:
+        path = tmp_path / "own.toml"
+        path.write_text(
+            f'title = "x"\nmanifest = "{"x" * 70_000}"\ntasks = ["a"]\n'
+            'methods = ["source"]\nseeds = [0]\n'
+        )
+        with pytest.raises(ManifestError, match="unknown manifest"):
+            load_manifest(load_suite(str(path)).manifest)
+
     @pytest.mark.parametrize(
         ("line", "message"),
         [
