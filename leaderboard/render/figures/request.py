@@ -14,7 +14,7 @@ from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.text import one_line, ranges
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import REFERENCES, SOURCE
+from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcomes import Outcomes
 from leaderboard.rows import Row
@@ -90,6 +90,21 @@ class Request:
         return self.board.suite.tasks if self.task == MEAN else (self.task,)
 
     @property
+    def accuracies(self) -> tuple[str, ...]:
+        """Keys of the columns of overall, seen and missing accuracy that the board shows first."""
+        return self.board.headline
+
+    @property
+    def is_macro(self) -> bool:
+        """Whether these are means over classes."""
+        return self.accuracies == HEADLINES["macro"]
+
+    @property
+    def overall(self) -> str:
+        """What the accuracy is called that ranks the methods: overall, or macro overall."""
+        return "macro overall accuracy" if self.is_macro else "overall accuracy"
+
+    @property
     def manifest(self) -> Manifest:
         """The suite's manifest."""
         assert self.board.manifest is not None  # every board that is built from rows has one
@@ -116,7 +131,7 @@ class Request:
         complete = {
             label: cells[label]
             for label in self.board.labels_of(self.task)
-            if cells[label]["state"] == "ok" and not math.isnan(cells[label]["overall"])
+            if cells[label]["state"] == "ok" and not math.isnan(cells[label][self.accuracies[0]])
         }
         if not complete:
             what = "all tasks" if self.task == MEAN else f"task {self.task}"
@@ -221,12 +236,14 @@ class Request:
         return f" Not drawn, because runs are missing or failed: {names}{more}."
 
 
-def scores(request: Request, labels: Sequence[str], column: str = "overall") -> np.ndarray:
-    """The scores of complete labels, float64 of shape (tasks, seeds, labels)."""
+def scores(request: Request, labels: Sequence[str]) -> np.ndarray:
+    """The overall accuracies of complete labels, float64 of shape (tasks, seeds, labels)."""
     seeds = request.board.suite.seeds
     values = np.empty((len(request.tasks), len(seeds), len(labels)))
     for j, label in enumerate(labels):
-        of_cell = {(row["task"], row["seed"]): row[column] for row in request.rows(label)}
+        of_cell = {
+            (row["task"], row["seed"]): row[request.accuracies[0]] for row in request.rows(label)
+        }
         for t, task in enumerate(request.tasks):
             for k, seed in enumerate(seeds):
                 values[t, k, j] = of_cell[task, seed]
