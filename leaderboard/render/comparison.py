@@ -39,15 +39,15 @@ def _row(comparison: Comparison, label: str) -> list[str]:
 
 
 def _remarks(comparison: Comparison) -> list[str]:
-    first, *others = comparison.conditions
+    first, *others = map(literal, comparison.conditions)
+    taus = zip(others, tau_texts(comparison), strict=True)
     count = len(comparison.ranked)
-    taus = zip(others, comparison.taus(), strict=True)
     flipped, pairs = comparison.flips()
     lines = [
         f"{column_of(comparison.column).heading} accuracy in per cent; range: the largest minus "
         "the smallest",
-        f"Kendall's tau-b with the order under {literal(first)}: "
-        + ", ".join(f"{literal(name)} {_tau(tau, count)}" for name, tau in taus)
+        f"Kendall's tau-b with the order under {first}: "
+        + ", ".join(f"{name} {tau}" for name, tau in taus)
         + f" ({count} ranked methods{INTERVAL if count >= MIN_METHODS_OF_INTERVAL else ''})",
         f"{flipped} of {pairs} pairs of methods change their order between two of the columns",
     ]
@@ -57,6 +57,10 @@ def _remarks(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _tau(tau: float, methods: int) -> str:
-    low, high = tau_interval(tau, methods)
-    return f"{tau:.2f}" if math.isnan(low) else f"{tau:.2f} ({low:.2f} to {high:.2f})"
+def tau_texts(comparison: Comparison) -> list[str]:
+    """Kendall's tau of each condition but the first, with its interval if there is one."""
+    texts = []
+    for tau in comparison.taus():
+        low, high = tau_interval(tau, len(comparison.ranked))
+        texts.append(f"{tau:.2f}" if math.isnan(low) else f"{tau:.2f} ({low:.2f} to {high:.2f})")
+    return texts
