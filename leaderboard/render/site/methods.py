@@ -18,7 +18,7 @@ from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
 from leaderboard.render.figures.request import LogOf
 from leaderboard.render.figures.training import mean_curve, running_mean
-from leaderboard.render.site.ranking import Cell, Table, as_points, line_cells, number, rank_of
+from leaderboard.render.site.ranking import Cell, Table, as_points, number, rank_of
 from leaderboard.rows import Row, with_status
 from leaderboard.statistics import LEVEL
 
@@ -155,7 +155,9 @@ def build_section(
         board=board,
         page=task_pages[MEAN],
         lines=tuple(
-            TaskLine(task, task_pages[task], rank_of(cell), cell["state"], line_cells(board, cell))
+            TaskLine(
+                task, task_pages[task], rank_of(cell), cell["state"], table.numbers[task][label]
+            )
             for task, cell in cells.items()
         ),
         points=svg.scatter(

@@ -24,21 +24,34 @@ STATES = {
 
 @dataclass(frozen=True)
 class Table:
-    """A board, with its cells and the order of its methods by task (and ``MEAN``)."""
+    """A board, with its cells and the order of its methods by task (and ``MEAN``).
+
+    Attributes:
+        board: the board.
+        cells: by task and label.
+        numbers: the numbers of each cell, one for each column of the table, by task and label.
+        labels: by task, the best first and oracles last.
+    """
 
     board: Board
     cells: Mapping[str, Mapping[str, BoardCell]]
+    numbers: Mapping[str, Mapping[str, tuple[Cell, ...]]]
     labels: Mapping[str, Sequence[str]]
 
     @classmethod
     def of_board(cls, board: Board) -> Table:
         """Look everything up once: there is a page for every method and every task."""
         tasks = (MEAN, *board.suite.tasks)
-        return cls(
-            board,
-            {task: board.of_task(task) for task in tasks},
-            {task: board.labels_of(task) for task in tasks},
-        )
+        cells = {task: board.of_task(task) for task in tasks}
+        shown = board.shown_columns
+        numbers = {
+            task: {
+                label: tuple(_cell(column, cell, board) for column in shown)
+                for label, cell in of_task.items()
+            }
+            for task, of_task in cells.items()
+        }
+        return cls(board, cells, numbers, {task: board.labels_of(task) for task in tasks})
 
     @property
     def accuracies(self) -> tuple[str, ...]:
@@ -126,7 +139,7 @@ def build_ranking(table: Table, task: str, pages: Mapping[str, str]) -> Ranking:
             rank=rank,
             tie=tie,
             badges=_badges(board, task, cells[label]),
-            cells=line_cells(board, cells[label]),
+            cells=table.numbers[task][label],
             intervals={
                 key: svg.interval(
                     scale,
@@ -218,11 +231,6 @@ def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
     elif cell["state"] != "ok":
         badges.append(STATES.get(cell["state"], str(cell["state"])))
     return tuple(badges)
-
-
-def line_cells(board: Board, cell: BoardCell) -> tuple[Cell, ...]:
-    """The numbers of a method on a task, one for each column of the table."""
-    return tuple(_cell(column, cell, board) for column in board.shown_columns)
 
 
 def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:
