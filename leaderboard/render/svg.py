@@ -38,8 +38,12 @@ class Scale:
         return round(self.start + min(1.0, max(0.0, share)) * (self.end - self.start), 1)
 
     def ticks(self, count: int = 4) -> list[float]:
-        """Round values on the axis, about ``count`` of them."""
+        """Round values on the axis, about ``count`` of them and at least two."""
         step = _round_step((self.high - self.low) / count)
+        ticks = self._multiples(step)
+        return ticks if len(ticks) > 1 else self._multiples(_round_step(0.4 * step))
+
+    def _multiples(self, step: float) -> list[float]:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(n * step, 10) for n in range(first, last + 1)]
