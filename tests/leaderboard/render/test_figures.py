@@ -24,7 +24,7 @@ from leaderboard.render.figures.classes import class_accuracies
 from leaderboard.render.figures.cost import pareto_front
 from leaderboard.render.figures.critical import tied_groups
 from leaderboard.render.figures.curve import curve
-from leaderboard.render.figures.placing import Name, place_names, spread
+from leaderboard.render.figures.placing import Box, Name, place_names, spread
 from leaderboard.render.figures.profile import performance_profile
 from leaderboard.render.figures.request import Drawing, scores
 from leaderboard.render.figures.style import add_panel, new_figure, settings, shown
@@ -281,6 +281,18 @@ def test_names_of_many_points_do_not_overlap() -> None:
         boxes = place_names(axes, [Name("name-of-a-method", x, y, "#000000") for x, y in at])
     for i, box in enumerate(boxes):
         assert all(box.overlap(other) == 0 for other in boxes[:i])
+
+
+@pytest.mark.parametrize("angle", range(0, 180, 15))
+def test_the_name_of_a_point_on_a_curve_does_not_touch_its_marker(angle: int) -> None:
+    along = 4 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    with settings():
+        axes = add_panel(new_figure(3.3, 3), 0.4, 0.4, 0.1, 0.1)
+        axes.set(xlim=(-5, 5), ylim=(-5, 5))
+        lines = [(tuple(-along), tuple(along))]
+        (box,) = place_names(axes, [Name("a method (0.2)", 0, 0, "#000000")], lines=lines)
+        x, y = axes.transData.transform((0, 0))
+    assert box.overlap(Box(x - 3, y - 3, x + 3, y + 3)) == 0
 
 
 def test_spread_keeps_order_and_distance_and_moves_little() -> None:
