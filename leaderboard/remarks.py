@@ -12,7 +12,6 @@ from benchmark.text import one_line, printable, seed_list
 from leaderboard import gamma_star
 from leaderboard.rows import FAILED, Row, group_rows, with_status
 
-MAX_TRIED = 200  # characters of what a search tried
 MAX_MESSAGE = 200  # characters of a method's error message
 MAX_NOTE = 800  # bytes of a note
 MAX_NOTES = 20  # of a run
@@ -46,8 +45,9 @@ def _not_run(suite: Suite, rows: Sequence[Row]) -> list[str]:
     succeeded = {(row["label"], row["task"], row["seed"]) for row in with_status(rows, "ok")}
     bases = gamma_star.base_labels(rows)
     labels = dict.fromkeys(row["label"] for row in rows)
+    known = {*labels, *(row["method"] for row in rows if row["search"])}  # tuned, or as declared
     lines = []
-    if methods := [method for method in suite.methods if method not in labels]:
+    if methods := [method for method in suite.methods if method not in known]:
         lines.append(f"not run: {', '.join(methods)}")
     for label in labels:
         tasks_of: dict[str, list[str]] = {}  # by the seeds that are missing
@@ -80,41 +80,56 @@ def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """List notes on runs, settings that searches chose, declared steps; equal ones share a line."""
-    with_notes = [
-        row
-        for row in rows
-        if row["notes"] not in (None, "[]") or row["search"] or row["declared_steps"]
-    ]
+    """List notes on runs, declared steps and the settings that searches chose.
+
+    Equal notes share a line, and so do all searches of a method.
+    """
+    rows = list(rows)
+    with_notes = [row for row in rows if row["notes"] not in (None, "[]") or row["declared_steps"]]
     groups = group_rows(
         (
             {**row, "note": one_line(note, MAX_NOTE)}
             for row in sorted(with_notes, key=lambda row: (row["label"], row["seed"]))
             for note in [
                 *json.loads(row["notes"] or "[]")[:MAX_NOTES],
-                *_search_note(row),
                 *_declared_note(row),
             ]
         ),
         lambda row: (row["label"], suite.tasks.index(row["task"]), row["note"]),
     )
-    return tuple(
+    lines = [
         f"{label} on {suite.tasks[task]}, {seed_list(row['seed'] for row in group)}: {note}"
         for (label, task, note), group in sorted(groups.items())
-    )
-
-
-def _search_note(row: Row) -> list[str]:
-    """Which settings a search chose for the run, and what the search cost; empty without one."""
-    if row["search"] is None:
-        return []
-    search = json.loads(row["search"])
-    chosen = _settings(search["chosen"])
-    tried = "; ".join(_settings(entry["settings"]) for entry in search["tried"])
-    return [
-        f"{chosen}, chosen by {search['by']} ({search['folds']} folds; settings tried: "
-        f"{tried[:MAX_TRIED]}; {search['steps']} gradient steps)"
     ]
+    return (*lines, *_searches(suite, rows))
+
+
+def _searches(suite: Suite, rows: Iterable[Row]) -> list[str]:
+    """Which settings searches chose for each task, and what the searches cost: a line a method."""
+    searched = [{**row, "search": json.loads(row["search"])} for row in rows if row["search"]]
+    by_method = group_rows(
+        searched, lambda row: (row["label"], row["search"]["by"], row["search"]["folds"])
+    )
+    lines = []
+    for (label, by, folds), group in sorted(by_method.items()):
+        searches = [row["search"] for row in {row["task"]: row for row in group}.values()]
+        tried = [entry for search in searches for entry in search["tried"]]
+        n_failed = sum(entry.get("seen") is None for entry in tried)
+        cost = [
+            f"{folds} folds",
+            f"{len(tried)} settings tried",
+            *([f"{n_failed} of them failed"] if n_failed else []),
+            f"{sum(search['steps'] for search in searches)} gradient steps",
+        ]
+        chosen = group_rows(group, lambda row: _settings(row["search"]["chosen"]))
+        parts = [
+            f"{settings} on {_tasks(suite, [t for t in suite.tasks if t in tasks])}"
+            for settings, of_settings in chosen.items()
+            if (tasks := {row["task"] for row in of_settings})
+        ]
+        head = f"{label}, {seed_list(row['seed'] for row in group)}"
+        lines.append(f"{head}, chosen by {by} ({', '.join(cost)}): {'; '.join(parts)}")
+    return lines
 
 
 def _declared_note(row: Row) -> list[str]:

@@ -118,7 +118,7 @@ def row_of_record(record: RunRecord) -> dict[str, Any]:
         ),
         "label": record.label,
         "config": json_text(record.config),
-        "search": json_text(made_from["search"]) if "search" in made_from else None,
+        "search": json_text(made_from["search"]) if made_from.get("search") else None,
         "track": record.track,
         "base": made_from["base"],
         "seed": record.seed,

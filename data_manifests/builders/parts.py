@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,12 +116,17 @@ def draw_classes(prefix: str, classes: Sequence[str], count: int) -> list[str]:
     return [name for name in classes if name in drawn]
 
 
-def images_bytes(images: Iterable[Image], sha256: Mapping[str, str] | None = None) -> bytes:
+def images_bytes(
+    images: Iterable[Image],
+    sha256: Mapping[str, str] | None = None,
+    group_of: Callable[[str], str] | None = None,
+) -> bytes:
     """Encode ``images.parquet``, sorted by id; the bytes also depend on pyarrow's version.
 
     Args:
         images: all images.
         sha256: hexadecimal SHA-256 of each image's file by its path, if known.
+        group_of: the group of an image by its path, if images have groups.
     """
     rows = sorted(images, key=lambda image: image.image_id)
     columns = {
@@ -133,6 +138,8 @@ def images_bytes(images: Iterable[Image], sha256: Mapping[str, str] | None = Non
     }
     if sha256 is not None:
         columns["sha256"] = [sha256[image.path] for image in rows]
+    if group_of is not None:
+        columns["group"] = [group_of(image.path) for image in rows]
     table = pa.table(columns)
     buffer = pa.BufferOutputStream()
     repeated = ["domain", "class", "split"]

@@ -11,7 +11,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.board import MEAN
 from leaderboard.columns import COLUMNS
-from leaderboard.remarks import MAX_MESSAGE, MAX_TRIED
+from leaderboard.remarks import MAX_MESSAGE
 from tests.leaderboard.grids import TASKS, build, cell, failed, grid, row
 
 
@@ -82,15 +82,27 @@ def test_equal_notes_of_several_seeds_are_one_line(suite: Suite, icons: Manifest
     )
 
 
-def test_a_search_is_a_note(suite: Suite, icons: Manifest) -> None:
-    tried = [{"settings": {"alpha": value / 100}} for value in range(100)]
-    search = {"by": "x", "folds": 3, "steps": 7, "chosen": {"alpha": "1"}, "tried": tried}
-    (board,) = build(suite, icons, [row(icons, "mine", TASKS[0], search=json.dumps(search))])
-    (note,) = board.notes
-    start = "mine on outline-solid, seed 0: alpha=1, chosen by x (3 folds; settings tried: "
-    assert note.startswith(f"{start}alpha=0.0; alpha=0.01; ")
-    assert note.endswith("; 7 gradient steps)")
-    assert len(note.partition("tried: ")[2]) == MAX_TRIED + len("; 7 gradient steps)")
+def test_searches_of_a_method_are_one_note(suite: Suite, icons: Manifest) -> None:
+    def searched(task: str, seed: int, alpha: str) -> dict[str, object]:
+        tried = [{"settings": {"alpha": a}, "seen": 1.0, "missing": 2.0} for a in ("0", "1")]
+        tried.append({"settings": {"alpha": "9"}, "seen": None, "missing": None})
+        search = {"by": "x", "folds": 3, "steps": 7, "chosen": {"alpha": alpha}, "tried": tried}
+        return row(icons, "mine", task, seed, search=json.dumps(search))
+
+    rows = [searched(task, seed, "1") for task in (TASKS[0], TASKS[2]) for seed in (0, 1)]
+    rows += [searched(TASKS[1], seed, "0") for seed in (0, 1)]
+    (board,) = build(suite, icons, rows)
+    assert board.notes == (
+        "mine, seeds 0-1, chosen by x (3 folds, 9 settings tried, 3 of them failed, "
+        f"21 gradient steps): alpha=1 on {TASKS[0]}, {TASKS[2]}; alpha=0 on {TASKS[1]}",
+    )
+
+
+def test_a_tuned_method_has_been_run(suite: Suite, icons: Manifest) -> None:
+    search = {"by": "x", "folds": 3, "steps": 7, "chosen": {}, "tried": []}
+    rows = grid(icons, "source", search=json.dumps(search))
+    (board,) = build(suite, icons, rows)
+    assert not any("source" in line for line in board.problems)
 
 
 def test_a_message_is_cut(suite: Suite, icons: Manifest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
@@ -26,29 +27,54 @@ NAME = "pacs"
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
 N_SEEN = 4
 DRAWS = (1, 2)
+DRAWING = re.compile(r"(sketch/[^/]+/n\d+_\d+)-\d+\.png")  # of a photo, which is the first group
 
 FILES = "pacs_files.csv.gz"  # path and SHA-256 of every image, among other columns
 FILES_SHA256 = "e5c59f0d6d300748ecad798b86d9328669662cc1efc07faa605ea8998f19cc32"
 
 
-def path_order(path: str) -> str:
-    """The key that orders the images of a class and domain: the SHA-256 (hex) of their path."""
-    return hashlib.sha256(path.encode()).hexdigest()
+def group_of(path: str) -> str:
+    """The group of an image: images of one group are on the same side of every split.
+
+    Most sketches are drawings of a photo by several people: ``n02439033_12413-4.png`` is the fourth
+    drawing of photo ``n02439033_12413``. They share the group ``sketch/<class>/<photo>``. Every
+    other image is a group by itself, named by its path.
+    """
+    drawing = DRAWING.fullmatch(path)
+    return drawing[1] if drawing else path
+
+
+def in_order(paths: Iterable[str]) -> list[list[str]]:
+    """The paths by group, ordered by the hexadecimal SHA-256 of the group; sorted in a group."""
+    members: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(paths):
+        members[group_of(path)].append(path)
+    return [members[group] for group in sorted(members, key=_sha256)]
+
+
+def first_groups(groups: Iterable[Sequence[str]], count: int) -> list[str]:
+    """The images of the first groups that together have at least ``count`` images."""
+    images: list[str] = []
+    for members in groups:
+        if len(images) >= count:
+            break
+        images += members
+    return images
 
 
 def split(paths: Iterable[str]) -> list[Image]:
-    """Split the images of each class and domain 70:30.
+    """Split the images of each class and domain 70:30, and keep each group on one side.
 
-    Of n images, ordered by :func:`path_order`, the first floor(0.7 n) are training images.
+    Of n images, those of the first groups (see :func:`in_order`) are training images, until these
+    are at least floor(0.7 n).
     """
     cells: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         cells[path.rpartition("/")[0]].append(path)
     images = []
     for members in cells.values():
-        n_train = 7 * len(members) // 10
-        for place, path in enumerate(sorted(members, key=path_order)):
-            images.append(Image(path, "train" if place < n_train else "test"))
+        train = set(first_groups(in_order(members), 7 * len(members) // 10))
+        images += [Image(path, "train" if path in train else "test") for path in members]
     return images
 
 
@@ -82,5 +108,9 @@ def build_files(sha256: Mapping[str, str]) -> dict[str, bytes]:
     classes = sorted({image.class_name for image in images})
     return {
         MANIFEST: manifest_text(NAME, classes, make_tasks(classes)).encode(),
-        IMAGES: images_bytes(images, sha256),
+        IMAGES: images_bytes(images, sha256, group_of),
     }
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

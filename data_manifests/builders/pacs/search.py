@@ -1,7 +1,7 @@
 """Search the adaptation recipe of pacs@1.0 on held-out seen training images of the targets.
 
 Test images and target images of missing classes are never read. A fifth of the training images of
-each seen class is held out: the last ones in the order of their paths' SHA-256. Every candidate
+each seen class is held out: whole groups, the last ones in the order of the split. Every candidate
 fine-tunes the source model, trained by the manifest's ``[source]`` recipe, on the other images.
 
 ``search.csv`` records every run, with one bit per held-out image. A search that was interrupted
@@ -38,7 +38,7 @@ from data_manifests.builders.one_standard_error import (
     choose,
     compare,
 )
-from data_manifests.builders.pacs.build import path_order
+from data_manifests.builders.pacs.build import first_groups, in_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,9 +77,14 @@ def held_out_ids(manifest: Manifest, task: Task) -> list[str]:
     paths = dict(zip(manifest.ids.tolist(), manifest.table["path"].to_pylist(), strict=True))
     ids = []
     for label in np.flatnonzero(manifest.seen_mask(task)):
-        members = [i for i, own in zip(samples.ids, samples.labels, strict=True) if own == label]
-        members.sort(key=lambda image_id: path_order(paths[image_id]))
-        ids += members[-held_out_count(len(members), HELD_OUT_SHARE) :]
+        members = {
+            paths[image_id]: image_id
+            for image_id, own in zip(samples.ids, samples.labels, strict=True)
+            if own == label
+        }
+        groups = reversed(in_order(members))
+        held_out = first_groups(groups, held_out_count(len(members), HELD_OUT_SHARE))
+        ids += [members[path] for path in reversed(held_out)]
     return ids
 
 
@@ -127,13 +132,14 @@ def comparisons(manifest: Manifest, runs: dict[SearchRun, str]) -> list[Comparis
     ]
     if not cells:
         raise DataError("no task of the search has runs of all candidates; continue the search")
+    group = dict(zip(manifest.ids.tolist(), manifest.table["group"].to_pylist(), strict=True))
     tasks: list[str] = []
     groups: list[str] = []
     correct: list[list[bool]] = [[] for _ in candidates]
     for task, seed in cells:
         ids = held_out_ids(manifest, manifest.task(task))
         tasks += [task] * len(ids)
-        groups += ids  # each image is its own group
+        groups += [group[image_id] for image_id in ids]
         for row, (rate, steps) in zip(correct, candidates, strict=True):
             row += unpack(runs[SearchRun(task, seed, steps, rate)], len(ids))
     return compare(candidates, correct, tasks, groups)

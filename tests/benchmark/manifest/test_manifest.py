@@ -70,7 +70,9 @@ class TestIcons:
 
     def test_task_by_id(self, icons: Manifest) -> None:
         assert icons.task("solid-outline").sources == ("solid",)
-        with pytest.raises(ManifestError, match="no task 'solid-outlin'; it has: outline-solid"):
+        with pytest.raises(
+            ManifestError, match="no task 'solid-outlin'; did you mean solid-outline "
+        ):
             icons.task("solid-outlin")
 
 

@@ -22,7 +22,7 @@ class TestShipped:
         manifest = load_manifest(suite.manifest)
         assert set(suite.tasks) <= {task.id for task in manifest.tasks}
         assert set(suite.methods) <= set(entry_point_sources())
-        studies = ("icons-draws", "icons-hot", "icons-long", "icons-partial")
+        studies = ("icons-draws", "icons-hot", "icons-long", "icons-partial", "icons-tuned")
         assert suite.seeds == ((0,) if name in studies else (0, 1, 2))
         assert suite.methods[0] == "source"  # disruption is measured against it
 
