@@ -20,7 +20,7 @@ from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board
 from leaderboard.columns import column_of
 from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison
-from leaderboard.conditions import TITLES, by_board
+from leaderboard.conditions import TITLES, by_board, by_tuning
 from leaderboard.render import svg
 from leaderboard.render.comparison import INTERVAL, tau_texts
 from leaderboard.render.figures import Request, figure_bytes
@@ -160,9 +160,17 @@ class _Site:
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
-        """The tables side by side, if there are several, and the main table's comparisons."""
-        tables = by_board("Tables side by side", {board.name: board for board in self.boards})
-        return [*([tables] if tables else []), *self.boards[0].comparisons]
+        """Networks side by side, tuned methods beside their defaults, and the main table's."""
+        main = self.boards[0]
+        default = {board.name: board for board in self.boards if not board.is_tuned}
+        network = main.context["network"] if main.is_main else None
+        tuned = [
+            by_tuning(f"Tuned settings: {board.name}", main, board)
+            for board in self.boards
+            if board.is_tuned and board.context["network"] == network
+        ]
+        shown = [by_board("Tables side by side", default), *tuned, *main.comparisons]
+        return [comparison for comparison in shown if comparison is not None]
 
     def views(self, board: Board) -> dict[str, str]:
         """The path of each page of a board: by task, the mean first."""

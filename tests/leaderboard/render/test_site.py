@@ -94,7 +94,7 @@ class TestPages:
         }
         assert sum(name.startswith("tables/") for name in names) == 1
         assert sum(name.startswith("tasks/") for name in names) == 3 * 2
-        assert sum(name.startswith("methods/") for name in names) == 6
+        assert sum(name.startswith("methods/") for name in names) == 7
 
     def test_every_link_leads_to_a_page_or_an_anchor_that_exists(self, site: Path) -> None:
         for path in pages(site):
@@ -144,6 +144,9 @@ class TestPages:
         (tuned,) = site.glob("tables/*.html")
         assert "71.6" not in (site / "index.html").read_text("utf-8")
         assert "71.6" in tuned.read_text("utf-8")
+        assert '<h2 id="c1">Tuned settings: icons, tuned</h2>' in (
+            site / "comparisons.html"
+        ).read_text("utf-8")
         rows = {row[0]: row for row in Page(site / "comparisons.html").rows if row}
         assert rows["finetune"][1:] == ["50.1", "3", "71.6", "1", "21.5"]
 
