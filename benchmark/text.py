@@ -31,6 +31,8 @@ def printable(text: str, *, keep: str = "", limit: int | None = None) -> str:
     Returns:
         Text of the same length, or of length ``limit``, that encodes as UTF-8.
     """
+    if text.isascii() and text.isprintable():  # nearly always
+        return text[:limit]
     return "".join(
         character
         if (character.isprintable() and character not in _INVISIBLE) or character in keep

@@ -151,13 +151,14 @@ def published_boards(suite: Suite) -> list[Board]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    manifest, results = manifest_of(suite), published_rows()
+    manifest, entries = manifest_of(suite), read_published()
+    results = published_rows(entries)
     methods = pa.array([*suite.methods, gamma_star.NAME])
     results = results.filter(pc.is_in(results["method"], methods))
-    boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
+    boards = build_boards(suite, manifest, results, outcomes=published_outcomes(entries))
     boards = with_comparisons(boards, suite, manifest, results)
     if not boards:
-        known = ", ".join(entry.suite for entry in read_published()) or "no suite"
+        known = ", ".join(entry.suite for entry in entries) or "no suite"
         raise UsageError(
             f"no results are published for suite {suite.name}; there are results for: {known}"
         )

@@ -13,22 +13,25 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.methods.find import entry_point_sources
 from htbench.methods import describe_methods, method_entries
 from leaderboard.board import Board
+from leaderboard.render.figures.request import LogOf
 from leaderboard.render.site import Definition, write_site
 
 
-def write_boards_site(folder: Path, boards: Sequence[Board]) -> None:
+def write_boards_site(folder: Path, boards: Sequence[Board], log_of: LogOf | None = None) -> None:
     """Write the boards of a suite as pages that open from disk.
 
     Args:
         folder: absent, empty, or a site that this function wrote.
         boards: as ``suite_boards`` returns them.
+        log_of: reads the training log of a row's run; None where only rows are known.
 
     Raises:
         UsageError: there are no boards, or the folder has other files.
         MethodError: an installed method cannot be described.
     """
     manifest = boards[0].manifest if boards else None
-    write_site(folder, boards, definitions(boards), shown_images(manifest) if manifest else {})
+    images = shown_images(manifest) if manifest else {}
+    write_site(folder, boards, definitions(boards), images, log_of)
 
 
 def definitions(boards: Sequence[Board]) -> dict[str, Definition]:

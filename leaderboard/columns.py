@@ -82,6 +82,11 @@ def table_columns(
     return tuple(sorted(shown, key=lambda c: c.key not in headline))
 
 
+def column_of(key: str) -> Column:
+    """The column with a key."""
+    return next(column for column in COLUMNS if column.key == key)
+
+
 def column_values(row: Row, peers: Mapping[str, Row]) -> dict[str, Any]:
     """Return one run's value for every column, by column key.
 

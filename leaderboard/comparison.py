@@ -29,6 +29,7 @@ class Comparison:
         conditions: their names; the order under the first is the reference.
         overall: accuracy in per cent under each condition, by label; the best under the first
             condition first, oracles last.
+        column: the key of the column that the accuracies are from.
         oracles: labels that are not ranked.
         incomplete: labels without a value under some condition; they are not in ``overall``.
     """
@@ -38,6 +39,7 @@ class Comparison:
     overall: Mapping[str, tuple[float, ...]]
     oracles: frozenset[str]
     incomplete: tuple[str, ...]
+    column: str
 
     @property
     def ranked(self) -> list[str]:
@@ -74,6 +76,7 @@ class Comparison:
         return {
             "title": self.title,
             "conditions": list(self.conditions),
+            "column": self.column,
             "methods": [
                 {
                     "label": label,
@@ -123,7 +126,7 @@ def tau_interval(tau: float, methods: int, level: float = 0.95) -> tuple[float, 
 
 
 def compare(
-    title: str, conditions: Mapping[str, Mapping[str, float]], oracles: set[str]
+    title: str, conditions: Mapping[str, Mapping[str, float]], oracles: set[str], column: str
 ) -> Comparison | None:
     """Compare methods under conditions.
 
@@ -131,6 +134,7 @@ def compare(
         title: heading of the table.
         conditions: by name, the overall accuracy of each method that has one, by label.
         oracles: labels that are not ranked.
+        column: the key of the column that the accuracies are from.
 
     Returns:
         None with fewer than two conditions, or fewer than two methods that have all of them.
@@ -147,4 +151,5 @@ def compare(
         {label: overall[label] for label in order},
         frozenset(oracles.intersection(complete)),
         tuple(sorted(labels.keys() - overall.keys())),
+        column,
     )

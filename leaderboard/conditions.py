@@ -88,10 +88,16 @@ def by_board(title: str, boards: Mapping[str, Board]) -> Comparison | None:
     Args:
         title: heading of the table.
         boards: by the name of the condition.
+
+    Returns:
+        None as well where the boards rank by different columns.
     """
     conditions = {name: _overall(board, [MEAN]) for name, board in boards.items()}
     oracles = {label for board in boards.values() for label in _oracles(board)}
-    return compare(title, conditions, oracles)
+    columns = {board.headline[0] for board in boards.values()}
+    if len(columns) != 1:
+        return None
+    return compare(title, conditions, oracles, columns.pop())
 
 
 def by_tuning(title: str, default: Board, tuned: Board) -> Comparison | None:
@@ -108,7 +114,7 @@ def by_tuning(title: str, default: Board, tuned: Board) -> Comparison | None:
         "default": _overall(default, [MEAN]),
         "tuned": {label.removesuffix("(tuned)"): value for label, value in overall.items()},
     }
-    return compare(title, conditions, _oracles(default))
+    return compare(title, conditions, _oracles(default), default.headline[0])
 
 
 def by_draw(board: Board, manifest: Manifest) -> Comparison | None:
@@ -126,7 +132,7 @@ def by_draw(board: Board, manifest: Manifest) -> Comparison | None:
         return None
     draws = zip(*groups, strict=True)
     conditions = {f"draw {n}": _overall(board, tasks) for n, tasks in enumerate(draws, 1)}
-    return compare(TITLES["draw"], conditions, _oracles(board))
+    return compare(TITLES["draw"], conditions, _oracles(board), board.headline[0])
 
 
 def by_share(board: Board, manifest: Manifest) -> Comparison | None:
@@ -140,7 +146,7 @@ def by_share(board: Board, manifest: Manifest) -> Comparison | None:
         return None
     total = len(manifest.classes)
     conditions = {f"{n} of {total} seen": _overall(board, tasks) for n, tasks in sizes.items()}
-    return compare(TITLES["share"], conditions, _oracles(board))
+    return compare(TITLES["share"], conditions, _oracles(board), board.headline[0])
 
 
 def tasks_by_share(board: Board, manifest: Manifest) -> dict[int, list[str]] | None:
@@ -179,7 +185,7 @@ def _overall(board: Board, tasks: Sequence[str]) -> dict[str, float]:
         label for label in board.labels if all(of_task[label]["state"] == "ok" for of_task in cells)
     ]
     return {
-        label: float(np.mean([of_task[label]["overall"] for of_task in cells]))
+        label: float(np.mean([of_task[label][board.headline[0]] for of_task in cells]))
         for label in complete
     }
 

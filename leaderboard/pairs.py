@@ -14,11 +14,11 @@ import numpy as np
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.text import one_line
 from leaderboard.board import MEAN, Board
+from leaderboard.columns import Column, column_of
 from leaderboard.filters import check_known
 from leaderboard.predictions import counted_samples
 from leaderboard.statistics import LEVEL, Difference
 
-METRICS = ("overall", "seen", "missing")
 MAX_NAMED = 8  # labels in a message
 
 
@@ -62,22 +62,32 @@ class Pair:
     second: str
 
     @property
+    def metrics(self) -> tuple[Column, ...]:
+        """The columns that are compared: overall, seen and missing accuracy."""
+        return tuple(map(column_of, self.board.headline))
+
+    @property
     def tasks(self) -> list[str]:
         """The tasks on which both are complete, after the mean if there are several."""
         tasks = self.board.suite.tasks
         every = tasks if len(tasks) == 1 else (MEAN, *tasks)
         return [task for task in every if self.difference(task) is not None]
 
-    def difference(self, task: str, metric: str = "overall") -> Difference | None:
-        """The paired difference; None unless both are complete."""
+    def difference(self, task: str, metric: str | None = None) -> Difference | None:
+        """The paired difference; None unless both are complete.
+
+        Args:
+            task: a task, or ``MEAN``.
+            metric: key of a column; by default of the one that ranks the methods.
+        """
         statistics = self.board.statistics
         if statistics is None:
             return None
         return statistics.difference(self.first, self.second, task, metric)
 
-    def value(self, label: str, task: str, metric: str = "overall") -> float:
-        """A method's mean over seeds, in per cent."""
-        return float(self.board.of_task(task)[label][metric])
+    def value(self, label: str, task: str, metric: str | None = None) -> float:
+        """A method's mean over seeds, in per cent; the arguments are those of ``difference``."""
+        return float(self.board.of_task(task)[label][metric or self.board.headline[0]])
 
     @cached_property
     def classes(self) -> list[ClassDifference]:
@@ -143,7 +153,7 @@ class Pair:
             "tasks": [
                 {
                     "task": task,
-                    **{metric: self._as_dict(task, metric) for metric in METRICS},
+                    **{column.key: self._as_dict(task, column.key) for column in self.metrics},
                 }
                 for task in self.tasks
             ],

@@ -7,7 +7,7 @@ from which commit, on which machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -24,7 +24,7 @@ from leaderboard.board import MEAN, build_boards
 from leaderboard.intervals import OutcomesOf
 from leaderboard.outcomes import Outcomes
 from leaderboard.results_file import read_table, write_table
-from leaderboard.rows import SCHEMA, rows_of_table
+from leaderboard.rows import SCHEMA, rows_of_table, with_status
 
 FOLDER = Path(__file__).parent / "published"
 STORED = pa.schema([*SCHEMA, ("outcomes", pa.binary())])  # the columns of a file
@@ -128,17 +128,15 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
     return entries
 
 
-def published_outcomes(folder: Path = FOLDER) -> OutcomesOf:
-    """The outcomes of all published results."""
-    known = {
-        k: content for entry in read_published(folder) for k, content in entry.outcomes.items()
-    }
+def published_outcomes(entries: Iterable[Published]) -> OutcomesOf:
+    """The outcomes of published results."""
+    known = {key: content for entry in entries for key, content in entry.outcomes.items()}
     return lambda row: Outcomes.from_bytes(known[row["key"]]) if row["key"] in known else None
 
 
-def published_rows(folder: Path = FOLDER) -> pa.Table:
-    """The rows of all published results; a run that several suites share is there once."""
-    tables = [published.results for published in read_published(folder)]
+def published_rows(entries: Iterable[Published]) -> pa.Table:
+    """The rows of published results; a run that several suites share is there once."""
+    tables = [entry.results for entry in entries]
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     rows = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
     return table.take(rows.group_by("key").aggregate([("row", "min")])["row_min"])
@@ -149,7 +147,7 @@ def relative_costs(folder: Path = FOLDER) -> dict[str, float]:
 
     The same on every machine with this version of the suite.
     """
-    rows = [row for row in rows_of_table(published_rows(folder)) if row["status"] == "ok"]
+    rows = with_status(rows_of_table(published_rows(read_published(folder))), "ok")
     seconds = {row["key"]: row["measured_adapt_seconds"] or 0.0 for row in rows}
     own: dict[str, list[float]] = {}
     for row in rows:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -33,31 +33,11 @@ MAX_COUNTS = 1 << 26  # 256 MiB; a test set of 100,000 groups gets fewer draws
 _BLOCK = 1 << 24  # counts that are drawn at a time
 
 
-class Interval(NamedTuple):
-    """A confidence interval ``value - half`` to ``value + half``; NaN where nothing is known."""
+class _Ends:
+    """The ends of the interval ``value - half`` to ``value + half``."""
 
     value: float
     half: float
-    df: float  # degrees of freedom of the t quantile
-
-    @property
-    def low(self) -> float:
-        """Lower end."""
-        return self.value - self.half
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
-        return self.value + self.half
-
-
-class Difference(NamedTuple):
-    """The paired difference of two methods on the same tasks, seeds and samples."""
-
-    value: float
-    half: float  # half the width of the interval
-    p: float  # two-sided, of the hypothesis that there is no difference; not corrected
-    df: float
 
     @property
     def low(self) -> float:
@@ -68,6 +48,38 @@ class Difference(NamedTuple):
     def high(self) -> float:
         """Upper end of the interval."""
         return self.value + self.half
+
+
+@dataclass(frozen=True)
+class Interval(_Ends):
+    """A confidence interval; NaN where nothing is known.
+
+    Attributes:
+        value: its middle.
+        half: half its width.
+        df: degrees of freedom of the t quantile.
+    """
+
+    value: float
+    half: float
+    df: float
+
+
+@dataclass(frozen=True)
+class Difference(_Ends):
+    """The paired difference of two methods on the same tasks, seeds and samples.
+
+    Attributes:
+        value: the difference.
+        half: half the width of its interval.
+        p: two-sided, of the hypothesis that there is no difference; not corrected.
+        df: degrees of freedom of the t quantile.
+    """
+
+    value: float
+    half: float
+    p: float
+    df: float
 
 
 # --- resampling --------------------------------------------------------------------------------

@@ -16,19 +16,8 @@ from htbench.cli.options import (
 )
 from htbench.cli.output import run_problems
 from htbench.progress import log
+from leaderboard.figure_kinds import KINDS
 
-# Name -> what it shows; the names are those of leaderboard.render.figures.FIGURES.
-KINDS = {
-    "tradeoff": "seen against missing accuracy, with arrows from the source model",
-    "ausuc": "the seen-unseen curves of several methods",
-    "cost": "overall accuracy against seconds or steps, with the Pareto front",
-    "profile": "how often each method is within so many points of the best",
-    "cd": "critical-difference diagram of mean ranks, for 8 or more tasks",
-    "per-class": "gains and losses of one method against another, by class",
-    "curves": "training losses",
-    "partial": "accuracy against the number of seen classes",
-    "sensitivity": "accuracy and rank under several recipes, draws or shares",
-}
 # The option that only one figure has.
 ONLY = {"against": "per-class", "lines": "tradeoff", "cost": "cost", "by": "sensitivity"}
 
@@ -38,7 +27,7 @@ class _Figure(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Kinds"):
-            formatter.write_dl(list(KINDS.items()))
+            formatter.write_dl([(name, kind.summary) for name, kind in KINDS.items()])
         super().format_options(ctx, formatter)
 
 

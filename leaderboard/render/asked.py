@@ -11,7 +11,7 @@ from benchmark.commands import command
 from benchmark.networks.names import network_label
 from benchmark.text import ranges, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import COLUMNS, FINETUNE, REFERENCES
+from leaderboard.columns import FINETUNE, REFERENCES, Column, column_of
 from leaderboard.filters import only
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.markdown import (
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MAX_TASKS = 8  # beyond which only the mean is shown
-SHOWN = ("overall", "seen", "missing")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ class AskedCells:
         ranked = [
             label
             for label in self.board.labels_of(task)
-            if cells[label]["track"] != "oracle" and not math.isnan(cells[label]["overall"])
+            if cells[label]["track"] != "oracle"
+            and not math.isnan(cells[label][self.board.headline[0]])
         ]
         wanted = {*self.asked, *REFERENCES, *ranked[:1]}
         return [label for label in self.board.labels_of(task) if label in wanted]
@@ -70,10 +70,14 @@ class AskedCells:
         cells = self.board.of_task(MEAN)
         return [name for name in REFERENCES if name not in cells]
 
+    @property
+    def _columns(self) -> tuple[Column, ...]:
+        """Overall, seen and missing accuracy, as the whole board shows them first."""
+        return tuple(map(column_of, self.board.headline))
+
     def values(self, task: str, cell: BoardCell) -> list[str]:
         """A label's cells: overall, the difference to finetune, seen and missing accuracy."""
-        by_key = {column.key: column for column in COLUMNS}
-        overall, *others = (cell_value(self.board, by_key[key], cell) for key in SHOWN)
+        overall, *others = (cell_value(self.board, column, cell) for column in self._columns)
         return [overall, self._difference(task, cell["label"]), *others]
 
     def _difference(self, task: str, label: str) -> str:
@@ -86,15 +90,16 @@ class AskedCells:
     @property
     def headings(self) -> list[str]:
         """The headings of the numbers."""
-        return ["overall", f"vs {FINETUNE}", *SHOWN[1:]]
+        overall, *others = (column.heading for column in self._columns)
+        return [overall, f"vs {FINETUNE}", *others]
 
     @property
     def legend(self) -> list[str]:
         """What the table shows."""
         lines = [
             "*: asked for; the others are there for comparison",
-            f"vs {FINETUNE}: the paired difference in overall accuracy on the same tasks, seeds "
-            "and test images, in points",
+            f"vs {FINETUNE}: the paired difference in {self.headings[0]} accuracy on the same "
+            "tasks, seeds and test images, in points",
         ]
         return [*lines, *interval_legend(self.board)[:1]]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.text import shortened
 from leaderboard.board import MEAN
-from leaderboard.pairs import METRICS, Pair
+from leaderboard.pairs import Pair
 from leaderboard.render.pair import task_name
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = ("svg", "png", "pdf")
 # Black, and the blue and vermilion of Okabe and Ito (2008); the marks differ as well.
-STYLES = {"overall": ("#000000", "o"), "seen": ("#0072B2", "s"), "missing": ("#D55E00", "^")}
+STYLES = (("#000000", "o"), ("#0072B2", "s"), ("#D55E00", "^"))  # overall, seen, missing
 ROW_INCHES, HEAD_INCHES, WIDTH_INCHES = 0.5, 1.2, 6.0
 MAX_LABEL = 60  # bytes of a label in the figure
 
@@ -53,9 +53,9 @@ def _figure(pair: Pair) -> Figure:
     figure = Figure(figsize=(WIDTH_INCHES, HEAD_INCHES + ROW_INCHES * len(tasks)))
     axes = figure.subplots()
     axes.axvline(0, color="0.6", linewidth=0.8, zorder=0)
-    for shift, metric in zip((-0.22, 0.0, 0.22), METRICS, strict=True):
-        color, marker = STYLES[metric]
-        differences = [pair.difference(task, metric) for task in tasks]
+    shifts = (-0.22, 0.0, 0.22)
+    for shift, column, (color, marker) in zip(shifts, pair.metrics, STYLES, strict=True):
+        differences = [pair.difference(task, column.key) for task in tasks]
         points = [(i, d) for i, d in enumerate(differences) if d is not None]
         axes.errorbar(
             [d.value for _, d in points],
@@ -66,7 +66,7 @@ def _figure(pair: Pair) -> Figure:
             markersize=5,
             capsize=2.5,
             linewidth=1.2,
-            label=metric,
+            label=column.heading,
         )
     if tasks[0] == MEAN and len(tasks) > 1:
         axes.axhline(0.5, color="0.8", linewidth=0.8, linestyle=":")

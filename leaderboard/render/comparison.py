@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 
-from leaderboard import columns
+from leaderboard.columns import column_of
 from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison, tau_interval
 from leaderboard.render.cells import literal, pipe_table, rounded
 
 INTERVAL = "; in brackets the 95 % interval, if they were a random sample of methods"
-OVERALL = next(column for column in columns.COLUMNS if column.key == "overall")
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -26,6 +25,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def _row(comparison: Comparison, label: str) -> list[str]:
     values = comparison.overall[label]
+    column = column_of(comparison.column)
     cells = [literal(label)]
     ranks = ["-"] * len(values)
     if label in comparison.oracles:
@@ -33,20 +33,21 @@ def _row(comparison: Comparison, label: str) -> list[str]:
     else:
         ranks = [str(rank) for rank in comparison.ranks(label)]
     for value, rank in zip(values, ranks, strict=True):
-        cells += [rounded(OVERALL, value), rank]
+        cells += [rounded(column, value), rank]
     spread = max(values) - min(values)
-    return [*cells, rounded(OVERALL, statistics.fmean(values)), rounded(OVERALL, spread)]
+    return [*cells, rounded(column, statistics.fmean(values)), rounded(column, spread)]
 
 
 def _remarks(comparison: Comparison) -> list[str]:
-    first, *others = comparison.conditions
+    first, *others = map(literal, comparison.conditions)
+    taus = zip(others, tau_texts(comparison), strict=True)
     count = len(comparison.ranked)
-    taus = zip(others, comparison.taus(), strict=True)
     flipped, pairs = comparison.flips()
     lines = [
-        "overall accuracy in per cent; range: the largest minus the smallest",
-        f"Kendall's tau-b with the order under {literal(first)}: "
-        + ", ".join(f"{literal(name)} {_tau(tau, count)}" for name, tau in taus)
+        f"{column_of(comparison.column).heading} accuracy in per cent; range: the largest minus "
+        "the smallest",
+        f"Kendall's tau-b with the order under {first}: "
+        + ", ".join(f"{name} {tau}" for name, tau in taus)
         + f" ({count} ranked methods{INTERVAL if count >= MIN_METHODS_OF_INTERVAL else ''})",
         f"{flipped} of {pairs} pairs of methods change their order between two of the columns",
     ]
@@ -56,6 +57,10 @@ def _remarks(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _tau(tau: float, methods: int) -> str:
-    low, high = tau_interval(tau, methods)
-    return f"{tau:.2f}" if math.isnan(low) else f"{tau:.2f} ({low:.2f} to {high:.2f})"
+def tau_texts(comparison: Comparison) -> list[str]:
+    """Kendall's tau of each condition but the first, with its interval if there is one."""
+    texts = []
+    for tau in comparison.taus():
+        low, high = tau_interval(tau, len(comparison.ranked))
+        texts.append(f"{tau:.2f}" if math.isnan(low) else f"{tau:.2f} ({low:.2f} to {high:.2f})")
+    return texts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.text import printable_json, ranges
 from leaderboard.board import MEAN
-from leaderboard.pairs import METRICS, ClassDifference, Pair
+from leaderboard.pairs import ClassDifference, Pair
 from leaderboard.render.asked import difference_text
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.latex import latex_text
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MAX_CLASSES = 5  # gains and losses that are shown
-HEADINGS = ("first", "second", *METRICS, "p")
 CLASS_HEADINGS = ("group", "n", "first", "second", "difference")
 
 
@@ -35,11 +34,15 @@ def p_text(p: float) -> str:
     return "<0.0001" if p < 0.0001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
+def _headings(pair: Pair) -> list[str]:
+    return ["first", "second", *(column.heading for column in pair.metrics), "p"]
+
+
 def _rows(pair: Pair) -> list[list[str]]:
-    """Task, both overall accuracies, the differences of all metrics, and p of the overall one."""
+    """Task, both overall accuracies, the differences of all metrics, and p of the first."""
     rows = []
     for task in pair.tasks:
-        differences = [pair.difference(task, metric) for metric in METRICS]
+        differences = [pair.difference(task, metric) for metric in pair.board.headline]
         values = [pair.value(label, task) for label in (pair.first, pair.second)]
         rows.append(
             [
@@ -68,11 +71,12 @@ def _class_rows(classes: Sequence[ClassDifference]) -> list[list[str]]:
 
 def _legend(pair: Pair) -> list[str]:
     seeds = ranges(pair.board.suite.seeds)
+    names = [column.heading for column in pair.metrics]
     return [
-        f"{' and '.join(HEADINGS[:2])}: overall accuracy in per cent; {', '.join(METRICS)}: the "
-        "paired difference, first minus second, on the same tasks, seeds and test images, in "
-        "points",
-        f"p: two-sided, of no difference in overall accuracy, for this pair alone; seeds {seeds}",
+        f"first and second: {names[0]} accuracy in per cent; {', '.join(names)}: the paired "
+        "difference, first minus second, on the same tasks, seeds and test images, in points",
+        f"p: two-sided, of no difference in {names[0]} accuracy, for this pair alone; "
+        f"seeds {seeds}",
         *interval_legend(pair.board)[:1],
     ]
 
@@ -92,7 +96,7 @@ def pair_terminal(pair: Pair, screen: Screen) -> str:
         wrapped(f"second: {pair.second}"),
         "",
     ]
-    tables = [("", ["task", *HEADINGS], _rows(pair))]
+    tables = [("", ["task", *_headings(pair)], _rows(pair))]
     tables += [(heading, ["class", *CLASS_HEADINGS], rows) for heading, rows in _sections(pair)]
     for heading, headers, rows in tables:
         grid = Grid(headers, 1, [(row, "") for row in rows])
@@ -118,7 +122,7 @@ def pair_markdown(pair: Pair) -> str:
         f"- table: {literal(pair.board.name)}",
         *(f"- {literal(line)}" for line in _legend(pair)),
         "",
-        pipe_table(["task", *HEADINGS], _rows(pair), left=1),
+        pipe_table(["task", *_headings(pair)], _rows(pair), left=1),
         "",
     ]
     for heading, rows in _sections(pair):
@@ -156,9 +160,9 @@ def pair_latex(pair: Pair) -> str:
         r"\caption{"
         + latex_text(f"{pair.first} (first) against {pair.second} (second). {caption}")
         + "}",
-        r"\begin{tabular}{l" + "r" * len(HEADINGS) + "}",
+        r"\begin{tabular}{l" + "r" * len(_headings(pair)) + "}",
         r"\toprule",
-        " & ".join(["task", *HEADINGS]) + r" \\",
+        " & ".join(["task", *_headings(pair)]) + r" \\",
         r"\midrule",
         *rows,
         r"\bottomrule",

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+import numpy as np
 from markupsafe import Markup, escape
 
 BAR_WIDTH, BAR_HEIGHT = 160, 14  # of the drawing in a table cell, in pixels
@@ -17,6 +19,7 @@ PLOT_WIDTH = 640
 LABEL_WIDTH = 150  # left of a plot with one line per task
 LINE_HEIGHT = 30
 TOP = 24  # of a plot of two columns, below the name of its vertical axis
+MAX_POINTS = 200  # of a line
 CHARACTER = 6.2  # pixels, of the labels in a plot
 
 
@@ -35,8 +38,12 @@ class Scale:
         return round(self.start + min(1.0, max(0.0, share)) * (self.end - self.start), 1)
 
     def ticks(self, count: int = 4) -> list[float]:
-        """Round values on the axis, about ``count`` of them."""
+        """Round values on the axis, about ``count`` of them and at least two."""
         step = _round_step((self.high - self.low) / count)
+        ticks = self._multiples(step)
+        return ticks if len(ticks) > 1 else self._multiples(_round_step(0.4 * step))
+
+    def _multiples(self, step: float) -> list[float]:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [round(n * step, 10) for n in range(first, last + 1)]
@@ -61,6 +68,15 @@ class Change:
     label: str
     seen: tuple[float, float]
     missing: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a plot: (P,) x, ascending, and (P,) y, all finite."""
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
 
 
 def axis_of(lows: Iterable[float], highs: Iterable[float]) -> Scale:
@@ -213,6 +229,68 @@ def _change(scale: Scale, name: str, before: float, after: float, y: float) -> s
             f'<circle class="before" cx="{start:g}" cy="{y}" r="3.5"/>{text}'
         )
     return f'<g class="{name}">{text}</g>'
+
+
+def curves(lines: Sequence[Line], mean: Line, title: str) -> Markup:
+    """The training loss of a method on each task, and their mean on top.
+
+    Args:
+        lines: one for each task; those with fewer than two points are left out.
+        mean: at least two points.
+        title: what the plot shows.
+    """
+    height, left, bottom = 240, 44, 34
+    every = [*(line for line in lines if line.x.size > 1), mean]
+    largest = float(max(line.x[-1] for line in every))
+    losses = axis_of(
+        [0.0, *(float(line.y.min()) for line in every)], [float(line.y.max()) for line in every]
+    )
+    across = Scale(0, largest, left, PLOT_WIDTH - 16)
+    up = Scale(losses.low, losses.high, height - bottom, TOP)
+    parts = [
+        *(
+            f'<path class="grid" d="M{left} {up.at(tick):g}H{PLOT_WIDTH - 16}"/>'
+            f'<text x="{left - 6}" y="{up.at(tick) + 4:g}" text-anchor="end">{_number(tick)}</text>'
+            for tick in up.ticks()
+        ),
+        *(
+            f'<text x="{across.at(tick):g}" y="{height - bottom + 16}" text-anchor="middle">'
+            f"{_number(tick)}</text>"
+            for tick in across.ticks(6)
+        ),
+        f'<text class="axis" x="{PLOT_WIDTH - 16}" y="{height - 2}" text-anchor="end">'
+        "gradient step →</text>",
+        '<text class="axis" x="0" y="11">training loss</text>',
+    ]
+    for line in every:
+        kind = "mean" if line is mean else "task"
+        parts.append(
+            f'<path class="{kind}" d="M{_path(line, across, up)}">'
+            f"<title>{escape(line.label)}</title></path>"
+        )
+    return _figure(title, PLOT_WIDTH, height, "curves", parts)
+
+
+def _path(line: Line, across: Scale, up: Scale) -> str:
+    """The points of a line, at most about ``MAX_POINTS`` of them."""
+    step = -(-line.x.size // MAX_POINTS)
+    points = zip(line.x[::step].tolist(), line.y[::step].tolist(), strict=True)
+    return "L".join(f"{across.at(x):g} {up.at(y):g}" for x, y in points)
+
+
+def strip(kinds: Iterable[str]) -> Markup:
+    """The classes of a task as a row of marks: ``seen``, ``missing`` or ``excluded``."""
+    marks: dict[str, str] = {}
+    start = 0
+    for kind, group in groupby(kinds):
+        length = len(list(group))
+        marks[kind] = f"{marks.get(kind, '')}M{start} 0h{length}v1h-{length}z"
+        start += length
+    paths = "".join(f'<path class="{kind}" d="{marks[kind]}"/>' for kind in sorted(marks))
+    return Markup(
+        f'<svg class="strip" viewBox="0 0 {start} 1" preserveAspectRatio="none" '
+        f'aria-hidden="true" focusable="false">{paths}</svg>'
+    )
 
 
 def bar(value: float, largest: float, kind: str) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -59,3 +60,18 @@ def build(
 
 def cell(board: Board, label: str, task: str) -> Mapping[Any, Any]:
     return board.of_task(task)[label]
+
+
+def macro_board(suite: Suite, icons: Manifest) -> Board:
+    """Three methods of a manifest that ranks by macro accuracy, whose order is the reverse."""
+    macro = dataclasses.replace(icons, document={**icons.document, "headline": "macro"})
+    rows = [
+        each | {f"macro_{name}": value for name in ("overall", "seen", "missing")}
+        for label, overall, value in (
+            ("source", 60.0, 10.0),
+            ("finetune", 50.0, 20.0),
+            ("mine", 40.0, 35.0),
+        )
+        for each in grid(macro, label, overall=overall, total_steps=10)
+    ]
+    return build(suite, macro, rows)[0]

@@ -13,7 +13,7 @@ from leaderboard.board import MEAN
 from leaderboard.render.asked import AskedCells, asked_markdown, asked_terminal, difference_text
 from leaderboard.render.terminal import Screen
 from leaderboard.statistics import Difference
-from tests.leaderboard.grids import TASKS, build, failed, grid
+from tests.leaderboard.grids import TASKS, build, failed, grid, macro_board
 
 WHOLE = ("leaderboard", "--suite", "icons")
 
@@ -44,6 +44,19 @@ def test_the_difference_is_paired_with_finetune(cells: AskedCells) -> None:
     parts = [cell.strip() for cell in line.split("|")]
     assert parts[2:5] == [r"\* mine", "46.0 ± 2.5", "-4.0 ± 2.5"]
     assert lines[-1] == "The whole board: `htbench leaderboard --suite icons`"
+
+
+def test_a_macro_board_shows_macro_accuracy(suite: Suite, icons: Manifest) -> None:
+    cells = AskedCells(macro_board(suite, icons), {"mine"}, WHOLE)
+    assert cells.headings == ["macro overall", "vs finetune", "macro seen", "macro missing"]
+    mine = cells.board.of_task(TASKS[0])["mine"]
+    assert [value.split()[0] for value in cells.values(TASKS[0], mine)] == [
+        "35.0",
+        "+15.0",
+        "35.0",
+        "35.0",
+    ]
+    assert "difference in macro overall accuracy" in asked_markdown(cells)
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

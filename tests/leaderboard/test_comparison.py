@@ -29,7 +29,7 @@ PROPERTY = settings(deadline=None, database=None, max_examples=50)
 
 
 def comparison(*, oracles: tuple[str, ...] = (), **conditions: dict[str, float]) -> Comparison:
-    result = compare("Title", conditions, set(oracles))
+    result = compare("Title", conditions, set(oracles), "overall")
     assert result is not None
     return result
 
@@ -67,7 +67,7 @@ class TestCompare:
 
     @pytest.mark.parametrize("conditions", [{}, {"one": ONE}, {"one": ONE, "two": {"a": 1.0}}])
     def test_nothing_to_compare(self, conditions: dict[str, dict[str, float]]) -> None:
-        assert compare("Title", conditions, set()) is None
+        assert compare("Title", conditions, set(), "overall") is None
 
     def test_a_method_beside_oracles_only_has_no_tau(self) -> None:
         result = comparison(one=ONE, two=SWAPPED, oracles=("a", "b"))

@@ -33,7 +33,7 @@ from leaderboard.render.pair import (
 )
 from leaderboard.render.terminal import Screen
 from leaderboard.results import update_results
-from tests.leaderboard.grids import TASKS, build, grid
+from tests.leaderboard.grids import TASKS, build, grid, macro_board
 
 WriteRun = Callable[..., RunRecord]
 HOSTILE = r"mine(x=a_b & 50% $y$ \end{table} <b>)"
@@ -50,6 +50,21 @@ def pair(tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun) -> 
     results = update_results(tmp_path, [icons])
     outcomes = WorkspaceOutcomes(tmp_path, icons)
     return find_pair(build_boards(part, icons, results, outcomes=outcomes), "mine", "finetune")
+
+
+def test_a_macro_board_is_compared_by_macro_accuracy(suite: Suite, icons: Manifest) -> None:
+    pair = find_pair([macro_board(suite, icons)], "mine", "finetune")
+    (difference, value) = pair.difference(MEAN), pair.value("mine", MEAN)
+    assert difference is not None
+    assert (difference.value, value) == (15.0, 35.0)
+    assert list(json.loads(pair_json(pair))["tasks"][0]) == [
+        "task",
+        "macro_overall",
+        "macro_seen",
+        "macro_missing",
+    ]
+    assert "no difference in macro overall accuracy" in pair_markdown(pair)
+    assert b"macro missing" in compare_figure.draw(pair, "svg")
 
 
 def test_a_difference_is_that_of_the_board(pair: Pair) -> None:

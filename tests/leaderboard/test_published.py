@@ -96,13 +96,13 @@ def test_a_run_that_two_suites_share_is_read_once(
     publish(full, icons, table, FACTS, tmp_path)
     publish(suite, icons, results(icons, "source", "finetune"), FACTS, tmp_path)
     assert [p.results.num_rows for p in read_published(tmp_path)] == [27, 18]
-    keys = published_rows(tmp_path)["key"].to_pylist()
+    keys = published_rows(read_published(tmp_path))["key"].to_pylist()
     assert sorted(keys) == sorted(table["key"].to_pylist())
 
 
 def test_nothing_is_published(tmp_path: Path) -> None:
     assert read_published(tmp_path) == []
-    assert published_rows(tmp_path).equals(SCHEMA.empty_table())
+    assert published_rows(read_published(tmp_path)).equals(SCHEMA.empty_table())
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, suite: Suite, icons: Manifest) -> None:
@@ -123,8 +123,8 @@ def test_outcomes_are_published_beside_the_rows(
     table = results(icons, "source", "finetune")
     known = lambda row: outcomes if row["label"] == "source" else None  # noqa: E731
     publish(suite, icons, table, FACTS, tmp_path, outcomes=known)
-    of_row = published_outcomes(tmp_path)
-    for row in rows_of_table(published_rows(tmp_path)):
+    of_row = published_outcomes(read_published(tmp_path))
+    for row in rows_of_table(published_rows(read_published(tmp_path))):
         read = of_row(row)
         if row["label"] == "finetune":
             assert read is None
@@ -137,7 +137,8 @@ def test_outcomes_are_published_beside_the_rows(
 
 def test_relative_costs_are_those_of_the_method_alone() -> None:
     costs = relative_costs()
-    rows = [row for row in rows_of_table(published_rows()) if row["method"] == "finetune"]
+    every = rows_of_table(published_rows(read_published()))
+    rows = [row for row in every if row["method"] == "finetune"]
     assert costs["finetune"] == 1
     assert min(row["measured_adapt_seconds"] for row in rows) > 0
     assert costs["wise-ft"] < 0.1, "it starts from finetune"

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
 from leaderboard.board import Board
-from leaderboard.render.figures import (
-    classes,
-    cost,
-    critical,
-    curve,
-    profile,
-    sensitivity,
-    shares,
-    tradeoff,
-    training,
-)
+from leaderboard.figure_kinds import KINDS
 from leaderboard.render.figures.inline import inline_svg
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.style import FORMS, settings, to_bytes
 
-__all__ = ["FIGURES", "Request", "figure_bytes", "figure_svg", "form_of"]
+__all__ = ["Request", "draw", "figure_bytes", "figure_svg", "form_of"]
 
-FIGURES: dict[str, Callable[[Request], Drawing]] = {
-    "tradeoff": tradeoff.draw,
-    "ausuc": curve.draw,
-    "cost": cost.draw,
-    "profile": profile.draw,
-    "cd": critical.draw,
-    "per-class": classes.draw,
-    "curves": training.draw,
-    "partial": shares.draw,
-    "sensitivity": sensitivity.draw,
-}
+
+def draw(request: Request, kind: str) -> Drawing:
+    """Draw a figure, with the settings that are in force.
+
+    Args:
+        request: what to draw.
+        kind: a key of ``KINDS``.
+
+    Raises:
+        UsageError: the board does not have what the figure shows; the message says what to run.
+    """
+    module = import_module(f"leaderboard.render.figures.{KINDS[kind].module}")
+    drawing: Drawing = module.draw(request)
+    return drawing
 
 
 def figure_bytes(request: Request, kind: str, form: str) -> tuple[bytes, str]:
@@ -43,17 +36,17 @@ def figure_bytes(request: Request, kind: str, form: str) -> tuple[bytes, str]:
 
     Args:
         request: what to draw.
-        kind: one of ``FIGURES``.
+        kind: a key of ``KINDS``.
         form: ``svg``, ``png`` or ``pdf``.
 
     Returns:
         The content of a file, the same for the same inputs, and the caption.
 
     Raises:
-        UsageError: the board does not have what the figure shows; the message says what to run.
+        UsageError: as for :func:`draw`.
     """
     with settings():
-        drawing = FIGURES[kind](request)
+        drawing = draw(request, kind)
         return to_bytes(drawing.figure, form, drawing.caption), drawing.caption
 
 
@@ -62,11 +55,11 @@ def figure_svg(board: Board, kind: str, **options: Any) -> str:
 
     Args:
         board: what to draw.
-        kind: one of ``FIGURES``.
+        kind: a key of ``KINDS``.
         options: the other fields of :class:`Request`, such as ``task`` and ``methods``.
 
     Raises:
-        UsageError: as for :func:`figure_bytes`.
+        UsageError: as for :func:`draw`.
     """
     return inline_svg(figure_bytes(Request(board, **options), kind, "svg")[0])
 

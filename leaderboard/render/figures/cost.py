@@ -55,14 +55,15 @@ def draw(request: Request) -> Drawing:
             f"no complete method has recorded its {request.cost}; run `{request.run_command}` first"
         )
     cost = np.array([cells[label][key] for label in labels])
-    value = np.array([cells[label]["overall"] for label in labels])
+    overall = request.accuracies[0]
+    value = np.array([cells[label][overall] for label in labels])
     front = pareto_front(cost, value)
     named = request.chosen(labels) or _named(request, labels, front)
     look = looks(named)
     figure = new_figure(request.width, min(0.62 * request.width + 0.6, 4.2))
     axes = add_panel(figure, 0.42, 0.38, 0.1, 0.1)
     _log_axis(axes, cost)
-    halves = np.array([cells[label]["overall_half"] for label in labels])
+    halves = np.array([cells[label][f"{overall}_half"] for label in labels])
     low, high = np.nanmin(value - np.nan_to_num(halves)), np.nanmax(value + np.nan_to_num(halves))
     axes.set_ylim(max(-2.0, low - 2), min(102.0, high + 2))
     order = np.flatnonzero(front)[np.argsort(cost[front], kind="stable")]
@@ -96,7 +97,7 @@ def draw(request: Request) -> Drawing:
     names = [Name(shown(label), *at[label], look[label].text) for label in named]
     place_names(axes, names, at.values(), [*segments, *steps])
     axes.set_xlabel(axis)
-    axes.set_ylabel("overall accuracy (%)")
+    axes.set_ylabel(f"{request.overall} (%)")
     return Drawing(figure, _caption(request, labels, named, halves))
 
 
@@ -141,7 +142,7 @@ def _caption(request: Request, labels: list[str], named: list[str], halves: np.n
     )
     oracles = [label for label, cell in request.cells().items() if cell["track"] == "oracle"]
     return (
-        "Overall accuracy, per cent, against the cost of adaptation per run. No method is both "
-        f"better and cheaper than one on the grey line.{bars}{others} {request.what()}"
-        f"{request.not_drawn([*labels, *oracles])}"
+        f"{request.overall.capitalize()}, per cent, against the cost of adaptation per run. No "
+        f"method is both better and cheaper than one on the grey line.{bars}{others} "
+        f"{request.what()}{request.not_drawn([*labels, *oracles])}"
     )

@@ -119,7 +119,7 @@ def _badness(
 ) -> float:
     outside = box.area - box.overlap(frame)
     on_labels = sum(box.overlap(other) for other in boxes)
-    on_marks = sum(box.overlap(Box(x - 2.5, y - 2.5, x + 2.5, y + 2.5)) for x, y in marks)
+    on_marks = sum(box.overlap(Box(x - 3.5, y - 3.5, x + 3.5, y + 3.5)) for x, y in marks)
     inside = (
         (covered[:, 0] > box.left)
         & (covered[:, 0] < box.right)

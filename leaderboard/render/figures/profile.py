@@ -65,7 +65,7 @@ def draw(request: Request) -> Drawing:
     )
     return Drawing(
         figure,
-        f"Performance profiles: in how many of {cells} a method is at most τ points of overall "
-        f"accuracy behind the best of {len(labels)} methods in that cell.{others} {request.what()}"
-        f"{request.not_drawn(list(request.cells()))}",
+        f"Performance profiles: in how many of {cells} a method is at most τ points of "
+        f"{request.overall} behind the best of {len(labels)} methods in that cell.{others} "
+        f"{request.what()}{request.not_drawn(list(request.cells()))}",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,10 +15,10 @@ from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.text import one_line, ranges
 from leaderboard.board import MEAN, Board, BoardCell
-from leaderboard.columns import REFERENCES, SOURCE
+from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcomes import Outcomes
-from leaderboard.rows import Row
+from leaderboard.rows import Row, group_rows, with_status
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,6 +91,21 @@ class Request:
         return self.board.suite.tasks if self.task == MEAN else (self.task,)
 
     @property
+    def accuracies(self) -> tuple[str, ...]:
+        """Keys of the columns of overall, seen and missing accuracy that the board shows first."""
+        return self.board.headline
+
+    @property
+    def is_macro(self) -> bool:
+        """Whether these are means over classes."""
+        return self.accuracies == HEADLINES["macro"]
+
+    @property
+    def overall(self) -> str:
+        """What the accuracy is called that ranks the methods: overall, or macro overall."""
+        return "macro overall accuracy" if self.is_macro else "overall accuracy"
+
+    @property
     def manifest(self) -> Manifest:
         """The suite's manifest."""
         assert self.board.manifest is not None  # every board that is built from rows has one
@@ -116,7 +132,7 @@ class Request:
         complete = {
             label: cells[label]
             for label in self.board.labels_of(self.task)
-            if cells[label]["state"] == "ok" and not math.isnan(cells[label]["overall"])
+            if cells[label]["state"] == "ok" and not math.isnan(cells[label][self.accuracies[0]])
         }
         if not complete:
             what = "all tasks" if self.task == MEAN else f"task {self.task}"
@@ -180,12 +196,13 @@ class Request:
     def rows(self, label: str) -> list[Row]:
         """The rows with scores of a label on the tasks, by task and seed."""
         order = {task: i for i, task in enumerate(self.tasks)}
-        rows = [
-            row
-            for row in self.board.rows
-            if row["label"] == label and row["task"] in order and row["status"] == "ok"
-        ]
+        rows = [row for row in self._rows.get(label, ()) if row["task"] in order]
         return sorted(rows, key=lambda row: (order[row["task"]], row["seed"]))
+
+    @cached_property
+    def _rows(self) -> dict[str, list[Row]]:
+        """The rows with scores by label."""
+        return group_rows(with_status(self.board.rows, "ok"), lambda row: row["label"])
 
     def outcomes(self, label: str) -> list[tuple[Row, Outcomes]]:
         """The rows of a label with the outcomes of their test samples.
@@ -221,12 +238,14 @@ class Request:
         return f" Not drawn, because runs are missing or failed: {names}{more}."
 
 
-def scores(request: Request, labels: Sequence[str], column: str = "overall") -> np.ndarray:
-    """The scores of complete labels, float64 of shape (tasks, seeds, labels)."""
+def scores(request: Request, labels: Sequence[str]) -> np.ndarray:
+    """The overall accuracies of complete labels, float64 of shape (tasks, seeds, labels)."""
     seeds = request.board.suite.seeds
     values = np.empty((len(request.tasks), len(seeds), len(labels)))
     for j, label in enumerate(labels):
-        of_cell = {(row["task"], row["seed"]): row[column] for row in request.rows(label)}
+        of_cell = {
+            (row["task"], row["seed"]): row[request.accuracies[0]] for row in request.rows(label)
+        }
         for t, task in enumerate(request.tasks):
             for k, seed in enumerate(seeds):
                 values[t, k, j] = of_cell[task, seed]

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmark.errors import UsageError
 from leaderboard.board import MEAN
+from leaderboard.columns import column_of
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import TITLES
 from leaderboard.render.figures.request import Drawing, Request
@@ -40,6 +41,7 @@ def draw(request: Request) -> Drawing:
     ranked = comparison.ranked
     named = request.named(ranked, LIMIT)
     look = looks(named)
+    name = f"{column_of(comparison.column).heading} accuracy"
     place = np.arange(len(comparison.conditions), dtype=np.float64)
     accuracy = {label: np.array(comparison.overall[label]) for label in ranked}
     ranks = {label: np.array(comparison.ranks(label), dtype=np.float64) for label in ranked}
@@ -47,7 +49,7 @@ def draw(request: Request) -> Drawing:
     figure = new_figure(request.width, min(0.45 * request.width + 1.2, 4.4) + key.bottom)
     left, gap = 0.42, 0.5
     panel = (request.width - left - key.right - gap) / 2
-    for i, (title, values) in enumerate((("overall accuracy (%)", accuracy), ("rank", ranks))):
+    for i, (title, values) in enumerate(((f"{name} (%)", accuracy), ("rank", ranks))):
         begin = left + i * (panel + gap)
         axes = add_panel(figure, begin, 0.38 + key.bottom, request.width - begin - panel, 0.1)
         _slopes(axes, comparison.conditions, values, falling=i == 1)
@@ -60,12 +62,12 @@ def draw(request: Request) -> Drawing:
             name_lines(axes, key, series, look)
     flipped, pairs = comparison.flips()
     taus = ", ".join(
-        f"{name} {tau:.2f}"
-        for name, tau in zip(comparison.conditions[1:], comparison.taus(), strict=True)
+        f"{condition} {tau:.2f}"
+        for condition, tau in zip(comparison.conditions[1:], comparison.taus(), strict=True)
     )
     return Drawing(
         figure,
-        f"{comparison.title}: overall accuracy, per cent, and rank of {len(ranked)} methods. "
+        f"{comparison.title}: {name}, per cent, and rank of {len(ranked)} methods. "
         f"Kendall's tau with the order under {comparison.conditions[0]}: {taus}. {flipped} of "
         f"{pairs} pairs of methods change their order. Suite {request.board.suite.name}.",
     )

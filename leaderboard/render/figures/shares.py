@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmark.errors import UsageError
 from leaderboard.board import MEAN
+from leaderboard.columns import column_of
 from leaderboard.conditions import tasks_by_share
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.series import (
@@ -18,7 +19,6 @@ from leaderboard.render.figures.series import (
 from leaderboard.render.figures.style import add_panel, counted, looks, new_figure
 
 LIMIT = 8
-PANELS = ("overall", "seen", "missing")
 
 
 def draw(request: Request) -> Drawing:
@@ -45,7 +45,7 @@ def draw(request: Request) -> Drawing:
             [np.mean([cells[task][label][name] for task in sizes[int(n)]]) for n in numbers]
         )
         for label in labels
-        for name in PANELS
+        for name in request.accuracies
     }
     key = make_key(request, named)
     height = min(0.28 * request.width + 0.9, 3.0) + key.bottom
@@ -54,13 +54,13 @@ def draw(request: Request) -> Drawing:
     panel = (request.width - left - key.right - 2 * gap) / 3
     flat = np.concatenate(list(values.values()))
     low, high = float(flat.min()), float(flat.max())
-    for i, name in enumerate(PANELS):
+    for i, name in enumerate(request.accuracies):
         begin = left + i * (panel + gap)
         axes = add_panel(figure, begin, 0.38 + key.bottom, request.width - begin - panel, 0.2)
         axes.set_ylim(max(-2.0, low - 4), min(102.0, high + 4))
         axes.set_xlim(0.0, float(numbers[-1]) * 1.06)
         axes.set_xticks(numbers)
-        axes.set_title(name, pad=3)
+        axes.set_title(column_of(name).heading, pad=3)
         series = [Series(label, numbers, values[label, name]) for label in named]
         others = [
             Series(label, numbers, values[label, name]) for label in labels if label not in look
@@ -73,7 +73,7 @@ def draw(request: Request) -> Drawing:
             axes.tick_params(labelleft=False)
         if i == 1:
             axes.set_xlabel(f"number of seen classes, of {len(request.manifest.classes)}")
-        if i == len(PANELS) - 1:
+        if i == len(request.accuracies) - 1:
             name_lines(axes, key, series, look)
     others_line = (
         f" Grey: {counted(len(labels) - len(named), 'other method')}." if labels != named else ""

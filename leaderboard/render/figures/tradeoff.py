@@ -10,6 +10,7 @@ import numpy as np
 
 from leaderboard.board import BoardCell
 from leaderboard.columns import SOURCE
+from leaderboard.predictions import counted_samples
 from leaderboard.render.figures.placing import Name, place_names
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.style import (
@@ -40,10 +41,12 @@ def draw(request: Request) -> Drawing:
     look = looks(named)
     figure = new_figure(request.width, min(0.72 * request.width + 0.5, 5.2))
     axes = add_panel(figure, 0.42, 0.38, 0.1, 0.1)
-    points = {label: (cells[label]["seen"], cells[label]["missing"]) for label in labels}
-    bars = {label: _bars(cells[label]) for label in named}
+    _, seen, missing = request.accuracies
+    macro = "macro " if request.is_macro else ""
+    points = {label: (cells[label][seen], cells[label][missing]) for label in labels}
+    bars = {label: _bars(cells[label], seen, missing) for label in named}
     _set_limits(axes, points.values(), [end for bar in bars.values() for end in bar])
-    share = _share_seen(request)
+    share = share_seen(request)
     values = _iso_lines(axes, request.lines, share)
     segments = []
     for label in reversed(labels):  # the best on top
@@ -75,15 +78,15 @@ def draw(request: Request) -> Drawing:
         axes.plot([x], [y], **look[label].points(markersize=size, zorder=4))
     names = [Name(shown(label), *points[label], look[label].text) for label in named]
     place_names(axes, names, [*points.values(), *values], segments)
-    axes.set_xlabel("accuracy on seen classes (%)")
-    axes.set_ylabel("accuracy on missing classes (%)")
+    axes.set_xlabel(f"{macro}accuracy on seen classes (%)")
+    axes.set_ylabel(f"{macro}accuracy on missing classes (%)")
     return Drawing(figure, _caption(request, labels, named, share))
 
 
-def _bars(cell: BoardCell) -> list[Point]:
+def _bars(cell: BoardCell, seen: str, missing: str) -> list[Point]:
     """The ends of the horizontal interval, then of the vertical one; empty where unknown."""
-    x, y = cell["seen"], cell["missing"]
-    across, up = cell["seen_half"], cell["missing_half"]
+    x, y = cell[seen], cell[missing]
+    across, up = cell[f"{seen}_half"], cell[f"{missing}_half"]
     if math.isnan(across) or math.isnan(up):
         return []
     return [(x - across, y), (x + across, y), (x, y - up), (x, y + up)]
@@ -101,11 +104,20 @@ def _set_limits(axes: Axes, points: Iterable[Point], ends: Iterable[Point]) -> N
         _ = axes.set_xlim(limits) if i == 0 else axes.set_ylim(limits)
 
 
-def _share_seen(request: Request) -> np.ndarray:
-    """The share of seen-class images among the counted test images of each task."""
-    counts = {task: (seen, missing) for task, seen, missing in request.board.counts}
-    pairs = np.array([counts[task] for task in request.tasks], dtype=np.float64)
-    return np.asarray(pairs[:, 0] / pairs.sum(axis=1))
+def share_seen(request: Request) -> np.ndarray:
+    """The weight of seen accuracy in the overall accuracy of each task, (tasks,).
+
+    Of micro accuracies, the share of seen-class images among the counted test images; of macro
+    ones, the share of seen classes among the classes of these images.
+    """
+    shares = []
+    for task in request.tasks:
+        samples = counted_samples(request.manifest, task)
+        is_seen = samples.is_seen
+        if request.is_macro:
+            is_seen = is_seen[np.unique(samples.labels, return_index=True)[1]]
+        shares.append(is_seen.mean())
+    return np.array(shares)
 
 
 def iso_line(kind: str, value: float, share: float, seen: np.ndarray) -> np.ndarray:
@@ -157,18 +169,20 @@ def _iso_lines(axes: Axes, kind: str, shares: np.ndarray) -> list[Point]:
 
 
 def _caption(request: Request, labels: list[str], named: list[str], shares: np.ndarray) -> str:
-    what = "harmonic mean of both" if request.lines == "harmonic" else "overall accuracy"
+    what = "harmonic mean of both" if request.lines == "harmonic" else request.overall
     if request.lines == "overall" and np.ptp(shares) > 0.005:
-        what += (
-            f" if every task had the mean share of seen-class images, {100 * shares.mean():.0f} %"
-        )
+        of = "seen classes" if request.is_macro else "seen-class images"
+        what += f" if every task had the mean share of {of}, {100 * shares.mean():.0f} %"
     varying = request.board.statistics
-    has_intervals = varying is not None and bool(varying.intervals(request.task, "seen"))
+    has_intervals = varying is not None and bool(
+        varying.intervals(request.task, request.accuracies[1])
+    )
     bars = " Bars are 95 % intervals." if has_intervals else ""
     others = (
         f" Grey: {counted(len(labels) - len(named), 'other method')}." if labels != named else ""
     )
+    accuracy = "Macro accuracy" if request.is_macro else "Accuracy"
     return (
-        f"Accuracy on seen and missing classes, per cent, with arrows from the source model. Grey "
-        f"lines have equal {what}.{bars}{others} {request.what()}{request.not_drawn(labels)}"
+        f"{accuracy} on seen and missing classes, per cent, with arrows from the source model. "
+        f"Grey lines have equal {what}.{bars}{others} {request.what()}{request.not_drawn(labels)}"
     )

@@ -16,11 +16,12 @@ from leaderboard import columns, remarks
 from leaderboard.board import MEAN, Board
 from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
-from leaderboard.render.site.ranking import Cell, as_points, line_cells, number, rank_of
+from leaderboard.render.figures.request import LogOf
+from leaderboard.render.figures.training import mean_curve, running_mean
+from leaderboard.render.site.ranking import Cell, Table, as_points, number, rank_of
 from leaderboard.rows import Row, with_status
 from leaderboard.statistics import LEVEL
 
-OVERALL = next(column for column in columns.COLUMNS if column.key == "overall")
 # What the runs of a row have in common, by the name that the page shows.
 SHARED = {
     "method code": "method_code",
@@ -74,7 +75,7 @@ class TaskLine:
 
 @dataclass(frozen=True)
 class Gap:
-    """How much a method is above another, in points of mean overall accuracy, with its interval."""
+    """How much the mean of a method is above another's, in points, with its interval."""
 
     other: str
     page: str
@@ -102,6 +103,7 @@ class Section:
         lines: its results by task, the mean first.
         points: the plot of all methods.
         changes: the plot of its tasks.
+        curve: the plot of its training losses; empty if they are not known.
         gaps: how much it is above its neighbours and the references.
         gap_axis: the heading of their drawings.
         classes: its accuracy by class; empty if only scores are known.
@@ -116,6 +118,7 @@ class Section:
     lines: tuple[TaskLine, ...]
     points: Markup
     changes: Markup
+    curve: Markup
     gaps: tuple[Gap, ...]
     gap_axis: Markup
     classes: tuple[ClassLine, ...]
@@ -126,38 +129,43 @@ class Section:
 
 
 def build_section(
-    board: Board,
+    table: Table,
     label: str,
     rows: Sequence[Row],
     pages: Mapping[str, str],
     task_pages: Mapping[str, str],
+    log_of: LogOf | None,
 ) -> Section:
     """A method's results in a table.
 
     Args:
-        board: the table.
+        table: the table.
         label: the method's.
         rows: its rows.
         pages: the path of each method's page from this page.
         task_pages: the path of each task's page of this table from this page, and ``MEAN``'s.
+        log_of: reads training logs; None where only rows are known.
     """
+    board = table.board
     order = {task: position for position, task in enumerate(board.suite.tasks)}
     runs = sorted(rows, key=lambda row: (order[row["task"]], row["seed"]))
-    by_task = {task: board.of_task(task) for task in (MEAN, *board.suite.tasks)}
-    cells = {task: of_task[label] for task, of_task in by_task.items()}
-    gaps, axis = _gaps(board, label, pages)
+    cells = {task: of_task[label] for task, of_task in table.cells.items()}
+    gaps, axis = _gaps(table, label, pages)
     return Section(
         board=board,
         page=task_pages[MEAN],
         lines=tuple(
-            TaskLine(task, task_pages[task], rank_of(cell), cell["state"], line_cells(board, cell))
+            TaskLine(
+                task, task_pages[task], rank_of(cell), cell["state"], table.numbers[task][label]
+            )
             for task, cell in cells.items()
         ),
         points=svg.scatter(
-            as_points(board, MEAN, pages, this=label),
+            as_points(table, MEAN, pages, this=label),
             f"Seen and missing accuracy of all methods, mean over tasks, with {label} marked",
         ),
-        changes=_changes(by_task, label),
+        changes=_changes(table, label),
+        curve=_curve(board, label, runs, log_of) if log_of is not None else Markup(),
         gaps=gaps,
         gap_axis=axis,
         classes=_classes(board, runs),
@@ -171,16 +179,17 @@ def build_section(
     )
 
 
-def _changes(by_task: Mapping[str, Mapping[str, Any]], label: str) -> Markup:
-    nothing = {"seen": math.nan, "missing": math.nan}
+def _changes(table: Table, label: str) -> Markup:
+    _, seen, missing = table.accuracies
+    nothing = {seen: math.nan, missing: math.nan}
     lines = []
-    for task, cells in by_task.items():
+    for task, cells in table.cells.items():
         before, after = cells.get(columns.SOURCE, nothing), cells[label]
         lines.append(
             svg.Change(
                 "mean over tasks" if task == MEAN else task,
-                (before["seen"], after["seen"]),
-                (before["missing"], after["missing"]),
+                (before[seen], after[seen]),
+                (before[missing], after[missing]),
             )
         )
     return svg.changes(
@@ -188,11 +197,28 @@ def _changes(by_task: Mapping[str, Mapping[str, Any]], label: str) -> Markup:
     )
 
 
-def _gaps(board: Board, label: str, pages: Mapping[str, str]) -> tuple[tuple[Gap, ...], Markup]:
+def _curve(board: Board, label: str, runs: Sequence[Row], log_of: LogOf) -> Markup:
+    """The mean training loss on each task, and of all runs; empty if a run logged none."""
+    ok = with_status(runs, "ok")
+    logs = {(row["task"], row["seed"]): log_of(row) for row in ok}
+    lines = [
+        svg.Line(task, *mean_curve([log for (of, _), log in logs.items() if of == task]))
+        for task in board.suite.tasks
+    ]
+    steps, losses = mean_curve(list(logs.values()))
+    if steps.size < 2:
+        return Markup()
+    mean = svg.Line("mean over tasks", steps, running_mean(losses))
+    return svg.curves(lines, mean, f"Training loss of {label} by gradient step")
+
+
+def _gaps(table: Table, label: str, pages: Mapping[str, str]) -> tuple[tuple[Gap, ...], Markup]:
     """The paired differences to its neighbours and the references, and the axis of the drawings."""
+    board = table.board
     if board.statistics is None:
         return (), Markup()
-    labels = board.labels
+    labels = table.labels[MEAN]
+    column = columns.column_of(table.accuracies[0])
     place = labels.index(label)
     near = labels[max(0, place - NEAR) : place + NEAR + 1]
     differences = {
@@ -209,8 +235,8 @@ def _gaps(board: Board, label: str, pages: Mapping[str, str]) -> tuple[tuple[Gap
         Gap(
             other,
             pages[other],
-            number(OVERALL, d.value),
-            number(OVERALL, d.half),
+            number(column, d.value),
+            number(column, d.half),
             d.low > 0 or d.high < 0,
             svg.interval(scale, d.value, d.half, 0.0),
         )

@@ -14,21 +14,38 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmark.errors import UsageError
+from benchmark.manifest.manifest import Manifest
 from benchmark.text import printable
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board
-from leaderboard.comparison import Comparison
-from leaderboard.conditions import by_board
+from leaderboard.columns import column_of
+from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison
+from leaderboard.conditions import TITLES, by_board, by_tuning
 from leaderboard.render import svg
+from leaderboard.render.comparison import INTERVAL, tau_texts
+from leaderboard.render.figures import Request, figure_bytes
+from leaderboard.render.figures.inline import inline_svg
+from leaderboard.render.figures.request import LogOf
 from leaderboard.render.markdown import interval_legend, rank_line
 from leaderboard.render.site.folder import page_name, write_folder
 from leaderboard.render.site.methods import Definition, build_section, level_text, settings
-from leaderboard.render.site.ranking import as_points, build_ranking, number
+from leaderboard.render.site.ranking import Table, as_points, build_ranking, number
 from leaderboard.render.site.tasks import task_facts
 from leaderboard.rows import Row, group_rows
 
 TEMPLATES = Path(__file__).parent / "templates"
-HOME, COMPARISONS = "index.html", "comparisons.html"
+HOME, COMPARISONS, FIGURES = "index.html", "comparisons.html", "figures.html"
+# The headings of the page of figures, by the kind of figure.
+HEADINGS = {
+    "tradeoff": "Seen against missing accuracy",
+    "ausuc": "Seen-unseen curves",
+    "cost": "Accuracy against cost",
+    "profile": "Performance profiles",
+    "cd": "Critical difference",
+    "partial": "Number of seen classes",
+    "curves": "Training losses",
+}
+MAX_CD_METHODS = 60  # it has a line of text for every two methods
 MAX_TEXT = 20_000  # characters of an untrusted text
 
 
@@ -37,6 +54,7 @@ def write_site(
     boards: Sequence[Board],
     definitions: Mapping[str, Definition],
     images: Mapping[str, bytes],
+    log_of: LogOf | None = None,
 ) -> None:
     """Write the boards of a suite as a folder of pages.
 
@@ -47,6 +65,7 @@ def write_site(
         boards: of one suite, the main one first.
         definitions: what is known of methods, by name.
         images: PNG files of the manifest that may be shown, by image id.
+        log_of: reads the training log of a row's run; None where only rows are known.
 
     Raises:
         UsageError: there are no boards, or the folder has other files.
@@ -54,7 +73,7 @@ def write_site(
     """
     if not boards:
         raise UsageError("there are no results to show; run the suite first")
-    site = _Site(boards, definitions, images)
+    site = _Site(boards, definitions, images, log_of)
     write_folder(folder, {name: text.encode() for name, text in site.pages()})
 
 
@@ -65,6 +84,7 @@ class _Site:
     boards: Sequence[Board]
     definitions: Mapping[str, Definition]
     images: Mapping[str, bytes]
+    log_of: LogOf | None
 
     @cached_property
     def environment(self) -> Environment:
@@ -89,6 +109,7 @@ class _Site:
             "suite": first.suite,
             "home": HOME,
             "comparisons_page": COMPARISONS if self.comparisons else "",
+            "figures_page": FIGURES if self.figures else "",
             "level": level_text(),
             "mean": MEAN,
             "number": number,
@@ -104,10 +125,52 @@ class _Site:
         return {label: page_name("methods", label) for label in labels}
 
     @cached_property
+    def tables(self) -> list[Table]:
+        """The boards, with what every page looks up."""
+        return list(map(Table.of_board, self.boards))
+
+    @cached_property
+    def figures(self) -> list[tuple[str, str, Markup]]:
+        """Heading, caption and drawing of each figure that the main table allows."""
+        drawings = []
+        for kind, heading in HEADINGS.items():
+            if kind == "cd" and len(self.methods) > MAX_CD_METHODS:
+                continue
+            if drawing := self.figure(kind):
+                drawings.append((heading, *drawing))
+        return drawings
+
+    def figure(self, kind: str, **options: Any) -> tuple[str, Markup] | None:
+        """Caption and drawing of a figure; None if the main table does not have what it shows."""
+        request = Request(self.boards[0], log_of=self.log_of, **options)
+        try:
+            content, caption = figure_bytes(request, kind, "svg")
+        except UsageError:
+            return None
+        return caption, Markup(inline_svg(content))
+
+    def sensitivity(self, comparison: Comparison) -> Markup:
+        """The drawing of a comparison of recipes, draws or shares; empty for one of tables."""
+        for by, title in TITLES.items():
+            if comparison.title.startswith(title) and (
+                drawing := self.figure("sensitivity", by=by)
+            ):
+                return drawing[1]
+        return Markup()
+
+    @cached_property
     def comparisons(self) -> list[Comparison]:
-        """The tables side by side, if there are several, and the main table's comparisons."""
-        tables = by_board("Tables side by side", {board.name: board for board in self.boards})
-        return [*([tables] if tables else []), *self.boards[0].comparisons]
+        """Networks side by side, tuned methods beside their defaults, and the main table's."""
+        main = self.boards[0]
+        default = {board.name: board for board in self.boards if not board.is_tuned}
+        network = main.context["network"] if main.is_main else None
+        tuned = [
+            by_tuning(f"Tuned settings: {board.name}", main, board)
+            for board in self.boards
+            if board.is_tuned and board.context["network"] == network
+        ]
+        shown = [by_board("Tables side by side", default), *tuned, *main.comparisons]
+        return [comparison for comparison in shown if comparison is not None]
 
     def views(self, board: Board) -> dict[str, str]:
         """The path of each page of a board: by task, the mean first."""
@@ -120,24 +183,27 @@ class _Site:
 
     def pages(self) -> Iterator[tuple[str, str]]:
         """Path and text of every page."""
-        for board in self.boards:
-            for task, page in self.views(board).items():
-                yield page, self.table_page(board, task, page)
+        for table in self.tables:
+            for task, page in self.views(table.board).items():
+                yield page, self.table_page(table, task, page)
         rows = [group_rows(board.rows, lambda row: row["label"]) for board in self.boards]
         for label, page in self.methods.items():
             yield page, self.method_page(label, page, rows)
         if self.comparisons:
-            shown = [_comparison(each) for each in self.comparisons]
+            shown = [_comparison(each, self.sensitivity(each)) for each in self.comparisons]
             values = {"comparisons": shown, "pages": self.methods}
             yield COMPARISONS, self.render("comparisons.html.jinja", COMPARISONS, **values)
+        if self.figures:
+            yield FIGURES, self.render("figures.html.jinja", FIGURES, figures=self.figures)
 
     def render(self, template: str, page: str, **values: Any) -> str:
         """A page, with the path from it to the site's folder as ``root``."""
         root = "../" * page.count("/")
         return self.environment.get_template(template).render(root=root, page=page, **values)
 
-    def table_page(self, board: Board, task: str, page: str) -> str:
+    def table_page(self, table: Table, task: str, page: str) -> str:
         """The page of a table: the mean over tasks, or one task."""
+        board = table.board
         manifest = board.manifest
         assert manifest is not None
         is_home = task == MEAN
@@ -148,11 +214,12 @@ class _Site:
             boards=[(each.name, self.views(each)[MEAN]) for each in self.boards],
             task=task,
             views=self.views(board),
-            ranking=build_ranking(board, task, self.methods),
+            ranking=build_ranking(table, task, self.methods),
             points=svg.scatter(
-                as_points(board, task, self.from_page(page)),
+                as_points(table, task, self.from_page(page)),
                 "Seen and missing accuracy of all methods",
             ),
+            strips=_strips(manifest) if is_home else {},
             legend=interval_legend(board),
             rank_line=rank_line(board, task),
             gamma_star=gamma_star.LEGEND,
@@ -168,11 +235,11 @@ class _Site:
         definition = self.definitions.get(method)
         sections = []
         runs: list[Row] = []
-        for board, by_label in zip(self.boards, rows, strict=True):
+        for table, by_label in zip(self.tables, rows, strict=True):
             if label in by_label:
-                views = {task: f"../{path}" for task, path in self.views(board).items()}
-                of_label = by_label[label]
-                sections.append(build_section(board, label, of_label, self.from_page(page), views))
+                views = {task: f"../{path}" for task, path in self.views(table.board).items()}
+                of_label, pages = by_label[label], self.from_page(page)
+                sections.append(build_section(table, label, of_label, pages, views, self.log_of))
                 runs += of_label
         return self.render(
             "method.html.jinja",
@@ -193,18 +260,35 @@ class _Site:
         return {label: root + path for label, path in self.methods.items()}
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def _strips(manifest: Manifest) -> dict[str, Markup]:
+    """Which classes are seen in each task, as a drawing."""
+    strips = {}
+    for task in manifest.tasks:
+        groups = zip(manifest.seen_mask(task), manifest.missing_mask(task), strict=True)
+        strips[task.id] = svg.strip(
+            "seen" if seen else "missing" if missing else "excluded" for seen, missing in groups
+        )
+    return strips
+
+
+def _comparison(comparison: Comparison, figure: Markup) -> dict[str, Any]:
     """What the page of comparisons shows of one."""
+    column = column_of(comparison.column)
     flipped, pairs = comparison.flips()
     lines = []
     for label, values in comparison.overall.items():
         is_oracle = label in comparison.oracles
         ranks = [""] * len(values) if is_oracle else list(map(str, comparison.ranks(label)))
-        lines.append((label, is_oracle, list(zip(values, ranks, strict=True))))
+        texts = [number(column, value) for value in values]
+        spread = number(column, max(values) - min(values))
+        lines.append((label, is_oracle, list(zip(texts, ranks, strict=True)), spread))
     return {
         "title": comparison.title,
         "conditions": comparison.conditions,
-        "taus": list(zip(comparison.conditions[1:], comparison.taus(), strict=True)),
+        "heading": column.heading,
+        "taus": list(zip(comparison.conditions[1:], tau_texts(comparison), strict=True)),
+        "interval": INTERVAL if len(comparison.ranked) >= MIN_METHODS_OF_INTERVAL else "",
+        "figure": figure,
         "lines": lines,
         "flipped": flipped,
         "pairs": pairs,

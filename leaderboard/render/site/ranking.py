@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -21,6 +20,43 @@ STATES = {
     "not-applicable": "does not apply",
     "partial": "runs are missing",
 }
+
+
+@dataclass(frozen=True)
+class Table:
+    """A board, with its cells and the order of its methods by task (and ``MEAN``).
+
+    Attributes:
+        board: the board.
+        cells: by task and label.
+        numbers: the numbers of each cell, one for each column of the table, by task and label.
+        labels: by task, the best first and oracles last.
+    """
+
+    board: Board
+    cells: Mapping[str, Mapping[str, BoardCell]]
+    numbers: Mapping[str, Mapping[str, tuple[Cell, ...]]]
+    labels: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of_board(cls, board: Board) -> Table:
+        """Look everything up once: there is a page for every method and every task."""
+        tasks = (MEAN, *board.suite.tasks)
+        cells = {task: board.of_task(task) for task in tasks}
+        shown = board.shown_columns
+        numbers = {
+            task: {
+                label: tuple(_cell(column, cell, board) for column in shown)
+                for label, cell in of_task.items()
+            }
+            for task, of_task in cells.items()
+        }
+        return cls(board, cells, numbers, {task: board.labels_of(task) for task in tasks})
+
+    @property
+    def accuracies(self) -> tuple[str, ...]:
+        """Keys of the columns of overall, seen and missing accuracy that are shown first."""
+        return self.board.headline
 
 
 @dataclass(frozen=True)
@@ -81,17 +117,17 @@ class Ranking:
     has_ranks: bool
 
 
-def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
+def build_ranking(table: Table, task: str, pages: Mapping[str, str]) -> Ranking:
     """The table of a board on a task, or on ``MEAN``.
 
     Args:
-        board: the board.
+        table: the board.
         task: the task.
         pages: the path of each method's page, by label.
     """
+    board, cells = table.board, table.cells[task]
     shown = board.shown_columns
-    cells = board.of_task(task)
-    labels = [label for label in board.labels_of(task) if _is_shown(cells[label])]
+    labels = [label for label in table.labels[task] if _is_shown(cells[label])]
     metrics = tuple(column for column in shown if column.sampled)
     scales = {column.key: _scale(column, [cells[label] for label in labels]) for column in metrics}
     source = cells.get(REFERENCE)
@@ -103,7 +139,7 @@ def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
             rank=rank,
             tie=tie,
             badges=_badges(board, task, cells[label]),
-            cells=line_cells(board, cells[label]),
+            cells=table.numbers[task][label],
             intervals={
                 key: svg.interval(
                     scale,
@@ -122,7 +158,7 @@ def build_ranking(board: Board, task: str, pages: Mapping[str, str]) -> Ranking:
         axes={key: svg.axis(scale) for key, scale in scales.items()},
         ranked=tuple(line for line in lines if not _is_oracle(cells[line.label])),
         oracles=tuple(line for line in lines if _is_oracle(cells[line.label])),
-        absent=_absent(board.labels, cells, pages),
+        absent=_absent(table.labels[MEAN], cells, pages),
         has_ranks=any(ranks),
     )
 
@@ -197,11 +233,6 @@ def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
     return tuple(badges)
 
 
-def line_cells(board: Board, cell: BoardCell) -> tuple[Cell, ...]:
-    """The numbers of a method on a task, one for each column of the table."""
-    return tuple(_cell(column, cell, board) for column in board.shown_columns)
-
-
 def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:
     value = cell[column.key]
     half = half_of(cell, column.key) if column.sampled else math.nan
@@ -217,24 +248,24 @@ def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:
     )
 
 
-def as_points(board: Board, task: str, pages: Mapping[str, str], this: str = "") -> list[svg.Point]:
+def as_points(table: Table, task: str, pages: Mapping[str, str], this: str = "") -> list[svg.Point]:
     """Every method as a dot of seen against missing accuracy.
 
     Args:
-        board: the board.
+        table: the board.
         task: the task, or ``MEAN``.
         pages: the path of each method's page from the page that shows the plot, by label.
         this: the method whose page shows the plot.
     """
-    cells: Mapping[str, Any] = board.of_task(task)
-    labels = [label for label in board.labels if _is_shown(cells[label])]
+    cells, (_, seen, missing) = table.cells[task], table.accuracies
+    labels = [label for label in table.labels[MEAN] if _is_shown(cells[label])]
     few = len(labels) <= 16
     points = [
         svg.Point(
             label=label,
             link=pages[label],
-            x=cells[label]["seen"],
-            y=cells[label]["missing"],
+            x=cells[label][seen],
+            y=cells[label][missing],
             kind=_kind(cells[label], label, this),
             named=label in REFERENCES or label == this or (few and not this),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +125,66 @@ def test_runs_have_the_time_when_they_finished(
     _, out, _ = htbench(*words)
     assert max(map(len, out.splitlines())) <= 80
     assert "hidden at this width: " in out
+
+
+def test_a_site_has_what_the_installed_methods_declare_and_the_losses_of_their_runs(
+    htbench: Htbench, tmp_path: Path, write_run: WriteRun
+) -> None:
+    log = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
+    write_run(tmp_path, "source", skill=0.5)
+    write_run(tmp_path, "wise-ft", skill=1.5)
+    write_run(tmp_path, "finetune", skill=2.0, log=log)
+    write_run(tmp_path, "mine", skill=2.0)
+    out = tmp_path / "site"
+    words = ("--workspace", tmp_path, "--format", "html", "--out", out)
+    status, printed, err = htbench("leaderboard", *words)
+    assert (status, printed) == (0, "")
+    assert f"wrote {out}; open {out / 'index.html'} in a browser" in err
+    pages = {
+        name: next(out.glob(f"methods/{name}-????????.html")).read_text()
+        for name in ("finetune", "wise-ft", "mine")
+    }
+    assert "Fine-tune all parameters with cross-entropy" in pages["finetune"]
+    assert "Training loss" in pages["finetune"]
+    assert re.search(r"starts from</dt><dd><a href=[^>]*>finetune<", pages["wise-ft"])
+    assert "Wortsman et al., CVPR 2022" in pages["wise-ft"]
+    assert "Training loss" not in pages["wise-ft"]
+    assert "This method was not installed where this page was written" in pages["mine"]
+    task = next(out.glob(f"tasks/{TASKS[0]}-????????.html")).read_text()
+    assert "data:image/png;base64," in task  # icons may be shown
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("notes", "notes has files that are not part of a site written by htbench, such as 'mine'"),
+        ("file", "file is a file; give the path of a new folder"),
+        ("link", "link is a symbolic link to notes, which will not be written through"),
+        (None, "--format html writes a folder; name it with --out, such as --out site"),
+    ],
+)
+def test_a_site_is_refused_before_runs_are_scored(
+    htbench: Htbench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str | None,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/mine").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("notes")
+    # The workspace does not exist, which would be the error if runs were scored first.
+    words = ("leaderboard", "--workspace", "absent", "--format", "html")
+    status, _, err = htbench(*words, *(("--out", name) if name else ()))
+    assert (status, message in err) == (2, True), err
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["mine"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_no_site_is_written_without_runs(htbench: Htbench, tmp_path: Path) -> None:
+    words = ("--workspace", tmp_path / "empty", "--format", "html", "--out", tmp_path / "site")
+    status, _, err = htbench("leaderboard", "--suite", "icons", *words)
+    assert (status, "has no runs of suite icons; run `htbench run" in err) == (2, True), err
+    assert not (tmp_path / "site").exists()

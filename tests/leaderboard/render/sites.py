@@ -43,7 +43,7 @@ def boards_of(icons: Manifest, suite: Suite) -> list[Board]:
     rows += scored(icons, "broken", 99.0)[:-1]
     rows += [failed(icons, "broken", suite.tasks[-1], 2, "out of memory")]
     search = {"by": "folds", "folds": 3, "steps": 9, "chosen": {}, "tried": []}
-    rows += scored(icons, "finetune", 71.5, search=json.dumps(search))
+    rows += scored(icons, "finetune(tuned)", 71.5, search=json.dumps(search))
     return build(suite, icons, rows)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+from importlib import import_module
+from typing import Any, get_type_hints
 
 import matplotlib as mpl
 import numpy as np
@@ -14,24 +15,25 @@ import pytest
 from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
-from htbench.cli.figure import KINDS
 from leaderboard.board import MEAN, Board, build_boards
+from leaderboard.figure_kinds import KINDS
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
-from leaderboard.render.figures import FIGURES, Request, figure_bytes, figure_svg
+from leaderboard.render.figures import Request, draw, figure_bytes, figure_svg
 from leaderboard.render.figures.classes import class_accuracies
 from leaderboard.render.figures.cost import pareto_front
 from leaderboard.render.figures.critical import tied_groups
 from leaderboard.render.figures.curve import curve
-from leaderboard.render.figures.placing import Name, place_names, spread
+from leaderboard.render.figures.placing import Box, Name, place_names, spread
 from leaderboard.render.figures.profile import performance_profile
+from leaderboard.render.figures.request import Drawing, scores
 from leaderboard.render.figures.style import add_panel, new_figure, settings, shown
-from leaderboard.render.figures.tradeoff import iso_line
+from leaderboard.render.figures.tradeoff import iso_line, share_seen
 from leaderboard.render.figures.training import mean_curve, running_mean
 from leaderboard.rows import SCHEMA
 from leaderboard.scoring import calibration_curve, score_with_outcomes
 from leaderboard.statistics import nemenyi_difference
-from tests.leaderboard.grids import TASKS, build, grid, row
+from tests.leaderboard.grids import TASKS, build, grid, macro_board, row
 
 SKILLS = {"source": 0.5, "finetune": 1.5, "lwf": 1.7, "oracle-finetune": 2.5}
 HOSTILE = "x$\\frac{1}{2}$</text><script>alert(1)</script>&\u4e2d"
@@ -62,7 +64,7 @@ def board(icons: Manifest, suite: Suite) -> Board:
 
 def drawn(board: Board, kind: str, **options: Any) -> Any:
     with settings():
-        return FIGURES[kind](Request(board, **options)).figure
+        return draw(Request(board, **options), kind).figure
 
 
 def points(figure: Any) -> set[tuple[float, float]]:
@@ -71,8 +73,10 @@ def points(figure: Any) -> set[tuple[float, float]]:
     return {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in lines}
 
 
-def test_the_command_has_the_kinds_of_the_package() -> None:
-    assert list(KINDS) == list(FIGURES)
+def test_each_kind_has_a_module_that_draws_it() -> None:
+    for kind in KINDS.values():
+        module = import_module(f"leaderboard.render.figures.{kind.module}")
+        assert get_type_hints(module.draw)["return"] is Drawing
 
 
 @pytest.mark.parametrize("task", [MEAN, TASKS[0]])
@@ -203,6 +207,25 @@ def test_curves_read_logs_and_name_methods_without(board: Board) -> None:
         figure_bytes(Request(board), "curves", "svg")
 
 
+def test_a_macro_board_is_drawn_by_macro_accuracy(icons: Manifest, suite: Suite) -> None:
+    of_macro = macro_board(suite, icons)
+    assert points(drawn(of_macro, "tradeoff")) == {(10.0, 10.0), (20.0, 20.0), (35.0, 35.0)}
+    assert points(drawn(of_macro, "cost", cost="steps")) == {(10, 10), (10, 20), (10, 35)}
+    for kind in ("cost", "profile"):
+        text = figure_svg(of_macro, kind, cost="steps")
+        assert "acro overall accuracy" in text, kind
+    assert scores(Request(of_macro), ["mine"]).tolist() == [[[35.0]] * 3] * 3
+
+
+def test_the_weight_of_seen_accuracy(icons: Manifest, suite: Suite) -> None:
+    of_macro = macro_board(suite, icons)
+    micro = dataclasses.replace(of_macro, manifest=icons)
+    for task, share in zip(TASKS, share_seen(Request(of_macro)), strict=True):
+        assert share == pytest.approx(len(icons.task(task).seen) / len(icons.classes))
+    for task, share in zip(TASKS, share_seen(Request(micro)), strict=True):
+        assert share == counted_samples(icons, task).is_seen.mean()
+
+
 @pytest.mark.parametrize("form", ["svg", "png", "pdf"])
 def test_files_are_the_same_for_the_same_inputs_whatever_the_users_settings(
     board: Board, form: str
@@ -258,6 +281,18 @@ def test_names_of_many_points_do_not_overlap() -> None:
         boxes = place_names(axes, [Name("name-of-a-method", x, y, "#000000") for x, y in at])
     for i, box in enumerate(boxes):
         assert all(box.overlap(other) == 0 for other in boxes[:i])
+
+
+@pytest.mark.parametrize("angle", range(0, 180, 15))
+def test_the_name_of_a_point_on_a_curve_does_not_touch_its_marker(angle: int) -> None:
+    along = 4 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    with settings():
+        axes = add_panel(new_figure(3.3, 3), 0.4, 0.4, 0.1, 0.1)
+        axes.set(xlim=(-5, 5), ylim=(-5, 5))
+        lines = [(tuple(-along), tuple(along))]
+        (box,) = place_names(axes, [Name("a method (0.2)", 0, 0, "#000000")], lines=lines)
+        x, y = axes.transData.transform((0, 0))
+    assert box.overlap(Box(x - 3, y - 3, x + 3, y + 3)) == 0
 
 
 def test_spread_keeps_order_and_distance_and_moves_little() -> None:

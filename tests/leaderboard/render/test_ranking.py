@@ -9,7 +9,7 @@ import pytest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.board import MEAN
-from leaderboard.render.site.ranking import build_ranking
+from leaderboard.render.site.ranking import Table, build_ranking
 from tests.leaderboard.grids import build, grid
 
 
@@ -21,7 +21,7 @@ def test_columns_and_order_follow_the_headline(
     rows = grid(manifest, "a", overall=60.0, macro_overall=40.0)
     rows += grid(manifest, "b", overall=50.0, macro_overall=45.0)
     (board,) = build(suite, manifest, rows)
-    ranking = build_ranking(board, MEAN, {"a": "a.html", "b": "b.html"})
+    ranking = build_ranking(Table.of_board(board), MEAN, {"a": "a.html", "b": "b.html"})
     assert [line.label for line in ranking.ranked] == order == board.labels
     assert ranking.columns == board.shown_columns
     assert [column.key for column in ranking.columns[:3]] == list(board.headline)

@@ -5,24 +5,30 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from scipy.stats import kendalltau
 
 from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import RunRecord
 from leaderboard.board import build_boards
+from leaderboard.comparison import compare
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.render.site import write_site
-from leaderboard.render.site.folder import page_name
+from leaderboard.render.site.folder import page_name, write_folder
 from leaderboard.results import update_results
+from leaderboard.rows import Row
+from tests.leaderboard.grids import build, grid
 from tests.leaderboard.render.sites import HOSTILE, SCORES, boards_of, hostile_boards, write
 
 WriteRun = Callable[..., RunRecord]
@@ -80,6 +86,7 @@ class TestPages:
         names = [path.relative_to(site).as_posix() for path in pages(site)]
         assert {name.partition("/")[0] for name in names} == {
             "comparisons.html",
+            "figures.html",
             "index.html",
             "methods",
             "tables",
@@ -87,7 +94,7 @@ class TestPages:
         }
         assert sum(name.startswith("tables/") for name in names) == 1
         assert sum(name.startswith("tasks/") for name in names) == 3 * 2
-        assert sum(name.startswith("methods/") for name in names) == 6
+        assert sum(name.startswith("methods/") for name in names) == 7
 
     def test_every_link_leads_to_a_page_or_an_anchor_that_exists(self, site: Path) -> None:
         for path in pages(site):
@@ -137,8 +144,11 @@ class TestPages:
         (tuned,) = site.glob("tables/*.html")
         assert "71.6" not in (site / "index.html").read_text("utf-8")
         assert "71.6" in tuned.read_text("utf-8")
+        assert '<h2 id="c1">Tuned settings: icons, tuned</h2>' in (
+            site / "comparisons.html"
+        ).read_text("utf-8")
         rows = {row[0]: row for row in Page(site / "comparisons.html").rows if row}
-        assert rows["finetune"][1:] == ["50.1", "3", "71.6", "1"]
+        assert rows["finetune"][1:] == ["50.1", "3", "71.6", "1", "21.5"]
 
     def test_a_method_page_has_its_definition_and_its_runs(self, site: Path) -> None:
         page = Page(site / page_name("methods", "wise-ft"))
@@ -171,6 +181,58 @@ class TestPages:
         label = icons.classes.index(missing)
         assert rows[missing][1] == str((icons.samples("solid", "test").labels == label).sum())
 
+    def test_the_home_page_draws_which_classes_each_task_sees(
+        self, site: Path, icons: Manifest
+    ) -> None:
+        text = (site / "index.html").read_text("utf-8")
+        strip = re.search(r'outline-solid</a></th>.*?<svg class="strip".*?</svg>', text, re.S)
+        assert strip
+        seen = re.search(r'class="seen" d="(.*?)"', strip[0])
+        assert seen
+        drawn = re.findall(r"M(\d+) 0h(\d+)v1", seen[1])
+        marked = {int(x) + i for x, width in drawn for i in range(int(width))}
+        assert {icons.classes[index] for index in marked} == set(icons.task("outline-solid").seen)
+
+    def test_a_method_page_draws_the_mean_of_its_logs(
+        self, tmp_path: Path, icons: Manifest, suite: Suite
+    ) -> None:
+        def log_of(row: Row) -> list[dict[str, float]]:
+            loss = 4.0 if row["seed"] == 0 else 1.0
+            return [{"step": step, "loss": loss} for step in (0, 10)]
+
+        boards = build(suite, icons, grid(icons, "a") + grid(icons, "source"))
+        write_site(tmp_path / "site", boards, {}, {}, log_of)
+        text = (tmp_path / "site" / page_name("methods", "a")).read_text("utf-8")
+        curves = text[text.index('<svg class="plot curves"') :].partition("</svg>")[0]
+        assert len(re.findall('class="task"', curves)) == len(suite.tasks)
+        # The mean is 2, on an axis from 0 at y = 206 to the top of the plot at y = 24.
+        heights = dict(re.findall(r'y="([\d.]+)" text-anchor="end">(\d+)<', curves))
+        at = {int(name): float(y) - 4 for y, name in heights.items()}
+        (path,) = re.findall(r'class="mean" d="M([\d. L]+)"', curves)
+        assert [float(point.split()[1]) for point in path.split("L")] == [at[2], at[2]]
+
+    def test_without_logs_no_losses_are_drawn(self, site: Path) -> None:
+        assert "Training loss" not in (site / page_name("methods", "wise-ft")).read_text("utf-8")
+        assert "Training losses" not in (site / "figures.html").read_text("utf-8")
+
+    def test_a_comparison_has_its_tau_with_an_interval_and_a_drawing(
+        self, tmp_path: Path, icons: Manifest, suite: Suite
+    ) -> None:
+        labels = [f"m{n:02d}" for n in range(24)]
+        first = {label: float(n) for n, label in enumerate(labels)}
+        second = {label: float(n // 2) for n, label in enumerate(labels)}  # tied in pairs
+        compared = compare("Other recipes", {"default": first, "hot": second}, set(), "overall")
+        assert compared is not None
+        (board,) = build(suite, icons, grid(icons, "m00"))
+        write_site(tmp_path / "site", [replace(board, comparisons=(compared,))], {}, {})
+        text = (tmp_path / "site" / "comparisons.html").read_text("utf-8")
+        tau = kendalltau(list(first.values()), list(second.values())).statistic
+        low, high = (
+            math.tanh(math.atanh(tau) + sign * 1.959964 * math.sqrt(0.437 / 20)) for sign in (-1, 1)
+        )
+        assert f"hot {tau:.2f} ({low:.2f} to {high:.2f})" in text
+        assert 'aria-label="Other recipes, drawn"' in text
+
     def test_accuracy_by_class_comes_from_the_outcomes(
         self, tmp_path: Path, icons: Manifest, suite: Suite, write_run: WriteRun
     ) -> None:
@@ -195,44 +257,40 @@ class TestFolder:
         assert names
         assert all((again / name).read_bytes() == (site / name).read_bytes() for name in names)
 
-    def test_a_site_replaces_an_older_one_as_a_whole(
-        self, tmp_path: Path, icons: Manifest, suite: Suite
-    ) -> None:
-        folder = write(tmp_path / "site", hostile_boards(icons, suite))
-        write(folder, boards_of(icons, suite))
-        listed = json.loads((folder / "site.json").read_text())["files"]
-        files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-        assert files == {*listed, "site.json"}
-        assert not any("m0" in name for name in files)
+    def test_a_site_replaces_an_older_one_as_a_whole(self, tmp_path: Path) -> None:
+        folder = tmp_path / "site"
+        write_folder(folder, {"index.html": b"old", "methods/gone.html": b"old"})
+        write_folder(folder, {"index.html": b"new"})
+        assert json.loads((folder / "site.json").read_text())["files"] == ["index.html"]
+        assert sorted(path.name for path in folder.rglob("*")) == ["index.html", "site.json"]
+        assert (folder / "index.html").read_bytes() == b"new"
         assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
     @pytest.mark.parametrize("name", ["notes.txt", "methods/mine.html", "index.html"])
-    def test_a_folder_with_other_files_is_refused(
-        self, tmp_path: Path, icons: Manifest, suite: Suite, name: str
-    ) -> None:
+    def test_a_folder_with_other_files_is_refused(self, tmp_path: Path, name: str) -> None:
         folder = tmp_path / "site"
         if name != "index.html":  # with index.html there is no list of files
-            write(folder, boards_of(icons, suite))
+            write_folder(folder, {"index.html": b"ours"})
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
         with pytest.raises(UsageError, match=f"{re.escape(repr(name))}; choose a new folder"):
-            write(folder, boards_of(icons, suite))
+            write_folder(folder, {"index.html": b"new"})
         assert path.read_text() == "mine"
 
     def test_a_site_that_fails_leaves_the_old_one(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, icons: Manifest, suite: Suite
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        folder = write(tmp_path / "site", boards_of(icons, suite))
-        before = (folder / "index.html").read_bytes()
+        folder = tmp_path / "site"
+        write_folder(folder, {"index.html": b"old"})
 
         def full(path: Path, data: bytes) -> None:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space"):
-            write(folder, hostile_boards(icons, suite))
-        assert (folder / "index.html").read_bytes() == before
+            write_folder(folder, {"index.html": b"new"})
+        assert (folder / "index.html").read_bytes() == b"old"
         assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
     @pytest.mark.parametrize("name", [*HOSTILE, "", "x" * 300, "é", *SCORES])

@@ -29,6 +29,7 @@ PAGES = {
     "task": page_name("tasks", "outline-solid"),
     "method": page_name("methods", "wise-ft"),
     "comparisons": "comparisons.html",
+    "figures": "figures.html",
 }
 
 
