@@ -30,6 +30,7 @@ from leaderboard.checkpoints import SourceNames, split_by_checkpoint
 from leaderboard.comparison import Comparison
 from leaderboard.grid import Grid, with_columns
 from leaderboard.intervals import OutcomesOf, Statistics, statistics_of, with_intervals
+from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.rows import FAILED, Row, group_rows, rows_of_table, with_status
 from leaderboard.rows import MEAN as MEAN
 from leaderboard.versions import CODE_DIGITS, Selection, select
@@ -144,6 +145,7 @@ def build_boards(
     results: pa.Table,
     asked: Collection[str] = (),
     outcomes: OutcomesOf | None = None,
+    files: ReplicateFiles | None = None,
 ) -> list[Board]:
     """Return the tables of a suite.
 
@@ -158,6 +160,7 @@ def build_boards(
         asked: keys of the runs that the user has just asked for: their versions are shown, even if
             others are newer. See :func:`leaderboard.versions.select`.
         outcomes: of the rows, for intervals; without it they only contain the variance over seeds.
+        files: where values are kept that are computed from the outcomes.
     """
     every = {row["key"]: row for row in rows_of_table(_of_suite(results, suite, manifest))}
     recipe = digest_json(manifest.recipe)
@@ -190,7 +193,7 @@ def build_boards(
             number = f", table {count[network]}" if count[network] > 1 else ""
             name = f"{suite.name}{network}{number}{changed}"
             selection = select(suite, table, every, asked)
-            boards.append(_build_board(suite, name, manifest, sources, selection, outcomes))
+            boards.append(_build_board(suite, name, manifest, sources, selection, outcomes, files))
     if boards and _has_own_network(ordered[0][0], manifest) and not boards[0].is_tuned:
         boards[0] = replace(boards[0], is_main=True)
     return boards
@@ -263,12 +266,13 @@ def _build_board(
     sources: SourceNames,
     selection: Selection,
     outcomes: OutcomesOf | None,
+    files: ReplicateFiles | None,
 ) -> Board:
     import pandas as pd
 
     rows = with_columns(selection.rows, suite.tasks, suite.seeds)
     ok = with_status(rows, "ok")
-    varying = statistics_of(suite.tasks, suite.seeds, ok, manifest, outcomes)
+    varying = statistics_of(suite.tasks, suite.seeds, ok, manifest, outcomes, files)
     context = {
         "manifest": f"{shown_reference(manifest.reference, manifest.digest)} "
         f"({manifest.digest[:12]})",

@@ -13,7 +13,9 @@ import numpy as np
 from benchmark.manifest.manifest import Manifest
 from leaderboard import columns, statistics
 from leaderboard.grid import Grid
+from leaderboard.outcome_files import INPUTS
 from leaderboard.outcomes import Outcomes
+from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.resampling import SAMPLED, Resampling
 from leaderboard.rows import MEAN, Row
 from leaderboard.statistics import Difference, Estimates, Interval, Ranking
@@ -99,6 +101,7 @@ def statistics_of(
     rows: Sequence[Row],
     manifest: Manifest,
     outcomes: OutcomesOf | None,
+    files: ReplicateFiles | None = None,
 ) -> Statistics:
     """Compute how the values of a table vary.
 
@@ -107,6 +110,7 @@ def statistics_of(
         rows: with scores and with the values of all columns, one per label, task and seed.
         manifest: the suite's.
         outcomes: of the rows.
+        files: where values are kept that are computed from the outcomes.
     """
     grid = Grid.of_rows(rows, tasks, seeds)
     names = np.array(grid.labels, dtype=object)
@@ -118,7 +122,7 @@ def statistics_of(
     if outcomes is not None and grid.complete.any():
         resampling = Resampling(tasks, manifest)
         of_cell = {(row["task"], row["label"], row["seed"]): row for row in rows}
-        drawn = _replicates(resampling, grid, labels, of_cell, outcomes)
+        drawn = _replicates(resampling, grid, labels, of_cell, outcomes, files)
     if drawn is None:
         resampling, drawn = None, {}
     keys = [column.key for column in columns.COLUMNS]
@@ -186,23 +190,40 @@ def _replicates(
     labels: Mapping[str, Sequence[str]],
     rows: _Rows,
     outcomes: OutcomesOf,
+    files: ReplicateFiles | None,
 ) -> dict[str, dict[str, NDArray[np.float32]]] | None:
-    """The values in each draw of the complete methods, by task; None if an outcome is unknown."""
-    known: dict[str, dict[str, list[Outcomes]]] = {}
-    for task, of_task in labels.items():
-        known[task] = {}
-        for label in of_task:
-            of_label = [outcomes(rows[task, label, seed]) for seed in grid.seeds]
-            of_runs = [outcome for outcome in of_label if outcome is not None]
-            if len(of_runs) < len(of_label):
-                return None
-            known[task][label] = of_runs
-    replicates = {}
+    """The values in each draw of the complete methods, by task; None if an outcome is unknown.
+
+    Args:
+        resampling: of the grid's tasks.
+        grid: the values of the rows.
+        labels: of the complete methods, by task.
+        rows: those with scores.
+        outcomes: of the rows.
+        files: where the values are kept.
+    """
+    replicates, new, paths = {}, {}, {}
     for t, task in enumerate(grid.tasks):
-        if known[task]:
-            complete = grid.complete[t]
-            values = {c.key: grid.values(c.key)[t, complete].mean(axis=1) for c in SAMPLED}
-            replicates[task] = resampling.replicates(task, known[task], values)
+        if not labels[task]:
+            continue
+        runs = [[rows[task, label, seed] for seed in grid.seeds] for label in labels[task]]
+        values = {c.key: grid.values(c.key)[t, grid.complete[t]].mean(axis=1) for c in SAMPLED}
+        if files is not None:
+            inputs = [[row[name] for name in INPUTS] for of_label in runs for row in of_label]
+            scores = {key: of_column.tobytes().hex() for key, of_column in values.items()}
+            paths[task] = files.path([labels[task], resampling.groups(task), inputs, scores])
+            if (kept := files.read(paths[task], len(labels[task]))) is not None:
+                replicates[task] = kept
+                continue
+        known = [[outcomes(row) for row in of_label] for of_label in runs]
+        complete = [[one for one in of_label if one is not None] for of_label in known]
+        if any(len(of_label) < len(grid.seeds) for of_label in complete):
+            return None
+        new[task] = dict(zip(labels[task], complete, strict=True)), values
+    for task, (known_outcomes, values) in new.items():
+        replicates[task] = resampling.replicates(task, known_outcomes, values)
+        if files is not None:
+            files.write(paths[task], replicates[task])
     return replicates
 
 

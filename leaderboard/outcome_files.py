@@ -25,6 +25,8 @@ from leaderboard.rows import Row
 from leaderboard.scoring import outcomes_at
 
 FOLDER = "outcomes"  # of a workspace
+# What the outcomes of a row depend on, besides the code.
+INPUTS = ("key", "predictions_sha256", "manifest_digest", "task", "config")
 MAX_BYTES = 1 << 28
 _DIGEST = hashlib.sha256().digest_size
 
@@ -82,8 +84,7 @@ def outcomes_path(workspace: Path, key: str) -> Path:
 
 def _header(row: Row) -> bytes:
     """What outcomes depend on, as a line."""
-    names = ("key", "predictions_sha256", "manifest_digest", "task", "config")
-    facts: Mapping[str, Any] = {name: row[name] for name in names}
+    facts: Mapping[str, Any] = {name: row[name] for name in INPUTS}
     return canonical_json({**facts, "scorer": scorer_digest()}) + b"\n"
 
 
