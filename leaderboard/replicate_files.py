@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 FOLDER = "intervals"  # of a workspace
 MAX_BYTES = 1 << 29  # of all files; 200 methods on 6 tasks take 100 MB
 _DIGEST = hashlib.sha256().digest_size
-_CODE = (columns, outcomes, predictions, resampling, statistics)
+_MODULES = (columns, outcomes, predictions, resampling, statistics)
+_CODE = tuple(Path(str(module.__file__)) for module in _MODULES)
 
 
 class ReplicateFiles:
@@ -43,7 +44,7 @@ class ReplicateFiles:
         Args:
             facts: what the values depend on, as JSON.
         """
-        code = [digest_file(Path(module.__file__)) for module in _CODE]
+        code = [digest_file(path) for path in _CODE]
         content = canonical_json([facts, code, scorer_digest()])
         return self._folder / hashlib.sha256(content).hexdigest()
 
