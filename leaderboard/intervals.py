@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from leaderboard.outcome_files import INPUTS
 from leaderboard.outcomes import Outcomes
 from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.resampling import SAMPLED, Resampling
+from leaderboard.row_columns import Rows
 from leaderboard.rows import MEAN, Row
 from leaderboard.statistics import Difference, Estimates, Interval, Ranking
 
@@ -79,26 +80,36 @@ class Statistics:
 
         None with fewer than two, and where nothing is known but the scores of one seed.
         """
-        return self._rankings.get(task)
+        if task not in self._rankings:
+            self._rankings[task] = self._rank(self.labels.get(task, ()), task)
+        return self._rankings[task]
+
+    def halves(self, task: str, column: str) -> dict[str, float]:
+        """Half the width of the interval of each complete method of a task, or of ``MEAN``."""
+        if (task, column) not in self.estimates:
+            return {}
+        halves, _ = self.estimates[task, column].halves()
+        return dict(zip(self.labels[task], halves.tolist(), strict=True))
+
+    def _rank(self, labels: Sequence[str], task: str) -> tuple[dict[str, int], Ranking] | None:
+        ranked = [i for i, label in enumerate(labels) if label not in self.oracles]
+        if len(ranked) < 2:
+            return None
+        ranking = statistics.rank(self.estimates[task, self.ranked_by].of(ranked))
+        if math.isnan(ranking.detectable):
+            return None
+        return dict(zip((labels[i] for i in ranked), ranking.ranks.tolist(), strict=True)), ranking
 
     @cached_property
-    def _rankings(self) -> dict[str, tuple[dict[str, int], Ranking]]:
-        rankings = {}
-        for task, labels in self.labels.items():
-            ranked = [i for i, label in enumerate(labels) if label not in self.oracles]
-            if len(ranked) > 1:
-                ranking = statistics.rank(self.estimates[task, self.ranked_by].of(ranked))
-                if math.isnan(ranking.detectable):
-                    continue
-                names = [labels[i] for i in ranked]
-                rankings[task] = dict(zip(names, ranking.ranks.tolist(), strict=True)), ranking
-        return rankings
+    def _rankings(self) -> dict[str, tuple[dict[str, int], Ranking] | None]:
+        """By task, as far as they were asked for: they take long with many methods."""
+        return {}
 
 
 def statistics_of(
     tasks: Sequence[str],
     seeds: Sequence[int],
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     manifest: Manifest,
     outcomes: OutcomesOf | None,
     files: ReplicateFiles | None = None,
@@ -112,6 +123,7 @@ def statistics_of(
         outcomes: of the rows.
         files: where values are kept that are computed from the outcomes.
     """
+    rows = Rows.of(rows)
     grid = Grid.of_rows(rows, tasks, seeds)
     names = np.array(grid.labels, dtype=object)
     labels = {task: tuple(names[of]) for task, of in zip(tasks, grid.complete, strict=True)}
@@ -121,8 +133,7 @@ def statistics_of(
     drawn = None
     if outcomes is not None and grid.complete.any():
         resampling = Resampling(tasks, manifest)
-        of_cell = {(row["task"], row["label"], row["seed"]): row for row in rows}
-        drawn = _replicates(resampling, grid, labels, of_cell, outcomes, files)
+        drawn = _replicates(resampling, grid, labels, rows, outcomes, files)
     if drawn is None:
         resampling, drawn = None, {}
     keys = [column.key for column in columns.COLUMNS]
@@ -146,7 +157,7 @@ def statistics_of(
     return Statistics(
         estimates={key: e for key, e in estimates.items() if e.by_seed.size},
         labels={**labels, MEAN: everywhere},
-        oracles=frozenset(row["label"] for row in rows if row["track"] == "oracle"),
+        oracles=frozenset(rows.where(rows.equal("track", "oracle")).codes("label").names),
         seeds=len(seeds),
         groups=None if resampling is None else resampling.n_groups,
         has_groups=resampling is not None and resampling.has_groups,
@@ -155,40 +166,11 @@ def statistics_of(
     )
 
 
-def with_intervals(cells: Iterable[dict[str, Any]], varying: Statistics) -> list[dict[str, Any]]:
-    """The cells with the intervals of their values, and with their ranks."""
-    cells = list(cells)
-    tasks = dict.fromkeys(cell["task"] for cell in cells)
-    halves = {
-        (task, column.key): varying.intervals(task, column.key)
-        for task in tasks
-        for column in columns.COLUMNS
-    }
-    ranks = {task: ranking[0] for task in tasks if (ranking := varying.ranking(task))}
-    unknown = Interval(math.nan, math.nan, math.nan)
-    return [
-        {
-            **cell,
-            "rank": ranks.get(cell["task"], {}).get(cell["label"], math.nan),
-            **{
-                f"{column.key}_half": halves[cell["task"], column.key]
-                .get(cell["label"], unknown)
-                .half
-                for column in columns.COLUMNS
-            },
-        }
-        for cell in cells
-    ]
-
-
-_Rows = Mapping[tuple[str, str, int], Row]  # by task, label and seed
-
-
 def _replicates(
     resampling: Resampling,
     grid: Grid,
     labels: Mapping[str, Sequence[str]],
-    rows: _Rows,
+    rows: Rows,
     outcomes: OutcomesOf,
     files: ReplicateFiles | None,
 ) -> dict[str, dict[str, NDArray[np.float32]]] | None:
@@ -198,24 +180,27 @@ def _replicates(
         resampling: of the grid's tasks.
         grid: the values of the rows.
         labels: of the complete methods, by task.
-        rows: those with scores.
+        rows: those of the grid.
         outcomes: of the rows.
         files: where the values are kept.
     """
+    at = np.zeros(grid.shape, dtype=np.intp)
+    at.reshape(-1)[grid.cells] = np.arange(len(rows))
+    inputs = [np.array(rows.texts(name), dtype=object) for name in INPUTS]
     replicates, new, paths = {}, {}, {}
     for t, task in enumerate(grid.tasks):
         if not labels[task]:
             continue
-        runs = [[rows[task, label, seed] for seed in grid.seeds] for label in labels[task]]
+        runs = at[t, grid.complete[t]]  # (labels, seeds) positions
         values = {c.key: grid.values(c.key)[t, grid.complete[t]].mean(axis=1) for c in SAMPLED}
         if files is not None:
-            inputs = [[row[name] for name in INPUTS] for of_label in runs for row in of_label]
+            of_runs = [of_input[runs].tolist() for of_input in inputs]
             scores = {key: of_column.tobytes().hex() for key, of_column in values.items()}
-            paths[task] = files.path([labels[task], resampling.groups(task), inputs, scores])
+            paths[task] = files.path([labels[task], resampling.groups(task), of_runs, scores])
             if (kept := files.read(paths[task], len(labels[task]))) is not None:
                 replicates[task] = kept
                 continue
-        known = [[outcomes(row) for row in of_label] for of_label in runs]
+        known = [[outcomes(row) for row in rows.take(of_label)] for of_label in runs]
         complete = [[one for one in of_label if one is not None] for of_label in known]
         if any(len(of_label) < len(grid.seeds) for of_label in complete):
             return None

@@ -180,12 +180,12 @@ class Request:
     def rows(self, label: str) -> list[Row]:
         """The rows with scores of a label on the tasks, by task and seed."""
         order = {task: i for i, task in enumerate(self.tasks)}
-        rows = [
-            row
-            for row in self.board.rows
-            if row["label"] == label and row["task"] in order and row["status"] == "ok"
-        ]
-        return sorted(rows, key=lambda row: (order[row["task"]], row["seed"]))
+        rows = self.board.rows
+        of_label = rows.equal("label", label) & rows.equal("status", "ok")
+        return sorted(
+            rows.where(of_label & rows.is_in("task", order)),
+            key=lambda row: (order[row["task"]], row["seed"]),
+        )
 
     def outcomes(self, label: str) -> list[tuple[Row, Outcomes]]:
         """The rows of a label with the outcomes of their test samples.
