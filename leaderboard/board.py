@@ -331,6 +331,9 @@ def _build_board(
 
 
 def _counts(suite: Suite, ok: Rows) -> tuple[tuple[str, int, int], ...]:
-    of_tasks = [rows[len(rows) - 1] for rows in ok.groups("task")]
+    tasks = ok.codes("task")
+    last = np.zeros(len(tasks.names), dtype=np.intp)
+    last[tasks.numbers] = np.arange(len(ok))
+    of_tasks = ok.take(last)
     counts = {row["task"]: (row["task"], row["n_seen"], row["n_missing"]) for row in of_tasks}
     return tuple(counts[task] for task in suite.tasks if task in counts)

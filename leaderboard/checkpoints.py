@@ -42,7 +42,7 @@ class SourceNames:
         """The checkpoints of some rows by domains, in the order of tasks and of source seeds."""
         order = {task: i for i, task in enumerate(self._names)}
         digests: dict[str, dict[str, str]] = {}
-        runs = [rows_of[0] for rows_of in rows.groups("task", "seed", "source_digest")]
+        runs = rows.distinct("task", "seed", "source_digest")
         for row in sorted(runs, key=lambda row: (order[row["task"]], row["seed"])):
             name = self.name(row["task"], row["seed"])
             digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]

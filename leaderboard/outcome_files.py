@@ -33,7 +33,8 @@ _DIGEST = hashlib.sha256().digest_size
 
 def store_outcomes(workspace: Path, row: Row, outcomes: Outcomes) -> None:
     """Keep the outcomes of a row in its workspace, if that can be written to."""
-    _write(outcomes_path(workspace, row["key"]), _header(row), outcomes)
+    header = _header(row, scorer_digest())
+    _write(outcomes_path(workspace, row["key"]), header, outcomes)
 
 
 class WorkspaceOutcomes:
@@ -48,12 +49,13 @@ class WorkspaceOutcomes:
         """
         self._workspace = workspace
         self._manifest = manifest
+        self._scorer = scorer_digest()
 
     def __call__(self, row: Row) -> Outcomes | None:
         """The outcomes of a row; None if it has no predictions, or they cannot be read."""
         if row["status"] != "ok" or row["manifest_digest"] != self._manifest.digest:
             return None
-        header = _header(row)
+        header = _header(row, self._scorer)
         path = outcomes_path(self._workspace, row["key"])
         outcomes = _read(path, header)
         if outcomes is None or outcomes.right.size != row["n_seen"] + row["n_missing"]:
@@ -82,10 +84,10 @@ def outcomes_path(workspace: Path, key: str) -> Path:
     return workspace / FOLDER / key[:2] / key
 
 
-def _header(row: Row) -> bytes:
+def _header(row: Row, scorer: str) -> bytes:
     """What outcomes depend on, as a line."""
     facts: Mapping[str, Any] = {name: row[name] for name in INPUTS}
-    return canonical_json({**facts, "scorer": scorer_digest()}) + b"\n"
+    return canonical_json({**facts, "scorer": scorer}) + b"\n"
 
 
 def _read(path: Path, header: bytes) -> Outcomes | None:

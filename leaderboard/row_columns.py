@@ -43,6 +43,7 @@ class Rows(Sequence[Row]):
         self._table = table
         self._index = index
         self._values = dict(values or {})
+        self._codes: dict[str, Codes] = {}
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Rows:
@@ -153,6 +154,11 @@ class Rows(Sequence[Row]):
 
     def codes(self, name: str) -> Codes:
         """A column of the table as numbers; names are in order of first appearance."""
+        if name not in self._codes:
+            self._codes[name] = self._encoded(name)
+        return self._codes[name]
+
+    def _encoded(self, name: str) -> Codes:
         column = self.column(name).combine_chunks().dictionary_encode(null_encoding="encode")
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
@@ -167,6 +173,10 @@ class Rows(Sequence[Row]):
             if len(codes.names) > 1:
                 total = np.unique(total, return_inverse=True)[1]
         return total
+
+    def distinct(self, *names: str) -> Rows:
+        """The first row of each combination of values of some columns, in order."""
+        return self.take(np.sort(np.unique(self.combined(*names), return_index=True)[1]))
 
     def groups(self, *names: str) -> list[Rows]:
         """The rows grouped by some columns, in order of first appearance."""
