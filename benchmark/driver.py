@@ -29,6 +29,7 @@ from benchmark.methods.resolve import resolve
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
+from benchmark.runs.shards import Shard, split
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
 from benchmark.sources.features import features_folder, find_features
@@ -215,6 +216,8 @@ def plan_suite(
     time_limit: float = Limits.seconds,
     memory_limit: float | None = None,
     derived: Mapping[str, str] | None = None,
+    shard: Shard | None = None,
+    costs: Mapping[str, float] | None = None,
 ) -> Iterator[SuitePlan]:
     """Plan the runs of a suite; methods are described and their settings checked.
 
@@ -233,6 +236,8 @@ def plan_suite(
         memory_limit: GiB that one run may use, of which Python and torch take about 0.4; None for
             80 % of this machine's memory.
         derived: see :func:`benchmark.methods.resolve.resolve`.
+        shard: plan only this part of the runs.
+        costs: see :func:`benchmark.runs.shards.split`.
 
     Yields:
         The plan; its session ends with the block.
@@ -258,6 +263,8 @@ def plan_suite(
         names = methods or (() if plugins else suite.methods)
         descriptions = resolve(names, plugins, session.describe, derived or {})
         cells = grid(manifest, task_ids, descriptions, seed_list, device, settings)
+        if shard is not None:
+            cells = split(cells, shard.count, costs or {})[shard.number - 1]
         for method in descriptions:
             session.check(method, method.configure(settings))
         yield SuitePlan(session, manifest, cells, workspace)

@@ -27,6 +27,7 @@ POINTS = (
     "old-folder-moved",  # an older folder of the same name is out of the way
     "folder-renamed",  # a finished folder (run, source model, features, store) has its name
     "run-finished",  # the run's folder is in place; the journal does not say so yet
+    "run-copied",  # a merge has copied a run to a temporary folder and said so in the journal
     "results-written",  # the new results are in a temporary file
     "results-replaced",  # results.parquet is the new file
     "file-written",  # any other file of write_file is in a temporary file

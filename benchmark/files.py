@@ -66,6 +66,41 @@ def open_regular(path: Path) -> io.BufferedReader:
     return open(descriptor, "rb")  # noqa: PTH123 - the caller closes it
 
 
+def open_inside(folder: Path, name: str) -> io.BufferedReader:
+    """Open a regular file in a folder that others may have written; never leads out of it.
+
+    Args:
+        folder: the folder.
+        name: of the file, relative to the folder, with ``/`` between its parts.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+        OSError: the folder or a part of the name is a link, the file is not a regular file, or the
+            name leads out of the folder.
+    """
+    parts = name.split("/")
+    if not all(parts) or {".", ".."} & set(parts) or "\0" in name:
+        raise OSError(errno.EINVAL, "it is not a name in this folder", name)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    handles: list[int] = []
+    try:
+        handles.append(os.open(folder, flags | os.O_DIRECTORY))
+        for part in parts[:-1]:
+            handles.append(os.open(part, flags | os.O_DIRECTORY, dir_fd=handles[-1]))
+        file = os.open(parts[-1], flags, dir_fd=handles[-1])
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):  # ENXIO: a socket
+            error.strerror = "it is a link or not a regular file"
+        raise
+    finally:
+        for handle in handles:
+            os.close(handle)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is not a regular file", name)
+    return open(file, "rb")  # noqa: PTH123 - the caller closes it
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a regular file's bytes."""
     with open_regular(path) as file:

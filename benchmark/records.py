@@ -113,7 +113,7 @@ class RunRecord:
         try:
             record = cls(**_check_fields(read_json(path, MAX_RECORD_BYTES, RecordError), path))
         except RecordError as error:
-            raise RecordError(f"{error}; {_remedy(error, folder)}") from None
+            raise type(error)(f"{error}; {_remedy(error, folder)}") from None
         if key not in (None, record.key):
             raise RecordError(
                 f"{path} is the record of run {record.key[:12]}, which does not match the name of "
@@ -122,7 +122,7 @@ class RunRecord:
         return record
 
 
-class _NewerRecordError(RecordError):
+class NewerRecordError(RecordError):
     """A later version of the suite wrote the record."""
 
 
@@ -130,12 +130,12 @@ def _check_fields(data: Any, path: Path) -> dict[str, Any]:
     """Check the parsed ``run.json``; returns the fields of the record."""
     number = data.get("format") if isinstance(data, dict) else None
     if type(number) is int and number > FORMAT:
-        raise _NewerRecordError(f"{path} has format {number}; this version reads format {FORMAT}")
+        raise NewerRecordError(f"{path} has format {number}; this version reads format {FORMAT}")
     if type(number) is not int or number != FORMAT:
         raise RecordError(f"{path} is not a run record of format {FORMAT}")
     names = {f.name for f in dataclasses.fields(RunRecord)}
     if unknown := sorted(set(data) - names - {SEAL}):
-        raise _NewerRecordError(f"{path} has unknown fields: {first(unknown)[:200]}")
+        raise NewerRecordError(f"{path} has unknown fields: {first(unknown)[:200]}")
     fields = unseal(data, path, RecordError)
     if missing := sorted(names - set(fields)):
         raise RecordError(f"{path} has no {', '.join(missing)}")
@@ -148,7 +148,7 @@ def _check_fields(data: Any, path: Path) -> dict[str, Any]:
 
 
 def _remedy(error: RecordError, folder: Path) -> str:
-    if isinstance(error, _NewerRecordError):
+    if isinstance(error, NewerRecordError):
         return f"update holistic-transfer-bench to a version that reads it, or {repeat_run(folder)}"
     return repeat_run(folder)
 

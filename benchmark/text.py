@@ -79,6 +79,11 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join("-".join(map(str, part)) for part in parts)
 
 
+def plural(number: int, name: str) -> str:
+    """A number of things, such as ``1 run`` or ``2 runs``."""
+    return f"{number} {name}{'s' if number != 1 else ''}"
+
+
 def seed_list(seeds: Iterable[int]) -> str:
     """Seeds for a sentence, such as ``seed 1`` or ``seeds 0-2``."""
     seeds = set(seeds)

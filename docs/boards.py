@@ -9,6 +9,7 @@ where NAME and what follows it are one of:
     provenance                    all methods, with their papers and what agrees with public code
     comparison SUITE NUMBER       a comparison that the suite's results allow, counted from 1
     suites SUITE SUITE ...        the order of methods on several suites
+    tuning SUITE TUNED            the order of methods at their defaults and tuned
     published                     which results are published, and what made them
     columns                       the columns of a table, and their names in files
     file-columns                  the other columns of CSV, JSON and Parquet files
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.citations import read_citations, short_reference
@@ -41,7 +43,7 @@ from htbench.site import write_boards_site
 from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board
 from leaderboard.comparison import Comparison
-from leaderboard.conditions import by_board
+from leaderboard.conditions import by_board, by_tuning
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.published import publish, read_published
 from leaderboard.render.cells import literal, pipe_table
@@ -120,6 +122,15 @@ def _suites(*suites: str) -> str:
     return _body(comparison)
 
 
+def _tuning(suite: str, tuned: str) -> str:
+    of_tuned = load_suite(tuned)
+    default = published_boards(replace(load_suite(suite), seeds=of_tuned.seeds))[0]
+    comparison = by_tuning("Tuning", default, _board(tuned))
+    if comparison is None:
+        raise UsageError(f"the suites {suite} and {tuned} have fewer than two methods in common")
+    return _body(comparison)
+
+
 def _body(comparison: Comparison) -> str:
     """A comparison without its heading, which the page has."""
     return comparison_markdown(comparison).split("\n", 2)[2].strip()
@@ -158,6 +169,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "provenance": _provenance,
     "comparison": _comparison,
     "suites": _suites,
+    "tuning": _tuning,
     "published": _published,
     "columns": _columns,
     "file-columns": _file_columns,

@@ -23,6 +23,7 @@ from benchmark.methods.files import is_kept
 from benchmark.networks.names import network_label
 from benchmark.records import RECORD_FILE, RunRecord, verified_predictions
 from benchmark.run_folders import run_folders
+from benchmark.runs.verify import code_files
 from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line
 from leaderboard import gamma_star
@@ -386,11 +387,8 @@ class RunDetails:
 
         A kept file whose digest is not the recorded one does not count.
         """
-        match self.record.made_from:
-            case {"method": {"code": {"files": [*files]}}}:
-                pairs = [entry for entry in files if isinstance(entry, list) and len(entry) == 2]
-                return [(str(name), is_kept(self.folder, str(name), sha)) for name, sha in pairs]
-        return []
+        files = code_files(self.record)
+        return [(name, is_kept(self.folder, name, digest)) for name, digest in files]
 
     def last_output(self, count: int) -> list[str]:
         """The last lines that the run printed; see :func:`last_output`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -15,12 +16,14 @@ from benchmark.files import write_file
 from benchmark.isolation.client import Limits
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.progress import Silent
+from benchmark.runs.shards import Shard, parse_shard
 from benchmark.runs.workspace import Workspace
 from htbench.long_runs import long_runs
 from htbench.progress import Terminal, log
 from htbench.results import open_workspace, shown_problems, suite_boards
 from leaderboard.board import Board
 from leaderboard.gamma_star import DERIVED
+from leaderboard.published import relative_costs
 from leaderboard.render import FORMATS
 from leaderboard.render.asked import AskedCells
 from leaderboard.render.data import to_frame
@@ -47,6 +50,7 @@ def run_suite(
     isolation: str = "auto",
     time_limit: float = Limits.seconds,
     memory_limit: float | None = None,
+    shard: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Run the unfinished runs of a suite and return its leaderboard, like ``htbench run``.
@@ -71,6 +75,7 @@ def run_suite(
         time_limit: seconds that one run may take.
         memory_limit: memory limit per run in GiB (Python and torch alone use about 0.4); None for
             80 % of this machine's memory.
+        shard: ``I/N`` runs only part I of N, as ``--shard`` does.
         progress: whether to show the progress on standard error, and first how long the runs will
             take if that is more than a day on a CPU.
 
@@ -93,6 +98,7 @@ def run_suite(
     """
     loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
     place = open_workspace(Path(workspace))
+    part, costs = shard_of(shard)
     with plan_suite(
         loaded,
         place,
@@ -107,6 +113,8 @@ def run_suite(
         time_limit=time_limit,
         memory_limit=memory_limit,
         derived=DERIVED,
+        shard=part,
+        costs=costs,
     ) as plan:
         if progress and (warning := long_runs(plan.device, lambda: plan.estimate(jobs))):
             log(warning)
@@ -117,6 +125,17 @@ def run_suite(
     if problems:
         warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
     return to_frame(boards)
+
+
+def shard_of(text: str | None) -> tuple[Shard | None, dict[str, float]]:
+    """The shard that ``--shard`` names, None without one, and what splits the runs evenly.
+
+    Raises:
+        UsageError: see :func:`benchmark.runs.shards.parse_shard`.
+    """
+    if text is None:
+        return None, {}
+    return parse_shard(text, os.environ), relative_costs()
 
 
 def write_board(

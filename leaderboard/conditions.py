@@ -96,6 +96,23 @@ def by_board(title: str, boards: Mapping[str, Board]) -> Comparison | None:
     return compare(title, conditions, oracles)
 
 
+def by_tuning(title: str, default: Board, tuned: Board) -> Comparison | None:
+    """Compare methods at their defaults with the same methods tuned, by their means over tasks.
+
+    Args:
+        title: heading of the table.
+        default: the main board of a suite.
+        tuned: the board of tuned methods on the same tasks and seeds. Methods without a search
+            space are there at their defaults.
+    """
+    overall = _overall(tuned, [MEAN])
+    conditions = {
+        "default": _overall(default, [MEAN]),
+        "tuned": {label.removesuffix("(tuned)"): value for label, value in overall.items()},
+    }
+    return compare(title, conditions, _oracles(default))
+
+
 def by_draw(board: Board, manifest: Manifest) -> Comparison | None:
     """Compare draws of the seen classes: tasks that differ in nothing but which classes are seen.
 

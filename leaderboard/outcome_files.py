@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmark.errors import HTBenchError
 from benchmark.files import canonical_json, open_regular
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import verified_predictions
+from leaderboard import gamma_star
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import read_logits_and_labels, scorer_digest
 from leaderboard.rows import Row
@@ -28,6 +30,7 @@ FOLDER = "outcomes"  # of a workspace
 # What the outcomes of a row depend on, besides the code.
 INPUTS = ("key", "predictions_sha256", "manifest_digest", "task", "config")
 MAX_BYTES = 1 << 28
+_NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -65,8 +68,6 @@ class WorkspaceOutcomes:
         return outcomes
 
     def _compute(self, row: Row) -> Outcomes | None:
-        from leaderboard import gamma_star
-
         run = row["base"] if row["method"] == gamma_star.NAME else row["key"]
         gamma = json.loads(row["config"])["gamma"] if row["method"] == gamma_star.NAME else 0.0
         folder = self._workspace / "runs" / run
@@ -84,6 +85,33 @@ def outcomes_path(workspace: Path, key: str) -> Path:
     return workspace / FOLDER / key[:2] / key
 
 
+def remove_outcomes(workspace: Path, run: str) -> None:
+    """Remove the outcomes of a run that was removed, and of the row that is derived from it."""
+    for key in (run, gamma_star.derived_key(run)):
+        outcomes_path(workspace, key).unlink(missing_ok=True)
+
+
+def useless_outcomes(workspace: Path, runs: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """The files of outcomes, and those among them that are damaged or belong to no run.
+
+    Args:
+        workspace: its folder.
+        runs: the keys of its runs.
+    """
+    keys = {*runs, *map(gamma_star.derived_key, runs)}
+    folders = _entries(workspace / FOLDER)
+    files = [path for folder in folders for path in _entries(folder) if _NAME.fullmatch(path.name)]
+    return files, [path for path in files if path.name not in keys or _body(path) is None]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing if it is a link, which leads to other files."""
+    try:
+        return [] if folder.is_symlink() else sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def _header(row: Row, scorer: str) -> bytes:
     """What outcomes depend on, as a line."""
     facts: Mapping[str, Any] = {name: row[name] for name in INPUTS}
@@ -92,6 +120,14 @@ def _header(row: Row, scorer: str) -> bytes:
 
 def _read(path: Path, header: bytes) -> Outcomes | None:
     """Read a file of outcomes; None if it is missing, damaged, or has another header."""
+    body = _body(path)
+    if body is None or not body.startswith(header):
+        return None
+    return Outcomes.from_bytes(body[len(header) :])
+
+
+def _body(path: Path) -> bytes | None:
+    """A file of outcomes without its digest; None if it is missing or damaged."""
     try:
         with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
@@ -100,7 +136,7 @@ def _read(path: Path, header: bytes) -> Outcomes | None:
     digest, body = content[:_DIGEST], content[_DIGEST:]
     if len(content) > MAX_BYTES or hashlib.sha256(body).digest() != digest:
         return None
-    return Outcomes.from_bytes(body[len(header) :]) if body.startswith(header) else None
+    return body
 
 
 def _write(path: Path, header: bytes, outcomes: Outcomes) -> None:

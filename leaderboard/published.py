@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -141,3 +142,19 @@ def published_rows(folder: Path = FOLDER) -> pa.Table:
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     rows = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
     return table.take(rows.group_by("key").aggregate([("row", "min")])["row_min"])
+
+
+def relative_costs(folder: Path = FOLDER) -> dict[str, float]:
+    """How long each published method adapts, without its base, relative to ``finetune``.
+
+    The same on every machine with this version of the suite.
+    """
+    rows = [row for row in rows_of_table(published_rows(folder)) if row["status"] == "ok"]
+    seconds = {row["key"]: row["measured_adapt_seconds"] or 0.0 for row in rows}
+    own: dict[str, list[float]] = {}
+    for row in rows:
+        rest = max(0.0, seconds[row["key"]] - seconds.get(row["base"], 0.0))
+        own.setdefault(row["method"], []).append(rest)
+    medians = {name: median(values) for name, values in own.items()}
+    unit = medians.get(gamma_star.BASE)
+    return {name: value / unit for name, value in medians.items()} if unit else {}

@@ -7,6 +7,7 @@ and is compared before any of the file is parsed.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,11 +55,7 @@ def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, str]:
         The table and its ``made_by``: a digest of the code that made it. An empty table if the file
         is missing, damaged in any bit, or has another schema.
     """
-    try:
-        with open_regular(path) as opened:
-            content = opened.read(MAX_BYTES + 1)
-    except OSError:
-        content = b""
+    content = _content(path)
     if not _is_whole(content):
         return schema.empty_table(), ""
     try:
@@ -70,6 +67,20 @@ def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, str]:
         return schema.empty_table(), ""
     made_by = file.metadata.metadata[_MADE_BY.encode()].decode()
     return table.replace_schema_metadata(None), made_by
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether there is something at a path that is not a whole file of :func:`write_table`."""
+    return os.path.lexists(path) and not _is_whole(_content(path))
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; empty if it cannot be read."""
+    try:
+        with open_regular(path) as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError:
+        return b""
 
 
 def _is_whole(content: bytes) -> bool:

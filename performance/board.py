@@ -193,9 +193,7 @@ def main() -> None:
         print(tabulate(results, headers="keys", floatfmt=".2f"), flush=True)
     first, last = results[0], results[-1]
     if len(results) > 1:
-        slope = math.log(last["seconds"] / first["seconds"]) / math.log(
-            last["rows"] / first["rows"]
-        )
+        slope = math.log(last["cpu"] / first["cpu"]) / math.log(last["rows"] / first["rows"])
         print(f"growth exponent {slope:.2f}; target: {TARGET}, exponent 1")
 
 

@@ -5,6 +5,8 @@
     tmp/<driver>/     files of runs in progress; the next driver removes those of a dead one of
                       its host, see drivers.py
     locks/            one empty file per run, locked while a driver carries out the run
+    tuning/           a workspace too: the runs with which ``htbench tune`` compares settings
+    set-aside/        damaged runs that ``htbench workspace repair`` moved out of the way
 
 Several drivers may share a workspace: a run belongs to the driver that locks it, and the others
 continue with the next one. The kernel releases a lock when its process ends, however it ends.
@@ -38,6 +40,7 @@ from benchmark.runs.drivers import driver_folders, may_be_swept, this_driver
 
 DEFAULT = "workspace"
 JOURNAL_FILE = "journal.jsonl"
+TUNING_FOLDER = "tuning"  # runs on folds are kept apart from runs on tasks
 
 
 class Workspace:
@@ -176,10 +179,11 @@ class Workspace:
         finally:
             lock.release()
 
-    def note(self, event: str, key: str, name: str) -> None:
+    def note(self, event: str, key: str, name: str, **facts: str) -> None:
         """Add a line to the journal, with the suite that the run was started for."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "driver": os.getpid(), "event": event, "key": key, "run": name}
+        line |= facts
         if self.suite is not None:
             line["suite"] = self.suite
         handle = os.open(self.root / JOURNAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

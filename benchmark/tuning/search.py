@@ -18,13 +18,11 @@ from benchmark.methods.describe import MethodDescription
 from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord
 from benchmark.runs.plan import PlannedRun, RunSpec, grid, with_sources
-from benchmark.runs.workspace import Workspace
+from benchmark.runs.workspace import TUNING_FOLDER, Workspace
 from benchmark.session import Session
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, needs_training
 from benchmark.tuning.folds import Trial, best, fold, trial
 from benchmark.tuning.space import fields_of, rate_of
-
-FOLDER = "tuning"  # in the workspace: runs on folds are kept apart from runs on tasks
 
 # (predictions file, manifest, task id) -> (seen, missing) accuracy in per cent
 Scorer = Callable[[Path, Manifest, str], tuple[float, float]]
@@ -87,7 +85,7 @@ class Search:
         source = self._source(task, workspace)
         scores = [[list[tuple[float, float] | None]() for _ in c.settings] for c in candidates]
         steps = [0] * len(candidates)
-        with Workspace(workspace.root / FOLDER) as folds:
+        with Workspace(workspace.root / TUNING_FOLDER) as folds:
             for repeat in range(self.repeats):
                 pseudo = fold(self.manifest, task, repeat)
                 rates = _Rates(pseudo)

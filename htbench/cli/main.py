@@ -21,6 +21,7 @@ from htbench.cli.system_errors import sentence
 # Name -> one line of help. The module has the command's name.
 COMMANDS = {
     "cite": "Print BibTeX for data sets, methods and the leaderboard.",
+    "cluster": "Write array jobs that run a suite on many machines.",
     "compare": "Compare two methods: paired differences by task and by class.",
     "data": "Download, import, verify, list or remove the images of a data set.",
     "doctor": "Show package versions, the device, sandboxing support, folders and caches.",
@@ -36,6 +37,7 @@ COMMANDS = {
     "source": "Train, import, export or list source models.",
     "splits": "Show a task's splits, or export them for other toolkits.",
     "tune": "Tune hyper-parameters on training images of the seen classes, then run.",
+    "workspace": "Merge, check or repair workspaces.",
 }
 
 

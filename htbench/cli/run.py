@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from benchmark.commands import command as command_line
+from benchmark.text import plural
 from htbench.cli.options import (
     RUN_SEEDS,
     RUN_TASKS,
@@ -36,6 +38,8 @@ from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan
+    from benchmark.runs.shards import Shard
+    from benchmark.runs.workspace import Workspace
     from leaderboard.render.asked import AskedCells
 
 MAX_OUTPUT_LINES = 100
@@ -77,6 +81,12 @@ MAX_OUTPUT_LINES = 100
     help="Time limit per run.",
 )
 @memory_limit_option
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Run only part I of N, in a workspace for this part; see `htbench cluster script`. "
+    "auto/N takes I from SLURM or Kubernetes, and auto takes both from a SLURM array.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
 @yes_option
 @json_option
@@ -96,6 +106,7 @@ def command(
     isolation: str,
     time_limit: float,
     memory_limit: float | None,
+    shard: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -106,6 +117,8 @@ def command(
     otherwise the runs that you asked for, with source, finetune, the best method and the oracle on
     the same tasks and seeds. The whole leaderboard is also in leaderboard.md of the workspace.
 
+    With --shard, the board is printed after `htbench workspace merge`, by `htbench leaderboard`.
+
     Finished runs are not repeated, so you can run the same command again to resume. Exits with
     status 1 if any run failed; the output gives the reason.
 
@@ -114,6 +127,7 @@ def command(
       htbench run --suite icons
       htbench run --suite icons --plugin my_method.py --task outline-solid --set alpha=0.3
       htbench run --suite icons --model resnet18 --method finetune --method bn-stats
+      htbench run --suite icons --shard 3/8 --workspace shards/3
     """
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite
@@ -121,10 +135,11 @@ def command(
     from benchmark.runs.plan import select
     from htbench.cli.leaderboard import print_boards
     from htbench.results import open_workspace
-    from htbench.run import asked_cells, write_board
+    from htbench.run import asked_cells, shard_of, write_board
     from leaderboard.gamma_star import DERIVED
 
     loaded, place = load_suite(suite), open_workspace(workspace)
+    part, costs = shard_of(shard)
     with plan_suite(
         loaded,
         place,
@@ -139,7 +154,11 @@ def command(
         time_limit=time_limit,
         memory_limit=memory_limit,
         derived=DERIVED,
+        shard=part,
+        costs=costs,
     ) as plan:
+        if part is not None:
+            log(f"{part}: {plural(len(plan.cells), 'run')}")
         if dry_run:
             _print_plan(plan, as_json, jobs)
             return
@@ -149,6 +168,10 @@ def command(
         asked = plan.keys()
     if plan.is_single and records:
         _echo_output(place.folder(records[-1].key))
+    failed = sum(record.status == "failed" for record in records)
+    if part is not None:
+        _print_shard(part, len(plan.cells), failed, place, as_json)
+        context.exit(1 if failed else 0)
     with run_problems() as problems:
         boards = write_board(loaded, place, problems.append, asked)
         is_part = any((tasks, methods, seeds, settings, plugins)) and not as_json
@@ -160,7 +183,7 @@ def command(
         else:
             label = network_label(plan.manifest.model)
             print_boards(boards, "json" if as_json else None, problems, network=label)
-        if failed := sum(record.status == "failed" for record in records):
+        if failed:
             log(f"{failed} of {len(plan.cells)} runs failed; the reasons are below the table")
             context.exit(1)
 
@@ -174,6 +197,16 @@ def _echo_output(folder: Path) -> None:
         log(f"(only the last {MAX_OUTPUT_LINES} lines that the run printed)")
     for line in lines[-MAX_OUTPUT_LINES:]:
         log(f"  | {line}")
+
+
+def _print_shard(part: Shard, runs: int, failed: int, place: Workspace, as_json: bool) -> None:
+    """The board needs all shards, so it is printed after the merge."""
+    if as_json:
+        print_json({"shard": part.number, "shards": part.count, "runs": runs, "failed": failed})
+        return
+    merge = command_line("workspace", "merge", place.root, "...", "--into", "DIR")
+    click.echo(f"{part}: {runs - failed} of {plural(runs, 'run')} finished, {failed} failed")
+    click.echo(f"when all shards have ended, merge their workspaces: `{merge}`")
 
 
 def _print_asked(cells: AskedCells) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmark.errors import MAX_ITEM, UsageError, first
-from benchmark.text import one_line, seed_list
+from benchmark.text import one_line, plural, seed_list
 from htbench.cli.options import (
     json_option,
     methods_option,
@@ -72,7 +72,7 @@ def remove(
     from benchmark.runs.remove import plan_removal, remove_runs, size_of
     from benchmark.runs.workspace import Workspace
     from leaderboard.filters import check_known, is_method
-    from leaderboard.outcome_files import outcomes_path
+    from leaderboard.outcome_files import remove_outcomes
 
     if not methods:
         raise UsageError("name the method whose runs to remove with --method")
@@ -104,7 +104,7 @@ def remove(
     if not as_json:
         _print(removal.runs)
     size = sum(size_of(place.folder(record.key)) for record in removal.runs)
-    what = f"{_count(len(removal.runs))} in {place.root}, {size / MEBIBYTE:.1f} MiB"
+    what = f"{plural(len(removal.runs), 'run')} in {place.root}, {size / MEBIBYTE:.1f} MiB"
     if dry_run:
         click.echo(f"\nwould remove {what}")
         return
@@ -114,13 +114,13 @@ def remove(
         click.confirm(f"\nremove {what}?", abort=True, err=as_json)
     busy = remove_runs(place, [record.key for record in removal.runs])
     if busy:
-        log(f"kept {_count(len(busy))} that another process is carrying out: {first(busy)}")
+        log(f"kept {plural(len(busy), 'run')} that another process is carrying out: {first(busy)}")
     for key in {record.key for record in removal.runs} - set(busy):
-        outcomes_path(place.root, key).unlink(missing_ok=True)
+        remove_outcomes(place.root, key)
     if as_json:
         _print_json(removal.runs, removal.kept, busy)
     else:
-        click.echo(f"removed {_count(len(removal.runs) - len(busy))}")
+        click.echo(f"removed {plural(len(removal.runs) - len(busy), 'run')}")
 
 
 def _print_json(runs: Sequence[RunRecord], kept: Sequence[RunRecord], busy: Sequence[str]) -> None:
@@ -146,13 +146,9 @@ def _print(records: Sequence[RunRecord]) -> None:
     print_table(rows, ["method", "task", "status", "seeds", "runs"])
 
 
-def _count(number: int) -> str:
-    return f"{number} run{'s' if number != 1 else ''}"
-
-
 def _summary(records: Iterable[RunRecord]) -> str:
     """How many runs of which methods."""
     counts = Counter(record.label for record in records)
     return ", ".join(
-        f"{_count(n)} of {one_line(label, MAX_ITEM)}" for label, n in sorted(counts.items())
+        f"{plural(n, 'run')} of {one_line(label, MAX_ITEM)}" for label, n in sorted(counts.items())
     )

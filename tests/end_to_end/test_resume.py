@@ -104,6 +104,7 @@ CHILD = ("job-received", "process-locked", "model-adapted", "answer-written")
 SERVER = ("child-forked",)
 ELSEWHERE = {
     "checkpoint-written",  # test_source_resume.py
+    "run-copied",  # benchmark/runs/test_merge.py
     "old-folder-moved",  # below: only a run that is repeated has an older folder
 }
 DRIVER = tuple(p for p in POINTS if p not in {*CHILD, *SERVER, *ELSEWHERE})

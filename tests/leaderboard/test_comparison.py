@@ -19,7 +19,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.board import build_boards
 from leaderboard.comparison import Comparison, compare, tau_interval
-from leaderboard.conditions import by_board, by_draw, by_share, with_comparisons
+from leaderboard.conditions import by_board, by_draw, by_share, by_tuning, with_comparisons
 from leaderboard.render import FORMATS
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.rows import SCHEMA
@@ -222,6 +222,19 @@ class TestOfABoard:
         assert "| a      |    60.0 |    1 | 30.0 |    2 | 45.0 |  30.0 |" in text
         assert "Kendall's tau-b with the order under default: hot -1.00 (2 ranked methods)" in text
         assert "1 of 1 pairs of methods change their order" in text
+
+    def test_tuned_methods_beside_their_defaults(self, suite: Suite, icons: Manifest) -> None:
+        rows = grid(icons, "a", overall=60.0) + grid(icons, "b", overall=50.0)
+        (default,) = build(suite, icons, rows)
+        search = json.dumps({"by": "x", "folds": 2, "steps": 1, "chosen": {}, "tried": []})
+        rows = [
+            {**row, "label": "b(tuned)", "search": search} for row in grid(icons, "b", overall=70.0)
+        ]
+        rows += grid(icons, "a", overall=60.0)  # without a search space
+        boards = build(dataclasses.replace(suite, tuned=True), icons, rows)
+        result = by_tuning("Tuning", default, boards[0])
+        assert result is not None
+        assert result.overall == {"a": (60.0, 60.0), "b": (50.0, 70.0)}
 
     def test_runs_of_other_recipes_are_compared_and_not_in_the_tables(
         self, suite: Suite, icons: Manifest

@@ -20,6 +20,7 @@ from leaderboard.published import (
     published_outcomes,
     published_rows,
     read_published,
+    relative_costs,
 )
 from leaderboard.rows import SCHEMA, rows_of_table
 from tests.leaderboard.grids import grid
@@ -132,3 +133,18 @@ def test_outcomes_are_published_beside_the_rows(
         assert (read.right == right).all()
         assert (read.within == ~right).all()
         assert (read.margin == outcomes.margin).all()
+
+
+def test_relative_costs_are_those_of_the_method_alone() -> None:
+    costs = relative_costs()
+    rows = [row for row in rows_of_table(published_rows()) if row["method"] == "finetune"]
+    assert costs["finetune"] == 1
+    assert min(row["measured_adapt_seconds"] for row in rows) > 0
+    assert costs["wise-ft"] < 0.1, "it starts from finetune"
+    assert costs["source"] < 0.1
+    assert 1.5 < costs["calibrated-pcv"] < 6
+    assert 6 < costs["lolsgd-deep"] < 20
+
+
+def test_there_are_no_relative_costs_without_published_results(tmp_path: Path) -> None:
+    assert relative_costs(tmp_path) == {}

@@ -69,6 +69,23 @@ def test_a_dry_run_prints_the_same_estimate_as_json(suite: Path, htbench: Htbenc
     assert 0 < run["estimated_seconds"] < 60
 
 
+def test_a_dry_run_of_a_shard_shows_its_runs(suite: Path, htbench: Htbench) -> None:
+    suite.write_text(suite.read_text().replace("seeds = [0]", "seeds = [0, 1]"))
+    seeds = []
+    for number in (1, 2):
+        words = (*options(suite), "--shard", f"{number}/2", "--dry-run", "--json")
+        status, out, err = htbench(*words)
+        assert (status, err) == (0, f"shard {number} of 2: 1 run\n")
+        seeds += [run["seed"] for run in json.loads(out)]
+    assert sorted(seeds) == [0, 1]
+    status, _, err = htbench(*options(suite), "--shard", "1/3", "--dry-run")
+    assert status == 2
+    assert "use at most 2 shards" in err
+    assert "is not of the form I/N" in htbench(*options(suite), "--shard", "1")[2]
+    with pytest.raises(UsageError, match="use at most 2 shards"):
+        run_suite(suite, shard="1/3", device="cpu")
+
+
 def test_the_estimate_grows_with_the_steps(draft: Draft, suite: Path, htbench: Htbench) -> None:
     draft.document["recipe"]["steps"] = 10**8
     draft.write()

@@ -11,6 +11,8 @@ import pytest
 from benchmark.records import RunRecord
 from benchmark.runs.remove import plan_removal
 from benchmark.runs.workspace import Workspace
+from leaderboard.gamma_star import derived_key
+from leaderboard.outcome_files import outcomes_path
 from tests.htbench.command import Htbench
 
 WriteRun = Callable[..., RunRecord]
@@ -47,6 +49,21 @@ def test_runs_of_a_method_are_removed_and_their_rows_too(htbench: Htbench, works
     after = json.loads(htbench(*listing)[1])
     assert after == [entry for entry in before if entry["label"] != "mine"]
     assert list((workspace / "tmp").iterdir()) == []
+
+
+def test_outcomes_are_removed_too_with_those_of_gamma_star(
+    htbench: Htbench, workspace: Path
+) -> None:
+    paths = {}
+    for record in Workspace(workspace).records():
+        for key in (record.key, derived_key(record.key)):
+            paths[key] = outcomes_path(workspace, key)
+            paths[key].parent.mkdir(parents=True, exist_ok=True)
+            paths[key].touch()
+    removed(htbench, workspace, "--method", "finetune", "--method", "wise-ft", "--yes")
+    kept = [record.key for record in Workspace(workspace).records()]
+    left = {key for key, path in paths.items() if path.exists()}
+    assert left == {*kept, *map(derived_key, kept)}
 
 
 def test_status_task_and_seed_select(htbench: Htbench, workspace: Path) -> None:

@@ -1,0 +1,169 @@
+"""Array jobs of `htbench cluster script`: what each job runs, with any names of files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from htbench.cluster import SYSTEMS
+from tests.htbench.command import Htbench, parse
+
+SHARDS = 8
+OPTIONS = ("--device", "cuda", "--plugin", 'it\'s "my" $method.py', "--set", "x=a  b")
+WORKSPACE = 'it\'s "my" $workspace'
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that takes the place of htbench and of Python: it prints its arguments."""
+    folder = tmp_path / "a program"
+    folder.mkdir()
+    for name in ("python", "htbench"):
+        path = folder / name
+        path.write_text(
+            f"#!{sys.executable}\nimport json, os, sys\n"
+            "print(json.dumps([sys.argv[1:], os.environ.get('HTBENCH_DATA')]))\n"
+        )
+        path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "my data"))
+    (tmp_path / "my folder").mkdir()
+    monkeypatch.chdir(tmp_path / "my folder")
+    return folder
+
+
+def script(htbench: Htbench, system: str, *options: str, workspace: str = WORKSPACE) -> str:
+    words = ("--suite", "icons", "--shards", SHARDS, "--workspace", workspace, "--", *options)
+    status, out, err = htbench("cluster", "script", f"--{system}", *words)
+    assert status == 0, err
+    return out
+
+
+def run(command: Sequence[str], **variables: str) -> tuple[list[str], str]:
+    """The arguments and the data folder that the program was started with."""
+    result = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=True
+    )
+    words, data = json.loads(result.stdout)
+    return words, data
+
+
+def check(words: list[str], number: str, folder: str) -> None:
+    """That these words run one shard with the options."""
+    where = ["--shard", number, "--workspace", f"{WORKSPACE}-shards/{folder}"]
+    assert words == ["run", "--suite", "icons", *OPTIONS, *where]
+    parse(words)
+
+
+def test_a_slurm_job_runs_its_shard(htbench: Htbench, program: Path, tmp_path: Path) -> None:
+    text = script(htbench, "slurm", *OPTIONS)
+    words, data = run(["bash", "-c", text], SLURM_ARRAY_TASK_ID="3")
+    assert words[:2] == ["-m", "htbench"]
+    check(words[2:], "3/8", "3")
+    assert data == str(tmp_path / "my data")
+    directives = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
+    assert directives["array"] == f"1-{SHARDS}"
+    assert shlex.split(directives["chdir"]) == [str(tmp_path / "my folder")]
+    assert directives["gres"] == "gpu:1"
+    assert "\n##SBATCH --gres=gpu:1\n" in script(htbench, "slurm")
+
+
+def test_a_kubernetes_job_runs_its_shard(htbench: Htbench, program: Path) -> None:
+    job = yaml.safe_load(script(htbench, "kubernetes", *OPTIONS))["spec"]
+    assert (job["completionMode"], job["completions"]) == ("Indexed", SHARDS)
+    (container,) = job["template"]["spec"]["containers"]
+    words, _ = run([*container["command"], *container["args"]], JOB_COMPLETION_INDEX="2")
+    check(words, "auto/8", "2")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    plain = yaml.safe_load(script(htbench, "kubernetes"))["spec"]["template"]["spec"]
+    assert plain["containers"][0]["resources"]["limits"] == {"memory": "32Gi"}
+
+
+def condor_words(line: str, **macros: str) -> list[str]:
+    """The words of a line of arguments by the rules of HTCondor's manual for submit files.
+
+    The line is in double quotes, and two of them mean one. Words are separated by blanks, unless
+    in single quotes, where two of them mean one.
+    """
+    assert line[0] == line[-1] == '"'
+    assert '"' not in line[1:-1].replace('""', "")
+    line = line[1:-1].replace('""', '"')
+    for name, value in macros.items():
+        line = line.replace(f"$({name})", value).replace(f"$INT({name})", value)
+    words = re.findall(r"(?:[^\s']|'(?:[^']|'')*')+", line)
+    return [re.sub(r"'((?:[^']|'')*)'", lambda m: m[1].replace("''", "'"), w) for w in words]
+
+
+def test_an_htcondor_job_runs_its_shard(htbench: Htbench, program: Path, tmp_path: Path) -> None:
+    text = script(htbench, "htcondor", *OPTIONS)
+    lines = dict(re.findall(r"^(\w+) = (.*)$", text, re.MULTILINE))
+    assert lines["executable"] == str(program / "python")
+    words = condor_words(lines["arguments"], Shard="3", DOLLAR="$")
+    assert words[:2] == ["-m", "htbench"]
+    check(words[2:], "3/8", "3")
+    assert condor_words(lines["environment"]) == [f"HTBENCH_DATA={tmp_path / 'my data'}"]
+    assert lines["initialdir"] == str(tmp_path / "my folder")
+    assert text.endswith(f"\nqueue {SHARDS}\n")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_commands_in_comments_can_be_run(system: str, htbench: Htbench, program: Path) -> None:
+    text = script(htbench, system, *OPTIONS)
+    lines = [shlex.split(line) for line in re.findall(r"^# {6}(htbench .*)$", text, re.MULTILINE)]
+    assert len(lines) >= 4
+    for _, *words in lines:
+        parse(words)
+    assert ["source", "train", "--suite", "icons", "--device", "cuda"] in [w[1:] for w in lines]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_merge_names_the_workspaces_of_all_shards(
+    system: str, htbench: Htbench, program: Path
+) -> None:
+    for number in ("1", "2"):
+        Path(f"{WORKSPACE}-shards", number).mkdir(parents=True)
+    text = script(htbench, system)
+    (line,) = re.findall(r"^# {6}(.* workspace merge .*)$", text, re.MULTILINE)
+    if system == "slurm":
+        *submit, wrapped = shlex.split(line)
+        assert submit == ["sbatch", "--dependency=afterany:$job", "--wrap"]
+        line = wrapped
+    words, _ = run(["sh", "-c", line])
+    words = words[words.index("workspace") :]
+    parts = [f"{WORKSPACE}-shards/{number}" for number in ("1", "2")]
+    assert words == ["workspace", "merge", *parts, "--into", WORKSPACE]
+    parse(words)
+
+
+def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> None:
+    words = ("cluster", "script", "--suite", "icons", "--shards", "8")
+    assert "choose a batch system" in htbench(*words)[2]
+    assert "control character" in htbench(*words, "--slurm", "--workspace", "a\nb")[2]
+    status, _, err = htbench(*words, "--slurm", "--", "--sed", "0")
+    assert status == 2
+    assert "No such option '--sed'" in err
+    suite = tmp_path / "tuned.toml"
+    suite.write_text(
+        'title = "T"\nmanifest = "icons@2.0"\ntasks = ["outline-solid"]\nmethods = ["lwf"]\n'
+        "seeds = [0]\ntuned = true\n"
+    )
+    status, _, err = htbench("cluster", "script", "--slurm", "--suite", suite, "--shards", "2")
+    assert status == 2
+    assert "has tuned methods" in err
+
+
+def test_it_can_be_written_to_a_file(htbench: Htbench, tmp_path: Path) -> None:
+    out = tmp_path / "htbench.sh"
+    words = ("cluster", "script", "--slurm", "--suite", "icons", "--shards", "8")
+    assert htbench(*words, "--out", out) == (0, "", "")
+    assert out.read_text() == htbench(*words)[1]
