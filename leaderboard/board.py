@@ -154,7 +154,17 @@ class Board:
         return pd.concat([self.values, pd.DataFrame(more, index=self.values.index)], axis=1)
 
     def of_task(self, task: str) -> dict[str, BoardCell]:
-        """The cells of a task (or of ``MEAN``) by method label."""
+        """The cells of a task (or of ``MEAN``) by method label; not to be changed."""
+        if task not in self._of_tasks:
+            self._of_tasks[task] = self._cells_of(task)
+        return self._of_tasks[task]
+
+    @cached_property
+    def _of_tasks(self) -> dict[str, dict[str, BoardCell]]:
+        """By task, as far as they were asked for."""
+        return {}
+
+    def _cells_of(self, task: str) -> dict[str, BoardCell]:
         varying = self._varying(task)
         return {
             cell["label"]: {
