@@ -34,6 +34,7 @@ from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
 from leaderboard.published import published_outcomes, published_rows, read_published
+from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.results import Report, known_runs, update_results
 from leaderboard.rows import Row, check_record, rows_of_table
 
@@ -134,7 +135,7 @@ def suite_boards(
     manifest = manifest or manifest_of(suite)
     results = update_results(workspace.root, [manifest], report)
     outcomes = WorkspaceOutcomes(workspace.root, manifest)
-    boards = build_boards(suite, manifest, results, asked, outcomes)
+    boards = build_boards(suite, manifest, results, asked, outcomes, ReplicateFiles(workspace.root))
     if comparisons:
         boards = with_comparisons(boards, suite, manifest, results)
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]

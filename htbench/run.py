@@ -190,7 +190,7 @@ def asked_cells(
     board = next((board for board in boards if not board.keys.isdisjoint(asked)), None)
     if board is None:
         return None
-    labels = {row["label"] for row in board.rows if row["key"] in asked}
+    labels = set(board.rows.where(board.rows.is_in("key", asked)).codes("label").names)
     words = ("leaderboard", "--suite", suite.argument, *workspace.option)
     return AskedCells(board, labels, words)
 

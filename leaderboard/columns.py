@@ -41,6 +41,8 @@ class Column:
         digits: decimal places in tables.
         compute: computes the value of one run; the board averages over tasks and seeds.
         sampled: whether it is computed from the test samples, so that tables show an interval.
+        linear: whether it is linear in the outcomes of the samples, so that its mean over seeds is
+            its value for the mean outcomes.
         lower_is_better: whether the smallest value is the best, rather than the largest.
         optional: whether tables show it only on request. CSV and JSON have every column.
     """
@@ -51,6 +53,7 @@ class Column:
     digits: int
     compute: Compute
     sampled: bool = False
+    linear: bool = True
     lower_is_better: bool = False
     optional: bool = False
 
@@ -191,6 +194,7 @@ COLUMNS = (
         digits=1,
         compute=_entry("harmonic"),
         sampled=True,
+        linear=False,
     ),
     Column(
         key="ausuc",
@@ -218,6 +222,7 @@ COLUMNS = (
         digits=0,
         compute=_gap_closed,
         sampled=True,
+        linear=False,
     ),
     Column(
         key="total_steps",

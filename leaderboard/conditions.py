@@ -57,6 +57,8 @@ def _recipes(
         return None
     seeds = {name: _seeds(suite, manifest, results, name) for name in manifest.recipe_names}
     names = [name for name, of_recipe in seeds.items() if of_recipe]
+    if len(names) < 2:
+        return None
     # The studies of recipes have fewer seeds than the suite.
     common = tuple(seed for seed in suite.seeds if all(seed in seeds[name] for name in names))
     boards: dict[str, Board] = {}

@@ -12,7 +12,7 @@ from benchmark.text import near, one_line
 from leaderboard import remarks
 from leaderboard.board import MEAN, Board
 
-STATES = ("ok", "partial", "failed", "not-applicable")  # see ``board.cell_state``
+STATES = ("ok", "partial", "failed", "not-applicable")  # see ``cells.cell_states``
 
 
 def with_tasks(suite: Suite, tasks: Collection[str]) -> Suite:
@@ -81,7 +81,7 @@ def _only(board: Board, methods: Collection[str], states: Collection[str]) -> Bo
         for label in board.labels
         if is_method(label, methods) and (not states or cells[label]["state"] in states)
     ]
-    rows = [row for row in board.rows if row["label"] in labels]
+    rows = board.rows.where(board.rows.is_in("label", labels))
     # What has no run at all is of no label: it is named only where nothing was selected by state.
     wanted = tuple(m for m in board.suite.methods if not states and m in methods)
     suite = replace(board.suite, methods=wanted)
@@ -90,7 +90,7 @@ def _only(board: Board, methods: Collection[str], states: Collection[str]) -> Bo
     return replace(
         board,
         context={**board.context, "shown": shown},
-        cells=board.cells[board.cells["label"].isin(labels)],
+        values=board.values[board.values["label"].isin(labels)],
         versions=tuple(line for line in board.versions if line.startswith(of_labels)),
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),

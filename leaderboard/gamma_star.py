@@ -22,6 +22,7 @@ from leaderboard.predictions import (
     read_logits_and_labels,
     with_excluded,
 )
+from leaderboard.row_columns import Rows
 from leaderboard.rows import MEASURED, METRICS, STEPS, Row, json_text
 from leaderboard.scoring import score_at_best_gamma
 
@@ -155,24 +156,25 @@ def _scores(
 # --- on the board ------------------------------------------------------------------------------
 
 
-def unscored_rows(rows: Iterable[Row]) -> list[Row]:
+def unscored_rows(rows: Rows) -> list[Row]:
     """Return placeholder gamma-star rows, with their status, for unscored runs of ``finetune``.
 
     The results do not contain them, but the leaderboard needs them: otherwise, after a failed run,
     a gamma-star cell would average over the remaining runs only.
     """
-    rows = list(rows)
-    labels = {row["label"] for row in rows}
+    labels = set(rows.codes("label").names)
+    unscored = rows.where(rows.equal("method", BASE) & ~rows.equal("status", "ok"))
     return [
         {**row, "label": derived_label(row["label"])}
-        for row in rows
-        if row["method"] == BASE and row["status"] != "ok" and derived_label(row["label"]) in labels
+        for row in unscored
+        if derived_label(row["label"]) in labels
     ]
 
 
-def base_labels(rows: Iterable[Row]) -> dict[str, str]:
+def base_labels(rows: Rows) -> dict[str, str]:
     """The label of ``finetune`` for each label of gamma-star that may be derived from the rows."""
-    return {derived_label(row["label"]): row["label"] for row in rows if row["method"] == BASE}
+    labels = rows.where(rows.equal("method", BASE)).codes("label").names
+    return {derived_label(label): label for label in labels}
 
 
 # --- on the command line -----------------------------------------------------------------------

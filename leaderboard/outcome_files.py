@@ -27,6 +27,8 @@ from leaderboard.rows import Row
 from leaderboard.scoring import outcomes_at
 
 FOLDER = "outcomes"  # of a workspace
+# What the outcomes of a row depend on, besides the code.
+INPUTS = ("key", "predictions_sha256", "manifest_digest", "task", "config")
 MAX_BYTES = 1 << 28
 _NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
 _DIGEST = hashlib.sha256().digest_size
@@ -34,7 +36,8 @@ _DIGEST = hashlib.sha256().digest_size
 
 def store_outcomes(workspace: Path, row: Row, outcomes: Outcomes) -> None:
     """Keep the outcomes of a row in its workspace, if that can be written to."""
-    _write(outcomes_path(workspace, row["key"]), _header(row), outcomes)
+    header = _header(row, scorer_digest())
+    _write(outcomes_path(workspace, row["key"]), header, outcomes)
 
 
 class WorkspaceOutcomes:
@@ -49,12 +52,13 @@ class WorkspaceOutcomes:
         """
         self._workspace = workspace
         self._manifest = manifest
+        self._scorer = scorer_digest()
 
     def __call__(self, row: Row) -> Outcomes | None:
         """The outcomes of a row; None if it has no predictions, or they cannot be read."""
         if row["status"] != "ok" or row["manifest_digest"] != self._manifest.digest:
             return None
-        header = _header(row)
+        header = _header(row, self._scorer)
         path = outcomes_path(self._workspace, row["key"])
         outcomes = _read(path, header)
         if outcomes is None or outcomes.right.size != row["n_seen"] + row["n_missing"]:
@@ -108,11 +112,10 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _header(row: Row) -> bytes:
+def _header(row: Row, scorer: str) -> bytes:
     """What outcomes depend on, as a line."""
-    names = ("key", "predictions_sha256", "manifest_digest", "task", "config")
-    facts: Mapping[str, Any] = {name: row[name] for name in names}
-    return canonical_json({**facts, "scorer": scorer_digest()}) + b"\n"
+    facts: Mapping[str, Any] = {name: row[name] for name in INPUTS}
+    return canonical_json({**facts, "scorer": scorer}) + b"\n"
 
 
 def _read(path: Path, header: bytes) -> Outcomes | None:

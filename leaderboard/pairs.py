@@ -123,7 +123,8 @@ class Pair:
         samples = counted_samples(board.manifest, task)
         accuracies = []
         for label in (self.first, self.second):
-            rows = [r for r in board.rows if (r["label"], r["task"]) == (label, task)]
+            of_cell = board.rows.equal("label", label) & board.rows.equal("task", task)
+            rows = board.rows.where(of_cell)
             outcomes = [board.outcomes(row) for row in rows]
             right = [outcome.right for outcome in outcomes if outcome is not None]
             if not right or len(right) < len(outcomes):

@@ -21,7 +21,7 @@ def with_partial_means(board: Board) -> Board:
     tasks that have one: those without a failed run. It has no interval and no rank, the state
     ``partial``, and the number of its tasks; ``seeds`` is the smallest number of seeds of a task.
     """
-    cells = board.cells.to_dict("records")
+    cells = board.values.to_dict("records")
     of_tasks: dict[str, list[BoardCell]] = {}
     for cell in cells:
         if cell["task"] != MEAN and cell["tasks"]:
@@ -32,8 +32,8 @@ def with_partial_means(board: Board) -> Board:
         else cell
         for cell in cells
     ]
-    frame = type(board.cells)(changed, columns=board.cells.columns, index=board.cells.index)
-    return replace(board, cells=frame)
+    frame = type(board.values)(changed, columns=board.values.columns, index=board.values.index)
+    return replace(board, values=frame)
 
 
 def _mean(cells: Sequence[BoardCell]) -> BoardCell:

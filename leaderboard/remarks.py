@@ -6,11 +6,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, printable, seed_list
 from leaderboard import gamma_star
-from leaderboard.rows import FAILED, Row, group_rows, with_status
+from leaderboard.grid import Grid
+from leaderboard.row_columns import Rows
+from leaderboard.rows import FAILED, Row, group_rows
 
 MAX_MESSAGE = 200  # characters of a method's error message
 MAX_NOTE = 800  # bytes of a note
@@ -24,52 +28,53 @@ def problems(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
         suite: the suite, whose tasks and seeds form the grid.
         rows: the rows of one table, one per label, task and seed.
     """
-    rows = sorted(rows, key=lambda row: (row["label"], row["task"], row["seed"]))
+    rows = Rows.of(rows)
+    failed = rows.where(rows.equal("status", FAILED))
     failures = [
         f"failed: {row['label']} on {row['task']}, seed {row['seed']}: "
         f"{_first_line(row['error_message'])}"
-        for row in with_status(rows, FAILED)
+        for row in sorted(failed, key=lambda row: (row["label"], row["task"], row["seed"]))
     ]
     return (*failures, *_not_run(suite, rows))
 
 
-def _not_run(suite: Suite, rows: Sequence[Row]) -> list[str]:
-    present = {(row["label"], row["task"], row["seed"]) for row in rows}
+def _not_run(suite: Suite, rows: Rows) -> list[str]:
+    grid = Grid.of_rows(rows, suite.tasks, suite.seeds)
+    missing = ~grid.present
     # What does not apply to a task with one seed does not apply with any other.
-    present |= {
-        (row["label"], row["task"], seed)
-        for row in with_status(rows, NOT_APPLICABLE)
-        for seed in suite.seeds
-    }
+    refused = np.zeros(grid.shape, dtype=bool)
+    refused.reshape(-1)[grid.cells[rows.equal("status", NOT_APPLICABLE)]] = True
+    missing &= ~refused.any(axis=2, keepdims=True)
     # A derived row can only be missing where its base succeeded; elsewhere the base is named.
-    succeeded = {(row["label"], row["task"], row["seed"]) for row in with_status(rows, "ok")}
-    bases = gamma_star.base_labels(rows)
-    labels = dict.fromkeys(row["label"] for row in rows)
-    known = {*labels, *(row["method"] for row in rows if row["search"])}  # tuned, or as declared
+    succeeded = np.zeros(grid.shape, dtype=bool)
+    succeeded.reshape(-1)[grid.cells[rows.equal("status", "ok")]] = True
+    position = {label: i for i, label in enumerate(grid.labels)}
+    for derived, base in gamma_star.base_labels(rows).items():
+        if derived in position:
+            missing[:, position[derived]] &= succeeded[:, position[base]]
+    tuned = rows.where(rows.is_known("search")).codes("method").names
+    known = {*grid.labels, *tuned}  # tuned, or as declared
     lines = []
     if methods := [method for method in suite.methods if method not in known]:
         lines.append(f"not run: {', '.join(methods)}")
-    for label in labels:
+    for i in np.flatnonzero(missing.any(axis=(0, 2))).tolist():
         tasks_of: dict[str, list[str]] = {}  # by the seeds that are missing
-        for task in suite.tasks:
-            seeds = [
-                seed
-                for seed in suite.seeds
-                if (label, task, seed) not in present
-                and (label not in bases or (bases[label], task, seed) in succeeded)
-            ]
-            if seeds:
+        for task, of_task in zip(suite.tasks, missing[:, i], strict=True):
+            if seeds := [
+                seed for seed, is_missing in zip(suite.seeds, of_task, strict=True) if is_missing
+            ]:
                 tasks_of.setdefault(seed_list(seeds), []).append(task)
-        if tasks_of:
-            parts = [f"{_tasks(suite, tasks)}, {seeds}" for seeds, tasks in tasks_of.items()]
-            lines.append(f"not run: {label} on {'; '.join(parts)}")
+        parts = [f"{_tasks(suite, tasks)}, {seeds}" for seeds, tasks in tasks_of.items()]
+        lines.append(f"not run: {grid.labels[i]} on {'; '.join(parts)}")
     return lines
 
 
 def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     """List the methods that do not apply to some tasks, with the tasks and the reason."""
+    rows = Rows.of(rows)
+    refused = rows.where(rows.equal("status", NOT_APPLICABLE))
     groups = group_rows(
-        sorted(with_status(rows, NOT_APPLICABLE), key=lambda row: (row["label"], row["seed"])),
+        sorted(refused, key=lambda row: (row["label"], row["seed"])),
         lambda row: (row["label"], _first_line(row["error_message"])),
     )
     lines = []
@@ -84,8 +89,10 @@ def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
 
     Equal notes share a line, and so do all searches of a method.
     """
-    rows = list(rows)
-    with_notes = [row for row in rows if row["notes"] not in (None, "[]") or row["declared_steps"]]
+    rows = Rows.of(rows)
+    has_declared = np.nan_to_num(rows.numbers("declared_steps")) != 0
+    has_notes = rows.is_known("notes") & ~rows.equal("notes", "[]")
+    with_notes = rows.where(has_declared | has_notes)
     groups = group_rows(
         (
             {**row, "note": one_line(note, MAX_NOTE)}
@@ -104,9 +111,11 @@ def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     return (*lines, *_searches(suite, rows))
 
 
-def _searches(suite: Suite, rows: Iterable[Row]) -> list[str]:
+def _searches(suite: Suite, rows: Rows) -> list[str]:
     """Which settings searches chose for each task, and what the searches cost: a line a method."""
-    searched = [{**row, "search": json.loads(row["search"])} for row in rows if row["search"]]
+    searched = [
+        {**row, "search": json.loads(row["search"])} for row in rows.where(rows.is_known("search"))
+    ]
     by_method = group_rows(
         searched, lambda row: (row["label"], row["search"]["by"], row["search"]["folds"])
     )

@@ -255,13 +255,17 @@ class Estimates:
 
     def intervals(self, level: float = LEVEL) -> list[Interval]:
         """The interval of each method."""
+        each = zip(self.values, *self.halves(level), strict=True)
+        return [Interval(*map(float, of_method)) for of_method in each]
+
+    def halves(self, level: float = LEVEL) -> tuple[Floats, Floats]:
+        """(M,) half the width of the interval of each method, and its degrees of freedom."""
         seeds, methods = self.by_seed.shape
         unknown = np.full(methods, np.nan)
         sample = unknown if self.replicates is None else _variance(self.replicates)
         seed = unknown if seeds < 2 else _variance(self.by_seed) / seeds
         error, df = self._error(sample, seed)
-        halves = quantile(level, df) * error
-        return [Interval(*map(float, each)) for each in zip(self.values, halves, df, strict=True)]
+        return np.asarray(quantile(level, df) * error), df
 
     def difference(self, i: int, j: int, level: float = LEVEL) -> Difference:
         """How much method i is above method j, on the same tasks, seeds and samples."""

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from benchmark.files import digest_json
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
 from leaderboard import gamma_star
+from leaderboard.row_columns import Rows
 from leaderboard.rows import Row, group_rows, json_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CODE_DIGITS = 8  # of a code digest, where people read it
 MAX_NAMED = 3  # versions or cells that a remark names
@@ -54,14 +61,12 @@ class Selection:
         remarks: lines on the runs that are not shown.
     """
 
-    rows: list[Row]
+    rows: Rows
     runs: Mapping[tuple[str, str], int]
     remarks: tuple[str, ...]
 
 
-def select(
-    suite: Suite, rows: Iterable[Row], every: Mapping[str, Row], asked: Collection[str]
-) -> Selection:
+def select(suite: Suite, rows: Rows, every: Rows, asked: Collection[str]) -> Selection:
     """Choose the runs that a table shows.
 
     Of each label, one version is shown: of the versions that were asked for (of all, if none was),
@@ -71,24 +76,107 @@ def select(
     Args:
         suite: the suite, whose tasks and seeds are the cells.
         rows: the rows of the table.
-        every: all rows of the results by key, to look up the runs that others start from.
+        every: all rows of the results, to look up the runs that others start from.
         asked: keys of the runs that the user has just asked for.
     """
-    rows = list(rows)
-    runs = [row for row in rows if row["method"] != gamma_star.NAME]
-    shown: list[Row] = []
+    is_derived = rows.equal("method", gamma_star.NAME)
+    runs = _by_time(rows.where(~is_derived))
+    labels, facts = runs.codes("label"), _facts(runs, every)
+    cells = runs.combined("label", "task", "seed")
+    by_key: Mapping[str, Row] = _ByKey(every)
+    shown: list[NDArray[np.intp]] = []
     remarks: list[str] = []
-    for label, of_label in sorted(group_rows(runs, lambda row: row["label"]).items()):
-        versions = group_rows(of_label, lambda row: version_of(row, every))
+    order = np.argsort(labels.numbers, kind="stable")
+    parts = np.split(
+        order, np.cumsum(np.bincount(labels.numbers, minlength=len(labels.names)))[:-1]
+    )
+    for label, part in sorted(zip(labels.names, parts, strict=True), key=lambda of: of[0]):
+        if (facts[part] == facts[part[0]]).all() and len(np.unique(cells[part])) == len(part):
+            shown.append(part)  # the usual case: all are of one version
+            continue
+        of_label = list(runs.take(part))
+        versions = group_rows(of_label, lambda row: version_of(row, by_key))
         wanted = {v: r for v, r in versions.items() if any(row["key"] in asked for row in r)}
         version = max(wanted or versions, key=lambda v: _rank(suite, versions[v]))
-        in_time = sorted(versions[version], key=_time)
-        shown += {(row["task"], row["seed"]): row for row in in_time}.values()
+        in_time = versions[version]
+        newest = {(row["task"], row["seed"]): row["key"] for row in in_time}
+        position = dict(zip((row["key"] for row in of_label), part.tolist(), strict=True))
+        shown.append(np.array([position[key] for key in newest.values()], dtype=np.intp))
         remarks += _other_versions(label, version, versions)
         remarks += _repeated_cells(label, in_time)
-    keys = {row["key"] for row in shown}
-    shown += [r for r in rows if r["method"] == gamma_star.NAME and r["base"] in keys]
-    return Selection(shown, Counter((row["label"], row["task"]) for row in rows), tuple(remarks))
+    chosen = runs.take(np.concatenate([np.empty(0, dtype=np.intp), *shown]))
+    derived = rows.where(is_derived)
+    if len(derived):
+        chosen = chosen.joined(derived.where(derived.is_in("base", chosen.texts("key"))))
+    return Selection(chosen, _runs_of_cells(rows), tuple(remarks))
+
+
+def _by_time(rows: Rows) -> Rows:
+    """The rows in the order in which they finished; of two at the same time, the key decides."""
+    keys = np.array(rows.texts("key"), dtype=object)
+    return rows.take(np.lexsort((keys, np.nan_to_num(rows.numbers("measured_finished")))))
+
+
+def _runs_of_cells(rows: Rows) -> dict[tuple[str, str], int]:
+    """The number of rows of each label and task."""
+    labels, tasks = rows.codes("label"), rows.codes("task")
+    shape = len(labels.names), len(tasks.names)
+    counts = np.bincount(labels.numbers * shape[1] + tasks.numbers, minlength=shape[0] * shape[1])
+    return {
+        (labels.names[i], tasks.names[t]): int(count)
+        for (i, t), count in np.ndenumerate(counts.reshape(shape))
+        if count
+    }
+
+
+def _facts(runs: Rows, every: Rows) -> NDArray[np.intp]:
+    """(N,) numbers that are equal only for runs of one version.
+
+    Runs of one version may have different numbers if searches chose their settings.
+    """
+    own = every.combined("method_code", "config", "search", "device", "computation")
+    bases, keys = every.codes("base"), every.texts("key") if every.is_known("base").any() else []
+    if keys:
+        position = {key: i for i, key in enumerate(keys)}
+        of_names = np.array([position.get(base, -1) for base in bases.names], dtype=np.intp)
+        base = of_names[bases.numbers]
+        # A base that is not there is known by its key.
+        own = _pairs(own, np.where(base < 0, bases.numbers, -1))
+        number = 0
+        while (count := len(np.unique(own))) > number:  # one more run of each chain
+            number, own = count, _pairs(own, np.where(base < 0, -1, own[base]))
+    of_table = np.zeros(int(every.positions.max(initial=-1)) + 1, dtype=np.intp)
+    of_table[every.positions] = own
+    return np.asarray(of_table[runs.positions])
+
+
+def _pairs(one: NDArray[np.intp], two: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(N,) numbers that are equal where both of two numbers from -1 are equal."""
+    pairs = one * (int(two.max(initial=0)) + 2) + two + 1
+    return np.asarray(np.unique(pairs, return_inverse=True)[1])
+
+
+class _ByKey(Mapping[str, Row]):
+    """Rows by their keys."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {key: i for i, key in enumerate(self._rows.texts("key"))}
+
+    def __getitem__(self, key: str) -> Row:
+        return self._rows[self._position[key]]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._position
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._position)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def version_of(row: Row, every: Mapping[str, Row]) -> Version:

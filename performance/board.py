@@ -33,6 +33,7 @@ from benchmark.records import PROTOCOL
 from leaderboard.board import MEAN, build_boards
 from leaderboard.grid import Grid
 from leaderboard.render.markdown import board_table
+from leaderboard.row_columns import Rows
 from leaderboard.rows import COUNTS, METRICS, SCHEMA
 from leaderboard.statistics import mean_ranks
 
@@ -152,7 +153,7 @@ def beside_bencheval(repeats: int = 20) -> None:
         return evaluator.leaderboard(frame, average_seeds=True, **off)
 
     def ours() -> dict[str, float]:
-        grid = Grid.of_table(table, suite.tasks, suite.seeds)
+        grid = Grid.of_rows(Rows(table), suite.tasks, suite.seeds)
         ranks = mean_ranks(grid.values("overall").mean(axis=2))
         return dict(zip(grid.labels, ranks.tolist(), strict=True))
 
@@ -192,9 +193,7 @@ def main() -> None:
         print(tabulate(results, headers="keys", floatfmt=".2f"), flush=True)
     first, last = results[0], results[-1]
     if len(results) > 1:
-        slope = math.log(last["seconds"] / first["seconds"]) / math.log(
-            last["rows"] / first["rows"]
-        )
+        slope = math.log(last["cpu"] / first["cpu"]) / math.log(last["rows"] / first["rows"])
         print(f"growth exponent {slope:.2f}; target: {TARGET}, exponent 1")
 
 

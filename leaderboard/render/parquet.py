@@ -84,12 +84,13 @@ def _rows(board: Board) -> Iterator[dict[str, Any]]:
     for run in sorted(board.rows, key=lambda run: (order[run["task"]], run["seed"])):
         for task in (run["task"], MEAN):
             runs.setdefault((run["label"], task), []).append(run)
+    shared = _shared(board.rows)
     for cell in ordered_cells(board).to_dict("records"):
         of_cell = runs.get((cell["label"], cell["task"]), [])
         yield {
             "table": board.name,
             **{str(name): _known(value) for name, value in cell.items()},
-            **_shared(board.rows),
+            **shared,
             **{name: [run[of] for run in of_cell] for name, (of, _) in CHAIN.items()},
         }
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from benchmark.commands import command
 from benchmark.text import printable, ranges
 from leaderboard import gamma_star
@@ -218,7 +220,7 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
     context = board.context
     facts = [f"{context['manifest']}, {context['network']}, recipe {context['recipe']}"]
     facts.append(f"seeds {ranges(board.suite.seeds)}")
-    finished = max((row["measured_finished"] or 0.0 for row in board.rows), default=0.0)
+    finished = np.nan_to_num(board.rows.numbers("measured_finished")).max(initial=0.0)
     if finished:
         facts.append(f"newest run {moment(finished)}")
     if "shown" in context:

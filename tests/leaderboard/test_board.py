@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL, RunRecord
-from leaderboard.board import MEAN, build_boards, cell_state
+from leaderboard.board import MEAN, build_boards
+from leaderboard.cells import cell_states
 from leaderboard.columns import CELL, COLUMNS, file_columns
 from leaderboard.results import update_results
 from tests.leaderboard.grids import TASKS, build, cell, failed, grid, row
@@ -82,7 +84,9 @@ class TestCells:
         ],
     )
     def test_state(self, statuses: list[str], expected: int, state: str) -> None:
-        assert cell_state([{"status": status} for status in statuses], expected) == state
+        names = ("ok", "failed", "not-applicable")
+        counts = {name: np.array([statuses.count(name)]) for name in names}
+        assert cell_states(counts, expected).tolist() == [state]
 
     def test_columns(self, suite: Suite, icons: Manifest) -> None:
         (board,) = build(suite, icons, grid(icons, "source"))

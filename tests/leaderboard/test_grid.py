@@ -12,6 +12,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.grid import Grid, with_columns
+from leaderboard.row_columns import Rows
 from leaderboard.rows import SCHEMA, Row
 from leaderboard.statistics import mean_ranks
 from tests.leaderboard.grids import TASKS, build, cell, failed, row
@@ -33,7 +34,7 @@ def rows(icons: Manifest) -> list[Row]:
 def test_rows_and_columns_give_the_same_arrays(rows: list[Row]) -> None:
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     one = Grid.of_rows(rows, TASKS, (2, 0, 1))
-    other = Grid.of_table(table, TASKS, (2, 0, 1))
+    other = Grid.of_rows(Rows(table), TASKS, (2, 0, 1))
     assert one.labels == other.labels == ("Zed", "finetune", "oracle-finetune", "source")
     for name in ("overall", "ausuc", "total_steps"):
         np.testing.assert_array_equal(one.values(name), other.values(name))

@@ -15,9 +15,10 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import columns, statistics
 from leaderboard.board import build_boards
-from leaderboard.intervals import Statistics, area_influence, statistics_of
+from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
+from leaderboard.resampling import Drawn, area_influence
 from leaderboard.rows import MEAN, Row
 from leaderboard.scoring import score_with_outcomes
 from tests.leaderboard.grids import TASKS, row
@@ -153,6 +154,29 @@ class TestSamples:
         assert first == pytest.approx(second)
         assert varying.groups == len(set(samples.groups))
 
+    def test_a_mean_over_seeds_varies_as_the_mean_of_each_seed(
+        self, icons: Manifest, known: Known, varying: Statistics
+    ) -> None:
+        """Linear columns are computed from the mean outcomes of all seeds at once."""
+        rows = _with_columns([of_run for of_run, _ in known.values()])
+        parts = [
+            statistics_of(
+                TASKS,
+                [seed],
+                [of_run for of_run in rows if of_run["seed"] == seed],
+                icons,
+                lambda of_run: known[of_run["key"]][1],
+            )
+            for seed in SEEDS
+        ]
+        for (task, key), estimates in varying.estimates.items():
+            one_by_one = [part.estimates[task, key].replicates for part in parts]
+            if estimates.replicates is None:
+                assert one_by_one == [None] * len(SEEDS)
+            else:
+                expected = np.mean(one_by_one, axis=0)
+                assert estimates.replicates == pytest.approx(expected, abs=2e-5, nan_ok=True), key
+
     @pytest.mark.parametrize("seed", range(5))
     def test_the_influence_of_a_sample_on_the_area(self, seed: int) -> None:
         """It is the derivative of the area with respect to the weight of the sample."""
@@ -182,14 +206,12 @@ class TestSamples:
     def test_macro_accuracies_vary_over_classes_that_a_draw_has(
         self, icons: Manifest, known: Known
     ) -> None:
-        from leaderboard.intervals import _Drawn
-
         samples = counted_samples(icons, TASKS[0])
         names = sorted(set(samples.groups))
         groups = np.array([names.index(name) for name in samples.groups])
         counts = statistics.draw_counts(len(names), 3)
         outcomes = next(o for r, o in known.values() if r["task"] == TASKS[0])
-        drawn = _Drawn(counts, groups, samples, [outcomes])
+        drawn = Drawn(counts, groups, samples, [[outcomes]])
         is_seen = samples.is_seen
         parts = {"overall": np.ones_like(is_seen), "seen": is_seen, "missing": ~is_seen}
         for draw, (name, part) in itertools.product(range(3), parts.items()):
@@ -199,7 +221,7 @@ class TestSamples:
                 for c in np.unique(samples.labels[part])
                 if weights[mask := samples.labels == c].sum()
             ]
-            metric = drawn.metric(f"macro_{name}", 0)[draw]
+            metric = drawn.mean(0, f"macro_{name}")[draw]
             assert metric == pytest.approx(np.mean(accuracies), rel=1e-5)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcomes import Outcomes
-from leaderboard.rows import Row, group_rows, with_status
+from leaderboard.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -196,13 +195,12 @@ class Request:
     def rows(self, label: str) -> list[Row]:
         """The rows with scores of a label on the tasks, by task and seed."""
         order = {task: i for i, task in enumerate(self.tasks)}
-        rows = [row for row in self._rows.get(label, ()) if row["task"] in order]
-        return sorted(rows, key=lambda row: (order[row["task"]], row["seed"]))
-
-    @cached_property
-    def _rows(self) -> dict[str, list[Row]]:
-        """The rows with scores by label."""
-        return group_rows(with_status(self.board.rows, "ok"), lambda row: row["label"])
+        rows = self.board.rows
+        of_label = rows.equal("label", label) & rows.equal("status", "ok")
+        return sorted(
+            rows.where(of_label & rows.is_in("task", order)),
+            key=lambda row: (order[row["task"]], row["seed"]),
+        )
 
     def outcomes(self, label: str) -> list[tuple[Row, Outcomes]]:
         """The rows of a label with the outcomes of their test samples.

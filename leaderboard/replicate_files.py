@@ -1,0 +1,90 @@
+"""The values of boards in each draw on disk, so that a board of known runs reads no outcomes.
+
+A file is named by a digest of everything that its values depend on: what has changed has another
+name. Files are derived: one that is missing or damaged is made again. The oldest are removed when
+all of them together get too large.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmark.files import canonical_json, digest_file, open_regular
+from leaderboard import columns, outcomes, predictions, resampling, statistics
+from leaderboard.predictions import scorer_digest
+from leaderboard.resampling import SAMPLED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FOLDER = "intervals"  # of a workspace
+MAX_BYTES = 1 << 29  # of all files; 200 methods on 6 tasks take 100 MB
+_DIGEST = hashlib.sha256().digest_size
+_MODULES = (columns, outcomes, predictions, resampling, statistics)
+_CODE = tuple(Path(str(module.__file__)) for module in _MODULES)
+
+
+class ReplicateFiles:
+    """The values of a workspace's boards in each draw, see ``Resampling.replicates``."""
+
+    def __init__(self, workspace: Path) -> None:
+        """Remember the folder of a workspace."""
+        self._folder = workspace / FOLDER
+
+    def path(self, facts: object) -> Path:
+        """The file of the values that depend on some facts, and on the code.
+
+        Args:
+            facts: what the values depend on, as JSON.
+        """
+        code = [digest_file(path) for path in _CODE]
+        content = canonical_json([facts, code, scorer_digest()])
+        return self._folder / hashlib.sha256(content).hexdigest()
+
+    def read(self, path: Path, labels: int) -> dict[str, NDArray[np.float32]] | None:
+        """Read the values of some labels by column key; None if the file is missing or damaged."""
+        try:
+            with open_regular(path) as file:
+                content = file.read(MAX_BYTES + 1)
+        except OSError:
+            return None
+        body = memoryview(content)[_DIGEST:]
+        if len(content) > MAX_BYTES or hashlib.sha256(body).digest() != content[:_DIGEST]:
+            return None
+        values = np.frombuffer(body, "<f4").reshape(len(SAMPLED), -1, labels)
+        return {column.key: of_column for column, of_column in zip(SAMPLED, values, strict=True)}
+
+    def write(self, path: Path, replicates: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write values, if the workspace can be written to and they are not too large.
+
+        The file is not synced to disk as runs are: its digest shows whether all of it is there.
+        """
+        body = np.stack([replicates[column.key] for column in SAMPLED]).astype("<f4").tobytes()
+        if len(body) > MAX_BYTES // 2:
+            return
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        with suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            self._make_room(len(body))
+            try:
+                temporary.write_bytes(hashlib.sha256(body).digest() + body)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        """Remove the oldest files until there is room for one of a size."""
+        files = [(file.stat(), file) for file in self._folder.iterdir() if file.is_file()]
+        total = size + sum(stat.st_size for stat, _ in files)
+        for stat, file in sorted(files, key=lambda entry: entry[0].st_mtime_ns):
+            if total <= MAX_BYTES:
+                break
+            file.unlink(missing_ok=True)
+            total -= stat.st_size

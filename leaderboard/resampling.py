@@ -1,0 +1,271 @@
+"""Resamples the groups of test samples: the values of a board's columns in each draw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmark.files import digest_json
+from benchmark.manifest.manifest import Manifest
+from leaderboard import columns, statistics
+from leaderboard.outcomes import Outcomes
+from leaderboard.predictions import CountedSamples, counted_samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLED = tuple(column for column in columns.COLUMNS if column.sampled)
+
+
+class Resampling:
+    """Draws of the groups of a suite's test sets. Tasks with the same target share a test set."""
+
+    def __init__(self, tasks: Sequence[str], manifest: Manifest) -> None:
+        self._samples = {task: counted_samples(manifest, task) for task in tasks}
+        self._targets = {task: manifest.task(task).target for task in tasks}
+        names: dict[str, set[str]] = {}
+        for task, target in self._targets.items():
+            names.setdefault(target, set()).update(self._samples[task].groups)
+        self._names = {target: sorted(of_target) for target, of_target in names.items()}
+        sizes = [len(set(sample.groups)) < len(sample.groups) for sample in self._samples.values()]
+        self.has_groups = any(sizes)
+        self._counts: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def n_groups(self) -> int:
+        """The number of groups of all test sets."""
+        return sum(map(len, self._names.values()))
+
+    def groups(self, task: str) -> list[str]:
+        """The groups that are drawn for a task."""
+        return self._names[self._targets[task]]
+
+    def degrees_of_freedom(self, tasks: Sequence[str]) -> float:
+        """Those of the variance over samples of a mean over tasks."""
+        weights = Counter(self._targets[task] for task in tasks)
+        groups = [len(self._names[target]) for target in weights]
+        return statistics.sample_degrees_of_freedom(groups, list(weights.values()))
+
+    def replicates(
+        self,
+        task: str,
+        outcomes: Mapping[str, Sequence[Outcomes]],
+        values: Mapping[str, NDArray[np.float64]],
+    ) -> dict[str, NDArray[np.float32]]:
+        """The values of each column in each draw, means over seeds, less those of all samples.
+
+        Args:
+            task: its id.
+            outcomes: of each method's runs, one per seed, by label.
+            values: (labels,) means over seeds of each sampled column, from all samples.
+
+        Returns:
+            By column key, (R, labels).
+        """
+        drawn = self._drawn(task, list(outcomes.values()))
+        of_means = {label: _Methods(drawn.mean, i) for i, label in enumerate(outcomes)}
+        of_runs = {label: _Methods(drawn.runs, i) for i, label in enumerate(outcomes)}
+        replicates = {}
+        for column in SAMPLED:
+            in_draws = np.empty((drawn.draws, len(outcomes)))
+            for i, label in enumerate(outcomes):
+                if column.linear:
+                    in_draws[:, i] = column.compute(of_means[label], of_means)
+                else:
+                    in_draws[:, i] = np.mean(column.compute(of_runs[label], of_runs), axis=1)
+            replicates[column.key] = (in_draws - values[column.key]).astype(np.float32)
+        return replicates
+
+    def _drawn(self, task: str, outcomes: Sequence[Sequence[Outcomes]]) -> Drawn:
+        target, samples = self._targets[task], self._samples[task]
+        names = self._names[target]
+        if target not in self._counts:  # drawn once for all tasks that share it
+            seed = int(digest_json(target)[:8], 16)
+            draws = statistics.draws_for(max(map(len, self._names.values())))
+            self._counts[target] = statistics.draw_counts(len(names), draws, seed)
+        index = {name: i for i, name in enumerate(names)}
+        groups = np.array([index[name] for name in samples.groups], dtype=np.intp)
+        return Drawn(self._counts[target], groups, samples, outcomes)
+
+
+class Drawn:
+    """The metrics of the methods of a task in each draw of its groups.
+
+    ``seen``, ``missing`` and ``overall`` are ratios of sums over the drawn samples. Sums of hits
+    are whole numbers; below 2^24, float32 holds them exactly in any order of summation. The two
+    areas are linear in the weights of samples to first order (the infinitesimal jackknife of
+    Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982, chapter 6).
+    """
+
+    def __init__(
+        self,
+        counts: NDArray[np.float32],
+        groups: NDArray[np.intp],
+        samples: CountedSamples,
+        outcomes: Sequence[Sequence[Outcomes]],
+    ) -> None:
+        """Prepare what all methods share.
+
+        Args:
+            counts: (R, G) how often each group is drawn.
+            groups: (N,) group of each sample.
+            samples: the N samples.
+            outcomes: of the K runs of each method.
+        """
+        self._counts = counts
+        self._groups = groups
+        self._samples = samples
+        self._outcomes = outcomes
+        sizes = np.stack([samples.is_seen, ~samples.is_seen], axis=1)
+        self._sizes = self._sums(sizes)  # (R, 2)
+        self._of_runs: dict[int, dict[str, NDArray[np.float64]]] = {}
+        self._of_means: dict[int, dict[str, NDArray[np.float64]]] = {}
+
+    @property
+    def draws(self) -> int:
+        """The number of draws."""
+        return len(self._counts)
+
+    def runs(self, i: int, name: str) -> NDArray[np.float64]:
+        """A metric of each run of method i in each draw, (R, K); NaN without samples of a group."""
+        if i not in self._of_runs:
+            right = np.stack([outcome.right for outcome in self._outcomes[i]], axis=1)
+            self._of_runs[i] = self._accuracies(right)
+        return self._of_runs[i][name]
+
+    def mean(self, i: int, name: str) -> NDArray[np.float64]:
+        """The mean over the runs of method i of a metric that is linear in their outcomes, (R,)."""
+        if i not in self._of_means:
+            right = np.mean([outcome.right for outcome in self._outcomes[i]], axis=0)
+            accuracies = self._accuracies(right[:, None])
+            del accuracies["harmonic"]  # of a mean: not the mean of the runs'
+            area = self._area(self._outcomes[i])
+            self._of_means[i] = {
+                **{key: value[:, 0] for key, value in accuracies.items()},
+                **self._macro(right),
+                **dict.fromkeys(("ausuc", "openworld_auc"), area),
+            }
+        return self._of_means[i][name]
+
+    def _accuracies(self, right: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        """The metrics in each draw, (R, M), of M columns of hits per sample, (N, M)."""
+        is_seen = self._samples.is_seen[:, None]
+        hits_seen, hits_missing = self._sums(right * is_seen), self._sums(right * ~is_seen)
+        n_seen, n_missing = self._sizes[:, :1], self._sizes[:, 1:]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            seen, missing = 100 * hits_seen / n_seen, 100 * hits_missing / n_missing
+            overall = 100 * (hits_seen + hits_missing) / (n_seen + n_missing)
+        harmonic = _harmonic(seen, missing)
+        return {"seen": seen, "missing": missing, "overall": overall, "harmonic": harmonic}
+
+    def _sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Sum (N, M) values over the samples of each draw: (R, M)."""
+        by_group = statistics.sums_by_group(values, self._groups, self._counts.shape[1])
+        if values.dtype == np.bool_:
+            return (self._counts @ by_group.astype(np.float32)).astype(np.float64)
+        return np.asarray(self._wide_counts @ by_group)
+
+    @cached_property
+    def _wide_counts(self) -> NDArray[np.float64]:
+        return self._counts.astype(np.float64)
+
+    def _macro(self, right: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The means over the classes that a draw has of the share of hits; NaN if it has none."""
+        per_sample, classes, numbers = self._classes
+        accuracies = self._class_sums(right) * per_sample
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = 100 * (accuracies @ classes).astype(np.float64) / numbers
+        return dict(zip(("macro_overall", "macro_seen", "macro_missing"), means.T, strict=True))
+
+    @cached_property
+    def _classes(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+        """What the means over classes need, computed once for all methods.
+
+        Returns:
+            1 over the number of samples of each class in each draw, (R, C), 0 where it has none;
+            the classes of each mean, (C, 3); the number of these in each draw, (R, 3).
+        """
+        samples = self._samples
+        sizes = self._class_sums(np.ones(samples.is_seen.size))
+        seen = np.bincount(samples.labels, samples.is_seen) > 0
+        classes = np.stack([np.ones_like(seen), seen, ~seen], axis=1).astype(np.float32)
+        per_sample = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        numbers = (sizes > 0).astype(np.float32) @ classes
+        return per_sample, classes, numbers.astype(np.float64)
+
+    def _class_sums(self, weights: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The sum of the samples' weights by class in each draw, (R, C)."""
+        labels, n_groups = self._samples.labels, self._counts.shape[1]
+        n_classes = int(labels.max()) + 1
+        cells = self._groups * n_classes + labels
+        by_group = np.bincount(cells, weights, minlength=n_groups * n_classes)
+        return self._counts @ by_group.reshape(n_groups, n_classes).astype(np.float32)
+
+    def _area(self, runs: Sequence[Outcomes]) -> NDArray[np.float64]:
+        """The mean area under the curves of some runs in each draw, to first order.
+
+        Ties count half in it; they are too few to matter for an interval.
+        """
+        parts = [area_influence(outcomes, self._samples.is_seen) for outcomes in runs]
+        influence = np.mean([of_run for of_run, _ in parts], axis=0)
+        area = np.mean([of_run for _, of_run in parts])
+        return np.asarray(area + self._sums(influence[:, None])[:, 0])
+
+
+def area_influence(
+    outcomes: Outcomes, is_seen: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], float]:
+    """How the area under the seen-unseen curve changes with the weight of each sample.
+
+    The area is the share of pairs of a seen and a missing sample in which both are right within
+    their group and the seen one has the larger margin (half of it at equal margins).
+
+    Args:
+        outcomes: of N samples.
+        is_seen: (N,) bool.
+
+    Returns:
+        (N,) derivatives, whose sum is 0, and the area.
+    """
+    counted = outcomes.within
+    n_seen = int(is_seen.sum())
+    n_missing = is_seen.size - n_seen
+    seen, missing = counted & is_seen, counted & ~is_seen
+    shares = np.zeros(is_seen.size)
+    for own, other in ((seen, missing), (missing, seen)):
+        ordered = np.sort(outcomes.margin[other])
+        margins = outcomes.margin[own]
+        below = np.searchsorted(ordered, margins, "left")
+        up_to = np.searchsorted(ordered, margins, "right")
+        middle = (below + up_to) / 2
+        shares[own] = middle if own is seen else ordered.size - middle
+    area = float(shares[seen].sum() / (n_seen * n_missing))
+    of_seen = (shares / n_missing - area) / n_seen
+    of_missing = (shares / n_seen - area) / n_missing
+    return np.where(is_seen, of_seen, of_missing), area
+
+
+def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = a + b
+    return np.where(total > 0, 2 * a * b / np.where(total > 0, total, 1), 0.0)
+
+
+class _Methods(Mapping[str, Any]):
+    """A method's metrics as those of a row, with their values in each draw."""
+
+    def __init__(self, metric: Callable[[int, str], NDArray[np.float64]], i: int) -> None:
+        self._metric = metric
+        self._i = i
+
+    def __getitem__(self, name: str) -> Any:
+        return self._metric(self._i, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
