@@ -145,6 +145,7 @@ def read_logits_and_labels(
     return logits[counted], samples.labels
 
 
+@lru_cache(maxsize=1)
 def scorer_digest() -> str:
     """Return the SHA-256 of the scoring code. Rows scored by other code are recomputed."""
     code = [Path(str(module.__file__)).read_bytes() for module in (picks, scoring)]
