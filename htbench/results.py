@@ -27,13 +27,14 @@ from benchmark.runs.verify import code_files
 from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line
 from leaderboard import gamma_star
+from leaderboard.accepted import describe_submission, read_accepted, submissions_on
 from leaderboard.board import Board, build_boards
 from leaderboard.conditions import with_comparisons
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
-from leaderboard.published import published_outcomes, published_rows, read_published
+from leaderboard.published import FOLDER, published_outcomes, published_rows, read_published
 from leaderboard.results import Report, known_runs, update_results
 from leaderboard.rows import Row, check_record, rows_of_table
 
@@ -134,7 +135,8 @@ def suite_boards(
 def published_boards(suite: Suite) -> list[Board]:
     """The leaderboards of a suite from the results that are published with this project.
 
-    They have the methods of the suite only, although larger suites have published more.
+    They have the methods of the suite and the accepted submissions that have all of its runs;
+    larger suites have published more.
 
     Raises:
         UsageError: none are published for the suite's manifest and recipe.
@@ -143,10 +145,15 @@ def published_boards(suite: Suite) -> list[Board]:
     import pyarrow.compute as pc
 
     manifest, results = manifest_of(suite), published_rows()
-    methods = pa.array([*suite.methods, gamma_star.NAME])
+    submissions = submissions_on(suite, manifest, read_accepted(FOLDER))
+    names = [submission.entry.name for submission in submissions]
+    methods = pa.array([*suite.methods, gamma_star.NAME, *names])
     results = results.filter(pc.is_in(results["method"], methods))
     boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
     boards = with_comparisons(boards, suite, manifest, results)
+    if boards and submissions:
+        lines = [*boards[0].notes, *map(describe_submission, submissions)]
+        boards[0] = dataclasses.replace(boards[0], notes=tuple(lines))
     if not boards:
         known = ", ".join(entry.suite for entry in read_published()) or "no suite"
         raise UsageError(

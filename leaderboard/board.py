@@ -332,7 +332,7 @@ def _cells(
     def head(label: str, tasks: Sequence[str]) -> dict[str, Any]:
         row = by_label[label][0]
         exist, here = (sum(count[label, task] for task in tasks) for count in (runs, shown))
-        names = ("label", "track", "method_code")
+        names = ("label", "track", "provenance", "method_code")
         return {**{name: row[name] for name in names}, "runs": exist, "other_runs": exist - here}
 
     labels = sorted(by_label)

@@ -1,7 +1,8 @@
 """The results that are published with this project: rows of runs and outcomes, no predictions.
 
 Each file in ``leaderboard/published/`` has the runs of one suite, and says which command made them,
-from which commit, on which machine.
+from which commit, on which machine. Rows of accepted submissions are beside them; see
+``accepted.py``. Where two have a row of the same key, the suite's is used.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmark.files import canonical_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import gamma_star
+from leaderboard.accepted import STORED, read_accepted
 from leaderboard.board import MEAN, build_boards
 from leaderboard.intervals import OutcomesOf
 from leaderboard.outcomes import Outcomes
@@ -27,7 +29,6 @@ from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import SCHEMA, rows_of_table
 
 FOLDER = Path(__file__).parent / "published"
-STORED = pa.schema([*SCHEMA, ("outcomes", pa.binary())])  # the columns of a file
 
 
 @dataclass(frozen=True)
@@ -129,16 +130,22 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
 
 
 def published_outcomes(folder: Path = FOLDER) -> OutcomesOf:
-    """The outcomes of all published results."""
-    known = {
-        k: content for entry in read_published(folder) for k, content in entry.outcomes.items()
-    }
+    """The outcomes of all published results, with those of accepted submissions."""
+    known: dict[str, bytes] = {}
+    for submission in read_accepted(folder):
+        known.update(submission.outcomes)
+    for entry in read_published(folder):
+        known.update(entry.outcomes)
     return lambda row: Outcomes.from_bytes(known[row["key"]]) if row["key"] in known else None
 
 
 def published_rows(folder: Path = FOLDER) -> pa.Table:
-    """The rows of all published results; a run that several suites share is there once."""
-    tables = [published.results for published in read_published(folder)]
+    """The rows of all published results, with those of accepted submissions.
+
+    A run that several suites share is there once.
+    """
+    tables = [entry.results for entry in read_published(folder)]
+    tables += [submission.results for submission in read_accepted(folder)]
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     rows = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
     return table.take(rows.group_by("key").aggregate([("row", "min")])["row_min"])
