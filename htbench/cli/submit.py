@@ -344,7 +344,7 @@ def _inspected(
             raise UsageError(f"{path} is not a folder")
     own = None if suite is None else load_suite(suite)
     taken = {*builtin_methods(), *DERIVED}
-    submission = Submission(folder, taken, compute_digest(), published or FOLDER, own)
+    submission = Submission(folder.resolve(), taken, compute_digest(), published or FOLDER, own)
     width = max(len(check.name) for check in CHECKS)
     for result in inspect(submission):
         if not quiet:

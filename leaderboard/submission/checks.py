@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.errors import MAX_ITEM, HTBenchError, first
-from benchmark.files import digest_file, digest_json, open_regular
+from benchmark.files import digest_json, is_safetensors, open_inside
 from benchmark.manifest.catalogue import pinned_digests
 from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RunRecord
 from benchmark.text import one_line, seed_list
@@ -26,10 +26,18 @@ from leaderboard.submission.folder import (
     RUNS_FOLDER,
     RefusedError,
     check_sums,
+    digest_inside,
     list_files,
 )
-from leaderboard.submission.state import FAILED, FLAGGED, NOT_RUN, OK, Result, Submission
-from leaderboard.submission.suspicions import FlaggedError
+from leaderboard.submission.state import (
+    FAILED,
+    FLAGGED,
+    NOT_RUN,
+    OK,
+    FlaggedError,
+    Result,
+    Submission,
+)
 from leaderboard.versions import Version, version_of
 
 METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -38,7 +46,7 @@ MACHINE = ("cpu", "cpu_capability", "device", "htbench", "python", "torch")
 OURS = "baselines/"  # begins the names of the suite's own files, which no folder has copies of
 _SETTING = re.compile(r"(?:\(|, )([A-Za-z_]\w*)=")  # a name in the brackets of a label
 TEXTS = (".csv", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml")
-BINARIES = {".safetensors": b'{"', ".parquet": b"PAR1"}  # how they begin, after any length
+BINARIES = (".parquet", ".safetensors")
 
 
 class Check(NamedTuple):
@@ -290,10 +298,10 @@ def _code(submission: Submission) -> None:
             f"{CODE_FOLDER}/ has files that its runs could not read: {first(unread)}"
         )
     for name, digest in sorted(recorded.items()):
-        path = submission.root / CODE_FOLDER / name
-        if digest_file(path) != digest:
-            raise RefusedError(f"{CODE_FOLDER}/{name} is not the file that its runs ran")
-        _check_kind(path, name)
+        path = f"{CODE_FOLDER}/{name}"
+        if digest_inside(submission.root, path) != digest:
+            raise RefusedError(f"{path} is not the file that its runs ran")
+        _check_kind(submission.root, path)
 
 
 def own_files(record: RunRecord) -> dict[str, str]:
@@ -312,22 +320,27 @@ def own_files(record: RunRecord) -> dict[str, str]:
     raise RefusedError(f"run {record.key[:12]} does not say which files it ran")
 
 
-def _check_kind(path: Path, name: str) -> None:
+def _check_kind(root: Path, path: str) -> None:
     """Refuse a file that is not what its suffix says, pickles above all."""
-    with open_regular(path) as file:
-        if path.suffix in BINARIES:
-            if BINARIES[path.suffix] in file.read(10):
-                return
-        elif path.suffix in TEXTS:
-            try:
-                if b"\0" not in (content := file.read()) and content.decode("utf-8") is not None:
-                    return
-            except UnicodeDecodeError:
-                pass
+    suffix = Path(path).suffix
+    with open_inside(root, path) as file:
+        if suffix == ".safetensors" and is_safetensors(file.read(9)):
+            return
+        if suffix == ".parquet" and file.read(4) == b"PAR1":
+            return
+        if suffix in TEXTS and _is_text(file.read()):
+            return
     raise RefusedError(
-        f"{CODE_FOLDER}/{name} is not text or data that can be read without running code; a file "
+        f"{path} is not text or data that can be read without running code; a file "
         f"may be one of {', '.join((*TEXTS, *BINARIES))}, and pickles are refused"
     )
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 # --- the predictions -----------------------------------------------------------------------------
@@ -335,11 +348,12 @@ def _check_kind(path: Path, name: str) -> None:
 
 def _predictions(submission: Submission) -> None:
     for record in submission.of_method:
-        path = submission.root / RUNS_FOLDER / record.key / PREDICTIONS_FILE
-        if digest_file(path) != record.predictions_sha256:
+        name = f"{RUNS_FOLDER}/{record.key}/{PREDICTIONS_FILE}"
+        if digest_inside(submission.root, name) != record.predictions_sha256:
             raise RefusedError(
                 f"the predictions of run {record.key[:12]} do not match the SHA-256 in its record"
             )
+        path = submission.root / name
         scores, outcomes = score_with_outcomes(path, submission.manifest, record.task)
         submission.scores[record.key] = {"scorer_digest": scorer_digest(), **scores.as_dict()}
         submission.outcomes[record.key] = outcomes

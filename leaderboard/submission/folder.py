@@ -12,6 +12,7 @@ Scores are not among them: they are always computed from the predictions.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MAX_ITEM, first
-from benchmark.files import digest_file, digest_json, open_regular
+from benchmark.files import digest_json, open_inside
 from benchmark.manifest.toml import to_toml
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE
 from benchmark.text import one_line, printable
@@ -35,7 +36,6 @@ RUNS_FOLDER = "runs"
 
 MAX_ENTRIES = 10_000  # files and folders
 MAX_DEPTH = 8
-MAX_CODE_BYTES = 64 << 20
 # By the last part of a path outside code/.
 MAX_BYTES = {
     FORM_FILE: 64 << 10,
@@ -44,6 +44,8 @@ MAX_BYTES = {
     RECORD_FILE: 4 << 20,
     PREDICTIONS_FILE: 256 << 20,  # the largest suite's have 75 MiB
 }
+# The same of all files in code/, and of all with such a name.
+MAX_TOTAL = {CODE_FOLDER: 64 << 20, RECORD_FILE: 256 << 20, PREDICTIONS_FILE: 16 << 30}
 MAX_TEXT = 300  # bytes of an entry of submission.toml
 MAX_AUTHORS = 100
 NONE = "none"  # the paper or code that does not exist
@@ -134,20 +136,29 @@ def _check_layout(files: dict[str, int]) -> None:
         raise RefusedError(f"these files do not belong to a submission: {first(unexpected)}")
     if missing := [name for name in top if name not in files]:
         raise RefusedError(f"{', '.join(missing)} is missing; pack the runs with `submit pack`")
-    code = 0
+    totals: dict[str, int] = {}
     for path, size in files.items():
-        name = path.rpartition("/")[2]
         is_code = path.startswith(f"{CODE_FOLDER}/")
-        code += size if is_code else 0
+        name = CODE_FOLDER if is_code else path.rpartition("/")[2]
+        totals[name] = totals.get(name, 0) + size
         if not is_code and size > MAX_BYTES[name]:
             raise RefusedError(f"{path} has {size} bytes; the limit is {MAX_BYTES[name]}")
-    if code > MAX_CODE_BYTES:
-        raise RefusedError(f"the files in {CODE_FOLDER}/ have {code} bytes, of {MAX_CODE_BYTES}")
+    for name, limit in MAX_TOTAL.items():
+        if (size := totals.get(name, 0)) > limit:
+            raise RefusedError(
+                f"the files of {name} have {size} bytes in total; the limit is {limit}"
+            )
+
+
+def digest_inside(root: Path, name: str) -> str:
+    """SHA-256 (hex) of a file in the folder of a submission; follows no link."""
+    with open_inside(root, name) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sums_of(root: Path, files: Iterable[str]) -> bytes:
     """The content of ``SHA256SUMS`` for some files; `sha256sum --check` reads it, too."""
-    lines = [f"{digest_file(root / path)}  {path}\n" for path in sorted(files) if _is_summed(path)]
+    lines = [f"{digest_inside(root, path)}  {path}\n" for path in sorted(files) if _is_summed(path)]
     return "".join(lines).encode()
 
 
@@ -168,7 +179,7 @@ def check_sums(root: Path, files: Iterable[str]) -> None:
         raise RefusedError(f"{SUMS_FILE} lists files that are not here: {first(unknown)}")
     if unlisted := sorted(present - listed.keys()):
         raise RefusedError(f"{SUMS_FILE} does not list {first(unlisted)}")
-    if changed := [p for p in sorted(present) if digest_file(root / p) != listed[p]]:
+    if changed := [p for p in sorted(present) if digest_inside(root, p) != listed[p]]:
         raise RefusedError(
             f"these files do not match {SUMS_FILE}: {first(changed)}; pack the runs again"
         )
@@ -180,7 +191,7 @@ def _is_summed(path: str) -> bool:
 
 def digest_of(root: Path) -> str:
     """SHA-256 that identifies a submission: of its two files that cover everything."""
-    return digest_json({name: digest_file(root / name) for name in (FORM_FILE, SUMS_FILE)})
+    return digest_json({name: digest_inside(root, name) for name in (FORM_FILE, SUMS_FILE)})
 
 
 def read_form(root: Path) -> Form:
@@ -225,7 +236,7 @@ def _checked(name: str, value: Any) -> str | tuple[str, ...]:
 
 
 def _read_text(root: Path, name: str) -> str:
-    with open_regular(root / name) as file:
+    with open_inside(root, name) as file:
         content = file.read(MAX_BYTES[name] + 1)
     if len(content) > MAX_BYTES[name]:
         raise RefusedError(f"{name} is larger than {MAX_BYTES[name]} bytes")

@@ -16,14 +16,10 @@ from leaderboard.accepted import SUBMITTED
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.intervals import OutcomesOf
 from leaderboard.published import published_outcomes
-from leaderboard.submission.state import Submission
+from leaderboard.submission.state import FlaggedError, Submission
 
 ORACLE = "oracle-finetune"
 NEARLY_ALL = 99.0  # per cent of a run's test images, or of those of missing classes
-
-
-class FlaggedError(Exception):
-    """What a person has to look at."""
 
 
 def lock(submission: Submission) -> None:

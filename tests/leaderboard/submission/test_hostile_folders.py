@@ -70,6 +70,14 @@ def deep(folder: Path) -> None:
     folder.joinpath("code", *"abcdefghij").mkdir(parents=True)
 
 
+def many_predictions(folder: Path) -> None:
+    for i in range(65):
+        run = folder / "runs" / f"{i:064x}"
+        run.mkdir()
+        (run / "predictions.parquet").touch()
+        os.truncate(run / "predictions.parquet", 256 << 20)
+
+
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "link": (link, "not a regular file"),
     "folder-link": (folder_link, "not a regular file"),
@@ -86,7 +94,11 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "huge-form": (lambda f: (f / "submission.toml").write_bytes(b"#" * 70_000), "the limit is"),
     "sparse": (lambda f: os.truncate(records(f)[0], 1 << 40), "the limit is"),
-    "sparse-code": (lambda f: os.truncate(f / "code" / FILE, 1 << 40), "have 1099511627776 bytes"),
+    "sparse-code": (
+        lambda f: os.truncate(f / "code" / FILE, 1 << 40),
+        "files of code have 1099511627776 bytes",
+    ),
+    "large-together": (many_predictions, "files of predictions.parquet have"),
     "no-form": (lambda f: (f / "submission.toml").unlink(), "submission.toml is missing"),
 }
 
