@@ -196,6 +196,16 @@ def _path(published: Path, suite: str, name: str, part: str) -> Path:
     return published / FOLDER / suite / f"{name}-{part[:_DIGITS]}.parquet"
 
 
+def verification_of(
+    published: Path, suite: str, name: str, submission: str
+) -> Mapping[str, Any] | None:
+    """The verification that an accepted submission has, if exactly this one is shown."""
+    entry = shown_entries(read_log(published)).get((suite, name))
+    if entry is None or entry.submission != submission:
+        return None
+    return _read(published, entry).verification
+
+
 def add(
     published: Path,
     table: pa.Table,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,12 +47,6 @@ _PUBLISHED = click.option(
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder leaderboard/published of a checkout.  [default: that of this installation]",
-)
-_VERIFICATION = click.option(
-    "--verification",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of the verification.  [default: FOLDER.verification.json]",
 )
 
 
@@ -185,7 +179,12 @@ def check(
 @_by("Who verifies, for the record.")
 @_OWN_SUITE
 @_PUBLISHED
-@_VERIFICATION
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write.  [default: FOLDER.verification.json]",
+)
 @click.pass_context
 def verify_command(
     context: click.Context,
@@ -196,20 +195,21 @@ def verify_command(
     by: str,
     suite: str | None,
     published: Path | None,
-    verification: Path | None,
+    out: Path | None,
 ) -> None:
     """Check a submission, and repeat some of its runs from the submitted files, in the lock.
 
-    Which runs is decided at random, among the tasks and seeds that you name. Each has a fresh
+    The runs are chosen at random, among the tasks and seeds that you name. Each has a fresh
     workspace. Predictions must be the same bytes on the same kind of machine; on another kind,
     accuracies may differ by 1 point overall and 2 on seen or missing classes. The result is written
-    beside the folder, for `submit accept`. Exits with status 1 if a run differs.
+    to a file for `submit accept --verification`. Exits with status 1 if a run differs.
 
     \b
     Examples:
       htbench submit verify my-method --by 'A. Maintainer'
       htbench submit verify my-method --by 'A. Maintainer' --task outline-solid --seed 0 --seed 71
     """
+    from benchmark.errors import UsageError
     from htbench.submission.verify import (
         choose,
         verification_file,
@@ -217,11 +217,13 @@ def verify_command(
         write_verification,
     )
 
+    path = out or verification_file(folder)
+    if path.exists() or path.is_symlink():  # the author of the submission may have written it
+        raise UsageError(f"{path} exists; delete it, or name another file with --out")
     submission = _accepted_by_checks(folder, suite, published)
     cells = choose(submission.suite, runs, tasks, seeds)
     chosen = "at random" + (", among named tasks or seeds" if tasks or seeds else "")
     result = verify(submission, cells, by, chosen, Terminal())
-    path = verification or verification_file(folder)
     write_verification(path, result)
     for cell in result.cells:
         points = ", ".join(f"{name} {value:+.2f}" for name, value in cell.difference.items())
@@ -240,7 +242,13 @@ def verify_command(
 @click.option("--why", default="", metavar="TEXT", help="Why; required if a check is flagged.")
 @_OWN_SUITE
 @_PUBLISHED
-@_VERIFICATION
+@click.option(
+    "--verification",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What `submit verify` wrote, to mark the row as verified. Never a file that came with the "
+    "submission.",
+)
 def accept(
     folder: Path,
     by: str,
@@ -251,17 +259,17 @@ def accept(
 ) -> None:
     """Add the rows of a submission to the published results of a checkout, and to their log.
 
-    Accept it again to add a verification, or to score it with a later version. Commit what it
-    writes in leaderboard/published/submissions, and run `make board`.
+    Accept it again to add a verification, or to score it with a later version. Then run
+    `make board` and commit; the rows and the log are in leaderboard/published/submissions.
 
     \b
     Examples:
-      htbench submit accept my-method --by 'A. Maintainer'
       htbench submit accept my-method --by 'A. Maintainer' --why 'read its code'
+      htbench submit accept my-method --by Me --verification my-method.verification.json
     """
     from benchmark.errors import UsageError
-    from htbench.submission.verify import read_verification, verification_file
-    from leaderboard.accepted import SUBMITTED, VERIFIED, add
+    from htbench.submission.verify import read_verification
+    from leaderboard.accepted import SUBMITTED, VERIFIED, add, verification_of
 
     target = _writable(published)
     submission = _accepted_by_checks(folder, suite, target)
@@ -269,10 +277,12 @@ def accept(
         raise UsageError(
             "a check is flagged: look at the submission, and say with --why why it may be accepted"
         )
-    record = read_verification(verification or verification_file(folder), submission.digest)
-    if verification is not None and record is None:
-        raise UsageError(f"{verification} does not exist")
-    form = {**asdict(submission.form)}
+    form = asdict(submission.form)
+    record: Mapping[str, Any] | None
+    if verification is None:
+        record = verification_of(target, form["suite"], form["name"], submission.digest)
+    else:
+        record = read_verification(verification, submission.digest)
     part = submission.part(SUBMITTED if record is None else VERIFIED)
     entry = add(target, part, form, record, submission.digest, by, why)
     click.echo(

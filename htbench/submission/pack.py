@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmark.commands import command
 from benchmark.errors import UsageError, first
-from benchmark.files import new_folder
+from benchmark.files import matches_digest, new_folder
 from benchmark.manifest.suite import Suite, manifest_of
 from benchmark.methods import files as method_files
 from benchmark.methods.files import is_kept
@@ -151,12 +151,12 @@ def _copy_code(record: RunRecord, folder: Path, other: Path | None, target: Path
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_kept(folder, name, digest):
             shutil.copyfile(folder / method_files.CODE_FOLDER / name, path)
-        elif other is not None and (other / name).is_file():
+        elif other is not None and matches_digest(other / name, digest):
             shutil.copyfile(other / name, path)
         else:
             raise UsageError(
                 f"the runs of {record.label} did not keep their file {name}; name the folder that "
-                "has it with --code-folder"
+                "has it, unchanged, with --code-folder"
             )
 
 

@@ -20,6 +20,7 @@ from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord
 from benchmark.runs.plan import PlannedRun
 from benchmark.runs.workspace import Workspace
+from benchmark.text import seed_list
 from leaderboard.predictions import score_predictions
 from leaderboard.submission.checks import MACHINE, own_files
 from leaderboard.submission.folder import CODE_FOLDER
@@ -64,7 +65,7 @@ class Verification:
     Attributes:
         submission: digest of its folder.
         by, when: who repeated them, and when, in UTC.
-        chosen: how the cells were chosen: ``at random`` or ``by the maintainer``.
+        chosen: how the cells were chosen, for people.
         machine: what this machine reports.
         cells: the repeated runs.
         verified: whether none differs, and at least one was submitted.
@@ -82,10 +83,14 @@ class Verification:
 def choose(
     suite: Suite, runs: int, tasks: Sequence[str], seeds: Sequence[int]
 ) -> list[tuple[str, int]]:
-    """The cells to repeat: some at random, among those with the tasks and seeds that were named.
+    """Choose at random which cells to repeat, among those with the tasks and seeds that are named.
 
     Seeds that the suite does not have are unannounced: a run with one has another order of images
     and other random numbers; of the pinned source models it adapts number seed mod their count.
+    At least one cell has a seed of the suite.
+
+    Raises:
+        UsageError: the suite has no such task, or none of the seeds.
     """
     for task in tasks:
         if task not in suite.tasks:
@@ -93,7 +98,15 @@ def choose(
                 f"--task {task} is not in suite {suite.name}; it has: {', '.join(suite.tasks)}"
             )
     cells = [(task, seed) for task in tasks or suite.tasks for seed in seeds or suite.seeds]
-    return sorted(random.SystemRandom().sample(cells, min(runs, len(cells))))
+    submitted = [cell for cell in cells if cell[1] in suite.seeds]
+    if not submitted:
+        raise UsageError(
+            f"name also a --seed of suite {suite.name}, which has {seed_list(suite.seeds)}: "
+            "only their runs can be compared exactly"
+        )
+    chance = random.SystemRandom()
+    cells.remove(exact := chance.choice(submitted))
+    return sorted([exact, *chance.sample(cells, min(runs - 1, len(cells)))])
 
 
 def verify(
@@ -243,7 +256,7 @@ def _among_seeds(
 
 
 def verification_file(folder: Path) -> Path:
-    """Where the verification of a submission is kept: beside its folder, never in it."""
+    """Where a verification is written unless named: beside the submission's folder, not in it."""
     folder = folder.resolve()
     return folder.with_name(f"{folder.name}.verification.json")
 
@@ -253,23 +266,24 @@ def write_verification(path: Path, verification: Verification) -> None:
     write_file(path, seal(asdict(verification)) + b"\n")
 
 
-def read_verification(path: Path, submission: str) -> dict[str, Any] | None:
-    """Read the verification of a submission; None if there is none.
+def read_verification(path: Path, submission: str) -> dict[str, Any]:
+    """Read the verification of a submission.
 
     Args:
         path: its file.
         submission: digest of the folder that it must be of.
 
     Raises:
+        UsageError: it does not exist.
         DataError: it is damaged, of another submission, or says that runs differ.
     """
     if not path.exists():
-        return None
+        raise UsageError(f"{path} does not exist; `htbench submit verify` writes it")
     content = read_sealed(path, MAX_BYTES, DataError)
     if content.get("submission") != submission:
         raise DataError(
             f"{path} is the verification of another submission, or of this one before it was "
-            "changed; delete the file, or repeat it with `htbench submit verify`"
+            "changed; repeat its runs with `htbench submit verify`"
         )
     if content.get("verified") is not True:
         raise DataError(f"{path} says that runs could not be repeated; do not accept it")
