@@ -132,11 +132,15 @@ def suite_boards(
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
 
 
-def published_boards(suite: Suite) -> list[Board]:
+def published_boards(suite: Suite, folder: Path = FOLDER) -> list[Board]:
     """The leaderboards of a suite from the results that are published with this project.
 
     They have the methods of the suite and the accepted submissions that have all of its runs;
     larger suites have published more.
+
+    Args:
+        suite: the suite.
+        folder: the folder of the published results.
 
     Raises:
         UsageError: none are published for the suite's manifest and recipe.
@@ -144,18 +148,18 @@ def published_boards(suite: Suite) -> list[Board]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    manifest, results = manifest_of(suite), published_rows()
-    submissions = submissions_on(suite, manifest, read_accepted(FOLDER))
+    manifest, results = manifest_of(suite), published_rows(folder)
+    submissions = submissions_on(suite, manifest, read_accepted(folder))
     names = [submission.entry.name for submission in submissions]
     methods = pa.array([*suite.methods, gamma_star.NAME, *names])
     results = results.filter(pc.is_in(results["method"], methods))
-    boards = build_boards(suite, manifest, results, outcomes=published_outcomes())
+    boards = build_boards(suite, manifest, results, outcomes=published_outcomes(folder))
     boards = with_comparisons(boards, suite, manifest, results)
     if boards and submissions:
         lines = [*boards[0].notes, *map(describe_submission, submissions)]
         boards[0] = dataclasses.replace(boards[0], notes=tuple(lines))
     if not boards:
-        known = ", ".join(entry.suite for entry in read_published()) or "no suite"
+        known = ", ".join(entry.suite for entry in read_published(folder)) or "no suite"
         raise UsageError(
             f"no results are published for suite {suite.name}; there are results for: {known}"
         )

@@ -380,6 +380,7 @@ def _accepted_by_checks(folder: Path, suite: str | None, published: Path | None)
             "check",
             folder,
             *(("--suite", suite) if suite else ()),
+            *(("--published", published) if published else ()),
         )
         raise UsageError(f"the submission fails its checks; see `{command_line(*words)}`")
     for flag in submission.flags:

@@ -203,6 +203,16 @@ def test_pickles_and_binaries_are_refused(
     assert "pickles are refused" in reasons(checked(folder, published))["code"]
 
 
+def test_the_code_is_never_imported(submit: Pack, published: Path) -> None:
+    code = f"{CODE}raise SystemExit('imported')\n"
+    assert reasons(checked(submit(code={FILE: code}), published)) == {}
+
+
+def test_data_files_that_hold_no_code_are_accepted(submit: Pack, published: Path) -> None:
+    code = {FILE: CODE, "w.safetensors": "\x08\0\0\0\0\0\0\0{}      ", "prompts/a.json": "{}"}
+    assert reasons(checked(submit(code=code), published)) == {}
+
+
 def test_the_code_must_be_what_ran(submit: Pack, published: Path) -> None:
     folder = submit()
     (folder / "code" / FILE).write_text("# nothing to see here\n")
