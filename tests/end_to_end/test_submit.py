@@ -59,9 +59,15 @@ def improve(folder: Path, labels: Callable[[str], int]) -> None:
     (folder / SUMS_FILE).write_bytes(sums_of(folder, list_files(folder)))
 
 
-def test_a_method_gets_a_verified_row_and_an_edited_one_does_not(mini, icons, tmp_path) -> None:
+def test_a_method_gets_a_verified_row_and_an_edited_one_does_not(htbench, icons, tmp_path) -> None:
+    def run(*words: object, status: int = 0) -> str:
+        result = htbench(*map(str, words))
+        assert result.returncode == status, result.stderr
+        return result.stdout + result.stderr
+
     author, maintainer = tmp_path / "author", tmp_path / "maintainer"
-    for folder in (author, maintainer / "published"):
+    sent, edited, published = (maintainer / name for name in ("sent", "edited", "published"))
+    for folder in (author, published):
         folder.mkdir(parents=True)
     suite = tmp_path / "slice.toml"
     suite.write_text(
@@ -70,44 +76,34 @@ def test_a_method_gets_a_verified_row_and_an_edited_one_does_not(mini, icons, tm
     )
     (author / "half_way.py").write_text(METHOD)
 
-    def htbench(cwd: Path, *words: object, status: int = 0) -> str:
-        result = mini.htbench(*map(str, words), cwd=cwd)
-        assert result.returncode == status, result.stderr
-        return result.stdout + result.stderr
-
     # The author runs a configuration that is not the default, and packs it.
-    plugin = ("--plugin", "half_way.py", "--set", "alpha=0.75")
-    htbench(author, "run", "--suite", suite, *plugin, "--workspace", "ws")
+    workspace = ("--suite", suite, "--workspace", author / "ws")
+    run("run", *workspace, "--plugin", author / "half_way.py", "--set", "alpha=0.75")
     about = ("--author", "A. Author", "--paper", "none", "--code", "none", "--licence", "MIT")
-    pack = ("submit", "pack", "half-way", "--suite", suite, "--workspace", "ws", "--out", "sent")
-    htbench(author, *pack, *about)
-    shutil.copytree(author / "sent", maintainer / "sent")
-    shutil.copytree(author / "sent", maintainer / "edited")
+    run("submit", "pack", "half-way", *workspace, "--out", author / "out", *about)
+    for folder in (sent, edited):
+        shutil.copytree(author / "out", folder)
     shutil.rmtree(author)
 
     # The maintainer repeats a run of it and one with a seed of their own choice.
-    options = ("--suite", suite, "--published", "published")
-    assert "17 ok" in htbench(maintainer, "submit", "check", "sent", *options)
-    out = htbench(maintainer, "submit", "verify", "sent", *BY, *options, "--seed", 0, "--seed", 7)
+    options = (*BY, "--suite", suite, "--published", published)
+    out = run("submit", "verify", sent, *options, "--seed", 0, "--seed", 7)
     assert "identical: outline-solid, seed 0 (overall +0.00" in out
     assert "outline-solid, seed 7" in out
     assert "this seed was not announced" in out
-    file = "sent.verification.json"
-    out = htbench(maintainer, "submit", "accept", "sent", *BY, *options, "--verification", file)
+    file = maintainer / "sent.verification.json"
+    out = run("submit", "accept", sent, *options, "--verification", file)
     assert "accept: 2 rows of half-way on slice, verified" in out
-    (accepted,) = read_accepted(maintainer / "published")
+    (accepted,) = read_accepted(published)
     assert accepted.results["label"].to_pylist() == ["half-way(alpha=0.75)"] * 2
     assert [cell["seed"] for cell in accepted.verification["cells"]] == [0, 7]
-    assert [entry.action for entry in read_log(maintainer / "published")] == ["accept"]
+    assert [entry.action for entry in read_log(published)] == ["accept"]
 
     # Better predictions whose sums match pass the checks, and not the repetition.
     samples = icons.samples(icons.task("outline-solid").target, "test")
     of_sample = dict(zip(samples.ids, samples.labels.tolist(), strict=True))
-    improve(maintainer / "edited", of_sample.__getitem__)
-    options = (*options[:3], "others")
-    (maintainer / "others").mkdir()
-    assert "17 ok" in htbench(maintainer, "submit", "check", "edited", *options)
-    words = ("submit", "verify", "edited", *BY, *options, "--runs", 1)
-    out = htbench(maintainer, *words, status=1)
+    improve(edited, of_sample.__getitem__)
+    run("submit", "withdraw", "half-way", *BY, "--why", "a test", "--published", published)
+    out = run("submit", "verify", edited, *options, "--runs", 1, status=1)
     assert "its predictions are other bytes on the same kind of machine" in out
     assert "not verified; wrote" in out

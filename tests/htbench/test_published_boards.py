@@ -13,7 +13,7 @@ from htbench.results import published_boards
 from leaderboard.accepted import STORED, VERIFIED, add
 from leaderboard.board import MEAN
 from leaderboard.published import FOLDER, published_outcomes, published_rows
-from leaderboard.render.markdown import boards_markdown
+from leaderboard.render.markdown import to_markdown
 
 FORM = {
     "name": "half-way",
@@ -51,6 +51,8 @@ def test_a_submission_is_a_row_of_the_published_board(tmp_path: Path) -> None:
     assert set(cells) == {*before.of_task(MEAN), "half-way"}
     for name in ("overall", "seen", "missing", "overall_half"):
         assert cells["half-way"][name] == cells["lwf"][name]
-    text = boards_markdown([board])
+    text = to_markdown([board])
     assert "| half-way (verified)" in text
-    assert r"half-way: submitted by \<b\>A. Author\</b\>; paper: none; code: none (MIT); verified" in text
+    (note,) = [line for line in text.splitlines() if "submitted by" in line]
+    assert r"\<b\>A. Author" in note
+    assert "verified 2026-01-02 by A. Maintainer" in note
