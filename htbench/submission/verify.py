@@ -26,9 +26,10 @@ from leaderboard.submission.checks import MACHINE, own_files
 from leaderboard.submission.folder import CODE_FOLDER
 from leaderboard.submission.state import Submission
 
-# Points by which accuracies of a run may differ between two kinds of CPU. Between instruction sets
-# of one CPU they differ by up to 1 overall and 2 on missing classes (performance/cpu_settings.py).
-TOLERANCE = {"overall": 1.0, "seen": 2.0, "missing": 2.0}
+# Points by which accuracies of a run may differ between two kinds of CPU: about twice what they
+# differ by at most between instruction sets of one CPU, in 10 runs of finetune on icons
+# (performance/cpu_settings.py): 0.97 overall, 1.29 on seen and 1.08 on missing classes.
+TOLERANCE = {"overall": 2.0, "seen": 3.0, "missing": 3.0}
 IDENTICAL, CLOSE, DIFFERS = "identical", "within tolerance", "differs"
 IN_RANGE, NOT_COMPARED = "as other seeds", "not compared"
 GOOD = (IDENTICAL, CLOSE, IN_RANGE, NOT_COMPARED)
