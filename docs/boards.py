@@ -13,6 +13,7 @@ where NAME and what follows it are one of:
     published                     which results are published, and what made them
     columns                       the columns of a table, and their names in files
     file-columns                  the other columns of CSV, JSON and Parquet files
+    submission-checks             the checks of a submission
 
 `python docs/boards.py --site DIR` also writes the board of ``icons-full`` as a folder of pages.
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
@@ -52,6 +53,7 @@ from leaderboard.render.figures import figure_bytes
 from leaderboard.render.figures.request import Request
 from leaderboard.render.markdown import board_table, mean_heading
 from leaderboard.results import update_results
+from leaderboard.submission.checks import CHECKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -162,6 +164,11 @@ def _file_columns() -> str:
     return pipe_table(["name", "meaning"], rows, left=2)
 
 
+def _submission_checks() -> str:
+    rows = [[f"`{check.name}`", check.purpose] for check in CHECKS]
+    return pipe_table(["check", "a submission passes with"], rows, left=2)
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "mean": _mean,
     "excerpt": _excerpt,
@@ -173,6 +180,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "published": _published,
     "columns": _columns,
     "file-columns": _file_columns,
+    "submission-checks": _submission_checks,
 }
 
 

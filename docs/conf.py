@@ -12,6 +12,7 @@ project_copyright = f"2026, {author}"
 version = release = metadata.version("holistic-transfer-bench")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["results-repository"]  # files for another repository
 myst_heading_anchors = 3  # so that pages can link to headings
 
 autodoc_member_order = "bysource"

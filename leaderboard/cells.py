@@ -55,9 +55,8 @@ def cells_of(
     other = exist - every.present.sum(axis=2).T
     first = {label: i for i, label in reversed(list(enumerate(rows.texts("label"))))}
     heads = rows.take(np.array([first[label] for label in labels], dtype=np.intp))
-    heads_of = {
-        name: np.array(heads.texts(name), dtype=object) for name in ("track", "method_code")
-    }
+    names = ("track", "provenance", "method_code")
+    heads_of = {name: np.array(heads.texts(name), dtype=object) for name in names}
 
     def each(of_tasks: NDArray[Any], of_means: NDArray[Any]) -> list[object]:
         return [*of_tasks.ravel().tolist(), *of_means.tolist()]
@@ -68,12 +67,11 @@ def cells_of(
     complete = of_means == "ok"
     facts = {
         "label": of_labels(np.array(labels, dtype=object)),
-        "track": of_labels(heads_of["track"]),
         "task": [*tasks] * len(labels) + [MEAN] * len(labels),
         "tasks": each(is_shown.astype(int), np.where(complete, len(tasks), 0)),
         "seeds": each(counts["ok"], np.where(complete, n_seeds, 0)),
         "state": each(of_tasks, of_means),
-        "method_code": of_labels(heads_of["method_code"]),
+        **{name: of_labels(heads_of[name]) for name in names},
         "runs": each(exist, exist.sum(axis=1)),
         "other_runs": each(other, other.sum(axis=1)),
     }

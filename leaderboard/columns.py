@@ -273,6 +273,8 @@ CELL = {
     "seeds": "how many seeds the values are means of; with tasks of several counts, the smallest",
     "state": "`ok`, `partial` (runs are missing), `failed` or `not-applicable`",
     "method_code": "digest of the method's code",
+    "provenance": "`local`; of an accepted submission `submitted`, or `verified` if the "
+    "maintainers have repeated runs of it",
     "runs": "how many runs exist, shown or not",
     "other_runs": "how many of them are not shown",
 }

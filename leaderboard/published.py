@@ -1,7 +1,8 @@
 """The results that are published with this project: rows of runs and outcomes, no predictions.
 
 Each file in ``leaderboard/published/`` has the runs of one suite, and says which command made them,
-from which commit, on which machine.
+from which commit, on which machine. Rows of accepted submissions are beside them; see
+``accepted.py``. Where two have a row of the same key, the suite's is used.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmark.files import canonical_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import gamma_star
+from leaderboard.accepted import STORED, Accepted, read_accepted
 from leaderboard.board import MEAN, build_boards
 from leaderboard.intervals import OutcomesOf
 from leaderboard.outcomes import Outcomes
@@ -27,7 +29,6 @@ from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import SCHEMA, rows_of_table, with_status
 
 FOLDER = Path(__file__).parent / "published"
-STORED = pa.schema([*SCHEMA, ("outcomes", pa.binary())])  # the columns of a file
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,22 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
     return entries
 
 
-def published_outcomes(entries: Iterable[Published]) -> OutcomesOf:
-    """The outcomes of published results."""
-    known = {key: content for entry in entries for key, content in entry.outcomes.items()}
+def read_all(folder: Path = FOLDER) -> list[Published | Accepted]:
+    """Read the published results of suites, then those of accepted submissions."""
+    return [*read_published(folder), *read_accepted(folder)]
+
+
+def published_outcomes(entries: Iterable[Published | Accepted]) -> OutcomesOf:
+    """The outcomes of published results; of rows with the same key, those of the first."""
+    known: dict[str, bytes] = {}
+    for entry in entries:
+        for key, content in entry.outcomes.items():
+            known.setdefault(key, content)
     return lambda row: Outcomes.from_bytes(known[row["key"]]) if row["key"] in known else None
 
 
-def published_rows(entries: Iterable[Published]) -> pa.Table:
-    """The rows of published results; a run that several suites share is there once."""
+def published_rows(entries: Iterable[Published | Accepted]) -> pa.Table:
+    """The rows of published results; a run that several entries share is there once."""
     tables = [entry.results for entry in entries]
     table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
     rows = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))

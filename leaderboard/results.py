@@ -109,7 +109,7 @@ def update_results(
         new = _new_rows(runs, changed, stamps, previous, by_digest, report)
         if new or kept.num_rows < stored.num_rows or not current:
             stored = pa.concat_tables([kept, pa.Table.from_pylist(new, schema=STORED)])
-            stored = _with_base_costs(stored.sort_by("key"))
+            stored = with_base_costs(stored.sort_by("key"))
             if writable:
                 write_table(workspace / RESULTS_FILE, stored, _code_digest())
     return stored.select(SCHEMA.names)
@@ -242,9 +242,7 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
                 f"{repeat_run(folder)}"
             )
             continue
-        for one in of_run:
-            own = {column: one[name] for name, column in _OWN.items()}
-            rows.append({**one, **own, "run": key, "stamp": seen})
+        rows += [stored_row(one, key, seen) for one in of_run]
     return part.number, rows, problems
 
 
@@ -280,7 +278,19 @@ def _scores(
     return {"scorer_digest": scorer, **scores.as_dict()}
 
 
-def _with_base_costs(stored: pa.Table) -> pa.Table:
+def stored_row(row: Row, run: str, seen: str | None) -> dict[str, Any]:
+    """A row with the columns of ``STORED``; its cost does not include the base run yet.
+
+    Args:
+        row: by the names of ``SCHEMA``.
+        run: the key of the run behind it.
+        seen: the stamp of the run's folder.
+    """
+    own = {column: row[name] for name, column in _OWN.items()}
+    return {**row, **own, "run": run, "stamp": seen}
+
+
+def with_base_costs(stored: pa.Table) -> pa.Table:
     """Add to each row the cost of the runs that it starts from, so that it counts everything."""
     keys, bases = column_values(stored["key"]), column_values(stored["base"])
     index = {key: i for i, key in enumerate(keys)}

@@ -42,6 +42,7 @@ COMMANDS = {
     "show": "Show the details of one run.",
     "source": "Train, import, export or list source models.",
     "splits": "Show a task's splits, or export them for other toolkits.",
+    "submit": "Submit a method to a public board, or accept submissions.",
     "tune": "Tune hyper-parameters on training images of the seen classes, then run.",
     "workspace": "Merge, check or repair workspaces.",
 }

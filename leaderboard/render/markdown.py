@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from benchmark.commands import command
 from benchmark.text import ranges
 from leaderboard import gamma_star
+from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import Column
 from leaderboard.render.cells import literal, pipe_table, rounded
@@ -165,6 +166,8 @@ def cell_note(board: Board, cell: BoardCell) -> str:
     note = _STATES.get(cell["state"], "") + coverage(board, cell)
     if cell["track"] == "oracle":
         note += " (oracle)"
+    if cell["provenance"] in (SUBMITTED, VERIFIED):
+        note += f" ({cell['provenance']})"
     if cell["other_runs"]:
         note += f" ({cell['runs']} runs exist)"
     return note

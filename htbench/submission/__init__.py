@@ -1,0 +1,1 @@
+"""Submissions: pack runs for a public board, check them, repeat them and put them on the board."""

@@ -1,0 +1,188 @@
+"""`htbench submit`: pack, check, accept and withdraw, on runs that are written and not run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.files import seal
+from benchmark.keys import compute_digest
+from benchmark.manifest.manifest import Manifest
+from htbench.submission.verify import Cell, Verification, write_verification
+from leaderboard.accepted import read_accepted, read_log
+from leaderboard.submission.folder import digest_of
+from tests.conftest import WriteRun
+from tests.htbench.command import Htbench
+from tests.leaderboard.submission.folders import SEEDS, TASK, change_form, write
+
+BY = ("--by", "A. Maintainer")
+FILLED_IN = ("--author", "A. Author", "--paper", "none", "--code", "none", "--licence", "MIT")
+WriteSubmission = Callable[..., Path]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> tuple[Any, ...]:
+    """Of a suite of one task, and of a folder of published results that has none."""
+    suite = tmp_path / "slice.toml"
+    suite.write_text(
+        f'title = "A slice"\nmanifest = "icons@2.0"\ntasks = ["{TASK}"]\n'
+        f'methods = ["source"]\nseeds = {list(SEEDS)}\n'
+    )
+    (tmp_path / "published").mkdir()
+    return "--suite", suite, "--published", tmp_path / "published"
+
+
+@pytest.fixture
+def submission(
+    tmp_path: Path,
+    write_run: WriteRun,
+    icons: Manifest,
+    htbench: Htbench,
+    options: tuple[Any, ...],
+) -> WriteSubmission:
+    """Pack a submission: ``submission(skill=1)`` gives its folder."""
+
+    def pack(*words: str, skill: float = 2.0) -> Path:
+        for seed in SEEDS:
+            made = {"compute": compute_digest()}
+            write(write_run, icons, tmp_path / "ws", seed, made=made, skill=skill)
+        out = tmp_path / "half-way"
+        at = ("--workspace", tmp_path / "ws", "--out", out)
+        status, text, err = htbench("submit", "pack", "half-way", *options[:2], *at, *words)
+        assert (status, err) == (0, "")
+        blank = "" if words else f"fill in {out}/submission.toml, "
+        assert text == f"wrote {out}; {blank}then run `htbench submit check {out}`\n"
+        return out
+
+    return pack
+
+
+def verification(folder: Path, **changes: Any) -> Verification:
+    facts: dict[str, Any] = {
+        "submission": digest_of(folder),
+        "by": "A. Maintainer",
+        "when": "2026-01-02T03:04:05+00:00",
+        "chosen": "at random",
+        "machine": {},
+        "cells": [Cell(TASK, 0, True, True, "identical", "", {})],
+        "verified": True,
+    }
+    return Verification(**{**facts, **changes})
+
+
+def test_check_prints_each_check_and_counts_them(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...]
+) -> None:
+    folder = submission()
+    status, out, _ = htbench("submit", "check", folder, *options)
+    assert status == 1
+    lines = out.splitlines()
+    assert lines[0].startswith("ok       files        few, small, plain files")
+    assert lines[2] == "failed   form         authors in submission.toml is not filled in"
+    assert lines[-1] == "2 ok, 1 failed, 14 not run"
+    for name in ("paper", "code"):
+        change_form(folder, f'{name} = ""', f'{name} = "none"')
+    change_form(folder, 'authors = [""]', 'authors = ["A. Author"]')
+    change_form(folder, 'licence = ""', 'licence = "MIT"')
+    status, out, _ = htbench("submit", "check", folder, *options)
+    assert (status, out.splitlines()[-1]) == (0, "17 ok")
+    status, out, _ = htbench("submit", "check", folder, *options, "--json")
+    assert status == 0
+    assert json.loads(out)[2] == {
+        "check": "form",
+        "purpose": "submission.toml is filled in",
+        "state": "ok",
+        "reason": "",
+    }
+
+
+def test_accept_and_withdraw_change_the_rows_and_the_log(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
+) -> None:
+    folder, published = submission(*FILLED_IN), tmp_path / "published"
+    accept = ("submit", "accept", folder, *BY, *options)
+    commit = f"commit {published}/submissions\n"
+    assert htbench(*accept) == (
+        0,
+        f"accept: 2 rows of half-way on slice, not verified; {commit}",
+        "",
+    )
+    (accepted,) = read_accepted(published)
+    assert set(accepted.results["provenance"].to_pylist()) == {"submitted"}
+    assert accepted.form["authors"] == ["A. Author"]
+    file = tmp_path / "v.json"
+    write_verification(file, verification(folder))
+    verified = f"2 rows of half-way on slice, verified; {commit}"
+    assert htbench(*accept, "--verification", file) == (0, f"verify: {verified}", "")
+    (accepted,) = read_accepted(published)
+    assert set(accepted.results["provenance"].to_pylist()) == {"verified"}
+    # Accepted again, it keeps its verification.
+    status, _, err = htbench(*accept)
+    assert status == 2
+    assert "is on the board of slice already, with the same rows" in err
+    withdraw = ("submit", "withdraw", "half-way", *BY, "--published", published)
+    assert htbench(*withdraw, "--why", "asked by its author") == (
+        0,
+        f"withdrew half-way from slice\n{commit}",
+        "",
+    )
+    assert read_accepted(published) == []
+    assert [entry.action for entry in read_log(published)] == ["accept", "verify", "withdraw"]
+
+
+def test_a_verification_that_came_with_a_submission_is_not_used(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
+) -> None:
+    folder = submission(*FILLED_IN)
+    file = folder.with_name("half-way.verification.json")
+    file.write_bytes(seal(asdict(verification(folder))))
+    status, out, _ = htbench("submit", "accept", folder, *BY, *options)
+    assert status == 0
+    assert "not verified" in out
+    status, _, err = htbench("submit", "verify", folder, *BY, *options)
+    assert status == 2
+    assert f"{file} exists; delete it, or name another file with --out" in err
+    write_verification(tmp_path / "v.json", verification(folder, verified=False))
+    words = ("submit", "accept", folder, *BY, *options, "--verification", tmp_path / "v.json")
+    status, _, err = htbench(*words)
+    assert status == 2
+    assert "says that runs could not be repeated" in err
+
+
+def test_a_flagged_submission_is_accepted_with_a_reason_only(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
+) -> None:
+    folder = submission(*FILLED_IN, skill=1000.0)
+    status, out, _ = htbench("submit", "check", folder, *options)
+    assert status == 0
+    assert "flagged  labels       the predictions are nearly the labels" in out
+    accept = ("submit", "accept", folder, *BY, *options)
+    status, _, err = htbench(*accept)
+    assert status == 2
+    assert "flagged: labels: the predictions are nearly the labels" in err
+    assert "say with --why why it may be accepted" in err
+    assert not (tmp_path / "published" / "submissions").exists()
+    assert htbench(*accept, "--why", "a test")[0] == 0
+    assert read_log(tmp_path / "published")[0].why == "a test"
+
+
+@pytest.mark.parametrize("command", ["accept", "verify"])
+def test_a_submission_that_fails_a_check_goes_no_further(
+    command: str,
+    htbench: Htbench,
+    submission: WriteSubmission,
+    options: tuple[Any, ...],
+    tmp_path: Path,
+) -> None:
+    folder = submission(*FILLED_IN)
+    (folder / "code" / "half_way.py").write_text("raise SystemExit('it was imported')\n")
+    status, out, err = htbench("submit", command, folder, *BY, *options)
+    assert (status, out) == (2, "")
+    check = f"`htbench submit check {folder} {' '.join(map(str, options))}`"
+    assert f"the submission fails its checks; see {check}" in err
+    assert not (tmp_path / "published" / "submissions").exists()
