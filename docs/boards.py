@@ -39,7 +39,7 @@ from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
 from htbench.methods import describe_methods, markdown_table, method_entries
-from htbench.results import published_boards
+from htbench.published_boards import published_boards
 from htbench.site import write_boards_site
 from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board

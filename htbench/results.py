@@ -27,14 +27,12 @@ from benchmark.runs.verify import code_files
 from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line
 from leaderboard import gamma_star
-from leaderboard.accepted import describe_submission, submissions_on
 from leaderboard.board import Board, build_boards
 from leaderboard.conditions import with_comparisons
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
 from leaderboard.predictions import read_logits_and_labels, score_predictions
-from leaderboard.published import FOLDER, Published, published_outcomes, published_rows, read_all
 from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.results import Report, known_runs, update_results
 from leaderboard.rows import Row, check_record, rows_of_table
@@ -140,43 +138,6 @@ def suite_boards(
     if comparisons:
         boards = with_comparisons(boards, suite, manifest, results)
     return [dataclasses.replace(b, workspace_option=workspace.option) for b in boards]
-
-
-def published_boards(suite: Suite, folder: Path = FOLDER) -> list[Board]:
-    """The leaderboards of a suite from the results that are published with this project.
-
-    They have the methods of the suite and the accepted submissions that have all of its runs;
-    larger suites have published more.
-
-    Args:
-        suite: the suite.
-        folder: the folder of the published results.
-
-    Raises:
-        UsageError: none are published for the suite's manifest and recipe.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    manifest, entries = manifest_of(suite), read_all(folder)
-    accepted = [entry for entry in entries if isinstance(entry, Accepted)]
-    submissions = submissions_on(suite, manifest, accepted)
-    names = [submission.entry.name for submission in submissions]
-    methods = pa.array([*suite.methods, gamma_star.NAME, *names])
-    results = published_rows(entries)
-    results = results.filter(pc.is_in(results["method"], methods))
-    boards = build_boards(suite, manifest, results, outcomes=published_outcomes(entries))
-    boards = with_comparisons(boards, suite, manifest, results)
-    if boards and submissions:
-        lines = [*boards[0].notes, *map(describe_submission, submissions)]
-        boards[0] = dataclasses.replace(boards[0], notes=tuple(lines))
-    if not boards:
-        suites = [entry.suite for entry in entries if isinstance(entry, Published)]
-        known = ", ".join(suites) or "no suite"
-        raise UsageError(
-            f"no results are published for suite {suite.name}; there are results for: {known}"
-        )
-    return boards
 
 
 def run_rows(

@@ -62,7 +62,7 @@ def command(
     """
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.results import published_boards
+    from htbench.published_boards import published_boards
     from htbench.run import existing_boards
     from leaderboard.filters import with_tasks
     from leaderboard.pairs import find_pair

@@ -96,7 +96,8 @@ def command(
     from benchmark.files import check_output, write_file
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.results import log_reader, published_boards
+    from htbench.published_boards import published_boards
+    from htbench.results import log_reader
     from htbench.run import existing_boards
     from leaderboard.filters import with_tasks
     from leaderboard.render.figures import Request, figure_bytes, form_of

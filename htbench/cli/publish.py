@@ -83,7 +83,7 @@ def command(
     from htbench.dataset_card import About
     from htbench.own_suite import chosen_suite
     from htbench.publish import check_folder, push, write_publication
-    from htbench.results import published_boards
+    from htbench.published_boards import published_boards
     from htbench.run import existing_boards
 
     if published and predictions:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmark.manifest.suite import load_suite
-from htbench.results import published_boards
+from htbench.published_boards import published_boards
 from leaderboard.accepted import STORED, VERIFIED, add
 from leaderboard.board import MEAN
 from leaderboard.published import FOLDER, published_outcomes, published_rows, read_all

@@ -1,0 +1,51 @@
+"""The leaderboards of the results that are published with this project."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from benchmark.errors import UsageError
+from benchmark.manifest.suite import Suite, manifest_of
+from leaderboard import gamma_star
+from leaderboard.accepted import Accepted, describe_submission, submissions_on
+from leaderboard.board import Board, build_boards
+from leaderboard.conditions import with_comparisons
+from leaderboard.published import FOLDER, Published, published_outcomes, published_rows, read_all
+
+
+def published_boards(suite: Suite, folder: Path = FOLDER) -> list[Board]:
+    """The leaderboards of a suite from the results that are published with this project.
+
+    They have the methods of the suite and the accepted submissions that have all of its runs;
+    larger suites have published more.
+
+    Args:
+        suite: the suite.
+        folder: the folder of the published results.
+
+    Raises:
+        UsageError: none are published for the suite's manifest and recipe.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    manifest, entries = manifest_of(suite), read_all(folder)
+    accepted = [entry for entry in entries if isinstance(entry, Accepted)]
+    submissions = submissions_on(suite, manifest, accepted)
+    names = [submission.entry.name for submission in submissions]
+    methods = pa.array([*suite.methods, gamma_star.NAME, *names])
+    results = published_rows(entries)
+    results = results.filter(pc.is_in(results["method"], methods))
+    boards = build_boards(suite, manifest, results, outcomes=published_outcomes(entries))
+    boards = with_comparisons(boards, suite, manifest, results)
+    if boards and submissions:
+        lines = [*boards[0].notes, *map(describe_submission, submissions)]
+        boards[0] = dataclasses.replace(boards[0], notes=tuple(lines))
+    if not boards:
+        suites = [entry.suite for entry in entries if isinstance(entry, Published)]
+        known = ", ".join(suites) or "no suite"
+        raise UsageError(
+            f"no results are published for suite {suite.name}; there are results for: {known}"
+        )
+    return boards
