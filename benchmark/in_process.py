@@ -152,10 +152,13 @@ def _imported(location: MethodLocation, code: MethodCode) -> type[Method]:
         if getattr(sys.modules.get(module.name), "__file__", module.file) != module.file:
             del sys.modules[module.name]  # another file of the same name
     sys.meta_path.insert(0, OwnModules(code.modules))
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         return load_method(code)
     except ContractError as error:
         raise MethodError(f"cannot load {location.origin}: {error}") from None
+    finally:
+        sys.dont_write_bytecode = writes_bytecode  # nothing is left beside the user's file
 
 
 def _created(description: MethodDescription, settings: Mapping[str, str]) -> Loaded:

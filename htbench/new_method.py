@@ -20,7 +20,7 @@ _NAME = re.compile(r"[a-z](-?[a-z0-9])*")
 _FILES = {
     "pyproject.toml.txt": "pyproject.toml",
     "method.py.txt": "@MODULE@.py",
-    "test_method.py.txt": "test_@MODULE@.py",
+    "checks.py.txt": "test_@MODULE@.py",
     "README.md.txt": "README.md",
     "workflow.yml.txt": ".github/workflows/test.yml",
 }

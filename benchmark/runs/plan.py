@@ -41,8 +41,10 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """For people, such as ``finetune outline-solid seed 1``."""
-        return f"{self.label} {self.task.id} seed {self.seed}"
+        """For people, such as ``finetune outline-solid seed 1``; differs between runs of a grid."""
+        factor = self.manifest.rate_factor
+        rates = "" if factor == 1 else f" rates x {factor:.3g}"
+        return f"{self.label} {self.task.id} seed {self.seed}{rates}"
 
     @cached_property
     def source(self) -> SourceSpec:

@@ -124,7 +124,7 @@ def check_a_task(installed, suite, classes, seeds):
         "--method",
         "finetune",
     )
-    assert board.startswith("# Runs: mini\n")
+    assert board.startswith(f"# Runs: {Path(suite).stem}\n")
     assert sorted(path.name for path in installed.cwd.iterdir()) == ["workspace"]
     records = {
         record["method"]: record

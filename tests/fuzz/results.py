@@ -169,10 +169,11 @@ def _outcomes(folder: Path) -> Read:
 def _outcomes_seeds() -> list[bytes]:
     from leaderboard.outcome_files import _header
     from leaderboard.outcomes import Outcomes
+    from leaderboard.predictions import scorer_digest
 
     right = np.arange(11) % 2 == 0
     outcomes = Outcomes(right, ~right, np.linspace(-1, 1, 11, dtype=np.float32))
-    return [b"0" * 32 + _header(_outcome_row()) + outcomes.to_bytes()]
+    return [b"0" * 32 + _header(_outcome_row(), scorer_digest()) + outcomes.to_bytes()]
 
 
 TARGETS: Mapping[str, Target] = {

@@ -94,6 +94,9 @@ def test_other_code_has_another_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
     before = scorer_digest()
+    scorer_digest.cache_clear()
     (tmp_path / "other.py").write_text("# other code\n")
     monkeypatch.setattr(module, "__file__", str(tmp_path / "other.py"))
-    assert scorer_digest() != before
+    changed = scorer_digest()
+    scorer_digest.cache_clear()
+    assert changed != before

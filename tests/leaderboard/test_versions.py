@@ -127,7 +127,7 @@ class TestCode:
         (table,) = json.loads(FORMATS["json"]([board]))
         assert table["versions"] == list(board.versions)
         assert {entry["other_runs"] for entry in table["cells"]} == {1}
-        assert ",method_code,runs,other_runs," in FORMATS["csv"]([board])
+        assert ",method_code,provenance,runs,other_runs," in FORMATS["csv"]([board])
 
     def test_many_versions_are_counted(self, mix: Mix) -> None:
         for i in range(6):
