@@ -59,11 +59,17 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: it cannot be opened or is something else, such as a folder, a FIFO or a device.
     """
+    return open(_open_regular(path)[0], "rb")  # noqa: PTH123 - the caller closes it
+
+
+def _open_regular(path: Path) -> tuple[int, os.stat_result]:
+    """As :func:`open_regular`, but returns the descriptor and the file's status."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return open(descriptor, "rb")  # noqa: PTH123 - the caller closes it
+    return descriptor, status
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -74,10 +80,14 @@ def read_bounded(path: Path, limit: int) -> bytes:
     Raises:
         OSError: see :func:`open_regular`.
     """
-    with open_regular(path) as file:
-        parts = [file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)]
-        while parts[-1] and (left := limit + 1 - sum(map(len, parts))):  # the file has grown
-            parts.append(file.read(min(left, 1 << 20)))
+    descriptor, status = _open_regular(path)
+    try:
+        parts = [os.read(descriptor, min(limit, status.st_size) + 1)]
+        # Until there is nothing left: a system reads 2 GiB at most, and the file may have grown.
+        while parts[-1] and (left := limit + 1 - sum(map(len, parts))):
+            parts.append(os.read(descriptor, min(left, 1 << 20)))
+    finally:
+        os.close(descriptor)
     return b"".join(parts)
 
 

@@ -231,11 +231,13 @@ _IS_VALID: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def write_predictions(path: Path, ids: Sequence[str], logits: NDArray[np.float32]) -> None:
+def write_predictions(
+    path: Path | pa.NativeFile, ids: Sequence[str], logits: NDArray[np.float32]
+) -> None:
     """Write predictions as Parquet; equal input gives equal bytes.
 
     Args:
-        path: the file.
+        path: the file, or a stream.
         ids: N sample ids.
         logits: float32 (N, C).
     """

@@ -35,7 +35,7 @@ from benchmark.records import (
 from benchmark.run_folders import run_folders, stamp
 from leaderboard import gamma_star, rows
 from leaderboard.outcome_files import store_outcomes
-from leaderboard.predictions import score_with_outcomes, scorer_digest
+from leaderboard.predictions import score_run, scorer_digest
 from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import (
     COUNTS,
@@ -220,10 +220,16 @@ def _new_rows(
     return [row for _, rows, _ in outcomes for row in rows]
 
 
+_manifests: dict[str, Manifest] = {}  # of this process, by digest
+
+
 def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
     """The number of a part, its rows, and what is wrong with runs that have none."""
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
+    # What is known about the samples of a manifest is kept for the next part, see `predictions.py`.
+    manifests = {key: _manifests.setdefault(key, of) for key, of in part.manifests.items()}
+    part = part._replace(manifests=manifests)
     for key, seen in part.stamps.items():
         folder = part.runs / key
         try:
@@ -231,8 +237,7 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
             check_record(record, folder / RECORD_FILE)
             row = row_of_record(record)
             row |= _scores(folder, record, row, part.previous.get(key), part.manifests)
-            derived = gamma_star.derive_rows([row], part.runs.parent, part.previous, part.manifests)
-            of_run = [row, *derived]
+            of_run = [row, *_derived(row, part)]
         except HTBenchError as error:
             problems.append(str(error))
             continue
@@ -244,6 +249,17 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
             continue
         rows += [stored_row(one, key, seen) for one in of_run]
     return part.number, rows, problems
+
+
+def _derived(row: Row, part: _Part) -> Iterator[Row]:
+    """The rows that are derived from the row of a run; outcomes are stored as for the run."""
+    workspace = part.runs.parent
+    for derived, outcomes in gamma_star.derive_rows(
+        [row], workspace, part.previous, part.manifests
+    ):
+        if outcomes is not None:
+            store_outcomes(workspace, derived, outcomes)
+        yield derived
 
 
 def _scores(
@@ -259,19 +275,20 @@ def _scores(
     """
     if record.status != "ok":
         return {}
-    path = verified_predictions(folder, record.predictions_sha256)
-    scorer = scorer_digest()
+    digest, scorer = record.predictions_sha256, scorer_digest()
     if (
         previous is not None
-        and previous["predictions_sha256"] == record.predictions_sha256
+        and previous["predictions_sha256"] == digest
         and previous["scorer_digest"] == scorer
     ):
+        verified_predictions(folder, digest)
         return {name: previous[name] for name in ("scorer_digest", *METRICS, *COUNTS, EXCLUDED)}
     manifest = manifests.get(record.made_from["manifest"])
     if manifest is None:
+        verified_predictions(folder, digest)
         return {}
     try:
-        scores, outcomes = score_with_outcomes(path, manifest, record.task)
+        scores, outcomes = score_run(folder, digest, manifest, record.task)
     except HTBenchError as error:
         raise type(error)(f"{error}; {repeat_run(folder)}") from None
     store_outcomes(folder.parents[1], row, outcomes)

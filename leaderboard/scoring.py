@@ -180,13 +180,20 @@ def score_at_best_gamma(
     Raises:
         ScoringError: As for ``score``.
     """
+    return best_gamma_with_outcomes(logits, labels, seen)[0]
+
+
+def best_gamma_with_outcomes(
+    logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
+) -> tuple[BestGamma, Outcomes]:
+    """As :func:`score_at_best_gamma`, and the outcomes of the samples there."""
     labels = checked_labels(logits, labels, seen)
     picks = pick(logits, labels, seen)
     sweep = _sweep(picks)
     hits = sweep.seen_hits + sweep.missing_hits
     best = sweep.gamma[hits == hits.max()]
     gamma = float(best[np.abs(best).argmin()])
-    return BestGamma(gamma, _scores(picks, labels, seen, gamma))
+    return BestGamma(gamma, _scores(picks, labels, seen, gamma)), _outcomes(picks, gamma)
 
 
 def _scores(picks: Picks, labels: IntArray, seen: BoolArray, gamma: float) -> Scores:

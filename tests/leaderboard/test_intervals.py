@@ -18,7 +18,7 @@ from leaderboard.board import build_boards
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
-from leaderboard.resampling import Drawn, area_influence
+from leaderboard.resampling import Drawn, area_influences
 from leaderboard.rows import MEAN, Row
 from leaderboard.scoring import score_with_outcomes
 from tests.leaderboard.grids import TASKS, row
@@ -185,7 +185,9 @@ class TestSamples:
         within = generator.random(40) < 0.7
         margin = np.round(generator.normal(0, 1, 40), 1).astype(np.float32)  # with ties
         outcomes = Outcomes(within, within, margin)
-        influence, area = area_influence(outcomes, is_seen)
+        other = Outcomes(within, within, generator.normal(0, 1, 40).astype(np.float32))
+        influences, areas = area_influences([other, outcomes], is_seen)
+        influence, area = influences[1], areas[1]
 
         def weighted(weights: Any) -> float:
             total = 0.0

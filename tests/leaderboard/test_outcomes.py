@@ -82,9 +82,7 @@ class TestFiles:
         self, workspace: Path, icons: Manifest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         row = self.rows(workspace, icons)["finetune"]
-        monkeypatch.setattr(
-            outcome_files, "read_logits_and_labels", lambda *_: pytest.fail("read again")
-        )
+        monkeypatch.setattr(outcome_files, "read_run", lambda *_: pytest.fail("read again"))
         outcomes = WorkspaceOutcomes(workspace, icons)(row)
         assert outcomes is not None
         assert 100 * outcomes.right.mean() == pytest.approx(row["overall"])
