@@ -77,12 +77,8 @@ class PredictionsLayout:
             return None
         if any(content[part] != expected for part, expected in self._fixed):
             return None
-        logits = np.empty(self.shape, np.float32)
-        into, at = memoryview(logits).cast("B"), 0
-        for part in self._logits:
-            into[at : at + part.stop - part.start] = memoryview(content)[part]
-            at += part.stop - part.start
-        return logits
+        logits = b"".join(memoryview(content)[part] for part in self._logits)
+        return np.frombuffer(logits, "<f4").reshape(self.shape)
 
 
 def _file(ids: Sequence[str], logits: NDArray[np.float32]) -> bytes:
@@ -90,7 +86,7 @@ def _file(ids: Sequence[str], logits: NDArray[np.float32]) -> bytes:
 
     sink = pa.BufferOutputStream()
     write_predictions(sink, ids, logits)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[slice]:

@@ -161,8 +161,8 @@ class Drawn:
         if i not in self._of_means:
             right = np.mean([outcome.right for outcome in self._outcomes[i]], axis=0)
             is_seen = self._samples.is_seen
-            hits = (self._sums((right * part)[:, None]) for part in (is_seen, ~is_seen))
-            accuracies = _accuracies(*hits, self._sizes)
+            hits = [self._sums((right * part)[:, None]) for part in (is_seen, ~is_seen)]
+            accuracies = _accuracies(hits, self._sizes)
             area = self._area(self._outcomes[i])
             self._of_means[i] = {
                 **{key: value[:, 0] for key, value in accuracies.items()},
@@ -247,16 +247,17 @@ class DrawnRuns:
         """A metric of each run of method i in each draw, (r, K); NaN without samples of a group."""
         if i not in self._metrics:
             hits = self._drawn.hits(i, self._draws)
-            metrics = _accuracies(*hits, self._drawn.sizes(self._draws))
+            metrics = _accuracies(hits, self._drawn.sizes(self._draws))
             metrics["harmonic"] = _harmonic(metrics["seen"], metrics["missing"])
             self._metrics[i] = metrics
         return self._metrics[i][name]
 
 
 def _accuracies(
-    hits_seen: NDArray[np.float64], hits_missing: NDArray[np.float64], sizes: NDArray[np.float64]
+    hits: Sequence[NDArray[np.float64]], sizes: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Accuracies in per cent, (R, M), from (R, M) hits and (R, 2) samples of each draw."""
+    """Accuracies in per cent, (R, M), from (R, M) hits and the (R, 2) samples of each draw."""
+    hits_seen, hits_missing = hits
     n_seen, n_missing = sizes[:, :1], sizes[:, 1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         seen, missing = 100 * hits_seen / n_seen, 100 * hits_missing / n_missing
@@ -282,11 +283,12 @@ def area_influences(
     within = np.stack([outcomes.within for outcomes in runs])
     margin = np.stack([outcomes.margin for outcomes in runs])
     order = margin.argsort(axis=1)
-    margin, within = (np.take_along_axis(of, order, axis=1) for of in (margin, within))
-    of_seen = is_seen[order]
-    right_seen, right_missing = within & of_seen, within & ~of_seen
+    ordered = np.take_along_axis(margin, order, axis=1)
     is_first = np.ones(margin.shape, dtype=bool)  # of equal margins
-    is_first[:, 1:] = margin[:, 1:] != margin[:, :-1]
+    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    right_seen, right_missing = (
+        np.take_along_axis(within & group, order, axis=1) for group in (is_seen, ~is_seen)
+    )
     n_seen, n_missing = np.count_nonzero(is_seen), np.count_nonzero(~is_seen)
     above = np.count_nonzero(right_seen, axis=1)[:, None] - _below(right_seen, is_first)
     in_order = np.where(right_seen, _below(right_missing, is_first), above * right_missing)
