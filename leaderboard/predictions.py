@@ -15,9 +15,10 @@ from benchmark.files import read_bounded
 from benchmark.manifest.manifest import Manifest
 from benchmark.predictions_layout import PredictionsLayout
 from benchmark.records import PREDICTIONS_FILE, read_predictions, verified_predictions
-from leaderboard import picks, scoring
+from leaderboard import picks, scoring, scoring_input
 from leaderboard.outcomes import Outcomes
 from leaderboard.scoring import Scores, match_samples
+from leaderboard.scoring_input import Truth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,9 +66,8 @@ def score_run(
 def _score(
     logits: NDArray[np.float32], path: Path, manifest: Manifest, task_id: str
 ) -> tuple[TaskScores, Outcomes]:
-    samples = _samples(manifest, task_id)
     try:
-        scores, outcomes = scoring.score_with_outcomes(logits, samples.labels, samples.seen)
+        scores, outcomes = scoring.score_against(logits, _truth(manifest, task_id))
     except ScoringError as error:
         raise ScoringError(f"{path}: {error}") from None
     return with_excluded(scores, manifest, task_id), outcomes
@@ -124,6 +124,12 @@ def _samples(manifest: Manifest, task_id: str) -> _Samples:
     seen = manifest.seen_mask(task)
     counted = (seen | manifest.missing_mask(task))[test.labels]
     return _Samples(test.ids, counted, test.labels[counted], seen)
+
+
+@lru_cache(maxsize=64)
+def _truth(manifest: Manifest, task_id: str) -> Truth:
+    samples = _samples(manifest, task_id)
+    return Truth.of(samples.labels, samples.seen)
 
 
 def read_run(
@@ -216,5 +222,5 @@ def _counted(
 @lru_cache(maxsize=1)
 def scorer_digest() -> str:
     """Return the SHA-256 of the scoring code. Rows scored by other code are recomputed."""
-    code = [Path(str(module.__file__)).read_bytes() for module in (picks, scoring)]
+    code = [Path(str(module.__file__)).read_bytes() for module in (picks, scoring, scoring_input)]
     return hashlib.sha256(b"".join(code)).hexdigest()
