@@ -117,8 +117,9 @@ def update_results(
 
 def known_runs(workspace: Path) -> dict[str, str]:
     """Stamps of the runs that were read and verified and need not be repeated, by key."""
-    stored, _ = read_table(workspace / RESULTS_FILE, STORED)
-    values = (column_values(stored[name]) for name in ("key", "run", "stamp", "status"))
+    columns = ("key", "run", "stamp", "status")
+    stored, _ = read_table(workspace / RESULTS_FILE, STORED, columns)
+    values = (column_values(stored[name]) for name in columns)
     return {
         run: seen
         for key, run, seen, status in zip(*values, strict=True)

@@ -13,7 +13,7 @@ import pytest
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
-from leaderboard import columns, statistics
+from leaderboard import columns, resampling, statistics
 from leaderboard.board import build_boards
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
@@ -176,6 +176,17 @@ class TestSamples:
             else:
                 expected = np.mean(one_by_one, axis=0)
                 assert estimates.replicates == pytest.approx(expected, abs=2e-5, nan_ok=True), key
+
+    def test_the_parts_of_draws_and_runs_do_not_matter(
+        self, icons: Manifest, known: Known, varying: Statistics, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(resampling, "PART_VALUES", 1000)  # 333 draws of 3 runs; one run
+        rows = _with_columns([of_run for of_run, _ in known.values()])
+        parts = statistics_of(TASKS, SEEDS, rows, icons, lambda of_run: known[of_run["key"]][1])
+        for cell, estimates in varying.estimates.items():
+            if estimates.replicates is not None:
+                expected = pytest.approx(estimates.replicates, abs=1e-9, nan_ok=True)
+                assert parts.estimates[cell].replicates == expected
 
     @pytest.mark.parametrize("seed", range(5))
     def test_the_influence_of_a_sample_on_the_area(self, seed: int) -> None:
