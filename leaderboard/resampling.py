@@ -282,19 +282,17 @@ def area_influences(
     """
     within = np.stack([outcomes.within for outcomes in runs])
     margin = np.stack([outcomes.margin for outcomes in runs])
-    order = margin.argsort(axis=1)
-    ordered = np.take_along_axis(margin, order, axis=1)
+    order = margin.argsort(axis=1) + is_seen.size * np.arange(len(runs))[:, None]
+    ordered = margin.take(order)
     is_first = np.ones(margin.shape, dtype=bool)  # of equal margins
     is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    right_seen, right_missing = (
-        np.take_along_axis(within & group, order, axis=1) for group in (is_seen, ~is_seen)
-    )
+    right_seen, right_missing = ((within & group).take(order) for group in (is_seen, ~is_seen))
     n_seen, n_missing = np.count_nonzero(is_seen), np.count_nonzero(~is_seen)
     above = np.count_nonzero(right_seen, axis=1)[:, None] - _below(right_seen, is_first)
     in_order = np.where(right_seen, _below(right_missing, is_first), above * right_missing)
     areas = (in_order * right_seen).sum(axis=1) / (n_seen * n_missing)
     shares = np.empty_like(in_order)
-    np.put_along_axis(shares, order, in_order, axis=1)
+    shares.put(order, in_order)
     if_seen = (shares / n_missing - areas[:, None]) / n_seen
     if_missing = (shares / n_seen - areas[:, None]) / n_missing
     return np.where(is_seen, if_seen, if_missing), areas

@@ -107,8 +107,8 @@ def update_results(
         changed = sorted(stamps.keys() - unchanged)
         kept, previous = _split(stored, unchanged)
         new = _new_rows(runs, changed, stamps, previous, by_digest, report)
-        if new or kept.num_rows < stored.num_rows or not current:
-            stored = pa.concat_tables([kept, pa.Table.from_pylist(new, schema=STORED)])
+        if new.num_rows or kept.num_rows < stored.num_rows or not current:
+            stored = pa.concat_tables([kept, new])
             stored = with_base_costs(stored.sort_by("key"))
             if writable:
                 write_table(workspace / RESULTS_FILE, stored, _code_digest())
@@ -204,7 +204,7 @@ def _new_rows(
     previous: Mapping[str, Row],
     manifests: Mapping[str, Manifest],
     report: Report,
-) -> list[dict[str, Any]]:
+) -> pa.Table:
     """Build the rows of some runs, and those derived from them; many are built on all cores."""
     of_run: dict[str, dict[str, Row]] = {}
     for key, row in previous.items():
@@ -218,13 +218,13 @@ def _new_rows(
     for _, _, problems in outcomes:
         for problem in problems:
             report(problem)
-    return [row for _, rows, _ in outcomes for row in rows]
+    return pa.concat_tables([STORED.empty_table(), *(rows for _, rows, _ in outcomes)])
 
 
 _manifests: dict[str, Manifest] = {}  # of this process, by digest
 
 
-def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
+def _rows_of_part(part: _Part) -> tuple[int, pa.Table, list[str]]:
     """The number of a part, its rows, and what is wrong with runs that have none."""
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -249,7 +249,7 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
             )
             continue
         rows += [stored_row(one, key, seen) for one in of_run]
-    return part.number, rows, problems
+    return part.number, pa.Table.from_pylist(rows, schema=STORED), problems
 
 
 def _derived(row: Row, part: _Part) -> Iterator[Row]:
