@@ -48,18 +48,6 @@ def digest_json(value: object) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def encoded_entries(entries: Mapping[str, object]) -> dict[str, str]:
-    """Each entry of a mapping by its name, as the canonical JSON of the mapping has it."""
-    encode = _ENCODER.encode
-    return {name: f"{encode(name)}:{encode(value)}" for name, value in entries.items()}
-
-
-def digest_entries(encoded: Mapping[str, str]) -> str:
-    """SHA-256 (hex) of the canonical JSON of a mapping, from what :func:`encoded_entries` gives."""
-    body = ",".join([encoded[name] for name in sorted(encoded)])
-    return hashlib.sha256(f"{{{body}}}".encode()).hexdigest()
-
-
 def seal(record: Mapping[str, Any]) -> bytes:
     """The content of a JSON file that carries its own digest; see :func:`read_sealed`."""
     return canonical_json({**record, SEAL: digest_json(record)})

@@ -6,13 +6,14 @@ A key is the SHA-256 of the canonical JSON of its facts.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from benchmark.files import digest_file, digest_json
+from benchmark.files import canonical_json, digest_file, digest_json
 from benchmark.folders import PACKAGE
 from benchmark.networks.names import library_of
 from benchmark.numerics import ENVIRONMENT, SWITCHES
@@ -185,6 +186,20 @@ class RunFacts:
         if self.search is None:
             del facts["search"]
         return facts
+
+
+def encoded_entries(entries: Mapping[str, object]) -> dict[str, str]:
+    """Each entry of a mapping by its name, as the canonical JSON of the mapping has it.
+
+    The names are those of facts, in which JSON escapes nothing.
+    """
+    return {name: f'"{name}":{canonical_json(of).decode()}' for name, of in entries.items()}
+
+
+def digest_entries(encoded: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of the canonical JSON of a mapping, from what :func:`encoded_entries` gives."""
+    body = ",".join([encoded[name] for name in sorted(encoded)])
+    return hashlib.sha256(f"{{{body}}}".encode()).hexdigest()
 
 
 def computation(device: str, model: Mapping[str, Any]) -> Computation:

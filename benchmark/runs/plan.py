@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MethodError, UsageError
-from benchmark.files import digest_entries, encoded_entries
 from benchmark.images.store.store import store_key
 from benchmark.jobs import Value
-from benchmark.keys import Computation, RunFacts, computation
+from benchmark.keys import (
+    Computation,
+    RunFacts,
+    computation,
+    digest_entries,
+    encoded_entries,
+)
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
