@@ -17,7 +17,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from benchmark.errors import DataError
-from benchmark.files import check_space
+from benchmark.folders import check_space
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
 

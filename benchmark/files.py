@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import DataError, HTBenchError, UsageError
+from benchmark.errors import HTBenchError, UsageError
 from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
@@ -285,25 +285,6 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def check_space(folder: Path, size: int, need: str) -> None:
-    """Check that a number of bytes fits on the disk of a folder.
-
-    Args:
-        folder: a folder that exists.
-        size: bytes.
-        need: the beginning of the message's second half, such as ``the images need``.
-
-    Raises:
-        DataError: they do not fit.
-    """
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise DataError(
-            f"{folder} has {free / 2**30:.2f} GiB free, but {need} {size / 2**30:.2f} GiB: free "
-            "some space, or set HTBENCH_DATA to a folder on a larger disk"
-        )
 
 
 def check_output(path: Path, *, folder: bool = False) -> None:

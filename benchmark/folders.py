@@ -6,6 +6,7 @@ The suite writes only to the data folder and the workspace.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import sysconfig
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import platformdirs
 
 import benchmark
+from benchmark.errors import DataError
 
 PACKAGE = Path(benchmark.__file__).resolve().parent
 ROOT = PACKAGE.parent  # of all our packages: a checkout, or a site-packages folder
@@ -59,3 +61,22 @@ def packaged_manifests() -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} does not exist; reinstall holistic-transfer-bench")
     return folder
+
+
+def check_space(folder: Path, size: int, need: str) -> None:
+    """Check that a number of bytes fits on the disk of a folder.
+
+    Args:
+        folder: a folder that exists.
+        size: bytes.
+        need: the beginning of the message's second half, such as ``the images need``.
+
+    Raises:
+        DataError: they do not fit.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DataError(
+            f"{folder} has {free / 2**30:.2f} GiB free, but {need} {size / 2**30:.2f} GiB: free "
+            "some space, or set HTBENCH_DATA to a folder on a larger disk"
+        )

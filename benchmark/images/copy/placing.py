@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmark.errors import DataError
-from benchmark.files import FILE_MODE, check_space
+from benchmark.files import FILE_MODE
+from benchmark.folders import check_space
 
 
 @contextlib.contextmanager
