@@ -296,7 +296,7 @@ class TestLimits:
             take(archive, tmp_path / "out")
         monkeypatch.undo()
         usage = lambda path: type("U", (), {"free": 5})  # noqa: E731
-        monkeypatch.setattr("benchmark.files.shutil.disk_usage", usage)
+        monkeypatch.setattr("benchmark.folders.shutil.disk_usage", usage)
         with pytest.raises(DataError, match="free some space"):
             take(archive, tmp_path / "out")
 
