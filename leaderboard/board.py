@@ -130,6 +130,18 @@ class Board:
             keys[cell["label"]] = (is_oracle, no_value, is_partial, rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
 
+    def shown_labels(self, task: str) -> list[str]:
+        """The labels that its table of a task (or ``MEAN``) shows, in order.
+
+        A method that only lacks runs is named below the table instead.
+        """
+        cells = self.of_task(task)
+        return [
+            label
+            for label in self.labels_of(task)
+            if cells[label]["state"] != "partial" or not math.isnan(cells[label]["overall"])
+        ]
+
     @property
     def keys(self) -> frozenset[str]:
         """The keys of the rows that it shows."""

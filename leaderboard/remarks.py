@@ -57,6 +57,7 @@ def _not_run(suite: Suite, rows: Rows) -> list[str]:
     lines = []
     if methods := [method for method in suite.methods if method not in known]:
         lines.append(f"not run: {', '.join(methods)}")
+    labels_of: dict[str, list[str]] = {}  # by the tasks and seeds that are missing
     for i in np.flatnonzero(missing.any(axis=(0, 2))).tolist():
         tasks_of: dict[str, list[str]] = {}  # by the seeds that are missing
         for task, of_task in zip(suite.tasks, missing[:, i], strict=True):
@@ -65,7 +66,8 @@ def _not_run(suite: Suite, rows: Rows) -> list[str]:
             ]:
                 tasks_of.setdefault(seed_list(seeds), []).append(task)
         parts = [f"{_tasks(suite, tasks)}, {seeds}" for seeds, tasks in tasks_of.items()]
-        lines.append(f"not run: {grid.labels[i]} on {'; '.join(parts)}")
+        labels_of.setdefault("; ".join(parts), []).append(grid.labels[i])
+    lines += [f"not run: {', '.join(labels)} on {where}" for where, labels in labels_of.items()]
     return lines
 
 
