@@ -31,7 +31,7 @@ def ours(right: np.ndarray, groups: np.ndarray) -> Ranking:
         right: (tasks, seeds, N, M) bool.
         groups: (N,) group of each image.
     """
-    tasks, _, images, methods = right.shape
+    tasks, methods = len(right), right.shape[-1]
     sizes = np.bincount(groups, minlength=GROUPS)
     replicates = np.zeros((DRAWS, methods))
     for task, of_task in enumerate(right):
@@ -66,15 +66,15 @@ def main() -> None:
     ways = {"this suite": lambda: ours(right, groups), "loop": lambda: loop(right, groups)}
     times = take_turns(ways, args.turns)
     pairs = args.methods * (args.methods - 1) // 2
-    scale = {"this suite": 1.0, "loop": pairs * args.tasks / LOOP_PAIRS}
-    rows = [
-        [name, spread([scale[name] * s for s in of.wall]), spread([scale[name] * s for s in of.cpu])]
-        for name, of in times.items()
-    ]
+    of_loop = pairs * args.tasks / LOOP_PAIRS
+    rows = []
+    for name, factor in (("this suite", 1.0), ("loop", of_loop)):
+        seconds = (times[name].wall, times[name].cpu)
+        rows.append([name, *(spread([factor * s for s in of]) for of in seconds)])
     print(table(rows, ["way", "wall s", "CPU s"]))
     print(
-        f"\n{pairs:,} pairs of {args.methods} methods on {args.tasks} tasks of {IMAGES:,} images in "
-        f"{GROUPS} groups, {SEEDS} seeds, {DRAWS:,} draws; the loop is extrapolated from "
+        f"\n{pairs:,} pairs of {args.methods} methods on {args.tasks} tasks of {IMAGES:,} images "
+        f"in {GROUPS} groups, {SEEDS} seeds, {DRAWS:,} draws; the loop is extrapolated from "
         f"{LOOP_PAIRS} pairs of a task. Wanted: at most 5 s."
     )
 
