@@ -17,7 +17,8 @@ where NAME and what follows it are one of:
 
 `python docs/boards.py --site DIR` also writes the board of ``icons-full`` as a folder of pages.
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
-workspace first.
+workspace first, and `python docs/boards.py predictions SUITE --workspace DIR` the predictions of
+published results.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from benchmark.errors import HTBenchError, UsageError
 from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
+from benchmark.records import verified_predictions
+from benchmark.runs.workspace import Workspace
 from htbench.methods import describe_methods, markdown_table, method_entries
 from htbench.published_boards import published_boards
 from htbench.site import write_boards_site
@@ -47,12 +50,14 @@ from leaderboard.comparison import Comparison
 from leaderboard.conditions import by_board, by_tuning
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.published import publish, read_published
+from leaderboard.published_predictions import publish_predictions
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.render.figures import figure_bytes
 from leaderboard.render.figures.request import Request
 from leaderboard.render.markdown import board_table, mean_heading
 from leaderboard.results import update_results
+from leaderboard.rows import Row
 from leaderboard.submission.checks import CHECKS
 
 ROOT = Path(__file__).parents[1]
@@ -203,7 +208,12 @@ def main() -> None:
     publishing.add_argument("suites", nargs="+")
     publishing.add_argument("--workspace", type=Path, default=Path("workspace"))
     publishing.add_argument("--command", required=True, help="the command that made the runs")
+    of_predictions = commands.add_parser("predictions", help="publish the predictions of a suite")
+    of_predictions.add_argument("suite")
+    of_predictions.add_argument("--workspace", type=Path, default=Path("workspace"))
     arguments = parser.parse_args()
+    if arguments.command_name == "predictions":
+        _publish_predictions(arguments.suite, Workspace(arguments.workspace))
     if arguments.command_name == "publish":
         for name in arguments.suites:
             _publish(load_suite(name), arguments.workspace, arguments.command)
@@ -252,6 +262,14 @@ def _publish(suite: Suite, workspace: Path, command: str) -> None:
     outcomes = WorkspaceOutcomes(workspace, manifest)
     published = publish(suite, manifest, results, facts, outcomes=outcomes)
     print(f"published {published.results.num_rows} rows of {suite.name}")
+
+
+def _publish_predictions(suite: str, workspace: Workspace) -> None:
+    def file_of(row: Row) -> Path:
+        return verified_predictions(workspace.folder(row["key"]), row["predictions_sha256"])
+
+    path = publish_predictions(suite, _board(suite).rows, file_of)
+    print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _git(*words: str) -> str:
