@@ -183,10 +183,19 @@ class SuitePlan:
         """
         width = jobs or slots(self.device)
         with self.workspace:
-            if not self.ready:
-                options = (self.workspace, width, monitor)
-                self.ready[:] = ready_runs(self.session, self.cells, *options)
+            self.prepare(width, monitor)
             return execute(self.session, self.ready, self.workspace, width, monitor)
+
+    def prepare(self, width: int, monitor: Monitor) -> None:
+        """Train missing source models, so that all runs are ready; the workspace is entered.
+
+        Args:
+            width: models side by side.
+            monitor: shows the progress.
+        """
+        if not self.ready:
+            options = (self.workspace, width, monitor)
+            self.ready[:] = ready_runs(self.session, self.cells, *options)
 
     def keys(self) -> set[str]:
         """The keys of the runs whose source models are trained; all, once the plan is executed."""
@@ -219,6 +228,7 @@ def plan_suite(
     shard: Shard | None = None,
     costs: Mapping[str, float] | None = None,
     manifest: Manifest | None = None,
+    elsewhere: bool = False,
 ) -> Iterator[SuitePlan]:
     """Plan the runs of a suite; methods are described and their settings checked.
 
@@ -240,6 +250,8 @@ def plan_suite(
         shard: plan only this part of the runs.
         costs: see :func:`benchmark.runs.shards.split`.
         manifest: takes the place of the suite's.
+        elsewhere: whether other machines carry out the runs, so that this one need not have the
+            device.
 
     Yields:
         The plan; its session ends with the block.
@@ -252,12 +264,13 @@ def plan_suite(
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest or manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
-    device = resolve_device(device)
+    is_here = not (elsewhere and device == "cuda")
+    device = resolve_device(device) if is_here else device
     settings = settings or {}
     workspace.suite = suite.location
     with Session(
         never=[workspace.root, manifest.root],
-        cuda=device == "cuda",
+        cuda=device == "cuda" and is_here,
         limits=Limits.of_run(time_limit, memory_limit),
         isolation=isolation,
     ) as session:

@@ -106,13 +106,13 @@ def split(
     """
     groups: dict[int, list[int]] = {}
     for i, cell in enumerate(cells):
-        groups.setdefault(id(_first_of_chain(cell)), []).append(i)
+        groups.setdefault(id(first_of_chain(cell)), []).append(i)
     if count > len(groups):
         raise UsageError(
             f"these runs cannot be split into {count} shards, because a run stays with those that "
             f"start from it; use at most {plural(len(groups), 'shard')}"
         )
-    weighed = [(sum(_cost(cells[i], costs) for i in group), group) for group in groups.values()]
+    weighed = [(sum(cost_of(cells[i], costs) for i in group), group) for group in groups.values()]
     totals, parts = [0.0] * count, [list[int]() for _ in range(count)]
     # The longest first, each to the part that has least to do; of equal ones, the first.
     for cost, group in sorted(weighed, key=lambda pair: (-pair[0], pair[1])):
@@ -122,13 +122,14 @@ def split(
     return [[cells[i] for i in sorted(part)] for part in parts]
 
 
-def _first_of_chain(cell: PlannedRun) -> PlannedRun:
+def first_of_chain(cell: PlannedRun) -> PlannedRun:
+    """The run that a run starts from, directly or through others; itself if from none."""
     while cell.base is not None:
         cell = cell.base
     return cell
 
 
-def _cost(cell: PlannedRun, costs: Mapping[str, float]) -> float:
+def cost_of(cell: PlannedRun, costs: Mapping[str, float]) -> float:
     """How long a run takes, in evaluations of one image."""
     recipe = cell.manifest.recipe
     steps = recipe["steps"] * costs.get(cell.method.name, 1.0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +40,8 @@ from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan
+    from benchmark.manifest.suite import Suite
+    from benchmark.records import RunRecord
     from benchmark.runs.shards import Shard
     from benchmark.runs.workspace import Workspace
     from leaderboard.render.asked import AskedCells
@@ -144,11 +147,9 @@ def command(
     call_ahead()
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite, manifest_of
-    from benchmark.networks.names import network_label
     from benchmark.runs.plan import select
-    from htbench.cli.leaderboard import print_boards
     from htbench.results import open_workspace
-    from htbench.run import asked_cells, shard_of, write_board
+    from htbench.run import shard_of
     from htbench.smoke import METHODS as SMOKE_METHODS
     from htbench.smoke import small, temporary_workspace
     from leaderboard.gamma_star import DERIVED
@@ -201,12 +202,45 @@ def command(
     if part is not None:
         _print_shard(part, len(plan.cells), failed, place, as_json)
         context.exit(1 if failed else 0)
-    manifest = plan.manifest if network is None else None
+    print_results(loaded, place, plan, records, asked, context.params, as_json=as_json)
+
+
+def print_results(
+    suite: Suite,
+    place: Workspace,
+    plan: SuitePlan,
+    records: Sequence[RunRecord],
+    asked: Collection[str],
+    options: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Score new runs, print the board or what was asked for, and exit with 1 if a run failed.
+
+    Args:
+        suite: the suite.
+        place: the workspace.
+        plan: its runs.
+        records: of the runs that were carried out now.
+        asked: keys of all runs that were asked for.
+        options: of the command, by their names in ``command``.
+        as_json: whether the board is printed as JSON.
+    """
+    from benchmark.networks.names import network_label
+    from benchmark.runs.plan import select
+    from htbench.cli.leaderboard import print_boards
+    from htbench.run import asked_cells, write_board
+
+    failed = sum(record.status == "failed" for record in records)
+    manifest = plan.manifest if options["network"] is None else None
     with run_problems() as problems:
-        boards = write_board(loaded, place, problems.append, asked, manifest)
-        is_part = any((tasks, methods, seeds, settings, plugins)) and not as_json
+        boards = write_board(suite, place, problems.append, asked, manifest)
+        parts = ("tasks", "methods", "seeds", "settings", "plugins")
+        is_part = any(options[name] for name in parts) and not as_json
         cells = (
-            asked_cells(loaded, place, *select(loaded, tasks, seeds), asked, manifest)
+            asked_cells(
+                suite, place, *select(suite, options["tasks"], options["seeds"]), asked, manifest
+            )
             if is_part
             else None
         )
@@ -217,7 +251,7 @@ def command(
             print_boards(boards, "json" if as_json else None, problems, network=label)
         if failed:
             log(f"{failed} of {len(plan.cells)} runs failed; the reasons are below the table")
-            context.exit(1)
+            click.get_current_context().exit(1)
 
 
 def _echo_output(folder: Path) -> None:
