@@ -138,8 +138,9 @@ class RemoteExecutor:
         """Let a node carry out chains until there are none, or it is lost."""
         try:
             if (reason := self._prepare(node)) is not None:
-                self._refused[node.name] = one_line(reason, MAX_REASON)
+                self._refused[node.name] = reason
                 self.log(f"node {node.name} is not used: {self._refused[node.name]}")
+                node.call("stop")
                 return
             slots = [threading.Thread(target=self._work, args=(node,)) for _ in range(node.slots)]
             for slot in slots:
@@ -159,7 +160,7 @@ class RemoteExecutor:
         send_missing(node, self._files)
         answer = node.call("start", dict(self.options), node.slots)
         if "refused" in answer:
-            return str(answer["refused"])
+            return _said(answer["refused"])
         if self.keys - set(answer["keys"]):
             return (
                 "its runs have other keys; the files of the methods, the manifest and the source "
@@ -202,13 +203,17 @@ class RemoteExecutor:
                 if path.is_file():
                     name = path.relative_to(self.workspace.root).as_posix()
                     send_file(node, "workspace", name, path)
-        answer = node.call("run", chain.keys)
-        if "error" in answer:
-            raise RunError(one_line(answer["error"], MAX_REASON))
-        for run in chain.runs:
-            record = self._fetch(node, run)
-            self._records[run.key] = record
-            self.workspace.note(record.status, run.key, run.name, node=node.name)
+        try:
+            answer = node.call("run", chain.keys)
+            if "error" in answer:
+                raise RunError(_said(answer["error"]))
+            for run in chain.runs:
+                record = self._fetch(node, run)
+                self._records[run.key] = record
+                self.workspace.note(record.status, run.key, run.name, node=node.name)
+        except RunError:
+            node.call("forget", chain.keys)  # what cannot be used is computed again
+            raise
         node.call("forget", [*chain.keys, *chain.bases])
 
     def _fetch(self, node: RemoteNode, run: RunSpec) -> RunRecord:
@@ -269,11 +274,18 @@ class RemoteExecutor:
 
 def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
     """Which versions differ, for people; empty if none."""
-    return ", ".join(
-        f"{name} {there.get(name, 'missing')} instead of {value}"
-        for name, value in here.items()
-        if there.get(name) != value
+    return _said(
+        ", ".join(
+            f"{name} {there.get(name, 'missing')} instead of {value}"
+            for name, value in here.items()
+            if there.get(name) != value
+        )
     )
+
+
+def _said(text: object) -> str:
+    """What a node said, which may have several lines, on one."""
+    return one_line(" ".join(str(text).split()), MAX_REASON)
 
 
 # --- files -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ It forks and locks nothing in its own process. Loads no torch.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import platform
@@ -51,6 +52,7 @@ class Node:
         self._numbers = itertools.count()
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
         self._lock = threading.Lock()
+        self._listener: threading.Thread | None = None
 
     # --- what it is ----------------------------------------------------------------------------
 
@@ -67,7 +69,7 @@ class Node:
 
     def write(self, place: str, name: str, offset: int, content: bytes) -> None:
         """Write a part of a file of the data folder (``data``) or of its workspace; see `seal`."""
-        path = _inside(self._root(place), f"{name}.{self._folder.name}")
+        path = self._unsealed(place, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("r+b" if offset else "wb") as file:
             file.seek(offset)
@@ -75,12 +77,11 @@ class Node:
 
     def seal(self, place: str, name: str, sha256: str) -> bool:
         """Give a file that was written its name if it has this digest; whether it has."""
-        final = _inside(self._root(place), name)
-        path = final.with_name(f"{final.name}.{self._folder.name}")
+        path = self._unsealed(place, name)
         if digest_file(path) != sha256:
             path.unlink()
             return False
-        path.replace(final)
+        path.replace(_inside(self._root(place), name))
         return True
 
     # --- runs ----------------------------------------------------------------------------------
@@ -96,12 +97,13 @@ class Node:
             The ``keys`` of all runs of the plan, or why the worker was ``refused``.
         """
         (self._folder / "workspace").mkdir(exist_ok=True)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(PACKAGE / "start.py"), "benchmark.remote.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(self._folder / "output").open("wb"),
-        )
+        with (self._folder / "output").open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(PACKAGE / "start.py"), "benchmark.remote.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+            )
         every = {**options, "slots": slots, "workspace": str(self._folder / "workspace")}
         self._tell(every)
         assert self._process.stdout is not None
@@ -110,7 +112,8 @@ class Node:
             return {"refused": f"its worker has ended: {self._last_words()}"}
         answer: dict[str, Any] = json.loads(line)
         if "keys" in answer:
-            threading.Thread(target=self._listen, daemon=True).start()
+            self._listener = threading.Thread(target=self._listen, daemon=True)
+            self._listener.start()
         return answer
 
     def run(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -140,11 +143,20 @@ class Node:
         """End the worker and remove what is here of its runs."""
         if self._process is not None:
             assert self._process.stdin is not None
-            self._process.stdin.close()
+            assert self._process.stdout is not None
+            with contextlib.suppress(OSError):  # the worker has ended
+                self._process.stdin.close()
             self._process.wait()
+            if self._listener is not None:
+                self._listener.join()
+            self._process.stdout.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # -------------------------------------------------------------------------------------------
+
+    def _unsealed(self, place: str, name: str) -> Path:
+        final = _inside(self._root(place), name)
+        return final.with_name(f"{final.name}.{self._folder.name}")
 
     def _root(self, place: str) -> Path:
         return data_folder() if place == "data" else self._folder / "workspace"
