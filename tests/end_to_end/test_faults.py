@@ -53,6 +53,7 @@ def refused(result: subprocess.CompletedProcess[str], word: str) -> None:
     assert "Traceback" not in result.stderr, result.stderr
     assert result.returncode in (1, 2), (result.returncode, result.stderr)
     assert word in (result.stderr + result.stdout).lower(), result.stderr
+    assert "a file or the output" not in result.stderr, "no path is named"
 
 
 @pytest.mark.parametrize("kibibytes", [8, 60, 400, 700, 1000, 1400])
