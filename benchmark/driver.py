@@ -118,8 +118,9 @@ class SuitePlan:
         Returns:
             None if the network cannot be timed here.
         """
-        previews = zip(self.cells, self.preview(), strict=True)
-        unfinished = [cell for cell, run in previews if not run.finished]
+        specs, is_finished = self._ready_specs(), self.workspace.is_finished
+        finished = {id(spec.planned) for spec in specs if is_finished(spec.key)}
+        unfinished = [cell for cell in self.cells if id(cell) not in finished]
         width = jobs or slots(self.device)
         return self.estimates.total(unfinished, self.untrained(), width)
 

@@ -29,6 +29,8 @@ from benchmark.failpoints import reach
 FILE_MODE = 0o644
 LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
 SETTLED_SECONDS = 2  # this long after a change, a file's times show every later change
+# Kept, because a new one for each value takes as long as encoding a short one.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 SEAL = "sha256"  # the entry of a sealed record with the digest of all its other entries
 
 
@@ -38,12 +40,24 @@ def canonical_json(value: object) -> bytes:
     Raises:
         ValueError: the value contains NaN or infinity.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def digest_json(value: object) -> str:
     """SHA-256 (hex) of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def encoded_entries(entries: Mapping[str, object]) -> dict[str, str]:
+    """Each entry of a mapping by its name, as the canonical JSON of the mapping has it."""
+    encode = _ENCODER.encode
+    return {name: f"{encode(name)}:{encode(value)}" for name, value in entries.items()}
+
+
+def digest_entries(encoded: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of the canonical JSON of a mapping, from what :func:`encoded_entries` gives."""
+    body = ",".join([encoded[name] for name in sorted(encoded)])
+    return hashlib.sha256(f"{{{body}}}".encode()).hexdigest()
 
 
 def seal(record: Mapping[str, Any]) -> bytes:
@@ -59,11 +73,17 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: it cannot be opened or is something else, such as a folder, a FIFO or a device.
     """
+    return open(_open_regular(path)[0], "rb")  # noqa: PTH123 - the caller closes it
+
+
+def _open_regular(path: Path) -> tuple[int, os.stat_result]:
+    """As :func:`open_regular`, but returns the descriptor and the file's status."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return open(descriptor, "rb")  # noqa: PTH123 - the caller closes it
+    return descriptor, status
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -74,10 +94,14 @@ def read_bounded(path: Path, limit: int) -> bytes:
     Raises:
         OSError: see :func:`open_regular`.
     """
-    with open_regular(path) as file:
-        parts = [file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)]
-        while parts[-1] and (left := limit + 1 - sum(map(len, parts))):  # the file has grown
-            parts.append(file.read(min(left, 1 << 20)))
+    descriptor, status = _open_regular(path)
+    try:
+        parts = [os.read(descriptor, min(limit, status.st_size) + 1)]
+        # Until there is nothing left: a system reads 2 GiB at most, and the file may have grown.
+        while parts[-1] and (left := limit + 1 - sum(map(len, parts))):
+            parts.append(os.read(descriptor, min(left, 1 << 20)))
+    finally:
+        os.close(descriptor)
     return b"".join(parts)
 
 

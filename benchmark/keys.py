@@ -186,11 +186,6 @@ class RunFacts:
             del facts["search"]
         return facts
 
-    @property
-    def key(self) -> str:
-        """SHA-256 over the facts: the run's name on disk."""
-        return digest_json(self.to_json())
-
 
 def computation(device: str, model: Mapping[str, Any]) -> Computation:
     """What a computation on this machine depends on.

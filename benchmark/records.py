@@ -194,7 +194,12 @@ def _is_digest(value: object) -> bool:
 
 
 def _is_number_map(value: object) -> bool:
-    return isinstance(value, dict) and all(type(v) is float or _is_whole(v) for v in value.values())
+    if not isinstance(value, dict):
+        return False
+    for number in value.values():  # a generator is slower, and logs are long
+        if type(number) is not float and not _is_whole(number):
+            return False
+    return True
 
 
 def _is_whole(value: object) -> bool:
@@ -231,11 +236,13 @@ _IS_VALID: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def write_predictions(path: Path, ids: Sequence[str], logits: NDArray[np.float32]) -> None:
+def write_predictions(
+    path: Path | pa.NativeFile, ids: Sequence[str], logits: NDArray[np.float32]
+) -> None:
     """Write predictions as Parquet; equal input gives equal bytes.
 
     Args:
-        path: the file.
+        path: the file, or a stream.
         ids: N sample ids.
         logits: float32 (N, C).
     """

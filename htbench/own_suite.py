@@ -51,7 +51,7 @@ def _of_journal(workspace: Workspace) -> Suite | None:
 
 def _of_rows(workspace: Workspace) -> Suite | None:
     """The smallest suite that ships and has the cell of the newest row, with its method if any."""
-    rows = rows_of_table(read_table(workspace.root / RESULTS_FILE, STORED)[0], _FACTS)
+    rows = rows_of_table(read_table(workspace.root / RESULTS_FILE, STORED, _FACTS)[0])
     if not rows:
         return None
     newest = max(rows, key=lambda row: row["measured_finished"] or 0)

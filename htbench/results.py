@@ -21,7 +21,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.files import is_kept
 from benchmark.networks.names import network_label
-from benchmark.records import RECORD_FILE, RunRecord, verified_predictions
+from benchmark.records import RECORD_FILE, RunRecord
 from benchmark.run_folders import run_folders
 from benchmark.runs.verify import code_files
 from benchmark.runs.workspace import Workspace
@@ -32,7 +32,8 @@ from leaderboard.conditions import with_comparisons
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.per_class import per_class
-from leaderboard.predictions import read_logits_and_labels, score_predictions
+from leaderboard.predictions import read_run as read_predictions
+from leaderboard.predictions import score_predictions, score_run
 from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.results import Report, known_runs, update_results
 from leaderboard.rows import Row, check_record, rows_of_table
@@ -325,8 +326,8 @@ def score_of(
         "method": record.label,
         "seed": str(record.seed),
     }
-    path = verified_predictions(folder, record.predictions_sha256)
-    return facts, score_predictions(path, manifest, record.task).as_dict()
+    digest = record.predictions_sha256
+    return facts, score_run(folder, digest, manifest, record.task)[0].as_dict()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -404,9 +405,9 @@ def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
 def _scored_details(folder: Path, record: RunRecord, suite: str) -> RunDetails:
     manifest = manifest_of_run(record, suite)
     task = manifest.task(record.task)
-    path = verified_predictions(folder, record.predictions_sha256)
-    scores = score_predictions(path, manifest, record.task).as_dict()
-    derived = gamma_star.scores_to_show(record, path, manifest)
-    logits, labels = read_logits_and_labels(path, manifest, record.task)
+    digest = record.predictions_sha256
+    scores = score_run(folder, digest, manifest, record.task)[0].as_dict()
+    derived = gamma_star.scores_to_show(record, folder, manifest)
+    logits, labels = read_predictions(folder, digest, manifest, record.task)
     rows = per_class(logits, labels, manifest.seen_mask(task), manifest.classes)
     return RunDetails(folder, record, scores, derived, [dataclasses.asdict(row) for row in rows])

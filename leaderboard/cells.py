@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +130,8 @@ def _values(
         for at, t, i in parts:
             mean[at], std[at] = _over_seeds(of_runs[t, i][grid.present[t, i]])
         for at, i in means:
-            by_seed = [statistics.fmean(of_tasks) for of_tasks in of_runs[:, i].T.tolist()]
+            # As `statistics.fmean`, which takes three times as long.
+            by_seed = [math.fsum(of_tasks) / n_tasks for of_tasks in of_runs[:, i].T.tolist()]
             mean[at], std[at] = _over_seeds(np.array(by_seed))
         values[column.key], values[f"{column.key}_std"] = mean, std
     return values

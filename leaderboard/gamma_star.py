@@ -9,22 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark.commands import command
 from benchmark.errors import UsageError
 from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
-from benchmark.records import RunRecord, verified_predictions
+from benchmark.records import RunRecord
 from benchmark.run_folders import run_folders
-from leaderboard.predictions import (
-    TaskScores,
-    read_logits_and_labels,
-    with_excluded,
-)
+from leaderboard.outcomes import Outcomes
+from leaderboard.predictions import TaskScores, read_run, with_excluded
 from leaderboard.row_columns import Rows
 from leaderboard.rows import MEASURED, METRICS, STEPS, Row, json_text
-from leaderboard.scoring import score_at_best_gamma
+from leaderboard.scoring import best_gamma_with_outcomes
 
 NAME = "gamma-star"
 BASE = "finetune"  # the method whose predictions it is derived from
@@ -50,32 +47,44 @@ METHOD_ENTRY: Mapping[str, Any] = {
 # --- scores ------------------------------------------------------------------------------------
 
 
-def score_gamma_star(path: Path, manifest: Manifest, task_id: str) -> tuple[float, TaskScores]:
-    """Score a predictions file at gamma*; see :func:`leaderboard.scoring.score_at_best_gamma`.
+class GammaStar(NamedTuple):
+    """Gamma*, in units of logits, and the scores and outcomes there."""
 
-    Returns:
-        Gamma*, in units of logits, and the scores at gamma*.
+    gamma: float
+    scores: TaskScores
+    outcomes: Outcomes
+
+
+def score_gamma_star(
+    folder: Path, sha256: str | None, manifest: Manifest, task_id: str
+) -> GammaStar:
+    """Score a run's predictions at gamma*; see :func:`leaderboard.scoring.score_at_best_gamma`.
+
+    Args:
+        folder: the run's folder.
+        sha256: of its predictions file.
+        manifest, task_id: what was predicted.
 
     Raises:
-        RecordError, ScoringError: as for :func:`leaderboard.predictions.score_predictions`.
+        RecordError, ScoringError: as for :func:`leaderboard.predictions.read_run`.
     """
-    logits, labels = read_logits_and_labels(path, manifest, task_id)
+    logits, labels = read_run(folder, sha256, manifest, task_id)
     mask = manifest.seen_mask(manifest.task(task_id))
-    gamma, scores = score_at_best_gamma(logits, labels, mask)
-    return gamma, with_excluded(scores, manifest, task_id)
+    best, outcomes = best_gamma_with_outcomes(logits, labels, mask)
+    return GammaStar(best.gamma, with_excluded(best.scores, manifest, task_id), outcomes)
 
 
-def scores_to_show(record: RunRecord, path: Path, manifest: Manifest) -> dict[str, float]:
+def scores_to_show(record: RunRecord, folder: Path, manifest: Manifest) -> dict[str, float]:
     """Return gamma* and its metrics, for `htbench show`; empty if the run is not of ``finetune``.
 
     Args:
         record: the record of a run with predictions.
-        path: its predictions file.
+        folder: the run's folder.
     """
     if record.method != BASE:
         return {}
-    gamma, scores = score_gamma_star(path, manifest, record.task)
-    return {"gamma": gamma, **scores.as_dict()}
+    best = score_gamma_star(folder, record.predictions_sha256, manifest, record.task)
+    return {"gamma": best.gamma, **best.scores.as_dict()}
 
 
 def scores_as_text(scores: Mapping[str, float]) -> str:
@@ -93,8 +102,11 @@ def derive_rows(
     workspace: Path,
     previous: Mapping[str, Row],
     manifests: Mapping[str, Manifest],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[dict[str, Any], Outcomes | None]]:
     """Yield a gamma-star row for every scored run of ``finetune``. Its cost is that of the run.
+
+    The second value is the outcomes of its samples; None if its scores are those of its previous
+    row.
 
     Args:
         rows: rows of runs.
@@ -110,8 +122,9 @@ def derive_rows(
         if row["method"] != BASE or row["overall"] is None:
             continue
         key = derived_key(row["key"])
-        if scores := _scores(row, workspace, previous.get(key), manifests):
-            yield {
+        scores, outcomes = _scores(row, workspace, previous.get(key), manifests)
+        if scores:
+            derived = {
                 **row,
                 **dict.fromkeys((*STEPS, *(f"measured_{name}" for name in MEASURED))),
                 "key": key,
@@ -123,6 +136,7 @@ def derive_rows(
                 "measured_finished": row["measured_finished"],
                 **scores,
             }
+            yield derived, outcomes
 
 
 def derived_key(key: str) -> str:
@@ -140,17 +154,18 @@ def _scores(
     workspace: Path,
     previous: Row | None,
     manifests: Mapping[str, Manifest],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Outcomes | None]:
     """Gamma* and the metrics there, from the previous row if its inputs have not changed."""
     inputs = ("predictions_sha256", "scorer_digest")
     if previous is not None and all(previous[name] == base[name] for name in inputs):
-        return {name: previous[name] for name in ("config", *METRICS)}
+        return {name: previous[name] for name in ("config", *METRICS)}, None
     manifest = manifests.get(base["manifest_digest"])
     if manifest is None:
-        return {}
-    path = verified_predictions(workspace / "runs" / base["key"], base["predictions_sha256"])
-    gamma, scores = score_gamma_star(path, manifest, base["task"])
-    return {**scores.as_dict(), "config": json_text({"gamma": gamma})}
+        return {}, None
+    folder = workspace / "runs" / base["key"]
+    best = score_gamma_star(folder, base["predictions_sha256"], manifest, base["task"])
+    config = json_text({"gamma": best.gamma})
+    return {**best.scores.as_dict(), "config": config}, best.outcomes
 
 
 # --- on the board ------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -19,10 +18,9 @@ from typing import Any
 from benchmark.errors import HTBenchError
 from benchmark.files import canonical_json, read_bounded
 from benchmark.manifest.manifest import Manifest
-from benchmark.records import verified_predictions
 from leaderboard import gamma_star
 from leaderboard.outcomes import Outcomes
-from leaderboard.predictions import read_logits_and_labels, scorer_digest
+from leaderboard.predictions import read_run, scorer_digest
 from leaderboard.rows import Row
 from leaderboard.scoring import outcomes_at
 
@@ -30,7 +28,7 @@ FOLDER = "outcomes"  # of a workspace
 # What the outcomes of a row depend on, besides the code.
 INPUTS = ("key", "predictions_sha256", "manifest_digest", "task", "config")
 MAX_BYTES = 1 << 28
-_NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
+_NAME = re.compile(r"[0-9a-f]{64}")
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -72,8 +70,8 @@ class WorkspaceOutcomes:
         gamma = json.loads(row["config"])["gamma"] if row["method"] == gamma_star.NAME else 0.0
         folder = self._workspace / "runs" / run
         try:
-            path = verified_predictions(folder, row["predictions_sha256"])
-            logits, labels = read_logits_and_labels(path, self._manifest, row["task"])
+            digest = row["predictions_sha256"]
+            logits, labels = read_run(folder, digest, self._manifest, row["task"])
             seen = self._manifest.seen_mask(self._manifest.task(row["task"]))
             return outcomes_at(logits, labels, seen, gamma)
         except (HTBenchError, OSError):  # the results report what is wrong with the run
@@ -82,7 +80,7 @@ class WorkspaceOutcomes:
 
 def outcomes_path(workspace: Path, key: str) -> Path:
     """Where the outcomes of the row with a key are kept."""
-    return workspace / FOLDER / key[:2] / key
+    return Path(f"{workspace}/{FOLDER}/{key[:2]}/{key}")  # joined by pathlib, it is slower
 
 
 def remove_outcomes(workspace: Path, run: str) -> None:
@@ -141,14 +139,22 @@ def _body(path: Path) -> bytes | None:
 def _write(path: Path, header: bytes, outcomes: Outcomes) -> None:
     """Write a file of outcomes, if the workspace can be written to.
 
-    It is not synced to disk as runs are: its digest shows whether all of it is there.
+    It is neither synced to disk nor renamed, as runs are: its digest shows whether all of it is
+    there.
     """
     body = header + outcomes.to_bytes()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    content = hashlib.sha256(body).digest() + body
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(hashlib.sha256(body).digest() + body)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            _create(path, content)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _create(path, content)
+        except FileExistsError:  # of other predictions, or damaged
+            path.unlink()
+            _create(path, content)
+
+
+def _create(path: Path, content: bytes) -> None:
+    with path.open("xb", buffering=0) as file:
+        file.write(content)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from leaderboard.scoring_input import BoolArray, FloatArray, IntArray, refuse_rows
+from leaderboard.scoring_input import BoolArray, FloatArray, Truth, refuse_rows
 
 BLOCK_BYTES = 1 << 17  # four such arrays of float32 fit a second-level cache of 1 MiB
 
@@ -38,47 +38,46 @@ class Picks(NamedTuple):
         return (self.right_seen & wins) | (self.right_missing & ~wins)
 
 
-def pick(logits: npt.NDArray[np.floating[Any]], labels: IntArray, seen: BoolArray) -> Picks:
+def pick(logits: npt.NDArray[np.floating[Any]], truth: Truth) -> Picks:
     """Find the best column of both groups for each sample, the lowest in a tie.
 
     Args:
         logits: (N, C) float16, float32 or float64.
-        labels: (N,) in [0, C).
-        seen: (C,), with both values.
+        truth: the labels and the groups.
 
     Raises:
         ScoringError: A logit is NaN or infinite, or a margin overflows float64.
     """
     n_samples, n_classes = logits.shape
-    picks = Picks(*(np.empty(n_samples, dtype) for dtype in (bool, bool, bool, np.float64)))
     size = min(n_samples, max(1, BLOCK_BYTES // (4 * n_classes)))
     dtype = np.result_type(logits.dtype, np.float32)
+    of_seen, of_missing = np.empty((2, n_samples), np.intp)
+    top_seen, top_missing = np.empty((2, n_samples), dtype)
     # Adding 0 or -inf hides the other group's columns: faster than copying some of the columns, if
     # the mask is as large as the block.
-    masks = [
-        np.tile(np.where(group, 0, -np.inf).astype(dtype), (size, 1)) for group in (seen, ~seen)
-    ]
+    mask_seen, mask_missing = truth.masks(dtype, size)
     masked, rows, lows = np.empty((size, n_classes), dtype), np.arange(size), []
     with np.errstate(over="ignore", invalid="ignore"):  # refused below
         for start in range(0, n_samples, size):
             block = logits[start : start + size].astype(dtype, copy=False)
-            count, truth = len(block), labels[start : start + size]
-            of_seen, of_missing = (
-                np.add(block, mask[:count], out=masked[:count]).argmax(axis=1) for mask in masks
-            )
-            top_seen, top_missing = block[rows[:count], of_seen], block[rows[:count], of_missing]
-            right_seen, right_missing, seen_first, margin = (
-                whole[start : start + size] for whole in picks
-            )
-            np.equal(of_seen, truth, out=right_seen)
-            np.equal(of_missing, truth, out=right_missing)
-            np.less(of_seen, of_missing, out=seen_first)
-            np.subtract(top_seen, top_missing, out=margin, dtype=np.float64)
+            count = len(block)
+            part = slice(start, start + count)
+            hidden, at = masked[:count], rows[:count]
+            np.add(block, mask_seen[:count], out=hidden).argmax(axis=1, out=of_seen[part])
+            np.add(block, mask_missing[:count], out=hidden).argmax(axis=1, out=of_missing[part])
+            top_seen[part] = block[at, of_seen[part]]
+            top_missing[part] = block[at, of_missing[part]]
             lows.append(block.min())
+        margin = np.subtract(top_seen, top_missing, dtype=np.float64)
     # NaN and infinity reach the margin, and negative infinity the minimum.
-    if not (np.isfinite(lows).all() and np.isfinite(picks.margin).all()):
-        _refuse(logits, picks.margin)
-    return picks
+    if not (np.isfinite(lows).all() and np.isfinite(margin).all()):
+        _refuse(logits, margin)
+    return Picks(
+        right_seen=of_seen == truth.labels,
+        right_missing=of_missing == truth.labels,
+        seen_first=of_seen < of_missing,
+        margin=margin,
+    )
 
 
 def _refuse(logits: npt.NDArray[np.floating[Any]], margin: FloatArray) -> NoReturn:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmark.errors import ScoringError, first
+from benchmark.files import read_bounded
 from benchmark.manifest.manifest import Manifest
-from benchmark.records import read_predictions
-from leaderboard import picks, scoring
+from benchmark.predictions_layout import PredictionsLayout
+from benchmark.records import PREDICTIONS_FILE, read_predictions, verified_predictions
+from leaderboard import picks, scoring, scoring_input
 from leaderboard.outcomes import Outcomes
 from leaderboard.scoring import Scores, match_samples
+from leaderboard.scoring_input import Truth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,11 +51,23 @@ def score_with_outcomes(
     path: Path, manifest: Manifest, task_id: str
 ) -> tuple[TaskScores, Outcomes]:
     """As :func:`score_predictions`, and the outcomes of the samples that are not excluded."""
-    logits, labels = read_logits_and_labels(path, manifest, task_id)
+    logits, _ = read_logits_and_labels(path, manifest, task_id)
+    return _score(logits, path, manifest, task_id)
+
+
+def score_run(
+    folder: Path, sha256: str | None, manifest: Manifest, task_id: str
+) -> tuple[TaskScores, Outcomes]:
+    """As :func:`score_with_outcomes`, from the folder of a run; see :func:`read_run`."""
+    logits, _ = read_run(folder, sha256, manifest, task_id)
+    return _score(logits, folder / PREDICTIONS_FILE, manifest, task_id)
+
+
+def _score(
+    logits: NDArray[np.float32], path: Path, manifest: Manifest, task_id: str
+) -> tuple[TaskScores, Outcomes]:
     try:
-        scores, outcomes = scoring.score_with_outcomes(
-            logits, labels, _samples(manifest, task_id).seen
-        )
+        scores, outcomes = scoring.score_against(logits, _truth(manifest, task_id))
     except ScoringError as error:
         raise ScoringError(f"{path}: {error}") from None
     return with_excluded(scores, manifest, task_id), outcomes
@@ -111,6 +126,54 @@ def _samples(manifest: Manifest, task_id: str) -> _Samples:
     return _Samples(test.ids, counted, test.labels[counted], seen)
 
 
+@lru_cache(maxsize=64)
+def _truth(manifest: Manifest, task_id: str) -> Truth:
+    samples = _samples(manifest, task_id)
+    return Truth.of(samples.labels, samples.seen)
+
+
+def read_run(
+    folder: Path, sha256: str | None, manifest: Manifest, task_id: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Read the predictions of a run, as :func:`read_logits_and_labels` does.
+
+    Args:
+        folder: the run's folder.
+        sha256: of the predictions file, from the run's record.
+        manifest, task_id: what was predicted.
+
+    Raises:
+        RecordError: the file is missing, is not the one that the run wrote, or cannot be read.
+        ScoringError: as for :func:`read_logits_and_labels`.
+    """
+    path = folder / PREDICTIONS_FILE
+    logits = _read_layout(path, sha256, _layout(manifest, manifest.task(task_id).target))
+    if logits is None:
+        path = verified_predictions(folder, sha256)
+        return read_logits_and_labels(path, manifest, task_id)
+    return _counted(logits, _samples(manifest, task_id), path)
+
+
+@lru_cache(maxsize=64)
+def _layout(manifest: Manifest, target: str) -> PredictionsLayout | None:
+    return PredictionsLayout.of(manifest.samples(target, "test").ids, len(manifest.classes))
+
+
+def _read_layout(
+    path: Path, sha256: str | None, layout: PredictionsLayout | None
+) -> NDArray[np.float32] | None:
+    """The logits of all samples; None if the file is damaged or has another layout."""
+    if layout is None:
+        return None
+    try:
+        content = read_bounded(path, layout.size)
+    except OSError:
+        return None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        return None
+    return layout.logits(content)
+
+
 def read_logits_and_labels(
     path: Path, manifest: Manifest, task_id: str
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -126,21 +189,32 @@ def read_logits_and_labels(
             excluded samples.
     """
     samples = _samples(manifest, task_id)
-    counted = samples.counted
     ids, logits = read_predictions(path, (len(samples.ids), len(manifest.classes)))
     if ids != samples.ids:  # the suite's own files are in the order of the manifest
         try:
             order = match_samples(ids, samples.ids)
         except ScoringError as error:
             raise ScoringError(f"{path}: {error}") from None
-        ids, logits = samples.ids, logits[order]
+        logits = logits[order]
+    return _counted(logits, samples, path)
+
+
+def _counted(
+    logits: NDArray[np.float32], samples: _Samples, path: Path
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The logits and labels of the counted samples, from the logits of all.
+
+    Raises:
+        ScoringError: logits of other samples are NaN or infinite.
+    """
+    counted = samples.counted
     if counted.all():
         return logits, samples.labels
     bad = np.flatnonzero(~counted & ~np.isfinite(logits).all(axis=1))
     if bad.size:
         raise ScoringError(
-            f"{path}: the logits of {first(ids[row] for row in bad)} are NaN or infinite; fix the "
-            "model's outputs"
+            f"{path}: the logits of {first(samples.ids[row] for row in bad)} are NaN or infinite; "
+            "fix the model's outputs"
         )
     return logits[counted], samples.labels
 
@@ -148,5 +222,5 @@ def read_logits_and_labels(
 @lru_cache(maxsize=1)
 def scorer_digest() -> str:
     """Return the SHA-256 of the scoring code. Rows scored by other code are recomputed."""
-    code = [Path(str(module.__file__)).read_bytes() for module in (picks, scoring)]
+    code = [Path(str(module.__file__)).read_bytes() for module in (picks, scoring, scoring_input)]
     return hashlib.sha256(b"".join(code)).hexdigest()

@@ -18,6 +18,7 @@ from leaderboard.predictions import CountedSamples, counted_samples
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+PART_VALUES = 1 << 15  # a few such arrays of float64 fit a second-level cache of 1 MiB
 SAMPLED = tuple(column for column in columns.COLUMNS if column.sampled)
 
 
@@ -67,18 +68,19 @@ class Resampling:
             By column key, (R, labels).
         """
         drawn = self._drawn(task, list(outcomes.values()))
+        in_draws = {c.key: np.empty((drawn.draws, len(outcomes))) for c in SAMPLED}
         of_means = {label: _Methods(drawn.mean, i) for i, label in enumerate(outcomes)}
-        of_runs = {label: _Methods(drawn.runs, i) for i, label in enumerate(outcomes)}
-        replicates = {}
-        for column in SAMPLED:
-            in_draws = np.empty((drawn.draws, len(outcomes)))
+        for column in (column for column in SAMPLED if column.linear):
             for i, label in enumerate(outcomes):
-                if column.linear:
-                    in_draws[:, i] = column.compute(of_means[label], of_means)
-                else:
-                    in_draws[:, i] = np.mean(column.compute(of_runs[label], of_runs), axis=1)
-            replicates[column.key] = (in_draws - values[column.key]).astype(np.float32)
-        return replicates
+                in_draws[column.key][:, i] = column.compute(of_means[label], of_means)
+        for part in drawn.parts():
+            runs = DrawnRuns(drawn, part)
+            of_runs = {label: _Methods(runs.metric, i) for i, label in enumerate(outcomes)}
+            for column in (column for column in SAMPLED if not column.linear):
+                for i, label in enumerate(outcomes):
+                    of_part = column.compute(of_runs[label], of_runs)
+                    in_draws[column.key][part, i] = np.mean(of_part, axis=1)
+        return {key: (of - values[key]).astype(np.float32) for key, of in in_draws.items()}
 
     def _drawn(self, task: str, outcomes: Sequence[Sequence[Outcomes]]) -> Drawn:
         target, samples = self._targets[task], self._samples[task]
@@ -122,7 +124,7 @@ class Drawn:
         self._outcomes = outcomes
         sizes = np.stack([samples.is_seen, ~samples.is_seen], axis=1)
         self._sizes = self._sums(sizes)  # (R, 2)
-        self._of_runs: dict[int, dict[str, NDArray[np.float64]]] = {}
+        self._hits: dict[int, list[NDArray[np.float32]]] = {}
         self._of_means: dict[int, dict[str, NDArray[np.float64]]] = {}
 
     @property
@@ -130,19 +132,37 @@ class Drawn:
         """The number of draws."""
         return len(self._counts)
 
-    def runs(self, i: int, name: str) -> NDArray[np.float64]:
-        """A metric of each run of method i in each draw, (R, K); NaN without samples of a group."""
-        if i not in self._of_runs:
+    def parts(self) -> Iterator[slice]:
+        """The draws in parts in which the values of a method's runs stay in a processor's cache."""
+        size = max(1, PART_VALUES // max(map(len, self._outcomes)))
+        for begin in range(0, self.draws, size):
+            yield slice(begin, min(begin + size, self.draws))
+
+    def sizes(self, draws: slice) -> NDArray[np.float64]:
+        """The numbers of seen and missing samples in some draws, (r, 2)."""
+        return self._sizes[draws]
+
+    def hits(self, i: int, draws: slice) -> list[NDArray[np.float64]]:
+        """The numbers of seen and of missing samples that each run of method i has right: (r, K)
+        each."""
+        if i not in self._hits:
             right = np.stack([outcome.right for outcome in self._outcomes[i]], axis=1)
-            self._of_runs[i] = self._accuracies(right)
-        return self._of_runs[i][name]
+            is_seen = self._samples.is_seen[:, None]
+            n_groups = self._counts.shape[1]
+            self._hits[i] = [
+                statistics.sums_by_group(part, self._groups, n_groups).astype(np.float32)
+                for part in (right & is_seen, right & ~is_seen)
+            ]
+        counts = self._counts[draws]
+        return [(counts @ of_group).astype(np.float64) for of_group in self._hits[i]]
 
     def mean(self, i: int, name: str) -> NDArray[np.float64]:
         """The mean over the runs of method i of a metric that is linear in their outcomes, (R,)."""
         if i not in self._of_means:
             right = np.mean([outcome.right for outcome in self._outcomes[i]], axis=0)
-            accuracies = self._accuracies(right[:, None])
-            del accuracies["harmonic"]  # of a mean: not the mean of the runs'
+            is_seen = self._samples.is_seen
+            hits = [self._sums((right * part)[:, None]) for part in (is_seen, ~is_seen)]
+            accuracies = _accuracies(hits, self._sizes)
             area = self._area(self._outcomes[i])
             self._of_means[i] = {
                 **{key: value[:, 0] for key, value in accuracies.items()},
@@ -150,17 +170,6 @@ class Drawn:
                 **dict.fromkeys(("ausuc", "openworld_auc"), area),
             }
         return self._of_means[i][name]
-
-    def _accuracies(self, right: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-        """The metrics in each draw, (R, M), of M columns of hits per sample, (N, M)."""
-        is_seen = self._samples.is_seen[:, None]
-        hits_seen, hits_missing = self._sums(right * is_seen), self._sums(right * ~is_seen)
-        n_seen, n_missing = self._sizes[:, :1], self._sizes[:, 1:]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            seen, missing = 100 * hits_seen / n_seen, 100 * hits_missing / n_missing
-            overall = 100 * (hits_seen + hits_missing) / (n_seen + n_missing)
-        harmonic = _harmonic(seen, missing)
-        return {"seen": seen, "missing": missing, "overall": overall, "harmonic": harmonic}
 
     def _sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum (N, M) values over the samples of each draw: (R, M)."""
@@ -210,43 +219,101 @@ class Drawn:
 
         Ties count half in it; they are too few to matter for an interval.
         """
-        parts = [area_influence(outcomes, self._samples.is_seen) for outcomes in runs]
-        influence = np.mean([of_run for of_run, _ in parts], axis=0)
-        area = np.mean([of_run for _, of_run in parts])
+        is_seen = self._samples.is_seen
+        influence, area = np.zeros(is_seen.size), 0.0
+        size = max(1, PART_VALUES // is_seen.size)
+        for begin in range(0, len(runs), size):
+            influences, areas = area_influences(runs[begin : begin + size], is_seen)
+            influence += influences.sum(axis=0) / len(runs)
+            area += areas.sum() / len(runs)
         return np.asarray(area + self._sums(influence[:, None])[:, 0])
 
 
-def area_influence(
-    outcomes: Outcomes, is_seen: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], float]:
+class DrawnRuns:
+    """The metrics of single runs in some of the draws."""
+
+    def __init__(self, drawn: Drawn, draws: slice) -> None:
+        """Compute nothing yet.
+
+        Args:
+            drawn: all draws.
+            draws: which of them.
+        """
+        self._drawn = drawn
+        self._draws = draws
+        self._metrics: dict[int, dict[str, NDArray[np.float64]]] = {}
+
+    def metric(self, i: int, name: str) -> NDArray[np.float64]:
+        """A metric of each run of method i in each draw, (r, K); NaN without samples of a group."""
+        if i not in self._metrics:
+            hits = self._drawn.hits(i, self._draws)
+            metrics = _accuracies(hits, self._drawn.sizes(self._draws))
+            metrics["harmonic"] = _harmonic(metrics["seen"], metrics["missing"])
+            self._metrics[i] = metrics
+        return self._metrics[i][name]
+
+
+def _accuracies(
+    hits: Sequence[NDArray[np.float64]], sizes: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Accuracies in per cent, (R, M), from (R, M) hits and the (R, 2) samples of each draw."""
+    hits_seen, hits_missing = hits
+    n_seen, n_missing = sizes[:, :1], sizes[:, 1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen, missing = 100 * hits_seen / n_seen, 100 * hits_missing / n_missing
+        overall = 100 * (hits_seen + hits_missing) / (n_seen + n_missing)
+    return {"seen": seen, "missing": missing, "overall": overall}
+
+
+def area_influences(
+    runs: Sequence[Outcomes], is_seen: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How the area under the seen-unseen curve changes with the weight of each sample.
 
     The area is the share of pairs of a seen and a missing sample in which both are right within
     their group and the seen one has the larger margin (half of it at equal margins).
 
     Args:
-        outcomes: of N samples.
+        runs: the outcomes of K runs, each of the same N samples.
         is_seen: (N,) bool.
 
     Returns:
-        (N,) derivatives, whose sum is 0, and the area.
+        (K, N) derivatives, whose sum over the samples is 0, and the (K,) areas.
     """
-    counted = outcomes.within
-    n_seen = int(is_seen.sum())
-    n_missing = is_seen.size - n_seen
-    seen, missing = counted & is_seen, counted & ~is_seen
-    shares = np.zeros(is_seen.size)
-    for own, other in ((seen, missing), (missing, seen)):
-        ordered = np.sort(outcomes.margin[other])
-        margins = outcomes.margin[own]
-        below = np.searchsorted(ordered, margins, "left")
-        up_to = np.searchsorted(ordered, margins, "right")
-        middle = (below + up_to) / 2
-        shares[own] = middle if own is seen else ordered.size - middle
-    area = float(shares[seen].sum() / (n_seen * n_missing))
-    of_seen = (shares / n_missing - area) / n_seen
-    of_missing = (shares / n_seen - area) / n_missing
-    return np.where(is_seen, of_seen, of_missing), area
+    within = np.stack([outcomes.within for outcomes in runs])
+    margin = np.stack([outcomes.margin for outcomes in runs])
+    order = margin.argsort(axis=1) + is_seen.size * np.arange(len(runs))[:, None]
+    ordered = margin.take(order)
+    is_first = np.ones(margin.shape, dtype=bool)  # of equal margins
+    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    right_seen, right_missing = ((within & group).take(order) for group in (is_seen, ~is_seen))
+    n_seen, n_missing = np.count_nonzero(is_seen), np.count_nonzero(~is_seen)
+    above = np.count_nonzero(right_seen, axis=1)[:, None] - _below(right_seen, is_first)
+    in_order = np.where(right_seen, _below(right_missing, is_first), above * right_missing)
+    areas = (in_order * right_seen).sum(axis=1) / (n_seen * n_missing)
+    shares = np.empty_like(in_order)
+    shares.put(order, in_order)
+    if_seen = (shares / n_missing - areas[:, None]) / n_seen
+    if_missing = (shares / n_seen - areas[:, None]) / n_missing
+    return np.where(is_seen, if_seen, if_missing), areas
+
+
+def _below(counted: NDArray[np.bool_], is_first: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How many counted samples are before each in the order of margins; equal ones count half.
+
+    Args:
+        counted: (K, N) in this order.
+        is_first: (K, N) whether a sample is the first of those with its margin.
+    """
+    up_to = counted.cumsum(axis=1)
+    before = up_to - counted
+    if not is_first.all():
+        is_last = np.ones_like(is_first)
+        is_last[:, :-1] = is_first[:, 1:]
+        before = np.maximum.accumulate(np.where(is_first, before, 0), axis=1)
+        up_to = np.where(is_last, up_to, counted.shape[1])[:, ::-1]
+        up_to = np.minimum.accumulate(up_to, axis=1)[:, ::-1]
+    return np.asarray((before + up_to) / 2)
 
 
 def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ from benchmark.records import (
 from benchmark.run_folders import run_folders, stamp
 from leaderboard import gamma_star, rows
 from leaderboard.outcome_files import store_outcomes
-from leaderboard.predictions import score_with_outcomes, scorer_digest
+from leaderboard.predictions import score_run, scorer_digest
 from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import (
     COUNTS,
@@ -107,8 +107,8 @@ def update_results(
         changed = sorted(stamps.keys() - unchanged)
         kept, previous = _split(stored, unchanged)
         new = _new_rows(runs, changed, stamps, previous, by_digest, report)
-        if new or kept.num_rows < stored.num_rows or not current:
-            stored = pa.concat_tables([kept, pa.Table.from_pylist(new, schema=STORED)])
+        if new.num_rows or kept.num_rows < stored.num_rows or not current:
+            stored = pa.concat_tables([kept, new])
             stored = with_base_costs(stored.sort_by("key"))
             if writable:
                 write_table(workspace / RESULTS_FILE, stored, _code_digest())
@@ -117,8 +117,9 @@ def update_results(
 
 def known_runs(workspace: Path) -> dict[str, str]:
     """Stamps of the runs that were read and verified and need not be repeated, by key."""
-    stored, _ = read_table(workspace / RESULTS_FILE, STORED)
-    values = (column_values(stored[name]) for name in ("key", "run", "stamp", "status"))
+    columns = ("key", "run", "stamp", "status")
+    stored, _ = read_table(workspace / RESULTS_FILE, STORED, columns)
+    values = (column_values(stored[name]) for name in columns)
     return {
         run: seen
         for key, run, seen, status in zip(*values, strict=True)
@@ -203,7 +204,7 @@ def _new_rows(
     previous: Mapping[str, Row],
     manifests: Mapping[str, Manifest],
     report: Report,
-) -> list[dict[str, Any]]:
+) -> pa.Table:
     """Build the rows of some runs, and those derived from them; many are built on all cores."""
     of_run: dict[str, dict[str, Row]] = {}
     for key, row in previous.items():
@@ -217,13 +218,19 @@ def _new_rows(
     for _, _, problems in outcomes:
         for problem in problems:
             report(problem)
-    return [row for _, rows, _ in outcomes for row in rows]
+    return pa.concat_tables([STORED.empty_table(), *(rows for _, rows, _ in outcomes)])
 
 
-def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
+_manifests: dict[str, Manifest] = {}  # of this process, by digest
+
+
+def _rows_of_part(part: _Part) -> tuple[int, pa.Table, list[str]]:
     """The number of a part, its rows, and what is wrong with runs that have none."""
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
+    # What is known about the samples of a manifest is kept for the next part, see `predictions.py`.
+    manifests = {key: _manifests.setdefault(key, of) for key, of in part.manifests.items()}
+    part = part._replace(manifests=manifests)
     for key, seen in part.stamps.items():
         folder = part.runs / key
         try:
@@ -231,8 +238,7 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
             check_record(record, folder / RECORD_FILE)
             row = row_of_record(record)
             row |= _scores(folder, record, row, part.previous.get(key), part.manifests)
-            derived = gamma_star.derive_rows([row], part.runs.parent, part.previous, part.manifests)
-            of_run = [row, *derived]
+            of_run = [row, *_derived(row, part)]
         except HTBenchError as error:
             problems.append(str(error))
             continue
@@ -243,7 +249,18 @@ def _rows_of_part(part: _Part) -> tuple[int, list[dict[str, Any]], list[str]]:
             )
             continue
         rows += [stored_row(one, key, seen) for one in of_run]
-    return part.number, rows, problems
+    return part.number, pa.Table.from_pylist(rows, schema=STORED), problems
+
+
+def _derived(row: Row, part: _Part) -> Iterator[Row]:
+    """The rows that are derived from the row of a run; outcomes are stored as for the run."""
+    workspace = part.runs.parent
+    for derived, outcomes in gamma_star.derive_rows(
+        [row], workspace, part.previous, part.manifests
+    ):
+        if outcomes is not None:
+            store_outcomes(workspace, derived, outcomes)
+        yield derived
 
 
 def _scores(
@@ -259,19 +276,20 @@ def _scores(
     """
     if record.status != "ok":
         return {}
-    path = verified_predictions(folder, record.predictions_sha256)
-    scorer = scorer_digest()
+    digest, scorer = record.predictions_sha256, scorer_digest()
     if (
         previous is not None
-        and previous["predictions_sha256"] == record.predictions_sha256
+        and previous["predictions_sha256"] == digest
         and previous["scorer_digest"] == scorer
     ):
+        verified_predictions(folder, digest)
         return {name: previous[name] for name in ("scorer_digest", *METRICS, *COUNTS, EXCLUDED)}
     manifest = manifests.get(record.made_from["manifest"])
     if manifest is None:
+        verified_predictions(folder, digest)
         return {}
     try:
-        scores, outcomes = score_with_outcomes(path, manifest, record.task)
+        scores, outcomes = score_run(folder, digest, manifest, record.task)
     except HTBenchError as error:
         raise type(error)(f"{error}; {repeat_run(folder)}") from None
     store_outcomes(folder.parents[1], row, outcomes)

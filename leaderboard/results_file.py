@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,30 +45,34 @@ def write_table(path: Path, table: pa.Table, made_by: str) -> None:
     reach("results-replaced")
 
 
-def read_table(path: Path, schema: pa.Schema) -> tuple[pa.Table, str]:
+def read_table(
+    path: Path, schema: pa.Schema, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, str]:
     """Read a table that :func:`write_table` wrote.
 
     Args:
         path: the file.
         schema: the names and types that the table must have.
+        columns: read only these; by default all.
 
     Returns:
         The table and its ``made_by``: a digest of the code that made it. An empty table if the file
         is missing, damaged in any bit, or has another schema.
     """
+    empty = schema.empty_table() if columns is None else schema.empty_table().select(columns)
     content = _content(path)
     if not _is_whole(content):
-        return schema.empty_table(), ""
+        return empty, ""
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         if not file.schema_arrow.equals(schema):
-            return schema.empty_table(), ""
-        table = file.read()
+            return empty, ""
+        table = file.read(columns)
         table.validate(full=True)  # reading does not check that texts are UTF-8
         made_by = file.metadata.metadata[_MADE_BY.encode()].decode()
     # Of another version of Arrow, or written by somebody who also computed the checksum.
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
-        return schema.empty_table(), ""
+        return empty, ""
     return table.replace_schema_metadata(None), made_by
 
 

@@ -134,7 +134,9 @@ def row_of_record(record: RunRecord) -> dict[str, Any]:
     }
     # A lone surrogate (from a file name in an error message) cannot be encoded as UTF-8.
     return {
-        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        name: value
+        if not isinstance(value, str) or value.isascii()
+        else value.encode(errors="replace").decode()
         for name, value in row.items()
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -14,8 +16,67 @@ IntArray: TypeAlias = npt.NDArray[np.intp]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 
-def checked_labels(logits: object, labels: object, seen: object) -> IntArray:
-    """Check everything but the values of the logits; return the labels as an index type.
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The labels of a test set and the groups of its classes, checked once for all its runs.
+
+    Attributes:
+        labels: (N,) class indices, of an index type.
+        seen: (C,) bool, with both values.
+        n_seen, n_missing: the numbers of samples of both groups, above 0.
+        totals: (C,) samples of each class.
+        groups: the classes that have samples: all, the seen and the missing ones.
+    """
+
+    labels: IntArray
+    seen: BoolArray
+    n_seen: int
+    n_missing: int
+    totals: IntArray
+    groups: tuple[IntArray, IntArray, IntArray]
+
+    @classmethod
+    def of(cls, labels: object, seen: object) -> Truth:
+        """Check labels and groups.
+
+        Raises:
+            ScoringError: They have the wrong type, shape or range, or one of the two groups has no
+                classes or no test samples.
+        """
+        labels = _array("labels", labels, ndim=1, shape="(N,)")
+        seen = _array("seen", seen, ndim=1, shape="(C,)")
+        _check_dtypes(labels, seen)
+        _check_range(labels, seen.size)
+        checked = labels.astype(np.intp)  # in [0, C) by now, so exact for every integer type
+        _check_groups(checked, seen)
+        totals = np.bincount(checked, minlength=seen.size)
+        n_seen = int(totals[seen].sum())
+        groups = (totals > 0, seen & (totals > 0), ~seen & (totals > 0))
+        every, of_seen, of_missing = map(np.flatnonzero, groups)
+        n_missing = checked.size - n_seen
+        return cls(checked, seen, n_seen, n_missing, totals, (every, of_seen, of_missing))
+
+    def masks(self, dtype: np.dtype[Any], rows: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """What hides the columns of one group when it is added: 0 or -inf, (rows, C) each.
+
+        Returns:
+            The mask that leaves the seen classes, and the one that leaves the missing classes.
+        """
+        if (dtype, rows) not in self._masks:
+            of_seen, of_missing = (
+                np.tile(np.where(group, 0, -np.inf).astype(dtype), (rows, 1))
+                for group in (self.seen, ~self.seen)
+            )
+            self._masks[dtype, rows] = of_seen, of_missing
+        return self._masks[dtype, rows]
+
+    @cached_property
+    def _masks(self) -> dict[tuple[np.dtype[Any], int], tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        return {}
+
+
+def checked_truth(logits: object, labels: object, seen: object) -> Truth:
+    """Check everything but the values of the logits.
 
     Raises:
         ScoringError: The input has the wrong type, shape or range, or one of the two groups has no
@@ -24,12 +85,21 @@ def checked_labels(logits: object, labels: object, seen: object) -> IntArray:
     logits = _array("logits", logits, ndim=2, shape="(N, C)")
     labels = _array("labels", labels, ndim=1, shape="(N,)")
     seen = _array("seen", seen, ndim=1, shape="(C,)")
-    _check_dtypes(logits, labels, seen)
+    _check_logits(logits)
+    _check_dtypes(labels, seen)
     _check_shapes(logits, labels, seen)
-    _check_range(labels, seen.size)
-    checked = labels.astype(np.intp)  # in [0, C) by now, so exact for every integer type
-    _check_groups(checked, seen)
-    return checked
+    return Truth.of(labels, seen)
+
+
+def check_logits(logits: object, truth: Truth) -> None:
+    """Check the type and the shape of logits.
+
+    Raises:
+        ScoringError: They are not floating-point numbers, one for each sample and class.
+    """
+    logits = _array("logits", logits, ndim=2, shape="(N, C)")
+    _check_logits(logits)
+    _check_shapes(logits, truth.labels, truth.seen)
 
 
 def _array(name: str, value: object, ndim: int, shape: str) -> npt.NDArray[Any]:
@@ -40,14 +110,15 @@ def _array(name: str, value: object, ndim: int, shape: str) -> npt.NDArray[Any]:
     return value
 
 
-def _check_dtypes(
-    logits: npt.NDArray[Any], labels: npt.NDArray[Any], seen: npt.NDArray[Any]
-) -> None:
+def _check_logits(logits: npt.NDArray[Any]) -> None:
     if logits.dtype.kind != "f" or logits.dtype.itemsize > 8:
         raise ScoringError(
             f"logits must be float16, float32 or float64, not {logits.dtype}; "
             "pass the model's outputs, not predicted classes"
         )
+
+
+def _check_dtypes(labels: npt.NDArray[Any], seen: npt.NDArray[Any]) -> None:
     if labels.dtype.kind not in "iu":
         raise ScoringError(
             f"labels must be integers (class indices), not {labels.dtype}; convert "

@@ -34,6 +34,7 @@ SECTIONS = {
     "fixed_cost": "The fixed cost of a run",
     "loading": "Loading images of 256 pixels",
     "suite": "The whole suite icons",
+    "growth": "Workspaces with many runs",
 }
 
 

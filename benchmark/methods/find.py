@@ -43,8 +43,12 @@ def entry_point_sources() -> dict[str, MethodLocation]:
         MethodError: two distributions register different things under one name.
     """
     locations: dict[str, MethodLocation] = {}
+    origins: dict[metadata.Distribution | None, str] = {None: "unknown"}
     for point in metadata.entry_points(group=GROUP):
-        origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+        dist = point.dist
+        if dist is not None and dist not in origins:  # each look-up parses the metadata
+            origins[dist] = f"{dist.name} {dist.version}"
+        origin = origins[dist]
         source = MethodLocation(point.name, point.module, point.attr, None, origin)
         other = locations.setdefault(point.name, source)
         if (other.module, other.attribute) != (source.module, source.attribute):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import MethodError, UsageError
+from benchmark.files import digest_entries, encoded_entries
 from benchmark.images.store.store import store_key
 from benchmark.jobs import Value
 from benchmark.keys import Computation, RunFacts, computation
@@ -46,6 +47,12 @@ class PlannedRun:
         rates = "" if factor == 1 else f" rates x {factor:.3g}"
         return f"{self.label} {self.task.id} seed {self.seed}{rates}"
 
+    @property
+    def cell(self) -> Hashable:
+        """Equal for runs of the same plan that differ in nothing but their seeds."""
+        parts = (self.manifest, self.method, self.config, self.search)
+        return self.task.id, self.device, *map(id, parts)
+
     @cached_property
     def source(self) -> SourceSpec:
         """The source model that the run starts from."""
@@ -54,13 +61,22 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A planned run with its source model: everything that its bytes depend on is known."""
+    """A planned run with its source model: everything that its bytes depend on is known.
+
+    Attributes:
+        planned: the run; ``source``: its source model; ``base``: the run that it starts from.
+        computation: what any computed bytes depend on.
+        store: key of the target's image store.
+        shared: the facts that differ neither by seed nor by source model nor by base, encoded; the
+            first run of a cell encodes them for all.
+    """
 
     planned: PlannedRun
     source: SourceCheckpoint
     base: RunSpec | None
     computation: Computation
-    store: str  # key of the target's image store
+    store: str
+    shared: dict[str, str]
 
     @cached_property
     def facts(self) -> RunFacts:
@@ -83,8 +99,12 @@ class RunSpec:
 
     @cached_property
     def key(self) -> str:
-        """The run's key: its name on disk."""
-        return self.facts.key
+        """SHA-256 over the facts: the run's name on disk."""
+        base = self.base.key if self.base else None
+        own = {"base": base, "seed": self.planned.seed, "source": self.source.digest}
+        if not self.shared:
+            self.shared.update(encoded_entries(self.facts.to_json()))
+        return digest_entries({**self.shared, **encoded_entries(own)})
 
     @property
     def name(self) -> str:
@@ -151,9 +171,10 @@ def with_sources(
 ) -> Iterator[RunSpec]:
     """The planned runs with the checkpoints of their sources; bases come first."""
     specs: dict[int, RunSpec] = {}
-    # Both take long to compute and are shared by many runs.
+    # These take long to compute and are shared by many runs.
     computations: dict[tuple[Manifest, str], Computation] = {}
     stores: dict[tuple[Manifest, str], str] = {}
+    shared: dict[Hashable, dict[str, str]] = {}
     for run in plan:
         manifest, target = run.manifest, run.task.target
         if (manifest, run.device) not in computations:
@@ -166,6 +187,7 @@ def with_sources(
             specs[id(run.base)] if run.base else None,
             computations[manifest, run.device],
             stores[manifest, target],
+            shared.setdefault(run.cell, {}),
         )
         yield spec
 

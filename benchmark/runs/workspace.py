@@ -61,6 +61,7 @@ class Workspace:
         self.option = () if default else ("--workspace", str(root))  # of a recommended command
         self.suite: str | None = None  # of the runs that this driver carries out; see `note`
         self.runs = self.root / "runs"
+        self._finished: set[str] = set()
         self._own: Path | None = None
         self._own_lock: FileLock | None = None
 
@@ -94,11 +95,19 @@ class Workspace:
         return record
 
     def is_finished(self, key: str) -> bool:
-        """Whether a run need not be repeated; reads only files that are not known."""
-        present = stamp(self.folder(key))
+        """Whether a run need not be repeated; reads only files that are not known.
+
+        A run that need not is looked up once.
+        """
+        if key in self._finished:
+            return True
+        present = stamp(f"{self.runs}/{key}")
         if present is None:
             return False
-        return self._known.get(key) == present or self.finished(key) is not None
+        if self._known.get(key) != present and self.finished(key) is None:
+            return False
+        self._finished.add(key)
+        return True
 
     @cached_property
     def _known(self) -> Mapping[str, str]:

@@ -91,9 +91,7 @@ def command(
     """
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.results import log_reader
     from htbench.run import existing_boards
-    from htbench.site import write_boards_site
     from leaderboard.columns import table_columns
     from leaderboard.filters import only, with_tasks
     from leaderboard.partial import with_partial_means
@@ -108,6 +106,9 @@ def command(
         boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
         boards = [with_partial_means(b) for b in boards] if allow_partial else boards
         if out is not None and form == "html":
+            from htbench.results import log_reader
+            from htbench.site import write_boards_site
+
             write_boards_site(out, boards, log_reader(place))
             log(f"wrote {out}; open {out / 'index.html'} in a browser")
         else:

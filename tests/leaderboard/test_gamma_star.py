@@ -261,9 +261,9 @@ class TestShow:
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         record = write_run(tmp_path, "finetune", bias=3.0)
-        path = tmp_path / "runs" / record.key / PREDICTIONS_FILE
+        folder = tmp_path / "runs" / record.key
         star = by_method(update_results(tmp_path, [icons]))[GAMMA_STAR]
-        scores = scores_to_show(record, path, icons)
+        scores = scores_to_show(record, folder, icons)
         assert scores["gamma"] == json.loads(star["config"])["gamma"]
         assert {name: scores[name] for name in METRICS} == {name: star[name] for name in METRICS}
         assert scores_as_text(scores) == (
@@ -276,8 +276,8 @@ class TestShow:
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest
     ) -> None:
         record = write_run(tmp_path, "lolsgd")
-        path = tmp_path / "runs" / record.key / PREDICTIONS_FILE
-        assert scores_to_show(record, path, icons) == {}
+        folder = tmp_path / "runs" / record.key
+        assert scores_to_show(record, folder, icons) == {}
 
     def test_its_key_is_refused(self, tmp_path: Path, write_run: WriteRun) -> None:
         key = write_run(tmp_path, "finetune").key

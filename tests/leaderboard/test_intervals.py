@@ -13,12 +13,12 @@ import pytest
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
-from leaderboard import columns, statistics
+from leaderboard import columns, resampling, statistics
 from leaderboard.board import build_boards
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
-from leaderboard.resampling import Drawn, area_influence
+from leaderboard.resampling import Drawn, area_influences
 from leaderboard.rows import MEAN, Row
 from leaderboard.scoring import score_with_outcomes
 from tests.leaderboard.grids import TASKS, row
@@ -177,6 +177,17 @@ class TestSamples:
                 expected = np.mean(one_by_one, axis=0)
                 assert estimates.replicates == pytest.approx(expected, abs=2e-5, nan_ok=True), key
 
+    def test_the_parts_of_draws_and_runs_do_not_matter(
+        self, icons: Manifest, known: Known, varying: Statistics, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(resampling, "PART_VALUES", 1000)  # 333 draws of 3 runs; one run
+        rows = _with_columns([of_run for of_run, _ in known.values()])
+        parts = statistics_of(TASKS, SEEDS, rows, icons, lambda of_run: known[of_run["key"]][1])
+        for cell, estimates in varying.estimates.items():
+            if estimates.replicates is not None:
+                expected = pytest.approx(estimates.replicates, abs=1e-9, nan_ok=True)
+                assert parts.estimates[cell].replicates == expected
+
     @pytest.mark.parametrize("seed", range(5))
     def test_the_influence_of_a_sample_on_the_area(self, seed: int) -> None:
         """It is the derivative of the area with respect to the weight of the sample."""
@@ -185,7 +196,9 @@ class TestSamples:
         within = generator.random(40) < 0.7
         margin = np.round(generator.normal(0, 1, 40), 1).astype(np.float32)  # with ties
         outcomes = Outcomes(within, within, margin)
-        influence, area = area_influence(outcomes, is_seen)
+        other = Outcomes(within, within, generator.normal(0, 1, 40).astype(np.float32))
+        influences, areas = area_influences([other, outcomes], is_seen)
+        influence, area = influences[1], areas[1]
 
         def weighted(weights: Any) -> float:
             total = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,9 +83,7 @@ class TestFiles:
         self, workspace: Path, icons: Manifest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         row = self.rows(workspace, icons)["finetune"]
-        monkeypatch.setattr(
-            outcome_files, "read_logits_and_labels", lambda *_: pytest.fail("read again")
-        )
+        monkeypatch.setattr(outcome_files, "read_run", lambda *_: pytest.fail("read again"))
         outcomes = WorkspaceOutcomes(workspace, icons)(row)
         assert outcomes is not None
         assert 100 * outcomes.right.mean() == pytest.approx(row["overall"])
@@ -93,12 +92,33 @@ class TestFiles:
         assert 100 * outcomes.within[~is_seen].mean() == pytest.approx(row["missing_within"])
 
     def test_gamma_star_has_outcomes_that_give_its_scores(
-        self, workspace: Path, icons: Manifest
+        self, workspace: Path, icons: Manifest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         row = self.rows(workspace, icons)[gamma_star.NAME]
-        outcomes = WorkspaceOutcomes(workspace, icons)(row)
-        assert outcomes is not None
-        assert 100 * outcomes.right.mean() == pytest.approx(row["overall"])
+        (path,) = (workspace / FOLDER).rglob(str(row["key"]))
+        path.unlink()
+        computed = WorkspaceOutcomes(workspace, icons)(row)
+        assert computed is not None
+        assert 100 * computed.right.mean() == pytest.approx(row["overall"])
+        shutil.rmtree(workspace / FOLDER)
+        (workspace / "results.parquet").unlink()
+        self.rows(workspace, icons)
+        monkeypatch.setattr(outcome_files, "read_run", lambda *_: pytest.fail("read again"))
+        assert same(WorkspaceOutcomes(workspace, icons)(row), computed)
+
+    def test_nothing_is_written_through_a_link(self, workspace: Path, icons: Manifest) -> None:
+        row = self.rows(workspace, icons)["finetune"]
+        (path,) = (workspace / FOLDER).rglob(str(row["key"]))
+        content = path.read_bytes()
+        for link in (Path.symlink_to, Path.hardlink_to):
+            other = workspace / "other"
+            other.write_bytes(b"somebody else's")
+            path.unlink()
+            link(path, other)
+            assert WorkspaceOutcomes(workspace, icons)(row) is not None
+            assert other.read_bytes() == b"somebody else's"
+            assert not path.is_symlink()
+            assert path.read_bytes() == content
 
     def test_a_file_that_is_damaged_or_of_another_run_is_made_again(
         self, workspace: Path, icons: Manifest

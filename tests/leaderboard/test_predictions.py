@@ -8,15 +8,16 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmark.errors import ScoringError
+from benchmark.errors import RecordError, ScoringError
 from benchmark.files import digest_file
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import PREDICTIONS_FILE, read_predictions
 from benchmark.records import write_predictions as write
-from leaderboard import picks, scoring
-from leaderboard.predictions import score_predictions, scorer_digest
+from leaderboard import picks, predictions, scoring, scoring_input
+from leaderboard.predictions import score_predictions, score_run, scorer_digest
 from leaderboard.results import update_results
 from tests.leaderboard.runs import WriteRun, folder_of
 
@@ -44,6 +45,45 @@ class TestTrust:
         (folder_of(tmp_path, write_run(tmp_path, "finetune")) / PREDICTIONS_FILE).unlink()
         with pytest.warns(UserWarning, match="predictions.parquet is missing"):
             update_results(tmp_path, [icons])
+
+
+class TestRuns:
+    """Files that the suite wrote are not parsed, all others are; the scores are the same."""
+
+    def test_the_suites_own_files_are_not_parsed(
+        self,
+        tmp_path: Path,
+        write_run: WriteRun,
+        icons: Manifest,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        record = write_run(tmp_path, "finetune", skill=1)
+        folder = folder_of(tmp_path, record)
+        expected = score_predictions(folder / PREDICTIONS_FILE, icons, record.task)
+        monkeypatch.setattr(predictions, "read_predictions", lambda *_: pytest.fail("parsed"))
+        scores, outcomes = score_run(folder, record.predictions_sha256, icons, record.task)
+        assert scores == expected
+        assert 100 * outcomes.right.mean() == pytest.approx(expected.overall)
+
+    def test_files_in_another_order_or_of_another_program_are(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        record = write_run(tmp_path, "finetune", skill=1)
+        folder = folder_of(tmp_path, record)
+        path = folder / PREDICTIONS_FILE
+        expected = score_predictions(path, icons, record.task)
+        ids, logits = read_predictions(path)
+        write(path, ids[::-1], logits[::-1])
+        assert score_run(folder, digest_file(path), icons, record.task)[0] == expected
+        pd.DataFrame({"sample_id": ids, "logits": list(logits)}).to_parquet(path)
+        assert score_run(folder, digest_file(path), icons, record.task)[0] == expected
+
+    def test_a_file_of_another_digest_is_refused(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest
+    ) -> None:
+        record = write_run(tmp_path, "finetune")
+        with pytest.raises(RecordError, match="does not match the SHA-256"):
+            score_run(folder_of(tmp_path, record), "0" * 64, icons, record.task)
 
 
 class TestScorePredictions:
@@ -89,7 +129,7 @@ class TestScorePredictions:
             score_predictions(path, icons, "solid-outline")
 
 
-@pytest.mark.parametrize("module", [picks, scoring])
+@pytest.mark.parametrize("module", [picks, scoring, scoring_input])
 def test_other_code_has_another_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:

@@ -57,7 +57,7 @@ class TestFile:
         first = update_results(tmp_path, [icons])
         path = tmp_path / RESULTS_FILE
         before, stat = path.read_bytes(), path.stat()
-        monkeypatch.setattr(module, "score_with_outcomes", lambda *_: pytest.fail("scored again"))
+        monkeypatch.setattr(module, "score_run", lambda *_: pytest.fail("scored again"))
         assert update_results(tmp_path, [icons]).equals(first)
         assert path.read_bytes() == before
         assert (path.stat().st_mtime_ns, path.stat().st_ino) == (stat.st_mtime_ns, stat.st_ino)
@@ -249,14 +249,14 @@ class TestManyRuns:
     ) -> None:
         for seed in range(3):
             record = write_run(tmp_path, "lwf", seed=seed)
-        read = module.score_with_outcomes
+        score = module.score_run
 
-        def score_with_outcomes(path: Path, *arguments: object) -> object:
-            if path.parent.name == record.key:
+        def score_run(folder: Path, *arguments: object) -> object:
+            if folder.name == record.key:
                 raise MemoryError
-            return read(path, *arguments)  # type: ignore[arg-type]
+            return score(folder, *arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(module, "score_with_outcomes", score_with_outcomes)
+        monkeypatch.setattr(module, "score_run", score_run)
         reports: list[str] = []
         assert update_results(tmp_path, [icons], reports.append).num_rows == 2
         (report,) = reports

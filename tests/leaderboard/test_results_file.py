@@ -37,3 +37,12 @@ def test_damage(tmp_path: Path, before: bytes, after: bytes) -> None:
     assert before in content
     path.write_bytes(with_fitting_checksum(content.replace(before, after)))
     assert read_table(path, SCHEMA) == (SCHEMA.empty_table(), "")
+
+
+def test_some_columns(tmp_path: Path) -> None:
+    path, schema = tmp_path / "rows.parquet", pa.schema([*SCHEMA, ("run", pa.string())])
+    write_table(path, pa.table({"key": ["a"], "run": ["b"]}, schema=schema), "code")
+    table, made_by = read_table(path, schema, ["run"])
+    assert (table.to_pydict(), made_by) == ({"run": ["b"]}, "code")
+    path.unlink()
+    assert read_table(path, schema, ["run"])[0].to_pydict() == {"run": []}

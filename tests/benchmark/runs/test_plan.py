@@ -11,6 +11,7 @@ import pytest
 
 from benchmark import keys
 from benchmark.errors import ManifestError, MethodError, UsageError
+from benchmark.files import digest_json
 from benchmark.folders import PACKAGE
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
@@ -176,6 +177,23 @@ class TestKey:
         draft.rows.reverse()
         assert spec().key == spec().key == spec(manifest=draft.read()).key
         assert len(spec().key) == 64
+
+    def test_is_the_digest_of_the_facts(
+        self, mini: Manifest, method: Callable[..., MethodDescription]
+    ) -> None:
+        """Also where runs of a cell share what is encoded."""
+        methods = [method("finetune"), method("other", base="finetune", steps=("int", 3))]
+        tasks = ["outline-solid", "solid-outline"]
+        cells = grid(mini, tasks, methods, range(3), "cpu", {})
+        cells += [dataclasses.replace(cell, search={"chosen": {"steps": 3}}) for cell in cells]
+        digests = {cell.source: digest_json(i) for i, cell in enumerate(cells)}
+        sources = {
+            source: SourceCheckpoint(Path("model.safetensors"), digest, {})
+            for source, digest in digests.items()
+        }
+        specs = list(with_sources(cells, sources))
+        assert [spec.key for spec in specs] == [digest_json(s.facts.to_json()) for s in specs]
+        assert len({spec.key for spec in specs}) == len(specs)
 
     @pytest.mark.parametrize(
         "change",

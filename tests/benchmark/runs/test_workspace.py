@@ -23,6 +23,7 @@ from benchmark.records import (
     RunRecord,
     write_predictions,
 )
+from benchmark.run_folders import stamp
 from benchmark.runs.workspace import Workspace
 
 MADE_FROM = {"task": "a-b"}
@@ -83,6 +84,29 @@ def dig(folder: Path, depth: int) -> None:
         here = inner
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
+
+
+class TestIsFinished:
+    def test_known_runs_are_not_read_unless_their_files_changed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with Workspace(tmp_path / "ws") as workspace:
+            folder = save(workspace)
+        known = {KEY: stamp(folder) or ""}
+        monkeypatch.setattr(RunRecord, "read", lambda *_: pytest.fail("read"))
+        assert Workspace(tmp_path / "ws", lambda: known).is_finished(KEY)
+        monkeypatch.undo()
+        (folder / PREDICTIONS_FILE).write_bytes(b"damaged")
+        assert not Workspace(tmp_path / "ws", lambda: known).is_finished(KEY)
+
+    def test_a_finished_run_is_looked_up_once_and_an_unfinished_one_again(
+        self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert not workspace.is_finished(KEY)
+        save(workspace)
+        assert workspace.is_finished(KEY)
+        monkeypatch.setattr("benchmark.runs.workspace.stamp", lambda _: pytest.fail("looked up"))
+        assert workspace.is_finished(KEY)
 
 
 class TestFinished:
