@@ -38,6 +38,7 @@ from benchmark.errors import HTBenchError, UsageError
 from benchmark.files import write_file
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
+from benchmark.text import plural
 from htbench.methods import describe_methods, markdown_table, method_entries
 from htbench.published_boards import published_boards
 from htbench.site import write_boards_site
@@ -251,7 +252,7 @@ def _publish(suite: Suite, workspace: Path, command: str) -> None:
     results = update_results(workspace, [manifest])
     outcomes = WorkspaceOutcomes(workspace, manifest)
     published = publish(suite, manifest, results, facts, outcomes=outcomes)
-    print(f"published {published.results.num_rows} rows of {suite.name}")
+    print(f"published {plural(published.results.num_rows, 'row')} of {suite.name}")
 
 
 def _git(*words: str) -> str:

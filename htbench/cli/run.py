@@ -216,7 +216,8 @@ def command(
             label = network_label(plan.manifest.model)
             print_boards(boards, "json" if as_json else None, problems, network=label)
         if failed:
-            log(f"{failed} of {len(plan.cells)} runs failed; the reasons are below the table")
+            runs = plural(len(plan.cells), "run")
+            log(f"{failed} of {runs} failed; the reasons are below the table")
             context.exit(1)
 
 
@@ -270,11 +271,10 @@ def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
         ["task", "method", "seed", "state", "key"],
     )
     if untrained := len(plan.untrained()):
-        models = "1 source model" if untrained == 1 else f"{untrained} source models"
-        click.echo(f"\n{models} must be trained first")
+        click.echo(f"\n{plural(untrained, 'source model')} must be trained first")
     unfinished = [run for run in runs if not run.finished]
     finished = len(runs) - len(unfinished)
-    click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
+    click.echo(f"\n{plural(len(runs), 'run')}: {finished} done, {len(unfinished)} to run")
     if not unfinished:
         return
     seconds = plan.estimate(jobs)

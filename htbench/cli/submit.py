@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.text import plural
 from htbench.cli.options import (
     Option,
     json_option,
@@ -287,7 +288,7 @@ def accept(
     entry = add(target, part, form, record, submission.digest, by, why)
     click.echo(
         message_line(
-            f"{entry.action}: {part.num_rows} rows of {entry.name} on {entry.suite}"
+            f"{entry.action}: {plural(part.num_rows, 'row')} of {entry.name} on {entry.suite}"
             f"{', verified' if record else ', not verified'}; commit {target / 'submissions'}"
         )
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.commands import command
-from benchmark.text import printable, ranges
+from benchmark.text import plural, printable, ranges
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import Column
@@ -243,8 +243,7 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
         parts.append(grid.fit(max(screen.width, MIN_WIDTH), _order(board, grid, columns)))
         hidden.update(dict.fromkeys(grid.hidden))
         if absent := len(board.labels) - len(grid.rows):
-            methods = "1 method" if absent == 1 else f"{absent} methods"
-            parts.append(f"not shown: {methods} without all of their runs")
+            parts.append(f"not shown: {plural(absent, 'method')} without all of their runs")
         parts += [*([line] if (line := rank_line(board, task)) else []), ""]
     legend = [f"{c.heading}: {c.legend}" for c in board.shown_columns]
     legend = [line for line in legend if line.partition(":")[0] not in hidden]
