@@ -22,6 +22,7 @@ from htbench.cli.options import (
     settings_option,
     suite_option,
     tasks_option,
+    time_limit_option,
     workspace_option,
     yes_option,
 )
@@ -74,14 +75,7 @@ _BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the
     help="What to do if methods cannot be fully sandboxed. required: fail. auto: run "
     "anyway and record it.",
 )
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    default=86400,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time limit per run.",
-)
+@time_limit_option
 @memory_limit_option
 @click.option(
     "--shard",

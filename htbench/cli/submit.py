@@ -16,6 +16,7 @@ from htbench.cli.options import (
     seeds_option,
     suite_option,
     tasks_option,
+    time_limit_option,
     workspace_option,
 )
 from htbench.cli.output import message_line, print_json, run_problems
@@ -177,6 +178,7 @@ def check(
     "have is unannounced: its accuracies are compared with those of the submitted seeds."
 )
 @tasks_option("Choose among runs of this task; repeatable.")
+@time_limit_option
 @_by("Who verifies, for the record.")
 @_OWN_SUITE
 @_PUBLISHED
@@ -193,6 +195,7 @@ def verify_command(
     runs: int,
     seeds: tuple[int, ...],
     tasks: tuple[str, ...],
+    time_limit: float,
     by: str,
     suite: str | None,
     published: Path | None,
@@ -224,7 +227,7 @@ def verify_command(
     submission = _accepted_by_checks(folder, suite, published)
     cells = choose(submission.suite, runs, tasks, seeds)
     chosen = "at random" + (", among named tasks or seeds" if tasks or seeds else "")
-    result = verify(submission, cells, by, chosen, Terminal())
+    result = verify(submission, cells, by, chosen, Terminal(), time_limit)
     write_verification(path, result)
     for cell in result.cells:
         points = ", ".join(f"{name} {value:+.2f}" for name, value in cell.difference.items())
