@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from leaderboard.accepted import SUBMITTED, VERIFIED, Accepted
 from leaderboard.submission.folder import NONE
 
+AREAS = ("overall", "seen", "missing")  # the order in which accuracies are named
+
 
 @dataclass(frozen=True)
 class Repeated:
@@ -91,5 +93,7 @@ def _repeated(cell: Mapping[str, Any]) -> Repeated:
         task=cell["task"],
         seed=seed if cell.get("announced", True) else f"{seed}, not announced",
         outcome=cell["outcome"],
-        difference=", ".join(f"{name} {value:+.2f}" for name, value in difference.items()),
+        difference=", ".join(
+            f"{name} {difference[name]:+.2f}" for name in AREAS if name in difference
+        ),
     )

@@ -30,7 +30,7 @@ CELLS = [
         "seed": 0,
         "announced": True,
         "outcome": "identical",
-        "difference": {"overall": 0.0, "seen": -0.5},
+        "difference": {"missing": 1.25, "overall": 0.0, "seen": -0.5},
     },
     {"task": "outline-solid", "seed": 71, "announced": False, "outcome": "as other seeds"},
 ]
@@ -72,7 +72,8 @@ def test_a_verified_method_has_a_badge_and_says_who_repeated_what(
         "<dt>accepted</dt><dd>2026-01-01 by M: read its code</dd>",
         "<dt>verified</dt><dd>2026-01-02 by V. Maintainer; runs chosen at random</dd>",
         "<dt>repeated on</dt><dd>cpu: a CPU, torch: 2.6</dd>",
-        "outline-solid</th><td>0</td><td>identical</td><td>overall +0.00, seen -0.50</td>",
+        "outline-solid</th><td>0</td><td>identical</td>"
+        "<td>overall +0.00, seen -0.50, missing +1.25</td>",
         "outline-solid</th><td>71, not announced</td><td>as other seeds</td><td>–</td>",
     ):
         assert text in page
