@@ -220,8 +220,8 @@ def repair(root: Path, steps: Steps) -> list[str]:
         files = plural(len(outcomes), "file")
         sentences.append(f"removed {files} of outcomes that were damaged or of runs that are gone")
     if intervals:
-        files = plural(len(intervals), "file")
-        sentences.append(f"removed {files} of intervals, damaged; made again when a board needs it")
+        files = plural(len(intervals), "damaged file")
+        sentences.append(f"removed {files} of intervals; a board that needs them makes them again")
     if state.results == "damaged":
         discard(workspace.root / RESULTS_FILE)
         update_results(workspace.root, _manifests(workspace), sentences.append)

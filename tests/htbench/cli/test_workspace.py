@@ -188,7 +188,7 @@ class TestRepair:
         assert f"`htbench workspace repair --workspace {workspace}`" in out
         status, out, _ = htbench("workspace", "repair", "--workspace", workspace)
         assert (status, len(out.splitlines())) == (0, 8), out
-        assert "removed 2 files of intervals" in out
+        assert "removed 2 damaged files of intervals" in out
         assert [path.name for path in (workspace / "intervals").iterdir()] == ["notes.txt"]
         status, state = check(htbench, workspace)
         assert (status, state["well"], state["set_aside"]) == (0, True, 3)
