@@ -92,10 +92,13 @@ axe: $(AXE)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# Each parser in a process of its own: one that crashes does not end the others.
+# Each parser in a process of its own: one that crashes does not end the others. Where atheris is
+# installed (`pip install atheris`, on Linux), libFuzzer also chooses inputs, as long again.
 fuzz: $(READY)
-	@failed=0; for target in $$($(BIN)/python -m tests.fuzz); do \
-		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) || failed=1; done; exit $$failed
+	@failed=0; drivers="hypothesis $$($(BIN)/python -c 'import atheris; print("atheris")' 2> /dev/null)"; \
+	for target in $$($(BIN)/python -m tests.fuzz); do for driver in $$drivers; do \
+		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) --with $$driver || failed=1; \
+	done; done; exit $$failed
 
 coverage: $(READY)
 	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered

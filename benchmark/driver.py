@@ -37,6 +37,7 @@ from benchmark.sources.get_pretrained import download_pretrained, use_file_comma
 from benchmark.sources.pinned import download_pinned
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source, needs_training
+from benchmark.text import plural
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,7 @@ def _missing_images(manifest: Manifest, needs: Mapping[str, ImageNeed]) -> str |
     if not (total := sum(counts.values())):
         return None
     each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
-    return f"{total} images are missing ({each}); run {ways_to_images(manifest)}"
+    return f"{plural(total, 'image')} missing ({each}); run {ways_to_images(manifest)}"
 
 
 def ready_sources(

@@ -41,6 +41,7 @@ from benchmark.manifest.suite import Suite, load_suite, manifest_of
 from benchmark.methods.find import reference_first
 from benchmark.records import verified_predictions
 from benchmark.runs.workspace import Workspace
+from benchmark.text import plural
 from htbench.methods import describe_methods, markdown_table, method_entries
 from htbench.published_boards import published_boards
 from htbench.site import write_boards_site
@@ -261,7 +262,7 @@ def _publish(suite: Suite, workspace: Path, command: str) -> None:
     results = update_results(workspace, [manifest])
     outcomes = WorkspaceOutcomes(workspace, manifest)
     published = publish(suite, manifest, results, facts, outcomes=outcomes)
-    print(f"published {published.results.num_rows} rows of {suite.name}")
+    print(f"published {plural(published.results.num_rows, 'row')} of {suite.name}")
 
 
 def _publish_predictions(suite: str, workspace: Workspace) -> None:

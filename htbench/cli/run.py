@@ -23,6 +23,7 @@ from htbench.cli.options import (
     settings_option,
     suite_option,
     tasks_option,
+    time_limit_option,
     workspace_option,
     yes_option,
 )
@@ -77,14 +78,7 @@ _BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the
     help="What to do if methods cannot be fully sandboxed. required: fail. auto: run "
     "anyway and record it.",
 )
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    default=86400,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time limit per run.",
-)
+@time_limit_option
 @memory_limit_option
 @click.option(
     "--shard",
@@ -250,7 +244,8 @@ def print_results(
             label = network_label(plan.manifest.model)
             print_boards(boards, "json" if as_json else None, problems, network=label)
         if failed:
-            log(f"{failed} of {len(plan.cells)} runs failed; the reasons are below the table")
+            runs = plural(len(plan.cells), "run")
+            log(f"{failed} of {runs} failed; the reasons are below the table")
             click.get_current_context().exit(1)
 
 
@@ -304,11 +299,10 @@ def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
         ["task", "method", "seed", "state", "key"],
     )
     if untrained := len(plan.untrained()):
-        models = "1 source model" if untrained == 1 else f"{untrained} source models"
-        click.echo(f"\n{models} must be trained first")
+        click.echo(f"\n{plural(untrained, 'source model')} must be trained first")
     unfinished = [run for run in runs if not run.finished]
     finished = len(runs) - len(unfinished)
-    click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
+    click.echo(f"\n{plural(len(runs), 'run')}: {finished} done, {len(unfinished)} to run")
     if not unfinished:
         return
     seconds = plan.estimate(jobs)

@@ -85,12 +85,12 @@ def interval_legend(board: Board) -> list[str]:
     varying = board.statistics
     if varying is None:
         return []
-    seeds = f"the {varying.seeds} seeds" if varying.seeds > 1 else ""
+    seeds = f"the {plural(varying.seeds, 'seed')}" if varying.seeds > 1 else ""
     if varying.groups is None:
         what = f"{seeds} only (a t-interval)" if seeds else ""
     else:
-        unit = "groups of similar test images" if varying.has_groups else "test images"
-        samples = f"{varying.groups} {unit}, which are resampled"
+        unit = plural(varying.groups, "group" if varying.has_groups else "test image")
+        samples = f"{unit}{' of similar test images' * varying.has_groups}, which are resampled"
         what = f"over {samples}, and over {seeds}" if seeds else f"over {samples}"
         what += "; tasks are fixed"
     if not what:
@@ -118,7 +118,7 @@ def rank_line(board: Board, task: str) -> str:
 
 def mean_heading(board: Board) -> str:
     """The title of the table of means. It has no counts, because they are not weights."""
-    return f"Unweighted mean over {len(board.suite.tasks)} tasks"
+    return f"Unweighted mean over {plural(len(board.suite.tasks), 'task')}"
 
 
 def task_heading(task: str, board: Board) -> str:
@@ -192,8 +192,8 @@ def coverage(board: Board, cell: BoardCell) -> str:
         return ""
     tasks, seeds = len(board.suite.tasks), len(board.suite.seeds)
     if cell["task"] == MEAN and cell["tasks"] < tasks:
-        return f" ({cell['tasks']} of {tasks} tasks)"
-    return f" ({cell['seeds']} of {seeds} seeds)"
+        return f" ({cell['tasks']} of {plural(tasks, 'task')})"
+    return f" ({cell['seeds']} of {plural(seeds, 'seed')})"
 
 
 def cell_value(board: Board, column: Column, cell: BoardCell) -> str:

@@ -157,7 +157,7 @@ def test_images_are_checked_before_weights_are_downloaded(
     for words in (options(suite), ("source", "train", "--manifest", "mini")):
         status, _, err = htbench(*words)
         assert status == 2
-        assert re.search(r"\d+ images are missing \(outline \d+", err)
+        assert re.search(r"\d+ images missing \(outline \d+", err)
 
 
 @pytest.mark.parametrize(
