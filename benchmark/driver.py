@@ -349,6 +349,7 @@ def ready_sources(
         if spec.folder.exists():
             monitor.log(f"the source model in {spec.folder} is damaged; it is trained again")
     manifest = untrained[0].manifest
+    session.check_on_gpu(manifest)
     check_images(manifest, source_needs(untrained))
     if pretrained_name(manifest.model) and find_pretrained(manifest.model) is None:
         download_pretrained(session.server, manifest, monitor.log)
@@ -378,6 +379,7 @@ def execute(
     runs = unfinished_runs(specs, workspace)
     if not runs:
         return []
+    session.check_on_gpu(runs[0].planned.manifest)
     again = [run.key for run in runs if workspace.finished(run.key) is not None]
     if again:
         monitor.log(
