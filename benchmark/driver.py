@@ -219,6 +219,7 @@ def plan_suite(
     shard: Shard | None = None,
     costs: Mapping[str, float] | None = None,
     manifest: Manifest | None = None,
+    only_planned: bool = False,
 ) -> Iterator[SuitePlan]:
     """Plan the runs of a suite; methods are described and their settings checked.
 
@@ -240,6 +241,7 @@ def plan_suite(
         shard: plan only this part of the runs.
         costs: see :func:`benchmark.runs.shards.split`.
         manifest: takes the place of the suite's.
+        only_planned: nothing is carried out, so ``cuda`` may be a device of another machine.
 
     Yields:
         The plan; its session ends with the block.
@@ -252,7 +254,7 @@ def plan_suite(
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest or manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
-    device = resolve_device(device)
+    device = device if only_planned and device == "cuda" else resolve_device(device)
     settings = settings or {}
     workspace.suite = suite.location
     with Session(
