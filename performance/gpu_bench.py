@@ -28,7 +28,7 @@ class Size:
     """How much is run."""
 
     network: str
-    methods: tuple[str, ...]
+    methods: tuple[str, ...]  # of icons; the second one trains
     seeds: tuple[int, ...]
     steps: int  # of the network
     batch: int | None
@@ -39,7 +39,7 @@ class Size:
 FULL = Size(
     "resnet50", ("source", "finetune", "linear-probe", "lolsgd"), (0, 1, 2), 100, None, None, 3
 )
-QUICK = Size("resnet18", ("source", "finetune"), (0, 1), 1, 4, 1, 1)
+QUICK = Size("resnet18", ("source", "finetune-short"), (0, 1, 2), 1, 4, 1, 1)
 
 
 class Failure(Exception):
