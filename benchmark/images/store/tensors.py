@@ -66,7 +66,9 @@ class Kept:
             self._images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
         new = rows[~self._here[rows]].unique()  # type: ignore[no-untyped-call]
         if len(new):
-            self._images[new.to(self._device)] = read(new).to(self._device)
+            # One by one: an assignment by index sorts the indices, to be deterministic.
+            for row, image in zip(new.tolist(), read(new).to(self._device), strict=True):
+                self._images[row] = image
             self._here[new] = True
         return self._images[rows.to(self._device)]
 
