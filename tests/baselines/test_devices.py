@@ -8,11 +8,17 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import pytest
+import safetensors.torch
 import torch
 
 from baselines.finetune import Finetune
 from benchmark.child.data import on_device
-from htbench import SourceModel, predict
+from benchmark.child.job import Worker
+from benchmark.child.predict import check_logits
+from benchmark.isolation import wire
+from benchmark.networks.build import weights_of
+from benchmark.training import predict_batch
+from htbench import SourceModel, fit, predict
 from tests.baselines.conftest import METHODS
 from tests.baselines.pretended_device import CUDA, Pretended, pretended_cuda
 
@@ -52,6 +58,32 @@ def test_a_method_moves_its_tensors_to_the_device(method, logits_on):
         logits = logits_on(method, CUDA)
         assert isinstance(logits, Pretended)
         assert torch.equal(logits.cpu(), on_cpu)
+
+
+def test_what_a_child_sends_comes_from_the_device(source, target, new_run, tmp_path, monkeypatch):
+    """Logits and weights: the same bytes as from the CPU."""
+    images = target.images[:5]
+
+    def sent(device):
+        messages = []
+
+        def send(channel, message, data=b""):
+            messages.append(bytes(data))
+
+        monkeypatch.setattr(wire, "send", send)
+        run = replace(new_run(steps=1), device=device)
+        model = fit(source.copy().to(device), on_device(target, device), run)
+        worker = Worker(None, None, tmp_path, 0)
+        worker.answer(check_logits(predict_batch(model, images, run), 5, 6))
+        weights = weights_of(model)
+        assert not any(isinstance(value, Pretended) for value in weights.values())
+        worker.adapted({}, safetensors.torch.save(weights))
+        return messages
+
+    on_cpu = sent(CPU)
+    assert len(on_cpu[0]) == 5 * 6 * 4
+    with pretended_cuda():
+        assert sent(CUDA) == on_cpu
 
 
 class TestPretendedDevice:
