@@ -252,8 +252,8 @@ def plan_suite(
         shard: plan only this part of the runs.
         costs: see :func:`benchmark.runs.shards.split`.
         manifest: takes the place of the suite's.
-        elsewhere: whether other machines carry out the runs, so that this one need not have the
-            device.
+        elsewhere: whether this machine need not have the device, because others carry out the
+            runs, or nobody does.
 
     Yields:
         The plan; its session ends with the block.
@@ -266,7 +266,7 @@ def plan_suite(
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest or manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
-    is_here = not (elsewhere and device == "cuda")
+    is_here = not (elsewhere and device == "cuda") or resolve_device("auto") == "cuda"
     device = resolve_device(device) if is_here else device
     settings = settings or {}
     workspace.suite = suite.location
@@ -364,6 +364,7 @@ def ready_sources(
         if spec.folder.exists():
             monitor.log(f"the source model in {spec.folder} is damaged; it is trained again")
     manifest = untrained[0].manifest
+    session.check_on_gpu(manifest)
     check_images(manifest, source_needs(untrained))
     if pretrained_name(manifest.model) and find_pretrained(manifest.model) is None:
         download_pretrained(session.server, manifest, monitor.log)
@@ -393,6 +394,7 @@ def execute(
     runs = unfinished_runs(specs, workspace)
     if not runs:
         return []
+    session.check_on_gpu(runs[0].planned.manifest)
     again = [run.key for run in runs if workspace.finished(run.key) is not None]
     if again:
         monitor.log(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmark.runs.plan import RunSpec
-from benchmark.runs.shards import cost_of, first_of_chain
+from benchmark.runs.plan import PlannedRun, RunSpec
+from benchmark.runs.shards import first_of_chain, work
 from benchmark.text import plural
 
 
@@ -51,7 +51,11 @@ def chains_of(runs: Sequence[RunSpec], costs: Mapping[str, float]) -> list[Chain
     for run in runs:
         groups.setdefault(id(first_of_chain(run.planned)), []).append(run)
     chains = [
-        Chain(tuple(group), sum(cost_of(run.planned, costs) for run in group))
+        Chain(tuple(group), sum(_work(run.planned, costs) for run in group))
         for group in groups.values()
     ]
     return sorted(chains, key=lambda chain: -chain.cost)  # stable: equal ones in their order
+
+
+def _work(run: PlannedRun, costs: Mapping[str, float]) -> float:
+    return work(run.manifest, run.task, run.method.name, costs)

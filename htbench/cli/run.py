@@ -176,6 +176,7 @@ def command(
         shard=part,
         costs=costs,
         manifest=manifest,
+        elsewhere=dry_run,
     ) as plan:
         if part is not None:
             log(f"{part}: {plural(len(plan.cells), 'run')}")
@@ -288,6 +289,8 @@ def _print_asked(cells: AskedCells) -> None:
 
 
 def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
+    from htbench.run import estimated_gpu_hours
+
     runs = plan.preview(timed=as_json)
     if as_json:
         print_json([run.as_dict() for run in runs])
@@ -305,6 +308,8 @@ def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
     click.echo(f"\n{plural(len(runs), 'run')}: {finished} done, {len(unfinished)} to run")
     if not unfinished:
         return
+    if (gpu_hours := estimated_gpu_hours(plan)) is not None:
+        click.echo(gpu_hours)
     seconds = plan.estimate(jobs)
     if seconds is None:
         click.echo("no time estimate: a step of the network could not be timed")
