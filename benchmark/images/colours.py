@@ -50,11 +50,10 @@ def adjust_hue(images: Tensor, turn: Tensor) -> Tensor:
     hue = (green + blue).sub_(red).add_(value).sub_(low, alpha=2).copysign_(green - blue)
     shift = 6 * turn - torch.tensor(AXES, device=images.device).view(1, 3, 1, 1)
     shift = shift - 6 * (shift / 6).round()  # the same turn, at most half a circle
-    # From each axis, at most a whole circle; the way round the other side may be shorter.
-    distance = torch.addcmul(hue, chroma, shift).abs_()
-    one_way = torch.add(low, chroma, alpha=2) - distance
-    other_way = torch.sub(low, chroma, alpha=4) + distance
-    return torch.clamp(torch.maximum(one_way, other_way), low, value)
+    # The angle from each axis is at most a whole circle; its distance from half a circle says how
+    # far the axis is the shorter way round.
+    channels = torch.addcmul(hue, chroma, shift).abs_().sub_(chroma, alpha=3).abs_()
+    return torch.clamp(channels.add_(low - chroma), low, value, out=channels)
 
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
