@@ -296,6 +296,7 @@ def _one_by_one(images: Tensor) -> bool:
 
 
 def _interpolate(images: Tensor, size: int) -> Tensor:
+    images = images.contiguous()  # of a window of bytes, torch would make a slower copy
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
