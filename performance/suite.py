@@ -7,10 +7,9 @@ Ours: ``htbench run`` in a new workspace and a new data folder, so that it also 
 with the source models that the manifest fixes. Peers': a new process for each run
 (``performance/peer.py``), one after another with the best number of loader processes and one thread
 per core, or one per core side by side with one thread each, whichever is faster. Their time is
-measured on a sample of runs and multiplied: a method that trains counts as a run of fine-tuning,
-and one that does not, or that starts from finetune's weights, counts as a prediction only. That is
-in the peers' favour: linear-probe is the only training method that may cost less, and lwf costs
-more. To train a source model in each run costs them as many steps more, at the price of a step of
+measured on a sample of runs and multiplied: a method that trains a network counts as a run of
+fine-tuning, and any other as a prediction only. That is in the peers' favour: lwf costs more, and
+so does a head or an average of weights. To train a source model in each run costs them as many steps more, at the price of a step of
 fine-tuning on as many images.
 """
 
@@ -32,11 +31,8 @@ from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.sources.spec import SourceSpec, find_source
 
 PEER = str(Path(__file__).with_name("peer.py"))
-# Of suite icons. The others train nothing or start from finetune's weights.
-TRAINING = (
-    *("finetune", "linear-probe", "frozen-classifier", "lwf"),
-    *("balanced-softmax", "oracle-finetune"),
-)
+# Of suite icons. The others train nothing but a head on features, or start from finetune's weights.
+TRAINING = ("finetune", "frozen-classifier", "lwf", "balanced-softmax", "oracle-finetune")
 STEPS, SOURCE_STEPS = 200, 1200
 
 
