@@ -9,8 +9,8 @@ with the source models that the manifest fixes. Peers': a new process for each r
 per core, or one per core side by side with one thread each, whichever is faster. Their time is
 measured on a sample of runs and multiplied: a method that trains a network counts as a run of
 fine-tuning, and any other as a prediction only. That is in the peers' favour: lwf costs more, and
-so does a head or an average of weights. To train a source model in each run costs them as many steps more, at the price of a step of
-fine-tuning on as many images.
+so does a head or an average of weights. To train a source model in each run costs them more steps,
+each at the price of a step of fine-tuning.
 """
 
 from __future__ import annotations
