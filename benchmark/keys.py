@@ -31,6 +31,7 @@ COMPUTES = (
     "child/weights.py",
     "folds.py",
     "images/augment.py",
+    "images/colours.py",
     "images/store/build.py",
     "images/store/encoded.py",
     "images/store/jpeg.py",
