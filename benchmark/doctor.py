@@ -24,7 +24,7 @@ from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line
 
 MAX_ANSWER = 500  # characters
-# In a process of its own, because this one loads no torch.
+# Run in another process, because this one loads no torch.
 _ASK_TORCH = """
 import torch
 torch.cuda.init()

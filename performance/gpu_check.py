@@ -42,15 +42,15 @@ SCORES = ("overall", "seen", "missing")
 def doctor(bench: Bench) -> str:
     """`htbench doctor` finds the device."""
     report = json.loads(bench.htbench("doctor", "--json"))
-    found = report["device"]["--device auto"]
+    device = report["device"]["--device auto"]
     bench.tables["doctor"] = tabulate(
         [(name, value) for part in ("device", "isolation") for name, value in report[part].items()],
         ["fact", "value"],
         tablefmt="github",
         disable_numparse=True,
     )
-    want(found == bench.device or bench.device == "cpu", f"--device auto is {found}")
-    return f"--device auto is {found}"
+    want(device == bench.device or bench.device == "cpu", f"--device auto is {device}")
+    return f"--device auto is {device}"
 
 
 def lock(bench: Bench) -> str:
@@ -146,10 +146,10 @@ def kill_and_resume(bench: Bench) -> str:
     process.wait()
     finished = len(list(workspace.glob("runs/*/run.json")))
     time.sleep(5)
-    left = list(_processes_in(workspace))
+    leftover = list(_processes_in(workspace))
     bench.htbench(*words[:-2])
     same = bench.want_same_bytes("one", "killed", least=len(bench.size.seeds))
-    want(not left, f"processes {left} still run 5 s after the command was killed")
+    want(not leftover, f"processes {leftover} still run 5 s after the command was killed")
     return f"killed with {finished} of {len(bench.size.seeds)} runs finished; {same}"
 
 

@@ -128,7 +128,7 @@ def with_paths(paths: Sequence[str]) -> Change:
 
 
 def smallest(items: Sequence[str], works: Callable[[Sequence[str]], bool]) -> list[str]:
-    """A set from which nothing can be left out, given that all items together work."""
+    """A set from which no item can be removed, if all items together work."""
     kept, size = list(items), max(1, len(items) // 2)
     while True:
         start = 0

@@ -3,7 +3,7 @@
     python performance/gpu_speed.py FOLDER --device cuda
 
 FOLDER has a manifest whose images and source model are here; ``performance/gpu_check.py`` writes
-one and runs this in a process of its own. The ways take turns, and each takes the steps once to
+one and runs this as a separate process. The ways take turns, and each takes the steps once to
 warm up. Prints one JSON object.
 """
 

@@ -1,4 +1,4 @@
-"""Every built-in method keeps its tensors on the run's device: one left on the CPU is an error.
+"""Every built-in method keeps its tensors on the run's device: one on the CPU is an error.
 
 The device is pretended (see ``pretended_device.py``), so that this needs no GPU.
 """

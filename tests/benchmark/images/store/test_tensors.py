@@ -37,6 +37,7 @@ def test_kept_images_are_those_of_the_files_and_read_once(parts):
     for rows in ([3, 3, 11], [11, 0], [4, 5, 6, 3]):
         index = torch.tensor(rows)
         assert torch.equal(images[index], whole[index])
+        assert torch.equal(LazyImages(parts, SIDE)[index], whole[index])
     assert torch.equal(images[2:9], whole[2:9])
     assert sorted(images.reads) == sorted(set(images.reads)) == [0, 2, 3, 4, 5, 6, 7, 8, 11]
 
