@@ -85,6 +85,7 @@ class RemoteExecutor:
     _records: dict[str, RunRecord] = field(default_factory=dict)
     _failure: BaseException | None = None
     _refused: dict[str, str] = field(default_factory=dict)
+    _lost: set[str] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def execute(self, chains: Sequence[Chain]) -> list[RunRecord]:
@@ -149,9 +150,16 @@ class RemoteExecutor:
                 slot.join()
             node.call("stop")
         except NodeLostError as error:
-            self.log(f"node {node.name} is lost: {error}")
+            self._lose(node, error)
         except BaseException as error:
             self._fail(error)
+
+    def _lose(self, node: RemoteNode, error: NodeLostError) -> None:
+        """Say once that a node is lost, unless this is the end anyway."""
+        with self._changed:
+            if node.name not in self._lost and self._failure is None:
+                self._lost.add(node.name)
+                self.log(f"node {node.name} is lost: {error}")
 
     def _prepare(self, node: RemoteNode) -> str | None:
         """Send a node what it needs and start its worker; or why the node cannot be used."""
@@ -177,8 +185,8 @@ class RemoteExecutor:
                 self._carry_out(node, chain)
             except NodeLostError as error:
                 self.reporter.end(chain.name, f"lost with node {node.name}, waits for another")
+                self._lose(node, error)
                 self._give_back(chain)
-                self.log(f"node {node.name} is lost: {error}")
                 return
             except RunError as error:
                 self.reporter.end(chain.name, f"node {node.name}: {error}")
