@@ -81,6 +81,7 @@ class SuitePlan:
         cells: tasks, configured methods and seeds, bases before the runs that start from them.
         workspace: where runs are kept.
         ready: all runs, once their source models are trained.
+        is_elsewhere: whether this machine does not have the device of the runs.
     """
 
     session: Session
@@ -88,6 +89,7 @@ class SuitePlan:
     cells: list[PlannedRun]
     workspace: Workspace
     ready: list[RunSpec] = field(default_factory=list)
+    is_elsewhere: bool = False
 
     def preview(self, *, timed: bool = False) -> list[RunPreview]:
         """Every run with its state.
@@ -105,7 +107,7 @@ class SuitePlan:
             estimate: float | None = None
             if state == "done":
                 estimate = 0.0
-            elif timed or self.estimates.is_measured(cell):
+            elif (timed and not self.is_elsewhere) or self.estimates.is_measured(cell):
                 estimate = self.estimates.of_run(cell)
             runs.append(RunPreview(cell.task.id, cell.label, cell.seed, state, key, estimate))
         return runs
@@ -119,6 +121,8 @@ class SuitePlan:
         Returns:
             None if the network cannot be timed here.
         """
+        if self.is_elsewhere:
+            return None
         specs, is_finished = self._ready_specs(), self.workspace.is_finished
         finished = {id(spec.planned) for spec in specs if is_finished(spec.key)}
         unfinished = [cell for cell in self.cells if id(cell) not in finished]
@@ -284,7 +288,7 @@ def plan_suite(
             cells = split(cells, shard.count, costs or {})[shard.number - 1]
         for method in descriptions:
             session.check(method, method.configure(settings))
-        yield SuitePlan(session, manifest, cells, workspace)
+        yield SuitePlan(session, manifest, cells, workspace, is_elsewhere=not is_here)
 
 
 def open_stores(

@@ -312,7 +312,8 @@ def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
         click.echo(gpu_hours)
     seconds = plan.estimate(jobs)
     if seconds is None:
-        click.echo("no time estimate: a step of the network could not be timed")
+        why = "this machine has no CUDA device" if plan.is_elsewhere else ""
+        click.echo(f"no time estimate: {why or 'a step of the network could not be timed'}")
     else:
         known = [run for run in unfinished if run.estimated_seconds is not None]
         basis = "earlier runs in this workspace"
