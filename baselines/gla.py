@@ -33,7 +33,7 @@ class GLA(Method):
         if self.floor <= 0:
             raise ValueError(f"floor is {self.floor}; it must be positive")
 
-    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> AdjustedSum:
         """Return z = z_S + z_finetune - log p with p_c = max(n_c, floor) / sum of these."""
         assert run.base is not None
         counts = torch.bincount(target.labels, minlength=len(target.classes))

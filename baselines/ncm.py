@@ -32,7 +32,7 @@ class NCM(Method):
     track = "oracle"
     needs = ("training images of missing classes",)
 
-    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> NearestMean:
         """Return z_c = cos(f(x), m_c), where m_c is the normalised mean of g(x) over class c."""
         model = self.network(source, run)
         all_classes = target.with_missing()

@@ -25,7 +25,7 @@ class SourceEnsemble(Method):
     base = "finetune"
     search = {}
 
-    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
+    def adapt(self, source: SourceModel, target: TargetData, run: Run) -> Ensemble:
         """Return z = log((softmax(z_S) + softmax(z_finetune)) / 2)."""
         assert run.base is not None
         return Ensemble(source.copy(), run.base)

@@ -69,6 +69,8 @@ class Checkpoints:
                 buffer = momentum.to(parameter.device).clone(memory_format=torch.preserve_format)
                 optimizer.state[parameter]["momentum_buffer"] = buffer
         torch.set_rng_state(state["random.global"])
+        if self._run.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random.cuda"], self._run.device)
         self._run.stream("augmentation").set_state(state["random.augmentation"])
         self._run.history[:] = record["history"]
         return int(record["step"])
@@ -85,6 +87,8 @@ class Checkpoints:
             if (momentum := optimizer.state[parameter].get("momentum_buffer")) is not None:
                 state[f"momentum.{index}"] = momentum
         state["random.global"] = torch.get_rng_state()
+        if self._run.device.type == "cuda":  # dropout draws there
+            state["random.cuda"] = torch.cuda.get_rng_state(self._run.device)
         state["random.augmentation"] = self._run.stream("augmentation").get_state()
         data = safetensors.torch.save(
             {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -1,169 +1,34 @@
 """Named conformance checks for a method: what the contract says, and where methods often fail.
 
-Most checks adapt in the current process, on a slice of the icons; two look at a run in the lock.
+Most checks adapt in the current process, on a slice of the icons; some look at a run in the lock.
 A check that passes returns; one that fails raises :class:`CheckFailure`; one that does not apply
 raises ``unittest.SkipTest``, which pytest shows as a skipped test.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
-import tempfile
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 from unittest import SkipTest
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark import check_cases, numerics
-from benchmark.check_cases import Case, base_case, icons_slice, plain_case
-from benchmark.check_lock import LockedRun, run_in_lock
-from benchmark.child.job import ContractError
-from benchmark.child.predict import check_logits
+from benchmark.check_cases import Case, base_case, plain_case
+from benchmark.check_subject import Adapted, CheckFailure, Subject, copied
 from benchmark.child.steps import StepCounter
-from benchmark.errors import NotApplicable, UsageError
-from benchmark.in_process import adapt
 from benchmark.isolation.answers import ROUNDING, TOLERANCE
-from benchmark.method import Method, Run, SourceModel
-from benchmark.methods.describe import MethodDescription
-from benchmark.methods.places import place_in
+from benchmark.method import Run
 from benchmark.torch_state import kept_torch_state, torch_state
-from benchmark.training import predict_batch
 
 MAX_SECONDS = 20.0  # of adapting to the slice; finetune takes a tenth of a second
 MAX_MEMORY = 4 << 30  # bytes; finetune takes half a GiB
 LEAST_ACCURACY = 50.0  # per cent of seen training images; the source model has 98
-
-
-class CheckFailure(AssertionError):
-    """A method does not pass a check; the message says what was seen and what to do."""
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """An adapted model, and what it was adapted from and with."""
-
-    model: nn.Module
-    source: SourceModel
-    run: Run
-
-    def predict(self, images: Tensor, *, fresh: bool = True) -> Tensor:
-        """Logits (N, C) of images, uint8 (N, 3, H, W), in one batch.
-
-        Args:
-            images: the images.
-            fresh: whether a copy of the model predicts, so that it cannot remember anything.
-        """
-        model = _copy(self.model) if fresh else self.model
-        classes = self.source.head.out_features
-        with torch.inference_mode():
-            logits = predict_batch(model, images, self.run)
-            return check_logits(logits, len(images), classes).to(torch.float32)
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    """A copy of a model, or the model if it cannot be copied."""
-    try:
-        return copy.deepcopy(model)
-    except Exception:
-        return model
-
-
-@dataclass(frozen=True)
-class Locked:
-    """How to run the method in the lock.
-
-    Attributes:
-        methods: descriptions, bases first.
-        settings: hyper-parameters as text.
-    """
-
-    methods: Sequence[MethodDescription]
-    settings: Mapping[str, str]
-
-
-@dataclass
-class Subject:
-    """A method that is checked.
-
-    Attributes:
-        chain: the method, last, after those that it starts from.
-        locked: finds out how to run it in the lock; may raise ``UsageError`` if that cannot be.
-    """
-
-    chain: Sequence[Method]
-    locked: Callable[[], Locked]
-
-    @cached_property
-    def _files(self) -> tuple[str, ...]:
-        """The names of the files that define the methods, and the classes they derive from."""
-        classes = {c for method in self.chain for c in type(method).__mro__} - set(Method.__mro__)
-        files = map(inspect.getsourcefile, classes)
-        return tuple(Path(file).name for file in files if file)
-
-    def adapt(self, case: Case, seed: int = 0) -> Adapted:
-        """Adapt to a case.
-
-        Raises:
-            SkipTest: the method says that it does not apply.
-            CheckFailure: it raises anything else, or does not return a module.
-        """
-        source = case.source()
-        with tempfile.TemporaryDirectory(prefix="htbench-") as scratch:
-            try:
-                model, run = adapt(
-                    self.chain, source, case.target, lambda: case.run(seed, Path(scratch)), seed
-                )
-            except NotApplicable as reason:
-                raise SkipTest(f"the method is not applicable: {reason}") from None
-            except Exception as error:
-                self._fail("adapt()", error)
-        return Adapted(model, source, run)
-
-    def logits(self, case: Case, seed: int = 0) -> Tensor:
-        """Adapt to a case and predict its images."""
-        return self.predict(self.adapt(case, seed), case.images)
-
-    def predict(self, adapted: Adapted, images: Tensor, *, fresh: bool = True) -> Tensor:
-        """Predict images; as :meth:`Adapted.predict`, but every exception is a failure."""
-        try:
-            return adapted.predict(images, fresh=fresh)
-        except Exception as error:
-            self._fail("the adapted model", error)
-
-    @cached_property
-    def adapted(self) -> Adapted:
-        """The method adapted to the slice with seed 0."""
-        return self.adapt(base_case())
-
-    @cached_property
-    def run_in_lock(self) -> LockedRun:
-        """The outcome of a run in the lock.
-
-        Raises:
-            SkipTest: the method cannot be run there.
-        """
-        try:
-            locked = self.locked()
-        except UsageError as error:
-            raise SkipTest(str(error)) from None
-        return run_in_lock(locked.methods, locked.settings, icons_slice())
-
-    def _fail(self, what: str, error: Exception) -> NoReturn:
-        """Report an exception of the method's code with its place."""
-        if isinstance(error, ContractError):
-            raise CheckFailure(str(error)) from error
-        place = place_in(traceback.format_exc(), self._files)
-        where = f" at {place}" if place else ""
-        raise CheckFailure(f"{what} raised {type(error).__name__}{where}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -275,7 +140,7 @@ def _batch_mates(subject: Subject) -> None:
 def _order(subject: Subject) -> None:
     images = base_case().images
     used = subject.adapted
-    adapted = Adapted(_copy(used.model), used.source, used.run)  # it may remember what it predicts
+    adapted = Adapted(copied(used.model), used.source, used.run)  # it may remember what it predicts
     first = subject.predict(adapted, images, fresh=False)
     for part in torch.split(images.flip(0), 16):
         subject.predict(adapted, part, fresh=False)
@@ -392,6 +257,23 @@ def _same_predictions(here: NDArray[Any], there: NDArray[Any]) -> None:
         )
 
 
+def _same_in_a_layer(subject: Subject) -> None:
+    run = subject.run_in_lock
+    if run.logits is None:
+        raise SkipTest("the run in the lock gave no predictions")
+    layered = subject.run_in_layer
+    if layered.logits is None:
+        raise CheckFailure(
+            f"a run from an environment on top of this one failed: {layered.error}. Import "
+            "packages by statements, and do not look for files beside the interpreter"
+        )
+    if not np.array_equal(layered.logits, run.logits):
+        raise CheckFailure(
+            "a run from an environment on top of this one gives other logits. The method depends "
+            "on its environment, such as on sys.prefix or on what sys.path contains"
+        )
+
+
 def _time_and_memory(subject: Subject) -> None:
     run = subject.run_in_lock
     if run.logits is None:
@@ -442,5 +324,6 @@ _CHECKS: tuple[tuple[str, str, Callable[[Subject], None]], ...] = (
     ("many-classes", "adapts to 345 classes", partial(_survives, check_cases.many_classes)),
     ("in-the-lock", "needs no file, process or network of others", _in_the_lock),
     ("same-in-the-lock", "a run gives what this process gives", _same_in_the_lock),
+    ("same-in-a-layer", "a run from an environment on top gives the same", _same_in_a_layer),
     ("time-and-memory", "keeps to a budget of time and memory", _time_and_memory),
 )

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import stat
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -18,9 +19,22 @@ from benchmark.isolation.launch import VARIABLE, idle_seconds, warm_folder
 from benchmark.isolation.sandbox import available
 from benchmark.mounts import describe_mount
 from benchmark.runs.drivers import foreign_drivers
-from benchmark.runs.plan import resolve_device
+from benchmark.runs.plan import CUDA_NODES
 from benchmark.runs.workspace import Workspace
+from benchmark.text import one_line
 
+MAX_ANSWER = 500  # characters
+# Run in another process, because this one loads no torch.
+_ASK_TORCH = """
+import torch
+torch.cuda.init()
+cards = []
+for number in range(torch.cuda.device_count()):
+    card = torch.cuda.get_device_properties(number)
+    version = f"compute capability {card.major}.{card.minor}"
+    cards.append(f"{card.name} ({card.total_memory / 2**30:.1f} GiB, {version})")
+print("; ".join(cards), f"with CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}")
+"""
 DISTRIBUTIONS = (
     "holistic-transfer-bench",
     "torch",
@@ -66,12 +80,26 @@ def _versions() -> dict[str, Any]:
 
 
 def _device() -> dict[str, Any]:
-    device = resolve_device("auto")
+    gpu, is_usable = _gpu()
+    device = "cuda" if is_usable else "cpu"
     return {
         "--device auto": device,
+        "NVIDIA GPU": gpu,
         "parallel runs": slots(device),
         "cores": os.cpu_count(),
     }
+
+
+def _gpu() -> tuple[str, bool]:
+    """What torch says of the GPUs, or why it cannot use one; and whether it can."""
+    if not any(Path(node).exists() for node in CUDA_NODES):
+        return f"none: no device node {' or '.join(CUDA_NODES)}", False
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", _ASK_TORCH], capture_output=True, text=True, check=False
+    )
+    lines = (result.stdout if result.returncode == 0 else result.stderr).strip().splitlines()
+    answer = one_line(lines[-1] if lines else "torch could not be asked", MAX_ANSWER)
+    return (answer, True) if result.returncode == 0 else (f"not usable: {answer}", False)
 
 
 def _isolation() -> dict[str, Any]:

@@ -37,6 +37,7 @@ from benchmark.sources.get_pretrained import download_pretrained, use_file_comma
 from benchmark.sources.pinned import download_pinned
 from benchmark.sources.pretrained import find_pretrained, pretrained_name
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, find_source, needs_training
+from benchmark.text import plural
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class SuitePlan:
         cells: tasks, configured methods and seeds, bases before the runs that start from them.
         workspace: where runs are kept.
         ready: all runs, once their source models are trained.
+        is_elsewhere: whether this machine does not have the device of the runs.
     """
 
     session: Session
@@ -87,6 +89,7 @@ class SuitePlan:
     cells: list[PlannedRun]
     workspace: Workspace
     ready: list[RunSpec] = field(default_factory=list)
+    is_elsewhere: bool = False
 
     def preview(self, *, timed: bool = False) -> list[RunPreview]:
         """Every run with its state.
@@ -104,7 +107,7 @@ class SuitePlan:
             estimate: float | None = None
             if state == "done":
                 estimate = 0.0
-            elif timed or self.estimates.is_measured(cell):
+            elif (timed and not self.is_elsewhere) or self.estimates.is_measured(cell):
                 estimate = self.estimates.of_run(cell)
             runs.append(RunPreview(cell.task.id, cell.label, cell.seed, state, key, estimate))
         return runs
@@ -118,6 +121,8 @@ class SuitePlan:
         Returns:
             None if the network cannot be timed here.
         """
+        if self.is_elsewhere:
+            return None
         specs, is_finished = self._ready_specs(), self.workspace.is_finished
         finished = {id(spec.planned) for spec in specs if is_finished(spec.key)}
         unfinished = [cell for cell in self.cells if id(cell) not in finished]
@@ -184,10 +189,19 @@ class SuitePlan:
         """
         width = jobs or slots(self.device)
         with self.workspace:
-            if not self.ready:
-                options = (self.workspace, width, monitor)
-                self.ready[:] = ready_runs(self.session, self.cells, *options)
+            self.prepare(width, monitor)
             return execute(self.session, self.ready, self.workspace, width, monitor)
+
+    def prepare(self, width: int, monitor: Monitor) -> None:
+        """Train missing source models, so that all runs are ready; the workspace is entered.
+
+        Args:
+            width: models side by side.
+            monitor: shows the progress.
+        """
+        if not self.ready:
+            options = (self.workspace, width, monitor)
+            self.ready[:] = ready_runs(self.session, self.cells, *options)
 
     def keys(self) -> set[str]:
         """The keys of the runs whose source models are trained; all, once the plan is executed."""
@@ -220,6 +234,7 @@ def plan_suite(
     shard: Shard | None = None,
     costs: Mapping[str, float] | None = None,
     manifest: Manifest | None = None,
+    elsewhere: bool = False,
 ) -> Iterator[SuitePlan]:
     """Plan the runs of a suite; methods are described and their settings checked.
 
@@ -241,6 +256,8 @@ def plan_suite(
         shard: plan only this part of the runs.
         costs: see :func:`benchmark.runs.shards.split`.
         manifest: takes the place of the suite's.
+        elsewhere: whether this machine need not have the device, because others carry out the
+            runs, or nobody does.
 
     Yields:
         The plan; its session ends with the block.
@@ -253,12 +270,13 @@ def plan_suite(
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest or manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
-    device = resolve_device(device)
+    is_here = not (elsewhere and device == "cuda") or resolve_device("auto") == "cuda"
+    device = resolve_device(device) if is_here else device
     settings = settings or {}
     workspace.suite = suite.location
     with Session(
         never=[workspace.root, manifest.root],
-        cuda=device == "cuda",
+        cuda=device == "cuda" and is_here,
         limits=Limits.of_run(time_limit, memory_limit),
         isolation=isolation,
     ) as session:
@@ -270,7 +288,7 @@ def plan_suite(
             cells = split(cells, shard.count, costs or {})[shard.number - 1]
         for method in descriptions:
             session.check(method, method.configure(settings))
-        yield SuitePlan(session, manifest, cells, workspace)
+        yield SuitePlan(session, manifest, cells, workspace, is_elsewhere=not is_here)
 
 
 def open_stores(
@@ -325,7 +343,7 @@ def _missing_images(manifest: Manifest, needs: Mapping[str, ImageNeed]) -> str |
     if not (total := sum(counts.values())):
         return None
     each = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count)
-    return f"{total} images are missing ({each}); run {ways_to_images(manifest)}"
+    return f"{plural(total, 'image')} missing ({each}); run {ways_to_images(manifest)}"
 
 
 def ready_sources(
@@ -350,6 +368,7 @@ def ready_sources(
         if spec.folder.exists():
             monitor.log(f"the source model in {spec.folder} is damaged; it is trained again")
     manifest = untrained[0].manifest
+    session.check_on_gpu(manifest)
     check_images(manifest, source_needs(untrained))
     if pretrained_name(manifest.model) and find_pretrained(manifest.model) is None:
         download_pretrained(session.server, manifest, monitor.log)
@@ -379,6 +398,7 @@ def execute(
     runs = unfinished_runs(specs, workspace)
     if not runs:
         return []
+    session.check_on_gpu(runs[0].planned.manifest)
     again = [run.key for run in runs if workspace.finished(run.key) is not None]
     if again:
         monitor.log(

@@ -176,7 +176,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
     try:
-        yield temporary
+        with _named(path):
+            yield temporary
         mode = temporary.lstat().st_mode
         if stat.S_ISREG(mode) and stat.S_IMODE(mode) != FILE_MODE:  # a strict umask
             with contextlib.suppress(PermissionError):  # a sandboxed process cannot change modes
@@ -190,6 +191,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an error that names no path, such as that of a write to a full disk, this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = os.fspath(path)
+        raise
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -217,7 +229,8 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
     replaced: list[Path] = []
     try:
         building.chmod(0o755)  # mkdtemp creates it for its owner only
-        yield building
+        with _named(final):
+            yield building
         _sync_tree(building)
         while not _rename_folder(building, final):
             # Moved away first: a folder under its final name is always complete.
@@ -394,7 +407,8 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """
     folder = Path(tempfile.mkdtemp(prefix="htbench-", dir=parent))
     try:
-        yield folder
+        with _named(folder):
+            yield folder
     finally:
         remove_tree(folder)
 

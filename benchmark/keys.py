@@ -32,6 +32,7 @@ COMPUTES = (
     "child/weights.py",
     "folds.py",
     "images/augment.py",
+    "images/colours.py",
     "images/store/build.py",
     "images/store/encoded.py",
     "images/store/jpeg.py",

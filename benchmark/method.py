@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from benchmark.numerics import Streams
 
 Track = Literal["standard", "oracle"]
+LOG_ROWS = 50  # approximate number of rows in the training log, for any number of steps
 
 
 @dataclass(frozen=True)
@@ -331,9 +333,9 @@ class Run:
         report: called with the number of finished steps and the total, to show progress.
         history: the rows of the training log.
         notes: the notes for readers of the leaderboard.
-        total_steps: gradient steps that ``fit`` has taken so far. The suite itself counts the steps
-            of every optimizer of torch. A method that updates parameters without an optimizer adds
-            these steps here, and the leaderboard marks them as declared.
+        total_steps: gradient steps that ``fit`` and ``step`` have counted so far. The suite itself
+            counts the steps of every optimizer of torch; the leaderboard marks steps beyond these,
+            of a method that updates parameters without an optimizer, as declared.
         sequential_steps: the steps that had to run one after another. A method that trains models
             that could run in parallel sets it to the number of steps of the longest chain.
 
@@ -343,6 +345,7 @@ class Run:
         >>> images = run.transforms.evaluate(target.images[order[:8]])
         >>> images.dtype
         torch.float32
+        >>> run.step(loss=torch.tensor(0.5))
         >>> run.log(gamma=1.5)
         >>> run.note("no class has a second image, so alpha is its default")
     """
@@ -363,6 +366,23 @@ class Run:
         """Append one row of numbers to the training log."""
         self.history.append({name: float(value) for name, value in metrics.items()})
 
+    def step(self, *, loss: Tensor) -> None:
+        """Count a gradient step of your own training loop; call it after each, as ``fit`` does.
+
+        About fifty losses of a run go into the training log, and progress is reported with them.
+
+        Args:
+            loss: the loss of the step, a scalar tensor.
+
+        Raises:
+            FloatingPointError: a loss for the log is not finite.
+        """
+        self.total_steps += 1
+        self.sequential_steps += 1
+        total = max(self.recipe.steps, self.total_steps)
+        if is_logged(self.total_steps, total) or self.total_steps == self.recipe.steps:
+            log_loss(self, loss, self.total_steps, total)
+
     def note(self, text: str) -> None:
         """Add a one-line note to the leaderboard, for example that a fallback was used."""
         self.notes.append(text)
@@ -370,3 +390,23 @@ class Run:
     def progress(self, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps are finished."""
         self.report(done, total)
+
+
+def is_logged(step: int, total: int) -> bool:
+    """Whether the loss of a step, counted from 1, is among the ``LOG_ROWS`` that are logged."""
+    return (step - 1) % max(1, total // LOG_ROWS) == 0
+
+
+def log_loss(run: Run, loss: Tensor, step: int, total: int) -> None:
+    """Log the loss of a step and report progress.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"the loss is {value} at step {step} of {total}; a lower learning rate may help"
+        )
+    run.log(step=step, loss=value)
+    run.progress(step, total)

@@ -30,12 +30,17 @@ ENVIRONMENT = {
 # What environment() reports.
 ENVIRONMENT_FACTS = ("python", "torch", "device", "cpu", "cpu_capability", "cuda", "cudnn")
 
-# What configure() sets; part of a run's key.
+# What configure() sets, unless the recipe asks for TF32; both are part of a run's key.
 SWITCHES = {"threads": 1, "deterministic": True, "tf32": False, "flush_denormal": True}
 
 
-def configure() -> None:
-    """Apply ``SWITCHES`` to this process; call it once, before any computation."""
+def configure(*, tf32: bool = False) -> None:
+    """Apply ``SWITCHES`` to this process; call it once, before any computation.
+
+    Args:
+        tf32: whether an NVIDIA GPU may round the factors of float32 products to 10 bits of
+            mantissa, as a recipe with ``tf32 = true`` says. It has no effect on a CPU.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -45,8 +50,8 @@ def configure() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
     # CPUs multiply denormals (below 1e-38) a hundred times slower, and late in training many
     # gradients are that small.
     torch.set_flush_denormal(True)

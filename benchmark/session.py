@@ -42,6 +42,7 @@ class Session:
         self._never, self._cuda, self._limits = list(never), cuda, limits
         self._required = isolation == "required"
         self._server: ForkServer | None = None
+        self._tried: set[tuple[str, int]] = set()
 
     @property
     def server(self) -> ForkServer:
@@ -89,9 +90,22 @@ class Session:
         other = manifest.with_model(parse_network(network, manifest.document["model"]))
         library_of(other.model)
         if other.other_model is not None:
-            with temporary_folder() as folder:
-                try_network(self.server, other, "cuda" if self._cuda else "cpu", folder)
+            self._try(other)
         return other
+
+    def check_on_gpu(self, manifest: Manifest) -> None:
+        """On a GPU, try the network of a manifest, once: it may have no deterministic kernels.
+
+        Raises:
+            UsageError: it cannot be trained there.
+        """
+        if self._cuda and _network(manifest) not in self._tried:
+            self._try(manifest)
+
+    def _try(self, manifest: Manifest) -> None:
+        with temporary_folder() as folder:
+            try_network(self.server, manifest, "cuda" if self._cuda else "cpu", folder)
+        self._tried.add(_network(manifest))
 
     def time_network(self, manifest: Manifest) -> NetworkTimes | None:
         """Have a child time the network of a manifest; see :func:`time_network`."""
@@ -104,6 +118,10 @@ class Session:
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
+
+
+def _network(manifest: Manifest) -> tuple[str, int]:
+    return repr(manifest.model), manifest.input_size
 
 
 def _required_facts() -> Iterable[str]:

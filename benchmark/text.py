@@ -82,8 +82,9 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def plural(number: int, name: str) -> str:
-    """A number of things, such as ``1 run`` or ``2 runs``."""
-    return f"{number} {name}{'s' if number != 1 else ''}"
+    """A number of things, such as ``1 run``, ``2 classes`` or ``10,000 runs``."""
+    ending = "es" if name.endswith("s") else "s"
+    return f"{number:,} {name}{ending if number != 1 else ''}"
 
 
 def seed_list(seeds: Iterable[int]) -> str:

@@ -16,10 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from benchmark.batches import batch_size
 from benchmark.checkpoint import Checkpoints
 from benchmark.images.store.tensors import LazyImages
-from benchmark.method import Run, TargetData
+from benchmark.method import LOG_ROWS, Run, TargetData, is_logged, log_loss
 from benchmark.networks.build import Classifier
-
-LOG_ROWS = 50  # approximate number of rows in the training log, for any number of steps
 
 
 @dataclass
@@ -190,7 +188,6 @@ def _train(
     base_rates = [group["lr"] for group in optimizer.param_groups]
     # A method may call this many times (local models), so progress is that of the whole run.
     total = max(run.recipe.steps, run.total_steps + steps)
-    log_every = max(1, total // LOG_ROWS)
     batches = index_batches(count, run.recipe.batch_size, run.stream("order"))
     first_step = checkpoints.restore(optimizer) if checkpoints is not None else 0
     for _ in range(first_step):
@@ -204,8 +201,9 @@ def _train(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         run_step = run.total_steps + step + 1
-        if (run_step - 1) % log_every == 0 or (step == steps - 1 and steps >= log_every):
-            _log_loss(run, loss, run_step, total)
+        is_last = step == steps - 1 and steps >= total // LOG_ROWS
+        if is_logged(run_step, total) or is_last:
+            log_loss(run, loss, run_step, total)
         if after_step is not None:
             after_step(step + 1)
         if checkpoints is not None:
@@ -300,13 +298,3 @@ def _set_modes(model: nn.Module, part: nn.Module, batch_norm: str) -> None:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.train(batch_norm == "update-all")
-
-
-def _log_loss(run: Run, loss: Tensor, step: int, total: int) -> None:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"the loss is {value} at step {step} of {total}; a lower learning rate may help"
-        )
-    run.log(step=step, loss=value)
-    run.progress(step, total)

@@ -14,10 +14,13 @@ where NAME and what follows it are one of:
     columns                       the columns of a table, and their names in files
     file-columns                  the other columns of CSV, JSON and Parquet files
     submission-checks             the checks of a submission
+    gpu-hours SUITE ...           what suites cost in GPU hours, from published speeds; also of a
+                                  recipe, such as iwildcam@1.1
 
 `python docs/boards.py --site DIR` also writes the board of ``icons-full`` as a folder of pages.
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
-workspace first.
+workspace first, and `python docs/boards.py predictions SUITE --workspace DIR` the predictions of
+published results.
 """
 
 from __future__ import annotations
@@ -36,8 +39,12 @@ from pathlib import Path
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.files import write_file
+from benchmark.gpu_hours import PUBLISHED, hours, images_of_runs, images_of_source
 from benchmark.manifest.suite import Suite, load_suite, manifest_of
-from benchmark.methods.find import reference_first
+from benchmark.methods.find import builtin_methods, reference_first
+from benchmark.records import verified_predictions
+from benchmark.runs.workspace import Workspace
+from benchmark.text import plural
 from htbench.methods import describe_methods, markdown_table, method_entries
 from htbench.published_boards import published_boards
 from htbench.site import write_boards_site
@@ -46,13 +53,15 @@ from leaderboard.board import MEAN, Board
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import by_board, by_tuning
 from leaderboard.outcome_files import WorkspaceOutcomes
-from leaderboard.published import publish, read_published
+from leaderboard.published import publish, read_published, relative_costs
+from leaderboard.published_predictions import publish_predictions
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.render.figures import figure_bytes
 from leaderboard.render.figures.request import Request
 from leaderboard.render.markdown import board_table, mean_heading
 from leaderboard.results import update_results
+from leaderboard.rows import Row
 from leaderboard.submission.checks import CHECKS
 
 ROOT = Path(__file__).parents[1]
@@ -169,6 +178,41 @@ def _submission_checks() -> str:
     return pipe_table(["check", "a submission passes with"], rows, left=2)
 
 
+def _gpu_hours(*suites: str) -> str:
+    headers = ["suite", "runs", "source models", "million images", *(s.name for s in PUBLISHED)]
+    rows = []
+    for name in suites:
+        runs, sources, images = (_recipe_cost if "@" in name else _suite_cost)(name)
+        each = [f"{hours(images, speed):.0f}" for speed in PUBLISHED]
+        rows.append([f"`{name}`", str(runs), str(sources), f"{images / 1e6:.0f}", *each])
+    return pipe_table(headers, rows, left=1)
+
+
+def _suite_cost(name: str) -> tuple[int, int, float]:
+    """Runs, source models and training images of a suite."""
+    suite = load_suite(name)
+    manifest, costs = manifest_of(suite), relative_costs()
+    tasks = [manifest.task(task) for task in suite.tasks]
+    runs = [(t, m) for t in tasks for m in suite.methods for _ in suite.seeds]
+    sources = len({task.sources for task in tasks}) * manifest.source_seeds
+    images = images_of_runs(manifest, runs, costs) + sources * images_of_source(manifest)
+    return len(runs), sources, images
+
+
+def _recipe_cost(reference: str) -> tuple[int, int, float]:
+    """The same of a recipe's suite for the most tasks that it can have, without predictions."""
+    folder = ROOT / "data_manifests" / Path(*reference.split("@"))
+    document = tomllib.loads((folder / "recipe.toml").read_text("utf-8"))
+    locations = (folder / "locations.csv").read_text("utf-8").splitlines()[1:]
+    tasks = sum(document["rule"]["target"] in row.split(",")[1].split() for row in locations)
+    methods, costs, seeds = builtin_methods(), relative_costs(), len(document["suite"]["seeds"])
+    steps = [
+        document[name]["steps"] * document[name]["batch_size"] for name in ("recipe", "source")
+    ]
+    images = tasks * seeds * steps[0] * sum(costs.get(name, 1.0) for name in methods) + steps[1]
+    return tasks * seeds * len(methods), 1, images
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "mean": _mean,
     "excerpt": _excerpt,
@@ -181,6 +225,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "columns": _columns,
     "file-columns": _file_columns,
     "submission-checks": _submission_checks,
+    "gpu-hours": _gpu_hours,
 }
 
 
@@ -203,7 +248,12 @@ def main() -> None:
     publishing.add_argument("suites", nargs="+")
     publishing.add_argument("--workspace", type=Path, default=Path("workspace"))
     publishing.add_argument("--command", required=True, help="the command that made the runs")
+    of_predictions = commands.add_parser("predictions", help="publish the predictions of a suite")
+    of_predictions.add_argument("suite")
+    of_predictions.add_argument("--workspace", type=Path, default=Path("workspace"))
     arguments = parser.parse_args()
+    if arguments.command_name == "predictions":
+        _publish_predictions(arguments.suite, Workspace(arguments.workspace))
     if arguments.command_name == "publish":
         for name in arguments.suites:
             _publish(load_suite(name), arguments.workspace, arguments.command)
@@ -251,7 +301,15 @@ def _publish(suite: Suite, workspace: Path, command: str) -> None:
     results = update_results(workspace, [manifest])
     outcomes = WorkspaceOutcomes(workspace, manifest)
     published = publish(suite, manifest, results, facts, outcomes=outcomes)
-    print(f"published {published.results.num_rows} rows of {suite.name}")
+    print(f"published {plural(published.results.num_rows, 'row')} of {suite.name}")
+
+
+def _publish_predictions(suite: str, workspace: Workspace) -> None:
+    def file_of(row: Row) -> Path:
+        return verified_predictions(workspace.folder(row["key"]), row["predictions_sha256"])
+
+    path = publish_predictions(suite, _board(suite).rows, file_of)
+    print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _git(*words: str) -> str:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from htbench.results import load_results as load_results
     from htbench.run import run_suite as run_suite
     from htbench.task import open_task as open_task
+    from leaderboard.published_predictions import published_predictions as published_predictions
     from leaderboard.scoring import score as score
 
 # Public name -> its module.
@@ -76,6 +77,7 @@ _MODULES = {
     "load_results": "htbench.results",
     "load_suite": "benchmark.manifest.suite",
     "open_task": "htbench.task",
+    "published_predictions": "leaderboard.published_predictions",
     "run_suite": "htbench.run",
     "score": "leaderboard.scoring",
     "task_frame": "benchmark.manifest.roles",

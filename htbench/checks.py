@@ -8,7 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 
-from benchmark.checks import Check, Locked, Subject, checks_of
+from benchmark.check_subject import Locked, Subject
+from benchmark.checks import Check, checks_of
 from benchmark.errors import UsageError
 from benchmark.in_process import Loaded, load
 from benchmark.method import Method

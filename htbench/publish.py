@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,12 @@ from leaderboard.gamma_star import NAME as GAMMA_STAR
 from leaderboard.render.parquet import to_parquet
 from leaderboard.rows import METRICS, SCHEMA, Row, rows_of_table
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from leaderboard.published_predictions import Predictions
+
 SUMS_FILE = "SHA256SUMS"
 RESULTS_FILE = "results.parquet"
 BOARD_FILE = "board.parquet"
@@ -38,7 +44,10 @@ REPLACED = ("manifests/*", f"{PREDICTIONS}/*", "site/*")
 
 
 def write_publication(
-    folder: Path, boards: Sequence[Board], about: About, predictions: Workspace | None = None
+    folder: Path,
+    boards: Sequence[Board],
+    about: About,
+    predictions: Callable[[Sequence[Row]], Iterable[Predictions]] | None = None,
 ) -> Change | None:
     """Write the boards of a suite, their runs and their manifest to a folder.
 
@@ -48,7 +57,8 @@ def write_publication(
         folder: absent, empty, or what this function wrote, which is replaced.
         boards: the boards of a suite, at least one, with their manifest.
         about: what the user says about the data set.
-        predictions: the workspace whose predictions are written as well; None for none.
+        predictions: gives the predictions of the boards' runs, which are written as well, such as
+            :func:`workspace_predictions`; None to write none.
 
     Returns:
         How the results differ from those in the folder before; None if they do not.
@@ -67,7 +77,9 @@ def write_publication(
         (building / BOARD_FILE).write_bytes(to_parquet(boards))
         _write_manifest(building, manifest)
         if predictions is not None:
-            _write_predictions(building / PREDICTIONS, table, predictions)
+            (building / PREDICTIONS).mkdir()
+            for of_run in predictions(rows_of_table(table)):
+                _write_run(building / PREDICTIONS, *of_run)
         write_boards_site(building / "site", boards)
         has_images = manifest.document.get("images") == "embedded"
         card = Card(boards, manifest, about, tuple(changes), predictions is not None, has_images)
@@ -207,19 +219,22 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (copy / "croissant.json").write_text(croissant_text(manifest), "utf-8")
 
 
-def _write_predictions(folder: Path, table: pa.Table, workspace: Workspace) -> None:
-    """Write the predictions of each run to a file, with the run's key in each row."""
-    folder.mkdir()
-    for row in rows_of_table(table):
+def workspace_predictions(rows: Sequence[Row], workspace: Workspace) -> Iterator[Predictions]:
+    """Read the predictions of a workspace's runs, one by one.
+
+    Raises:
+        RecordError: those of a run are missing or damaged.
+    """
+    for row in rows:
         if row["status"] == "ok" and row["method"] != GAMMA_STAR:
-            _write_run(folder / f"{row['key']}.parquet", row, workspace)
+            source = verified_predictions(workspace.folder(row["key"]), row["predictions_sha256"])
+            yield (row, *read_predictions(source))
 
 
-def _write_run(path: Path, row: Row, workspace: Workspace) -> None:
-    source = verified_predictions(workspace.folder(row["key"]), row["predictions_sha256"])
-    ids, logits = read_predictions(source)
+def _write_run(folder: Path, row: Row, ids: Sequence[str], logits: NDArray[np.float32]) -> None:
+    """Write the predictions of a run to a file, with the run's key in each row."""
     values = pa.array(logits.reshape(-1), pa.float32())
     lists = pa.FixedSizeListArray.from_arrays(values, logits.shape[1]).cast(pa.list_(pa.float32()))
     keys = pa.array([row["key"]] * len(ids), pa.string())
     columns = {"key": keys, "sample_id": pa.array(ids, pa.string()), "logits": lists}
-    pq.write_table(pa.table(columns), path, use_dictionary=["key"])
+    pq.write_table(pa.table(columns), folder / f"{row['key']}.parquet", use_dictionary=["key"])

@@ -40,6 +40,8 @@ def published_boards(suite: Suite, folder: Path = FOLDER) -> list[Board]:
     boards = build_boards(suite, manifest, results, outcomes=published_outcomes(entries))
     boards = with_comparisons(boards, suite, manifest, results)
     if boards and submissions:
+        by_name = dict(zip(names, submissions, strict=True))
+        boards = [dataclasses.replace(board, submissions=by_name) for board in boards]
         lines = [*boards[0].notes, *map(describe_submission, submissions)]
         boards[0] = dataclasses.replace(boards[0], notes=tuple(lines))
     if not boards:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark import gpu_hours
 from benchmark.commands import command
-from benchmark.driver import plan_suite
+from benchmark.driver import SuitePlan, plan_suite
 from benchmark.errors import UsageError
 from benchmark.files import write_file
 from benchmark.isolation.client import Limits
@@ -126,6 +127,21 @@ def run_suite(
     if problems:
         warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
     return to_frame(boards)
+
+
+def estimated_gpu_hours(plan: SuitePlan) -> str | None:
+    """What the unfinished runs of a plan and their source models cost on a GPU, in a sentence.
+
+    Returns:
+        None if the plan is for a CPU, or no speed of its network is published.
+    """
+    if plan.device != "cuda" or not gpu_hours.is_known(plan.manifest):
+        return None
+    cells = zip(plan.cells, plan.preview(), strict=True)
+    runs = [(cell.task, cell.method.name) for cell, run in cells if not run.finished]
+    images = gpu_hours.images_of_runs(plan.manifest, runs, relative_costs())
+    sources = sum(gpu_hours.images_of_source(spec.manifest) for spec in plan.untrained())
+    return gpu_hours.sentence(images + sources)
 
 
 def shard_of(text: str | None) -> tuple[Shard | None, dict[str, float]]:

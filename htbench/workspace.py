@@ -24,6 +24,7 @@ from benchmark.runs.verify import verify_run
 from benchmark.runs.workspace import TUNING_FOLDER, Workspace
 from benchmark.text import plural
 from leaderboard.outcome_files import useless_outcomes
+from leaderboard.replicate_files import useless_replicates
 from leaderboard.results import RESULTS_FILE, update_results
 from leaderboard.results_file import is_damaged
 from leaderboard.rows import check_record
@@ -79,8 +80,8 @@ class WorkspaceState:
         folder: its path.
         runs: its runs; ``tuning``: those of ``htbench tune``.
         results: of ``results.parquet``: ``present``, ``missing`` (it is derived) or ``damaged``.
-        outcomes: number of files of outcomes.
-        useless: files of outcomes that are damaged, or whose run is gone.
+        outcomes, intervals: number of files of outcomes, and of what intervals are computed from.
+        useless: files of either that are damaged, or whose run is gone.
         set_aside: entries that a repair or a merge has set aside.
     """
 
@@ -89,6 +90,7 @@ class WorkspaceState:
     tuning: RunsState
     results: str
     outcomes: int
+    intervals: int
     useless: list[str]
     set_aside: int
 
@@ -129,7 +131,8 @@ def workspace_state(root: Path, steps: Steps) -> WorkspaceState:
             "choose another with --workspace"
         )
     runs = _runs_state(workspace, steps)
-    outcomes, useless = useless_outcomes(workspace.root, runs.keys)
+    outcomes, of_outcomes = useless_outcomes(workspace.root, runs.keys)
+    intervals, of_intervals = useless_replicates(workspace.root)
     results = workspace.root / RESULTS_FILE
     aside = workspace.root / SET_ASIDE
     return WorkspaceState(
@@ -138,7 +141,8 @@ def workspace_state(root: Path, steps: Steps) -> WorkspaceState:
         tuning=_runs_state(Workspace(root / TUNING_FOLDER), steps),
         results="damaged" if is_damaged(results) else "present" if results.exists() else "missing",
         outcomes=len(outcomes),
-        useless=[str(path.relative_to(workspace.root)) for path in useless],
+        intervals=len(intervals),
+        useless=[str(path.relative_to(workspace.root)) for path in (*of_outcomes, *of_intervals)],
         set_aside=sum(1 for _ in aside.iterdir()) if aside.is_dir() else 0,
     )
 
@@ -208,12 +212,16 @@ def repair(root: Path, steps: Steps) -> list[str]:
     ):
         if runs.damaged or runs.dead:
             sentences += _repair_runs(place, runs)
-    _, useless = useless_outcomes(workspace.root, run_folders(workspace.runs).keys)
-    for path in useless:
+    _, outcomes = useless_outcomes(workspace.root, run_folders(workspace.runs).keys)
+    _, intervals = useless_replicates(workspace.root)
+    for path in (*outcomes, *intervals):
         discard(path)
-    if useless:
-        files = plural(len(useless), "file")
+    if outcomes:
+        files = plural(len(outcomes), "file")
         sentences.append(f"removed {files} of outcomes that were damaged or of runs that are gone")
+    if intervals:
+        files = plural(len(intervals), "damaged file")
+        sentences.append(f"removed {files} of intervals; a board that needs them makes them again")
     if state.results == "damaged":
         discard(workspace.root / RESULTS_FILE)
         update_results(workspace.root, _manifests(workspace), sentences.append)

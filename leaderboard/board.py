@@ -39,6 +39,8 @@ from leaderboard.versions import CODE_DIGITS, Selection, select
 if TYPE_CHECKING:
     import pandas as pd
 
+    from leaderboard.accepted import Accepted
+
 TUNED = (
     "chosen for each task on folds of seen training images; methods without (tuned) have no search "
     "space and are at their defaults"
@@ -77,6 +79,7 @@ class Board:
         rows: the rows that it shows, with the values of all columns.
         outcomes: the outcomes of a row's test samples; None if only scores are known.
         manifest: the suite's.
+        submissions: the accepted submissions among its methods, by the method's name.
     """
 
     suite: Suite
@@ -99,6 +102,7 @@ class Board:
     rows: Rows = field(default_factory=lambda: Rows.of(()))
     outcomes: OutcomesOf | None = None
     manifest: Manifest | None = None
+    submissions: Mapping[str, Accepted] = field(default_factory=dict)
 
     @property
     def headline(self) -> tuple[str, ...]:
@@ -129,6 +133,18 @@ class Board:
             is_oracle = cell["track"] == "oracle"
             keys[cell["label"]] = (is_oracle, no_value, is_partial, rank, cell["label"])
         return sorted(keys, key=keys.__getitem__)
+
+    def shown_labels(self, task: str) -> list[str]:
+        """The labels that its table of a task (or ``MEAN``) shows, in order.
+
+        A method that only lacks runs is named below the table instead.
+        """
+        cells = self.of_task(task)
+        return [
+            label
+            for label in self.labels_of(task)
+            if cells[label]["state"] != "partial" or not math.isnan(cells[label]["overall"])
+        ]
 
     @property
     def keys(self) -> frozenset[str]:

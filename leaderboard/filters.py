@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.suite import Suite
-from benchmark.text import near, one_line
+from benchmark.text import near, one_line, plural
 from leaderboard import remarks
 from leaderboard.board import MEAN, Board
 
@@ -86,7 +86,7 @@ def _only(board: Board, methods: Collection[str], states: Collection[str]) -> Bo
     wanted = tuple(m for m in board.suite.methods if not states and m in methods)
     suite = replace(board.suite, methods=wanted)
     of_labels = tuple(f"{label}: " for label in labels)
-    shown = f"{len(labels)} of {len(cells)} methods; ranks are among all of them"
+    shown = f"{len(labels)} of {plural(len(cells), 'method')}; ranks are among all of them"
     return replace(
         board,
         context={**board.context, "shown": shown},

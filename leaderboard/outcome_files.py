@@ -97,12 +97,12 @@ def useless_outcomes(workspace: Path, runs: Collection[str]) -> tuple[list[Path]
         runs: the keys of its runs.
     """
     keys = {*runs, *map(gamma_star.derived_key, runs)}
-    folders = _entries(workspace / FOLDER)
-    files = [path for folder in folders for path in _entries(folder) if _NAME.fullmatch(path.name)]
+    folders = entries(workspace / FOLDER)
+    files = [path for folder in folders for path in entries(folder) if _NAME.fullmatch(path.name)]
     return files, [path for path in files if path.name not in keys or _body(path) is None]
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
     """What is in a folder, sorted; nothing if it is a link, which leads to other files."""
     try:
         return [] if folder.is_symlink() else sorted(folder.iterdir())

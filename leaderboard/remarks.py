@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import one_line, printable, seed_list
+from benchmark.text import one_line, plural, printable, seed_list
 from leaderboard import gamma_star
 from leaderboard.grid import Grid
 from leaderboard.row_columns import Rows
@@ -57,6 +57,7 @@ def _not_run(suite: Suite, rows: Rows) -> list[str]:
     lines = []
     if methods := [method for method in suite.methods if method not in known]:
         lines.append(f"not run: {', '.join(methods)}")
+    labels_of: dict[str, list[str]] = {}  # by the tasks and seeds that are missing
     for i in np.flatnonzero(missing.any(axis=(0, 2))).tolist():
         tasks_of: dict[str, list[str]] = {}  # by the seeds that are missing
         for task, of_task in zip(suite.tasks, missing[:, i], strict=True):
@@ -65,7 +66,8 @@ def _not_run(suite: Suite, rows: Rows) -> list[str]:
             ]:
                 tasks_of.setdefault(seed_list(seeds), []).append(task)
         parts = [f"{_tasks(suite, tasks)}, {seeds}" for seeds, tasks in tasks_of.items()]
-        lines.append(f"not run: {grid.labels[i]} on {'; '.join(parts)}")
+        labels_of.setdefault("; ".join(parts), []).append(grid.labels[i])
+    lines += [f"not run: {', '.join(labels)} on {where}" for where, labels in labels_of.items()]
     return lines
 
 
@@ -125,10 +127,10 @@ def _searches(suite: Suite, rows: Rows) -> list[str]:
         tried = [entry for search in searches for entry in search["tried"]]
         n_failed = sum(entry.get("seen") is None for entry in tried)
         cost = [
-            f"{folds} folds",
-            f"{len(tried)} settings tried",
+            plural(folds, "fold"),
+            f"{plural(len(tried), 'setting')} tried",
             *([f"{n_failed} of them failed"] if n_failed else []),
-            f"{sum(search['steps'] for search in searches)} gradient steps",
+            plural(sum(search["steps"] for search in searches), "gradient step"),
         ]
         chosen = group_rows(group, lambda row: _settings(row["search"]["chosen"]))
         parts = [
@@ -146,7 +148,8 @@ def _declared_note(row: Row) -> list[str]:
     if not row["declared_steps"]:
         return []
     declared, total = int(row["declared_steps"]), int(row["total_steps"])
-    return [f"{declared} of {total} steps are declared by the method, not counted by the suite"]
+    steps = plural(total, "step")
+    return [f"{declared} of {steps} are declared by the method, not counted by the suite"]
 
 
 def _settings(values: Mapping[str, Any]) -> str:

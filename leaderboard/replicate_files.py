@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.files import canonical_json, digest_file, open_regular
+from benchmark.files import canonical_json, digest_file, read_bounded
 from leaderboard import columns, outcomes, predictions, resampling, statistics
+from leaderboard.outcome_files import entries
 from leaderboard.predictions import scorer_digest
 from leaderboard.resampling import SAMPLED
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 FOLDER = "intervals"  # of a workspace
 MAX_BYTES = 1 << 29  # of all files; 200 methods on 6 tasks take 100 MB
+_NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
 _DIGEST = hashlib.sha256().digest_size
 _MODULES = (columns, outcomes, predictions, resampling, statistics)
 _CODE = tuple(Path(str(module.__file__)) for module in _MODULES)
@@ -50,13 +53,8 @@ class ReplicateFiles:
 
     def read(self, path: Path, labels: int) -> dict[str, NDArray[np.float32]] | None:
         """Read the values of some labels by column key; None if the file is missing or damaged."""
-        try:
-            with open_regular(path) as file:
-                content = file.read(MAX_BYTES + 1)
-        except OSError:
-            return None
-        body = memoryview(content)[_DIGEST:]
-        if len(content) > MAX_BYTES or hashlib.sha256(body).digest() != content[:_DIGEST]:
+        body = _body(path)
+        if body is None or len(body) % (4 * len(SAMPLED) * labels):
             return None
         values = np.frombuffer(body, "<f4").reshape(len(SAMPLED), -1, labels)
         return {column.key: of_column for column, of_column in zip(SAMPLED, values, strict=True)}
@@ -74,7 +72,7 @@ class ReplicateFiles:
             path.parent.mkdir(exist_ok=True)
             self._make_room(len(body))
             try:
-                temporary.write_bytes(hashlib.sha256(body).digest() + body)
+                temporary.write_bytes(_digest(path.name, body) + body)
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -88,3 +86,31 @@ class ReplicateFiles:
                 break
             file.unlink(missing_ok=True)
             total -= stat.st_size
+
+
+def useless_replicates(workspace: Path) -> tuple[list[Path], list[Path]]:
+    """The files of a workspace's intervals, and those among them that are damaged or half-written.
+
+    Args:
+        workspace: its folder.
+    """
+    files = [path for path in entries(workspace / FOLDER) if _NAME.fullmatch(path.name)]
+    return files, [path for path in files if _body(path) is None]
+
+
+def _body(path: Path) -> memoryview | None:
+    """A file without its digest; None if it is missing, damaged, or of another name."""
+    try:
+        content = read_bounded(path, MAX_BYTES)
+    except OSError:
+        return None
+    body = memoryview(content)[_DIGEST:]
+    if len(content) > MAX_BYTES or _digest(path.name, body) != content[:_DIGEST]:
+        return None
+    return body
+
+
+def _digest(name: str, body: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256(name.encode())
+    digest.update(body)
+    return digest.digest()

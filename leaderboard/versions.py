@@ -19,6 +19,7 @@ import numpy as np
 from benchmark.files import digest_json
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
+from benchmark.text import plural
 from leaderboard import gamma_star
 from leaderboard.row_columns import Rows
 from leaderboard.rows import Row, group_rows, json_text
@@ -254,14 +255,14 @@ def _other_versions(
     )
     if not others:
         return []
-    counts = {other: _count(len(versions[other]), "run") for other in others}
+    counts = {other: plural(len(versions[other]), "run") for other in others}
     parts = [
         f"{counts[other]} of {_name(other)}{_differences(shown, other)}"
         for other in others[:MAX_NAMED]
     ]
     if rest := others[MAX_NAMED:]:
         count = sum(len(versions[other]) for other in rest)
-        parts.append(f"{_count(count, 'run')} of {_count(len(rest), 'more version')}")
+        parts.append(f"{plural(count, 'run')} of {plural(len(rest), 'more version')}")
     return [f"{label}: the row shows {_name(shown)}; not averaged: {'; '.join(parts)}"]
 
 
@@ -273,7 +274,7 @@ def _repeated_cells(label: str, rows: Iterable[Row]) -> list[str]:
         return []
     parts = [f"{task}, seed {seed} ({counts[task, seed]} runs)" for task, seed in repeated]
     if len(repeated) > MAX_NAMED:
-        parts[MAX_NAMED:] = [_count(len(repeated) - MAX_NAMED, "more cell")]
+        parts[MAX_NAMED:] = [plural(len(repeated) - MAX_NAMED, "more cell")]
     return [f"{label}: the row shows the newest of several runs: {'; '.join(parts)}"]
 
 
@@ -295,7 +296,3 @@ def _differences(shown: Version, other: Version) -> str:
 
 def _differ(one: Version, two: Version, name: str) -> bool:
     return bool(getattr(one, name) != getattr(two, name))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"

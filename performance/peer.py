@@ -22,6 +22,7 @@ from torchvision.datasets import ImageFolder
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.networks.build import build
 
+RATE = 0.027
 NORMALIZE = T.Normalize([0.5] * 3, [0.25] * 3)
 TRAIN = T.Compose(
     [
@@ -40,17 +41,17 @@ def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
         yield from loader
 
 
-def train(model: nn.Module, folder: Path, steps: int, rate: float, workers: int) -> None:
+def train(model: nn.Module, folder: Path, steps: int, workers: int) -> None:
     """Take steps of SGD with a cosine schedule."""
     data = ImageFolder(str(folder), TRAIN, allow_empty=True)
     options = {"num_workers": workers, "persistent_workers": workers > 0}
     batches = endless(DataLoader(data, 64, shuffle=True, drop_last=True, **options))
     optimizer = torch.optim.SGD(
-        model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=5e-4
+        model.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
     model.train()
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
         images, labels = next(batches)
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad(set_to_none=True)
@@ -62,16 +63,14 @@ def main() -> None:
     """Train and predict."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", type=Path, help="the source model")
-    parser.add_argument("--source-steps", type=int, default=0, help="train it before")
+    parser.add_argument("--weights", type=Path, required=True, help="the source model")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     args = parser.parse_args()
     model = build(load_manifest("icons@2.0").model, 65).to(memory_format=torch.channels_last)
-    if args.weights:
-        model.load_state_dict(load_file(args.weights))
-    train(model, args.folder / "source_train", args.source_steps, 0.2, args.workers)
-    train(model, args.folder / "train", args.steps, 0.027, args.workers)
+    model.load_state_dict(load_file(args.weights))
+    if args.steps:
+        train(model, args.folder / "train", args.steps, args.workers)
     model.eval()
     test = DataLoader(ImageFolder(str(args.folder / "test"), TEST), 256, num_workers=args.workers)
     with torch.inference_mode():

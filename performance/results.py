@@ -30,6 +30,7 @@ ratios of processor time are the ones to compare between machines.
 """
 SECTIONS = {
     "scoring": "Scoring",
+    "pairs": "Paired tests of many methods",
     "finetune": "One run of fine-tuning",
     "fixed_cost": "The fixed cost of a run",
     "loading": "Loading images of 256 pixels",

@@ -1,16 +1,16 @@
 """A suite's runs, beside the same number of runs as most code of this field does them.
 
-    python performance/suite.py
-    python performance/suite.py --task outline-solid --seed 0     a sample of the suite
+    python performance/suite.py                  a sample: the runs of one task and seed
+    python performance/suite.py --all            every run of the suite
 
 Ours: ``htbench run`` in a new workspace and a new data folder, so that it also decodes the images,
 with the source models that the manifest fixes. Peers': a new process for each run
 (``performance/peer.py``), one after another with the best number of loader processes and one thread
 per core, or one per core side by side with one thread each, whichever is faster. Their time is
-measured on a sample of runs and multiplied: a method that trains counts as a run of fine-tuning,
-and one that does not, or that starts from finetune's weights, counts as a prediction only. That is
-in the peers' favour: linear-probe is the only training method that may cost less, and lwf costs
-more.
+measured on a sample of runs and multiplied: a method that trains a network counts as a run of
+fine-tuning, and any other as a prediction only. That is in the peers' favour: lwf costs more, and
+so does a head or an average of weights. To train a source model in each run costs them more steps,
+each at the price of a step of fine-tuning.
 """
 
 from __future__ import annotations
@@ -31,11 +31,8 @@ from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.sources.spec import SourceSpec, find_source
 
 PEER = str(Path(__file__).with_name("peer.py"))
-# Of suite icons. The others train nothing or start from finetune's weights.
-TRAINING = (
-    *("finetune", "linear-probe", "frozen-classifier", "lwf"),
-    *("balanced-softmax", "oracle-finetune"),
-)
+# Of suite icons. The others train nothing but a head on features, or start from finetune's weights.
+TRAINING = ("finetune", "frozen-classifier", "lwf", "balanced-softmax", "oracle-finetune")
 STEPS, SOURCE_STEPS = 200, 1200
 
 
@@ -97,14 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", dest="tasks", action="append")
-    parser.add_argument("--seed", dest="seeds", action="append", type=int)
-    parser.add_argument("--turns", type=int, default=3, help="of each way to run a peer")
-    parser.add_argument("--without-training", action="store_true", help="of source models")
+    parser.add_argument("--all", action="store_true", help="every task and seed")
+    parser.add_argument("--turns", type=int, default=2, help="of each way to run a peer")
     args = parser.parse_args()
     suite = load_suite("icons")
     manifest = manifest_of(suite)
-    tasks, seeds = args.tasks or suite.tasks, args.seeds or suite.seeds
+    tasks, seeds = (suite.tasks, suite.seeds) if args.all else (suite.tasks[:1], suite.seeds[:1])
     cells = len(tasks) * len(seeds)
     training = sum(method in TRAINING for method in suite.methods)
     ours = Times()
@@ -117,44 +112,36 @@ def main() -> None:
         task = manifest.task(suite.tasks[0])
         images = folder / "images"
         export = ("splits", "export", manifest.reference, "--task", task.id, "--out", images)
-        htbench(*export, "--format", "imagefolder")
+        htbench(*export, "--format", "imagefolder", data=folder / "data")
         checkpoint = find_source(SourceSpec.of(manifest, task.sources, "cpu", 0))
         assert checkpoint is not None
         weights = ["--weights", str(checkpoint.path)]
-        kinds = {
-            "train and predict": [*weights, "--steps", str(STEPS)],
-            "predict": weights,
-        }
-        if not args.without_training:
-            both = ["--source-steps", str(SOURCE_STEPS)]
-            kinds["train the source model, train and predict"] = [*both, "--steps", str(STEPS)]
-            kinds["train the source model and predict"] = both
-        runs = {name: fastest(images, options, args.turns) for name, options in kinds.items()}
+        train = fastest(images, [*weights, "--steps", str(STEPS)], args.turns)
+        predict = fastest(images, weights, args.turns)
     rows = [
         [name, way.name, spread(way.times.wall), f"{way.wall:.1f}", f"{way.cpu:.1f}"]
-        for name, way in runs.items()
+        for name, way in (("train and predict", train), ("predict", predict))
     ]
     headers = ["one run of a peer", "fastest way", "wall s", "of one run", "CPU s of one run"]
     print(table(rows, headers))
+    runs = cells * len(suite.methods)
     wall, cpu = median(ours.wall), median(ours.cpu)
-    rows = [
-        [f"htbench run, {cells * len(suite.methods)} runs", f"{wall:.0f}", "1", f"{cpu:.0f}", "1"]
-    ]
-    for title, ways in (
-        ("peers, source models given", [*runs.values()][:2]),
-        ("peers, source model trained in each run", [*runs.values()][2:]),
+    rows = [[f"htbench run, {runs} runs", f"{wall:.0f}", "1", f"{cpu:.0f}", "1"]]
+    source = SOURCE_STEPS / STEPS
+    for title, more in (
+        ("peers, source model given", 0.0),
+        ("peers, source model trained in each run", runs * source),
     ):
-        if ways:
-            counts = (cells * training, cells * (len(suite.methods) - training))
-            of_wall = sum(n * way.wall for n, way in zip(counts, ways, strict=True))
-            of_cpu = sum(n * way.cpu for n, way in zip(counts, ways, strict=True))
-            rows.append([title, f"{of_wall:.0f}", f"{of_wall / wall:.1f}"])
-            rows[-1] += [f"{of_cpu:.0f}", f"{of_cpu / cpu:.1f}"]
+        trainings = cells * training + more
+        of_wall = runs * predict.wall + trainings * (train.wall - predict.wall)
+        of_cpu = runs * predict.cpu + trainings * (train.cpu - predict.cpu)
+        rows.append([title, f"{of_wall:.0f}", f"{of_wall / wall:.1f}"])
+        rows[-1] += [f"{of_cpu:.0f}", f"{of_cpu / cpu:.1f}"]
     print(f"\n{table(rows, ['the suite', 'wall s', 'times ours', 'CPU s', 'times ours'])}")
     print(
-        f"\n{cells} cells of {len(suite.methods)} methods, {training} of which train. Times of"
-        f" peers are extrapolated from {args.turns} turns of each way. Wanted: at least 10 and 60"
-        " times the wall time of ours."
+        f"\n{cells} of {len(suite.tasks) * len(suite.seeds)} cells of {len(suite.methods)} methods,"
+        f" {training} of which train. Times of peers are extrapolated from {args.turns} turns of"
+        " each way. Wanted: at least 10 and 60 times the wall time of ours."
     )
 
 

@@ -9,11 +9,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from benchmark.child.job import build_network
 from benchmark.images.store.tensors import LazyImages, join, open_images
 from benchmark.jobs import FeatureRows, ImageFile, ImageFormat, ImageJob, Network
 from benchmark.method import TargetData
-from benchmark.networks.build import Classifier
+from benchmark.networks.build import Classifier, build_to_load
 
 
 def open_training(
@@ -79,6 +78,6 @@ def on_device(target: TargetData, device: torch.device) -> TargetData:
 
 def open_model(network: Network, path: str) -> Classifier:
     """A network in evaluation mode with the weights of a safetensors file."""
-    model = build_network(network)
+    model = build_to_load(network.model, len(network.classes), network.input_size)
     model.load_state_dict(safetensors.torch.load_file(path), strict=True)
     return model.eval()

@@ -139,7 +139,7 @@ class Worker:
 
 def start_run(setup: Setup, scratch: Path) -> Run:
     """The ``run`` that a method receives; switches this process to deterministic numerics."""
-    numerics.configure()
+    numerics.configure(tf32=setup.recipe.get("tf32", False) is True)
     return Run(
         device=torch.device(setup.device),
         recipe=TrainingRecipe.from_table(setup.recipe),

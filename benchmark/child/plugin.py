@@ -12,11 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
 from benchmark.child.job import ContractError, Worker
 from benchmark.files import digest_file
 from benchmark.folders import harness_packages, installed_folders
 from benchmark.jobs import ConfigureJob, DescribeJob, MethodCode
 from benchmark.method import Method
+from benchmark.networks.build import Classifier
 from benchmark.text import near
 
 
@@ -51,6 +54,7 @@ def declarations(method: type[Method]) -> dict[str, Any]:
         "name": method.name,
         "summary": (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " "),
         "base": method.base,
+        "is_base": _may_be_base(method),
         "track": method.track,
         "uses_features": method.uses_features,
         "needs": list(method.needs),
@@ -65,6 +69,17 @@ def declarations(method: type[Method]) -> dict[str, Any]:
         "files": list(files),
         "search": _search(method),
     }
+
+
+def _may_be_base(method: type[Method]) -> bool:
+    """Whether methods can start from its adapted model, as far as ``adapt``'s annotation tells."""
+    adapt: Any = inspect.unwrap(method.adapt)
+    returns = inspect.get_annotations(adapt).get("return")
+    if isinstance(returns, str):  # looked up rather than evaluated; an unknown name tells nothing
+        returns = adapt.__globals__.get(returns)
+    if not (isinstance(returns, type) and issubclass(returns, nn.Module)):
+        return True
+    return issubclass(returns, Classifier) or issubclass(Classifier, returns)
 
 
 def _search(method: type[Method]) -> dict[str, list[bool | int | float | str | None]] | None:

@@ -75,20 +75,21 @@ def try_network(worker: Worker, job: NetworkJob) -> dict[str, Any]:
 
 
 def _time(model: nn.Module, run: Run, size: int) -> dict[str, Any]:
-    """Time a batch; only a few images of it where these take long already."""
+    """Time a batch; on a CPU, only a few images of it where these take long already."""
 
     def synchronised() -> float:
         if run.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    batch = run.recipe.batch_size
-    for count in (min(FEW_IMAGES, batch), batch):
+    batch, is_cuda = run.recipe.batch_size, run.device.type == "cuda"
+    # On a GPU, the first batch of a size takes many times as long as those after it.
+    for count in (batch if is_cuda else min(FEW_IMAGES, batch), batch):
         images = torch.rand(count, 3, size, size, device=run.device)
         start = synchronised()
         model(images).logsumexp(1).mean().backward()
         trained = synchronised()
-        if (trained - start) * batch / count > LONG_STEP:
+        if not is_cuda and (trained - start) * batch / count > LONG_STEP:
             break
     with torch.inference_mode():
         model.eval()(images)

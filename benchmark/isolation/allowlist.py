@@ -32,10 +32,14 @@ CUDA_PATHS = [
     "/proc/driver/nvidia",
     "/proc/driver/nvidia-uvm",
     "/proc/devices",
+    "/proc/modules",
     "/proc/sys/vm/mmap_min_addr",
     "/sys/devices/system/memory/block_size_bytes",
     "/sys/module/nvidia",
+    "/sys/module/nvidia_modeset",
+    "/sys/module/nvidia_uvm",
     "/usr/local/cuda/lib64",
+    "/usr/local/cuda/compat",
     "/usr/local/nvidia/lib",
     "/usr/local/nvidia/lib64",
 ]
@@ -167,6 +171,17 @@ def listed_folders() -> list[Path]:
     The right includes excluded packages: their file names, never their contents.
     """
     return [*_site_folders(), *(Path(p).resolve() for p in _standard_library() if Path(p).is_dir())]
+
+
+def cuda_libraries() -> list[Path]:
+    """The driver's libraries in folders that only ``LD_LIBRARY_PATH`` names, as on some clusters.
+
+    Files, not folders: such a folder may be anywhere.
+    """
+    folders = [f for f in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if f]
+    patterns = ("libcuda.so*", "libnvidia-*.so*")
+    paths = (path for f in folders for pattern in patterns for path in Path(f).glob(pattern))
+    return sorted({path.resolve() for path in paths if path.is_file()})
 
 
 def cuda_devices() -> list[Path]:

@@ -18,7 +18,8 @@ from typing import Any, Self
 from benchmark.errors import RunError
 from benchmark.isolation import cgroup, measure, wire
 from benchmark.isolation.launch import start_server
-from benchmark.jobs import ConfigureJob, DescribeJob, Job, RunJob, job_message
+from benchmark.jobs import ConfigureJob, DescribeJob, Job, Network, RunJob, job_message
+from benchmark.networks.names import library_module
 
 GONE = "the worker process exited before the run finished"
 FINISH_SECONDS = 5
@@ -248,6 +249,7 @@ class ForkServer:
         short = replace(self.limits, seconds=min(self.limits.seconds, DESCRIBE_SECONDS))
         kinds = {RunJob.kind: self.limits, DescribeJob.kind: short, ConfigureJob.kind: short}
         limits = kinds.get(job.kind) or Limits(memory=max(self.limits.memory, Limits().memory))
+        network: Network | None = getattr(job, "network", None)
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._lock:
@@ -255,7 +257,11 @@ class ForkServer:
                 number = self._jobs
                 self.exits[number] = Future()
                 group = self._groups.create(number, limits.memory) if self._groups else None
-                request = {"fork": number, "group": group and str(group)}
+                request = {
+                    "fork": number,
+                    "group": group and str(group),
+                    "library": library_module(network.model) if network else None,
+                }
                 wire.send(self._control, request, [theirs.fileno(), output])
         except OSError:
             ours.close()

@@ -35,6 +35,7 @@ from benchmark.isolation.allowlist import (
     CUDA_PATHS,
     DEVICES,
     cuda_devices,
+    cuda_libraries,
     interpreter_paths,
     listed_folders,
 )
@@ -112,7 +113,8 @@ class Sandbox:
         """
         self._never = (*sorted(private_packages()), *(path.resolve() for path in never))
         self._cuda = cuda
-        reads = [*interpreter_paths(self._never), *(CUDA_PATHS if cuda else ())]
+        drivers: list[Path | str] = [*CUDA_PATHS, *cuda_libraries()] if cuda else []
+        reads = [*interpreter_paths(self._never), *drivers]
         devices = [*DEVICES, *(cuda_devices() if cuda else ())]
         self._rules = [
             *((os.fspath(path), kernel.READ) for path in reads),

@@ -1,4 +1,4 @@
-"""The fork server: imports torch once, computes nothing, and forks one child per job.
+"""The fork server: imports torch and networks' libraries once, and forks one child per job.
 
 Started by exec as ``python -P -m benchmark.isolation.server DESCRIPTOR MODULE``, so that it
 inherits nothing from the driver. ``MODULE.main(channel, sandbox)`` is what a child runs. A fork
@@ -83,6 +83,8 @@ class Server:
                 os.chdir(message["folder"])
             self.sandbox = Sandbox(never=map(Path, message["never"]), cuda=message["cuda"])
         elif "fork" in message:
+            if message.get("library"):
+                import_library(message["library"])
             self.fork(int(message["fork"]), fds, message.get("group"))
         elif "kill" in message:
             for pid in [p for p, job in self.children.items() if job == message["kill"]]:
@@ -186,6 +188,15 @@ def _kill(pid: int) -> None:
     for send in (os.killpg, os.kill):  # it may not have made its group yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, signal.SIGKILL)
+
+
+def import_library(module: str) -> None:
+    """Import the library that builds a child's network: it takes a second, so not in each child.
+
+    If it fails, the child imports it too, and reports why.
+    """
+    with contextlib.suppress(Exception):
+        importlib.import_module(module)
 
 
 def import_entry(module: str) -> Entry:

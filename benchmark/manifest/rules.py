@@ -186,6 +186,8 @@ def _check_training(reader: Reader, name: str) -> None:
     table: Any = reader.document
     for part in name.split(".", 1):
         table = table[part]
+    if not isinstance(table.get("tf32", False), bool):
+        raise reader.fail(f"{name}.tf32 is {table['tf32']!r}; it must be true or false")
     for key, value in table.items():
         if key not in TRAINING:
             continue

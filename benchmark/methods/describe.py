@@ -79,6 +79,7 @@ class MethodDescription:
     Attributes:
         own: the method's own files, which a run of it may read.
         needs: what the network or the task must have, in words.
+        is_base: False if its adapted model cannot be started from, as far as it says.
         search: the values to try of each field, for ``htbench tune``; None if it is not tuned.
     """
 
@@ -91,6 +92,7 @@ class MethodDescription:
     uses_features: bool
     own: OwnCode
     needs: tuple[str, ...] = ()
+    is_base: bool = True
     search: Mapping[str, tuple[Value, ...]] | None = None
 
     @property
@@ -205,6 +207,7 @@ def parse_description(
         uses_features=answer.get("uses_features") is True,
         own=own,
         needs=tuple(map(_one_line, needs[:MAX_NEEDS])),
+        is_base=answer.get("is_base") is not False,
         search=_parse_search(answer.get("search"), name, fields, source),
     )
 

@@ -121,6 +121,12 @@ def check_known_methods(names: Iterable[str], known: Iterable[str]) -> None:
         if name not in known:
             if name.partition(":")[0].endswith(".py"):
                 raise MethodError(f"{name!r} is a file, not a method's name; use --plugin {name}")
+            file = Path(f"{name.replace('-', '_')}.py")
+            if METHOD_NAME.fullmatch(name.replace("_", "-")) and file.is_file():
+                raise MethodError(
+                    f"no method {name!r}; for the one in {file}, use --plugin {file}, or "
+                    f"`htbench method try {file}`"
+                )
             hint = near(name, known).rstrip() or f"known: {', '.join(known)}"
             raise MethodError(
                 f"no method {name!r}; {hint} (`htbench list methods` shows all; "

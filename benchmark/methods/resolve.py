@@ -78,6 +78,12 @@ def resolve(
                     f"{description.source.origin}: {name} starts from {description.base}, an upper "
                     "bound that has seen the missing classes; start from another method"
                 )
+            if not descriptions[description.base].is_base:
+                raise MethodError(
+                    f"{description.source.origin}: {name} starts from {description.base}, whose "
+                    "adapted model is not an htbench.Classifier and so cannot be started from; "
+                    "choose another base"
+                )
         descriptions[name] = description
 
     for name in requested:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import difflib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from benchmark.errors import ManifestError, first
 from benchmark.networks.names import OWN, TIMM
@@ -80,6 +81,33 @@ def build(model: Mapping[str, Any], classes: int, size: int = DEFAULT_SIZE) -> C
     except TypeError as error:
         raise ManifestError(f"[model] {name}: {error}") from None
     return network.to(memory_format=torch.channels_last)
+
+
+def build_to_load(model: Mapping[str, Any], classes: int, size: int = DEFAULT_SIZE) -> Classifier:
+    """Like :func:`build`, with arbitrary weights, for a caller that loads a state dict next.
+
+    Random weights take several times as long as the rest of a large network.
+    """
+    with _SkipWeights():
+        return build(model, classes, size)
+
+
+class _SkipWeights(TorchFunctionMode):
+    """Within this context, ``torch.nn.init`` and random tensors in place do nothing."""
+
+    RANDOM = (Tensor.normal_, Tensor.uniform_)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self.RANDOM or getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def is_timm(name: object) -> bool:

@@ -61,6 +61,14 @@ def library_of(model: Mapping[str, Any]) -> dict[str, str]:
     return {"timm": version("timm")}
 
 
+def library_module(model: Mapping[str, Any]) -> str | None:
+    """The module that builds a network; None for this suite's own."""
+    name = str(model.get("name"))
+    if name == OWN:
+        return None
+    return "timm" if name.startswith(TIMM) else "torchvision.models"
+
+
 def network_label(model: Mapping[str, Any]) -> str:
     """Return the value of ``--model`` for a ``[model]`` table, such as ``timm/resnet10t``.
 

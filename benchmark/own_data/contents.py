@@ -14,6 +14,7 @@ from benchmark.errors import DataError
 from benchmark.images.decode import decode, read_file
 from benchmark.own_data.listing import Entry, LeftOut, Listing
 from benchmark.progress import Progress
+from benchmark.text import plural
 
 CHUNK = 64  # images per job of a worker
 
@@ -54,7 +55,7 @@ def read_images(listing: Listing, progress: Progress) -> list[Entry]:
         usable.append(replace(entry, sha256=content.sha256))
         for note in content.notes:
             notes[note] += 1
-    listing.notes += [f"{count} images: {note}" for note, count in sorted(notes.items())]
+    listing.notes += [f"{plural(count, 'image')}: {note}" for note, count in sorted(notes.items())]
     return _without_copies(usable, listing.left_out)
 
 

@@ -15,6 +15,7 @@ from benchmark.images.copy.match import PLAIN_FOLDERS, SPLIT_FOLDERS, loose
 from benchmark.images.decode import SUFFIXES
 from benchmark.manifest.rules import is_portable
 from benchmark.own_data.listing import Entry, LeftOut, Listing, some
+from benchmark.text import plural
 
 # Files with these suffixes are meant as images; those of the second kind cannot be decoded.
 READABLE = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
@@ -117,21 +118,21 @@ def _check_layout(root: Path, places: Mapping[str, _Place], left_out: LeftOut) -
     if not by_depth[2] and not deep:
         if not by_depth[1]:
             raise UsageError(
-                f"{root} has {len(places)} images and no folders with images; sort them into "
-                f"folders <domain>/<class>, {CSV_WAY}"
+                f"{root} has {plural(len(places), 'image')} and no folders with images; sort them "
+                f"into folders <domain>/<class>, {CSV_WAY}"
             )
         raise UsageError(
-            f"{root} has {len(places)} images, but none in a folder <domain>/<class>; its folders "
-            f"with images are {_names(path.split('/')[0] for path in by_depth[1])}. If these are "
-            "classes, move them into a folder for each domain; if they are domains, sort their "
-            f"images into a folder for each class; {CSV_WAY}"
+            f"{root} has {plural(len(places), 'image')}, but none in a folder <domain>/<class>; "
+            f"its folders with images are {_names(path.split('/')[0] for path in by_depth[1])}. "
+            "If these are classes, move them into a folder for each domain; if they are domains, "
+            f"sort their images into a folder for each class; {CSV_WAY}"
         )
     if deep:
         top, *others = {path.split("/")[0] for path in places}
         inner = "" if others else f", or give --from {root / top}"
         raise UsageError(
-            f"{len(deep)} images of {root} lie deeper than <domain>/<class>/<image>, such as "
-            f"{first(deep, 1)}; move them up{inner}, {CSV_WAY}"
+            f"{root} has {plural(len(deep), 'image')} deeper than <domain>/<class>/<image>, such "
+            f"as {first(deep, 1)}; move them up{inner}, {CSV_WAY}"
         )
     domains = {places[path].folders[0] for path in by_depth[2]}
     if all(loose(domain) in SPLIT_FOLDERS for domain in domains):
@@ -170,8 +171,9 @@ def _splits(splits: Mapping[str, str | None]) -> tuple[dict[str, str | None], li
         outside = [path for path, split in splits.items() if split is None]
         inside = [path for path, split in splits.items() if split is not None]
         raise UsageError(
-            f"{len(inside)} images are in folders of a split ({some(inside)}), and {len(outside)} "
-            f"are not ({some(outside)}); move all images into such folders, or none"
+            f"{plural(len(inside), 'image')} in folders of a split ({some(inside)}), and "
+            f"{len(outside)} elsewhere ({some(outside)}); move all images into such folders, or "
+            "none"
         )
     return agreed_splits(splits, "the folders say")
 

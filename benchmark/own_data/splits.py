@@ -12,6 +12,7 @@ from fractions import Fraction
 from benchmark.errors import UsageError
 from benchmark.manifest.draws import sha256_order, training_paths
 from benchmark.own_data.listing import Entry, some
+from benchmark.text import plural
 
 Cell = tuple[str, str]  # domain, class
 
@@ -139,6 +140,6 @@ def _check_groups(entries: Sequence[Entry]) -> None:
             sides[entry.group].add(entry.split)
     if both := sorted(group for group, splits in sides.items() if len(splits) > 1):
         raise UsageError(
-            f"{len(both)} groups have images in train and in test: {some(both)}; correct the "
-            "split or the groups"
+            f"{plural(len(both), 'group')} with images in train and in test: {some(both)}; correct "
+            "the split or the groups"
         )

@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.errors import UsageError, first
 from benchmark.manifest.draws import draw_classes
 from benchmark.own_data.listing import Entry
+from benchmark.text import plural
 
 MAX_TASKS = 1000  # of a manifest: far more is a folder of classes that was taken for domains
 
@@ -44,7 +45,7 @@ def draw_tasks(
     pairs = list(permutations(domains, 2))
     if len(pairs) * draws > MAX_TASKS:
         raise UsageError(
-            f"{len(domains)} domains ({first(domains)}) with {draws} draws are "
+            f"{len(domains)} domains ({first(domains)}) with {plural(draws, 'draw')} give "
             f"{len(pairs) * draws} tasks, more than {MAX_TASKS}; if these are classes, the layout "
             "must be <domain>/<class>/<image>, and otherwise use fewer domains or --draws"
         )
@@ -81,11 +82,13 @@ def draw_tasks(
         )
     notes = []
     if skipped:
-        notes.append(f"{len(skipped)} pairs share too few classes for a task: {first(skipped)}")
+        notes.append(
+            f"{plural(len(skipped), 'pair')} with too few classes for a task: {first(skipped)}"
+        )
     if repeated:
         notes.append(
-            f"{repeated} tasks have the same seen classes as another draw of their pair, because "
-            "there are few classes to draw from"
+            f"{plural(repeated, 'task')} with the same seen classes as another draw of the pair, "
+            "because there are few classes to draw from"
         )
     return tasks, notes
 

@@ -85,8 +85,8 @@ def _merge(
         """Whether a run is new, None if it cannot be used; and problems."""
         problems: list[str] = []
         try:
-            return _merge_run(source, into, key, check, problems), problems
-        except (RecordError, _NotCopiedError) as error:
+            return merge_run(source, into, key, check, problems), problems
+        except (RecordError, NotCopiedError) as error:
             return None, [*problems, f"{source.folder(key)} was not copied: {error}"]
 
     keys = sorted(names.keys)
@@ -101,20 +101,41 @@ def _merge(
             pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, start no more
 
 
-class _NotCopiedError(Exception):
+class NotCopiedError(Exception):
     """A run was not copied, although it is undamaged."""
 
 
-def _merge_run(
-    source: Workspace, into: Workspace, key: str, check: CheckRecord, problems: list[str]
+def merge_run(
+    source: Workspace,
+    into: Workspace,
+    key: str,
+    check: CheckRecord,
+    problems: list[str],
+    origin: str | None = None,
 ) -> bool:
-    """Copy one run unless it is there; returns whether it was copied."""
+    """Copy one run unless it is there.
+
+    Args:
+        source: the workspace that has it; it is only read.
+        into: the other workspace, entered.
+        key: the run's key.
+        check: checks the record.
+        problems: gets a sentence for each file that is damaged and that the row does not need.
+        origin: what the journal says of where the run comes from; the source's folder if None.
+
+    Returns:
+        Whether it was copied.
+
+    Raises:
+        RecordError: the run cannot be used.
+        NotCopiedError: it is undamaged, but another process has the run, or its predictions differ.
+    """
     folder = source.folder(key)
     run = verify_run(folder, key, check)
     problems += [f"{folder / name} was not copied: {why}" for name, why in run.damaged.items()]
     with into.claim(key) as claimed:
         if not claimed:
-            raise _NotCopiedError("another process is carrying it out; merge again afterwards")
+            raise NotCopiedError("another process is carrying it out; merge again afterwards")
         try:
             known = verify_run(into.folder(key), key, check)
         except RecordError as error:
@@ -122,13 +143,13 @@ def _merge_run(
                 set_aside(into, key, why=str(error))
         else:
             if _differ(run.record, known.record):
-                raise _NotCopiedError(
+                raise NotCopiedError(
                     f"its predictions differ from those of {into.folder(key)}, which were there "
                     "first and stay, although both runs have the same key"
                 )
             if run.rank <= known.rank:
                 return False
-        _copy(run, source, into)
+        _copy(run, source, into, origin or str(source.root))
     return True
 
 
@@ -138,7 +159,7 @@ def _differ(one: RunRecord, other: RunRecord) -> bool:
     return len(digests) > 1
 
 
-def _copy(run: VerifiedRun, source: Workspace, into: Workspace) -> None:
+def _copy(run: VerifiedRun, source: Workspace, into: Workspace, origin: str) -> None:
     key = run.record.key
     with into.new_run(key) as building:
         for file in run.files:
@@ -149,5 +170,5 @@ def _copy(run: VerifiedRun, source: Workspace, into: Workspace) -> None:
         (building / RECORD_FILE).write_bytes(run.record.to_bytes())
         # First the journal: no run is ever there without a line that says where it came from.
         name = f"{run.record.label} {run.record.task} seed {run.record.seed}"
-        into.note("merged", key, name, source=str(source.root))
+        into.note("merged", key, name, source=origin)
         reach("run-copied")

@@ -26,6 +26,10 @@ from benchmark.methods.describe import MethodDescription
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 from benchmark.text import near, ranges
 
+# Nodes of which one is there where an NVIDIA GPU is (the second on Windows' Linux). A run's sandbox
+# allows these devices only: torch also calls AMD's GPUs "cuda", and Jetsons have other nodes.
+CUDA_NODES = ("/dev/nvidiactl", "/dev/dxg")
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -227,8 +231,7 @@ def resolve_device(choice: str) -> str:
     """
     if choice == "cpu":
         return "cpu"
-    nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/nvhost-gpu")
-    if any(Path(node).exists() for node in nodes) and _torch_sees_cuda():
+    if any(Path(node).exists() for node in CUDA_NODES) and _torch_sees_cuda():
         return "cuda"
     if choice == "cuda":
         raise UsageError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.errors import UsageError
+from benchmark.manifest.manifest import Manifest, Task
 from benchmark.runs.plan import PlannedRun
 from benchmark.text import plural
 
@@ -106,13 +107,14 @@ def split(
     """
     groups: dict[int, list[int]] = {}
     for i, cell in enumerate(cells):
-        groups.setdefault(id(_first_of_chain(cell)), []).append(i)
+        groups.setdefault(id(first_of_chain(cell)), []).append(i)
     if count > len(groups):
         raise UsageError(
             f"these runs cannot be split into {count} shards, because a run stays with those that "
             f"start from it; use at most {plural(len(groups), 'shard')}"
         )
-    weighed = [(sum(_cost(cells[i], costs) for i in group), group) for group in groups.values()]
+    works = [work(cell.manifest, cell.task, cell.method.name, costs) for cell in cells]
+    weighed = [(sum(works[i] for i in group), group) for group in groups.values()]
     totals, parts = [0.0] * count, [list[int]() for _ in range(count)]
     # The longest first, each to the part that has least to do; of equal ones, the first.
     for cost, group in sorted(weighed, key=lambda pair: (-pair[0], pair[1])):
@@ -122,15 +124,20 @@ def split(
     return [[cells[i] for i in sorted(part)] for part in parts]
 
 
-def _first_of_chain(cell: PlannedRun) -> PlannedRun:
+def first_of_chain(cell: PlannedRun) -> PlannedRun:
+    """The run that a run starts from, directly or through others; itself if from none."""
     while cell.base is not None:
         cell = cell.base
     return cell
 
 
-def _cost(cell: PlannedRun, costs: Mapping[str, float]) -> float:
-    """How long a run takes, in evaluations of one image."""
-    recipe = cell.manifest.recipe
-    steps = recipe["steps"] * costs.get(cell.method.name, 1.0)
-    tests = len(cell.manifest.samples(cell.task.target, "test").ids)
-    return float(steps * recipe["batch_size"] * STEP + tests)
+def work(manifest: Manifest, task: Task, method: str, costs: Mapping[str, float]) -> float:
+    """How long a run takes without its base, in evaluations of one image.
+
+    Args:
+        manifest: has the recipe; ``task``: has the target.
+        method: its name; ``costs``: see :func:`split`.
+    """
+    steps = manifest.recipe["steps"] * costs.get(method, 1.0)
+    tests = len(manifest.samples(task.target, "test").ids)
+    return float(steps * manifest.recipe["batch_size"] * STEP + tests)

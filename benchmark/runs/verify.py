@@ -86,7 +86,7 @@ def verify_run(folder: Path, key: str, check: CheckRecord) -> VerifiedRun:
     record = RunRecord.read(folder, key)
     check(record, folder / RECORD_FILE)
     files, damaged = [], {}
-    for file in _files_of(record):
+    for file in files_of(record):
         try:
             read_run_file(folder, file)
         except FileNotFoundError:
@@ -131,7 +131,7 @@ def read_run_file(folder: Path, file: RunFile, to: BinaryIO | None = None) -> No
         raise RecordError("it does not match the SHA-256 in the run's record")
 
 
-def _files_of(record: RunRecord) -> Iterator[RunFile]:
+def files_of(record: RunRecord) -> Iterator[RunFile]:
     """The files that a run may have besides its record."""
     if record.status == "ok":
         digests = frozenset([record.predictions_sha256 or ""])

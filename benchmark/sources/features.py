@@ -138,9 +138,23 @@ def find_features(folder: Path) -> Features | None:
     except DataError:
         return None
     path = folder / FEATURES_FILE
-    if record.get("key") != folder.name or not matches_digest(path, record["digest"]):
-        return None
-    return Features(path, record["width"], record["ranges"])
+    match record:
+        case {
+            "key": folder.name,
+            "digest": digest,
+            "width": int(width),
+            "ranges": dict(ranges),
+        } if all(map(_is_range, ranges.values())) and matches_digest(path, digest):
+            return Features(path, width, ranges)
+    return None
+
+
+def _is_range(value: object) -> bool:
+    """Whether a value is the first row and the number of rows of a class."""
+    match value:
+        case [int(), int()]:
+            return True
+    return False
 
 
 def save_features(

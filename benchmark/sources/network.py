@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,10 @@ from benchmark.networks.names import network_label
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
     from benchmark.manifest.manifest import Manifest
+
+
+# What torch says of an operation under torch.use_deterministic_algorithms.
+_NO_KERNEL = re.compile(r"(\w+) does not have a deterministic implementation")
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,19 @@ def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Pat
     """Have a child build the network of a manifest and train it on images of its size.
 
     Raises:
-        UsageError: it is unknown, has no linear head, or cannot be trained on such images.
+        UsageError: it is unknown, has no linear head, or cannot be trained on such images; on a
+            GPU, also if it would not give the same bytes twice.
     """
     setup = setup_of(manifest, device)
     job = NetworkJob(new_scratch(folder), setup, network_of(manifest))
     reply = request(server, job, folder)
     if "failed" in reply:
+        label = network_label(manifest.model)
+        where = f"network {label}" if manifest.other_model is None else f"--model {label}"
         message = reply["failed"]["message"].partition(": ")[2].removeprefix("[model] ")
-        raise UsageError(f"--model {network_label(manifest.model)}: {message}")
+        if kernel := _NO_KERNEL.search(message):
+            message = (
+                f"{kernel[1]} has no deterministic CUDA kernel, so a run of this network could not "
+                "be repeated; choose another network, or use --device cpu"
+            )
+        raise UsageError(f"{where}: {message}")

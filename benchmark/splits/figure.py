@@ -10,6 +10,7 @@ from benchmark.errors import DataError, UsageError
 from benchmark.files import check_output, write_file
 from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import shown_classes
+from benchmark.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,7 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
     figure.text(
         0.15 / width,
         1 - 0.40 / height,
-        f"task {task.id}: images of {task.target} in each of {len(rows)} classes",
+        f"task {task.id}: images of {task.target} in each of {plural(len(rows), 'class')}",
         va="top",
     )
     parts = {group: rows[rows["group"] == group] for group in ("seen", "missing", "excluded")}
@@ -117,12 +118,12 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
     handles = [
         Patch(
             facecolor=SEEN,
-            label=f"seen: {len(seen)} classes, {seen['any_train'].sum()} train, "
+            label=f"seen: {plural(len(seen), 'class')}, {seen['any_train'].sum()} train, "
             f"{tests['seen']} test",
         ),
         Patch(
             facecolor=MISSING,
-            label=f"missing: {len(missing)} classes, {tests['missing']} test",
+            label=f"missing: {plural(len(missing), 'class')}, {tests['missing']} test",
         ),
         Patch(
             facecolor="white",
@@ -133,7 +134,7 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
         ),
     ]
     if len(excluded):
-        label = f"not scored: {len(excluded)} classes, {tests['excluded']} test"
+        label = f"not scored: {plural(len(excluded), 'class')}, {tests['excluded']} test"
         handles.append(Patch(facecolor=EXCLUDED, label=label))
     wide = width > 8
     figure.legend(

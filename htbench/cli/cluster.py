@@ -7,8 +7,23 @@ from pathlib import Path
 import click
 
 from benchmark.errors import UsageError
-from htbench.cli.options import out_file_option, suite_option, workspace_option
+from htbench.cli.options import json_option, out_file_option, suite_option, workspace_option
 from htbench.cli.output import print_or_write
+from htbench.progress import Terminal
+
+# Options of `htbench run` that a plan is made from.
+PLAN_OPTIONS = (
+    "tasks",
+    "methods",
+    "seeds",
+    "settings",
+    "plugins",
+    "network",
+    "device",
+    "isolation",
+    "time_limit",
+    "memory_limit",
+)
 
 
 @click.group("cluster")
@@ -18,7 +33,7 @@ def command() -> None:
     \b
     Examples:
       htbench cluster script --slurm --suite icons --shards 8 --out htbench.sh
-      htbench cluster script --kubernetes --suite icons --shards 8
+      htbench cluster run --suite icons --address 10.0.0.1:6379
     """
 
 
@@ -73,3 +88,68 @@ def script(
         device=options["device"],
     )
     print_or_write(text, out)
+
+
+@command.command("run")
+@click.option(
+    "--address",
+    required=True,
+    metavar="HOST:PORT",
+    help="Head node of a Ray cluster; auto on one of its machines.",
+)
+@suite_option(required=True)
+@workspace_option
+@json_option
+@click.argument("run_options", nargs=-1, type=click.UNPROCESSED)
+def run_on_cluster(
+    address: str, suite: str, workspace: Path, as_json: bool, run_options: tuple[str, ...]
+) -> None:
+    """Run a suite on the machines of a Ray cluster, and print the results.
+
+    Each machine carries out one chain of runs per core, or one per GPU: a run and those that start
+    from it. What it computes is verified here and renamed into the workspace. A machine that is
+    lost costs only what it was carrying out, machines that join are used, and the same command
+    resumes after an interruption.
+
+    All machines need the same Python environment with the extra ray, and RAY_AUTH_MODE=token with
+    the same token. Images and source models are sent to those that do not have them. Files that
+    you name, such as a plugin, must be at the same path everywhere.
+
+    \b
+    Start the cluster:
+      ray get-auth-token --generate        # once; copy ~/.ray/auth_token to every machine
+      RAY_AUTH_MODE=token ray start --head --port 6379
+      RAY_AUTH_MODE=token ray start --address 10.0.0.1:6379        # on the other machines
+
+    \b
+    Examples; options of `htbench run` can follow after `--`:
+      htbench cluster run --suite icons --address 10.0.0.1:6379
+      htbench cluster run --suite office-home --address auto -- --device cuda --method finetune
+    """
+    from benchmark.driver import plan_suite
+    from benchmark.manifest.suite import load_suite
+    from htbench.cli.run import command as run_command
+    from htbench.cli.run import print_results
+    from htbench.ray_run import execute_on_ray
+    from htbench.results import open_workspace
+    from leaderboard.gamma_star import DERIVED
+
+    words = [*run_options, "--suite", suite, "--workspace", str(workspace)]
+    chosen = run_command.make_context("htbench run", words).params  # checks them
+    for name in ("shard", "smoke", "dry_run"):
+        if chosen[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is for `htbench run`; remove it after --")
+    loaded, place = load_suite(suite), open_workspace(workspace)
+    options = {name: chosen[name] for name in PLAN_OPTIONS}
+    options["plugins"] = [str(Path(plugin).absolute()) for plugin in chosen["plugins"]]
+    with plan_suite(loaded, place, **options, derived=DERIVED, elsewhere=True) as plan:
+        records = execute_on_ray(
+            plan,
+            {"suite": loaded.location, "derived": dict(DERIVED), **options},
+            address,
+            chosen["jobs"],
+            Terminal(),
+        )
+        asked = plan.keys()
+    print_results(loaded, place, plan, records, asked, chosen, as_json=as_json)

@@ -11,6 +11,7 @@ import click
 from benchmark.commands import command as recommended
 from benchmark.commands import ways_to_images
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from htbench.cli.options import json_option
 from htbench.cli.output import print_json, print_table, printable
 from htbench.progress import log, step_bars
@@ -111,7 +112,7 @@ def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy:
         with step_bars() as progress_of:
             progress = progress_of(f"importing {path.name}")
             count = import_images(manifest, path, copy=copy, progress=progress, log=log)
-        click.echo(printable(f"{path}: {count} images imported"))
+        click.echo(printable(f"{path}: {plural(count, 'image')} imported"))
     if absent := absent_paths(manifest):
         log(describe_absent(manifest, absent))
         context.exit(1)
@@ -168,29 +169,27 @@ def verify(context: click.Context, dataset: str, as_json: bool) -> None:
 def _print(verification: Verification, manifest: Manifest) -> None:
     print_table(verification.counts, ["domain", "split", "expected", "good"])
     click.echo()
-    problems: dict[str, list[str]] = {
-        "images missing": verification.missing,
-        "images cannot be decoded": [
-            f"{path}: {why}" for path, why in verification.damaged.items()
-        ],
-        "images do not match the manifest's SHA-256": verification.other_bytes,
-        f"images have changed since the verification of {verification.since}": verification.changed,
-        "files not in the manifest": verification.unexpected,
-    }
-    for problem, paths in problems.items():
+    damaged = [f"{path}: {why}" for path, why in verification.damaged.items()]
+    for noun, problem, paths in (
+        ("image", "missing", verification.missing),
+        ("image", "that cannot be decoded", damaged),
+        ("image", "with another SHA-256 than in the manifest", verification.other_bytes),
+        ("image", f"changed since the verification of {verification.since}", verification.changed),
+        ("file", "not in the manifest", verification.unexpected),
+    ):
         if paths:
-            _print_some(f"{len(paths)} {problem}", paths)
+            _print_some(f"{plural(len(paths), noun)} {problem}", paths)
     if verification.classes:
         lines = [f"{name}: {good} of {n}" for name, (good, n) in verification.classes.items()]
-        _print_some(f"{len(lines)} classes are incomplete", lines)
+        _print_some(f"{plural(len(lines), 'incomplete class')}", lines)
     if truncated := verification.truncated:
         _print_some(
-            f"{len(truncated)} files are truncated; they are still used, and the "
-            "missing part is filled identically on every machine",
+            f"{plural(len(truncated), 'truncated file')}, still used; the missing part is filled "
+            "identically on every machine",
             truncated,
         )
     for note, paths in verification.notes.items():
-        _print_some(f"{len(paths)} images: {note}", paths)
+        _print_some(f"{plural(len(paths), 'image')}: {note}", paths)
     reference = verification.reference
     if verification.ok:
         since = f", unchanged since {verification.since}" if verification.since else ""

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from benchmark.commands import command as recommended
+from benchmark.text import plural
 from htbench.cli.options import json_option, out_file_option
 from htbench.cli.output import print_json, print_or_write, print_table, printable
 from htbench.cli.own_data import add, new, print_counts
@@ -57,7 +58,7 @@ def show(manifest: str, as_json: bool) -> None:
     click.echo(f"{summary['manifest']}  {summary['title']}")
     click.echo(f"digest  {loaded.digest}")
     click.echo(
-        f"images  {loaded.table.num_rows} in {len(loaded.classes)} classes, "
+        f"images  {loaded.table.num_rows} in {plural(len(loaded.classes), 'class')}, "
         f"{loaded.image_size} x {loaded.image_size} pixels"
     )
     if (groups := group_count(loaded)) is not None:
@@ -100,10 +101,12 @@ def verify(manifest: str, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    images = f"{report['images']} images decoded" if report["images"] else "no packaged images"
+    images = (
+        f"{plural(report['images'], 'image')} decoded" if report["images"] else "no packaged images"
+    )
     click.echo(
-        f"{report['manifest']}: {loaded.table.num_rows} rows, {len(loaded.tasks)} tasks, {images}; "
-        "all checks passed"
+        f"{report['manifest']}: {plural(loaded.table.num_rows, 'row')}, "
+        f"{plural(len(loaded.tasks), 'task')}, {images}; all checks passed"
     )
     pinned = "pinned"
     if not report["pinned"]:
@@ -190,8 +193,8 @@ def expand(
         return
     _print_locations(expansion.locations)
     click.echo(
-        f"\n{manifest.reference}: {manifest.table.num_rows} images, {len(manifest.tasks)} tasks "
-        f"from {len(expansion.locations)} locations"
+        f"\n{manifest.reference}: {plural(manifest.table.num_rows, 'image')}, "
+        f"{plural(len(manifest.tasks), 'task')} from {plural(len(expansion.locations), 'location')}"
     )
     click.echo(f"digest  {manifest.digest}")
     click.echo(f"folder  {manifest.root}")

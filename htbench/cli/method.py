@@ -11,6 +11,7 @@ from unittest import SkipTest
 
 import click
 
+from benchmark.text import plural
 from htbench.cli.options import (
     device_option,
     json_option,
@@ -98,7 +99,7 @@ def check(
         print_json(results)
     else:
         rest = len(results) - sum(count.values())
-        line = f"{count[OK]} checks passed, {count[FAILED]} failed, {rest} do not apply"
+        line = f"{plural(count[OK], 'check')} passed, {count[FAILED]} failed, {rest} not applicable"
         if count[NOT_RUN]:
             line += f"; {count[NOT_RUN]} were not run, because they need {results[0]['check']}"
         click.echo(line)
@@ -184,7 +185,7 @@ def try_command(
     click.echo(
         message_line(
             f"Accuracy in per cent on {result.images} held-out training images of seen classes of "
-            f"{trial.task}, half of which played missing; {result.steps} steps, "
+            f"{trial.task}, half of which played missing; {plural(result.steps, 'step')}, "
             f"{result.seconds:.1f} s."
         )
     )

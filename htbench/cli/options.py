@@ -38,6 +38,15 @@ jobs_option = click.option(
     help="Number of parallel jobs on the CPU.  [default: one per core]",
 )
 
+time_limit_option = click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=86400,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time limit per run.",
+)
+
 memory_limit_option = click.option(
     "--memory-limit",
     type=click.FloatRange(min=0, min_open=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -75,22 +76,18 @@ def command(
     \b
     Examples:
       htbench publish --suite icons --author "Ada Lovelace" --out release
-      htbench publish --suite icons-full --published --out release
+      htbench publish --suite icons --published --predictions --out release
     """
     from benchmark.commands import command as command_line
     from benchmark.errors import UsageError
     from benchmark.runs.workspace import Workspace
     from htbench.dataset_card import About
     from htbench.own_suite import chosen_suite
-    from htbench.publish import check_folder, push, write_publication
+    from htbench.publish import check_folder, push, workspace_predictions, write_publication
     from htbench.published_boards import published_boards
     from htbench.run import existing_boards
+    from leaderboard.published_predictions import predictions_of
 
-    if published and predictions:
-        raise UsageError(
-            "the predictions of published results are not published; remove one of "
-            "--published and --predictions"
-        )
     if not published and not authors:
         raise UsageError('name the authors of the results, such as --author "Ada Lovelace"')
     check_folder(out)
@@ -112,7 +109,12 @@ def command(
             authors or (DEVELOPERS,),
             license_name,
         )
-        change = write_publication(out, boards, about, place if predictions else None)
+        source = (
+            partial(predictions_of, loaded.name)
+            if published
+            else partial(workspace_predictions, workspace=place)
+        )
+        change = write_publication(out, boards, about, source if predictions else None)
         log(f"wrote {out}: " + (f"version {change.version}" if change else "no result changed"))
         if repository is not None:
             log(f"uploaded {push(out, repository)}")

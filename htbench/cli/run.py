@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +23,7 @@ from htbench.cli.options import (
     settings_option,
     suite_option,
     tasks_option,
+    time_limit_option,
     workspace_option,
     yes_option,
 )
@@ -39,6 +41,8 @@ from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.driver import SuitePlan
+    from benchmark.manifest.suite import Suite
+    from benchmark.records import RunRecord
     from benchmark.runs.shards import Shard
     from benchmark.runs.workspace import Workspace
     from leaderboard.render.asked import AskedCells
@@ -74,14 +78,7 @@ _BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the
     help="What to do if methods cannot be fully sandboxed. required: fail. auto: run "
     "anyway and record it.",
 )
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(min=0, min_open=True),
-    default=86400,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time limit per run.",
-)
+@time_limit_option
 @memory_limit_option
 @click.option(
     "--shard",
@@ -144,11 +141,9 @@ def command(
     call_ahead()
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite, manifest_of
-    from benchmark.networks.names import network_label
     from benchmark.runs.plan import select
-    from htbench.cli.leaderboard import print_boards
     from htbench.results import open_workspace
-    from htbench.run import asked_cells, shard_of, write_board
+    from htbench.run import shard_of
     from htbench.smoke import METHODS as SMOKE_METHODS
     from htbench.smoke import small, temporary_workspace
     from leaderboard.gamma_star import DERIVED
@@ -181,6 +176,7 @@ def command(
         shard=part,
         costs=costs,
         manifest=manifest,
+        elsewhere=dry_run,
     ) as plan:
         if part is not None:
             log(f"{part}: {plural(len(plan.cells), 'run')}")
@@ -201,12 +197,45 @@ def command(
     if part is not None:
         _print_shard(part, len(plan.cells), failed, place, as_json)
         context.exit(1 if failed else 0)
-    manifest = plan.manifest if network is None else None
+    print_results(loaded, place, plan, records, asked, context.params, as_json=as_json)
+
+
+def print_results(
+    suite: Suite,
+    place: Workspace,
+    plan: SuitePlan,
+    records: Sequence[RunRecord],
+    asked: Collection[str],
+    options: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Score new runs, print the board or what was asked for, and exit with 1 if a run failed.
+
+    Args:
+        suite: the suite.
+        place: the workspace.
+        plan: its runs.
+        records: of the runs that were carried out now.
+        asked: keys of all runs that were asked for.
+        options: of the command, by their names in ``command``.
+        as_json: whether the board is printed as JSON.
+    """
+    from benchmark.networks.names import network_label
+    from benchmark.runs.plan import select
+    from htbench.cli.leaderboard import print_boards
+    from htbench.run import asked_cells, write_board
+
+    failed = sum(record.status == "failed" for record in records)
+    manifest = plan.manifest if options["network"] is None else None
     with run_problems() as problems:
-        boards = write_board(loaded, place, problems.append, asked, manifest)
-        is_part = any((tasks, methods, seeds, settings, plugins)) and not as_json
+        boards = write_board(suite, place, problems.append, asked, manifest)
+        parts = ("tasks", "methods", "seeds", "settings", "plugins")
+        is_part = any(options[name] for name in parts) and not as_json
         cells = (
-            asked_cells(loaded, place, *select(loaded, tasks, seeds), asked, manifest)
+            asked_cells(
+                suite, place, *select(suite, options["tasks"], options["seeds"]), asked, manifest
+            )
             if is_part
             else None
         )
@@ -216,8 +245,9 @@ def command(
             label = network_label(plan.manifest.model)
             print_boards(boards, "json" if as_json else None, problems, network=label)
         if failed:
-            log(f"{failed} of {len(plan.cells)} runs failed; the reasons are below the table")
-            context.exit(1)
+            runs = plural(len(plan.cells), "run")
+            log(f"{failed} of {runs} failed; the reasons are below the table")
+            click.get_current_context().exit(1)
 
 
 def _echo_output(folder: Path) -> None:
@@ -259,6 +289,8 @@ def _print_asked(cells: AskedCells) -> None:
 
 
 def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
+    from htbench.run import estimated_gpu_hours
+
     runs = plan.preview(timed=as_json)
     if as_json:
         print_json([run.as_dict() for run in runs])
@@ -270,16 +302,18 @@ def _print_plan(plan: SuitePlan, as_json: bool, jobs: int | None) -> None:
         ["task", "method", "seed", "state", "key"],
     )
     if untrained := len(plan.untrained()):
-        models = "1 source model" if untrained == 1 else f"{untrained} source models"
-        click.echo(f"\n{models} must be trained first")
+        click.echo(f"\n{plural(untrained, 'source model')} must be trained first")
     unfinished = [run for run in runs if not run.finished]
     finished = len(runs) - len(unfinished)
-    click.echo(f"\n{len(runs)} runs: {finished} done, {len(unfinished)} to run")
+    click.echo(f"\n{plural(len(runs), 'run')}: {finished} done, {len(unfinished)} to run")
     if not unfinished:
         return
+    if (gpu_hours := estimated_gpu_hours(plan)) is not None:
+        click.echo(gpu_hours)
     seconds = plan.estimate(jobs)
     if seconds is None:
-        click.echo("no time estimate: a step of the network could not be timed")
+        why = "this machine has no CUDA device" if plan.is_elsewhere else ""
+        click.echo(f"no time estimate: {why or 'a step of the network could not be timed'}")
     else:
         known = [run for run in unfinished if run.estimated_seconds is not None]
         basis = "earlier runs in this workspace"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from htbench.cli.options import json_option, task_option
 from htbench.cli.output import print_json, printable
 from htbench.progress import log
@@ -280,11 +281,11 @@ def _print_classes(manifest: Manifest, task: str, counts: pd.DataFrame) -> None:
             }[group]
             metric = " (not scored)" if group == "excluded" else ""
             click.echo(
-                f"{group:<8} {len(part)} classes, {part['any_train'].sum()} train{what}, "
+                f"{group:<8} {plural(len(part), 'class')}, {part['any_train'].sum()} train{what}, "
                 f"{part['any_test'].sum()} test{metric}"
             )
     if absent:
-        click.echo(f"{absent} classes have no images in {loaded.target}")
+        click.echo(f"{plural(absent, 'class')} without images in {loaded.target}")
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.text import plural
 from htbench.cli.options import (
     Option,
     json_option,
     seeds_option,
     suite_option,
     tasks_option,
+    time_limit_option,
     workspace_option,
 )
 from htbench.cli.output import message_line, print_json, run_problems
@@ -176,6 +178,7 @@ def check(
     "have is unannounced: its accuracies are compared with those of the submitted seeds."
 )
 @tasks_option("Choose among runs of this task; repeatable.")
+@time_limit_option
 @_by("Who verifies, for the record.")
 @_OWN_SUITE
 @_PUBLISHED
@@ -192,6 +195,7 @@ def verify_command(
     runs: int,
     seeds: tuple[int, ...],
     tasks: tuple[str, ...],
+    time_limit: float,
     by: str,
     suite: str | None,
     published: Path | None,
@@ -223,7 +227,7 @@ def verify_command(
     submission = _accepted_by_checks(folder, suite, published)
     cells = choose(submission.suite, runs, tasks, seeds)
     chosen = "at random" + (", among named tasks or seeds" if tasks or seeds else "")
-    result = verify(submission, cells, by, chosen, Terminal())
+    result = verify(submission, cells, by, chosen, Terminal(), time_limit)
     write_verification(path, result)
     for cell in result.cells:
         points = ", ".join(f"{name} {value:+.2f}" for name, value in cell.difference.items())
@@ -287,7 +291,7 @@ def accept(
     entry = add(target, part, form, record, submission.digest, by, why)
     click.echo(
         message_line(
-            f"{entry.action}: {part.num_rows} rows of {entry.name} on {entry.suite}"
+            f"{entry.action}: {plural(part.num_rows, 'row')} of {entry.name} on {entry.suite}"
             f"{', verified' if record else ', not verified'}; commit {target / 'submissions'}"
         )
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import click
 
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from htbench.cli.options import (
     RUN_SEEDS,
     RUN_TASKS,
@@ -154,7 +155,8 @@ def command(
         if not as_json:
             print_boards(boards, None, problems, network=plan.network)
         if failed := sum(record.status == "failed" for record in records):
-            log(f"{failed} runs with the chosen settings failed; the leaderboard gives the reasons")
+            runs = plural(failed, "run")
+            log(f"{runs} with the chosen settings failed; the leaderboard gives the reasons")
             context.exit(1)
 
 

@@ -129,15 +129,13 @@ def repair(context: click.Context, workspace: Path, as_json: bool) -> None:
 
 
 def _print_state(state: WorkspaceState, workspace: Path) -> None:
-    outcomes = f"{state.outcomes} files"
-    if state.useless:
-        outcomes += f", {len(state.useless)} of them damaged or of runs that are gone"
     lines = {
         "workspace": state.folder,
         "runs": _summary(state.runs),
         "tuning": _summary(state.tuning),
         "results": "missing; made when needed" if state.results == "missing" else state.results,
-        "outcomes": outcomes,
+        "outcomes": plural(state.outcomes, "file"),
+        "intervals": plural(state.intervals, "file"),
         "set aside": str(state.set_aside),
     }
     for part in (state.runs, state.tuning):

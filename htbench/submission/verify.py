@@ -111,7 +111,12 @@ def choose(
 
 
 def verify(
-    submission: Submission, cells: Sequence[tuple[str, int]], by: str, chosen: str, monitor: Monitor
+    submission: Submission,
+    cells: Sequence[tuple[str, int]],
+    by: str,
+    chosen: str,
+    monitor: Monitor,
+    time_limit: float,
 ) -> Verification:
     """Repeat cells of a submission that has passed its checks.
 
@@ -122,6 +127,7 @@ def verify(
         cells: tasks and seeds.
         by, chosen: see :class:`Verification`.
         monitor: shows the progress.
+        time_limit: seconds that one run may take; a run that takes more differs.
     """
     repeated = []
     machine: dict[str, str] = {}
@@ -129,7 +135,7 @@ def verify(
         with tempfile.TemporaryDirectory(prefix="htbench-") as folder:
             workspace = Workspace(Path(folder))
             try:
-                record, reason = _repeat(submission, workspace, task, seed, monitor)
+                record, reason = _repeat(submission, workspace, task, seed, monitor, time_limit)
             except MethodError as error:  # such as a class that has another name than it says
                 announced = seed in submission.suite.seeds
                 repeated.append(Cell(task, seed, announced, False, DIFFERS, str(error), {}))
@@ -149,7 +155,12 @@ def verify(
 
 
 def _repeat(
-    submission: Submission, workspace: Workspace, task: str, seed: int, monitor: Monitor
+    submission: Submission,
+    workspace: Workspace,
+    task: str,
+    seed: int,
+    monitor: Monitor,
+    time_limit: float,
 ) -> tuple[RunRecord, str]:
     """Carry out one run from the submitted files; its record, and why it counts as another one."""
     submitted = submission.of_method[0]
@@ -166,6 +177,7 @@ def _repeat(
             settings=settings,
             device=submitted.made_from["device"],
             isolation="required",
+            time_limit=time_limit,
         ) as plan:
             cell = next(c for c in plan.cells if c.method.name == submission.form.name)
             others = _other_settings(cell, submitted)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.commands import command
 from benchmark.networks.names import network_label
-from benchmark.text import ranges, seed_list
+from benchmark.text import plural, ranges, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import FINETUNE, REFERENCES, Column, column_of
 from leaderboard.filters import only
@@ -138,7 +138,7 @@ def difference_text(difference: Difference, digits: int = 1) -> str:
 
 
 def _name(board: Board, task: str) -> str:
-    return f"mean over {len(board.suite.tasks)} tasks" if task == MEAN else task
+    return f"mean over {plural(len(board.suite.tasks), 'task')}" if task == MEAN else task
 
 
 def asked_markdown(asked: AskedCells) -> str:

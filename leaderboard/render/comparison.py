@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
+from benchmark.text import plural
 from leaderboard.columns import column_of
 from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison, tau_interval
 from leaderboard.render.cells import literal, pipe_table, rounded
@@ -48,8 +49,10 @@ def _remarks(comparison: Comparison) -> list[str]:
         "the smallest",
         f"Kendall's tau-b with the order under {first}: "
         + ", ".join(f"{name} {tau}" for name, tau in taus)
-        + f" ({count} ranked methods{INTERVAL if count >= MIN_METHODS_OF_INTERVAL else ''})",
-        f"{flipped} of {pairs} pairs of methods change their order between two of the columns",
+        + f" ({plural(count, 'ranked method')}"
+        + f"{INTERVAL if count >= MIN_METHODS_OF_INTERVAL else ''})",
+        f"{flipped} of {plural(pairs, 'pair')} of methods change their order between two of the "
+        "columns",
     ]
     if comparison.incomplete:
         names = ", ".join(map(literal, comparison.incomplete))

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmark.text import ranges
+from benchmark.text import plural, ranges
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import Column
 from leaderboard.render.cells import rounded
@@ -151,7 +151,7 @@ def _best(board: Board, task: str, column: Column, cells: Mapping[str, BoardCell
 
 def _caption(board: Board, task: str, cells: Mapping[str, BoardCell]) -> str:
     """What the table shows, as sentences. What the columns mean is in comments above the table."""
-    what = f"mean over {len(board.suite.tasks)} tasks" if task == MEAN else task
+    what = f"mean over {plural(len(board.suite.tasks), 'task')}" if task == MEAN else task
     context = ", ".join(f"{n} {board.context[n]}" for n in ("manifest", "protocol", "network"))
     tied = "not significantly worse than it overall" if rank_line(board, task) else ""
     ties = [*([tied] if tied else []), "equal to it as rounded" + (" elsewhere" if tied else "")]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from benchmark.commands import command
-from benchmark.text import ranges
+from benchmark.text import plural, ranges
 from leaderboard import gamma_star
 from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, Board, BoardCell
@@ -67,9 +67,10 @@ def _board(board: Board) -> str:
 
 
 def _table(board: Board, task: str) -> list[str]:
-    """A table below what its ranks are worth."""
-    tests = rank_line(board, task)
-    return [*([tests, ""] if tests else []), board_table(board, task)]
+    """A table between what its ranks are worth and how many methods it does not show."""
+    tests, absent = rank_line(board, task), absent_line(board, task)
+    lines = [*([tests, ""] if tests else []), board_table(board, task)]
+    return [*lines, *(["", absent] if absent else [])]
 
 
 def _condition(board: Board) -> str:
@@ -84,12 +85,12 @@ def interval_legend(board: Board) -> list[str]:
     varying = board.statistics
     if varying is None:
         return []
-    seeds = f"the {varying.seeds} seeds" if varying.seeds > 1 else ""
+    seeds = f"the {plural(varying.seeds, 'seed')}" if varying.seeds > 1 else ""
     if varying.groups is None:
         what = f"{seeds} only (a t-interval)" if seeds else ""
     else:
-        unit = "groups of similar test images" if varying.has_groups else "test images"
-        samples = f"{varying.groups} {unit}, which are resampled"
+        unit = plural(varying.groups, "group" if varying.has_groups else "test image")
+        samples = f"{unit}{' of similar test images' * varying.has_groups}, which are resampled"
         what = f"over {samples}, and over {seeds}" if seeds else f"over {samples}"
         what += "; tasks are fixed"
     if not what:
@@ -110,14 +111,14 @@ def rank_line(board: Board, task: str) -> str:
         return ""
     pairs, detectable = ranking[1].pairs, ranking[1].detectable
     return (
-        f"{pairs:,} pairs of methods tested; a difference of {detectable:.1f} points would be "
-        f"found with {POWER:.0%} probability.".replace("%", " %")
+        f"{plural(pairs, 'pair')} of methods tested; a difference of {detectable:.1f} points would "
+        f"be found with {POWER:.0%} probability.".replace("%", " %")
     )
 
 
 def mean_heading(board: Board) -> str:
     """The title of the table of means. It has no counts, because they are not weights."""
-    return f"Unweighted mean over {len(board.suite.tasks)} tasks"
+    return f"Unweighted mean over {plural(len(board.suite.tasks), 'task')}"
 
 
 def task_heading(task: str, board: Board) -> str:
@@ -135,14 +136,26 @@ def main_task(board: Board) -> str:
 
 def board_table(board: Board, task: str) -> str:
     """The table of a task, or of ``MEAN``: one row per method."""
-    cells = board.of_task(task).values()
-    if all(cell["state"] == "partial" and math.isnan(cell["overall"]) for cell in cells):
-        what = "completed all tasks" if task == MEAN else "run on this task"
-        return f"No method has {what} yet."  # "Not in the table" names what is missing
+    if not board.shown_labels(task):
+        return no_rows(task)
     headers, rows = table_cells(board, task)
     left = headers.index("method") + 1
     escaped = [[*row[: left - 1], literal(row[left - 1]), *row[left:]] for row in rows]
     return pipe_table(headers, escaped, left=left)
+
+
+def no_rows(task: str) -> str:
+    """What replaces a table without rows; "Not in the table" names what is missing."""
+    return f"No method has {'completed all tasks' if task == MEAN else 'all of its runs'} yet."
+
+
+def absent_line(board: Board, task: str) -> str:
+    """How many methods a table does not show because runs are missing; or empty."""
+    n_shown = len(board.shown_labels(task))
+    n_absent = len(board.labels_of(task)) - n_shown
+    if not n_shown or not n_absent:
+        return ""
+    return f"Not shown: {plural(n_absent, 'method')} without all runs."
 
 
 def table_cells(board: Board, task: str) -> tuple[list[str], list[list[str]]]:
@@ -150,7 +163,7 @@ def table_cells(board: Board, task: str) -> tuple[list[str], list[list[str]]]:
     shown = board.shown_columns
     cells = board.of_task(task)
     rows = []
-    for label in board.labels_of(task):
+    for label in board.shown_labels(task):
         cell = cells[label]
         values = [cell_value(board, column, cell) for column in shown]
         rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
@@ -179,8 +192,8 @@ def coverage(board: Board, cell: BoardCell) -> str:
         return ""
     tasks, seeds = len(board.suite.tasks), len(board.suite.seeds)
     if cell["task"] == MEAN and cell["tasks"] < tasks:
-        return f" ({cell['tasks']} of {tasks} tasks)"
-    return f" ({cell['seeds']} of {seeds} seeds)"
+        return f" ({cell['tasks']} of {plural(tasks, 'task')})"
+    return f" ({cell['seeds']} of {plural(seeds, 'seed')})"
 
 
 def cell_value(board: Board, column: Column, cell: BoardCell) -> str:

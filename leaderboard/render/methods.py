@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmark.manifest.suite import Suite
+from benchmark.text import plural
 from leaderboard import columns
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.render.cells import literal, pipe_table, rounded
@@ -75,15 +76,11 @@ def methods_table(
     headers += [by_key[name].heading for name in SHOWN]
     name = boards[0].name if boards and boards[0].is_main else suite.name
     caption = (
-        f"Mean accuracies over {_count(suite.tasks, 'task')} and "
-        f"{_count(suite.seeds, 'seed')} of the suite `{name}`, in per cent, "
+        f"Mean accuracies over {plural(len(suite.tasks), 'task')} and "
+        f"{plural(len(suite.seeds), 'seed')} of the suite `{name}`, in per cent, "
         "predicting among all classes. Oracles are not ranked."
     )
     return f"{caption}\n\n{pipe_table(headers, rows, left=4)}"
-
-
-def _count(items: Sequence[object], what: str) -> str:
-    return f"{len(items)} {what}{'s' if len(items) != 1 else ''}"
 
 
 def _paper(line: MethodLine) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.text import printable_json, ranges
+from benchmark.text import plural, printable_json, ranges
 from leaderboard.board import MEAN
 from leaderboard.pairs import ClassDifference, Pair
 from leaderboard.render.asked import difference_text
@@ -24,7 +24,7 @@ CLASS_HEADINGS = ("group", "n", "first", "second", "difference")
 
 def task_name(pair: Pair, task: str) -> str:
     """The name of a task, or of the mean over the suite's tasks."""
-    return f"mean over {len(pair.board.suite.tasks)} tasks" if task == MEAN else task
+    return f"mean over {plural(len(pair.board.suite.tasks), 'task')}" if task == MEAN else task
 
 
 def p_text(p: float) -> str:

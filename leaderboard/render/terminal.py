@@ -14,13 +14,15 @@ import numpy as np
 from benchmark.commands import command
 from benchmark.text import printable, ranges
 from leaderboard import gamma_star
-from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.board import MEAN, Board
 from leaderboard.columns import Column
 from leaderboard.render.markdown import (
+    absent_line,
     cell_note,
     cell_value,
     interval_legend,
     mean_heading,
+    no_rows,
     rank_line,
     task_heading,
 )
@@ -237,14 +239,11 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
         parts += [wrapped(heading, "bold"), ""]
         grid, columns = _grid(board, task)
         if not grid.rows:
-            what = "completed all tasks" if task == MEAN else "all of its runs on this task"
-            parts += [f"No method has {what} yet.", ""]
+            parts += [no_rows(task), ""]
             continue
         parts.append(grid.fit(max(screen.width, MIN_WIDTH), _order(board, grid, columns)))
         hidden.update(dict.fromkeys(grid.hidden))
-        if absent := len(board.labels) - len(grid.rows):
-            methods = "1 method" if absent == 1 else f"{absent} methods"
-            parts.append(f"not shown: {methods} without all of their runs")
+        parts += [line] if (line := absent_line(board, task)) else []
         parts += [*([line] if (line := rank_line(board, task)) else []), ""]
     legend = [f"{c.heading}: {c.legend}" for c in board.shown_columns]
     legend = [line for line in legend if line.partition(":")[0] not in hidden]
@@ -263,10 +262,10 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
 
 
 def _grid(board: Board, task: str) -> tuple[Grid, Sequence[Column]]:
-    """The table of a task, or of ``MEAN``, with the methods that have a value or failed."""
+    """The table of a task, or of ``MEAN``."""
     columns = board.shown_columns
     cells = board.of_task(task)
-    labels = [label for label in board.labels_of(task) if _is_shown(cells[label])]
+    labels = board.shown_labels(task)
     ranked = any(not math.isnan(cells[label]["rank"]) for label in labels)
     grid = Grid(
         [*(["rank"] if ranked else []), "method", *(c.heading for c in columns)], 1 + ranked
@@ -291,10 +290,6 @@ def _grid(board: Board, task: str) -> tuple[Grid, Sequence[Column]]:
         if following != cell["track"]:
             grid.breaks.add(i)
     return grid, columns
-
-
-def _is_shown(cell: BoardCell) -> bool:
-    return not math.isnan(cell["overall"]) or cell["state"] == "failed"
 
 
 def _order(board: Board, grid: Grid, columns: Sequence[Column]) -> list[int]:

@@ -131,3 +131,15 @@ def test_a_flipped_bit_in_the_record_is_found(target, tmp_path):
         assert checkpoint_step(tmp_path, KEY) == 0
     record.write_bytes(good)
     assert checkpoint_step(tmp_path, KEY) == 5
+
+
+def test_a_checkpoint_on_cuda_holds_the_state_of_its_generator(target, tmp_path, monkeypatch):
+    """Dropout draws there. The model is on the CPU here, and the state is pretended."""
+    state, restored = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: state)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda new, device: restored.append(new))
+    model, run = a_model(), replace(a_run(), device=torch.device("cuda"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    Checkpoints(tmp_path, KEY, model, run, 0.0).after_step(3, optimizer)
+    assert Checkpoints(tmp_path, KEY, model, run, 0.0).restore(optimizer) == 3
+    assert torch.equal(restored[0], state)

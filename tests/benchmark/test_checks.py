@@ -16,8 +16,10 @@ from torch import nn
 
 from benchmark import check_cases
 from benchmark.check_cases import base_case, icons_slice, plain_case
+from benchmark.check_layer import LayeredRun
 from benchmark.check_lock import LockedRun
-from benchmark.checks import MAX_MEMORY, MAX_SECONDS, CheckFailure, Subject, checks_of
+from benchmark.check_subject import CheckFailure, Subject
+from benchmark.checks import MAX_MEMORY, MAX_SECONDS, checks_of
 from benchmark.errors import UsageError
 from benchmark.methods.find import builtin_methods
 from benchmark.networks.build import Classifier
@@ -25,7 +27,7 @@ from benchmark.torch_state import torch_state
 from htbench import Method, NotApplicable, fit, method_checks
 from htbench.checks import checks_of_argument
 
-LOCKED = {"in-the-lock", "same-in-the-lock", "time-and-memory"}
+LOCKED = {"in-the-lock", "same-in-the-lock", "same-in-a-layer", "time-and-memory"}
 
 
 class Changed(nn.Module):
@@ -119,6 +121,9 @@ def no_lock() -> Any:
     raise UsageError("there is no lock here")
 
 
+ZEROS = np.zeros((4, 65), np.float32)
+
+
 def subject_of(adapt: Callable[..., Any]) -> Subject:
     return Subject([Given(adapt)], no_lock)
 
@@ -201,14 +206,21 @@ def run_in_lock(**values: Any) -> LockedRun:
         ({"error": "x.py:3 in adapt: OSError", "logits": None}, "in-the-lock", "x.py:3 in adapt"),
         ({"seconds": MAX_SECONDS + 1}, "time-and-memory", "takes 21.0 s for 50 steps"),
         ({"memory": MAX_MEMORY + (1 << 30)}, "time-and-memory", "takes 5.0 GiB"),
-        ({"logits": np.zeros((4, 65), np.float32)}, "same-in-the-lock", "gives other logits"),
+        (
+            {"logits": ZEROS, "layered": LayeredRun(None, ZEROS)},
+            "same-in-the-lock",
+            "gives other logits than this process",
+        ),
+        ({"layered": LayeredRun(None, ZEROS)}, "same-in-a-layer", "depends on its environment"),
+        ({"layered": LayeredRun("no b", None)}, "same-in-a-layer", "of this one failed: no b"),
     ],
 )
 def test_the_checks_of_a_run_look_at_its_outcome(
     values: dict[str, Any], check: str | None, words: str
 ) -> None:
     subject = subject_of(lambda source, *_: source.copy())
-    subject.__dict__["run_in_lock"] = run_in_lock(**values)
+    layered = values.pop("layered", LayeredRun(None, run_in_lock().logits))
+    subject.__dict__ |= {"run_in_lock": run_in_lock(**values), "run_in_layer": layered}
     said = results(subject)
     assert failed(said) == ({check} if check else set())
     assert words in said.get(check or "", "")
@@ -216,8 +228,40 @@ def test_the_checks_of_a_run_look_at_its_outcome(
 
 def test_a_machine_that_does_not_lock_fully_is_named() -> None:
     subject = subject_of(lambda source, *_: source.copy())
-    subject.__dict__["run_in_lock"] = run_in_lock(missing=("no-network",))
+    subject.__dict__ |= {
+        "run_in_lock": run_in_lock(missing=("no-network",)),
+        "run_in_layer": LayeredRun(None, run_in_lock().logits),
+    }
     assert "does not lock it fully (no-network)" in results(subject)["in-the-lock"]
+
+
+KNOWS = """
+import sys
+from dataclasses import dataclass
+import torch
+from htbench import Method
+
+@dataclass(frozen=True)
+class Knows(Method):
+    \"\"\"Knows which environment it runs in.\"\"\"
+
+    name = "knows"
+    scale: float = 1.0
+
+    def adapt(self, source, target, run):
+        model = source.copy()
+        with torch.no_grad():
+            model.head.bias += self.scale * ("htbench-" in sys.prefix)
+        return model
+"""
+
+
+def test_a_run_from_an_environment_on_top_of_this_one(tmp_path: Path) -> None:
+    (tmp_path / "knows.py").write_text(KNOWS)
+    path = f"{tmp_path / 'knows.py'}:Knows"
+    checks = {check.name: check for check in checks_of_argument(path, [], {"scale": "2.0"})}
+    with pytest.raises(CheckFailure, match="The method depends on its environment"):
+        checks["same-in-a-layer"]()
 
 
 READS = """

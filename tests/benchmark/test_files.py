@@ -24,6 +24,7 @@ from benchmark.files import (
     new_folder,
     read_bounded,
     read_json,
+    temporary_folder,
     write_file,
 )
 
@@ -330,3 +331,22 @@ def test_reading_takes_no_more_memory_than_the_file(tmp_path: Path) -> None:
     assert read_bounded(tmp_path / "x", 1 << 50) == b"12345"
     assert read_bounded(tmp_path / "x", 5) == b"12345"
     assert read_bounded(tmp_path / "x", 3) == b"1234"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("kind", ["file", "folder", "temporary"])
+def test_an_error_of_a_full_disk_names_the_path(tmp_path: Path, kind: str) -> None:
+    place = {
+        "file": atomic_path(tmp_path / "name"),
+        "folder": new_folder(tmp_path / "name"),
+        "temporary": temporary_folder(tmp_path),
+    }[kind]
+
+    def write() -> None:
+        with place, Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"x")
+
+    with pytest.raises(OSError, match="No space left") as failed:
+        write()
+    expected = tmp_path / ("htbench-" if kind == "temporary" else "name")
+    assert str(failed.value.filename).startswith(str(expected))

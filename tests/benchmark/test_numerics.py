@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmark.child.job import start_run
+from benchmark.jobs import Setup
 from benchmark.numerics import STREAMS, Streams, derive, seed_globals
+from benchmark.torch_state import kept_torch_state
 
 # Published results depend on these numbers: changing one changes every result.
 PINNED = {
@@ -67,3 +70,14 @@ def test_the_global_generator_has_a_separate_seed():
         assert torch.initial_seed() == derive(5, "global")
         seed_globals(5)
         assert torch.equal(one, torch.rand(4))
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_only_a_recipe_that_asks_for_tf32_gets_it(tmp_path, tf32):
+    """The setting is one of NVIDIA's GPUs; torch keeps it on any machine."""
+    recipe = {"steps": 1, "batch_size": 1, "lr": 0.1, "momentum": 0.0}
+    recipe |= {"nesterov": False, "weight_decay": 0.0, **({"tf32": True} if tf32 else {})}
+    with kept_torch_state():
+        start_run(Setup("cpu", 0, recipe, {"mean": [0.5] * 3, "std": [0.5] * 3}), tmp_path)
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

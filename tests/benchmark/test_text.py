@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from benchmark.text import REPLACEMENT, printable, ranges, seed_list
+from benchmark.text import REPLACEMENT, plural, printable, ranges, seed_list
 
 EVERY_CHARACTER = "".join(map(chr, range(sys.maxunicode + 1)))
 
@@ -89,3 +89,17 @@ def test_keep() -> None:
 @pytest.mark.parametrize("limit", [0, 1, 3, 4, 5])
 def test_limit(limit: int) -> None:
     assert printable("\x1babc", limit=limit) == f"{REPLACEMENT}abc"[:limit]
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "text"),
+    [
+        (0, "run", "0 runs"),
+        (1, "run", "1 run"),
+        (2, "class", "2 classes"),
+        (1, "class", "1 class"),
+        (10_000, "pair", "10,000 pairs"),
+    ],
+)
+def test_a_number_of_things(number: int, name: str, text: str) -> None:
+    assert plural(number, name) == text

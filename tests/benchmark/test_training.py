@@ -238,6 +238,37 @@ class TestLog:
         fit(model, target, run)
         assert run.history[-1]["loss"] < 0.5 * run.history[0]["loss"]
 
+    @pytest.mark.parametrize("steps", [6, 60, 130])
+    def test_step_counts_logs_and_reports_as_fit_does(self, model, target, steps):
+        """An own loop over the same losses leaves the same log and the same numbers of steps."""
+        own, fitted, losses, reports = new_run(steps=steps), new_run(steps=steps), [], {}
+        for name, run in {"own": own, "fitted": fitted}.items():
+            run.report = lambda *done, name=name: reports.setdefault(name, []).append(done)
+
+        def kept(batch):
+            losses.append(cross_entropy(batch))
+            return losses[-1]
+
+        fit(model, target, fitted, loss=kept)
+        for loss in losses:
+            own.step(loss=loss)
+        assert own.history == fitted.history
+        assert 6 <= len(own.history) <= 66
+        assert reports["own"] == reports["fitted"]
+        assert (own.total_steps, own.sequential_steps) == (steps, steps)
+
+    def test_step_goes_beyond_the_recipe(self):
+        run, done = new_run(steps=2), []
+        run.report = lambda *report: done.append(report)
+        for number in range(4):
+            run.step(loss=torch.tensor(float(number)))
+        assert done == [(1, 2), (2, 2), (3, 3), (4, 4)]
+        assert [row["loss"] for row in run.history] == [0, 1, 2, 3]
+
+    def test_step_refuses_a_loss_that_is_not_finite(self):
+        with pytest.raises(FloatingPointError, match="the loss is nan at step 1 of 6"):
+            new_run().step(loss=torch.tensor(math.nan))
+
 
 class TestHead:
     def test_it_trains_on_features_only(self, model, target):

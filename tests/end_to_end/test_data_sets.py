@@ -269,14 +269,14 @@ class TestVerify:
         assert report["unexpected"] == ["Art/extra.txt"]
         result = copy.data_command("verify")
         for words in (
-            "1 images missing",
-            "1 images cannot be decoded",
-            "1 files not in the manifest",
+            "1 image missing",
+            "1 image that cannot be decoded",
+            "1 file not in the manifest",
             "truncated",
         ):
             assert words in result.stdout
         again = copy.data_command("import", copy.images)
-        assert again.stdout.startswith(f"{copy.images}: 1 images imported")
+        assert again.stdout.startswith(f"{copy.images}: 1 image imported")
 
     def test_no_copy_at_all(self, home):
         result = home.data_command("verify")
@@ -394,16 +394,13 @@ class TestStore:
         shutil.rmtree(ready.data / "images")
         result = ready.htbench("run", *ready.options(ready.data / "ws"))
         assert result.returncode == 2
-        assert "160 images are missing (Art 80, Real_World 80)" in result.stderr
+        assert "160 images missing (Art 80, Real_World 80)" in result.stderr
         assert "htbench data import" in result.stderr
         plan = ready.htbench(
             "run", "--suite", ready.suite, "--dry-run", "--workspace", ready.data / "ws"
         )
         assert plan.returncode == 0
-        assert (
-            "160 images are missing (Art 80, Real_World 80); run `htbench data import"
-            in plan.stdout
-        )
+        assert "160 images missing (Art 80, Real_World 80); run `htbench data import" in plan.stdout
 
 
 class TestWrongInput:

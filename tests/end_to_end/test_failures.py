@@ -98,6 +98,11 @@ FAILING = {
         "contract",
         ["depend on the other images in the batch"],
     ),
+    "oracle-in-disguise": (
+        "return fit(source.copy(), target.with_missing(), run)",
+        "exception",
+        ["data of missing classes is available only to built-in methods"],
+    ),
     "leaves": ("sys.exit('enough')", "died", ["exited with code 1"]),
     "exits": ("os._exit(0)", "died", ["exited with code 0", "before it returned a result"]),
     "segfault": ("ctypes.string_at(0)", "died", ["SIGSEGV"]),
@@ -108,6 +113,18 @@ DERIVED = {
 }
 WORKING = {
     "wrapped": "return Changed(source.copy(), lambda z: z + 1)",
+    "fakes-a-record": """\
+for name in ("run.json", "predictions.parquet", "results.parquet", "journal.jsonl"):
+    for folder in (".", run.scratch, run.scratch.parent, run.scratch.parents[1] / "runs"):
+        try:
+            open(f"{folder}/{name}", "w").write('{"status": "ok", "overall": 100.0}')
+        except OSError:
+            print("refused")
+return Changed(source.copy(), lambda z: z + 1)""",
+    "leaves-many-files": """\
+for number in range(20_000):
+    open(run.scratch / str(number), "w").close()
+return Changed(source.copy(), lambda z: z + 1)""",
     "left-in-train-mode": "return fit(source.copy(), target, run).train()",
 }
 
@@ -229,6 +246,20 @@ def test_a_model_left_in_train_mode_is_put_into_evaluation_mode(night, finished)
     row = night.rows["left-in-train-mode"]
     alone = finished.row(label="finetune", task="outline-solid", seed=0)
     assert row["predictions_sha256"] == alone["predictions_sha256"]
+
+
+@pytest.mark.parametrize("name", ["fakes-a-record", "leaves-many-files"])
+def test_files_that_a_run_writes_change_nothing(night, name):
+    """The row is that of a method with the same predictions; `night` finds no file left over."""
+    row, record = night.rows[name], night.records[name]
+    assert row["predictions_sha256"] == night.rows["wrapped"]["predictions_sha256"]
+    assert row["overall"] == night.rows["wrapped"]["overall"]
+    folder = night.workspace / "runs" / record["key"]
+    assert {path.name for path in folder.iterdir()} == {
+        *("code", "output.txt", "predictions.parquet", "run.json")
+    } - ({"output.txt"} if name == "leaves-many-files" else set())
+    if name == "fakes-a-record":
+        assert (folder / "output.txt").read_text().count("refused") >= 4
 
 
 def test_printed_text_is_kept_beside_the_record_and_never_reaches_the_screen(night):

@@ -1,11 +1,11 @@
-"""Fuzz one parser for some seconds: ``python -m tests.fuzz TARGET SECONDS [--atheris]``.
+"""Fuzz one parser for some seconds: ``python -m tests.fuzz TARGET SECONDS [--with atheris]``.
 
 Without a target, it prints their names. ``make fuzz`` runs all of them, one after the other.
 
-By default hypothesis chooses how valid files are damaged (see ``mutations.py``). With ``--atheris``
-libFuzzer does, and keeps what reaches new branches of our code. Any exception that the target does
-not document is a finding, and so are a crash, one input that takes more than ``SLOW`` seconds of
-processor time, and more than ``MEMORY`` bytes. The input is then kept in ``build/fuzz/``.
+By default hypothesis chooses how valid files are damaged (see ``mutations.py``). With ``--with
+atheris`` libFuzzer does, and keeps what reaches new branches of our code. Any exception that the
+target does not document is a finding, and so are a crash, one input that takes more than ``SLOW``
+seconds of processor time, and more than ``MEMORY`` bytes. The input is kept in ``build/fuzz/``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Fuzzer:
         (FINDINGS / f"{self.name}.last").write_bytes(data)  # a crash leaves nothing else
         begun = time.process_time()
         try:
-            with contextlib.suppress(*self.target.errors, *self.target.known):
+            with contextlib.suppress(*self.target.errors):
                 self.read(data)
                 self.valid += 1
             if (seconds := time.process_time() - begun) > SLOW:
@@ -100,12 +100,17 @@ def with_atheris(fuzzer: Fuzzer, seconds: float) -> None:
     atheris.Fuzz()
 
 
+DRIVERS = {"hypothesis": with_hypothesis, "atheris": with_atheris}
+
+
 def main() -> None:
     """Fuzz, and print how many inputs were read."""
     parser = argparse.ArgumentParser(description="Fuzz one parser of untrusted bytes.")
     parser.add_argument("target", nargs="?", help="what to fuzz; without it, print the names")
     parser.add_argument("seconds", nargs="?", type=float, default=60.0)
-    parser.add_argument("--atheris", action="store_true", help="let libFuzzer choose the inputs")
+    parser.add_argument(
+        "--with", dest="driver", choices=DRIVERS, default="hypothesis", help="who chooses inputs"
+    )
     parser.add_argument("--input", type=Path, help="read this file only, to look at a finding")
     arguments = parser.parse_args()
     if arguments.target is None:
@@ -114,7 +119,7 @@ def main() -> None:
         print(*TARGETS, sep="\n")
         return
     instrumented = contextlib.nullcontext()
-    if arguments.atheris:
+    if arguments.driver == "atheris":
         import atheris
 
         instrumented = atheris.instrument_imports(include=["benchmark", "leaderboard", "htbench"])
@@ -132,7 +137,7 @@ def main() -> None:
         )
     )
     try:
-        (with_atheris if arguments.atheris else with_hypothesis)(fuzzer, arguments.seconds)
+        DRIVERS[arguments.driver](fuzzer, arguments.seconds)
     except Exception as problem:
         problem.__notes__ = []  # of hypothesis: the whole input
         traceback.print_exception(problem)

@@ -1,4 +1,4 @@
-"""Records of runs, predictions, rows and outcomes."""
+"""Records of runs, predictions, rows, outcomes and submissions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ from benchmark.files import digest_json, seal
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.records import RECORD_FILE, RunRecord, read_predictions, write_predictions
 from leaderboard.rows import SCHEMA, check_record, row_of_record, rows_of_table
+from leaderboard.submission.folder import (
+    FORM_FILE,
+    SUMS_FILE,
+    Form,
+    RefusedError,
+    check_sums,
+    digest_inside,
+    form_text,
+    read_form,
+)
 from tests.fuzz.target import Read, Target, resealed
 
 SMALL = (6, 4)  # samples and classes of a small predictions file
@@ -176,10 +186,45 @@ def _outcomes_seeds() -> list[bytes]:
     return [b"0" * 32 + _header(_outcome_row(), scorer_digest()) + outcomes.to_bytes()]
 
 
+def _form(folder: Path) -> Read:
+    """The form of a submission, and what it is shown as."""
+
+    def read(data: bytes) -> object:
+        (folder / FORM_FILE).write_bytes(data)
+        form = read_form(folder)
+        return form_text(form, form.name)
+
+    return read
+
+
+def _form_seeds() -> list[bytes]:
+    form = Form("m", "icons", ("m.py:M",), ("A. Author",), "none", "https://example.org", "MIT")
+    return [form_text(form, "m(alpha=0.5)").encode()]
+
+
+def _sums(folder: Path) -> Read:
+    """The digests of a submission's files, with one that is true."""
+    (folder / "code").mkdir()
+    (folder / "code" / "m.py").write_bytes(b"code")
+
+    def read(data: bytes) -> object:
+        (folder / SUMS_FILE).write_bytes(data)
+        check_sums(folder, ["code/m.py", SUMS_FILE])
+        return digest_inside(folder, SUMS_FILE)
+
+    return read
+
+
+def _sums_seeds() -> list[bytes]:
+    return [f"{hashlib.sha256(b'code').hexdigest()}  code/m.py\n".encode()]
+
+
 TARGETS: Mapping[str, Target] = {
     "run-json": Target(_run_json, lambda: [seal(_record())]),
     "show-run": Target(_show_run, lambda: [seal(_record())]),
     "predictions": Target(_predictions, _predictions_seeds),
     "results": Target(_results, _results_seeds),
     "outcomes": Target(_outcomes, _outcomes_seeds),
+    "submission-toml": Target(_form, _form_seeds, (RefusedError,)),
+    "submission-sums": Target(_sums, _sums_seeds, (RefusedError,)),
 }

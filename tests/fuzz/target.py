@@ -21,13 +21,11 @@ class Target:
         prepare: takes an empty folder; gives a function that reads bytes, which may write there.
         seeds: valid inputs.
         errors: what the parser may raise.
-        known: what it also raises now, with the reason in ``TARGETS``.
     """
 
     prepare: Callable[[Path], Read]
     seeds: Callable[[], Sequence[bytes]]
     errors: tuple[type[BaseException], ...] = (HTBenchError,)
-    known: tuple[type[BaseException], ...] = ()
 
 
 def resealed(data: bytes, own_key: bool = True) -> bytes:

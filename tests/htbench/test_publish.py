@@ -231,7 +231,7 @@ def test_files_of_others_and_edited_files_are_not_replaced(
 def test_refusals(place: Path, tmp_path: Path, htbench: Htbench) -> None:
     for more, message in (
         ((), "name the authors"),
-        (("--published", "--predictions"), "predictions of published results are not published"),
+        (("--published", "--predictions", "--suite", "icons-hot"), "icons-hot.parquet does not"),
         (("--author", "A", "--workspace", tmp_path / "empty"), "has no runs of suite two"),
     ):
         status, _, err = htbench(*words(place, tmp_path / "out", *more))

@@ -51,6 +51,7 @@ def test_a_submission_is_a_row_of_the_published_board(tmp_path: Path) -> None:
     assert set(cells) == {*before.of_task(MEAN), "half-way"}
     for name in ("overall", "seen", "missing", "overall_half"):
         assert cells["half-way"][name] == cells["lwf"][name]
+    assert board.submissions["half-way"].verification == VERIFICATION
     text = to_markdown([board])
     assert "| half-way (verified)" in text
     (note,) = [line for line in text.splitlines() if "submitted by" in line]

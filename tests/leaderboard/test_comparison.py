@@ -221,7 +221,7 @@ class TestOfABoard:
         text = comparison_markdown(result)
         assert "| a      |    60.0 |    1 | 30.0 |    2 | 45.0 |  30.0 |" in text
         assert "Kendall's tau-b with the order under default: hot -1.00 (2 ranked methods)" in text
-        assert "1 of 1 pairs of methods change their order" in text
+        assert "1 of 1 pair of methods change their order" in text
 
     def test_tuned_methods_beside_their_defaults(self, suite: Suite, icons: Manifest) -> None:
         rows = grid(icons, "a", overall=60.0) + grid(icons, "b", overall=50.0)

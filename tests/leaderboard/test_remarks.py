@@ -53,6 +53,17 @@ def test_tasks_that_miss_the_same_seeds_are_named_together(suite: Suite, icons: 
     assert board.problems[1] == f"not run: mine on {TASKS[1]}, {TASKS[2]}, seeds 0-2"
 
 
+def test_methods_that_miss_the_same_runs_are_named_together(suite: Suite, icons: Manifest) -> None:
+    rows = [row(icons, label, TASKS[0]) for label in ("mine", "other")]
+    rows += [row(icons, "third", TASKS[0], 1), *grid(icons, "source"), *grid(icons, "finetune")]
+    (board,) = build(suite, icons, rows)
+    elsewhere = f"{TASKS[1]}, {TASKS[2]}, seeds 0-2"
+    assert board.problems == (
+        f"not run: mine, other on {TASKS[0]}, seeds 1-2; {elsewhere}",
+        f"not run: third on {TASKS[0]}, seeds 0, 2; {elsewhere}",
+    )
+
+
 def test_what_does_not_apply_is_not_called_not_run(suite: Suite, icons: Manifest) -> None:
     rows = grid(icons, "source") + grid(icons, "finetune")
     rows.append(row(icons, "bn-stats", TASKS[0], status="not-applicable", error_message="no"))

@@ -15,7 +15,7 @@ from leaderboard.grid import with_columns
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
-from leaderboard.replicate_files import FOLDER, ReplicateFiles
+from leaderboard.replicate_files import FOLDER, ReplicateFiles, useless_replicates
 from leaderboard.rows import MEAN, Row
 from tests.leaderboard.grids import TASKS, row
 
@@ -109,6 +109,19 @@ def test_a_damaged_file_is_made_again(
             path.write_bytes(damage(path.read_bytes()))
         assert same(compute(rows), first)
         assert same(compute(rows, read=False), first)
+
+
+def test_a_file_under_another_name_is_made_again(
+    compute: Compute, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its digest covers the name, which says what its values depend on."""
+    first = compute(rows)
+    one, two, *_ = sorted((tmp_path / FOLDER).iterdir())
+    two.write_bytes(one.read_bytes())
+    files, useless = useless_replicates(tmp_path)
+    assert (len(files), useless) == (len(TASKS), [two])
+    assert same(compute(rows), first)
+    assert useless_replicates(tmp_path)[1] == []
 
 
 def test_a_workspace_that_cannot_be_written_to_keeps_nothing(

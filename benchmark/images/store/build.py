@@ -164,9 +164,19 @@ class _Chunk:
             index = read_sealed(self.index, MAX_INDEX_BYTES, DataError)
         except DataError:
             return False
-        ids = [image_id for image_id, *_ in index["rows"]]
-        own = [image_id for image_id, _ in self.entries]
-        return ids == own and matches_digest(self.out, index["digest"])
+        match index:
+            case {"rows": [*rows], "digest": digest} if all(map(_is_row, rows)):
+                own = [image_id for image_id, _ in self.entries]
+                return [row[0] for row in rows] == own and matches_digest(self.out, digest)
+        return False
+
+
+def _is_row(value: object) -> bool:
+    """Whether a value is a row of a chunk's index."""
+    match value:
+        case [str(), str(), int(), bool()]:
+            return True
+    return False
 
 
 def _chunks(plan: BuildPlan, folder: Path) -> Iterator[_Chunk]:

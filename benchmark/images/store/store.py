@@ -270,16 +270,29 @@ def _read_part(
     path, pixels = store.root / f"{name}.json", store.root / f"{name}{store._suffix}"
     if not path.exists():
         return None
+    broken = path
+    match _read_index(path):
+        case {"part": part, "ids": ids, "digest": str(digest)} if (
+            part == part_name(store.root, name) and _are_ids(ids) and len(ids) == count
+        ):
+            if _is_intact(pixels, digest, damaged):
+                return list(ids)
+            broken = pixels
+    if damaged is not None:
+        damaged(str(broken))
+    return None
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    """Return the content of an index; empty if it is damaged."""
     try:
-        index = read_sealed(path, MAX_INDEX_BYTES, DataError)
+        return read_sealed(path, MAX_INDEX_BYTES, DataError)
     except DataError:
-        index = {}
-    is_own = index.get("part") == part_name(store.root, name) and len(index["ids"]) == count
-    if not is_own or not _is_intact(pixels, index["digest"], damaged):
-        if damaged is not None:
-            damaged(str(pixels if is_own else path))
-        return None
-    return list(index["ids"])
+        return {}
+
+
+def _are_ids(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(image_id, str) for image_id in value)
 
 
 def _is_intact(path: Path, sha256: str, damaged: Logger | None) -> bool:
@@ -334,20 +347,22 @@ def _read_whole(folder: Path, manifest: Manifest, damaged: Logger | None) -> Dom
     path = folder / INDEX_FILE
     if not path.exists():
         return None
-    try:
-        index = read_sealed(path, MAX_INDEX_BYTES, DataError)
-    except DataError:
-        index = {}
     broken = [path]
-    if index.get("store") == folder.name:
-        digests = {folder / name: sha256 for name, sha256 in index["files"].items()}
-        broken = [file for file, sha256 in digests.items() if not _is_intact(file, sha256, damaged)]
-    if broken:
-        if damaged is not None:
-            damaged(", ".join(map(str, broken)))
-        return None
-    images = {"train": index["train"], "test": index["test"]}
-    return DomainStore(folder, manifest.image_size, images)
+    match _read_index(path):
+        case {"store": folder.name, "train": dict(train), "test": test, "files": dict(files)} if (
+            all(map(_are_ids, [test, *train.values()]))
+            and files.keys() == {TEST_FILE, *(f"train-{label}.u8" for label in train)}
+        ):
+            broken = [
+                folder / name
+                for name, sha256 in files.items()
+                if not _is_intact(folder / name, sha256, damaged)
+            ]
+            if not broken:
+                return DomainStore(folder, manifest.image_size, {"train": train, "test": test})
+    if damaged is not None:
+        damaged(", ".join(map(str, broken)))
+    return None
 
 
 def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) -> None:

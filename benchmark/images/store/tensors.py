@@ -1,14 +1,14 @@
 """Image files of a store as tensors, or as an object that is indexed like one.
 
 Small data are held in memory as one tensor. Large data stay in their files: an image is copied or
-decoded when a batch needs it.
+decoded when a batch needs it, and on a GPU with enough memory only once.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -18,6 +18,8 @@ from torch import Tensor
 from benchmark.images.store.jpeg import JpegPack
 
 IN_MEMORY = 1 << 30  # largest number of bytes held as one tensor
+# Of a GPU's free memory, the share that images may take: four runs side by side fit.
+ON_DEVICE = 1 / 6
 
 
 def map_images(descriptor: int, count: int, size: int) -> Tensor:
@@ -39,6 +41,46 @@ def map_images(descriptor: int, count: int, size: int) -> Tensor:
     return torch.frombuffer(view, dtype=torch.uint8).view(count, 3, size, size)
 
 
+class Kept:
+    """Images on a device, each read when it is first needed and kept from then on.
+
+    Args:
+        count: number of images.
+        size: side of an image in pixels.
+        device: where they are kept; memory is taken at the first use.
+    """
+
+    def __init__(self, count: int, size: int, device: torch.device) -> None:
+        self._shape, self._device = (count, 3, size, size), device
+        self._images: Tensor | None = None
+        self._here = torch.zeros(count, dtype=torch.bool)
+
+    def get(self, rows: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return images, uint8 (N, 3, S, S) on the device.
+
+        Args:
+            rows: int64 (N,), on the CPU.
+            read: returns the images of such rows, on the CPU.
+        """
+        if self._images is None:
+            self._images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
+        new = rows[~self._here[rows]].unique()  # type: ignore[no-untyped-call]
+        if len(new):
+            # One by one: an assignment by index sorts the indices, to be deterministic.
+            for row, image in zip(new.tolist(), read(new).to(self._device), strict=True):
+                self._images[row] = image
+            self._here[new] = True
+        return self._images[rows.to(self._device)]
+
+
+def fits_on(device: torch.device, size: int) -> bool:
+    """Whether so many bytes of images may be kept on a device: never on the CPU."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return size <= ON_DEVICE * free
+
+
 class LazyImages:
     """Images uint8 (N, 3, S, S) that stay in their files, indexed like a tensor.
 
@@ -50,6 +92,7 @@ class LazyImages:
         size: side of an image in pixels.
         rows: int64 (N,), indices into the concatenated parts; default: all images.
         device: the device of the returned tensors.
+        kept: keeps the images of all parts on the device; default: none are kept.
     """
 
     dtype = torch.uint8
@@ -60,8 +103,9 @@ class LazyImages:
         size: int,
         rows: Tensor | None = None,
         device: torch.device | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        self._parts, self._size = list(parts), size
+        self._parts, self._size, self._kept = list(parts), size, kept
         self._ends = np.cumsum([len(part) for part in parts])
         total = int(self._ends[-1]) if len(self._ends) else 0
         self._rows = torch.arange(total) if rows is None else rows
@@ -76,9 +120,15 @@ class LazyImages:
         return torch.Size((len(self), 3, self._size, self._size))
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        rows = self._rows[index.cpu() if isinstance(index, Tensor) else index].tolist()
+        rows = self._rows[index.cpu() if isinstance(index, Tensor) else index]
+        if self._kept is not None:
+            return self._kept.get(rows, self._read)
+        return self._read(rows).to(self.device)
+
+    def _read(self, rows: Tensor) -> Tensor:
+        """Images by their indices in the concatenated parts, on the CPU."""
         out = torch.empty((len(rows), 3, self._size, self._size), dtype=torch.uint8)
-        for place, row in enumerate(rows):
+        for place, row in enumerate(rows.tolist()):
             number = int(np.searchsorted(self._ends, row, side="right"))
             part = self._parts[number]
             index_in_part = row - (int(self._ends[number - 1]) if number else 0)
@@ -86,15 +136,23 @@ class LazyImages:
                 out[place] = torch.from_numpy(part.decode(index_in_part))
             else:
                 out[place] = part[index_in_part]
-        return out.to(self.device)
+        return out
 
     def select(self, rows: Tensor) -> Self:
         """Return some of the images, without copying or decoding."""
-        return type(self)(self._parts, self._size, self._rows[rows.cpu()], self.device)
+        chosen = self._rows[rows.cpu()]
+        return type(self)(self._parts, self._size, chosen, self.device, self._kept)
 
     def to(self, device: torch.device) -> Self:
-        """Return the same images; batches are moved to the device when they are read."""
-        return type(self)(self._parts, self._size, self._rows, device)
+        """Return the same images; batches are moved to the device when they are read.
+
+        On a GPU that has enough free memory, an image is read once and stays there.
+        """
+        total = int(self._ends[-1]) if len(self._ends) else 0
+        kept = None
+        if fits_on(device, total * 3 * self._size**2):
+            kept = Kept(total, self._size, device)
+        return type(self)(self._parts, self._size, self._rows, device, kept)
 
     def plus(self, other: LazyImages) -> LazyImages:
         """Concatenate with other images, without copying or decoding."""

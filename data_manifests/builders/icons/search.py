@@ -35,6 +35,7 @@ from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.toml import to_toml
 from benchmark.numerics import ENVIRONMENT
+from benchmark.text import plural
 from data_manifests.builders import one_standard_error as rule
 from data_manifests.builders.icons.manifest_text import CHECKPOINTS, PAIRS
 from data_manifests.builders.icons.trials import (
@@ -284,7 +285,7 @@ def choice_text(choice: Choice, seeds: Sequence[int]) -> str:
         "accuracy on a held-out fifth of the seen classes' training images, resampled by family "
         f"(chosen {choice.score:.2f} %, best {choice.best_score:.2f} % at rate {best_rate:g} and "
         f"{best_steps} steps, standard error of the difference {choice.error:.2f} points; mean "
-        f"over {len(PAIRS)} tasks and {len(seeds)} seed{'s' if len(seeds) > 1 else ''}). More "
+        f"over {len(PAIRS)} tasks and {plural(len(seeds), 'seed')}). More "
         "steps are not candidates, because the suite must run on a laptop; of all that were tried, "
         f"up to {max(STEPS)}, the best has {highest:.2f} % at rate {rate:g} and {steps} steps. "
         "Target test accuracy played no part. The recipe is the same for every method."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from leaderboard.columns import FINETUNE
 from leaderboard.predictions import counted_samples
 from leaderboard.render.figures.request import Drawing, Request
@@ -156,7 +157,7 @@ def _panel(axes: Axes, bars: list[Change | None], rows: int, end: float) -> None
 
 
 def _caption(request: Request, label: str, against: str, left_out: int) -> str:
-    more = f" {left_out} classes that change less are left out." if left_out else ""
+    more = f" Left out: {plural(left_out, 'class')} with a smaller change." if left_out else ""
     several = len(request.tasks) > 1
     both = (
         " A class that is seen in some tasks and missing in others is on both sides."

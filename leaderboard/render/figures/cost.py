@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from leaderboard.render.figures.placing import Name, place_names
 from leaderboard.render.figures.request import Drawing, Request
-from leaderboard.render.figures.style import MUTED, add_panel, counted, looks, new_figure, shown
+from leaderboard.render.figures.style import MUTED, add_panel, looks, new_figure, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +139,7 @@ def _log_axis(axes: Axes, cost: np.ndarray) -> None:
 def _caption(request: Request, labels: list[str], named: list[str], halves: np.ndarray) -> str:
     bars = "" if np.isnan(halves).all() else " Bars are 95 % intervals of accuracy."
     others = (
-        f" Grey: {counted(len(labels) - len(named), 'other method')}." if labels != named else ""
+        f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
     )
     oracles = [label for label, cell in request.cells().items() if cell["track"] == "oracle"]
     return (

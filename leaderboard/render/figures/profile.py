@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmark.text import plural
 from leaderboard.render.figures.request import Drawing, Request, scores
 from leaderboard.render.figures.series import (
     Series,
@@ -12,7 +13,7 @@ from leaderboard.render.figures.series import (
     make_key,
     name_lines,
 )
-from leaderboard.render.figures.style import add_panel, counted, looks, new_figure
+from leaderboard.render.figures.style import add_panel, looks, new_figure
 
 LIMIT = 7
 
@@ -59,13 +60,13 @@ def draw(request: Request) -> Drawing:
     name_lines(axes, key, series, look, stacked=True)
     axes.set_xlabel("τ: points behind the best method")
     axes.set_ylabel("share of cells within τ (%)")
-    cells = f"{values.shape[0]} cells (a task with a seed)"
+    cells = f"{plural(values.shape[0], 'cell')} (a task with a seed)"
     others = (
-        f" Grey: {counted(len(labels) - len(named), 'other method')}." if labels != named else ""
+        f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
     )
     return Drawing(
         figure,
         f"Performance profiles: in how many of {cells} a method is at most τ points of "
-        f"{request.overall} behind the best of {len(labels)} methods in that cell.{others} "
-        f"{request.what()}{request.not_drawn(list(request.cells()))}",
+        f"{request.overall} behind the best of {plural(len(labels), 'method')} in that cell."
+        f"{others} {request.what()}{request.not_drawn(list(request.cells()))}",
     )

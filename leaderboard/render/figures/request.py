@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
-from benchmark.text import one_line, ranges
+from benchmark.text import one_line, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
@@ -223,8 +223,7 @@ class Request:
         """Suite, tasks and seeds, for captions."""
         suite = self.board.suite
         tasks = f"mean over {len(suite.tasks)} tasks" if len(self.tasks) > 1 else self.tasks[0]
-        s = "s" if len(suite.seeds) > 1 else ""
-        return f"Suite {suite.name}, {tasks}, seed{s} {ranges(suite.seeds)}."
+        return f"Suite {suite.name}, {tasks}, {seed_list(suite.seeds)}."
 
     def not_drawn(self, drawn: Sequence[str]) -> str:
         """A sentence about the labels of the board that a figure leaves out; or empty."""

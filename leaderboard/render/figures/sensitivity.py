@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from leaderboard.board import MEAN
 from leaderboard.columns import column_of
 from leaderboard.comparison import Comparison
@@ -67,9 +68,10 @@ def draw(request: Request) -> Drawing:
     )
     return Drawing(
         figure,
-        f"{comparison.title}: {name}, per cent, and rank of {len(ranked)} methods. "
+        f"{comparison.title}: {name}, per cent, and rank of {plural(len(ranked), 'method')}. "
         f"Kendall's tau with the order under {comparison.conditions[0]}: {taus}. {flipped} of "
-        f"{pairs} pairs of methods change their order. Suite {request.board.suite.name}.",
+        f"{plural(pairs, 'pair')} of methods change their order. "
+        f"Suite {request.board.suite.name}.",
     )
 
 

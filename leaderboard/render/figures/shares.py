@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from leaderboard.board import MEAN
 from leaderboard.columns import column_of
 from leaderboard.conditions import tasks_by_share
@@ -16,7 +17,7 @@ from leaderboard.render.figures.series import (
     make_key,
     name_lines,
 )
-from leaderboard.render.figures.style import add_panel, counted, looks, new_figure
+from leaderboard.render.figures.style import add_panel, looks, new_figure
 
 LIMIT = 8
 
@@ -76,12 +77,12 @@ def draw(request: Request) -> Drawing:
         if i == len(request.accuracies) - 1:
             name_lines(axes, key, series, look)
     others_line = (
-        f" Grey: {counted(len(labels) - len(named), 'other method')}." if labels != named else ""
+        f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
     )
     draws = len(next(iter(sizes.values())))
     return Drawing(
         figure,
         f"Accuracy, per cent, on all test images, those of seen and those of missing classes, "
-        f"against the number of seen classes; means over {draws} tasks each.{others_line} "
-        f"{request.what()}{request.not_drawn(labels)}",
+        f"against the number of seen classes; means over {plural(draws, 'task')} each."
+        f"{others_line} {request.what()}{request.not_drawn(labels)}",
     )

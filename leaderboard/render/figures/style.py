@@ -202,11 +202,6 @@ def add_panel(
     return axes
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things, such as ``1 other method``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def text_inches(text: str, size: float = FONT) -> float:
     """The width of a text in inches."""
     from matplotlib.font_manager import FontProperties

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from benchmark.text import plural
 from leaderboard.board import BoardCell
 from leaderboard.columns import SOURCE
 from leaderboard.predictions import counted_samples
@@ -18,7 +19,6 @@ from leaderboard.render.figures.style import (
     GRID,
     MUTED,
     add_panel,
-    counted,
     looks,
     new_figure,
     shown,
@@ -179,7 +179,7 @@ def _caption(request: Request, labels: list[str], named: list[str], shares: np.n
     )
     bars = " Bars are 95 % intervals." if has_intervals else ""
     others = (
-        f" Grey: {counted(len(labels) - len(named), 'other method')}." if labels != named else ""
+        f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
     )
     accuracy = "Macro accuracy" if request.is_macro else "Accuracy"
     return (

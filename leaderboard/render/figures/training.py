@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.text import plural
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.series import Series, draw_lines, make_key, name_lines
 from leaderboard.render.figures.style import add_panel, looks, new_figure
@@ -102,7 +103,7 @@ def draw(request: Request) -> Drawing:
     without = f" Without a logged loss: {', '.join(silent)}." if asked and silent else ""
     return Drawing(
         figure,
-        f"Training loss, mean of {runs} runs (thin), and its running mean over a tenth of "
-        f"the logged steps. Losses of methods have different terms, so compare their "
+        f"Training loss, mean of {plural(runs, 'run')} (thin), and its running mean over a tenth "
+        f"of the logged steps. Losses of methods have different terms, so compare their "
         f"shapes.{without} {request.what()}",
     )

@@ -45,9 +45,10 @@ def check_site_folder(folder: Path) -> None:
     if not files:
         return
     try:
-        ours = set(read_sealed(folder / LIST_FILE, MAX_LIST_BYTES, DataError)["files"])
+        listed = read_sealed(folder / LIST_FILE, MAX_LIST_BYTES, DataError).get("files")
     except DataError:
-        ours = set()
+        listed = None
+    ours = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
     if others := sorted(files - ours - {LIST_FILE}):
         raise UsageError(
             f"{folder} has files that are not part of a site written by htbench, such as "

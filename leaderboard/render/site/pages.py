@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
-from benchmark.text import printable
+from benchmark.text import plural, printable
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, Board
 from leaderboard.columns import column_of
@@ -29,6 +29,7 @@ from leaderboard.render.figures.request import LogOf
 from leaderboard.render.markdown import interval_legend, rank_line
 from leaderboard.render.site.folder import page_name, write_folder
 from leaderboard.render.site.methods import Definition, build_section, level_text, settings
+from leaderboard.render.site.provenance import provenance_of
 from leaderboard.render.site.ranking import Table, as_points, build_ranking, number
 from leaderboard.render.site.tasks import task_facts
 from leaderboard.rows import Row, group_rows
@@ -233,6 +234,7 @@ class _Site:
         """The page of a method, with its results in every table that has it."""
         method = label.partition("(")[0]
         definition = self.definitions.get(method)
+        submission = self.boards[0].submissions.get(method)
         sections = []
         runs: list[Row] = []
         for table, by_label in zip(self.tables, rows, strict=True):
@@ -248,6 +250,7 @@ class _Site:
             method=method,
             is_oracle=any(row["track"] == "oracle" for row in runs),
             definition=definition,
+            provenance=provenance_of(submission) if submission else None,
             base_page=self.methods.get(definition.base) if definition and definition.base else None,
             settings=settings(runs, definition),
             sections=sections,
@@ -291,7 +294,7 @@ def _comparison(comparison: Comparison, figure: Markup) -> dict[str, Any]:
         "figure": figure,
         "lines": lines,
         "flipped": flipped,
-        "pairs": pairs,
+        "pairs": plural(pairs, "pair"),
         "incomplete": comparison.incomplete,
     }
 

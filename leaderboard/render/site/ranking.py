@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from benchmark.text import plural
 from leaderboard import columns
+from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import REFERENCES, Column
 from leaderboard.render import svg
@@ -79,7 +81,7 @@ class Line:
         page: the path of its page.
         rank: empty where there is none.
         tie: 0 or 1, which changes from one rank to the next; -1 without a rank.
-        badges: short remarks, such as ``2 of 3 seeds``.
+        badges: short remarks, such as ``verified`` or ``2 of 3 seeds``.
         cells: one per column.
         intervals: the drawing of each metric, by the key of its column.
     """
@@ -225,9 +227,9 @@ def _scale(column: Column, cells: Sequence[BoardCell]) -> svg.Scale:
 
 
 def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
-    badges = []
+    badges = [cell["provenance"]] if cell["provenance"] in (SUBMITTED, VERIFIED) else []
     if cell["state"] == "partial" and cell["seeds"] and task != MEAN:
-        badges.append(f"{cell['seeds']} of {len(board.suite.seeds)} seeds")
+        badges.append(f"{cell['seeds']} of {plural(len(board.suite.seeds), 'seed')}")
     elif cell["state"] != "ok":
         badges.append(STATES.get(cell["state"], str(cell["state"])))
     return tuple(badges)

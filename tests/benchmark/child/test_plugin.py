@@ -21,7 +21,7 @@ from benchmark.child.plugin import (
 from benchmark.files import digest_file
 from benchmark.jobs import MethodCode
 from benchmark.methods.code import collect_code
-from benchmark.methods.find import file_source
+from benchmark.methods.find import builtin_methods, entry_point_sources, file_source
 
 HEAD = "from dataclasses import dataclass\nfrom htbench import Method\n\n"
 ADAPT = "    def adapt(self, source, target, run):\n        return source.copy()\n"
@@ -152,3 +152,41 @@ def test_a_wrong_class_is_suggested(tmp_path: Path, name: str) -> None:
     code = write(tmp_path, f"class Mine(Method):\n    name = 'mine'\n{ADAPT}")
     with pytest.raises(ContractError, match=rf"no class {name}; did you mean Mine\? it has: Mine"):
         load_method(replace(code, attribute=name))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "is_base"),
+    [
+        ("", True),
+        (" -> nn.Module", True),
+        (" -> 'Module'", True),
+        (" -> 'Classifier'", True),
+        (" -> Classifier", True),
+        (" -> Wrapped", False),
+        (" -> 'Wrapped'", False),
+        (" -> 'NotImported'", True),
+    ],
+)
+def test_a_wrapped_model_in_the_annotation_cannot_be_started_from(
+    tmp_path: Path, annotation: str, is_base: bool
+) -> None:
+    head = (
+        "from torch import nn\nfrom torch.nn import Module\nfrom htbench import Classifier\n"
+        "class Wrapped(nn.Module):\n    pass\n"
+    )
+    adapt = ADAPT.replace("run):", f"run){annotation}:")
+    method = load_method(write(tmp_path, f"{head}class Mine(Method):\n    name = 'mine'\n{adapt}"))
+    assert declarations(method)["is_base"] is is_base
+
+
+def test_the_methods_that_wrap_models_say_so() -> None:
+    sources = entry_point_sources()
+    wrapping = {
+        name
+        for name in builtin_methods()
+        if not declarations(load_method(collect_code(sources[name]).message))["is_base"]
+    }
+    assert wrapping == {
+        *("calibrated-alg", "calibrated-pcv", "gla", "ncm", "ncm-source", "source-ensemble"),
+        "lolsgd-source-ensemble",
+    }

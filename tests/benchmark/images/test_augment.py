@@ -8,25 +8,29 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torchvision.transforms import functional as reference
+from torchvision.transforms.v2 import functional as reference
 
 from benchmark.errors import ManifestError
+from benchmark.images import augment
 from benchmark.images.augment import (
     Transforms,
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
     affine,
     color_jitter,
     draw_windows,
     grayscale,
-    grey,
     horizontal_flip,
     random_resized_crop,
     resize,
     resized_crops,
 )
+from benchmark.images.colours import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    grey,
+)
+from benchmark.manifest.catalogue import load_manifest
 
 SIDE = 12
 
@@ -107,40 +111,8 @@ class TestFlip:
         assert 0.15 < flipped.float().mean() < 0.35
 
 
-class TestColours:
-    """torchvision's functions with the same factors, on the same floats."""
-
-    @pytest.mark.parametrize(
-        ("ours", "theirs", "factors"),
-        [
-            (adjust_brightness, reference.adjust_brightness, (0.0, 0.4, 1.0, 1.7)),
-            (adjust_contrast, reference.adjust_contrast, (0.0, 0.4, 1.0, 1.7)),
-            (adjust_saturation, reference.adjust_saturation, (0.0, 0.4, 1.0, 1.7)),
-            (adjust_hue, reference.adjust_hue, (-0.5, -0.3, 0.0, 0.11, 0.5)),
-        ],
-    )
-    def test_a_change_is_that_of_torchvision(self, images, ours, theirs, factors):
-        images[0, 0] = images[0, 1] = images[0, 2]  # no colour at all
-        images[1] = images[1].round()  # corners of the colour cube: ties between channels
-        for factor in factors:
-            torch.testing.assert_close(
-                ours(images, torch.full((5, 1, 1, 1), factor)),
-                theirs(images, factor),
-                rtol=1e-4,
-                atol=1e-5,
-            )
-
-    def test_every_image_has_its_own_factor(self, images):
-        factors = torch.linspace(0.5, 1.5, 5).view(-1, 1, 1, 1)
-        for change in (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue):
-            turns = factors - 1 if change is adjust_hue else factors
-            alone = [change(images[i : i + 1], turns[i : i + 1]) for i in range(5)]
-            torch.testing.assert_close(change(images, turns), torch.cat(alone))
-
-    def test_grey_is_that_of_torchvision(self, images):
-        torch.testing.assert_close(grey(images), reference.rgb_to_grayscale(images))
-
-    def test_grayscale_takes_the_colour_from_some_images(self, images):
+class TestGrayscale:
+    def test_it_takes_the_colour_from_some_images(self, images):
         many = images[:1].expand(400, -1, -1, -1)
         out = grayscale(0.1)(many, generator())
         without = (out == grey(images[:1])).all((1, 2, 3))
@@ -193,6 +165,20 @@ class TestCrop:
         for image, window, ours in zip(photo, windows.tolist(), out, strict=True):
             theirs = reference.resized_crop(image, *window, [size, size], antialias=True)
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("size", [96, 224, 300])
+    def test_large_images_are_resized_as_torchvision_does(self, size):
+        """Exactly, and as the matrix products for small images do it."""
+        photos = torch.rand(2, 3, 256, 200, generator=generator())
+        windows = torch.tensor([[3, 5, 230, 190], [100, 40, 60, 45]])
+        out = resized_crops(photos, windows, size)
+        for photo, window, ours in zip(photos, windows.tolist(), out, strict=True):
+            theirs = reference.resized_crop(photo, *window, [size, size], antialias=True)
+            assert torch.equal(ours, theirs)
+        by_products = augment._by_products(photos, windows, size)
+        torch.testing.assert_close(out, by_products, rtol=0, atol=1e-4)
+        whole = reference.resize(photos, [size, size], antialias=True)
+        assert torch.equal(resize(photos, size), whole)
 
     @pytest.mark.parametrize("size", [8, 40, 224])
     def test_resize_is_that_of_torchvision(self, photo, size):
@@ -306,3 +292,76 @@ class TestTransforms:
     def test_a_lacking_key_is_a_manifest_error(self):
         with pytest.raises(ManifestError, match="std"):
             Transforms({"mean": [0.5, 0.5, 0.5]})
+
+
+class TestOfficeHome:
+    """All operations of office-home, on images of its size."""
+
+    SETTINGS = load_manifest("office-home@1.0").document["transforms"]
+
+    @pytest.fixture
+    def raw(self):
+        """Smooth images, as photos are, with some noise."""
+        coarse = torch.rand(8, 3, 16, 16, generator=generator(1))
+        images = resize(coarse, 256) + 0.05 * torch.rand(8, 3, 256, 256, generator=generator(2))
+        return (images.clamp(0, 1) * 255).to(torch.uint8)
+
+    def test_it_is_what_torchvision_does_with_the_same_draws(self, raw):
+        """To 1e-5, a 400th of a step of 8 bits; windows are cropped as bytes.
+
+        A window of bytes differs from one of floats by at most a step.
+        """
+        out = Transforms(self.SETTINGS).augment(raw, generator())
+        draws, draw = [], generator()
+        for operation in Transforms(self.SETTINGS)._train:
+            draws.append(operation.draw(len(raw), 256, 256, draw))
+        (windows,), (flipped,), (factors, orders), (without_colour,) = draws
+        changes = (
+            reference.adjust_brightness,
+            reference.adjust_contrast,
+            reference.adjust_saturation,
+            reference.adjust_hue,
+        )
+        for i, image in enumerate(raw):
+            window = windows[i].tolist()
+            expected = reference.resized_crop(image, *window, [224, 224]) / 255
+            floats = reference.resized_crop(image / 255, *window, [224, 224])
+            torch.testing.assert_close(expected, floats, rtol=0, atol=1.01 / 255)
+            if flipped[i]:
+                expected = reference.horizontal_flip(expected)
+            for number in orders[i].tolist():
+                expected = changes[number](expected, float(factors[i, number]))
+            if without_colour[i]:
+                expected = reference.rgb_to_grayscale(expected, num_output_channels=3)
+            std = torch.tensor(self.SETTINGS["std"]).view(3, 1, 1)
+            mean = torch.tensor(self.SETTINGS["mean"]).view(3, 1, 1)
+            torch.testing.assert_close(out[i] * std + mean, expected, rtol=0, atol=1e-5)
+        assert 0 < flipped.sum() < 8
+
+    def test_an_image_does_not_depend_on_the_others_of_its_batch(self, raw):
+        other = torch.cat([raw[:1], raw[3:].flip(0)])
+        transforms = Transforms(self.SETTINGS | {"train": self.SETTINGS["train"][:2]})
+        first = transforms.augment(raw[:6], generator())[0]
+        assert torch.equal(first, transforms.augment(other, generator())[0])
+
+    def test_the_number_of_threads_does_not_change_a_byte(self, raw):
+        before = torch.get_num_threads()
+        results = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(Transforms(self.SETTINGS).augment(raw[:3], generator()))
+        torch.set_num_threads(before)
+        assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("name", ["icons@2.0", "icons-pretrained@2.0"])
+def test_a_block_of_images_is_what_it_is_in_the_whole_batch(name, monkeypatch):
+    """The published results of these were computed on whole batches."""
+    transforms = Transforms(load_manifest(name).document["transforms"])
+    raw = torch.randint(256, (150, 3, 32, 32), dtype=torch.uint8, generator=generator())
+    in_blocks = transforms.augment(raw, generator()), transforms.evaluate(raw)
+    monkeypatch.setattr(augment, "BLOCK_PIXELS", raw.numel())
+    whole = transforms.augment(raw, generator()), transforms.evaluate(raw)
+    for blocks, batch in zip(in_blocks, whole, strict=True):
+        assert torch.equal(blocks, batch)
+        assert blocks.stride() == batch.stride()

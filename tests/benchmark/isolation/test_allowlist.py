@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.folders import ROOT
 from benchmark.isolation import allowlist
-from benchmark.isolation.allowlist import interpreter_paths
+from benchmark.isolation.allowlist import cuda_libraries, interpreter_paths
 from benchmark.isolation.sandbox import available
 from tests.benchmark.isolation.places import offer
 
@@ -37,3 +37,14 @@ class TestPaths:
     def test_asking_changes_nothing(self) -> None:
         assert available() == offer
         assert bool(offer.missing) == (offer.landlock == 0 or not offer.seccomp)
+
+
+def test_the_drivers_libraries_where_only_the_search_path_names_them(tmp_path, monkeypatch):
+    for name in ("libcuda.so.550.1", "libnvidia-ptxjitcompiler.so.1", "labels.txt", "libother.so"):
+        (tmp_path / name).touch()
+    (tmp_path / "libcuda.so.1").symlink_to("libcuda.so.550.1")
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}:/nonexistent:")
+    libraries = ["libcuda.so.550.1", "libnvidia-ptxjitcompiler.so.1"]
+    assert cuda_libraries() == [tmp_path / name for name in libraries]
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert cuda_libraries() == []

@@ -23,9 +23,11 @@ from benchmark.jobs import (
     ConfigureJob,
     DescribeJob,
 )
+from benchmark.manifest.catalogue import load_manifest
 from benchmark.methods.code import collect_code
 from benchmark.methods.find import file_source
 from benchmark.session import Session
+from benchmark.sources.network import try_network
 from tests.benchmark.isolation.scripted import FakeServer
 
 # --- limits --------------------------------------------------------------------------------------
@@ -140,6 +142,25 @@ def test_a_server_shares_no_memory_that_children_can_write_to(server: ForkServer
     maps = Path(f"/proc/{server._process.pid}/maps").read_text().splitlines()
     assert len(maps) > 100
     assert not [line for line in maps if line.split()[1][1::2] == "ws"]
+
+
+def test_the_library_of_a_network_is_imported_once_in_the_server(
+    server: ForkServer, tmp_path: Path
+) -> None:
+    manifest = load_manifest("icons@2.0").with_model({"name": "mobilenet_v3_small"})
+    maps = Path(f"/proc/{server._process.pid}/maps")
+    assert "torchvision" not in maps.read_text()
+    try_network(server, manifest, "cpu", tmp_path)
+    assert "torchvision" in maps.read_text()
+
+
+def test_a_library_that_cannot_be_imported_is_the_childs_error(
+    server: ForkServer, tmp_path: Path
+) -> None:
+    """It is not the server's: the next child starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "library_module", lambda model: "no_such_library")
+        try_network(server, load_manifest("icons@2.0"), "cpu", tmp_path)
 
 
 @pytest.fixture

@@ -132,6 +132,7 @@ class TestDocument:
                 top(recipe={"lr": 0.0}),
                 r"recipe\.lr is 0\.0; it must be a number from 1e-12",
             ),
+            (top(recipe={"tf32": 1}), r"recipe\.tf32 is 1; it must be true or false"),
             (top(recipe={"head_lr": -0.1}), r"recipe\.head_lr is -0\.1; it must be a number"),
             (
                 top(recipe={"steps": 4.0}),

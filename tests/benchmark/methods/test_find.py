@@ -90,6 +90,15 @@ class TestDiscovery:
         with pytest.raises(MethodError, match=f"no method '{name}'; {hint}"):
             check_known_methods([name], sorted(SHIPPED))
 
+    def test_the_name_of_a_file_in_this_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "half_way.py").touch()
+        monkeypatch.chdir(tmp_path)
+        for name in ("half-way", "half_way"):
+            with pytest.raises(MethodError, match=r"the one in half_way.py, use --plugin half_way"):
+                check_known_methods([name], sorted(SHIPPED))
+
 
 class TestFileSource:
     def test_a_file(self, plugin: Path) -> None:

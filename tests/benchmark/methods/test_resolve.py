@@ -44,6 +44,12 @@ class TestResolve:
         with pytest.raises(MethodError, match="mine declares base='finetun', which is not"):
             resolve([], files("mine"), Asked(answer("mine", base="finetun")))
 
+    def test_a_base_that_cannot_be_started_from(self, files: Callable[..., list[str]]) -> None:
+        gla = answer("gla", base="finetune", is_base=False)
+        ask = Asked(answer("mine", base="gla"), gla, answer("finetune"))
+        with pytest.raises(MethodError, match="mine starts from gla, whose adapted model is not"):
+            resolve([], files("mine"), ask)
+
     def test_a_circle(self, files: Callable[..., list[str]]) -> None:
         ask = Asked(answer("a", base="b"), answer("b", base="a"))
         with pytest.raises(MethodError, match="circular base methods: a -> b -> a"):

@@ -21,6 +21,7 @@ from benchmark.images.augment import Transforms
 from benchmark.method import TrainingRecipe
 from benchmark.networks.build import (
     build,
+    build_to_load,
     difference,
     library_network,
     load_backbone,
@@ -60,6 +61,24 @@ def test_its_outputs_equal_those_of_torchvision(name):
     model.load_state_dict(own_names(theirs.state_dict(), {"name": name}))
     images = torch.rand(2, 3, 64, 64)
     torch.testing.assert_close(model(images), theirs(images))
+
+
+@pytest.mark.parametrize("name", ["convnet", "mobilenet_v3_small", "timm/resnet10t"])
+def test_a_network_that_is_built_to_load_equals_one_with_random_weights(name, monkeypatch):
+    """Whatever memory its weights are in before; nothing random is drawn."""
+    if name.startswith("timm/"):
+        pytest.importorskip("timm")
+    state = torch.random.get_rng_state()
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(float("nan")))
+    loaded = build_to_load({"name": name}, CLASSES).eval()
+    monkeypatch.undo()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    model = build({"name": name}, CLASSES).eval()
+    loaded.load_state_dict(model.state_dict(), strict=True)
+    assert dict(loaded.named_buffers()).keys() == dict(model.named_buffers()).keys()
+    images = torch.rand(1, 3, 224, 224)
+    assert torch.equal(loaded(images), model(images))
 
 
 def test_own_names_stay_as_they_are():

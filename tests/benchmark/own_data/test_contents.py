@@ -36,7 +36,7 @@ def test_what_is_unusual_is_noted_and_used(tmp_path: Path) -> None:
     paint(tmp_path, ["a/cat/1.jpg", "b/cat/1.png"])
     listing, entries = read(tmp_path)
     assert len(entries) == 2
-    assert listing.notes == ["1 images: PNG, but the name ends in .jpg"]
+    assert listing.notes == ["1 image: PNG, but the name ends in .jpg"]
 
 
 def test_one_copy_stays_and_a_test_image_before_a_training_image(tmp_path: Path) -> None:

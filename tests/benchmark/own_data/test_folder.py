@@ -101,13 +101,13 @@ class TestLeftOut:
         ([], r"contains no images \(it is empty\)"),
         (["notes.txt"], r"contains no images \(1 files that are not images: 'notes.txt'\)"),
         (["images.zip"], r"unpack 'images.zip' first"),
-        (["1.png"], "1 images and no folders with images; sort them into folders"),
+        (["1.png"], "1 image and no folders with images; sort them into folders"),
         (["cat/1.png", "dog/1.png"], "none in a folder <domain>/<class>.*'cat', 'dog'. If these"),
         (["train/cat/1.png", "test/cat/1.png"], "'test', 'train': splits, not domains"),
         (["cat/train/1.png", "cat/test/1.png"], "'test', 'train': splits, not classes"),
         (["set/x/a/cat/1.png"], "deeper than <domain>/<class>/<image>, .*give --from .*set, or"),
-        (["a/cat/1.png", "a/dog/big/1.png"], "1 images .* deeper .*'a/dog/big/1.png'"),
-        (["a/train/cat/1.png", "b/cat/1.png"], "1 images are in folders of a split .*'a/train/ca"),
+        (["a/cat/1.png", "a/dog/big/1.png"], "1 image deeper .*'a/dog/big/1.png'"),
+        (["a/train/cat/1.png", "b/cat/1.png"], "1 image in folders of a split .*'a/train/ca"),
     ],
 )
 def test_other_layouts_are_refused_with_what_there_is(

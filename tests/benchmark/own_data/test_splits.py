@@ -89,7 +89,7 @@ def test_given_splits_stay_and_a_group_on_both_sides_is_refused() -> None:
     given = [*entries_of(["a/cat/1"], split="train"), *entries_of(["a/cat/2"], split="test")]
     assert assign_splits(given, SEVEN_TENTHS) == (given, GIVEN)
     grouped = [replace(entry, group="g") for entry in given]
-    with pytest.raises(UsageError, match="1 groups have images in train and in test: 'g'"):
+    with pytest.raises(UsageError, match="1 group with images in train and in test: 'g'"):
         assign_splits(grouped, SEVEN_TENTHS)
 
 

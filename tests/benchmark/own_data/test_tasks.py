@@ -90,7 +90,7 @@ def test_pairs_without_a_task_are_named() -> None:
     entries = full("xy", "ab") + full("z", "c")
     tasks, notes = draw_tasks(entries, list("abc"), ["x", "y", "z"], HALF, 1, "mine")
     assert [task["id"] for task in tasks] == ["x-y", "y-x"]
-    assert notes[0] == "4 pairs share too few classes for a task: 'x-z', 'y-z', 'z-x' and 1 more"
+    assert notes[0] == "4 pairs with too few classes for a task: 'x-z', 'y-z', 'z-x' and 1 more"
     with pytest.raises(UsageError, match="no pair of domains has a task"):
         draw_tasks(full("x", "ab") + full("z", "cd"), list("abcd"), ["x", "z"], HALF, 1, "mine")
 
@@ -99,10 +99,10 @@ def test_too_many_seen_classes_or_tasks_are_refused() -> None:
     with pytest.raises(UsageError, match=r"--seen 2 is too many for x-y: 2 classes .* --seen 1 or"):
         draw_tasks(full("xy", "ab"), ["a", "b"], ["x", "y"], 2, 1, "mine")
     domains = [f"d{number}" for number in range(40)]
-    with pytest.raises(UsageError, match=r"40 domains .* are 1560 tasks, more than 1000; if these"):
+    with pytest.raises(UsageError, match=r"40 domains .* give 1560 tasks, more than 1000; if"):
         draw_tasks([], ["a"], domains, HALF, 1, "mine")
 
 
 def test_equal_draws_are_noted() -> None:
     _, notes = draw_tasks(full("xy", "ab"), ["a", "b"], ["x", "y"], 1, 5, "mine")
-    assert "tasks have the same seen classes as another draw of their pair" in notes[0]
+    assert "tasks with the same seen classes as another draw of the pair" in notes[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import threading
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmark.files import SEAL, seal
 from benchmark.sources import features as module
 from benchmark.sources.features import (
     FEATURES_FILE,
@@ -56,6 +58,20 @@ def test_damaged_ones_are_never_used(folder: Path, name: str) -> None:
     assert find_features(folder) is None
     save_features(folder, FILES, ROWS)
     assert find_features(folder) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"digest": None}, {"width": "4"}, {"ranges": []}, {"ranges": {"0": 1}}],
+    ids=str,
+)
+def test_a_record_of_other_types_with_its_own_checksum(
+    folder: Path, change: dict[str, object]
+) -> None:
+    path = folder / FEATURES_RECORD
+    entries = json.loads(path.read_bytes())
+    path.write_bytes(seal({name: entries[name] for name in entries if name != SEAL} | change))
+    assert find_features(folder) is None
 
 
 def test_those_of_another_key_are_never_used(folder: Path) -> None:

@@ -71,6 +71,20 @@ def test_a_dry_run_prints_the_same_estimate_as_json(suite: Path, htbench: Htbenc
     assert 0 < run["estimated_seconds"] < 60
 
 
+def test_a_dry_run_for_a_gpu_that_is_elsewhere_gives_gpu_hours(
+    suite: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.driver.resolve_device", lambda choice: "cpu")
+    cell = ("--task", "Art-Clipart", "--method", "finetune", "--seed", 0, "--seed", 1)
+    status, out, _ = htbench(
+        "run", "--suite", "office-home", *cell, "--device", "cuda", "--dry-run"
+    )
+    assert status == 0
+    # Two runs and the source model, each of 640,000 images, and 2 x 1,330 predictions at a third.
+    assert "not measured: 1.45 on V100 16 GB, float32; 0.569 on A100 80 GB, TF32" in out
+    assert "no time estimate: this machine has no CUDA device\n" in out
+
+
 def test_a_dry_run_of_a_shard_shows_its_runs(suite: Path, htbench: Htbench) -> None:
     suite.write_text(suite.read_text().replace("seeds = [0]", "seeds = [0, 1]"))
     seeds = []
@@ -157,7 +171,7 @@ def test_images_are_checked_before_weights_are_downloaded(
     for words in (options(suite), ("source", "train", "--manifest", "mini")):
         status, _, err = htbench(*words)
         assert status == 2
-        assert re.search(r"\d+ images are missing \(outline \d+", err)
+        assert re.search(r"\d+ images missing \(outline \d+", err)
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,11 @@ class TestCheck:
         size = sum(p.lstat().st_size for p in (workspace / "runs").rglob("*"))
         assert state["runs"]["size"] == size
         assert (state["outcomes"], state["useless"], state["results"]) == (2, [], "present")
+        assert state["intervals"] == 0
         status, out, _ = htbench("workspace", "check", "--workspace", workspace)
         assert status == 0
         assert "runs        3: 1 failed, 2 ok; " in out
+        assert "outcomes    2 files\nintervals   0 files\n" in out
         assert files(workspace) == before
 
     def test_a_folder_that_is_not_a_workspace(self, htbench: Htbench, tmp_path: Path) -> None:
@@ -153,6 +155,10 @@ def damage(workspace: Path, records: list[RunRecord]) -> list[str]:
     left = outcomes_path(workspace, "ff" + records[0].key[2:])
     left.parent.mkdir(exist_ok=True)
     left.touch()
+    (workspace / "intervals").mkdir()
+    for name in ("ab" * 32, f"{'cd' * 32}.7"):
+        (workspace / "intervals" / name).write_bytes(b"damaged")
+    (workspace / "intervals" / "notes.txt").touch()  # somebody's own, which stays
     dead = workspace / "tmp" / f"{replace(this_driver(), boot='an earlier boot').prefix}x"
     dead.mkdir(parents=True)
     fold = workspace / "tuning" / "runs" / records[2].key
@@ -164,6 +170,8 @@ def damage(workspace: Path, records: list[RunRecord]) -> list[str]:
         "damaged: results.parquet",
         f"damaged or left over: {outcomes_path(Path(), records[0].key)}",
         f"damaged or left over: {outcomes_path(Path(), left.name)}",
+        f"damaged or left over: intervals/{'ab' * 32}",
+        f"damaged or left over: intervals/{'cd' * 32}.7",
         f"left over: tmp/{dead.name}",
         f"damaged: tuning/runs/{records[2].key}: ",
     ]
@@ -179,7 +187,9 @@ class TestRepair:
         assert [text for text in named if text not in out] == []
         assert f"`htbench workspace repair --workspace {workspace}`" in out
         status, out, _ = htbench("workspace", "repair", "--workspace", workspace)
-        assert (status, len(out.splitlines())) == (0, 7), out
+        assert (status, len(out.splitlines())) == (0, 8), out
+        assert "removed 2 damaged files of intervals" in out
+        assert [path.name for path in (workspace / "intervals").iterdir()] == ["notes.txt"]
         status, state = check(htbench, workspace)
         assert (status, state["well"], state["set_aside"]) == (0, True, 3)
         assert state["results"] == "present"

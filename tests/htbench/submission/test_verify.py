@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import DataError, MethodError, UsageError
 from benchmark.files import seal
 from benchmark.manifest.suite import load_suite
+from htbench.submission import verify as module
 from htbench.submission.verify import (
     Cell,
     Verification,
@@ -22,6 +23,7 @@ from htbench.submission.verify import (
     choose,
     read_verification,
     verification_file,
+    verify,
     write_verification,
 )
 
@@ -86,6 +88,40 @@ def test_a_seed_that_was_not_announced_must_be_in_the_prediction_interval_of_one
     assert outcome == "differs"
     assert reason == "missing is -7.98 points from the mean of the 3 seeds, expected within 7.97"
     assert _among_seeds(scores(90), submitted[:1])[0] == "not compared"
+
+
+def test_each_run_is_alone_in_a_fresh_workspace_and_in_the_lock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    roots, calls = [], []
+
+    def plan_suite(suite: Any, workspace: Any, **options: Any) -> None:
+        assert list(workspace.root.iterdir()) == []
+        roots.append(workspace.root)
+        calls.append(options)
+        raise MethodError("it is another class")
+
+    monkeypatch.setattr(module, "plan_suite", plan_suite)
+    submission: Any = SimpleNamespace(
+        root=tmp_path,
+        digest="digest",
+        suite=SUITE,
+        form=SimpleNamespace(name="half-way", plugins=("half_way.py:HalfWay",)),
+        of_method=[SimpleNamespace(made_from={"device": "cpu"}, config={})],
+    )
+    cells = [("a", 0), ("b", 71)]
+    result = verify(submission, cells, "me", "at random", None, 60.0)  # type: ignore[arg-type]
+    assert len(set(roots)) == 2
+    assert not any(root.exists() for root in roots)
+    assert [(call["tasks"], call["seeds"]) for call in calls] == [(["a"], [0]), (["b"], [71])]
+    for call in calls:
+        assert (call["isolation"], call["time_limit"]) == ("required", 60.0)
+        assert call["plugins"] == [str(tmp_path / "code" / "half_way.py:HalfWay")]
+    assert [(cell.outcome, cell.announced) for cell in result.cells] == [
+        ("differs", True),
+        ("differs", False),
+    ]
+    assert not result.verified
 
 
 class TestFile:

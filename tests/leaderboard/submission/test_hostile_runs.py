@@ -263,7 +263,7 @@ def test_predictions_must_be_of_exactly_the_test_images(
     assert message in reasons(checked(folder, published))["predictions"]
 
 
-def test_predictions_that_are_the_labels_are_flagged(
+def test_a_method_that_memorises_the_labels_is_flagged(
     submit: Pack, published: Path, icons: Manifest
 ) -> None:
     submission = checked(submit(skill=1000.0), published)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.files import SEAL, seal
 from benchmark.images.store import build
 from benchmark.images.store.build import CHUNKS_FOLDER, BuildPlan, build_parts
 from benchmark.images.store.store import DomainStore, _read_part
@@ -50,6 +52,12 @@ def damaged(good: bytes, count: int) -> Iterator[bytes]:
     yield from (good[:-1], b"", b"{}", b"[]")
 
 
+def resealed(path: Path, change: dict[str, object]) -> bytes:
+    """A sealed file with other entries, and a checksum that fits."""
+    entries = json.loads(path.read_bytes())
+    return seal({name: entries[name] for name in entries if name != SEAL} | change)
+
+
 @pytest.mark.parametrize("index", [False, True])
 def test_a_part(plan: BuildPlan, index: bool) -> None:
     run(plan)
@@ -66,6 +74,41 @@ def test_a_part(plan: BuildPlan, index: bool) -> None:
     assert _read_part(store, "test", 6, names.append) is not None
     assert names == []
     assert content(plan.folder) == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"ids": 1}, {"ids": [1] * 6}, {"ids": None}, {"digest": 1}, {"digest": []}], ids=str
+)
+def test_an_index_of_other_types_with_its_own_checksum(
+    plan: BuildPlan, change: dict[str, object]
+) -> None:
+    run(plan)
+    path = plan.folder / "test.json"
+    path.write_bytes(resealed(path, change))
+    names: list[str] = []
+    store = DomainStore(plan.folder, 8, {}, plan.kind)
+    assert _read_part(store, "test", 6, names.append) is None
+    assert names == [str(path)]
+
+
+@pytest.mark.parametrize(
+    "change", [{"rows": 1}, {"rows": [1]}, {"rows": [["test-0"]]}, {"digest": None}], ids=str
+)
+def test_a_chunk_of_other_types_with_its_own_checksum(
+    plan: BuildPlan, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_join", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan)
+    path = plan.folder / CHUNKS_FOLDER / "test.0.json"
+    path.write_bytes(resealed(path, change))
+    run(plan)
+    store = DomainStore(plan.folder, 8, {}, plan.kind)
+    assert _read_part(store, "test", 6, None) is not None
 
 
 def test_the_index_of_another_part(plan: BuildPlan) -> None:

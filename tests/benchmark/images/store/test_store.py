@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import random
 import shutil
@@ -20,8 +21,9 @@ import pytest
 from PIL import Image
 
 from benchmark.errors import DataError
+from benchmark.files import SEAL, seal
 from benchmark.images.store import store as module
-from benchmark.images.store.store import check_images, open_store, store_folder
+from benchmark.images.store.store import check_images, find_store, open_store, store_folder
 from benchmark.images.store.tensors import map_images
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
@@ -190,6 +192,28 @@ class TestBuilding:
             assert path.read_bytes() == good
             assert messages == [f"{path} is damaged or of another version; it is made again"]
         assert builds == ["solid"] * 11
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            *({"files": files} for files in (None, [], {}, {"test.u8": 1}, {"../test.u8": "0"})),
+            *({"test": ids} for ids in (None, 1, [1])),
+            *({"train": ids} for ids in (None, [], {"0": 1}, {"0": [None]})),
+            {"store": 1},
+        ],
+        ids=str,
+    )
+    def test_an_index_of_other_types_with_its_own_checksum_is_made_again(
+        self, mini: Manifest, builds: list[str], change: dict[str, Any]
+    ) -> None:
+        path = open_store(mini, "solid").root / "index.json"
+        good = path.read_bytes()
+        entries = json.loads(good)
+        path.write_bytes(seal({name: entries[name] for name in entries if name != SEAL} | change))
+        assert find_store(mini, "solid") is None
+        open_store(mini, "solid")
+        assert path.read_bytes() == good
+        assert builds == ["solid", "solid"]
 
     @pytest.mark.parametrize("name", ["test.u8", "index.json"])
     def test_a_fifo_or_a_folder_in_the_place_of_a_file(self, mini: Manifest, name: str) -> None:

@@ -1,0 +1,1 @@
+"""Runs on other machines: chains of runs are pulled by nodes, and what comes back is verified."""

@@ -1,0 +1,40 @@
+"""What ``htbench doctor`` says of a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import doctor
+
+
+def facts(monkeypatch: pytest.MonkeyPatch, node: str, code: str) -> dict[str, object]:
+    monkeypatch.setattr(doctor, "CUDA_NODES", (node,))
+    monkeypatch.setattr(doctor, "_ASK_TORCH", code)
+    return doctor._device()
+
+
+def test_without_a_device_node_torch_is_not_asked(monkeypatch, tmp_path):
+    section = facts(monkeypatch, str(tmp_path / "nvidiactl"), "raise SystemExit('asked')")
+    assert section["--device auto"] == "cpu"
+    assert section["NVIDIA GPU"] == f"none: no device node {tmp_path / 'nvidiactl'}"
+
+
+def test_what_torch_says_of_the_card(monkeypatch):
+    section = facts(monkeypatch, "/dev/null", "print('NVIDIA H100 (79.2 GiB) with CUDA 12.8')")
+    assert section["NVIDIA GPU"] == "NVIDIA H100 (79.2 GiB) with CUDA 12.8"
+    assert (section["--device auto"], section["parallel runs"]) == ("cuda", 1)
+
+
+def test_why_torch_cannot_use_it(monkeypatch):
+    section = facts(monkeypatch, "/dev/null", "raise RuntimeError('the driver is too old')")
+    assert section["NVIDIA GPU"] == "not usable: RuntimeError: the driver is too old"
+    assert section["--device auto"] == "cpu"
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
+def test_the_question_is_one_that_torch_understands(monkeypatch):
+    section = facts(monkeypatch, "/dev/null", doctor._ASK_TORCH)
+    assert str(section["NVIDIA GPU"]).startswith("not usable: ")
+    assert "NVIDIA" in str(section["NVIDIA GPU"]) or "CUDA" in str(section["NVIDIA GPU"])

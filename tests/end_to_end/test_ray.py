@@ -1,0 +1,177 @@
+"""A suite on a real Ray cluster of three nodes on this machine, without a network but loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.lane import DEADLINE, predictions, processes, wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root"),
+]
+pytest.importorskip("ray", reason="the extra ray is not installed")
+ADDRESS = "127.0.0.1:6399"
+# Every process of a test runs in one network namespace, which this one opens and keeps.
+NAMESPACE = "ip link set lo up && exec sleep infinity"
+
+
+class Cluster:
+    """Three Ray nodes with a core each, and a data folder of their own."""
+
+    def __init__(self, folder: Path, mini) -> None:
+        self.folder, self.mini = folder, mini
+        self.home = folder / "home"
+        (self.home / ".ray").mkdir(parents=True)
+        self.token = self.home / ".ray" / "auth_token"
+        self.token.write_text(secrets.token_hex(32))
+        self.token.chmod(0o600)
+        self.mark = f"/nonexistent/{secrets.token_hex(8)}"
+        self.space = subprocess.Popen(["unshare", "--net", "sh", "-c", NAMESPACE])
+        self.nodes = 0
+
+    def environment(self, data: str, **more: str) -> dict[str, str]:
+        return {
+            **self.mini.environment(),
+            "HOME": str(self.home),
+            "HTBENCH_DATA": str(self.folder / data),
+            "RAY_AUTH_MODE": "token",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **more,
+        }
+
+    def command(self, *words: str | Path, data: str = "driver", **more: str) -> subprocess.Popen:
+        """Start a command in the namespace."""
+        enter = ["nsenter", f"--net=/proc/{self.space.pid}/ns/net"]
+        return subprocess.Popen(
+            [*enter, *map(str, words)],
+            env=self.environment(data, **more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def add(self, **more: str) -> str:
+        """Start a node; returns a mark in the environment of its processes."""
+        self.nodes += 1
+        mark = f"{self.mark}-{self.nodes}"
+        ray = shutil.which("ray", path=str(Path(sys.executable).parent)) or "ray"
+        head = (
+            "--head",
+            "--port=6399",
+            "--include-dashboard=false",
+            "--temp-dir",
+            self.folder / "r",
+        )
+        where = head if self.nodes == 1 else ("--address", ADDRESS)
+        options = ("--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats")
+        start = self.command(
+            ray, "start", *where, *options, "--object-store-memory=80000000",
+            data=f"node{self.nodes}", HTBENCH_TEST_MARK=mark, **more,
+        )  # fmt: skip
+        _, err = start.communicate(timeout=DEADLINE)
+        assert start.returncode == 0, err
+        return mark
+
+    def run(self, workspace: Path, *options: str, **more: str) -> subprocess.Popen:
+        """Start ``htbench cluster run`` on the slice."""
+        words = ("cluster", "run", *self.mini.options(workspace), "--address", ADDRESS)
+        return self.command(sys.executable, "-m", "htbench", *words, "--", *options, **more)
+
+    def close(self) -> None:
+        for process in processes(self.mark):
+            os.kill(process, signal.SIGKILL)
+        self.space.kill()
+        self.space.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory, mini) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("ray")
+    # Socket names are limited to 107 bytes: pytest's folders are too long for Ray's.
+    short = Path("/tmp") / f"ray-{secrets.token_hex(3)}"
+    short.symlink_to(folder)
+    cluster = Cluster(short, mini)
+    shutil.copytree(mini.data, folder / "driver", dirs_exist_ok=True)
+    try:
+        for _ in range(3):
+            cluster.add()
+        yield cluster
+    finally:
+        cluster.close()
+        short.unlink()
+
+
+def end(driver: subprocess.Popen) -> tuple[str, str]:
+    out, err = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 0, err
+    return out, err
+
+
+def test_the_grid_is_that_of_one_machine(cluster: Cluster, finished, tmp_path) -> None:
+    out, err = end(cluster.run(tmp_path / "w"))
+    assert predictions(tmp_path / "w") == predictions(finished.workspace)
+    assert "# Leaderboard: mini" in out
+    assert {line.rpartition("(")[2] for line in err.splitlines() if " s on " in line}
+    for record in (json.loads(p.read_text()) for p in tmp_path.glob("w/runs/*/run.json")):
+        local = json.loads((finished.workspace / "runs" / record["key"] / "run.json").read_text())
+        assert record["isolation"] == local["isolation"] != []
+    # The source models were trained beforehand: every node got them from the driver.
+    sent = {
+        path.parent.parent.parent.name for path in cluster.folder.glob("node*/sources/*/*.json")
+    }
+    assert sent == {"node1", "node2", "node3"}
+    _, err = end(cluster.run(tmp_path / "w"))
+    assert " s on " not in err, "nothing is left to do"
+
+
+def test_a_node_that_is_killed_loses_nothing(cluster: Cluster, finished, tmp_path) -> None:
+    with cluster.run(tmp_path / "w") as driver:
+        wait_until(lambda: list(tmp_path.glob("w/runs/*")) or driver.poll() is not None, "a run")
+        for process in processes(f"{cluster.mark}-2"):
+            os.kill(process, signal.SIGKILL)
+        _, err = end(driver)
+    assert predictions(tmp_path / "w") == predictions(finished.workspace)
+    assert "Traceback" not in err
+
+
+def test_a_driver_that_is_killed_resumes(cluster: Cluster, finished, tmp_path) -> None:
+    with cluster.run(tmp_path / "w") as driver:
+        wait_until(lambda: list(tmp_path.glob("w/runs/*")) or driver.poll() is not None, "a run")
+        driver.kill()
+    done = len(list(tmp_path.glob("w/runs/*")))
+    assert 0 < done < len(finished.runs())
+    end(cluster.run(tmp_path / "w"))
+    assert predictions(tmp_path / "w") == predictions(finished.workspace)
+    time.sleep(2)
+    assert not [p for p in processes(cluster.mark) if b"remote.worker" in command_line(p)]
+
+
+def command_line(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_wrong_token_is_one_sentence(cluster: Cluster, tmp_path) -> None:
+    with cluster.run(tmp_path / "w", RAY_AUTH_TOKEN="0" * 64) as driver:
+        _, err = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 2, err
+    assert f"cannot connect to the Ray cluster at {ADDRESS}" in err
+    assert "Traceback" not in err
+    with cluster.run(tmp_path / "w", RAY_AUTH_MODE="disabled") as driver:
+        _, err = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 2
+    assert "turns off the authentication of Ray" in err
