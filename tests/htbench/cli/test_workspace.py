@@ -107,12 +107,13 @@ class TestCheck:
         assert state["runs"]["statuses"] == {"ok": 2, "failed": 1}
         size = sum(p.lstat().st_size for p in (workspace / "runs").rglob("*"))
         assert state["runs"]["size"] == size
-        assert (state["outcomes"], state["useless"], state["results"]) == (2, [], "present")
+        # Of two runs, and of the row that is derived from one of them.
+        assert (state["outcomes"], state["useless"], state["results"]) == (3, [], "present")
         assert state["intervals"] == 0
         status, out, _ = htbench("workspace", "check", "--workspace", workspace)
         assert status == 0
         assert "runs        3: 1 failed, 2 ok; " in out
-        assert "outcomes    2 files\nintervals   0 files\n" in out
+        assert "outcomes    3 files\nintervals   0 files\n" in out
         assert files(workspace) == before
 
     def test_a_folder_that_is_not_a_workspace(self, htbench: Htbench, tmp_path: Path) -> None:
