@@ -51,7 +51,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
             )
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
             yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -302,6 +304,17 @@ class TestDamage:
             open_store(draft.read(), "solid")
         with pytest.raises(DataError, match="does not match"):
             check_images(draft.read())
+
+    def test_a_path_that_is_not_utf_8(self, draft: Any) -> None:
+        """Parquet holds any bytes as text; `make fuzz` found it."""
+        table = draft.table()
+        data = pc.struct_field(table["image"].combine_chunks(), "bytes")
+        paths = pa.array([b"\x80"] * table.num_rows, pa.binary()).view(pa.string())
+        images = pa.StructArray.from_arrays([data, paths], ["bytes", "path"])
+        index = table.schema.get_field_index("image")
+        draft.write(table.set_column(index, "image", images))
+        with pytest.raises(DataError, match="cannot be read: 'utf-8' codec"):
+            open_store(load_manifest(draft.root), "solid")
 
     def test_no_images_at_all(self, draft: Any) -> None:
         draft.write(draft.table().drop_columns(["image"]))
