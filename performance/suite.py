@@ -79,7 +79,7 @@ def fastest(folder: Path, options: list[str], turns: int) -> Fastest:
     cores = os.cpu_count() or 1
     ways: dict[str, tuple[list[str], int]] = {
         f"{workers} loader processes": ([*options, "--workers", str(workers)], 1)
-        for workers in (0, cores, 2 * cores)
+        for workers in (0, cores)
     }
     ways[f"{cores} runs side by side"] = (options, cores)
     times = take_turns(
