@@ -12,6 +12,7 @@ which does not change what a run costs. For comparison, it times a new interpret
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -79,6 +80,7 @@ class Clock:
     def __init__(self) -> None:
         self.times: dict[str, float] = {}
         self.cpu: dict[str, float] = {}
+        self._child = 0.0
         self._receive, self._finish = Child.receive, Child.finish
 
     def __enter__(self) -> Clock:
@@ -87,8 +89,9 @@ class Clock:
         def receive(child: Child) -> dict[str, Any] | None:
             message = clock._receive(child)
             clock.times.update(dict.fromkeys(message or (), perf_counter()))
-            used = process_time() + child_seconds(child._server.pids[child._job])
-            clock.cpu.update(dict.fromkeys(message or (), used))
+            with contextlib.suppress(KeyError, FileNotFoundError):  # it may have ended
+                clock._child = child_seconds(child._server.pids[child._job])
+            clock.cpu.update(dict.fromkeys(message or (), process_time() + clock._child))
             return message
 
         def finish(child: Child) -> Any:
