@@ -137,7 +137,7 @@ class Board:
     def shown_labels(self, task: str) -> list[str]:
         """The labels that its table of a task (or ``MEAN``) shows, in order.
 
-        A method that only lacks runs is named below the table instead.
+        A method whose runs are missing is named below the table instead.
         """
         cells = self.of_task(task)
         return [

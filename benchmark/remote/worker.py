@@ -1,4 +1,4 @@
-"""The process on a node that carries out runs: it owns a fork server, and a workspace of its own.
+"""The process on a node that carries out runs: it has its own fork server and workspace.
 
 Started as ``python -P start.py benchmark.remote.worker`` by ``node.py``. The first line that it
 reads has the options of the plan, and each further one asks for some runs; it answers in lines of

@@ -87,7 +87,7 @@ def test_a_method_becomes_a_verified_row_by_the_commands_of_the_tutorial(tmp_pat
 
     for script in commands("author"):
         run(author, script)
-    # The Action, in a clone of its own as on GitHub; it installs the benchmark before.
+    # The Action, in its own clone as on GitHub; it installs the benchmark before.
     run(tmp_path, f"git clone --quiet --branch half-way {hub} action")
     base = run(maintainer, "git rev-parse HEAD").strip()
     workflow = yaml.safe_load((author / ".github/workflows/submissions.yml").read_text("utf-8"))

@@ -93,9 +93,9 @@ def test_a_flipped_bit_in_the_logits_is_noticed(few: Path) -> None:
 
 
 def test_a_run_without_a_row_is_refused(few: Path, tmp_path: Path) -> None:
-    stranger: Row = {"key": "f" * 64, "status": "ok", "method": "source", "task": "outline-solid"}
+    unknown: Row = {"key": "f" * 64, "status": "ok", "method": "source", "task": "outline-solid"}
     write_predictions(tmp_path / "one", ["a"], np.zeros((1, 65), np.float32))
-    publish_predictions("icons", [stranger], lambda row: tmp_path / "one", few)
+    publish_predictions("icons", [unknown], lambda row: tmp_path / "one", few)
     with pytest.raises(DataError, match="damaged"):
         list(published_predictions("icons", few))
 

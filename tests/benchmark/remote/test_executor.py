@@ -204,7 +204,7 @@ def test_what_arrives_damaged_is_not_kept(
 class TestFiles:
     @pytest.fixture
     def away(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeNode:
-        """A node with a data folder of its own."""
+        """A node with its own data folder."""
         monkeypatch.setattr("benchmark.remote.node.data_folder", lambda: tmp_path / "away")
         return FakeNode(tmp_path)
 
