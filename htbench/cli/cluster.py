@@ -121,8 +121,10 @@ def run_on_cluster(
       RAY_AUTH_MODE=token ray start --head --port 6379
       RAY_AUTH_MODE=token ray start --address 10.0.0.1:6379        # on the other machines
 
+    Options of `htbench run` can follow after `--`.
+
     \b
-    Examples; options of `htbench run` can follow after `--`:
+    Examples:
       htbench cluster run --suite icons --address 10.0.0.1:6379
       htbench cluster run --suite office-home --address auto -- --device cuda --method finetune
     """

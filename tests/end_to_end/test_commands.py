@@ -144,7 +144,7 @@ def test_manifest_digest_and_verify(htbench, mini):
     report = json.loads(htbench("manifest", "verify", mini.manifest, "--json").stdout)
     assert (report["manifest"], report["digest"], report["pinned"]) == ("mini@0.1", digest, False)
     text = htbench("manifest", "verify", mini.manifest).stdout
-    assert f"{report['images']} images decoded; all checks passed" in text
+    assert f"{report['images']:,} images decoded; all checks passed" in text
     assert "no pinned digest" in text
 
 

@@ -223,7 +223,7 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
     assert new["label"] == "scaled(alpha=3.0)"
     assert new["predictions_sha256"] != row["predictions_sha256"], "the helper's new byte counted"
     board = (workspace / "leaderboard.md").read_text()
-    assert board.count("| scaled") == 1 + len(TASKS), "the newest row of a method counts"
+    assert board.count("| scaled") == 1, "the newest row of a method counts"
 
 
 BUILT_ON = '''

@@ -29,7 +29,7 @@ def table_lines(text: str) -> list[str]:
     """The heading of the first table and its rows."""
     lines = text.splitlines()
     rule = next(i for i, line in enumerate(lines) if line.startswith("──"))
-    end = next(i for i in range(rule, len(lines)) if lines[i].startswith(("not shown", "- ")))
+    end = next(i for i in range(rule, len(lines)) if lines[i].startswith(("Not shown", "- ")))
     return [lines[rule - 1], *(line for line in lines[rule + 1 : end] if line)]
 
 
@@ -70,7 +70,7 @@ def test_what_has_no_value_is_counted_and_failures_are_shown(board: Board) -> No
     text = to_terminal([board], Screen(80), tasks=False)
     lines = table_lines(text)
     assert [line.split()[0] for line in lines[-2:]] == ["bad", "oracle"]
-    assert "not shown: 1 method without all of their runs" in text
+    assert "Not shown: 1 method without all runs." in text
     assert f"- failed: bad on {TASKS[0]}, seed 0: out of memory" in text
 
 
