@@ -46,7 +46,6 @@ def execute_on_ray(
             executor = RemoteExecutor(
                 discover=cluster.joined,
                 options={**options, "device": plan.device},
-                keys=frozenset(plan.keys()),
                 workspace=place,
                 check=check_record,
                 reporter=reporter,

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from benchmark.errors import HTBenchError, RecordError, RunError, UsageError
 from benchmark.files import digest_file, write_file
@@ -63,7 +63,6 @@ class RemoteExecutor:
     Attributes:
         discover: gives the nodes that have joined since it was last called.
         options: of the plan, see ``Node.start``.
-        keys: of all runs of the plan, which every node must compute in the same way.
         workspace: where the runs' folders appear, entered.
         check: checks each record that a node sends.
         reporter: told about every chain.
@@ -73,13 +72,14 @@ class RemoteExecutor:
 
     discover: Callable[[], Iterable[RemoteNode]]
     options: Mapping[str, Any]
-    keys: frozenset[str]
     workspace: Workspace
     check: CheckRecord
     reporter: Reporter
     log: Logger
     patience: float = PATIENCE_SECONDS
     _waiting: deque[Chain] = field(default_factory=deque)
+    _keys: list[str] = field(default_factory=list)  # of all runs to carry out
+    _files: list[DataFile] = field(default_factory=list)  # that they need
     _in_flight: int = 0
     _tries: Counter[str] = field(default_factory=Counter)
     _records: dict[str, RunRecord] = field(default_factory=dict)
@@ -96,6 +96,8 @@ class RemoteExecutor:
             RunError: a chain failed on several nodes, for reasons that are not its method's.
         """
         self._waiting.extend(chains)
+        self._keys = [key for chain in chains for key in chain.keys]
+        self._files = data_files(run for chain in chains for run in chain.runs)
         threads: list[threading.Thread] = []
         without_node = 0.0
         try:
@@ -118,7 +120,7 @@ class RemoteExecutor:
             raise self._failure
         for thread in threads:
             thread.join()
-        return [self._records[key] for chain in chains for key in chain.keys]
+        return [self._records[key] for key in self._keys]
 
     @property
     def _is_open(self) -> bool:
@@ -166,10 +168,10 @@ class RemoteExecutor:
         if different := _differences(versions(), node.call("versions")):
             return f"it has {different}; use the same environment on all machines"
         send_missing(node, self._files)
-        answer = node.call("start", dict(self.options), node.slots)
+        answer = node.call("start", dict(self.options), self._keys, node.slots)
         if "refused" in answer:
             return _said(answer["refused"])
-        if self.keys - set(answer["keys"]):
+        if set(self._keys) - set(answer["keys"]):
             return (
                 "its runs have other keys; the files of the methods, the manifest and the source "
                 "models must be the same on all machines"
@@ -241,10 +243,6 @@ class RemoteExecutor:
             except (RecordError, NotCopiedError) as error:
                 raise RunError(f"what it sent of {run.name} cannot be used: {error}") from None
 
-    @property
-    def _files(self) -> list[tuple[str, Path]]:
-        return data_files(run for chain in list(self._waiting) for run in chain.runs)
-
     # --- the queue -----------------------------------------------------------------------------
 
     def _next(self) -> Chain | None:
@@ -299,8 +297,16 @@ def _said(text: object) -> str:
 # --- files -------------------------------------------------------------------------------------
 
 
-def data_files(runs: Iterable[RunSpec]) -> list[tuple[str, Path]]:
-    """The files of the data folder that runs need: names in it, and paths.
+class DataFile(NamedTuple):
+    """A file of the data folder: its name there, its path and its SHA-256."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+def data_files(runs: Iterable[RunSpec]) -> list[DataFile]:
+    """The files of the data folder that runs need.
 
     Source models, and image stores of manifests that do not hold their images. What a node can
     build from the installed package is not among them.
@@ -317,17 +323,20 @@ def data_files(runs: Iterable[RunSpec]) -> list[tuple[str, Path]]:
         if manifest.document["images"] != "embedded":
             store = store_folder(manifest, run.planned.task.target)
             paths.update(dict.fromkeys(sorted(store.iterdir())))
-    return [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
+    return [
+        DataFile(path.relative_to(root).as_posix(), path, digest_file(path))
+        for path in paths
+        if path.is_file()
+    ]
 
 
-def send_missing(node: RemoteNode, files: Sequence[tuple[str, Path]]) -> None:
+def send_missing(node: RemoteNode, files: Sequence[DataFile]) -> None:
     """Send a node the files of the data folder that it does not have."""
     if not files or _shares_folder(node):
         return
-    for name, path in files:
-        digest = digest_file(path)
-        if not node.call("has", name, digest):
-            send_file(node, "data", name, path)
+    for file in files:
+        if not node.call("has", file.name, file.sha256):
+            send_file(node, "data", file.name, file.path)
 
 
 def _shares_folder(node: RemoteNode) -> bool:

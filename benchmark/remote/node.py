@@ -86,15 +86,16 @@ class Node:
 
     # --- runs ----------------------------------------------------------------------------------
 
-    def start(self, options: Mapping[str, Any], slots: int) -> dict[str, Any]:
+    def start(self, options: Mapping[str, Any], keys: Sequence[str], slots: int) -> dict[str, Any]:
         """Start the worker.
 
         Args:
             options: arguments of ``plan_suite``, and ``suite``.
+            keys: of the runs of the plan that it may be asked for.
             slots: how many requests it carries out at a time.
 
         Returns:
-            The ``keys`` of all runs of the plan, or why the worker was ``refused``.
+            Those of the ``keys`` that its plan has, or why the worker was ``refused``.
         """
         (self._folder / "workspace").mkdir(exist_ok=True)
         with (self._folder / "output").open("wb") as output:
@@ -104,7 +105,12 @@ class Node:
                 stdout=subprocess.PIPE,
                 stderr=output,
             )
-        every = {**options, "slots": slots, "workspace": str(self._folder / "workspace")}
+        every = {
+            **options,
+            "keys": list(keys),
+            "slots": slots,
+            "workspace": str(self._folder / "workspace"),
+        }
         self._tell(every)
         assert self._process.stdout is not None
         line = self._process.stdout.readline(MAX_LINE)

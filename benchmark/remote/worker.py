@@ -18,7 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmark.driver import SuitePlan, open_stores, plan_suite, target_needs, unfinished_runs
+from benchmark.driver import (
+    SuitePlan,
+    open_stores,
+    plan_suite,
+    ready_specs,
+    target_needs,
+    unfinished_runs,
+)
 from benchmark.errors import HTBenchError
 from benchmark.executors.local import LocalExecutor
 from benchmark.manifest.suite import load_suite
@@ -32,23 +39,27 @@ MAX_LINE = 64 << 20  # bytes of a request or an answer
 class Worker:
     """Carries out runs of a plan, several requests at a time."""
 
-    def __init__(self, plan: SuitePlan, workspace: Workspace, out: int) -> None:
-        """Look up the plan's runs; their source models must be there.
+    def __init__(
+        self, plan: SuitePlan, keys: Sequence[str], workspace: Workspace, out: int
+    ) -> None:
+        """Look up runs of a plan; their source models must be there.
 
         Args:
             plan: the plan.
+            keys: of the runs. Others may lack their source models or images here.
             workspace: where the runs' folders appear, entered.
             out: the descriptor that answers are written to.
         """
         self._plan, self._workspace, self._out = plan, workspace, out
         self._lock = threading.Lock()
-        plan.keys()
-        self._specs = {spec.key: spec for spec in plan.ready}
-        self._stores = open_stores(plan.manifest, target_needs(plan.cells), Silent())
+        wanted = frozenset(keys)
+        self._specs = {s.key: s for s in ready_specs(plan.cells) if s.key in wanted}
+        cells = [spec.planned for spec in self._specs.values()]
+        self._stores = open_stores(plan.manifest, target_needs(cells), Silent())
 
     @property
     def keys(self) -> list[str]:
-        """The keys of all runs of the plan."""
+        """The keys of those of the runs that the plan has on this machine."""
         return list(self._specs)
 
     def serve(self, requests: Any, slots: int) -> None:
@@ -104,11 +115,12 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     options: dict[str, Any] = json.loads(sys.stdin.readline(MAX_LINE))
-    slots, place = options.pop("slots"), Workspace(Path(options.pop("workspace")))
+    keys, slots = options.pop("keys"), options.pop("slots")
+    place = Workspace(Path(options.pop("workspace")))
     try:
         suite = load_suite(options.pop("suite"))
         with plan_suite(suite, place, **options) as plan, place:
-            worker = Worker(plan, place, out)
+            worker = Worker(plan, keys, place, out)
             worker.send(keys=worker.keys)
             worker.serve(sys.stdin, slots)
     except (HTBenchError, OSError) as error:

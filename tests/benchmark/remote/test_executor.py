@@ -19,6 +19,7 @@ from benchmark.remote import executor as module
 from benchmark.remote.chains import Chain
 from benchmark.remote.executor import (
     MAX_TRIES,
+    DataFile,
     NodeLostError,
     RemoteExecutor,
     RemoteNode,
@@ -59,7 +60,7 @@ class FakeNode(Node):
             return self._given[method]
         return getattr(self, method)(*arguments)
 
-    def start(self, options: Mapping[str, Any], slots: int) -> dict[str, Any]:
+    def start(self, options: Mapping[str, Any], keys: Sequence[str], slots: int) -> dict[str, Any]:
         return {"keys": [folder.name for folder in (self._computed / "runs").iterdir()]}
 
     def run(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -106,7 +107,6 @@ def execute(
             driver = RemoteExecutor(
                 discover=lambda: [node] if (node := next(joining, None)) else [],
                 options={},
-                keys=frozenset(computed),
                 workspace=place,
                 check=check_record,
                 reporter=Silent(),
@@ -209,23 +209,24 @@ class TestFiles:
         return FakeNode(tmp_path)
 
     @pytest.fixture
-    def files(self, own_data: Path) -> list[tuple[str, Path]]:
+    def files(self, own_data: Path) -> list[DataFile]:
         paths = [own_data / "stores" / "a" / name for name in ("train.u8", "empty")]
         paths[0].parent.mkdir(parents=True)
         for path, content in zip(paths, (b"0123456789", b""), strict=True):
             path.write_bytes(content)
-        return [(path.relative_to(own_data).as_posix(), path) for path in paths]
+        names = [path.relative_to(own_data).as_posix() for path in paths]
+        return [DataFile(n, p, digest_file(p)) for n, p in zip(names, paths, strict=True)]
 
     def test_only_missing_files_are_sent(
         self,
         tmp_path: Path,
         away: FakeNode,
-        files: list[tuple[str, Path]],
+        files: list[DataFile],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(module, "PART", 4)
         send_missing(away, files)
-        for name, path in files:
+        for name, path, _ in files:
             assert (tmp_path / "away" / name).read_bytes() == path.read_bytes()
         first = away.calls.count("write")
         send_missing(away, files)
@@ -235,17 +236,15 @@ class TestFiles:
         assert (tmp_path / "away" / files[0][0]).read_bytes() == b"0123456789"
 
     def test_nothing_is_sent_to_a_shared_folder(
-        self, tmp_path: Path, files: list[tuple[str, Path]]
+        self, tmp_path: Path, files: list[DataFile]
     ) -> None:
         node = FakeNode(tmp_path)
         send_missing(node, files)
         assert node.calls == ["has"]
         assert not list(files[0][1].parents[2].glob("shared-*"))
 
-    def test_a_damaged_transfer_is_noticed(
-        self, away: FakeNode, files: list[tuple[str, Path]]
-    ) -> None:
-        name, path = files[0]
+    def test_a_damaged_transfer_is_noticed(self, away: FakeNode, files: list[DataFile]) -> None:
+        name, path, _ = files[0]
         away.write("data", name, 0, b"9")
         assert not away.seal("data", name, digest_file(path))
         assert not away.has(name, digest_file(path))
@@ -271,7 +270,7 @@ def test_a_pinned_checkpoint_of_the_package_is_not_sent(tmp_path: Path, own_data
         SimpleNamespace(source=SimpleNamespace(path=p), planned=SimpleNamespace(manifest=manifest))
         for p in paths
     ]
-    assert [name for name, _ in data_files(runs)] == [
+    assert [file.name for file in data_files(runs)] == [
         "sources/icons-outline-0123/source.json",
         "sources/icons-outline-0123/weights.safetensors",
         "sources/pinned-0.safetensors",
