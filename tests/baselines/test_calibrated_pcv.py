@@ -83,6 +83,22 @@ def test_if_no_gamma_changes_anything_it_is_0():
     assert best_gamma(wrong, torch.tensor([0]), torch.tensor([False, False, True]), 0) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("margins", "gamma"),
+    [
+        ((-3, -1, 1, 3), -2.0),  # equally near to 0: the lower
+        ((-3, -2, 1, 3), 2.0),  # the nearer, by its end and not by its middle
+        ((-9, -0.5, 1, 3), -4.75),
+        ((-1, 5, 6, 8), 2.0),  # the one with 0 in it
+    ],
+)
+def test_of_two_intervals_it_is_the_middle_of_the_nearer(margins, gamma):
+    """Two of the samples are won as gamma passes their margins, and two are lost, in turn."""
+    logits = torch.tensor([[margin, 0.0] for margin in margins])
+    labels, missing = torch.tensor([1, 0, 1, 0]), torch.tensor([False, True])
+    assert best_gamma(logits, labels, missing, 0) == gamma
+
+
 @pytest.mark.parametrize(("label", "gamma"), [(0, -4.0), (2, -4.0)])
 def test_of_a_half_infinite_interval_it_is_the_finite_end(label, gamma):
     logits = torch.tensor([[1.0, 0.0, 5.0]])
