@@ -10,13 +10,12 @@ from importlib.metadata import version
 from benchmark.citations import BOARD, Citation, citations_of, read_citations, short_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.text import one_line, plural
-from leaderboard.board import MEAN, Board
+from leaderboard.board import Board
 from leaderboard.render.markdown import (
     board_table,
+    heading_of,
     interval_legend,
     main_task,
-    mean_heading,
-    task_heading,
 )
 
 KEYWORDS = ("benchmark", "fine-tuning", "transfer learning", "holistic transfer")
@@ -140,7 +139,7 @@ def _readme(card: Card) -> str:
         f"`htbench manifest digest {card.folder}` prints its digest, which is "
         f"`{manifest.digest}`.",
         "",
-        f"## {mean_heading(board) if task == MEAN else task_heading(task, board)}",
+        f"## {heading_of(task, board)}",
         "",
         board_table(board, task),
         "",

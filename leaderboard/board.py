@@ -25,7 +25,7 @@ from benchmark.manifest.suite import Suite
 from benchmark.networks.names import network_label
 from benchmark.text import one_line, printable
 from leaderboard import columns, remarks
-from leaderboard.cells import cells_of
+from leaderboard.cells import cells_of, with_pooled
 from leaderboard.checkpoints import SourceNames, split_by_checkpoint
 from leaderboard.comparison import Comparison
 from leaderboard.grid import with_columns
@@ -33,6 +33,7 @@ from leaderboard.intervals import OutcomesOf, Statistics, statistics_of
 from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.row_columns import Rows
 from leaderboard.rows import MEAN as MEAN
+from leaderboard.rows import POOLED as POOLED
 from leaderboard.rows import Row
 from leaderboard.versions import CODE_DIGITS, Selection, select
 
@@ -58,10 +59,11 @@ class Board:
         name: which table of the suite this is, and the manifest if it was changed.
         context: the values that all rows share, shown in the caption.
         counts: (task, n_seen, n_missing).
-        values: one row per method label and task (and ``MEAN``), with ``columns.CELL`` and, for
-            each of ``columns.COLUMNS``, its mean over seeds and, with the suffix ``_std``, the
-            sample standard deviation. ``runs`` counts all runs that exist, and ``other_runs``
-            those that are not shown. See :func:`leaderboard.cells.cell_states` for ``state``.
+        values: one row per method label and task (and ``MEAN``, ``POOLED``), with
+            ``columns.CELL`` and, for each of ``columns.COLUMNS``, its mean over seeds and, with the
+            suffix ``_std``, the sample standard deviation. ``runs`` counts all runs that exist, and
+            ``other_runs`` those that are not shown. See :func:`leaderboard.cells.cell_states` for
+            ``state``.
         versions: runs that are not shown, see :func:`leaderboard.versions.select`.
         problems: failed and missing runs.
         not_applicable: methods that do not apply to some tasks, with the reason.
@@ -75,6 +77,7 @@ class Board:
             ``conditions.with_comparisons``.
         workspace_option: the words that name the workspace in a recommended command.
         optional_columns: keys of the optional columns that its tables show.
+        shows_pooled: whether a terminal shows its pooled values too, and LaTeX instead of the mean.
         statistics: how the values vary.
         rows: the rows that it shows, with the values of all columns.
         outcomes: the outcomes of a row's test samples; None if only scores are known.
@@ -98,6 +101,7 @@ class Board:
     comparisons: tuple[Comparison, ...] = ()
     workspace_option: tuple[str, ...] = ()
     optional_columns: tuple[str, ...] = ()
+    shows_pooled: bool = False
     statistics: Statistics | None = None
     rows: Rows = field(default_factory=lambda: Rows.of(()))
     outcomes: OutcomesOf | None = None
@@ -145,6 +149,11 @@ class Board:
             for label in self.labels_of(task)
             if cells[label]["state"] != "partial" or not math.isnan(cells[label]["overall"])
         ]
+
+    @property
+    def has_pooled(self) -> bool:
+        """Whether it has values of the pooled test samples of its tasks, see ``pooled.py``."""
+        return self.statistics is not None and POOLED in self.statistics.labels
 
     @property
     def keys(self) -> frozenset[str]:
@@ -341,11 +350,11 @@ def _build_board(
         name=name,
         context=context,
         counts=_counts(suite, ok),
-        values=cells_of(suite, rows, selection.runs, varying.grid),
+        values=with_pooled(cells_of(suite, rows, selection.runs, varying.grid), varying),
         versions=selection.remarks,
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
-        notes=remarks.notes(suite, rows),
+        notes=(*remarks.notes(suite, rows), *remarks.undefined_gaps(suite, rows)),
         is_tuned=_is_tuned(rows),
         source_seeds=manifest.source_seeds,
         declared=frozenset(rows.where(has_declared).codes("label").names),

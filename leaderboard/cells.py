@@ -13,11 +13,13 @@ from benchmark.records import NOT_APPLICABLE
 from leaderboard import columns, gamma_star
 from leaderboard.grid import Grid
 from leaderboard.row_columns import Rows
-from leaderboard.rows import FAILED, MEAN
+from leaderboard.rows import FAILED, MEAN, POOLED
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+    from leaderboard.intervals import Statistics
 
     Counts = NDArray[np.int64]
 
@@ -76,6 +78,29 @@ def cells_of(
     }
     values = _values(grid, position, is_shown, complete)
     return pd.DataFrame({**{name: facts[name] for name in columns.CELL}, **values})
+
+
+def with_pooled(cells: pd.DataFrame, statistics: Statistics) -> pd.DataFrame:
+    """The cells with one of the pooled test samples of each label, if the suite has pooled values.
+
+    Args:
+        cells: of the tasks and their means.
+        statistics: of the same rows.
+    """
+    import pandas as pd
+
+    if POOLED not in statistics.labels:
+        return cells
+    pooled = cells[cells["task"] == MEAN].assign(task=POOLED)
+    at = {label: i for i, label in enumerate(statistics.labels[POOLED])}
+    for column in columns.COLUMNS:
+        by_seed = statistics.estimates[POOLED, column.key].by_seed
+        values = [_over_seeds(of_label) for of_label in by_seed.T]
+        for suffix, of_labels in zip(("", "_std"), zip(*values, strict=True), strict=True):
+            pooled[f"{column.key}{suffix}"] = [
+                of_labels[at[label]] if label in at else math.nan for label in pooled["label"]
+            ]
+    return pd.concat([cells, pooled], ignore_index=True)
 
 
 def cell_states(counts: Mapping[str, Counts], expected: int) -> NDArray[np.str_]:

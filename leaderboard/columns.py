@@ -268,7 +268,8 @@ COLUMNS = (
 CELL = {
     "label": "the method, with those of its settings that are not the default",
     "track": "`standard`, or `oracle` for a method that is not ranked",
-    "task": "the task, or `mean` for the unweighted mean over the suite's tasks",
+    "task": "the task, `mean` for the unweighted mean over the suite's tasks, or `pooled` for "
+    "their test images together",
     "tasks": "how many tasks the values cover: 0 where there are none",
     "seeds": "how many seeds the values are means of; with tasks of several counts, the smallest",
     "state": "`ok`, `partial` (runs are missing), `failed` or `not-applicable`",

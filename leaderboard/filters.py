@@ -94,6 +94,6 @@ def _only(board: Board, methods: Collection[str], states: Collection[str]) -> Bo
         versions=tuple(line for line in board.versions if line.startswith(of_labels)),
         problems=remarks.problems(suite, rows),
         not_applicable=remarks.not_applicable(suite, rows),
-        notes=remarks.notes(suite, rows),
+        notes=(*remarks.notes(suite, rows), *remarks.undefined_gaps(suite, board.rows)),
         comparisons=(),
     )

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.manifest.manifest import Manifest
-from leaderboard import columns, statistics
+from leaderboard import columns, pooled, statistics
 from leaderboard.grid import Grid
 from leaderboard.outcome_files import INPUTS
 from leaderboard.outcomes import Outcomes
+from leaderboard.pooled import is_pooled
 from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.resampling import SAMPLED, Resampling
 from leaderboard.row_columns import Rows
-from leaderboard.rows import MEAN, Row
+from leaderboard.rows import MEAN, POOLED, Row
 from leaderboard.statistics import Difference, Estimates, Interval, Ranking
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class Statistics:
     """The intervals, paired differences and ranks of a table.
 
     Attributes:
-        estimates: of the complete methods, by task (or ``MEAN``) and column key.
-        labels: of these methods, by task (or ``MEAN``), in the order of the estimates.
+        estimates: of the complete methods, by task (``MEAN``, ``POOLED``) and column key.
+        labels: of these methods, by task (``MEAN``, ``POOLED``), in the order of the estimates.
         oracles: labels that are not ranked.
         seeds: how many.
         groups: how many groups of test samples were resampled; None if only scores are known.
@@ -154,6 +155,18 @@ def statistics_of(
         parts = means.get(key, [])
         mean = np.mean(parts, axis=0) if len(parts) == len(tasks) else None
         estimates[MEAN, key] = Estimates(by_seed, mean, df)
+    if everywhere and is_pooled(tasks, manifest):
+        labels[POOLED] = everywhere
+        means_by_seed = {key: estimates[MEAN, key].by_seed for key in keys}
+        metrics = pooled.micro_metrics(grid, everywhere)
+        of_draws: Mapping[str, NDArray[np.float32]] = {}
+        if resampling is not None and outcomes is not None:
+            more = _pooled(resampling, grid, everywhere, metrics, rows, manifest, outcomes, files)
+            metrics, of_draws = {**metrics, **more[0]}, more[1]
+            df = resampling.degrees_of_freedom(tasks, pooled=True)
+        values = pooled.column_values(metrics, everywhere, means_by_seed)
+        for key in keys:
+            estimates[POOLED, key] = Estimates(values[key], of_draws.get(key), df)
     return Statistics(
         estimates={key: e for key, e in estimates.items() if e.by_seed.size},
         labels={**labels, MEAN: everywhere},
@@ -210,6 +223,59 @@ def _replicates(
         if files is not None:
             files.write(paths[task], replicates[task])
     return replicates
+
+
+def _pooled(
+    resampling: Resampling,
+    grid: Grid,
+    labels: Sequence[str],
+    micro: Mapping[str, NDArray[np.float64]],
+    rows: Rows,
+    manifest: Manifest,
+    outcomes: OutcomesOf,
+    files: ReplicateFiles | None,
+) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float32]]]:
+    """The macro metrics of pooled samples, and the values in each draw; empty if any is unknown.
+
+    Args:
+        resampling: of the grid's tasks.
+        grid: the values of the rows.
+        labels: of the methods that are complete on every task.
+        micro: their other metrics, (seeds, labels) each.
+        rows: those of the grid.
+        manifest: the suite's.
+        outcomes: of the rows.
+        files: where the values are kept.
+    """
+    at = np.zeros(grid.shape, dtype=np.intp)
+    at.reshape(-1)[grid.cells] = np.arange(len(rows))
+    runs = at[:, [grid.labels.index(label) for label in labels]]  # (tasks, labels, seeds)
+    path = None
+    if files is not None:
+        of_runs = [np.array(rows.texts(name), dtype=object)[runs].tolist() for name in INPUTS]
+        scores = {name: values.tobytes().hex() for name, values in micro.items()}
+        groups = [resampling.groups(task) for task in grid.tasks]
+        path = files.path([POOLED, labels, groups, of_runs, scores])
+        if (kept := files.read_pooled(path, (len(grid.seeds), len(labels)))) is not None:
+            return kept
+    known: dict[tuple[str, str], list[Outcomes]] = {}
+    for task, of_task in zip(grid.tasks, runs, strict=True):
+        for label, of_label in zip(labels, of_task, strict=True):
+            found = [outcomes(row) for row in rows.take(of_label)]
+            known[task, label] = [one for one in found if one is not None]
+            if len(known[task, label]) < len(found):
+                return {}, {}
+
+    def of_cell(task: str, label: str) -> list[Outcomes]:
+        return known[task, label]
+
+    macro = pooled.macro_metrics(grid.tasks, labels, manifest, of_cell)
+    values = pooled.column_values({**micro, **macro}, labels, {})
+    means = {key: of_column.mean(axis=0) for key, of_column in values.items()}
+    result = macro, pooled.pooled_replicates(resampling, grid.tasks, labels, of_cell, means)
+    if files is not None and path is not None:
+        files.write_pooled(path, result)
+    return result
 
 
 def _by_seed(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import COLUMNS
 
 
@@ -24,7 +24,7 @@ def with_partial_means(board: Board) -> Board:
     cells = board.values.to_dict("records")
     of_tasks: dict[str, list[BoardCell]] = {}
     for cell in cells:
-        if cell["task"] != MEAN and cell["tasks"]:
+        if cell["task"] not in (MEAN, POOLED) and cell["tasks"]:
             of_tasks.setdefault(cell["label"], []).append(cell)
     changed = [
         {**cell, **_mean(of_tasks[cell["label"]])}

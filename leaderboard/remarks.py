@@ -12,6 +12,7 @@ from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, plural, printable, seed_list
 from leaderboard import gamma_star
+from leaderboard.columns import ORACLE, SOURCE
 from leaderboard.grid import Grid
 from leaderboard.row_columns import Rows
 from leaderboard.rows import FAILED, Row, group_rows
@@ -111,6 +112,27 @@ def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
         for (label, task, note), group in sorted(groups.items())
     ]
     return (*lines, *_searches(suite, rows))
+
+
+def undefined_gaps(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
+    """Say on which tasks and seeds there is no gap to close; empty if there is one on all."""
+    grid = Grid.of_rows(rows, suite.tasks, suite.seeds)
+    if not {SOURCE, ORACLE} <= set(grid.labels):
+        return ()
+    source, oracle = (
+        grid.values("overall")[:, grid.labels.index(label)] for label in (SOURCE, ORACLE)
+    )
+    tasks_of: dict[str, list[str]] = {}  # by the seeds without a gap
+    for task, has_none in zip(suite.tasks, oracle <= source, strict=True):
+        if seeds := [seed for seed, none in zip(suite.seeds, has_none, strict=True) if none]:
+            tasks_of.setdefault(seed_list(seeds), []).append(task)
+    if not tasks_of:
+        return ()
+    where = "; ".join(f"{_tasks(suite, tasks)}, {seeds}" for seeds, tasks in tasks_of.items())
+    return (
+        f"gap: {ORACLE} is not above {SOURCE} on {where}, so there is no gap to close; a mean over "
+        "tasks or seeds that contains such a run is undefined too (-)",
+    )
 
 
 def _searches(suite: Suite, rows: Rows) -> list[str]:

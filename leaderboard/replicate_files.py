@@ -8,29 +8,35 @@ all of them together get too large.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from benchmark.files import canonical_json, digest_file, read_bounded
-from leaderboard import columns, outcomes, predictions, resampling, statistics
+from leaderboard import columns, outcomes, pooled, predictions, resampling, statistics
 from leaderboard.outcome_files import entries
+from leaderboard.pooled import MACRO
 from leaderboard.predictions import scorer_digest
 from leaderboard.resampling import SAMPLED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Replicates: TypeAlias = Mapping[str, NDArray[np.float32]]
+    # Macro metrics by name, and values in each draw by column key.
+    Pooled: TypeAlias = tuple[Mapping[str, NDArray[np.float64]], Replicates]
+
 FOLDER = "intervals"  # of a workspace
 MAX_BYTES = 1 << 29  # of all files; 200 methods on 6 tasks take 100 MB
 _NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
 _DIGEST = hashlib.sha256().digest_size
-_MODULES = (columns, outcomes, predictions, resampling, statistics)
+_MODULES = (columns, outcomes, pooled, predictions, resampling, statistics)
 _CODE = tuple(Path(str(module.__file__)) for module in _MODULES)
 
 
@@ -56,15 +62,36 @@ class ReplicateFiles:
         body = _body(path)
         if body is None or len(body) % (4 * len(SAMPLED) * labels):
             return None
-        values = np.frombuffer(body, "<f4").reshape(len(SAMPLED), -1, labels)
-        return {column.key: of_column for column, of_column in zip(SAMPLED, values, strict=True)}
+        return _unpacked(body, labels)
 
-    def write(self, path: Path, replicates: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write values, if the workspace can be written to and they are not too large.
+    def write(self, path: Path, replicates: Replicates) -> None:
+        """Write values, if the workspace can be written to and they are not too large."""
+        self._store(path, _packed(replicates))
 
-        The file is not synced to disk as runs are: its digest shows whether all of it is there.
+    def read_pooled(self, path: Path, shape: tuple[int, ...]) -> Pooled | None:
+        """Read pooled values; None if the file is missing or damaged.
+
+        Args:
+            path: the file.
+            shape: of each macro metric.
         """
-        body = np.stack([replicates[column.key] for column in SAMPLED]).astype("<f4").tobytes()
+        body, size = _body(path), 8 * len(MACRO) * math.prod(shape)
+        if body is None or len(body) < size or (len(body) - size) % (4 * len(SAMPLED) * shape[1]):
+            return None
+        macro = np.frombuffer(body[:size], "<f8").reshape(len(MACRO), *shape)
+        return dict(zip(MACRO, macro, strict=True)), _unpacked(body[size:], shape[1])
+
+    def write_pooled(self, path: Path, pooled: Pooled) -> None:
+        """As :meth:`write`, with the macro metrics, which cannot be computed from scores."""
+        macro, replicates = pooled
+        body = np.stack([macro[name] for name in MACRO]).astype("<f8").tobytes()
+        self._store(path, body + _packed(replicates))
+
+    def _store(self, path: Path, body: bytes) -> None:
+        """Write a file, if the workspace can be written to and it is not too large.
+
+        It is not synced to disk as runs are: its digest shows whether all of it is there.
+        """
         if len(body) > MAX_BYTES // 2:
             return
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
@@ -96,6 +123,17 @@ def useless_replicates(workspace: Path) -> tuple[list[Path], list[Path]]:
     """
     files = [path for path in entries(workspace / FOLDER) if _NAME.fullmatch(path.name)]
     return files, [path for path in files if _body(path) is None]
+
+
+def _packed(replicates: Replicates) -> bytes:
+    """Values as bytes, the columns in order."""
+    return np.stack([replicates[column.key] for column in SAMPLED]).astype("<f4").tobytes()
+
+
+def _unpacked(body: memoryview, labels: int) -> dict[str, NDArray[np.float32]]:
+    """The values of some labels by column key."""
+    values = np.frombuffer(body, "<f4").reshape(len(SAMPLED), -1, labels)
+    return {column.key: of_column for column, of_column in zip(SAMPLED, values, strict=True)}
 
 
 def _body(path: Path) -> memoryview | None:

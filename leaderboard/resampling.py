@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -45,9 +45,11 @@ class Resampling:
         """The groups that are drawn for a task."""
         return self._names[self._targets[task]]
 
-    def degrees_of_freedom(self, tasks: Sequence[str]) -> float:
-        """Those of the variance over samples of a mean over tasks."""
-        weights = Counter(self._targets[task] for task in tasks)
+    def degrees_of_freedom(self, tasks: Sequence[str], *, pooled: bool = False) -> float:
+        """Those of the variance over samples of a mean over tasks, or of their pooled samples."""
+        weights: Counter[str] = Counter()
+        for task in tasks:
+            weights[self._targets[task]] += self._samples[task].labels.size if pooled else 1
         groups = [len(self._names[target]) for target in weights]
         return statistics.sample_degrees_of_freedom(groups, list(weights.values()))
 
@@ -67,22 +69,16 @@ class Resampling:
         Returns:
             By column key, (R, labels).
         """
-        drawn = self._drawn(task, list(outcomes.values()))
-        in_draws = {c.key: np.empty((drawn.draws, len(outcomes))) for c in SAMPLED}
-        of_means = {label: _Methods(drawn.mean, i) for i, label in enumerate(outcomes)}
-        for column in (column for column in SAMPLED if column.linear):
-            for i, label in enumerate(outcomes):
-                in_draws[column.key][:, i] = column.compute(of_means[label], of_means)
-        for part in drawn.parts():
-            runs = DrawnRuns(drawn, part)
-            of_runs = {label: _Methods(runs.metric, i) for i, label in enumerate(outcomes)}
-            for column in (column for column in SAMPLED if not column.linear):
-                for i, label in enumerate(outcomes):
-                    of_part = column.compute(of_runs[label], of_runs)
-                    in_draws[column.key][part, i] = np.mean(of_part, axis=1)
-        return {key: (of - values[key]).astype(np.float32) for key, of in in_draws.items()}
+        drawn = self.drawn(task, list(outcomes.values()))
+        return in_draws(drawn, list(outcomes), values)
 
-    def _drawn(self, task: str, outcomes: Sequence[Sequence[Outcomes]]) -> Drawn:
+    def drawn(self, task: str, outcomes: Sequence[Sequence[Outcomes]]) -> Drawn:
+        """The draws of a task's groups, as many for every task.
+
+        Args:
+            task: its id.
+            outcomes: of each method's runs, one per seed.
+        """
         target, samples = self._targets[task], self._samples[task]
         names = self._names[target]
         if target not in self._counts:  # drawn once for all tasks that share it
@@ -92,6 +88,55 @@ class Resampling:
         index = {name: i for i, name in enumerate(names)}
         groups = np.array([index[name] for name in samples.groups], dtype=np.intp)
         return Drawn(self._counts[target], groups, samples, outcomes)
+
+
+class Draws(Protocol):
+    """The metrics of methods in each draw."""
+
+    @property
+    def draws(self) -> int:
+        """The number of draws."""
+
+    def parts(self) -> Iterator[slice]:
+        """The draws in parts in which the values of a method's runs stay in a processor's cache."""
+
+    def sizes(self, draws: slice) -> NDArray[np.float64]:
+        """The numbers of seen and missing samples in some draws, (r, 2)."""
+
+    def hits(self, i: int, draws: slice) -> list[NDArray[np.float64]]:
+        """The numbers of seen and of missing samples that each run of method i has right: (r, K)
+        each."""
+
+    def mean(self, i: int, name: str) -> NDArray[np.float64]:
+        """The mean over the runs of method i of a metric that is linear in their outcomes, (R,)."""
+
+
+def in_draws(
+    drawn: Draws, labels: Sequence[str], values: Mapping[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float32]]:
+    """The values of each sampled column in each draw, means over seeds, less those of all samples.
+
+    Args:
+        drawn: the metrics of the methods.
+        labels: theirs, in the same order.
+        values: (labels,) means over seeds of each sampled column, from all samples.
+
+    Returns:
+        By column key, (R, labels).
+    """
+    of_columns = {c.key: np.empty((drawn.draws, len(labels))) for c in SAMPLED}
+    of_means = {label: _Methods(drawn.mean, i) for i, label in enumerate(labels)}
+    for column in (column for column in SAMPLED if column.linear):
+        for i, label in enumerate(labels):
+            of_columns[column.key][:, i] = column.compute(of_means[label], of_means)
+    for part in drawn.parts():
+        runs = DrawnRuns(drawn, part)
+        of_runs = {label: _Methods(runs.metric, i) for i, label in enumerate(labels)}
+        for column in (column for column in SAMPLED if not column.linear):
+            for i, label in enumerate(labels):
+                of_part = column.compute(of_runs[label], of_runs)
+                of_columns[column.key][part, i] = np.mean(of_part, axis=1)
+    return {key: (of - values[key]).astype(np.float32) for key, of in of_columns.items()}
 
 
 class Drawn:
@@ -159,17 +204,34 @@ class Drawn:
     def mean(self, i: int, name: str) -> NDArray[np.float64]:
         """The mean over the runs of method i of a metric that is linear in their outcomes, (R,)."""
         if i not in self._of_means:
-            right = np.mean([outcome.right for outcome in self._outcomes[i]], axis=0)
-            is_seen = self._samples.is_seen
-            hits = [self._sums((right * part)[:, None]) for part in (is_seen, ~is_seen)]
-            accuracies = _accuracies(hits, self._sizes)
+            accuracies = accuracies_of(self.mean_hits(i), self._sizes[:, :1], self._sizes[:, 1:])
             area = self._area(self._outcomes[i])
             self._of_means[i] = {
                 **{key: value[:, 0] for key, value in accuracies.items()},
-                **self._macro(right),
+                **self._macro(self._mean_right(i)),
                 **dict.fromkeys(("ausuc", "openworld_auc"), area),
             }
         return self._of_means[i][name]
+
+    def mean_hits(self, i: int) -> list[NDArray[np.float64]]:
+        """The means over the runs of method i of the numbers of seen and of missing samples that
+        are right: (R, 1) each."""
+        right, is_seen = self._mean_right(i), self._samples.is_seen
+        return [self._sums((right * part)[:, None]) for part in (is_seen, ~is_seen)]
+
+    def class_hits(self, i: int) -> NDArray[np.float32]:
+        """The means over the runs of method i of the numbers of samples of each class that are
+        right, (R, C); C is 1 + the largest label."""
+        return self._class_sums(self._mean_right(i))
+
+    def class_sizes(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The numbers of samples of each class, (R, C), and which classes are seen, (C,)."""
+        samples = self._samples
+        seen = np.bincount(samples.labels, samples.is_seen) > 0
+        return self._class_sums(np.ones(samples.is_seen.size)), seen
+
+    def _mean_right(self, i: int) -> NDArray[np.float64]:
+        return np.asarray(np.mean([outcome.right for outcome in self._outcomes[i]], axis=0))
 
     def _sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum (N, M) values over the samples of each draw: (R, M)."""
@@ -198,9 +260,7 @@ class Drawn:
             1 over the number of samples of each class in each draw, (R, C), 0 where it has none;
             the classes of each mean, (C, 3); the number of these in each draw, (R, 3).
         """
-        samples = self._samples
-        sizes = self._class_sums(np.ones(samples.is_seen.size))
-        seen = np.bincount(samples.labels, samples.is_seen) > 0
+        sizes, seen = self.class_sizes()
         classes = np.stack([np.ones_like(seen), seen, ~seen], axis=1).astype(np.float32)
         per_sample = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
         numbers = (sizes > 0).astype(np.float32) @ classes
@@ -232,7 +292,7 @@ class Drawn:
 class DrawnRuns:
     """The metrics of single runs in some of the draws."""
 
-    def __init__(self, drawn: Drawn, draws: slice) -> None:
+    def __init__(self, drawn: Draws, draws: slice) -> None:
         """Compute nothing yet.
 
         Args:
@@ -247,18 +307,20 @@ class DrawnRuns:
         """A metric of each run of method i in each draw, (r, K); NaN without samples of a group."""
         if i not in self._metrics:
             hits = self._drawn.hits(i, self._draws)
-            metrics = _accuracies(hits, self._drawn.sizes(self._draws))
-            metrics["harmonic"] = _harmonic(metrics["seen"], metrics["missing"])
+            sizes = self._drawn.sizes(self._draws)
+            metrics = accuracies_of(hits, sizes[:, :1], sizes[:, 1:])
+            metrics["harmonic"] = harmonic_of(metrics["seen"], metrics["missing"])
             self._metrics[i] = metrics
         return self._metrics[i][name]
 
 
-def _accuracies(
-    hits: Sequence[NDArray[np.float64]], sizes: NDArray[np.float64]
+def accuracies_of(
+    hits: Sequence[NDArray[np.float64]],
+    n_seen: NDArray[np.float64],
+    n_missing: NDArray[np.float64],
 ) -> dict[str, NDArray[np.float64]]:
-    """Accuracies in per cent, (R, M), from (R, M) hits and the (R, 2) samples of each draw."""
+    """Accuracies in per cent from the hits and the numbers of seen and of missing samples."""
     hits_seen, hits_missing = hits
-    n_seen, n_missing = sizes[:, :1], sizes[:, 1:]
     with np.errstate(divide="ignore", invalid="ignore"):
         seen, missing = 100 * hits_seen / n_seen, 100 * hits_missing / n_missing
         overall = 100 * (hits_seen + hits_missing) / (n_seen + n_missing)
@@ -316,7 +378,8 @@ def _below(counted: NDArray[np.bool_], is_first: NDArray[np.bool_]) -> NDArray[n
     return np.asarray((before + up_to) / 2)
 
 
-def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def harmonic_of(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The harmonic mean, 0 if both are 0."""
     total = a + b
     return np.where(total > 0, 2 * a * b / np.where(total > 0, total, 1), 0.0)
 

@@ -21,6 +21,7 @@ Row = Mapping[str, Any]  # by the names of SCHEMA
 
 FAILED = "failed"  # a status
 MEAN = "mean"  # the pseudo-task that averages over a suite's tasks
+POOLED = "pooled"  # the pseudo-task of the test samples of all tasks together
 COUNTS = ("n_seen", "n_missing")
 EXCLUDED = "n_excluded"  # test samples that are in neither group of the task
 METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)

@@ -29,6 +29,7 @@ STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest s
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
+_AVERAGES = ("mean", "pooled")  # what boards show beside tasks
 _RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_SOURCE_SEEDS = 100
 PIN_KEYS = frozenset(("sources", "seed", "sha256", "test_accuracy", "file", "urls"))
@@ -134,6 +135,8 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     _check_mirrors(reader)
     _check_recipes(reader)
     _check_named(reader, "tasks", "id", _TASK_ID)
+    if taken := [e["id"] for e in reader.document["tasks"] if e["id"] in _AVERAGES]:
+        raise reader.fail(f"a task cannot be called {taken[0]}, as boards call an average of tasks")
     _check_sources(reader)
 
 

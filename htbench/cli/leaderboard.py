@@ -49,6 +49,12 @@ if TYPE_CHECKING:
     "such as 3 of 5 tasks. They have no rank.",
 )
 @click.option(
+    "--pooled",
+    is_flag=True,
+    help="On a terminal, add the table of the pooled test images of all tasks; in LaTeX, show it "
+    "instead of the mean. Other formats always have it.",
+)
+@click.option(
     "--column",
     "columns",
     multiple=True,
@@ -71,6 +77,7 @@ def command(
     states: tuple[str, ...],
     form: str | None,
     allow_partial: bool,
+    pooled: bool,
     columns: tuple[str, ...],
     out: Path | None,
     workspace: Path,
@@ -89,6 +96,7 @@ def command(
       htbench leaderboard --suite icons --out icons.tex --column total_steps
       htbench leaderboard --format html --out site
     """
+    from benchmark.errors import UsageError
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
     from htbench.run import existing_boards
@@ -103,7 +111,15 @@ def command(
     loaded = with_tasks(chosen_suite(suite, place), tasks)
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
-        boards = [dataclasses.replace(board, optional_columns=columns) for board in boards]
+        if pooled and not all(board.has_pooled for board in boards):
+            raise UsageError(
+                "--pooled: no pooled values; a suite has them if it has several tasks, no two of "
+                "them share a test set, and a method has completed all of them"
+            )
+        boards = [
+            dataclasses.replace(board, optional_columns=columns, shows_pooled=pooled)
+            for board in boards
+        ]
         boards = [with_partial_means(b) for b in boards] if allow_partial else boards
         if out is not None and form == "html":
             from htbench.results import log_reader

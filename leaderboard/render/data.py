@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def to_frame(boards: Sequence[Board]) -> pd.DataFrame:
-    """One row per table, method and task; the task ``mean`` is the mean over tasks."""
+    """One row per table, method and task; ``mean`` and ``pooled`` are over all tasks."""
     import pandas as pd
 
     if not boards:

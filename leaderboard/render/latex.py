@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmark.text import plural, ranges
-from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
 from leaderboard.render.cells import rounded
 from leaderboard.render.markdown import coverage, interval_legend, main_task, rank_line
@@ -151,7 +151,9 @@ def _best(board: Board, task: str, column: Column, cells: Mapping[str, BoardCell
 
 def _caption(board: Board, task: str, cells: Mapping[str, BoardCell]) -> str:
     """What the table shows, as sentences. What the columns mean is in comments above the table."""
-    what = f"mean over {plural(len(board.suite.tasks), 'task')}" if task == MEAN else task
+    tasks = plural(len(board.suite.tasks), "task")
+    averages = {MEAN: f"mean over {tasks}", POOLED: f"test images of {tasks} pooled"}
+    what = averages.get(task, task)
     context = ", ".join(f"{n} {board.context[n]}" for n in ("manifest", "protocol", "network"))
     tied = "not significantly worse than it overall" if rank_line(board, task) else ""
     ties = [*([tied] if tied else []), "equal to it as rounded" + (" elsewhere" if tied else "")]

@@ -9,12 +9,17 @@ from benchmark.commands import command
 from benchmark.text import plural, ranges
 from leaderboard import gamma_star
 from leaderboard.accepted import SUBMITTED, VERIFIED
-from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
 from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
 
+POOLED_LEGEND = (
+    "pooled: accuracies over the test images of all tasks together, each seen or missing as in its "
+    "own task; areas have no pooled value, because they would compare margins of different models; "
+    "costs are means over tasks"
+)
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
@@ -55,10 +60,13 @@ def _board(board: Board) -> str:
         *(f"- {c.heading}: {c.legend}" for c in board.shown_columns),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
+        *([f"- {POOLED_LEGEND}"] if board.has_pooled else []),
         "",
     ]
     if len(board.suite.tasks) > 1:
         lines += [f"## {mean_heading(board)}", "", *_table(board, MEAN), ""]
+    if board.has_pooled:
+        lines += [f"## {pooled_heading(board)}", "", *_table(board, POOLED), ""]
     for task in board.suite.tasks:
         lines += [f"## {task_heading(task, board)}", "", *_table(board, task), ""]
     for comparison in board.comparisons:
@@ -121,6 +129,21 @@ def mean_heading(board: Board) -> str:
     return f"Unweighted mean over {plural(len(board.suite.tasks), 'task')}"
 
 
+def pooled_heading(board: Board) -> str:
+    """The title of the table of pooled test images, with their number."""
+    seen, missing = (sum(counts) for counts in list(zip(*board.counts, strict=True))[1:])
+    return (
+        f"Test images of {plural(len(board.suite.tasks), 'task')} pooled (n_seen = {seen}, "
+        f"n_missing = {missing})"
+    )
+
+
+def heading_of(task: str, board: Board) -> str:
+    """The title of the table of a task, ``MEAN`` or ``POOLED``."""
+    headings = {MEAN: mean_heading, POOLED: pooled_heading}
+    return headings[task](board) if task in headings else task_heading(task, board)
+
+
 def task_heading(task: str, board: Board) -> str:
     """The title of a task's table with the number of test images, if it is known."""
     counts = {name: (seen, missing) for name, seen, missing in board.counts}
@@ -130,7 +153,9 @@ def task_heading(task: str, board: Board) -> str:
 
 
 def main_task(board: Board) -> str:
-    """What a board's first table shows: the mean over its tasks, or its only task."""
+    """What a board's first table shows: its only task, or its tasks' mean or pooled test images."""
+    if board.shows_pooled and board.has_pooled:
+        return POOLED
     return MEAN if len(board.suite.tasks) > 1 else board.suite.tasks[0]
 
 
@@ -146,7 +171,8 @@ def board_table(board: Board, task: str) -> str:
 
 def no_rows(task: str) -> str:
     """What replaces a table without rows; "Not in the table" names what is missing."""
-    return f"No method has {'completed all tasks' if task == MEAN else 'all of its runs'} yet."
+    done = "completed all tasks" if task in (MEAN, POOLED) else "all of its runs"
+    return f"No method has {done} yet."
 
 
 def absent_line(board: Board, task: str) -> str:

@@ -7,12 +7,11 @@ from html import escape
 
 from leaderboard.board import Board
 from leaderboard.render.markdown import (
+    heading_of,
     interval_legend,
     main_task,
-    mean_heading,
     rank_line,
     table_cells,
-    task_heading,
 )
 
 _STYLE = "white-space: nowrap; padding: 2px 8px; text-align: "
@@ -26,7 +25,7 @@ def to_notebook(board: Board) -> str:
     task = main_task(board)
     headers, rows = table_cells(board, task)
     left = headers.index("method") + 1
-    heading = mean_heading(board) if len(board.suite.tasks) > 1 else task_heading(task, board)
+    heading = heading_of(task, board)
     notes = [rank_line(board, task), *interval_legend(board), *board.problems]
     listed = "".join(f"<li>{escape(note)}</li>" for note in notes if note)
     return (

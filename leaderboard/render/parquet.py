@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from leaderboard import columns
-from leaderboard.board import MEAN, Board
+from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.render.data import ordered_cells
 from leaderboard.rows import Row
 
@@ -82,7 +82,7 @@ def _rows(board: Board) -> Iterator[dict[str, Any]]:
     order = {task: i for i, task in enumerate(board.suite.tasks)}
     runs: dict[tuple[str, str], list[Row]] = {}
     for run in sorted(board.rows, key=lambda run: (order[run["task"]], run["seed"])):
-        for task in (run["task"], MEAN):
+        for task in (run["task"], MEAN, POOLED):
             runs.setdefault((run["label"], task), []).append(run)
     shared = _shared(board.rows)
     for cell in ordered_cells(board).to_dict("records"):

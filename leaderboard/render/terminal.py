@@ -14,17 +14,17 @@ import numpy as np
 from benchmark.commands import command
 from benchmark.text import printable, ranges
 from leaderboard import gamma_star
-from leaderboard.board import MEAN, Board
+from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column
 from leaderboard.render.markdown import (
+    POOLED_LEGEND,
     absent_line,
     cell_note,
     cell_value,
+    heading_of,
     interval_legend,
-    mean_heading,
     no_rows,
     rank_line,
-    task_heading,
 )
 
 if TYPE_CHECKING:
@@ -234,9 +234,10 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
     ]
     single = len(board.suite.tasks) == 1
     hidden: dict[str, None] = {}
-    for task in ([] if single else [MEAN]) + (list(board.suite.tasks) if tasks or single else []):
-        heading = mean_heading(board) if task == MEAN else task_heading(task, board)
-        parts += [wrapped(heading, "bold"), ""]
+    averages = [] if single else [MEAN]
+    averages += [POOLED] if board.shows_pooled and board.has_pooled else []
+    for task in averages + (list(board.suite.tasks) if tasks or single else []):
+        parts += [wrapped(heading_of(task, board), "bold"), ""]
         grid, columns = _grid(board, task)
         if not grid.rows:
             parts += [no_rows(task), ""]
@@ -252,6 +253,8 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
             "oracle: not ranked, because the method uses missing-class training data or test "
             f"labels ({gamma_star.LEGEND})"
         )
+    if board.shows_pooled and board.has_pooled:
+        legend.append(POOLED_LEGEND)
     parts.append(bullets([*interval_legend(board), *legend]))
     if hidden:
         parts.append(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL, RunRecord
-from leaderboard.board import MEAN, build_boards
+from leaderboard.board import MEAN, POOLED, build_boards
 from leaderboard.cells import cell_states
 from leaderboard.columns import CELL, COLUMNS, file_columns
 from leaderboard.results import update_results
@@ -94,7 +94,7 @@ class TestCells:
         halves = [f"{c.key}_half" for c in COLUMNS]
         assert list(board.cells.columns) == [*CELL, *values, "rank", *halves]
         assert ("table", *board.cells.columns) == file_columns()
-        assert board.cells["task"].tolist() == [*TASKS, MEAN]
+        assert board.cells["task"].tolist() == [*TASKS, MEAN, POOLED]
 
     def test_one_seed_has_no_spread(self, suite: Suite, icons: Manifest) -> None:
         one = dataclasses.replace(suite, seeds=(0,))

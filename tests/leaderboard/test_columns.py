@@ -18,6 +18,7 @@ from benchmark.manifest.suite import Suite
 from leaderboard import columns
 from leaderboard.board import MEAN
 from leaderboard.columns import COLUMNS, HEADLINES, Column, Value, table_columns
+from leaderboard.filters import only
 from leaderboard.render import FORMATS
 from leaderboard.rows import Row
 from tests.leaderboard.grids import TASKS, build, cell, grid, row
@@ -66,7 +67,7 @@ def test_a_new_column_is_one_record(
             for c in cells
             if c["label"] == "source"
         ]
-        assert values == [(11.0, 1.0)] * (len(TASKS) + 1)
+        assert values == [(11.0, 1.0)] * (len(TASKS) + 2)
 
 
 def test_disruption_is_the_loss_against_the_source_on_the_same_task_and_seed(
@@ -106,6 +107,24 @@ def test_there_is_no_gap_to_close_where_the_oracle_is_not_above_the_source(
     rows += grid(icons, "oracle-finetune", overall=40.0, track="oracle")
     (board,) = build(suite, icons, rows)
     assert math.isnan(cell(board, "mine", TASKS[0])["gap_closed"])
+    (note,) = board.notes
+    assert note.startswith("gap: oracle-finetune is not above source on every task, seeds 0-2,")
+
+
+def test_a_single_seed_without_a_gap_is_named(suite: Suite, icons: Manifest) -> None:
+    rows = grid(icons, "source", overall=40.0) + grid(icons, "mine", overall=55.0)
+    oracle = grid(icons, "oracle-finetune", overall=70.0, track="oracle")
+    (lost,) = (row for row in oracle if (row["task"], row["seed"]) == (TASKS[1], 2))
+    lost["overall"] = 40.0
+    (board,) = build(suite, icons, [*rows, *oracle])
+    assert [math.isnan(cell(board, "mine", of)["gap_closed"]) for of in (*TASKS, MEAN)] == [
+        *(False, True, False),
+        True,
+    ]
+    (note,) = board.notes
+    assert f"not above source on {TASKS[1]}, seed 2, so there is no gap" in note
+    (shown,) = only([board], ["mine"], ())
+    assert note in shown.notes
 
 
 def test_disruption_against_bn_stats_needs_a_row_of_bn_stats(suite: Suite, icons: Manifest) -> None:

@@ -68,6 +68,7 @@ class TestMarkdown:
         assert headings == [
             "# Leaderboard: icons",
             "## Unweighted mean over 3 tasks",
+            "## Test images of 3 tasks pooled (n_seen = 938, n_missing = 991)",
             "## outline-solid (n_seen = 344, n_missing = 376)",
             "## solid-outline (n_seen = 439, n_missing = 461)",
             "## outline+solid-color (n_seen = 155, n_missing = 154)",
@@ -148,7 +149,8 @@ class TestMarkdown:
             [row[rows[0].index("method")] for row in rows[2:]] for rows in tables(text).values()
         ]
         assert orders == [
-            ["even", "uneven"],
+            ["even", "uneven"],  # the mean
+            ["even", "uneven"],  # pooled
             ["even", "uneven"],
             ["uneven", "even"],
             ["even", "uneven"],
@@ -224,7 +226,7 @@ class TestData:
         assert list(lines[0])[:7] == [
             *("table", "label", "track", "task", "tasks", "seeds", "state"),
         ]
-        assert len(lines) == (5 + 2) * (3 + 1)
+        assert len(lines) == 5 * (3 + 2) + 2 * (3 + 1)
         first = lines[0]
         cell = boards[0].of_task(TASKS[0])["source"]
         assert (first["table"], first["label"], first["task"]) == ("icons", "source", TASKS[0])

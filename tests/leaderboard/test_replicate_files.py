@@ -16,7 +16,7 @@ from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
 from leaderboard.replicate_files import FOLDER, ReplicateFiles, useless_replicates
-from leaderboard.rows import MEAN, Row
+from leaderboard.rows import MEAN, POOLED, Row
 from tests.leaderboard.grids import TASKS, row
 
 SEEDS = (0, 1)
@@ -57,7 +57,9 @@ def compute(icons: Manifest, tmp_path: Path) -> Compute:
 def same(one: Statistics, two: Statistics) -> bool:
     return one.groups == two.groups and all(
         np.array_equal(one.estimates[key].replicates, two.estimates[key].replicates, equal_nan=True)
-        for key in ((task, name) for task in (*TASKS, MEAN) for name in ("overall", "gap_closed"))
+        for key in (
+            (task, name) for task in (*TASKS, MEAN, POOLED) for name in ("overall", "gap_closed")
+        )
     )
 
 
@@ -119,7 +121,7 @@ def test_a_file_under_another_name_is_made_again(
     one, two, *_ = sorted((tmp_path / FOLDER).iterdir())
     two.write_bytes(one.read_bytes())
     files, useless = useless_replicates(tmp_path)
-    assert (len(files), useless) == (len(TASKS), [two])
+    assert (len(files), useless) == (len(TASKS) + 1, [two])
     assert same(compute(rows), first)
     assert useless_replicates(tmp_path)[1] == []
 
@@ -136,7 +138,7 @@ def test_the_oldest_files_make_room(
 ) -> None:
     compute(rows)
     sizes = [path.stat().st_size for path in (tmp_path / FOLDER).iterdir()]
-    assert len(sizes) == len(TASKS)
+    assert len(sizes) == len(TASKS) + 1  # and the pooled values
     monkeypatch.setattr(replicate_files, "MAX_BYTES", 2 * max(sizes) + sum(sizes) // 4)
     for number in range(4):
         compute([{**rows[0], "predictions_sha256": f"a{number}"}, *rows[1:]])

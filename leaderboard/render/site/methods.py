@@ -18,7 +18,7 @@ from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
 from leaderboard.render.figures.request import LogOf
 from leaderboard.render.figures.training import mean_curve, running_mean
-from leaderboard.render.site.ranking import Cell, Table, as_points, number, rank_of
+from leaderboard.render.site.ranking import AVERAGES, Cell, Table, as_points, number, rank_of
 from leaderboard.rows import Row, with_status
 from leaderboard.statistics import LEVEL
 
@@ -187,7 +187,7 @@ def _changes(table: Table, label: str) -> Markup:
         before, after = cells.get(columns.SOURCE, nothing), cells[label]
         lines.append(
             svg.Change(
-                "mean over tasks" if task == MEAN else task,
+                AVERAGES.get(task, task),
                 (before[seen], after[seen]),
                 (before[missing], after[missing]),
             )

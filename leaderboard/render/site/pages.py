@@ -17,7 +17,7 @@ from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.text import plural, printable
 from leaderboard import gamma_star
-from leaderboard.board import MEAN, Board
+from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import column_of
 from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison
 from leaderboard.conditions import TITLES, by_board, by_tuning
@@ -30,7 +30,7 @@ from leaderboard.render.markdown import interval_legend, rank_line
 from leaderboard.render.site.folder import page_name, write_folder
 from leaderboard.render.site.methods import Definition, build_section, level_text, settings
 from leaderboard.render.site.provenance import provenance_of
-from leaderboard.render.site.ranking import Table, as_points, build_ranking, number
+from leaderboard.render.site.ranking import AVERAGES, Table, as_points, build_ranking, number
 from leaderboard.render.site.tasks import task_facts
 from leaderboard.rows import Row, group_rows
 
@@ -113,6 +113,8 @@ class _Site:
             "figures_page": FIGURES if self.figures else "",
             "level": level_text(),
             "mean": MEAN,
+            "pooled": POOLED,
+            "averages": AVERAGES,
             "number": number,
             "bar_width": svg.BAR_WIDTH,
             "bar_height": svg.BAR_HEIGHT,
@@ -174,12 +176,15 @@ class _Site:
         return [comparison for comparison in shown if comparison is not None]
 
     def views(self, board: Board) -> dict[str, str]:
-        """The path of each page of a board: by task, the mean first."""
+        """The path of each page of a board: by task, the mean and the pooled values first."""
         is_first = board is self.boards[0]
         prefix = "" if is_first else f"{board.name} "
         return {
             MEAN: HOME if is_first else page_name("tables", board.name),
-            **{task: page_name("tasks", prefix + task) for task in board.suite.tasks},
+            **{
+                task: page_name("tasks", prefix + task)
+                for task in (*([POOLED] if board.has_pooled else []), *board.suite.tasks)
+            },
         }
 
     def pages(self) -> Iterator[tuple[str, str]]:
@@ -203,7 +208,7 @@ class _Site:
         return self.environment.get_template(template).render(root=root, page=page, **values)
 
     def table_page(self, table: Table, task: str, page: str) -> str:
-        """The page of a table: the mean over tasks, or one task."""
+        """The page of a table: the mean over tasks, their pooled test images, or one task."""
         board = table.board
         manifest = board.manifest
         assert manifest is not None
@@ -227,7 +232,7 @@ class _Site:
             counts={name: counts for name, *counts in board.counts},
             tasks=manifest.tasks,
             manifest=manifest,
-            facts=None if is_home else task_facts(manifest, task, self.images),
+            facts=None if task in AVERAGES else task_facts(manifest, task, self.images),
         )
 
     def method_page(self, label: str, page: str, rows: Sequence[Mapping[str, list[Row]]]) -> str:

@@ -11,12 +11,14 @@ from markupsafe import Markup
 from benchmark.text import plural
 from leaderboard import columns
 from leaderboard.accepted import SUBMITTED, VERIFIED
-from leaderboard.board import MEAN, Board, BoardCell
+from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import REFERENCES, Column
 from leaderboard.render import svg
 from leaderboard.render.cells import rounded
 
 REFERENCE = columns.SOURCE  # the row that a thin line in every interval shows
+# What pages call the pseudo-tasks.
+AVERAGES = {MEAN: "mean over tasks", POOLED: "pooled test images"}
 STATES = {
     "failed": "a run failed",
     "not-applicable": "does not apply",
@@ -26,7 +28,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class Table:
-    """A board, with its cells and the order of its methods by task (and ``MEAN``).
+    """A board, with its cells and the order of its methods by task (and ``MEAN``, ``POOLED``).
 
     Attributes:
         board: the board.
@@ -43,7 +45,7 @@ class Table:
     @classmethod
     def of_board(cls, board: Board) -> Table:
         """Look everything up once: there is a page for every method and every task."""
-        tasks = (MEAN, *board.suite.tasks)
+        tasks = (MEAN, *([POOLED] if board.has_pooled else []), *board.suite.tasks)
         cells = {task: board.of_task(task) for task in tasks}
         shown = board.shown_columns
         numbers = {
@@ -228,7 +230,7 @@ def _scale(column: Column, cells: Sequence[BoardCell]) -> svg.Scale:
 
 def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
     badges = [cell["provenance"]] if cell["provenance"] in (SUBMITTED, VERIFIED) else []
-    if cell["state"] == "partial" and cell["seeds"] and task != MEAN:
+    if cell["state"] == "partial" and cell["seeds"] and task not in AVERAGES:
         badges.append(f"{cell['seeds']} of {plural(len(board.suite.seeds), 'seed')}")
     elif cell["state"] != "ok":
         badges.append(STATES.get(cell["state"], str(cell["state"])))

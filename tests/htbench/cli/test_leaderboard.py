@@ -188,3 +188,9 @@ def test_no_site_is_written_without_runs(htbench: Htbench, tmp_path: Path) -> No
     status, _, err = htbench("leaderboard", "--suite", "icons", *words)
     assert (status, "has no runs of suite icons; run `htbench run" in err) == (2, True), err
     assert not (tmp_path / "site").exists()
+
+
+def test_pooled_values_of_a_suite_without_are_refused(htbench: Htbench, workspace: Path) -> None:
+    status, out, err = htbench("leaderboard", "--workspace", workspace, "--pooled")
+    assert (status, out) == (2, "")
+    assert "--pooled: no pooled values; a suite has them if it has several tasks, no two" in err

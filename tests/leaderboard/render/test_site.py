@@ -93,8 +93,19 @@ class TestPages:
             "tasks",
         }
         assert sum(name.startswith("tables/") for name in names) == 1
-        assert sum(name.startswith("tasks/") for name in names) == 3 * 2
+        assert sum(name.startswith("tasks/") for name in names) == (3 + 1) * 2, (
+            "of the tasks, and of their pooled images"
+        )
         assert sum(name.startswith("methods/") for name in names) == 7
+
+    def test_the_page_of_pooled_images_has_their_number_and_no_split(self, site: Path) -> None:
+        (path, *_) = [path for path in pages(site) if path.stem.startswith("pooled")]
+        text = path.read_text("utf-8")
+        assert "<h1>Pooled test images</h1>" in text
+        assert "<dt>test images, seen</dt><dd>300</dd>" in text
+        assert 'id="split"' not in text
+        assert '<option value="../tasks/' in text
+        assert " selected>pooled test images</option>" in text
 
     def test_every_link_leads_to_a_page_or_an_anchor_that_exists(self, site: Path) -> None:
         for path in pages(site):
