@@ -35,6 +35,7 @@ from benchmark.runs.plan import resolve_device
 FOLDER = Path(__file__).resolve().parent
 REPORT = FOLDER / "GPU.md"
 LIMIT = 360  # seconds, of everything
+LOCK_LIMIT = 120  # seconds, to find what the sandbox refuses the driver
 ISOLATION = ("no-filesystem", "no-network", "no-processes", "no-inspection")
 SCORES = ("overall", "seen", "missing")
 
@@ -56,9 +57,12 @@ def doctor(bench: Bench) -> str:
 def lock(bench: Bench) -> str:
     """The device can be used inside a run's sandbox; if not, the report says what is missing."""
     words = [sys.executable, "-P", str(FOLDER / "gpu_lock.py"), "--device", bench.device]
-    result = subprocess.run(
-        words, capture_output=True, text=True, timeout=COMMAND_LIMIT, check=False
-    )
+    try:
+        result = subprocess.run(
+            words, capture_output=True, text=True, timeout=LOCK_LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired as late:  # what it printed so far says most
+        raise Failure(f"{late.stdout!r}, then nothing within {LOCK_LIMIT} s") from None
     want(result.returncode == 0, result.stdout + result.stderr[-1000:])
     return result.stdout.strip()
 
