@@ -37,7 +37,7 @@ class Size:
 
 
 FULL = Size(
-    "resnet50", ("source", "finetune", "linear-probe", "lolsgd"), (0, 1, 2), 30, None, None, 2
+    "resnet50", ("source", "finetune", "linear-probe", "lolsgd"), (0, 1, 2), 20, None, None, 2
 )
 QUICK = Size("resnet18", ("source", "finetune-short"), (0, 1, 2), 1, 4, 1, 1)
 

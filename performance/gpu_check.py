@@ -83,14 +83,8 @@ def icons_runs(bench: Bench) -> str:
     return f"{len(records)} runs ok"
 
 
-def same_bytes(bench: Bench) -> str:
-    """The same run twice gives the same bytes."""
-    bench.icons("again", "--method", bench.size.methods[1], "--jobs", 1)
-    return bench.want_same_bytes("one", "again", least=len(bench.size.seeds))
-
-
 def side_by_side(bench: Bench) -> str:
-    """Four runs side by side give the same bytes as one at a time."""
+    """The same runs a second time, four side by side, give the same bytes as one at a time."""
     seconds = bench.icons("four", "--jobs", 4)
     bench.figures["icons, four runs at a time"] = f"{seconds:.1f} s"
     return bench.want_same_bytes("one", "four", least=len(bench.size.methods))
@@ -304,7 +298,6 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
         doctor,
         lock,
         icons_runs,
-        same_bytes,
         side_by_side,
         agrees_with_cpu,
         isolation,

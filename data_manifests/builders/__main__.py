@@ -164,8 +164,8 @@ def search_pacs(out: Path, jobs: int, device: str) -> None:
 
     Needs its images (`htbench data import`) and pretrained weights in the data folder. Writes every
     run to a CSV file, prints the comparison of all recipes and marks the chosen one with a star. A
-    finished search writes recipe.toml beside it, which the builder reads. This takes about four
-    hours of one core. To continue an interrupted search, run the same command again.
+    finished search writes recipe.toml beside it, which the builder reads. This takes about an hour
+    of one core. To continue an interrupted search, run the same command again.
 
     \b
     Continue the recorded search, or print what it chose:
