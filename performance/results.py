@@ -36,6 +36,7 @@ SECTIONS = {
     "loading": "Loading images of 256 pixels",
     "suite": "The whole suite icons",
     "growth": "Workspaces with many runs",
+    "many_images": "As many files as DomainNet",
 }
 
 

@@ -1,0 +1,147 @@
+"""Import and verify as many small JPEG files as DomainNet has, and store one of its domains.
+
+    python performance/many_images.py                 414,075 files: 2 GB of disk, 20 minutes
+    python performance/many_images.py --share 0.1     a tenth of them
+
+The files have DomainNet's real names; what they show is generated, 128 different images of 64
+pixels. Importing is measured beside `find` and `cp -as`, which make the same links without matching
+names; verifying beside a pool of processes that decodes every file and does nothing else. Each is a
+new process. Memory is the largest resident set of any process of a command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import generated_images
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tabulate import tabulate
+
+from benchmark.images.place import images_folder
+from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.read import read_manifest
+from benchmark.manifest.toml import to_toml
+
+SIDE = 64  # pixels of a file
+WANTED = 1.3  # times the decode loop, at most, to verify
+DOMAIN = "clipart"  # whose store is built
+DECODE = """
+import os, sys
+from multiprocessing import Pool
+from pathlib import Path
+from PIL import Image
+
+def decode(path):
+    with Image.open(path) as image:
+        image.convert("RGB").load()
+
+if __name__ == "__main__":
+    paths = [Path(folder, name) for folder, _, names in os.walk(sys.argv[1]) for name in names]
+    with Pool() as pool:
+        for _ in pool.imap_unordered(decode, paths, chunksize=256):
+            pass
+"""
+STORE = """
+import sys
+from pathlib import Path
+from benchmark.images.store.store import open_store
+from benchmark.manifest.read import read_manifest
+
+if __name__ == "__main__":
+    open_store(read_manifest(Path(sys.argv[1])), sys.argv[2])
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the clock and of all processors, and bytes of the largest process."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def cost(*words: object) -> Cost:
+    """Run a command."""
+    start = perf_counter()
+    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Cost(perf_counter() - start, cpu, usage.ru_maxrss * 1024)
+
+
+def write_manifest(folder: Path, share: float) -> Manifest:
+    """DomainNet's manifest under another name, with some rows of each class, domain and split."""
+    whole = load_manifest("domainnet@1.0")
+    folder.mkdir(parents=True)
+    document = {**whole.document, "name": "many-images"}
+    (folder / "manifest.toml").write_text(to_toml(document), "utf-8")
+    cells = zip(*(whole.table[c].to_pylist() for c in ("domain", "class", "split")), strict=True)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    keep = []
+    for cell in cells:
+        keep.append(counts[cell] % round(1 / share) == 0)
+        counts[cell] += 1
+    pq.write_table(whole.table.filter(pa.array(keep)), folder / "images.parquet")
+    return read_manifest(folder)
+
+
+def measure(folder: Path, share: float) -> tuple[int, dict[str, Cost]]:
+    """The number of files, and the cost of each way."""
+    os.environ["HTBENCH_DATA"] = str(folder / "data")
+    manifest = write_manifest(folder / "manifest", share)
+    generated_images.SIDE = SIDE
+    generated_images.write_images(manifest)
+    source = folder / "downloaded"
+    shutil.move(images_folder(manifest), source)
+    htbench = (sys.executable, "-P", "-m", "htbench", "data")
+    costs = {}
+    for name, words in {
+        "htbench data import": (*htbench, "import", manifest.root, source),
+        "find and cp -as": ("sh", "-c", f"find {source} -type f && cp -as {source} {folder}/links"),
+        "htbench data verify": (*htbench, "verify", manifest.root),
+        "a pool that decodes": (sys.executable, "-c", DECODE, source),
+        f"the store of {DOMAIN}": (sys.executable, "-c", STORE, manifest.root, DOMAIN),
+    }.items():
+        os.sync()  # so that no way pays for another
+        costs[name] = cost(*words)
+        print(f"{name}: {costs[name].wall:.1f} s", file=sys.stderr)
+    return manifest.table.num_rows, costs
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="of the files  [1]")
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; default: a new one")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        count, costs = measure(Path(folder), arguments.share)
+    rows = [
+        (name, f"{each.wall:.1f}", f"{each.cpu:.1f}", f"{each.memory / 2**20:.0f}")
+        for name, each in costs.items()
+    ]
+    print(f"{count:,} files of {SIDE} x {SIDE} pixels\n")
+    print(tabulate(rows, ["way", "wall s", "processor s", "MiB"], tablefmt="github"))
+    ratio = costs["htbench data verify"].wall / costs["a pool that decodes"].wall
+    print(f"\nVerifying takes {ratio:.2f} times as long as decoding alone; wanted {WANTED}.")
+
+
+if __name__ == "__main__":
+    main()
