@@ -116,7 +116,7 @@ def load_manifest(reference: str | Path) -> Manifest:
     name, at, version = str(reference).partition("@")
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
-            if (folder / name / version / "manifest.toml").is_file():
+            if is_file(folder / name / version / "manifest.toml"):
                 manifest = read_manifest(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
@@ -124,7 +124,7 @@ def load_manifest(reference: str | Path) -> Manifest:
                         f"{reference}; rename it to match the manifest's name and version"
                     )
                 return replace(manifest, given=None)
-    elif _is_file(Path(reference) / "manifest.toml"):
+    elif is_file(Path(reference) / "manifest.toml"):
         manifest = read_manifest(Path(reference))
         withdrawn = withdrawn_as(manifest.reference)
         recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")
@@ -149,7 +149,7 @@ def load_manifest(reference: str | Path) -> Manifest:
     )
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     """Whether a path leads to a file; a text that is too long for a path does not."""
     try:
         return path.is_file()

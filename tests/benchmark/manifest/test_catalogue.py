@@ -26,7 +26,13 @@ class TestLoadManifest:
     def test_a_reference_and_a_folder_name_the_same_manifest(self, icons: Manifest) -> None:
         assert load_manifest(packaged_manifests() / "icons" / "2.0").digest == icons.digest
 
-    @pytest.mark.parametrize("reference", ["icons", "icons@", "icons@9.9", "../icons@2.0", ""])
+    @pytest.mark.parametrize(
+        "reference",
+        [
+            *("icons", "icons@", "icons@9.9", "../icons@2.0", ""),
+            *(f"{'x' * 300}@1.0", f"icons@2.{'0' * 300}", f"icons@2.0+{'x' * 300}", "x" * 300),
+        ],
+    )
     def test_an_unknown_reference_lists_the_known_ones(self, reference: str) -> None:
         with pytest.raises(ManifestError, match=r"unknown manifest .*known: .*icons@2\.0"):
             load_manifest(reference)
