@@ -13,6 +13,7 @@ from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.manifest import RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
 from benchmark.manifest.rules import NAME, VERSION
+from benchmark.text import near
 
 
 def manifest_folders() -> list[Path]:
@@ -141,10 +142,12 @@ def load_manifest(reference: str | Path) -> Manifest:
                 "from your copy of the data set: "
                 + command("manifest", "expand", recipe, "--metadata", "metadata.csv")
             )
-    known = ", ".join(published_manifests()) or "none"
+    names = published_manifests()
+    known = ", ".join(names) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
     raise ManifestError(
-        f"unknown manifest {str(reference)!r}; known: {known}. "
+        f"unknown manifest {str(reference)!r}; {near(str(reference), [*names, *recipes])}"
+        f"known: {known}. "
         "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
 

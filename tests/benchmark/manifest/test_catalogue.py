@@ -37,6 +37,13 @@ class TestLoadManifest:
         with pytest.raises(ManifestError, match=r"unknown manifest .*known: .*icons@2\.0"):
             load_manifest(reference)
 
+    @pytest.mark.parametrize(
+        ("typo", "name"), [("icon@2.0", "icons@2.0"), ("iwildcm@1.1", "iwildcam@1.1")]
+    )
+    def test_a_typo_names_the_nearest(self, typo: str, name: str) -> None:
+        with pytest.raises(ManifestError, match=f"unknown manifest '{typo}'; did you mean {name}"):
+            load_manifest(typo)
+
     def test_the_folder_must_be_named_after_the_manifest(self, draft: Any, own_data: Path) -> None:
         draft.root = own_data / "manifests" / "other" / "0.1"
         draft.write()
