@@ -27,12 +27,19 @@ from benchmark.folders import PACKAGE
 from benchmark.in_process import load
 from benchmark.methods.describe import MethodDescription
 
-IMPORTS = 60.0  # seconds that imports may take in addition to the run
+# Seconds that imports may take in addition to the run: a few, but minutes on a busy machine.
+IMPORTS = 300.0
+REMEDY = "Import packages by statements, and do not look for files beside the interpreter"
 
 
 @dataclass(frozen=True)
 class LayeredRun:
-    """The outcome: why the run failed or gave nothing, or None; and logits, float32 (N, C)."""
+    """The outcome of a run.
+
+    Attributes:
+        error: why it failed or gave nothing, and what to do; None otherwise.
+        logits: float32 (N, C).
+    """
 
     error: str | None
     logits: NDArray[Any] | None
@@ -76,12 +83,16 @@ def run_in_layer(
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return LayeredRun(f"it took more than {SECONDS + IMPORTS:.0f} s", None)
+            limit = f"it took more than {SECONDS + IMPORTS:.0f} s"
+            return LayeredRun(f"{limit}; if this machine is busy, repeat the check", None)
         if result.returncode:
             last = (result.stderr.strip() or f"exit status {result.returncode}").splitlines()[-1]
-            return LayeredRun(last, None)
+            return LayeredRun(f"{last}. {REMEDY}", None)
         error = json.loads(result.stdout.splitlines()[-1])
-        return LayeredRun(error, np.load(out, allow_pickle=False) if out.exists() else None)
+        return LayeredRun(
+            error and f"{error}. {REMEDY}",
+            np.load(out, allow_pickle=False) if out.exists() else None,
+        )
 
 
 def _layer(folder: Path) -> Path | None:

@@ -263,10 +263,7 @@ def _same_in_a_layer(subject: Subject) -> None:
         raise SkipTest("the run in the lock gave no predictions")
     layered = subject.run_in_layer
     if layered.logits is None:
-        raise CheckFailure(
-            f"a run from an environment on top of this one failed: {layered.error}. Import "
-            "packages by statements, and do not look for files beside the interpreter"
-        )
+        raise CheckFailure(f"a run from an environment on top of this one failed: {layered.error}")
     if not np.array_equal(layered.logits, run.logits):
         raise CheckFailure(
             "a run from an environment on top of this one gives other logits. The method depends "

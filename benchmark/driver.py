@@ -402,8 +402,9 @@ def execute(
     again = [run.key for run in runs if workspace.finished(run.key) is not None]
     if again:
         monitor.log(
-            f"repeating {len(again)} finished runs, because other runs start from their weights, "
-            f"which are missing or damaged: {first(str(workspace.folder(key)) for key in again)}"
+            f"repeating {plural(len(again), 'finished run')}, because other runs "
+            "start from their weights, which are missing or damaged: "
+            + first(str(workspace.folder(key)) for key in again)
         )
     stores = open_stores(
         runs[0].planned.manifest, target_needs(run.planned for run in runs), monitor

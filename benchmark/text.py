@@ -82,9 +82,15 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def plural(number: int, name: str) -> str:
-    """A number of things, such as ``1 run``, ``2 classes`` or ``10,000 runs``."""
-    ending = "es" if name.endswith("s") else "s"
-    return f"{number:,} {name}{ending if number != 1 else ''}"
+    """A number of things, such as ``1 run``, ``2 classes``, ``3 copies`` or ``10,000 runs``."""
+    return f"{number:,} {name if number == 1 else plural_of(name)}"
+
+
+def plural_of(name: str) -> str:
+    """The plural of a noun, such as ``classes``."""
+    if name.endswith("y") and name[-2] not in "aeiou":
+        return f"{name[:-1]}ies"
+    return f"{name}{'es' if name.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
 
 
 def seed_list(seeds: Iterable[int]) -> str:

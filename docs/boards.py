@@ -321,9 +321,8 @@ def _git(*words: str) -> str:
 def _machine() -> str:
     """The processor, the number of cores and the system, such as ``... x 2 cores, Linux``."""
     names = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return (
-        f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    )
+    processor = names[0] if names else platform.machine()
+    return f"{processor}, {plural(os.cpu_count() or 1, 'core')}, {platform.system()}"
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from benchmark.records import RECORD_FILE, RunRecord
 from benchmark.run_folders import run_folders
 from benchmark.runs.verify import code_files
 from benchmark.runs.workspace import Workspace
-from benchmark.text import one_line
+from benchmark.text import one_line, plural
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.conditions import with_comparisons
@@ -93,7 +93,7 @@ def shown_problems(problems: Sequence[str]) -> list[str]:
     """The sentences about folders without a row that are shown: the first ones, cut if too long."""
     shown = [one_line(problem, MAX_MESSAGE) for problem in problems[:MAX_PROBLEMS]]
     if more := len(problems) - len(shown):
-        shown.append(f"{more} more folders in the workspace cannot be used")
+        shown.append(f"{plural(more, 'more folder')} in the workspace cannot be used")
     return shown
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ScoringError, first
+from benchmark.text import plural
 from leaderboard.outcomes import Outcomes
 from leaderboard.picks import Picks, pick
 from leaderboard.scoring_input import (
@@ -283,9 +284,9 @@ def match_samples(
     expected = _unique_ids(expected_ids, "the expected samples")
     problems = []
     if unknown := [i for i in positions if i not in expected]:
-        problems.append(f"{len(unknown)} unknown sample id(s): {first(unknown)}")
+        problems.append(f"{plural(len(unknown), 'unknown sample id')}: {first(unknown)}")
     if missing := [i for i in expected if i not in positions]:
-        problems.append(f"{len(missing)} missing sample id(s): {first(missing)}")
+        problems.append(f"{plural(len(missing), 'missing sample id')}: {first(missing)}")
     if problems:
         raise ScoringError(
             "the sample ids of the predictions do not match the task: "
@@ -302,7 +303,7 @@ def _unique_ids(ids: Sequence[Hashable] | npt.NDArray[Any], where: str) -> dict[
     if len(position) < len(listed):
         repeated = [sample_id for sample_id, times in Counter(listed).items() if times > 1]
         raise ScoringError(
-            f"{len(repeated)} sample id(s) are repeated in {where}: {first(repeated)}; "
+            f"{plural(len(repeated), 'sample id')} repeated in {where}: {first(repeated)}; "
             "keep one row per sample"
         )
     return position

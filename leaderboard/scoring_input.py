@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmark.errors import ScoringError, first
+from benchmark.text import plural
 
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 IntArray: TypeAlias = npt.NDArray[np.intp]
@@ -140,12 +141,12 @@ def _check_shapes(
         raise ScoringError("there are no samples to score (logits have 0 rows)")
     if n_classes != seen.size:
         raise ScoringError(
-            f"logits have {n_classes} columns, but the seen mask has {seen.size} entries; "
-            "give one column per class, in the manifest's order"
+            f"logits have {plural(n_classes, 'column')}, but the seen mask has "
+            f"{plural(seen.size, 'entry')}; give one column per class, in the manifest's order"
         )
     if n_samples != labels.size:
         raise ScoringError(
-            f"logits have {n_samples} rows but there are {labels.size} labels; "
+            f"logits have {plural(n_samples, 'row')} but there are {plural(labels.size, 'label')}; "
             "give one row for each labelled sample, in the same order"
         )
 
@@ -179,5 +180,5 @@ def refuse_rows(what: str, bad: BoolArray, remedy: str) -> NoReturn:
     """Raise an error that names the rows where ``bad`` (N,) is true."""
     rows = np.flatnonzero(bad).tolist()
     raise ScoringError(
-        f"{what} in {len(rows)} of {bad.size} samples (rows {first(rows)}); {remedy}"
+        f"{what} in {len(rows):,} of {plural(bad.size, 'sample')} (rows {first(rows)}); {remedy}"
     )

@@ -22,7 +22,7 @@ from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, MAX_TEXT, Job
 from benchmark.numerics import ENVIRONMENT_FACTS
 from benchmark.progress import Progress
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
-from benchmark.text import printable
+from benchmark.text import plural, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,8 +186,8 @@ def _receive_rows(child: Child, count: int, width: int, progress: Progress) -> b
     size, expected = _next_message(child, progress, "rows")["rows"], count * width * 4
     if size != expected:
         raise _broken(
-            f"the run returned {_text(size, 100)} bytes of logits for {count} images, but "
-            f"{expected} were expected"
+            f"the run returned {_text(size, 100)} bytes of logits for {plural(count, 'image')}, "
+            f"but {expected} were expected"
         )
     rows = child.receive_data(expected)
     if rows is None:

@@ -13,6 +13,7 @@ from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.manifest import RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
 from benchmark.manifest.rules import NAME, VERSION
+from benchmark.text import near
 
 
 def manifest_folders() -> list[Path]:
@@ -116,7 +117,7 @@ def load_manifest(reference: str | Path) -> Manifest:
     name, at, version = str(reference).partition("@")
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
-            if (folder / name / version / "manifest.toml").is_file():
+            if is_file(folder / name / version / "manifest.toml"):
                 manifest = read_manifest(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
@@ -124,7 +125,7 @@ def load_manifest(reference: str | Path) -> Manifest:
                         f"{reference}; rename it to match the manifest's name and version"
                     )
                 return replace(manifest, given=None)
-    elif _is_file(Path(reference) / "manifest.toml"):
+    elif is_file(Path(reference) / "manifest.toml"):
         manifest = read_manifest(Path(reference))
         withdrawn = withdrawn_as(manifest.reference)
         recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")
@@ -141,15 +142,17 @@ def load_manifest(reference: str | Path) -> Manifest:
                 "from your copy of the data set: "
                 + command("manifest", "expand", recipe, "--metadata", "metadata.csv")
             )
-    known = ", ".join(published_manifests()) or "none"
+    names = published_manifests()
+    known = ", ".join(names) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
     raise ManifestError(
-        f"unknown manifest {str(reference)!r}; known: {known}. "
+        f"unknown manifest {str(reference)!r}; {near(str(reference), [*names, *recipes])}"
+        f"known: {known}. "
         "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     """Whether a path leads to a file; a text that is too long for a path does not."""
     try:
         return path.is_file()

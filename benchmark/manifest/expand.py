@@ -30,6 +30,7 @@ from benchmark.manifest.metadata import Metadata
 from benchmark.manifest.read import read_manifest
 from benchmark.manifest.recipe import ManifestRecipe
 from benchmark.manifest.toml import to_toml
+from benchmark.text import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,8 @@ def expand_recipe(recipe: ManifestRecipe, metadata: Metadata) -> Expansion:
             f"{location.name}: {', '.join(location.left_out)}" for location in locations[:5]
         )
         raise ManifestError(
-            f"none of the {len(locations)} locations qualifies as a task; for example: {reasons}"
+            f"none of the {plural(len(locations), 'location')} qualifies as a task; for "
+            f"example: {reasons}"
         )
     return Expansion(
         _document(recipe, metadata, tasks),
@@ -163,15 +165,17 @@ def _location(
     seen = np.bincount(y[adaptation], minlength=count) > 0
     missing = (test > 0) & known & ~seen
     needs = (
-        (int(adaptation.sum()), rule.min_adaptation_images, "adaptation images"),
-        (int(test.sum()), rule.min_test_images, "test images"),
-        (int(test[seen].sum()), rule.min_seen_test_images, "seen test images"),
-        (int(test[missing].sum()), rule.min_missing_test_images, "missing test images"),
+        (int(adaptation.sum()), rule.min_adaptation_images, "adaptation image"),
+        (int(test.sum()), rule.min_test_images, "test image"),
+        (int(test[seen].sum()), rule.min_seen_test_images, "seen test image"),
+        (int(test[missing].sum()), rule.min_missing_test_images, "missing test image"),
     )
     if days < 2:
         left_out: tuple[str, ...] = ("one day" if days else "no images",)
     else:
-        left_out = tuple(f"{n} {what} ({least} required)" for n, least, what in needs if n < least)
+        left_out = tuple(
+            f"{plural(n, what)} ({least} required)" for n, least, what in needs if n < least
+        )
     return Location(
         location=number,
         days=days,

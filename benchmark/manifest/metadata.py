@@ -16,6 +16,7 @@ from benchmark.errors import DataError, first
 from benchmark.files import read_bounded
 from benchmark.manifest.read import MAX_IMAGES
 from benchmark.manifest.recipe import ManifestRecipe
+from benchmark.text import plural
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -171,8 +172,9 @@ def _check_cells(table: pa.Table, recipe: ManifestRecipe, path: Path) -> None:
             rows = np.flatnonzero(~np.asarray(good.to_numpy()))
             values = dict.fromkeys(table[name].take(rows[:1000]).to_pylist())
             raise DataError(
-                f"{path}: column {name} must {what}, but {len(rows)} of {table.num_rows} rows have "
-                f"an invalid value, first in row {int(rows[0]) + 1}: {first(values)}"
+                f"{path}: column {name} must {what}; invalid in "
+                f"{len(rows):,} of {plural(table.num_rows, 'row')}, first in row "
+                f"{int(rows[0]) + 1}: {first(values)}"
             )
 
     def known(name: str, values: Sequence[str]) -> pa.ChunkedArray:
@@ -228,9 +230,9 @@ def _check_pairs(table: pa.Table, recipe: ManifestRecipe, path: Path) -> None:
         location, split = wrong[0]
         raise DataError(
             f"{path}: location {location} has images in the split {split!r}, but the recipe "
-            f"assigns it to {', '.join(recipe.splits[location])} ({len(wrong)} mismatches in "
-            "total); this metadata file is from another version of the data set. "
-            "Get the version that the recipe names"
+            f"assigns it to {', '.join(recipe.splits[location])} ("
+            f"{plural(len(wrong), 'mismatch')} in total); this metadata file is from "
+            "another version of the data set. Get the version that the recipe names"
         )
     classes = table.group_by(["y", "category_id"]).aggregate([]).to_pylist()
     pairs = sorted((int(row["y"]), int(row["category_id"])) for row in classes)
@@ -238,6 +240,7 @@ def _check_pairs(table: pa.Table, recipe: ManifestRecipe, path: Path) -> None:
         y, category = bad[0]
         raise DataError(
             f"{path}: class {y} ({recipe.classes[y]!r}) has category_id {category}, but the recipe "
-            f"expects {recipe.categories[y]} ({len(bad)} mismatches in total); this metadata file "
-            "is from another version of the data set. Get the version that the recipe names"
+            f"expects {recipe.categories[y]} ({plural(len(bad), 'mismatch')} in total); this "
+            "metadata file is from another version of the data set. Get the version that the "
+            "recipe names"
         )

@@ -26,9 +26,11 @@ MAX_TOML_DEPTH = 16
 # Where the pixels are: in images.parquet itself, or in files that the user has.
 IMAGE_SOURCES = ("embedded", "folder")
 STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest says so
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# Names and versions become names of files and folders, which have at most 255 bytes.
+MAX_NAME = 100
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}")
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-VERSION = re.compile(r"[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
+VERSION = re.compile(rf"(?!.{{{MAX_NAME + 1}}})[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
 _AVERAGES = ("mean", "pooled")  # what boards show beside tasks
 _RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_SOURCE_SEEDS = 100
@@ -74,7 +76,8 @@ class Reader:
         value: str = self.get(key, str, "a string")
         if not value.strip() or (pattern and not pattern.fullmatch(value)):
             raise self.fail(
-                f"{key} is {value!r}; it must be a name or version, such as 'icons' or '1.0'"
+                f"{key} is {value!r}; it must be a name or version of at most {MAX_NAME} "
+                "characters, such as 'icons' or '1.0'"
             )
         return value
 

@@ -10,7 +10,7 @@ from typing import Any
 from benchmark.commands import command
 from benchmark.errors import ManifestError
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.manifest.catalogue import load_manifest, published_recipes, withdrawn_as
+from benchmark.manifest.catalogue import is_file, load_manifest, published_recipes, withdrawn_as
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.rules import NAME, Reader, check_canonical
@@ -50,8 +50,9 @@ class Suite:
     @property
     def location(self) -> str:
         """What names the suite in any working directory: the path of its file, or its name."""
-        is_file = self.argument.endswith(".toml")
-        return str(Path(self.argument).resolve()) if is_file else self.argument
+        if not self.argument.endswith(".toml"):
+            return self.argument
+        return str(Path(self.argument).resolve())
 
 
 def load_suite(name: str) -> Suite:
@@ -64,9 +65,9 @@ def load_suite(name: str) -> Suite:
         path = Path(name)
     else:
         path = packaged_manifests() / "suites" / f"{name}.toml"
-        if NAME.fullmatch(name) and not path.is_file():
+        if NAME.fullmatch(name) and not is_file(path):
             path = _own_suite(name) or path
-    if not path.is_file() or not (name.endswith(".toml") or NAME.fullmatch(name)):
+    if not is_file(path) or not (name.endswith(".toml") or NAME.fullmatch(name)):
         known = [*known_suites(), *own_suites()]
         raise ManifestError(
             f"unknown suite {name!r}; {near(name, known)}known: "

@@ -15,7 +15,7 @@ from benchmark.images.copy.archive import SUFFIXES as ARCHIVES
 from benchmark.manifest.catalogue import check_free_name
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.read import check_manifest
-from benchmark.manifest.rules import FORMAT, NAME, VERSION
+from benchmark.manifest.rules import FORMAT, MAX_NAME, NAME, VERSION
 from benchmark.networks.names import parse_network
 from benchmark.own_data.contents import read_images
 from benchmark.own_data.folder import list_folder
@@ -117,8 +117,8 @@ def parse_reference(text: str) -> tuple[str, str]:
     is_valid = NAME.fullmatch(name) and name != "manifest"  # a suite is in the file <name>.toml
     if not is_valid or (at and not VERSION.fullmatch(version)):
         raise UsageError(
-            f"{text[:100]!r} cannot name a manifest; use letters, digits, dots, dashes and "
-            "underscores, and a version such as 0.1 or 1.0: NAME or NAME@VERSION"
+            f"{text[:100]!r} cannot name a manifest; use up to {MAX_NAME} letters, digits, "
+            "dots, dashes and underscores, and a version such as 0.1 or 1.0: NAME or NAME@VERSION"
         )
     check_free_name(name)
     return name, version or FIRST_VERSION

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from benchmark import pool
 from benchmark.errors import DataError
+from benchmark.images.copy.remarks import Kind
 from benchmark.images.decode import decode, read_file
 from benchmark.own_data.listing import Entry, LeftOut, Listing
 from benchmark.progress import Progress
@@ -50,7 +51,8 @@ def read_images(listing: Listing, progress: Progress) -> list[Entry]:
     for number, entry in enumerate(entries):
         content = contents[number]
         if content.problem is not None:
-            listing.left_out.add(f"images that cannot be used ({content.problem})", entry.path)
+            reason = Kind("image", f"that cannot be used ({content.problem})")
+            listing.left_out.add(reason, entry.path)
             continue
         usable.append(replace(entry, sha256=content.sha256))
         for note in content.notes:
@@ -84,10 +86,10 @@ def _without_copies(entries: Sequence[Entry], left_out: LeftOut) -> list[Entry]:
         if len(cells) > 1:
             what = "classes" if len({c for _, c in cells}) > 1 else "domains"
             for entry in copies:
-                left_out.add(f"identical images in several {what}", entry.path)
+                left_out.add(Kind("identical image", f"in several {what}"), entry.path)
             continue
         first, *others = sorted(copies, key=lambda e: (e.split != "test", e.path))
         kept.append(first)
         for entry in others:
-            left_out.add("copies of an image in the same class and domain", entry.path)
+            left_out.add(Kind("copy", "of an image in the same class and domain"), entry.path)
     return sorted(kept, key=lambda entry: entry.path)

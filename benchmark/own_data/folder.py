@@ -12,6 +12,7 @@ from benchmark.errors import UsageError, first
 from benchmark.images.copy.archive import SUFFIXES as ARCHIVES
 from benchmark.images.copy.folder import walk
 from benchmark.images.copy.match import PLAIN_FOLDERS, SPLIT_FOLDERS, loose
+from benchmark.images.copy.remarks import Kind
 from benchmark.images.decode import SUFFIXES
 from benchmark.manifest.rules import is_portable
 from benchmark.own_data.listing import Entry, LeftOut, Listing, some
@@ -49,7 +50,7 @@ def list_folder(root: Path) -> Listing:
     _check_layout(root, places, left_out)
     for path, place in places.items():
         if len(place.folders) < 2:
-            left_out.add("images that are not in a folder <domain>/<class>", path)
+            left_out.add(Kind("image", "outside of a folder <domain>/<class>"), path)
     placed = {path: place for path, place in places.items() if len(place.folders) == 2}
     splits, notes = _splits({path: place.split for path, place in placed.items()})
     entries = [
@@ -72,13 +73,13 @@ def _image_files(root: Path, left_out: LeftOut) -> dict[str, str]:
             if _is_hidden(name):
                 continue
             if not name.lower().endswith((*READABLE, *OTHER_FORMATS)):
-                left_out.add("files that are not images", path)
+                left_out.add(Kind("file", "in no image format"), path)
             elif not is_portable(path):
-                left_out.add(
-                    "images whose path has a colon, a backslash, a control character or bytes that "
-                    "are not UTF-8; rename them",
-                    path,
+                about = (
+                    "to be renamed, because of a colon, a backslash, a control character or bytes "
+                    "that are not UTF-8"
                 )
+                left_out.add(Kind("image", about), path)
             else:
                 files[path] = file
     return dict(sorted(files.items()))
@@ -201,7 +202,7 @@ def agreed_splits(
     note = f"{who} which images are in train and in test"
     if count["val"]:
         taken = "train" if count["test"] else "test"
-        note += f"; the {count['val']} validation images are taken as {taken} images"
+        note += f"; taken as {taken} images: {plural(count['val'], 'validation image')}"
         splits = {path: taken if split == "val" else split for path, split in splits.items()}
     return dict(splits), [note]
 

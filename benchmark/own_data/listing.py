@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from benchmark.images.copy.remarks import Remarks, shown
+from benchmark.images.copy.remarks import Kind, Remarks, shown
 
 NAMED = 3  # files of one kind that a sentence names
 
@@ -34,7 +34,7 @@ class Entry:
 
 
 class LeftOut(Remarks):
-    """The files that are left out: every name, by a plural noun phrase that says why.
+    """The files that are left out: every name, by the kind that says why.
 
     Args:
         root: the folder to which the names are relative.
@@ -43,16 +43,16 @@ class LeftOut(Remarks):
     def __init__(self, root: str = "") -> None:
         super().__init__()
         self._root = f"{root}/"
-        self.names: defaultdict[str, list[str]] = defaultdict(list)
+        self.names: defaultdict[Kind, list[str]] = defaultdict(list)
 
-    def add(self, kind: str, name: str) -> None:
+    def add(self, kind: Kind, name: str) -> None:
         """Add a file."""
         self.names[kind].append(name.removeprefix(self._root))
 
     def lines(self) -> Iterator[str]:
         """A line for each kind: ``7 images that cannot be decoded: 'a', 'b', 'c' and 4 more``."""
         for kind, names in self.names.items():
-            yield f"{len(names)} {kind}: {some(names)}"
+            yield f"{kind.counted(len(names))}: {some(names)}"
 
 
 @dataclass

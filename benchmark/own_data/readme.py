@@ -80,7 +80,7 @@ def _notes(new: NewManifest) -> list[str]:
         for kind, names in new.left_out.names.items():
             rest = [f"    and {len(names) - MAX_LISTED} more\n"] if len(names) > MAX_LISTED else []
             lines = [f"    {name!r}\n" for name in names[:MAX_LISTED]]
-            lists.append(f"{len(names)} {kind}:\n\n{''.join([*lines, *rest])}")
+            lists.append(f"{kind.counted(len(names))}:\n\n{''.join([*lines, *rest])}")
         parts.append("## Left out\n\n" + "\n".join(lists))
     return parts
 

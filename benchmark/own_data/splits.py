@@ -60,7 +60,7 @@ def group_by(entries: Sequence[Entry], pattern: str) -> list[Entry]:
     if unmatched := [e.path for e, group in zip(entries, groups, strict=True) if not group]:
         raise UsageError(
             f"--group-by {shlex.quote(pattern)} finds no group in {len(unmatched)} of "
-            f"{len(entries)} paths: {some(unmatched)}; extend the expression so that it "
+            f"{plural(len(entries), 'path')}: {some(unmatched)}; extend the expression so that it "
             "matches every path"
         )
     return [replace(entry, group=group) for entry, group in zip(entries, groups, strict=True)]

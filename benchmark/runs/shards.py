@@ -72,8 +72,8 @@ def _of_slurm(environment: Mapping[str, str], count: str | None) -> tuple[int, i
     )
     if first > 1 or last - first + 1 != tasks:
         raise UsageError(
-            f"--shard auto is for a whole array, and this one has {tasks} tasks from {first} to "
-            f"{last}; to repeat some shards of N, give --shard I/N"
+            f"--shard auto is for a whole array, and this one has {plural(tasks, 'task')} from "
+            f"{first} to {last}; to repeat some shards of N, give --shard I/N"
         )
     return number - first + 1, tasks
 

@@ -16,6 +16,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.networks.names import network_label
 from benchmark.sources.spec import MODEL_FILE, SourceCheckpoint, SourceSpec, find_source
+from benchmark.text import plural
 
 
 def manifest_and_sources(
@@ -157,8 +158,8 @@ def card(spec: SourceSpec, source: SourceCheckpoint) -> str:
         "seed": str(spec.seed),
         "classes": str(len(spec.manifest.classes)),
         "digest of model.safetensors": f"`{source.digest}`",
-        "accuracy": f"{record['test_accuracy']:.2f} % of {record['test_images']} images of the "
-        "source's own test list",
+        "accuracy": f"{record['test_accuracy']:.2f} % of "
+        f"{plural(record['test_images'], 'image')} of the source's own test list",
         "provenance": record.get("provenance", "trained"),
         "network": _code(made_from["model"]),
     }

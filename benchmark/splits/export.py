@@ -21,6 +21,7 @@ from benchmark.manifest.roles import (
     task_frame,
 )
 from benchmark.splits.imagefolder import Plan, class_folders, image_files
+from benchmark.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,7 +215,7 @@ def _lists(frame: pd.DataFrame, roles: Iterable[str]) -> Iterator[tuple[str, byt
     if spaced:
         raise UsageError(
             "the txt format separates path and label with a space, but "
-            f"{len(spaced)} paths contain spaces: {first(spaced)}; use --format csv"
+            f"there are spaces in {plural(len(spaced), 'path')}: {first(spaced)}; use --format csv"
         )
     for role in roles:
         part = frame[frame["role"] == role]

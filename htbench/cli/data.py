@@ -90,8 +90,11 @@ def download(dataset: str, accept_terms: bool) -> None:
 @click.option(
     "--copy", is_flag=True, help="Copy the files from a folder instead of linking to them."
 )
+@json_option
 @click.pass_context
-def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy: bool) -> None:
+def import_(
+    context: click.Context, dataset: str, paths: tuple[Path, ...], copy: bool, as_json: bool
+) -> None:
     """Import the images of DATASET from folders or archives (zip, tar).
 
     Files are matched by the end of their path, so any parent folders are fine, and so is a folder
@@ -102,21 +105,30 @@ def import_(context: click.Context, dataset: str, paths: tuple[Path, ...], copy:
     Examples:
       htbench data import office-home@1.0 ~/OfficeHomeDataset_10072016
       htbench data import domainnet@1.0 clipart.zip infograph.zip painting.zip real.zip sketch.zip
+      htbench data import pacs@1.0 ~/PACS --json
     """
     from benchmark.images.copy.take import import_images
     from benchmark.images.place import absent_paths
     from benchmark.images.status import describe_absent, manifest_of_files
 
     manifest = manifest_of_files(dataset)
+    imported: list[dict[str, object]] = []
     for path in paths:
         with step_bars() as progress_of:
             progress = progress_of(f"importing {path.name}")
             count = import_images(manifest, path, copy=copy, progress=progress, log=log)
-        click.echo(printable(f"{path}: {plural(count, 'image')} imported"))
-    if absent := absent_paths(manifest):
+        imported.append({"path": str(path), "images": count})
+        if not as_json:
+            click.echo(printable(f"{path}: {plural(count, 'image')} imported"))
+    absent = absent_paths(manifest)
+    if as_json:
+        names = {"reference": manifest.reference, "imported": imported, "absent": sorted(absent)}
+        print_json({"ok": not absent, **names})
+    elif not absent:
+        _print_complete(manifest)
+    if absent:
         log(describe_absent(manifest, absent))
         context.exit(1)
-    _print_complete(manifest)
 
 
 def _print_complete(manifest: Manifest) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.commands import command as recommended
+from benchmark.text import plural
 from htbench.cli.options import json_option
 from htbench.cli.output import message_line, print_json, print_table
 from htbench.progress import log, step_bars
@@ -163,7 +164,7 @@ def _as_dict(new: NewManifest, written: Written | None) -> dict[str, Any]:
         "suites": [str(path) for path in written.suites] if written else [],
         "images_folder": str(written.images) if written else None,
         "images": len(new.entries),
-        "left_out": new.left_out.names,
+        "left_out": {str(kind): names for kind, names in new.left_out.names.items()},
         "notes": list(new.notes),
     }
 
@@ -197,7 +198,7 @@ def print_counts(summary: Mapping[str, Any], most: int | None = None) -> None:
     headers = [column.replace("_", " ") for column in tasks[0]]
     print_table([list(task.values()) for task in tasks[:most]], headers)
     if most is not None and len(tasks) > most:
-        click.echo(f"and {len(tasks) - most} more tasks")
+        click.echo(f"and {plural(len(tasks) - most, 'more task')}")
 
 
 def _print_next(written: Written, folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.methods.files import CODE_FOLDER
-from benchmark.text import one_line
+from benchmark.text import one_line, plural
 from htbench.cli.options import json_option, suite_option, workspace_option
 from htbench.cli.output import plot_curve, print_json, print_table
 from htbench.cli.tune import SEARCH_HEADERS, is_search, search_rows
@@ -147,7 +147,7 @@ def _print_block(lines: Sequence[str], title: str) -> None:
     for line in lines[:MAX_LINES]:
         click.echo(f"  | {line}")
     if len(lines) > MAX_LINES:
-        click.echo(f"  ({len(lines) - MAX_LINES} more lines)")
+        click.echo(f"  ({plural(len(lines) - MAX_LINES, 'more line')})")
 
 
 def _print_error(record: RunRecord) -> None:

@@ -23,6 +23,7 @@ from htbench.cli.output import message_line, print_json, run_problems
 from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
+    from htbench.submission.verify import Verification
     from leaderboard.submission.state import Submission
 
 _STYLES: dict[str, dict[str, Any]] = {
@@ -188,6 +189,7 @@ def check(
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write.  [default: FOLDER.verification.json]",
 )
+@json_option
 @click.pass_context
 def verify_command(
     context: click.Context,
@@ -200,6 +202,7 @@ def verify_command(
     suite: str | None,
     published: Path | None,
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """Check a submission, and repeat some of its runs from the submitted files, in the lock.
 
@@ -212,6 +215,7 @@ def verify_command(
     Examples:
       htbench submit verify my-method --by 'A. Maintainer'
       htbench submit verify my-method --by 'A. Maintainer' --task outline-solid --seed 0 --seed 71
+      htbench submit verify my-method --by 'A. Maintainer' --runs 1 --json
     """
     from benchmark.errors import UsageError
     from htbench.submission.verify import (
@@ -229,6 +233,15 @@ def verify_command(
     chosen = "at random" + (", among named tasks or seeds" if tasks or seeds else "")
     result = verify(submission, cells, by, chosen, Terminal(), time_limit)
     write_verification(path, result)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _print_verification(result, path)
+    if not result.verified:
+        context.exit(1)
+
+
+def _print_verification(result: Verification, path: Path) -> None:
     for cell in result.cells:
         points = ", ".join(f"{name} {value:+.2f}" for name, value in cell.difference.items())
         text = f"{cell.outcome}: {cell.task}, seed {cell.seed}"
@@ -236,8 +249,6 @@ def verify_command(
         text += "" if cell.announced else "; this seed was not announced"
         click.echo(message_line(f"{text}; {cell.reason}" if cell.reason else text))
     click.echo(message_line(f"{'verified' if result.verified else 'not verified'}; wrote {path}"))
-    if not result.verified:
-        context.exit(1)
 
 
 @command.command("accept")

@@ -231,7 +231,7 @@ def _against(
     """The outcome of a run that was submitted, and what differs."""
     steps = [run.cost.get("total_steps") for run in (record, submitted)]
     if steps[0] != steps[1]:
-        return DIFFERS, f"it took {steps[0]} steps; the submitted run says {steps[1]}"
+        return DIFFERS, f"its number of steps is {steps[0]}; the submitted run says {steps[1]}"
     if record.predictions_sha256 == submitted.predictions_sha256:
         return IDENTICAL, ""
     if same_machine:

@@ -14,13 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import check_cases
+from benchmark import check_cases, check_layer
 from benchmark.check_cases import base_case, icons_slice, plain_case
 from benchmark.check_layer import LayeredRun
 from benchmark.check_lock import LockedRun
 from benchmark.check_subject import CheckFailure, Subject
 from benchmark.checks import MAX_MEMORY, MAX_SECONDS, checks_of
 from benchmark.errors import UsageError
+from benchmark.in_process import load
 from benchmark.methods.find import builtin_methods
 from benchmark.networks.build import Classifier
 from benchmark.torch_state import torch_state
@@ -224,6 +225,33 @@ def test_the_checks_of_a_run_look_at_its_outcome(
     said = results(subject)
     assert failed(said) == ({check} if check else set())
     assert words in said.get(check or "", "")
+
+
+def test_a_layer_that_takes_too_long_does_not_blame_imports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(check_layer, "IMPORTS", 0.01 - check_layer.SECONDS)
+    (source,) = load(["source"], [], {})
+    layered = check_layer.run_in_layer([source.description], {})
+    assert layered is not None
+    assert layered.logits is None
+    assert layered.error == "it took more than 0 s; if this machine is busy, repeat the check"
+
+
+def test_a_layer_that_fails_says_why_and_what_to_do(tmp_path: Path) -> None:
+    plugin = tmp_path / "early.py"
+    plugin.write_text(
+        "import sys\n\nif '/layer/' in sys.prefix + '/':\n    raise ValueError('no prefix')\n"
+        "from htbench import Method\n\n\nclass Early(Method):\n    name = 'early'\n\n"
+        "    def adapt(self, source, target, run):\n        return source.copy()\n"
+    )
+    (early,) = load([], [str(plugin)], {})
+    layered = check_layer.run_in_layer([early.description], {})
+    assert layered is not None
+    assert layered.logits is None
+    assert layered.error is not None
+    assert "no prefix" in layered.error
+    assert layered.error.endswith(f". {check_layer.REMEDY}")
 
 
 def test_a_machine_that_does_not_lock_fully_is_named() -> None:

@@ -99,6 +99,10 @@ def test_limit(limit: int) -> None:
         (2, "class", "2 classes"),
         (1, "class", "1 class"),
         (10_000, "pair", "10,000 pairs"),
+        (2, "copy", "2 copies"),
+        (2, "day", "2 days"),
+        (2, "mismatch", "2 mismatches"),
+        (1, "mismatch", "1 mismatch"),
     ],
 )
 def test_a_number_of_things(number: int, name: str, text: str) -> None:

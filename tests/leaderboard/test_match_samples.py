@@ -30,7 +30,7 @@ def test_nothing():
 @pytest.mark.parametrize(
     ("given_ids", "expected", "message"),
     [
-        (["a", "b", "x", "y"], ["a", "b"], r"2 unknown sample id\(s\): 'x', 'y';"),
+        (["a", "b", "x", "y"], ["a", "b"], r"2 unknown sample ids: 'x', 'y';"),
         (["a"], ["a", "b", "c", "d", "e"], r"4 missing .*: 'b', 'c', 'd' and 1 more;"),
         (["a", "x"], ["a", "b"], r"1 unknown .*: 'x' and 1 missing .*: 'b';"),
         (["a", "b", "a"], ["a", "b"], r"1 .* repeated in the predictions: 'a';"),

@@ -108,9 +108,9 @@ class TestScorePredictions:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda i, z: (i[1:], z[1:]), r"1 missing sample id\(s\): "),
-            (lambda i, z: (["x", *i[1:]], z), r"1 unknown sample id\(s\): 'x'"),
-            (lambda i, z: ([i[1], *i[1:]], z), r"1 sample id\(s\) are repeated"),
+            (lambda i, z: (i[1:], z[1:]), "1 missing sample id: "),
+            (lambda i, z: (["x", *i[1:]], z), "1 unknown sample id: 'x'"),
+            (lambda i, z: ([i[1], *i[1:]], z), "1 sample id repeated in"),
             (lambda i, z: (i, z[:, :64]), "64 columns, but the seen mask has 65 entries"),
             (lambda i, z: (i, z * np.nan), "NaN or infinite logits"),
         ],

@@ -30,7 +30,7 @@ REFUSED = {
         with_value(with_value(np.tile(LOGITS, (20_000, 1)), (70_004, 1), np.nan), (9, 0), np.inf),
         np.tile(LABELS, 20_000),
         SEEN,
-        r"infinite.* 2 of 120000 samples \(rows 9, 70004\);",
+        r"infinite.* 2 of 120,000 samples \(rows 9, 70004\);",
     ),
     "too far apart": (
         with_value(LOGITS.astype(np.float64), 3, [1.5e308, 0, -1.5e308, -1.5e308]),

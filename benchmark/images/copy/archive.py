@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 
 from benchmark.errors import DataError, HTBenchError, UsageError
 from benchmark.images.copy.placing import Placing
-from benchmark.images.copy.remarks import Remarks, shown
+from benchmark.images.copy.remarks import Kind, Remarks, shown
 from benchmark.images.decode import MAX_FILE_BYTES
 from benchmark.images.kinds import HEAD_BYTES, describe
 from benchmark.progress import Progress
@@ -35,6 +35,8 @@ HEADER_SLACK = 16 << 20  # bytes of headers that any tar may have
 MAX_GLOBALS = 100  # values of a tar's global headers
 TAR_SLACK = 256 << 20  # bytes that any compressed tar may have
 PIECE = 1 << 20
+SYMBOLIC_LINK = Kind("symbolic link")
+SPECIAL_MEMBER = Kind("special member", "(device, FIFO, socket or unknown)")
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], Any]] = {
@@ -201,9 +203,9 @@ class _Zip:
             name = info.filename.replace("\\", "/")
             kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
             if stat.S_ISLNK(kind):
-                remarks.add("symbolic links", name)
+                remarks.add(SYMBOLIC_LINK, name)
             elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                remarks.add("devices, FIFOs and sockets", name)
+                remarks.add(SPECIAL_MEMBER, name)
             elif not name.endswith("/"):
                 yield Member(number, name, info.file_size, info.compress_size, _problem(info))
 
@@ -276,11 +278,11 @@ class _Tar:
             elif info.islnk() and info.linkname in numbers:
                 yield members[numbers[info.linkname]]._replace(name=name)
             elif info.islnk():
-                remarks.add("hard links to files that do not precede them", name)
+                remarks.add(Kind("hard link", "to a later or absent file"), name)
             elif info.issym():
-                remarks.add("symbolic links", name)
+                remarks.add(SYMBOLIC_LINK, name)
             elif not info.isdir():
-                remarks.add("devices, FIFOs and other special members", name)
+                remarks.add(SPECIAL_MEMBER, name)
         self._check_end(remarks)
 
     def open_each(self, selection: Mapping[int, Member]) -> Iterator[tuple[int, IO[bytes]]]:
@@ -322,15 +324,15 @@ class _Tar:
         """Say if an archive does not end as it should: the library just stops there."""
         block = self._stream.last
         if block == b"":
-            remarks.add("missing end markers, so that files at the end may be missing", "tar")
+            about = "without an end marker, so that files at the end may be missing"
+            remarks.add(Kind("archive", about), self._archive.name)
         elif block.strip(b"\0"):
             raise DataError(f"{self._archive} is damaged in the middle; get it again")
         with _reading(self._archive):
             self._stream.allowance = tarfile.RECORDSIZE + PIECE
             if self._stream.read(tarfile.RECORDSIZE).strip(b"\0"):
-                remarks.add(
-                    "archives appended to the first one", "unpack it, and import the folder"
-                )
+                about = "followed by another that is not read; unpack both, and import the folder"
+                remarks.add(Kind("archive", about), self._archive.name)
 
 
 class _Stream:
@@ -372,11 +374,11 @@ def _sparse_map(info: tarfile.TarInfo) -> list[tuple[int, int]]:
     return list(parts)
 
 
-def _bad_name(name: str) -> str | None:
+def _bad_name(name: str) -> Kind | None:
     if len(name) > MAX_NAME:
-        return f"members whose names have more than {MAX_NAME} characters"
+        return Kind("member", f"whose name has more than {MAX_NAME} characters")
     if ".." in name.split("/") or "\0" in name:
-        return "members with unsafe paths"
+        return Kind("member", "with an unsafe path")
     return None
 
 

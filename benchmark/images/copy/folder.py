@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UsageError
-from benchmark.images.copy.remarks import Remarks
+from benchmark.images.copy.remarks import Kind, Remarks
 
 MAX_ENTRIES = 5_000_000
+BROKEN_LINK = Kind("broken link")
+SPECIAL_FILE = Kind("special file", "(device, FIFO or socket)")
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:
             status = Path(real).stat()
             identity = (status.st_dev, status.st_ino)
             if identity in parents:
-                remarks.add("links to a folder that contains them", name)
+                remarks.add(Kind("link", "to a folder further up"), name)
                 continue
             with os.scandir(real) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:
-            remarks.add(f"folders that cannot be read ({error.strerror})", name)
+            remarks.add(Kind("folder", f"that cannot be read ({error.strerror})"), name)
             continue
         count += len(entries)
         if count > MAX_ENTRIES:
@@ -68,7 +70,7 @@ def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:
             elif _is(entry, "file"):
                 files[entry.name] = path
             else:
-                kind = "broken links" if entry.is_symlink() else "devices, FIFOs and sockets"
+                kind = BROKEN_LINK if entry.is_symlink() else SPECIAL_FILE
                 remarks.add(kind, f"{name}/{entry.name}")
         yield Folder(name, files)
         waiting.extend(reversed(folders))

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from benchmark.errors import DataError
-from benchmark.images.copy.remarks import Remarks, shown
+from benchmark.images.copy.remarks import Kind, Remarks, shown
 
 if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
@@ -81,7 +81,7 @@ class Matcher:
         for name, file in files:
             hit = self._find(name)
             if hit is None:
-                remarks.add(f"files that are not images of {self._reference}", name)
+                remarks.add(Kind("file", f"not among the images of {self._reference}"), name)
                 continue
             path, rank = hit
             if path in matches and matches[path][0] != file:
@@ -93,7 +93,7 @@ class Matcher:
                         "of the data set"
                     )
                 remarks.add(
-                    "files whose image has a closer match",
+                    Kind("file", "whose image has a closer match"),
                     max((rank, name), (other_rank, other))[1],
                 )
                 if rank > other_rank:
@@ -160,9 +160,8 @@ def _note_spellings(folders: set[str], remarks: Remarks) -> None:
     for same in by_name.values():
         if len(same) > 1:
             for folder in sorted(same):
-                remarks.add(
-                    "folders taken as one, whose names differ in case or separators", folder
-                )
+                about = "taken as one, whose names differ in case or separators"
+                remarks.add(Kind("folder", about), folder)
 
 
 @lru_cache(4096)

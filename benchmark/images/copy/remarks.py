@@ -5,22 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from benchmark.text import plural, plural_of
+
 NAMED = 3  # names kept for each reason
 MAX_NAME = 80  # characters of a name in a message
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a remark says of files.
+
+    Attributes:
+        noun: one of them, such as ``symbolic link``.
+        about: the words after the noun, which must fit one file and several.
+    """
+
+    noun: str
+    about: str = ""
+
+    def counted(self, count: int) -> str:
+        """A number of such files: ``1 broken link``."""
+        return f"{plural(count, self.noun)} {self.about}".rstrip()
+
+    def __str__(self) -> str:
+        return f"{plural_of(self.noun)} {self.about}".rstrip()
 
 
 @dataclass
 class Remarks:
     """How many files each remark is about, and the names of the first few."""
 
-    _count: dict[str, int] = field(default_factory=dict)
-    _names: dict[str, list[str]] = field(default_factory=dict)
+    _count: dict[Kind, int] = field(default_factory=dict)
+    _names: dict[Kind, list[str]] = field(default_factory=dict)
 
-    def add(self, kind: str, name: str) -> None:
+    def add(self, kind: Kind, name: str) -> None:
         """Count one more file.
 
         Args:
-            kind: a plural noun phrase, such as ``symbolic links``; one of a few.
+            kind: one of a few.
             name: the file.
         """
         self._count[kind] = self._count.get(kind, 0) + 1
@@ -33,7 +55,7 @@ class Remarks:
         for kind, count in self._count.items():
             names = self._names[kind]
             example = ", for example " if count > len(names) else ": "
-            yield f"{count} {kind}{example}{', '.join(names)}"
+            yield f"{kind.counted(count)}{example}{', '.join(names)}"
 
 
 def shown(name: str) -> str:

@@ -17,7 +17,7 @@ from benchmark.images.copy.archive import SUFFIXES, list_members, unpack
 from benchmark.images.copy.folder import walk
 from benchmark.images.copy.match import Matcher
 from benchmark.images.copy.placing import placing
-from benchmark.images.copy.remarks import Remarks
+from benchmark.images.copy.remarks import Kind, Remarks
 from benchmark.images.place import absent_paths, images_folder
 from benchmark.progress import Logger, Progress
 
@@ -138,7 +138,7 @@ def _try_archive(task: _Import, archive: Path, remarks: Remarks, log: Logger | N
     try:
         task.take_archive(archive, remarks)
     except (DataError, UsageError) as error:
-        remarks.add("archives that cannot be used", archive.name)
+        remarks.add(Kind("archive", "that cannot be used"), archive.name)
         if log is not None:
             log(str(error))
 

@@ -26,10 +26,23 @@ class TestLoadManifest:
     def test_a_reference_and_a_folder_name_the_same_manifest(self, icons: Manifest) -> None:
         assert load_manifest(packaged_manifests() / "icons" / "2.0").digest == icons.digest
 
-    @pytest.mark.parametrize("reference", ["icons", "icons@", "icons@9.9", "../icons@2.0", ""])
+    @pytest.mark.parametrize(
+        "reference",
+        [
+            *("icons", "icons@", "icons@9.9", "../icons@2.0", ""),
+            *(f"{'x' * 300}@1.0", f"icons@2.{'0' * 300}", f"icons@2.0+{'x' * 300}", "x" * 300),
+        ],
+    )
     def test_an_unknown_reference_lists_the_known_ones(self, reference: str) -> None:
         with pytest.raises(ManifestError, match=r"unknown manifest .*known: .*icons@2\.0"):
             load_manifest(reference)
+
+    @pytest.mark.parametrize(
+        ("typo", "name"), [("icon@2.0", "icons@2.0"), ("iwildcm@1.1", "iwildcam@1.1")]
+    )
+    def test_a_typo_names_the_nearest(self, typo: str, name: str) -> None:
+        with pytest.raises(ManifestError, match=f"unknown manifest '{typo}'; did you mean {name}"):
+            load_manifest(typo)
 
     def test_the_folder_must_be_named_after_the_manifest(self, draft: Any, own_data: Path) -> None:
         draft.root = own_data / "manifests" / "other" / "0.1"

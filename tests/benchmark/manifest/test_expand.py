@@ -127,6 +127,7 @@ class TestRule:
             ([1] * 50, [1] * 29 + [2] * 20, "49 test images (50 required)"),
             ([1] * 50, [1] * 5 + [2] * 45, None),
             ([1] * 50, [1] * 4 + [2] * 46, "4 seen test images (5 required)"),
+            ([1] * 50, [1] + [2] * 49, "1 seen test image (5 required)"),
             ([1] * 50, [1] * 31 + [2] * 19, "19 missing test images (20 required)"),
             # The missing classes count together: one of them need not be large.
             ([1] * 50, [1] * 30 + [2, 3, 4, 5, 6] * 4, None),

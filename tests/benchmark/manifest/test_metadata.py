@@ -35,7 +35,7 @@ class TestReadMetadata:
             *[
                 (
                     cell(name, value, row=4),
-                    f"column {name} must not be empty, but 1 of 120 rows have an invalid value, "
+                    f"column {name} must not be empty; invalid in 1 of 120 rows, "
                     f"first in row 5: '{value}'",
                 )
                 for name in COLUMNS
@@ -49,13 +49,16 @@ class TestReadMetadata:
             (cell("datetime", "2013-06-05 25:00:00"), "column datetime must be a time"),
             (
                 cell("datetime", "2013-02-30 12:00:00.000"),
-                "column datetime must be a valid date, but 1",
+                "column datetime must be a valid date; invalid in 1",
             ),
             (
                 cell("datetime", "0000-01-01 12:00:00"),
-                "column datetime must be a valid date, but 1",
+                "column datetime must be a valid date; invalid in 1",
             ),
-            (cell("y", "182"), "column y must be a class index from 0 to 181, but 1 of 120 rows"),
+            (
+                cell("y", "182"),
+                "column y must be a class index from 0 to 181; invalid in 1 of 120 rows",
+            ),
             (cell("y", "99999"), "column y must be a class index from 0 to 181"),
             (cell("y", "1.0"), "column y must be a whole number"),
             (cell("y", "-1"), "column y must be a whole number"),

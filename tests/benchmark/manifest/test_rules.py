@@ -84,6 +84,8 @@ class TestDocument:
             ],
             (without("images"), r"images is None; known: embedded, folder"),
             (top(name="Mini icons"), r"name is 'Mini icons'; it must be a name or version"),
+            (top(name="x" * 101), "a name or version of at most 100 characters"),
+            (top(version=f"1.{'0' * 99}"), "a name or version of at most 100 characters"),
             (top(name="../mini"), r"name is '\.\./mini'"),
             (top(version="one"), r"version is 'one'"),
             (top(version="1..0"), r"version is '1\.\.0'"),

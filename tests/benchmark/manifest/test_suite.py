@@ -63,7 +63,9 @@ class TestLoadSuite:
         assert (suite.name, suite.seeds) == ("own", (7,))
         assert load_manifest(suite.manifest).reference == "mini@0.1"
 
-    @pytest.mark.parametrize("name", ["icon", "../suites/icons", "", "no.toml"])
+    @pytest.mark.parametrize(
+        "name", ["icon", "../suites/icons", "", "no.toml", "x" * 300, f"{'x' * 300}.toml"]
+    )
     def test_an_unknown_name_lists_the_known_ones(self, name: str) -> None:
         with pytest.raises(ManifestError, match=r"unknown suite .*known: .*icons"):
             load_suite(name)

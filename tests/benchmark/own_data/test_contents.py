@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.files import digest_file
+from benchmark.images.copy.remarks import Kind
 from benchmark.own_data.contents import read_images
 from benchmark.own_data.folder import list_folder
 from benchmark.own_data.listing import Entry, Listing
@@ -46,7 +47,7 @@ def test_one_copy_stays_and_a_test_image_before_a_training_image(tmp_path: Path)
     listing, entries = read(tmp_path)
     assert [entry.path for entry in entries] == ["a/test/cat/b.png", "a/train/cat/1.png"]
     assert listing.left_out.names == {
-        "copies of an image in the same class and domain": [
+        Kind("copy", "of an image in the same class and domain"): [
             "a/test/cat/c.png",
             "a/train/cat/a.png",
         ]
@@ -60,6 +61,6 @@ def test_an_image_of_two_classes_or_domains_is_left_out_everywhere(tmp_path: Pat
     listing, entries = read(tmp_path)
     assert [entry.path for entry in entries] == ["b/cat/3.png"]
     assert listing.left_out.names == {
-        "identical images in several classes": ["a/cat/1.png", "a/dog/1.png"],
-        "identical images in several domains": ["a/cat/2.png", "b/cat/2.png"],
+        Kind("identical image", "in several classes"): ["a/cat/1.png", "a/dog/1.png"],
+        Kind("identical image", "in several domains"): ["a/cat/2.png", "b/cat/2.png"],
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import UsageError
+from benchmark.images.copy.remarks import Kind
 from benchmark.own_data.folder import list_folder
 from tests.benchmark.own_data.pictures import grid, paint
 
@@ -47,7 +48,7 @@ class TestLayouts:
         paint(tmp_path / "three", [f"a/{s}/cat/1.png" for s in ("train", "val", "test")])
         listing = list_folder(tmp_path / "three")
         assert [e.split for e in listing.entries] == ["test", "train", "train"]
-        assert "the 1 validation images are taken as train images" in listing.notes[0]
+        assert "; taken as train images: 1 validation image" in listing.notes[0]
         paint(tmp_path / "two", [f"a/{s}/cat/1.png" for s in ("train", "val")])
         assert [e.split for e in list_folder(tmp_path / "two").entries] == ["train", "test"]
 
@@ -73,8 +74,8 @@ class TestLayouts:
         listing = list_folder(tmp_path / "set")
         assert [entry.path for entry in listing.entries] == ["a/cat/1.png", "b/cat/1.png"]
         assert listing.left_out.names == {
-            "broken links": ["a/cat/gone.png"],
-            "links to a folder that contains them": ["a/up"],
+            Kind("broken link"): ["a/cat/gone.png"],
+            Kind("link", "to a folder further up"): ["a/up"],
         }
 
 
@@ -99,7 +100,7 @@ class TestLeftOut:
     ("paths", "message"),
     [
         ([], r"contains no images \(it is empty\)"),
-        (["notes.txt"], r"contains no images \(1 files that are not images: 'notes.txt'\)"),
+        (["notes.txt"], r"contains no images \(1 file in no image format: 'notes.txt'\)"),
         (["images.zip"], r"unpack 'images.zip' first"),
         (["1.png"], "1 image and no folders with images; sort them into folders"),
         (["cat/1.png", "dog/1.png"], "none in a folder <domain>/<class>.*'cat', 'dog'. If these"),

@@ -92,7 +92,9 @@ class TestWrite:
 
 
 class TestNames:
-    @pytest.mark.parametrize("name", ["", "a b", "../x", "mine@", "mine@x", "manifest", "ä"])
+    @pytest.mark.parametrize(
+        "name", ["", "a b", "../x", "mine@", "mine@x", "manifest", "ä", "x" * 101]
+    )
     def test_a_name_must_be_plain(self, name: str) -> None:
         with pytest.raises(UsageError, match="cannot name a manifest"):
             parse_reference(name)

@@ -61,7 +61,7 @@ class TestLists:
     def test_a_path_with_a_space_cannot_be_a_line(self, draft: Draft, tmp_path: Path) -> None:
         row = draft.rows_of(domain="solid")[0]
         row["path"] = "my icons/one.png"
-        with pytest.raises(UsageError, match=r"1 paths contain spaces.*my icons/one.png.*csv"):
+        with pytest.raises(UsageError, match=r"there are spaces in 1 path.*my icons/one.png.*csv"):
             export_task(draft.read(), "outline-solid", "txt", tmp_path / "lists")
         assert not (tmp_path / "lists").exists()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -20,6 +22,34 @@ def test_the_terms_must_be_accepted(manifest):
     result = CliRunner().invoke(command, ["download", str(manifest.root)])
     assert result.exception is not None
     assert "--accept-terms" in str(result.exception)
+
+
+def test_an_import_as_json(manifest, tmp_path):
+    first, *others = manifest.table["path"].to_pylist()
+    source = tmp_path / "copy"
+    for path in others:
+        file = source / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"an image")
+    words = ["import", str(manifest.root), str(source), "--json"]
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {
+        "ok": False,
+        "reference": "mini@0.1",
+        "imported": [{"path": str(source), "images": 89}],
+        "absent": [first],
+    }
+    (source / first).parent.mkdir(parents=True, exist_ok=True)
+    (source / first).write_bytes(b"an image")
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "ok": True,
+        "reference": "mini@0.1",
+        "imported": [{"path": str(source), "images": 1}],
+        "absent": [],
+    }
 
 
 def test_a_complete_copy_needs_neither_terms_nor_server(manifest):

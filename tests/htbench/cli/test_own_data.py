@@ -59,7 +59,7 @@ def test_json_and_dry_run_say_what_would_be_written(htbench: Htbench, tmp_path: 
     report = json.loads(out)
     assert report["folder"] is None
     assert report["images"] == 24
-    assert report["left_out"] == {"files that are not images": ["notes.txt"]}
+    assert report["left_out"] == {"files in no image format": ["notes.txt"]}
     assert [(t["task"], t["seen_classes"]) for t in report["tasks"]][:1] == [("photo-wall_art", 2)]
     assert report["model"]["name"] == "mobilenet_v2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my photos"]
@@ -69,7 +69,7 @@ def test_what_is_left_out_is_named(htbench: Htbench, tmp_path: Path) -> None:
     (tmp_path / "my photos" / "photo" / "cat" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     status, _, err = htbench("manifest", "new", "mine", "--from", "my photos")
     assert status == 0, err
-    assert "left out: 1 images that cannot be used (" in err
+    assert "left out: 1 image that cannot be used (" in err
     assert "'photo/cat/0.png'" in err
 
 

@@ -208,7 +208,7 @@ class TestForgedText:
         log = [{"accuracy": float(i)} for i in range(10_000)]
         _, out, _ = htbench("show", write(tmp_path / "a", {}, BASE | {"log": log}))
         check_output(out)
-        assert f"  ({10_000 - MAX_LINES} more lines)" in out.splitlines()
+        assert f"  ({10_000 - MAX_LINES:,} more lines)" in out.splitlines()
 
     def test_lines_of_several_long_values_are_cut(self, htbench: Htbench, tmp_path: Path) -> None:
         long = "long " * 1000

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.files import seal
+from benchmark.files import SEAL, seal
 from benchmark.keys import compute_digest
 from benchmark.manifest.manifest import Manifest
 from htbench.submission.verify import Cell, Verification, write_verification
@@ -152,6 +152,25 @@ def test_a_verification_that_came_with_a_submission_is_not_used(
     status, _, err = htbench(*words)
     assert status == 2
     assert "says that runs could not be repeated" in err
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_verification_as_json_is_what_its_file_has(
+    htbench: Htbench,
+    submission: WriteSubmission,
+    options: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    verified: bool,
+) -> None:
+    folder = submission(*FILLED_IN)
+    result = verification(folder, verified=verified)
+    monkeypatch.setattr("htbench.submission.verify.verify", lambda *arguments: result)
+    status, out, _ = htbench("submit", "verify", folder, *BY, *options, "--json")
+    assert status == (0 if verified else 1)
+    written = json.loads(folder.with_name("half-way.verification.json").read_bytes())
+    del written[SEAL]
+    assert json.loads(out) == written
+    assert (written["verified"], len(written["cells"])) == (verified, len(result.cells))
 
 
 def test_a_flagged_submission_is_accepted_with_a_reason_only(

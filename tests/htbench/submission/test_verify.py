@@ -62,7 +62,7 @@ def run(predictions: str = "same", steps: int = 5) -> Any:
         (run("other"), 0.1, True, "differs", "its predictions are other bytes on the same kind"),
         (run("other"), -3.0, False, "within tolerance", ""),
         (run("other"), -3.1, False, "differs", "missing differs by -3.10 points"),
-        (run(steps=6), 0.0, True, "differs", "it took 6 steps; the submitted run says 5"),
+        (run(steps=6), 0.0, True, "differs", "its number of steps is 6; the submitted run says 5"),
     ],
 )
 def test_a_repeated_run_is_compared(

@@ -133,24 +133,24 @@ def test_names_of_other_systems(
 def test_a_name_of_a_hundred_thousand_characters(tmp_path: Path) -> None:
     archive = a_tar(tmp_path / "x", {"z" * 100_000: b"x", "good.png": b"y"})
     assert names(archive) == ["good.png"]
-    assert "1 members whose names have more than 4096 characters: 'zz" in remarks(archive)[0]
+    assert "1 member whose name has more than 4096 characters: 'zz" in remarks(archive)[0]
 
 
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (tarfile.SYMTYPE, "symbolic links"),
-        (tarfile.LNKTYPE, "hard links to files that do not precede them"),
-        (tarfile.CHRTYPE, "other special members"),
-        (tarfile.BLKTYPE, "other special members"),
-        (tarfile.FIFOTYPE, "other special members"),
-        (b"Z", "other special members"),
+        (tarfile.SYMTYPE, "1 symbolic link: "),
+        (tarfile.LNKTYPE, "1 hard link to a later or absent file: "),
+        (tarfile.CHRTYPE, "1 special member ("),
+        (tarfile.BLKTYPE, "1 special member ("),
+        (tarfile.FIFOTYPE, "1 special member ("),
+        (b"Z", "1 special member ("),
     ],
 )
 def test_special_members_of_a_tar_are_named(tmp_path: Path, kind: bytes, words: str) -> None:
     archive = special(tmp_path / "x.tar", kind)
     assert names(archive) == ["a.png"]
-    assert [line.startswith("1 ") and words in line for line in remarks(archive)] == [True]
+    assert [line.startswith(words) for line in remarks(archive)] == [True]
     assert take(archive, tmp_path / "out") == 1
     assert files_in(tmp_path / "out") == {"a.png": b"one"}
 
@@ -390,7 +390,10 @@ class TestDamage:
         parts = [a_tar(tmp_path / name, {name: b"1"}, "w").read_bytes() for name in "ab"]
         (tmp_path / "x.tar").write_bytes(b"".join(parts))
         assert names(tmp_path / "x.tar") == ["a"]
-        assert "archives appended to the first one" in remarks(tmp_path / "x.tar")[0]
+        assert remarks(tmp_path / "x.tar") == [
+            "1 archive followed by another that is not read; unpack both, and import the folder: "
+            "'x.tar'"
+        ]
 
     def test_a_tar_that_ends_in_a_zip_is_a_tar(self, tmp_path: Path) -> None:
         inner = a_zip(tmp_path / "i.zip", {"inner.png": b"1"}).read_bytes()

@@ -123,7 +123,7 @@ def test_it_is_downloaded_from_the_archive_of_a_commit(manifest, pictures, accep
         fetch(manifest, downloads, messages.append, lambda name: lambda done, total: None)
     assert len(archive.requests) == 1
     assert any("responded with 404" in line for line in messages) is not accepts_short_hash
-    assert any(f"{len(OTHERS)} files that are not images of pacs@1.0" in m for m in messages)
+    assert any(f"{len(OTHERS)} files not among the images of pacs@1.0" in m for m in messages)
     assert_whole(manifest, pictures)
     assert list(downloads.iterdir()) == []
 
