@@ -17,7 +17,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-COMMAND_LIMIT = 240  # seconds, of one command
+COMMAND_LIMIT = 120  # seconds, of one command
 NOT_RUN = """**Not run on a GPU yet.** The figures below are from CPU tensors and prove only that
 the script works. They say nothing about a GPU.
 """
@@ -37,7 +37,7 @@ class Size:
 
 
 FULL = Size(
-    "resnet50", ("source", "finetune", "linear-probe", "lolsgd"), (0, 1, 2), 100, None, None, 3
+    "resnet50", ("source", "finetune", "linear-probe", "lolsgd"), (0, 1, 2), 20, None, None, 2
 )
 QUICK = Size("resnet18", ("source", "finetune-short"), (0, 1, 2), 1, 4, 1, 1)
 

@@ -152,26 +152,38 @@ def build_pacs(facts: Path, out: Path, force: bool) -> None:
 @click.option(
     "--jobs", default=os.cpu_count(), show_default=True, help="Number of training runs in parallel."
 )
-def search_pacs(out: Path, jobs: int) -> None:
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="Device to train on.",
+)
+def search_pacs(out: Path, jobs: int, device: str) -> None:
     """Search for the adaptation recipe of pacs.
 
     Needs its images (`htbench data import`) and pretrained weights in the data folder. Writes every
-    run to a CSV file, prints the comparison of all recipes and marks the chosen one with a star.
-    This takes about four hours of one core. To continue an interrupted search, run the same command
-    again.
+    run to a CSV file, prints the comparison of all recipes and marks the chosen one with a star. A
+    finished search writes recipe.toml beside it, which the builder reads. This takes about an hour
+    of one core. To continue an interrupted search, run the same command again.
 
     \b
     Continue the recorded search, or print what it chose:
       python -m data_manifests.builders pacs-search
-    Repeat it in another file with one process:
-      python -m data_manifests.builders pacs-search --out again.csv --jobs 1
+    Repeat it in another file on a GPU:
+      python -m data_manifests.builders pacs-search --out again/search.csv --device cuda
     """
+    from benchmark.files import write_file
+    from benchmark.manifest.catalogue import load_manifest
     from data_manifests.builders.one_standard_error import check_grid
     from data_manifests.builders.pacs import search
 
-    rows = search.search(out, jobs)
+    runs = search.search(out, jobs, device)
+    manifest = load_manifest(search.REFERENCE)
+    rows = search.comparisons(manifest, runs)
     click.echo(search.table(rows))
     check_grid(rows)
+    write_file(out.with_name("recipe.toml"), search.recipe_toml(manifest, runs).encode())
 
 
 @main.command("iwildcam")

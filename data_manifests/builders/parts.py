@@ -161,10 +161,21 @@ def task_lists(
     return lists
 
 
-def manifest_text(name: str, classes: Sequence[str], tasks: Sequence[Task]) -> str:
-    """Return ``manifest.toml``: a data set's template with its classes filled in, and the tasks."""
-    filled = fill_classes(template(name), classes)
-    return f"{filled}\n{to_toml({'tasks': [task.table() for task in tasks]})}"
+def manifest_text(
+    name: str, classes: Sequence[str], tasks: Sequence[Task], recipe: str = ""
+) -> str:
+    """Return ``manifest.toml``: a template with its classes filled in, a recipe, and the tasks.
+
+    Args:
+        name: of the data set, whose template is read.
+        classes: names in class order.
+        tasks: of the manifest.
+        recipe: TOML of the table ``[recipe]``, if the template has none.
+    """
+    parts = [fill_classes(template(name), classes)]
+    if recipe:
+        parts.append(recipe)
+    return "\n".join([*parts, to_toml({"tasks": [task.table() for task in tasks]})])
 
 
 def template(name: str) -> str:

@@ -30,6 +30,7 @@ N_SEEN = 4
 DRAWS = (1, 2)
 DRAWING = re.compile(r"(sketch/[^/]+/n\d+_\d+)-\d+\.png")  # of a photo, which is the first group
 
+RECIPE = Path(__file__).with_name("recipe.toml")  # the table [recipe], which the search writes
 FILES = "pacs_files.csv.gz"  # path and SHA-256 of every image, among other columns
 FILES_SHA256 = "e5c59f0d6d300748ecad798b86d9328669662cc1efc07faa605ea8998f19cc32"
 
@@ -90,6 +91,8 @@ def build_files(sha256: Mapping[str, str]) -> dict[str, bytes]:
     images = split(sha256)
     classes = sorted({image.class_name for image in images})
     return {
-        MANIFEST: manifest_text(NAME, classes, make_tasks(classes)).encode(),
+        MANIFEST: manifest_text(
+            NAME, classes, make_tasks(classes), RECIPE.read_text("utf-8")
+        ).encode(),
         IMAGES: images_bytes(images, sha256, group_of),
     }

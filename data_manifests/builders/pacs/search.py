@@ -5,7 +5,8 @@ each seen class is held out: whole groups, the last ones in the order of the spl
 fine-tunes the source model, trained by the manifest's ``[source]`` recipe, on the other images.
 
 ``search.csv`` records every run, with one bit per held-out image. A search that was interrupted
-continues there. The choice follows from that file by the one-standard-error rule.
+continues there. The choice follows from that file by the one-standard-error rule, and goes to
+``recipe.toml``, which the builder reads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -31,6 +33,7 @@ from benchmark.images.store.store import ImageNeed, open_store
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.draws import first_groups, groups_in_order
 from benchmark.manifest.manifest import Manifest, Task
+from benchmark.manifest.toml import to_toml
 from benchmark.numerics import ENVIRONMENT
 from benchmark.sources.pretrained import pretrained_path
 from data_manifests.builders.one_standard_error import (
@@ -52,9 +55,11 @@ HELD_OUT_SHARE = 0.2
 # Tasks of the suite with different targets, since a run takes minutes.
 TASKS = ("photo-art_painting", "art_painting-cartoon", "photo-sketch")
 SEEDS = (0,)
-RATES = (0.0003, 0.0009, 0.0027, 0.0081, 0.0243)  # of backbone and head, each a third of the next
-STEPS = (100, 200, 400, 800)
-COLUMNS = ("task", "seed", "rate", "steps", "held_out_accuracy", "correct")
+# Of backbone and head, each a third of the next.
+RATES = (0.0001, 0.0003, 0.0009, 0.0027, 0.0081, 0.0243)
+# More steps are recorded but are not candidates: the suite must run on a CPU.
+STEPS = (100, 200)
+COLUMNS = ("task", "seed", "rate", "steps", "device", "held_out_accuracy", "correct")
 
 
 class SearchRun(NamedTuple):
@@ -66,8 +71,15 @@ class SearchRun(NamedTuple):
     rate: float
 
 
+class Outcome(NamedTuple):
+    """What a run found: the name of its device, and the bits of :func:`pack`."""
+
+    device: str
+    correct: str
+
+
 def planned() -> list[SearchRun]:
-    """All runs, task by task, so that an interrupted search has whole tasks."""
+    """The runs of all candidates, task by task, so that an interrupted search has whole tasks."""
     runs = itertools.product(SEEDS, TASKS, STEPS, RATES)
     return [SearchRun(task, seed, steps, rate) for seed, task, steps, rate in runs]
 
@@ -106,20 +118,20 @@ def unpack(text: str, count: int) -> list[bool]:
     return [bool(bit) for bit in bits[:count]]
 
 
-def read_runs(path: Path) -> dict[SearchRun, str]:
+def read_runs(path: Path) -> dict[SearchRun, Outcome]:
     """Read the outcomes of finished runs; none if the file does not exist."""
     if not path.exists():
         return {}
     with path.open() as file:
         return {
-            SearchRun(row["task"], int(row["seed"]), int(row["steps"]), float(row["rate"])): row[
-                "correct"
-            ]
+            SearchRun(
+                row["task"], int(row["seed"]), int(row["steps"]), float(row["rate"])
+            ): Outcome(row["device"], row["correct"])
             for row in csv.DictReader(file)
         }
 
 
-def comparisons(manifest: Manifest, runs: dict[SearchRun, str]) -> list[Comparison]:
+def comparisons(manifest: Manifest, runs: Mapping[SearchRun, Outcome]) -> list[Comparison]:
     """Compare the candidates on all tasks and seeds that every candidate has finished.
 
     Raises:
@@ -142,16 +154,17 @@ def comparisons(manifest: Manifest, runs: dict[SearchRun, str]) -> list[Comparis
         tasks += [task] * len(ids)
         groups += [group[image_id] for image_id in ids]
         for row, (rate, steps) in zip(correct, candidates, strict=True):
-            row += unpack(runs[SearchRun(task, seed, steps, rate)], len(ids))
+            row += unpack(runs[SearchRun(task, seed, steps, rate)].correct, len(ids))
     return compare(candidates, correct, tasks, groups)
 
 
-def search(path: Path, jobs: int) -> list[Comparison]:
-    """Do the runs that are not in ``search.csv`` yet, and compare the candidates.
+def search(path: Path, jobs: int, device: str = "cpu") -> dict[SearchRun, Outcome]:
+    """Do the runs of candidates that are not in ``search.csv`` yet; return all outcomes.
 
     Args:
         path: of ``search.csv``, rewritten after every run.
         jobs: number of parallel runs, each on one core.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
         DataError: the images or the pretrained weights are not in the data folder.
@@ -163,13 +176,39 @@ def search(path: Path, jobs: int) -> list[Comparison]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         sources = sorted({manifest.task(run.task).sources[0] for run in remaining})
-        list(pool.map(train_source, sources))
-        futures = {pool.submit(outcome, run): run for run in remaining}
+        list(pool.map(train_source, sources, itertools.repeat(device)))
+        futures = {pool.submit(outcome, run, device): run for run in remaining}
         for future in as_completed(futures):
             runs[futures[future]] = future.result()
             _write_csv(path, manifest, runs)
-            click.echo(f"[{len(runs)}/{len(planned())}] {futures[future]}", err=True)
-    return comparisons(manifest, runs)
+            finished = sum(run in runs for run in planned())
+            click.echo(f"[{finished}/{len(planned())}] {futures[future]}", err=True)
+    return runs
+
+
+def recipe_toml(manifest: Manifest, runs: Mapping[SearchRun, Outcome]) -> str:
+    """The manifest's table ``[recipe]`` with the choice of the rule, as TOML.
+
+    Args:
+        manifest: its recipe has the settings that are not searched.
+        runs: with those of all candidates.
+    """
+    rows = comparisons(manifest, runs)
+    devices = sorted({runs[run].device for run in planned()})
+    chosen, best = choose(rows), min(rows, key=lambda row: (row.deficit, row.candidate))
+    sentences = f"""By the rule of one standard error, from seen training images of the targets
+        alone: of rates {RATES} and steps {STEPS}, the smallest rate, then the fewest steps, that
+        are not worse than the best by more than one standard error of the paired difference, in
+        accuracy on a held-out fifth of the seen classes' training images, resampled by group
+        (chosen {chosen.accuracy:.2f} %, best {best.accuracy:.2f} % at rate
+        {best.candidate.rate:g} and {best.candidate.steps} steps, standard error of the difference
+        {chosen.standard_error:.2f} points; mean over the tasks {", ".join(TASKS)}). More steps are
+        not candidates, because the suite must run on a CPU. The search ran on
+        {" and ".join(devices)}. No image of a missing class and no test image played a part. The
+        recipe is the same for every method."""
+    choice = {"steps": chosen.candidate.steps, "lr": chosen.candidate.rate}
+    text = fill(" ".join(sentences.split()), 100, break_long_words=False, break_on_hyphens=False)
+    return to_toml({"recipe": {**manifest.recipe, **choice, "chosen": text}})
 
 
 def table(rows: Sequence[Comparison]) -> str:
@@ -184,24 +223,37 @@ def table(rows: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def _write_csv(path: Path, manifest: Manifest, runs: dict[SearchRun, str]) -> None:
+def _write_csv(path: Path, manifest: Manifest, runs: Mapping[SearchRun, Outcome]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     counts = {task: len(held_out_ids(manifest, manifest.task(task))) for task in TASKS}
-    for run in (run for run in planned() if run in runs):
-        accuracy = 100 * np.mean(unpack(runs[run], counts[run.task]))
-        writer.writerow([run.task, run.seed, run.rate, run.steps, f"{accuracy:.4f}", runs[run]])
+    for run in sorted(runs, key=lambda run: (run.seed, TASKS.index(run.task), *run[2:])):
+        device, correct = runs[run]
+        accuracy = 100 * np.mean(unpack(correct, counts[run.task]))
+        writer.writerow(
+            [run.task, run.seed, run.rate, run.steps, device, f"{accuracy:.4f}", correct]
+        )
     write_file(path, text.getvalue().encode())
 
 
-def outcome(run: SearchRun) -> str:
+def device_name(device: str) -> str:
+    """The name of a device, for the record."""
+    if device == "cpu":
+        return "CPU"
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def outcome(run: SearchRun, device: str = "cpu") -> Outcome:
     """Fine-tune a source model; return which held-out images it then predicts correctly.
 
-    The bits are those of :func:`pack`. A run that diverges predicts nothing correctly.
+    A run that diverges predicts nothing correctly.
     """
     import safetensors.torch
 
+    from benchmark.child.data import on_device
     from benchmark.training import fit, predict
 
     manifest = load_manifest(REFERENCE)
@@ -210,21 +262,23 @@ def outcome(run: SearchRun) -> str:
     held_out = held_out_ids(manifest, task)
     kept = sorted(set(ids) - set(held_out), key=ids.index)
     recipe = {**manifest.recipe, "steps": run.steps, "lr": run.rate}
-    model, settings = _start(manifest, recipe, run.seed)
+    model, settings = _start(manifest, recipe, run.seed, device)
     model.load_state_dict(safetensors.torch.load_file(source_file(manifest, task.sources[0])))
+    model, data = model.to(settings.device), on_device(data, settings.device)
     try:
         fit(model, data.rows(_places(ids, kept)), settings)
     except FloatingPointError:
-        return pack([False] * len(held_out))
+        return Outcome(device_name(device), pack([False] * len(held_out)))
     part = data.rows(_places(ids, held_out))
     predicted = predict(model, part.images, settings).argmax(dim=1)
-    return pack((predicted == part.labels).tolist())
+    return Outcome(device_name(device), pack((predicted == part.labels).tolist()))
 
 
-def train_source(domain: str) -> None:
+def train_source(domain: str, device: str = "cpu") -> None:
     """Train the source model of a domain and keep it in the data folder, unless it is there."""
     import safetensors.torch
 
+    from benchmark.child.data import on_device
     from benchmark.networks.build import load_backbone, weights_of
     from benchmark.training import fit
 
@@ -233,11 +287,12 @@ def train_source(domain: str) -> None:
     if file.exists():
         return
     data, _ = training_data(manifest, domain, range(len(manifest.classes)))
-    model, settings = _start(manifest, manifest.source_recipe, 0)
+    model, settings = _start(manifest, manifest.source_recipe, 0, device)
     if weights := pretrained_path(manifest.model):
         state = safetensors.torch.load_file(weights)
         load_backbone(model, state, manifest.model, manifest.input_size)
-    fit(model, data, settings)
+    model = model.to(settings.device)
+    fit(model, on_device(data, settings.device), settings)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_file(file, safetensors.torch.save(weights_of(model)))
 
@@ -271,7 +326,9 @@ def training_data(
     return TargetData(images, torch.tensor(targets), manifest.classes, seen), ids
 
 
-def _start(manifest: Manifest, recipe: Mapping[str, Any], seed: int) -> tuple[Classifier, Run]:
+def _start(
+    manifest: Manifest, recipe: Mapping[str, Any], seed: int, device: str
+) -> tuple[Classifier, Run]:
     """A network with random weights, and the settings of a run."""
     import torch
 
@@ -283,7 +340,7 @@ def _start(manifest: Manifest, recipe: Mapping[str, Any], seed: int) -> tuple[Cl
     numerics.configure()
     numerics.seed_globals(seed)
     settings = Run(
-        device=torch.device("cpu"),
+        device=torch.device(device),
         recipe=TrainingRecipe.from_table({k: v for k, v in recipe.items() if k != "chosen"}),
         transforms=Transforms(manifest.document["transforms"]),
         stream=numerics.Streams(seed),
