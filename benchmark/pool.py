@@ -8,6 +8,7 @@ notebook and ``python < script`` all work, whatever files lie in the working dir
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import resource
@@ -173,6 +174,7 @@ def _work() -> None:
                 _limit_memory(memory)
                 channel.send(_attempt(function, job))
     finally:
+        gc.freeze()  # garbage that the end of the process leaves anyway is not looked for
         # The exit has begun: a late request to exit would raise inside the interpreter's shutdown.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

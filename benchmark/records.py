@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from benchmark.errors import RecordError, first
-from benchmark.files import SEAL, digest_file, digest_json, read_json, seal, unseal
+from benchmark.files import SEAL, digest_file, digest_json, read_sealed, seal
 from benchmark.parquet import PAGE_BYTES, column_size, read_texts
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class RunRecord:
         """
         path = folder / RECORD_FILE
         try:
-            record = cls(**_check_fields(read_json(path, MAX_RECORD_BYTES, RecordError), path))
+            record = cls(**_read_fields(path))
         except RecordError as error:
             raise type(error)(f"{error}; {_remedy(error, folder)}") from None
         if key not in (None, record.key):
@@ -122,22 +122,19 @@ class RunRecord:
         return record
 
 
+_FIELDS = frozenset(f.name for f in dataclasses.fields(RunRecord))
+
+
 class NewerRecordError(RecordError):
     """A later version of the suite wrote the record."""
 
 
-def _check_fields(data: Any, path: Path) -> dict[str, Any]:
-    """Check the parsed ``run.json``; returns the fields of the record."""
-    number = data.get("format") if isinstance(data, dict) else None
-    if type(number) is int and number > FORMAT:
-        raise NewerRecordError(f"{path} has format {number}; this version reads format {FORMAT}")
-    if type(number) is not int or number != FORMAT:
-        raise RecordError(f"{path} is not a run record of format {FORMAT}")
-    names = {f.name for f in dataclasses.fields(RunRecord)}
-    if unknown := sorted(set(data) - names - {SEAL}):
-        raise NewerRecordError(f"{path} has unknown fields: {first(unknown)[:200]}")
-    fields = unseal(data, path, RecordError)
-    if missing := sorted(names - set(fields)):
+def _read_fields(path: Path) -> dict[str, Any]:
+    """Read and check ``run.json``; returns the fields of the record."""
+    fields = read_sealed(
+        path, MAX_RECORD_BYTES, RecordError, lambda data: _check_format(data, path)
+    )
+    if missing := sorted(_FIELDS - set(fields)):
         raise RecordError(f"{path} has no {', '.join(missing)}")
     for name, is_valid in _IS_VALID.items():
         if not is_valid(fields[name]):
@@ -145,6 +142,17 @@ def _check_fields(data: Any, path: Path) -> dict[str, Any]:
     if digest_json(fields["made_from"]) != fields["key"]:
         raise RecordError(f"{path}: the key does not match made_from, so the file was modified")
     return fields
+
+
+def _check_format(data: Any, path: Path) -> None:
+    """Check that a parsed ``run.json`` is of this version."""
+    number = data.get("format") if isinstance(data, dict) else None
+    if type(number) is int and number > FORMAT:
+        raise NewerRecordError(f"{path} has format {number}; this version reads format {FORMAT}")
+    if type(number) is not int or number != FORMAT:
+        raise RecordError(f"{path} is not a run record of format {FORMAT}")
+    if unknown := sorted(set(data) - _FIELDS - {SEAL}):
+        raise NewerRecordError(f"{path} has unknown fields: {first(unknown)[:200]}")
 
 
 def _remedy(error: RecordError, folder: Path) -> str:

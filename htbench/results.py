@@ -327,7 +327,7 @@ def score_of(
         "seed": str(record.seed),
     }
     digest = record.predictions_sha256
-    return facts, score_run(folder, digest, manifest, record.task)[0].as_dict()
+    return facts, score_run(folder, digest, manifest, record.task).scores.as_dict()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -406,7 +406,7 @@ def _scored_details(folder: Path, record: RunRecord, suite: str) -> RunDetails:
     manifest = manifest_of_run(record, suite)
     task = manifest.task(record.task)
     digest = record.predictions_sha256
-    scores = score_run(folder, digest, manifest, record.task)[0].as_dict()
+    scores = score_run(folder, digest, manifest, record.task).scores.as_dict()
     derived = gamma_star.scores_to_show(record, folder, manifest)
     logits, labels = read_predictions(folder, digest, manifest, record.task)
     rows = per_class(logits, labels, manifest.seen_mask(task), manifest.classes)

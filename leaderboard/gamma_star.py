@@ -18,10 +18,11 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.records import RunRecord
 from benchmark.run_folders import run_folders
 from leaderboard.outcomes import Outcomes
-from leaderboard.predictions import TaskScores, read_run, with_excluded
+from leaderboard.picks import Picks
+from leaderboard.predictions import TaskScores, pick_run, truth_of, with_excluded
 from leaderboard.row_columns import Rows
 from leaderboard.rows import MEASURED, METRICS, STEPS, Row, json_text
-from leaderboard.scoring import best_gamma_with_outcomes
+from leaderboard.scoring import score_picks_at_best_gamma
 
 NAME = "gamma-star"
 BASE = "finetune"  # the method whose predictions it is derived from
@@ -56,7 +57,7 @@ class GammaStar(NamedTuple):
 
 
 def score_gamma_star(
-    folder: Path, sha256: str | None, manifest: Manifest, task_id: str
+    folder: Path, sha256: str | None, manifest: Manifest, task_id: str, picks: Picks | None = None
 ) -> GammaStar:
     """Score a run's predictions at gamma*; see :func:`leaderboard.scoring.score_at_best_gamma`.
 
@@ -64,13 +65,14 @@ def score_gamma_star(
         folder: the run's folder.
         sha256: of its predictions file.
         manifest, task_id: what was predicted.
+        picks: what scores need of the predictions, if they were read before.
 
     Raises:
         RecordError, ScoringError: as for :func:`leaderboard.predictions.read_run`.
     """
-    logits, labels = read_run(folder, sha256, manifest, task_id)
-    mask = manifest.seen_mask(manifest.task(task_id))
-    best, outcomes = best_gamma_with_outcomes(logits, labels, mask)
+    if picks is None:
+        picks = pick_run(folder, sha256, manifest, task_id)
+    best, outcomes = score_picks_at_best_gamma(picks, truth_of(manifest, task_id))
     return GammaStar(best.gamma, with_excluded(best.scores, manifest, task_id), outcomes)
 
 
@@ -102,6 +104,7 @@ def derive_rows(
     workspace: Path,
     previous: Mapping[str, Row],
     manifests: Mapping[str, Manifest],
+    picks: Mapping[str, Picks],
 ) -> Iterator[tuple[dict[str, Any], Outcomes | None]]:
     """Yield a gamma-star row for every scored run of ``finetune``. Its cost is that of the run.
 
@@ -114,6 +117,8 @@ def derive_rows(
         previous: rows of the previous update, by key; a row whose predictions and scorer have not
             changed keeps its scores.
         manifests: the manifests, by digest.
+        picks: of the rows that have just been scored, by key; the predictions of the others are
+            read.
 
     Raises:
         RecordError: a predictions file cannot be trusted.
@@ -122,7 +127,9 @@ def derive_rows(
         if row["method"] != BASE or row["overall"] is None:
             continue
         key = derived_key(row["key"])
-        scores, outcomes = _scores(row, workspace, previous.get(key), manifests)
+        scores, outcomes = _scores(
+            row, workspace, previous.get(key), manifests, picks.get(row["key"])
+        )
         if scores:
             derived = {
                 **row,
@@ -154,6 +161,7 @@ def _scores(
     workspace: Path,
     previous: Row | None,
     manifests: Mapping[str, Manifest],
+    picks: Picks | None,
 ) -> tuple[dict[str, Any], Outcomes | None]:
     """Gamma* and the metrics there, from the previous row if its inputs have not changed."""
     inputs = ("predictions_sha256", "scorer_digest")
@@ -163,7 +171,7 @@ def _scores(
     if manifest is None:
         return {}, None
     folder = workspace / "runs" / base["key"]
-    best = score_gamma_star(folder, base["predictions_sha256"], manifest, base["task"])
+    best = score_gamma_star(folder, base["predictions_sha256"], manifest, base["task"], picks)
     config = json_text({"gamma": best.gamma})
     return {**best.scores.as_dict(), "config": config}, best.outcomes
 

@@ -13,7 +13,7 @@ import numpy as np
 from benchmark.manifest.manifest import Manifest
 from leaderboard import columns, pooled, statistics
 from leaderboard.grid import Grid
-from leaderboard.outcome_files import INPUTS
+from leaderboard.outcome_files import COLUMNS, INPUTS
 from leaderboard.outcomes import Outcomes
 from leaderboard.pooled import is_pooled
 from leaderboard.replicate_files import ReplicateFiles
@@ -25,7 +25,7 @@ from leaderboard.statistics import Difference, Estimates, Interval, Ranking
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The outcomes of a row; None if nothing is known but its scores.
+# The outcomes of a row, of which it sees ``COLUMNS``; None if nothing is known but its scores.
 OutcomesOf = Callable[[Row], Outcomes | None]
 
 
@@ -213,7 +213,7 @@ def _replicates(
             if (kept := files.read(paths[task], len(labels[task]))) is not None:
                 replicates[task] = kept
                 continue
-        known = [[outcomes(row) for row in rows.take(of_label)] for of_label in runs]
+        known = [[outcomes(row) for row in rows.take(of_label).dicts(COLUMNS)] for of_label in runs]
         complete = [[one for one in of_label if one is not None] for of_label in known]
         if any(len(of_label) < len(grid.seeds) for of_label in complete):
             return None

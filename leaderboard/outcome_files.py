@@ -27,6 +27,7 @@ from leaderboard.scoring import outcomes_at
 FOLDER = "outcomes"  # of a workspace
 # What the outcomes of a row depend on, besides the code.
 INPUTS = ("key", "predictions_sha256", "manifest_digest", "task", "config")
+COLUMNS = (*INPUTS, "status", "method", "base", "n_seen", "n_missing")  # what a row must have
 MAX_BYTES = 1 << 28
 _NAME = re.compile(r"[0-9a-f]{64}")
 _DIGEST = hashlib.sha256().digest_size

@@ -17,6 +17,7 @@ from benchmark.predictions_layout import PredictionsLayout
 from benchmark.records import PREDICTIONS_FILE, read_predictions, verified_predictions
 from leaderboard import picks, scoring, scoring_input
 from leaderboard.outcomes import Outcomes
+from leaderboard.picks import Picks
 from leaderboard.scoring import Scores, match_samples
 from leaderboard.scoring_input import Truth
 
@@ -29,6 +30,20 @@ class TaskScores(Scores):
     """The scores of a run on a task. Some of the task's test samples may be excluded."""
 
     n_excluded: int  # test samples of classes in neither group, left out of all metrics
+
+
+class ScoredRun(NamedTuple):
+    """The scores of a run, and what they were computed from.
+
+    Attributes:
+        scores: the metrics.
+        outcomes: of the samples that are not excluded.
+        picks: of the same samples.
+    """
+
+    scores: TaskScores
+    outcomes: Outcomes
+    picks: Picks
 
 
 def score_predictions(path: Path, manifest: Manifest, task_id: str) -> TaskScores:
@@ -52,25 +67,31 @@ def score_with_outcomes(
 ) -> tuple[TaskScores, Outcomes]:
     """As :func:`score_predictions`, and the outcomes of the samples that are not excluded."""
     logits, _ = read_logits_and_labels(path, manifest, task_id)
-    return _score(logits, path, manifest, task_id)
+    scored = _score(_picks(logits, path, manifest, task_id), manifest, task_id)
+    return scored.scores, scored.outcomes
 
 
-def score_run(
-    folder: Path, sha256: str | None, manifest: Manifest, task_id: str
-) -> tuple[TaskScores, Outcomes]:
+def score_run(folder: Path, sha256: str | None, manifest: Manifest, task_id: str) -> ScoredRun:
     """As :func:`score_with_outcomes`, from the folder of a run; see :func:`read_run`."""
+    return _score(pick_run(folder, sha256, manifest, task_id), manifest, task_id)
+
+
+def pick_run(folder: Path, sha256: str | None, manifest: Manifest, task_id: str) -> Picks:
+    """What scores need of the predictions of a run; arguments and errors as for ``read_run``."""
     logits, _ = read_run(folder, sha256, manifest, task_id)
-    return _score(logits, folder / PREDICTIONS_FILE, manifest, task_id)
+    return _picks(logits, folder / PREDICTIONS_FILE, manifest, task_id)
 
 
-def _score(
-    logits: NDArray[np.float32], path: Path, manifest: Manifest, task_id: str
-) -> tuple[TaskScores, Outcomes]:
+def _picks(logits: NDArray[np.float32], path: Path, manifest: Manifest, task_id: str) -> Picks:
     try:
-        scores, outcomes = scoring.score_against(logits, _truth(manifest, task_id))
+        return scoring.checked_picks(logits, truth_of(manifest, task_id))
     except ScoringError as error:
         raise ScoringError(f"{path}: {error}") from None
-    return with_excluded(scores, manifest, task_id), outcomes
+
+
+def _score(picks: Picks, manifest: Manifest, task_id: str) -> ScoredRun:
+    scores, outcomes = scoring.score_picks(picks, truth_of(manifest, task_id))
+    return ScoredRun(with_excluded(scores, manifest, task_id), outcomes, picks)
 
 
 def with_excluded(scores: Scores, manifest: Manifest, task_id: str) -> TaskScores:
@@ -127,7 +148,8 @@ def _samples(manifest: Manifest, task_id: str) -> _Samples:
 
 
 @lru_cache(maxsize=64)
-def _truth(manifest: Manifest, task_id: str) -> Truth:
+def truth_of(manifest: Manifest, task_id: str) -> Truth:
+    """The labels of the samples that a task counts, and its groups of classes."""
     samples = _samples(manifest, task_id)
     return Truth.of(samples.labels, samples.seen)
 

@@ -35,6 +35,7 @@ from benchmark.records import (
 from benchmark.run_folders import run_folders, stamp
 from leaderboard import gamma_star, rows
 from leaderboard.outcome_files import store_outcomes
+from leaderboard.picks import Picks
 from leaderboard.predictions import score_run, scorer_digest
 from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import (
@@ -237,8 +238,9 @@ def _rows_of_part(part: _Part) -> tuple[int, pa.Table, list[str]]:
             record = RunRecord.read(folder, key)
             check_record(record, folder / RECORD_FILE)
             row = row_of_record(record)
-            row |= _scores(folder, record, row, part.previous.get(key), part.manifests)
-            of_run = [row, *_derived(row, part)]
+            scores, picks = _scores(folder, record, row, part.previous.get(key), part.manifests)
+            row |= scores
+            of_run = [row, *_derived(row, part, {} if picks is None else {key: picks})]
         except HTBenchError as error:
             problems.append(str(error))
             continue
@@ -252,11 +254,11 @@ def _rows_of_part(part: _Part) -> tuple[int, pa.Table, list[str]]:
     return part.number, pa.Table.from_pylist(rows, schema=STORED), problems
 
 
-def _derived(row: Row, part: _Part) -> Iterator[Row]:
+def _derived(row: Row, part: _Part, picks: Mapping[str, Picks]) -> Iterator[Row]:
     """The rows that are derived from the row of a run; outcomes are stored as for the run."""
     workspace = part.runs.parent
     for derived, outcomes in gamma_star.derive_rows(
-        [row], workspace, part.previous, part.manifests
+        [row], workspace, part.previous, part.manifests, picks
     ):
         if outcomes is not None:
             store_outcomes(workspace, derived, outcomes)
@@ -269,13 +271,14 @@ def _scores(
     row: Row,
     previous: Row | None,
     manifests: Mapping[str, Manifest],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Picks | None]:
     """The metrics of a run, from its previous row if nothing that they depend on has changed.
 
     The outcomes of its samples are stored, so that intervals need not read the predictions again.
+    The second value is what was found in the predictions, if they were scored.
     """
     if record.status != "ok":
-        return {}
+        return {}, None
     digest, scorer = record.predictions_sha256, scorer_digest()
     if (
         previous is not None
@@ -283,17 +286,18 @@ def _scores(
         and previous["scorer_digest"] == scorer
     ):
         verified_predictions(folder, digest)
-        return {name: previous[name] for name in ("scorer_digest", *METRICS, *COUNTS, EXCLUDED)}
+        kept = ("scorer_digest", *METRICS, *COUNTS, EXCLUDED)
+        return {name: previous[name] for name in kept}, None
     manifest = manifests.get(record.made_from["manifest"])
     if manifest is None:
         verified_predictions(folder, digest)
-        return {}
+        return {}, None
     try:
-        scores, outcomes = score_run(folder, digest, manifest, record.task)
+        scored = score_run(folder, digest, manifest, record.task)
     except HTBenchError as error:
         raise type(error)(f"{error}; {repeat_run(folder)}") from None
-    store_outcomes(folder.parents[1], row, outcomes)
-    return {"scorer_digest": scorer, **scores.as_dict()}
+    store_outcomes(folder.parents[1], row, scored.outcomes)
+    return {"scorer_digest": scorer, **scored.scores.as_dict()}, scored.picks
 
 
 def stored_row(row: Row, run: str, seen: str | None) -> dict[str, Any]:

@@ -81,9 +81,13 @@ class Rows(Sequence[Row]):
         for begin in range(0, len(self), _BLOCK):
             yield from self[begin : begin + _BLOCK]._dicts()
 
+    def dicts(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows with only some columns of the table."""
+        table = self._table.select(list(names))
+        return rows_of_table(table if self._index is None else table.take(pa.array(self._index)))
+
     def _dicts(self) -> list[dict[str, Any]]:
-        table = self._table if self._index is None else self._table.take(pa.array(self._index))
-        rows = rows_of_table(table)
+        rows = self.dicts(self._table.column_names)
         for name, values in self._values.items():
             for row, value in zip(rows, values.tolist(), strict=True):
                 row[name] = value

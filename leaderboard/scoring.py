@@ -137,13 +137,18 @@ def score_with_outcomes(
     logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
 ) -> tuple[Scores, Outcomes]:
     """As :func:`score`, and the outcomes of the samples."""
-    return score_against(logits, checked_truth(logits, labels, seen))
+    truth = checked_truth(logits, labels, seen)
+    return score_picks(pick(logits, truth), truth)
 
 
-def score_against(logits: npt.NDArray[np.floating[Any]], truth: Truth) -> tuple[Scores, Outcomes]:
-    """As :func:`score_with_outcomes`, for one of many runs with the same labels and groups."""
+def checked_picks(logits: npt.NDArray[np.floating[Any]], truth: Truth) -> Picks:
+    """What :func:`score_picks` needs, for one of many runs with the same labels and groups."""
     check_logits(logits, truth)
-    picks = pick(logits, truth)
+    return pick(logits, truth)
+
+
+def score_picks(picks: Picks, truth: Truth) -> tuple[Scores, Outcomes]:
+    """As :func:`score_with_outcomes`, from what was found in the logits."""
     return _scores(picks, truth, gamma=0.0), _outcomes(picks, gamma=0.0)
 
 
@@ -192,15 +197,12 @@ def score_at_best_gamma(
     Raises:
         ScoringError: As for ``score``.
     """
-    return best_gamma_with_outcomes(logits, labels, seen)[0]
-
-
-def best_gamma_with_outcomes(
-    logits: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], seen: BoolArray
-) -> tuple[BestGamma, Outcomes]:
-    """As :func:`score_at_best_gamma`, and the outcomes of the samples there."""
     truth = checked_truth(logits, labels, seen)
-    picks = pick(logits, truth)
+    return score_picks_at_best_gamma(pick(logits, truth), truth)[0]
+
+
+def score_picks_at_best_gamma(picks: Picks, truth: Truth) -> tuple[BestGamma, Outcomes]:
+    """As :func:`score_at_best_gamma`, and the outcomes of the samples there."""
     sweep = _sweep(picks)
     hits = sweep.seen_hits + sweep.missing_hits
     best = sweep.gamma[hits == hits.max()]

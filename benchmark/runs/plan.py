@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmark.keys import (
     computation,
     digest_entries,
     encoded_entries,
+    encoded_scalar,
 )
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.suite import Suite
@@ -65,7 +66,13 @@ class PlannedRun:
     @cached_property
     def source(self) -> SourceSpec:
         """The source model that the run starts from."""
-        return SourceSpec.of(self.manifest, self.task.sources, self.device, self.seed)
+        number = self.seed % self.manifest.source_seeds
+        return _source(self.manifest, self.task.sources, self.device, number)
+
+
+@lru_cache(maxsize=64)  # thousands of runs share a source model
+def _source(manifest: Manifest, domains: tuple[str, ...], device: str, number: int) -> SourceSpec:
+    return SourceSpec.of(manifest, domains, device, number)
 
 
 @dataclass(frozen=True)
@@ -111,9 +118,10 @@ class RunSpec:
         """SHA-256 over the facts: the run's name on disk."""
         base = self.base.key if self.base else None
         own = {"base": base, "seed": self.planned.seed, "source": self.source.digest}
+        encoded = {name: encoded_scalar(name, value) for name, value in own.items()}
         if not self.shared:
             self.shared.update(encoded_entries(self.facts.to_json()))
-        return digest_entries({**self.shared, **encoded_entries(own)})
+        return digest_entries({**self.shared, **encoded})
 
     @property
     def name(self) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from benchmark import files
 from benchmark.errors import DataError, RecordError, UsageError
 from benchmark.files import (
+    SEAL,
     atomic_path,
     canonical_json,
     check_output,
@@ -24,6 +27,8 @@ from benchmark.files import (
     new_folder,
     read_bounded,
     read_json,
+    read_sealed,
+    seal,
     temporary_folder,
     write_file,
 )
@@ -170,6 +175,7 @@ class TestDrivers:
     CODE = """
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 from benchmark.files import new_folder
 final, number = Path(sys.argv[1]), sys.argv[2]
 sys.stdin.read(1)
@@ -295,6 +301,42 @@ class TestReadJson:
     def test_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"cannot read .*No such file"):
             read_json(tmp_path / "none.json", 10, DataError)
+
+
+class TestSealed:
+    RECORD: ClassVar = {"a": [1, 2.5], "name": 'é "sha256":"', "status": {"sha256": "0" * 64}}
+
+    def read(self, path: Path, content: bytes) -> dict[str, Any]:
+        path.write_bytes(content)
+        return read_sealed(path, 1 << 20, RecordError)
+
+    @pytest.mark.parametrize("end", [b"", b"\n"])
+    def test_what_seal_wrote_is_not_encoded_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes
+    ) -> None:
+        content = seal(self.RECORD) + end
+        monkeypatch.setattr(files, "digest_json", lambda _: pytest.fail("encoded"))
+        assert self.read(tmp_path / "x.json", content) == self.RECORD
+
+    def test_the_same_entries_in_another_form(self, tmp_path: Path) -> None:
+        for record in (self.RECORD, {"a": 1}):  # in the second, the digest is the last entry
+            sealed = json.loads(seal(record))
+            other = dict(reversed(sealed.items()))
+            content = json.dumps(other, indent=2, ensure_ascii=False).encode()
+            assert self.read(tmp_path / "x.json", content) == record
+
+    def test_every_change_of_a_byte_is_found(self, tmp_path: Path) -> None:
+        content = seal(self.RECORD)
+        for at, byte in enumerate(content):
+            changed = content[:at] + bytes([byte ^ 1]) + content[at + 1 :]
+            with pytest.raises(RecordError, match=r"checksum|not valid JSON"):
+                self.read(tmp_path / "x.json", changed)
+
+    @pytest.mark.parametrize("digest", [None, 3, "", "\ud800" * 64, "é" * 64, [["a"]], {"a": 1}])
+    def test_a_digest_that_is_none(self, tmp_path: Path, digest: object) -> None:
+        content = json.dumps({**self.RECORD, SEAL: digest, "z": 1}).encode()
+        with pytest.raises(RecordError, match="does not match its checksum"):
+            self.read(tmp_path / "x.json", content)
 
 
 class TestMatchesDigest:

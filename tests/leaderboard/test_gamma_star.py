@@ -22,7 +22,7 @@ from benchmark.records import (
     read_predictions,
     write_predictions,
 )
-from leaderboard import gamma_star, results, score
+from leaderboard import gamma_star, predictions, results, score
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.columns import COLUMNS
 from leaderboard.gamma_star import NAME as GAMMA_STAR
@@ -195,6 +195,27 @@ class TestTakenOver:
         path.unlink()
         update_results(tmp_path, [icons])
         assert path.read_bytes() == data
+
+    def test_the_predictions_are_read_once_for_both_rows(
+        self, tmp_path: Path, write_run: WriteRun, icons: Manifest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = write_run(tmp_path, "finetune", bias=2.0)
+        real, folders = predictions.read_run, []
+
+        def counting(folder: Path, *rest: Any) -> Any:
+            folders.append(folder)
+            return real(folder, *rest)
+
+        monkeypatch.setattr(predictions, "read_run", counting)
+        both = by_method(update_results(tmp_path, [icons]))
+        assert folders == [tmp_path / "runs" / record.key]
+        alone = gamma_star.score_gamma_star(
+            folders[0], record.predictions_sha256, icons, record.task
+        )
+        assert len(folders) == 2
+        assert {name: both[GAMMA_STAR][name] for name in METRICS} == {
+            name: getattr(alone.scores, name) for name in METRICS
+        }
 
     def test_another_scorer(
         self,

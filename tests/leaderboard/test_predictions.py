@@ -61,7 +61,7 @@ class TestRuns:
         folder = folder_of(tmp_path, record)
         expected = score_predictions(folder / PREDICTIONS_FILE, icons, record.task)
         monkeypatch.setattr(predictions, "read_predictions", lambda *_: pytest.fail("parsed"))
-        scores, outcomes = score_run(folder, record.predictions_sha256, icons, record.task)
+        scores, outcomes, _ = score_run(folder, record.predictions_sha256, icons, record.task)
         assert scores == expected
         assert 100 * outcomes.right.mean() == pytest.approx(expected.overall)
 
@@ -74,9 +74,9 @@ class TestRuns:
         expected = score_predictions(path, icons, record.task)
         ids, logits = read_predictions(path)
         write(path, ids[::-1], logits[::-1])
-        assert score_run(folder, digest_file(path), icons, record.task)[0] == expected
+        assert score_run(folder, digest_file(path), icons, record.task).scores == expected
         pd.DataFrame({"sample_id": ids, "logits": list(logits)}).to_parquet(path)
-        assert score_run(folder, digest_file(path), icons, record.task)[0] == expected
+        assert score_run(folder, digest_file(path), icons, record.task).scores == expected
 
     def test_a_file_of_another_digest_is_refused(
         self, tmp_path: Path, write_run: WriteRun, icons: Manifest

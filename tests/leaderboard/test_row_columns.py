@@ -38,6 +38,13 @@ def test_a_sequence(rows: Rows, dicts: list[Row]) -> None:
     assert list(Rows.of(())) == []
 
 
+def test_some_columns(rows: Rows, dicts: list[Row]) -> None:
+    names = ("seed", "label", "error_message")
+    expected = [{name: each[name] for name in names} for each in dicts]
+    assert rows.dicts(names) == expected
+    assert rows[3:9].dicts(names) == expected[3:9]
+
+
 def test_what_is_selected(rows: Rows, dicts: list[Row]) -> None:
     of_a = rows.where(rows.equal("label", "a"))
     expected = [each for each in dicts if each["label"] == "a"]
