@@ -44,6 +44,7 @@ def published_recipes() -> list[str]:
     return sorted(
         f"{path.parent.parent.name}@{path.parent.name}"
         for path in packaged_manifests().glob(f"*/*/{RECIPE_FILE}")
+        if VERSION.fullmatch(path.parent.name)  # the folder builders has other files of this name
     )
 
 
