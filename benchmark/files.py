@@ -25,9 +25,9 @@ from typing import Any
 
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.failpoints import reach
+from benchmark.trees import remove_tree
 
 FILE_MODE = 0o644
-LEVELS = 10  # of folders that are removed at once; with names of 255 bytes a path holds 16
 SETTLED_SECONDS = 2  # this long after a change, a file's times show every later change
 # Kept, because a new one for each value takes as long as encoding a short one.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -435,34 +435,3 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
             yield folder
     finally:
         remove_tree(folder)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder as far as possible.
-
-    A child may nest folders in its scratch deeper than a path can be long, or than
-    ``shutil.rmtree`` recurses: deep folders are moved up before those above them are removed.
-    """
-    numbers = itertools.count()
-    with contextlib.suppress(OSError):
-        while entries := list(folder.iterdir()):
-            for entry in entries:
-                for deep in _folders_below(entry, LEVELS):
-                    deep.rename(folder / f".moved-{next(numbers)}")
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-        folder.rmdir()
-
-
-def _folders_below(path: Path, levels: int) -> Iterator[Path]:
-    """Folders that many levels below a folder; afterwards all down to there can be emptied."""
-    if path.is_symlink() or not path.is_dir():
-        return
-    path.chmod(0o700)
-    if levels == 0:
-        yield path
-        return
-    for inner in list(path.iterdir()):
-        yield from _folders_below(inner, levels - 1)

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmark.files import remove_tree, temporary_folder
+from benchmark.files import temporary_folder
 from benchmark.folders import data_folder
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.runs.workspace import Workspace
+from benchmark.trees import remove_tree
 
 VARIABLE = "HTBENCH_DATA"
 METHODS = ("source", "finetune")  # unless others are asked for

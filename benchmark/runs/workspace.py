@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
-from benchmark.files import matches_digest, new_folder, remove_tree, temporary_folder
+from benchmark.files import matches_digest, new_folder, temporary_folder
 from benchmark.records import (
     NOT_APPLICABLE,
     WEIGHTS_FILE,
@@ -37,6 +37,7 @@ from benchmark.records import (
 )
 from benchmark.run_folders import run_folders, stamp
 from benchmark.runs.drivers import driver_folders, may_be_swept, this_driver
+from benchmark.trees import remove_tree
 
 DEFAULT = "workspace"
 JOURNAL_FILE = "journal.jsonl"

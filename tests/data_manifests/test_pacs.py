@@ -207,15 +207,12 @@ class TestSearch:
         assert len(search.unpack(first.correct, 3)) == 3
         assert not any(search.unpack(search.outcome(run._replace(rate=1e20)).correct, 3))
 
-    def test_the_manifest_has_the_recorded_choice_or_calls_its_recipe_provisional(self, manifest):
+    def test_the_recipe_is_the_choice_of_the_recorded_runs(self, manifest):
         runs = search.read_runs(Path(search.__file__).with_name("search.csv"))
-        recipe = manifest.recipe
-        if not set(search.planned()) <= set(runs):
-            assert recipe["chosen"].startswith("PROVISIONAL")
-        else:
-            rows = search.comparisons(manifest, runs)
-            check_grid(rows)
-            assert choose(rows).candidate == (recipe["lr"], recipe["steps"])
+        rows = search.comparisons(manifest, runs)
+        check_grid(rows)
+        assert choose(rows).candidate == (manifest.recipe["lr"], manifest.recipe["steps"])
+        assert build.RECIPE.read_text("utf-8") == search.recipe_toml(manifest, runs)
 
     def test_without_a_finished_task_there_is_no_choice(self, manifest):
         with pytest.raises(DataError, match="continue the search"):
