@@ -82,7 +82,8 @@ def test_the_help_of_a_command_has_two_examples_that_can_be_parsed(
         assert words[: len(path) + 1] == ["htbench", *path]
         words = [str(Path(word).expanduser()) if word[0] == "~" else word for word in words[1:]]
         for word in words:
-            if word.endswith(FILES) or "OfficeHome" in word:  # a file or folder of the user
+            # A file or folder of the user.
+            if word.endswith((*FILES, "/PACS")) or "OfficeHome" in word:
                 Path(word).parent.mkdir(exist_ok=True)
                 Path(word).touch() if Path(word).suffix else Path(word).mkdir(exist_ok=True)
         parse(words)
