@@ -6,7 +6,7 @@
 The files have DomainNet's real names; what they show is generated, 128 different images of 64
 pixels. Importing is measured beside `find` and `cp -as`, which make the same links without matching
 names; verifying beside a pool of processes that decodes every file and does nothing else. Each is a
-new process. Memory is the largest resident set of any process of a command.
+new process.
 """
 
 from __future__ import annotations
@@ -65,11 +65,10 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on the clock and of all processors, and bytes of the largest process."""
+    """Seconds of a command: on the clock, and of all processors."""
 
     wall: float
     cpu: float
-    memory: int
 
 
 def cost(*words: object) -> Cost:
@@ -80,8 +79,7 @@ def cost(*words: object) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args)
-    cpu = usage.ru_utime + usage.ru_stime
-    return Cost(perf_counter() - start, cpu, usage.ru_maxrss * 1024)
+    return Cost(perf_counter() - start, usage.ru_utime + usage.ru_stime)
 
 
 def write_manifest(folder: Path, share: float) -> Manifest:
@@ -133,12 +131,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         count, costs = measure(Path(folder), arguments.share)
-    rows = [
-        (name, f"{each.wall:.1f}", f"{each.cpu:.1f}", f"{each.memory / 2**20:.0f}")
-        for name, each in costs.items()
-    ]
+    rows = [(name, f"{each.wall:.1f}", f"{each.cpu:.1f}") for name, each in costs.items()]
     print(f"{count:,} files of {SIDE} x {SIDE} pixels\n")
-    print(tabulate(rows, ["way", "wall s", "processor s", "MiB"], tablefmt="github"))
+    print(tabulate(rows, ["way", "wall s", "processor s"], tablefmt="github"))
     ratio = costs["htbench data verify"].wall / costs["a pool that decodes"].wall
     print(f"\nVerifying takes {ratio:.2f} times as long as decoding alone; wanted {WANTED}.")
 
