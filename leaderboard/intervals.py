@@ -261,9 +261,9 @@ def _pooled(
     known: dict[tuple[str, str], list[Outcomes]] = {}
     for task, of_task in zip(grid.tasks, runs, strict=True):
         for label, of_label in zip(labels, of_task, strict=True):
-            found = [outcomes(row) for row in rows.take(of_label)]
-            known[task, label] = [one for one in found if one is not None]
-            if len(known[task, label]) < len(found):
+            of_seeds = [outcomes(row) for row in rows.take(of_label)]
+            known[task, label] = [one for one in of_seeds if one is not None]
+            if len(known[task, label]) < len(of_seeds):
                 return {}, {}
 
     def of_cell(task: str, label: str) -> list[Outcomes]:

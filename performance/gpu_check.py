@@ -1,6 +1,6 @@
 """Check the suite on a GPU in a few minutes, and write performance/GPU.md.
 
-    python performance/gpu_check.py                        one GPU, under six minutes
+    python performance/gpu_check.py                        one GPU, about seven minutes
     python performance/gpu_check.py --device cpu --quick   the same path with CPU tensors
 
 It needs the project installed (a wheel is enough) and no network: icons' images are in the package,

@@ -1,6 +1,6 @@
 """Import and verify as many small JPEG files as DomainNet has, and store one of its domains.
 
-    python performance/many_images.py                 414,075 files: 2 GB of disk, 20 minutes
+    python performance/many_images.py                 414,075 files: 2 GB of disk
     python performance/many_images.py --share 0.1     a tenth of them
 
 The files have DomainNet's real names; what they show is generated, 128 different images of 64

@@ -149,9 +149,7 @@ def build_pacs(facts: Path, out: Path, force: bool) -> None:
     help="CSV file of runs; finished ones are not repeated.  "
     "[default: data_manifests/builders/pacs/search.csv]",
 )
-@click.option(
-    "--jobs", default=os.cpu_count(), show_default=True, help="Number of training runs in parallel."
-)
+@jobs_option
 @click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),

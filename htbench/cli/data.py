@@ -112,18 +112,24 @@ def import_(
     from benchmark.images.status import describe_absent, manifest_of_files
 
     manifest = manifest_of_files(dataset)
-    imported: list[dict[str, object]] = []
+    counts: list[dict[str, object]] = []
     for path in paths:
         with step_bars() as progress_of:
             progress = progress_of(f"importing {path.name}")
             count = import_images(manifest, path, copy=copy, progress=progress, log=log)
-        imported.append({"path": str(path), "images": count})
+        counts.append({"path": str(path), "images": count})
         if not as_json:
             click.echo(printable(f"{path}: {plural(count, 'image')} imported"))
     absent = absent_paths(manifest)
     if as_json:
-        names = {"reference": manifest.reference, "imported": imported, "absent": sorted(absent)}
-        print_json({"ok": not absent, **names})
+        print_json(
+            {
+                "ok": not absent,
+                "reference": manifest.reference,
+                "imported": counts,
+                "absent": sorted(absent),
+            }
+        )
     elif not absent:
         _print_complete(manifest)
     if absent:
