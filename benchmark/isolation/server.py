@@ -29,6 +29,7 @@ from benchmark.isolation.kernel import separate_mounts
 from benchmark.isolation.sandbox import Sandbox
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
 Entry = Callable[[socket.socket, Sandbox], None]
 
@@ -114,6 +115,7 @@ class Server:
             channel, output = fds
             _die_with(server)
             _offer_to_the_kernel()
+            _keep_freed_memory()
             if group is not None:
                 cgroup.join(group)
             signal.set_wakeup_fd(-1)
@@ -170,6 +172,18 @@ def _offer_to_the_kernel() -> None:
     """Have the kernel kill this process first if memory runs out, not the driver."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory instead of returning large blocks to the kernel.
+
+    Each step of training frees the same tensors and allocates them again, and the kernel fills
+    every page that it gives out with zeros: a third of the time of a step of MobileNetV2.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries do not have it
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _die_with(parent: int) -> None:
