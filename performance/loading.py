@@ -42,6 +42,7 @@ from torchvision.transforms import v2
 from benchmark.images.augment import Transforms
 from benchmark.images.store.jpeg import encode, write_pack
 from benchmark.images.store.tensors import LazyImages, open_images
+from benchmark.isolation.server import keep_freed_memory
 from benchmark.manifest.catalogue import load_manifest
 
 BATCH, STORED, SIZE = 64, 256, 224
@@ -90,7 +91,8 @@ def divided(way: Callable[[Tensor], Epoch], count: int) -> None:
 
 
 def ours(images: LazyImages, transforms: Transforms, share: Tensor) -> Epoch:
-    """Batches as ``fit`` makes them."""
+    """Batches as ``fit`` makes them, with memory as a run's process has it."""
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(0)
     for rows in share.split(BATCH):
         yield transforms.augment(images[rows], generator)

@@ -115,7 +115,7 @@ class Server:
             channel, output = fds
             _die_with(server)
             _offer_to_the_kernel()
-            _keep_freed_memory()
+            keep_freed_memory()
             if group is not None:
                 cgroup.join(group)
             signal.set_wakeup_fd(-1)
@@ -174,7 +174,7 @@ def _offer_to_the_kernel() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc keep freed memory instead of returning large blocks to the kernel.
 
     Each step of training frees the same tensors and allocates them again, and the kernel fills
