@@ -6,10 +6,10 @@
 Two augmentations: a random window resized and a flip, as most code of this field has, and all of
 office-home's. The images are generated: smooth noise, as JPEG files of about the size of photos.
 
-    store          the raw image store and ``Transforms.augment``
+    store          the image store of pixels and ``Transforms.augment``
     jpeg store     the same from the packs of JPEG images that a large data set is stored as
-    crop           windows of fixed size cut from the memory map and flipped: the least work
-    v2             torchvision's v2 transforms, one decoded image after another
+    crop           windows of fixed size cut from a memory map of planes and flipped: the least work
+    v2             torchvision's v2 transforms, one decoded image (of planes) after another
     ImageFolder    ImageFolder and DataLoader with the given number of loader processes; of images
                    of 256 pixels, or of the originals that a store is built from
 
@@ -40,7 +40,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from benchmark.images.augment import Transforms
-from benchmark.images.store.jpeg import encode, write_pack
+from benchmark.images.store.build import stored
+from benchmark.images.store.jpeg import write_pack
 from benchmark.images.store.tensors import LazyImages, open_images
 from benchmark.isolation.server import keep_freed_memory
 from benchmark.manifest.catalogue import load_manifest
@@ -54,24 +55,24 @@ MEAN_STD = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Write folders of JPEG files, and both kinds of image store with the same images."""
+    """Write folders of JPEG files, and every kind of image store with the same images."""
     rng = np.random.default_rng(0)
     for name in ("images", "originals"):
         (folder / name / "class").mkdir(parents=True)
     encoded = []
-    with (folder / "raw").open("wb") as raw:
+    with (folder / "raw").open("wb") as raw, (folder / "interleaved").open("wb") as interleaved:
         for number in range(count):
             coarse = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             image = Image.fromarray(coarse).resize(ORIGINAL, Image.Resampling.BICUBIC)
             grain = rng.integers(-8, 9, (*ORIGINAL[::-1], 3))
-            pixels = (np.asarray(image) + grain).clip(0, 255).astype(np.uint8)
-            original = Image.fromarray(pixels)
+            original = Image.fromarray((np.asarray(image) + grain).clip(0, 255).astype(np.uint8))
             original.save(folder / "originals" / "class" / f"{number:04}.jpg", quality=90)
             small = original.resize((STORED, STORED))
             small.save(folder / "images" / "class" / f"{number:04}.jpg", quality=90)
-            stored = np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
-            raw.write(stored.tobytes())
-            encoded.append(encode(stored))
+            pixels = np.asarray(small).transpose(2, 0, 1)
+            interleaved.write(stored(pixels, "interleaved"))
+            raw.write(stored(pixels, "raw"))
+            encoded.append(stored(pixels, "jpeg"))
     with (folder / "jpeg").open("wb") as file:
         write_pack(file, [len(data) for data in encoded], encoded)
 
@@ -139,7 +140,7 @@ def measure(
         settings["train"] = settings["train"][:2]
     transforms = Transforms(settings)
     stores = {}
-    for kind in ("raw", "jpeg"):
+    for kind in ("raw", "interleaved", "jpeg"):
         with (folder / kind).open("rb") as file:
             stores[kind] = open_images(file.fileno(), count, STORED, kind)
     raw = stores["raw"]
@@ -147,7 +148,7 @@ def measure(
     tensor = v2.Compose([*of_torchvision(v2, full=full), *normalise])
     pil = T.Compose([*of_torchvision(T, full=full), T.ToTensor(), T.Normalize(*MEAN_STD)])
     by_share: dict[str, Callable[[Tensor], Epoch]] = {
-        "store": partial(ours, LazyImages([raw], STORED), transforms),
+        "store": partial(ours, LazyImages([stores["interleaved"]], STORED), transforms),
         "jpeg store": partial(ours, LazyImages([stores["jpeg"]], STORED), transforms),
         "v2": partial(one_by_one, raw, tensor),
     }
@@ -169,7 +170,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--images", type=int, default=384)
+    parser.add_argument("--images", type=int, default=1536)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, CORES, 2 * CORES])
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -39,6 +39,8 @@ def decode(encoded: list[bytes], form: ImageFormat) -> Tensor:
         images = [jpeg.decode(data, size, index) for index, data in enumerate(encoded)]
         return torch.from_numpy(np.stack(images))
     pixels = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
+    if form.store == "interleaved":
+        return pixels.view(len(encoded), size, size, 3).permute(0, 3, 1, 2)
     return pixels.view(len(encoded), 3, size, size)
 
 

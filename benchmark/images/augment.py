@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.errors import ManifestError
+from benchmark.images import LARGE_PIXELS
 from benchmark.images.colours import (
     adjust_brightness,
     adjust_contrast,
@@ -33,7 +34,6 @@ from benchmark.images.colours import (
 TRIES = 10  # to draw a window, as in torchvision
 MAX_SIDE = 4096
 BLOCK_PIXELS = 1 << 16  # of the stored images of a block
-LARGE_PIXELS = 1 << 14  # larger images are resized one by one on a CPU
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Transforms:
         try:
             self._mean = torch.tensor(settings["mean"]).view(1, 3, 1, 1)
             self._std = torch.tensor(settings["std"]).view(1, 3, 1, 1)
+            self._of_rows: dict[int, tuple[Tensor, Tensor]] = {}  # both, for rows of that width
             self._size = _side(settings.get("size"))
             self._train = [_operation(entry, self._size) for entry in settings.get("train", [])]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -126,13 +127,33 @@ class Transforms:
         while steps and steps[0][0].on_bytes(images):
             operation, drawn = steps.pop(0)
             images = operation.apply(images, *drawn)
-        floats = images.to(torch.float32).div_(255)
+        # Operations on floats round as they do for planes, in whichever layout the images are.
+        # Interleaved bytes that need no more operations stay interleaved, as the batch is.
+        planes = bool(steps) or self._resizes(images)
+        layout = torch.contiguous_format if planes else torch.preserve_format
+        floats = images.to(torch.float32, memory_format=layout).div_(255)
         for operation, drawn in steps:
             floats = operation.apply(floats, *drawn)
-        if self._size is not None and floats.shape[-2:] != (self._size, self._size):
+        if self._size is not None and self._resizes(floats):
             floats = resize(floats, self._size)
-        mean, std = self._mean.to(floats.device), self._std.to(floats.device)
-        return (floats - mean) / std
+        return self._normalise(floats)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        mean, std = self._mean.to(images.device), self._std.to(images.device)
+        interleaved = images.is_contiguous(memory_format=torch.channels_last)
+        if interleaved and images.stride(1) == 1 and images.device.type == "cpu":
+            # In rows of pixels, because torch computes three values at a time slowly.
+            count, channels, height, width = images.shape
+            rows = images.permute(0, 2, 3, 1).reshape(count * height, width * channels)
+            if width not in self._of_rows:
+                self._of_rows[width] = (mean.view(-1).repeat(width), std.view(-1).repeat(width))
+            mean, std = self._of_rows[width]
+            normalised = (rows - mean).div_(std).view(count, height, width, channels)
+            return normalised.permute(0, 3, 1, 2)
+        return (images - mean).div_(std)
+
+    def _resizes(self, images: Tensor) -> bool:
+        return self._size is not None and images.shape[-2:] != (self._size, self._size)
 
 
 def _block_size(images: Tensor) -> int:
@@ -296,7 +317,9 @@ def _one_by_one(images: Tensor) -> bool:
 
 
 def _interpolate(images: Tensor, size: int) -> Tensor:
-    images = images.contiguous()  # of a window of bytes, torch would make a slower copy
+    # Of a window of bytes, torch would make a slower copy.
+    layout = torch.channels_last if images.stride(1) == 1 else torch.contiguous_format
+    images = images.contiguous(memory_format=layout)
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from benchmark.files import atomic_path, digest_file, matches_digest, read_seale
 from benchmark.images.decode import decode_file
 from benchmark.images.store.jpeg import encode, write_pack
 from benchmark.progress import Logger, Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CHUNK = 256  # images decoded at a time
 SAMPLED = 24  # images decoded in advance, to estimate size and duration
@@ -39,7 +42,7 @@ class BuildPlan:
         folder: the folder of the store.
         images: the folder that the image paths are relative to.
         size: side of a stored image in pixels.
-        kind: ``raw`` or ``jpeg``.
+        kind: ``raw``, ``interleaved`` or ``jpeg``.
         members: part name to the (id, path) of its images.
         name: what is built, for messages.
         reference: the manifest's ``name@version``, for messages.
@@ -69,8 +72,8 @@ class BuildPlan:
 
 
 def suffix_of(kind: str) -> str:
-    """Suffix of the image files of a store of kind ``raw`` or ``jpeg``."""
-    return ".u8" if kind == "raw" else ".pack"
+    """Suffix of the image files of a store of that kind."""
+    return ".pack" if kind == "jpeg" else ".u8"
 
 
 def part_name(folder: Path, name: str) -> str:
@@ -120,7 +123,7 @@ def _estimate(plan: BuildPlan, log: Logger) -> None:
     sample = paths[:: max(1, len(paths) // SAMPLED)][:SAMPLED]
     start = time.perf_counter()
     sizes = [
-        len(encode(pixels)) if plan.kind == "jpeg" else pixels.nbytes
+        len(stored(pixels, plan.kind))
         for pixels, _ in (_read(plan.images / path, plan) for path in sample)
     ]
     seconds = (time.perf_counter() - start) / max(1, len(sample)) * len(paths)
@@ -193,7 +196,7 @@ def _decode_chunk(chunk: _Chunk) -> int:
     with atomic_path(chunk.out) as temporary, temporary.open("wb") as file:
         for image_id, path in chunk.entries:
             pixels, truncated = _read(chunk.images / path, chunk)
-            data = encode(pixels) if chunk.kind == "jpeg" else pixels.tobytes()
+            data = stored(pixels, chunk.kind)
             file.write(data)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
             rows.append([image_id, digest, len(data), truncated])
@@ -217,7 +220,8 @@ def read_image(path: Path, size: int) -> tuple[Any, bool]:
         size: side of the result in pixels.
 
     Returns:
-        uint8 (3, S, S), and whether the file is truncated, see :func:`decode_file`.
+        uint8 (3, S, S), interleaved in memory, and whether the file is truncated, see
+        :func:`decode_file`.
 
     Raises:
         DataError: the file cannot be decoded.
@@ -227,7 +231,14 @@ def read_image(path: Path, size: int) -> tuple[Any, bool]:
     image, truncated, _ = decode_file(path)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), truncated
+    return np.asarray(image).transpose(2, 0, 1), truncated
+
+
+def stored(pixels: NDArray[np.uint8], kind: str) -> bytes:
+    """An image, uint8 (3, S, S), as the bytes that a store of that kind holds."""
+    if kind == "jpeg":
+        return encode(pixels)
+    return (pixels.transpose(1, 2, 0) if kind == "interleaved" else pixels).tobytes()
 
 
 def _join(plan: BuildPlan, name: str, chunks: Sequence[_Chunk]) -> None:

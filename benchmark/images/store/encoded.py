@@ -24,7 +24,7 @@ class EncodedImages:
     Args:
         files: path and number of images of each file.
         size: side of an image in pixels.
-        kind: ``raw`` or ``jpeg``.
+        kind: ``raw``, ``interleaved`` or ``jpeg``.
 
     Raises:
         DataError: on entry, a file does not hold that many images.
@@ -64,7 +64,7 @@ class EncodedImages:
 
 
 class _RawFile:
-    """An open file of ``count`` images, uint8 (3, S, S) each."""
+    """An open file of ``count`` images of 3 S S bytes each."""
 
     def __init__(self, descriptor: int, count: int, size: int) -> None:
         self._descriptor, self._bytes = descriptor, 3 * size * size

@@ -84,7 +84,7 @@ class JpegPack:
         """Decode an image.
 
         Returns:
-            uint8 (3, S, S).
+            uint8 (3, S, S), interleaved in memory.
 
         Raises:
             ValueError: it cannot be decoded, or has another size or mode.
@@ -106,7 +106,7 @@ def decode(data: bytes, size: int, index: int) -> NDArray[np.uint8]:
         index: names it in messages.
 
     Returns:
-        uint8 (3, S, S).
+        uint8 (3, S, S), interleaved in memory.
 
     Raises:
         ValueError: it cannot be decoded, or has another size or mode.
@@ -120,7 +120,7 @@ def decode(data: bytes, size: int, index: int) -> NDArray[np.uint8]:
                     f"image {index} has size {image.size} and mode {image.mode}; expected "
                     f"{(size, size)} and RGB"
                 )
-            array = np.asarray(image)
+            array = np.array(image)  # a copy that can be written to
     except (OSError, SyntaxError) as error:
         raise ValueError(f"image {index} cannot be decoded: {error}") from None
-    return np.ascontiguousarray(array.transpose(2, 0, 1))
+    return array.transpose(2, 0, 1)

@@ -6,7 +6,8 @@ class, and that order would reveal the labels.
 
 The store of a small data set with embedded images is built domain by domain. For a data set whose
 images are files, only the required parts are built (see ``images/build.py``): as raw pixels or, if
-these would exceed ``RAW_LIMIT``, as JPEG.
+these would exceed ``RAW_LIMIT``, as JPEG. Raw pixels of large images are interleaved: torch crops
+and resizes them in half the time.
 
 Loads no torch.
 """
@@ -35,6 +36,7 @@ from benchmark.files import (
     seal,
 )
 from benchmark.folders import data_folder
+from benchmark.images import LARGE_PIXELS
 from benchmark.images.decode import RULES, decode, opened
 from benchmark.images.place import images_folder
 from benchmark.images.store import jpeg
@@ -89,10 +91,11 @@ class DomainStore:
 
     Attributes:
         root: the folder with ``train-<class index>.u8`` and ``test.u8``, uint8 (N, 3, S, S) with S
-            the manifest's image size; or with the same names in ``.pack``, see ``images/jpeg.py``.
+            the manifest's image size, or (N, S, S, 3) if they are interleaved; or with the same
+            names in ``.pack``, see ``images/jpeg.py``.
         image_size: S.
         index: ``train``: class index to ids; ``test``: ids, in the order of the file.
-        kind: ``raw`` or ``jpeg``.
+        kind: ``raw``, ``interleaved`` or ``jpeg``.
     """
 
     root: Path
@@ -137,17 +140,24 @@ def store_key(manifest: Manifest, domain: str) -> str:
     if manifest.document["images"] != "embedded":  # embedded images need no special conversion
         inputs["decoding"] = RULES
     if (kind := store_kind(manifest)) != "raw":
-        inputs |= {"kind": kind, "quality": jpeg.QUALITY}
+        inputs["kind"] = kind
+    if kind == "jpeg":
+        inputs["quality"] = jpeg.QUALITY
     return digest_json(inputs)
 
 
 def store_kind(manifest: Manifest) -> str:
-    """Return ``raw`` or ``jpeg``: the manifest's ``store``, or a choice by its size."""
-    kind = manifest.document.get("store")
-    if kind is not None:
-        return str(kind)
-    pixels = manifest.table.num_rows * 3 * manifest.image_size**2
-    return "raw" if manifest.document["images"] == "embedded" or pixels <= RAW_LIMIT else "jpeg"
+    """Return ``raw``, ``interleaved`` or ``jpeg``.
+
+    The manifest's ``store`` decides between pixels and JPEG, or else the size of all pixels. Pixels
+    of large images are interleaved; embedded images are small.
+    """
+    if manifest.document["images"] == "embedded":
+        return "raw"
+    pixels = manifest.image_size**2
+    default = "raw" if manifest.table.num_rows * 3 * pixels <= RAW_LIMIT else "jpeg"
+    kind = str(manifest.document.get("store", default))
+    return "interleaved" if kind == "raw" and pixels > LARGE_PIXELS else kind
 
 
 def store_folder(manifest: Manifest, domain: str) -> Path:

@@ -22,8 +22,15 @@ IN_MEMORY = 1 << 30  # largest number of bytes held as one tensor
 ON_DEVICE = 1 / 6
 
 
-def map_images(descriptor: int, count: int, size: int) -> Tensor:
+def map_images(descriptor: int, count: int, size: int, *, interleaved: bool = False) -> Tensor:
     """Map the images of an open file into memory as uint8 (count, 3, size, size).
+
+    Args:
+        descriptor: the file, open for reading.
+        count: number of images.
+        size: side of an image in pixels.
+        interleaved: whether the file holds the channels of a pixel side by side; the tensor then
+            has torch's ``channels_last`` strides.
 
     Raises:
         ValueError: the length of the file does not match.
@@ -38,7 +45,10 @@ def map_images(descriptor: int, count: int, size: int) -> Tensor:
         return torch.empty((0, 3, size, size), dtype=torch.uint8)
     # Copy-on-write: torch requires a writable buffer, but the file must not change.
     view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-    return torch.frombuffer(view, dtype=torch.uint8).view(count, 3, size, size)
+    pixels = torch.frombuffer(view, dtype=torch.uint8)
+    if interleaved:
+        return pixels.view(count, size, size, 3).permute(0, 3, 1, 2)
+    return pixels.view(count, 3, size, size)
 
 
 class Kept:
@@ -106,6 +116,7 @@ class LazyImages:
         kept: Kept | None = None,
     ) -> None:
         self._parts, self._size, self._kept = list(parts), size, kept
+        self._layout = torch.channels_last if _interleaved(parts) else torch.contiguous_format
         self._ends = np.cumsum([len(part) for part in parts])
         total = int(self._ends[-1]) if len(self._ends) else 0
         self._rows = torch.arange(total) if rows is None else rows
@@ -127,7 +138,8 @@ class LazyImages:
 
     def _read(self, rows: Tensor) -> Tensor:
         """Images by their indices in the concatenated parts, on the CPU."""
-        out = torch.empty((len(rows), 3, self._size, self._size), dtype=torch.uint8)
+        shape = (len(rows), 3, self._size, self._size)
+        out = torch.empty(shape, dtype=torch.uint8, memory_format=self._layout)
         for place, row in enumerate(rows.tolist()):
             number = int(np.searchsorted(self._ends, row, side="right"))
             part = self._parts[number]
@@ -165,6 +177,11 @@ class LazyImages:
         )
 
 
+def _interleaved(parts: Sequence[Tensor | JpegPack]) -> bool:
+    """Whether all parts give images with the channels of a pixel side by side."""
+    return all(isinstance(part, JpegPack) or part.stride(1) == 1 for part in parts)
+
+
 def join(parts: Sequence[Tensor | JpegPack], size: int) -> Tensor | LazyImages:
     """Concatenate parts: one tensor in memory if it is small, else ``LazyImages``."""
     total = sum(len(part) for part in parts) * 3 * size * size
@@ -191,11 +208,11 @@ def concatenate(first: Tensor | LazyImages, second: Tensor | LazyImages) -> Tens
 
 
 def open_images(descriptor: int, count: int, size: int, kind: str) -> Tensor | JpegPack:
-    """Open the images of a store's file, of kind ``raw`` or ``jpeg``.
+    """Open the images of a store's file, of kind ``raw``, ``interleaved`` or ``jpeg``.
 
     Raises:
         ValueError: the file does not hold that many images.
     """
-    return (
-        JpegPack(descriptor, count, size) if kind == "jpeg" else map_images(descriptor, count, size)
-    )
+    if kind == "jpeg":
+        return JpegPack(descriptor, count, size)
+    return map_images(descriptor, count, size, interleaved=kind == "interleaved")

@@ -344,6 +344,21 @@ class TestOfficeHome:
         first = transforms.augment(raw[:6], generator())[0]
         assert torch.equal(first, transforms.augment(other, generator())[0])
 
+    @pytest.mark.parametrize("operations", [0, 2, 4])
+    @pytest.mark.parametrize("size", [None, 224, 256])
+    def test_the_layout_of_the_images_does_not_change_a_byte(self, raw, operations, size):
+        settings = self.SETTINGS | {"train": self.SETTINGS["train"][:operations], "size": size}
+        transforms = Transforms({key: value for key, value in settings.items() if value})
+        interleaved = raw.to(memory_format=torch.channels_last)
+        assert interleaved.stride() != raw.stride()
+        for prepare in (
+            transforms.evaluate,
+            lambda images: transforms.augment(images, generator()),
+        ):
+            planes, pixels = prepare(raw), prepare(interleaved)
+            assert torch.equal(planes, pixels)
+            assert planes.stride() == pixels.stride()
+
     def test_the_number_of_threads_does_not_change_a_byte(self, raw):
         before = torch.get_num_threads()
         results = []

@@ -21,7 +21,7 @@ from benchmark.images.store.store import DomainStore, _read_part
 COUNTS = {"train-0": 5, "test": 6}
 
 
-@pytest.fixture(params=["raw", "jpeg"])
+@pytest.fixture(params=["raw", "interleaved", "jpeg"])
 def plan(tmp_path: Path, request: pytest.FixtureRequest) -> BuildPlan:
     """Small images of two parts."""
     pixels = np.random.default_rng(0)

@@ -10,6 +10,7 @@ import torch
 
 from benchmark.child.predict import decode
 from benchmark.errors import DataError
+from benchmark.images.store.build import stored
 from benchmark.images.store.encoded import EncodedImages
 from benchmark.images.store.jpeg import encode, write_pack
 from benchmark.images.store.tensors import open_images
@@ -19,7 +20,7 @@ SIZE = 4
 COUNTS = (3, 1, 5)
 
 
-@pytest.fixture(params=["raw", "jpeg"])
+@pytest.fixture(params=["raw", "interleaved", "jpeg"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -31,8 +32,8 @@ def files(tmp_path: Path, kind: str) -> list[tuple[Path, int]]:
     for number, count in enumerate(COUNTS):
         path = tmp_path / f"{number}"
         images = random.integers(0, 256, (count, 3, SIZE, SIZE), dtype=np.uint8)
-        if kind == "raw":
-            path.write_bytes(images.tobytes())
+        if kind != "jpeg":
+            path.write_bytes(b"".join(stored(image, kind) for image in images))
         else:
             encoded = list(map(encode, images))
             with path.open("wb") as file:

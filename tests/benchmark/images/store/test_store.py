@@ -25,7 +25,13 @@ from PIL import Image
 from benchmark.errors import DataError
 from benchmark.files import SEAL, seal
 from benchmark.images.store import store as module
-from benchmark.images.store.store import check_images, find_store, open_store, store_folder
+from benchmark.images.store.store import (
+    check_images,
+    find_store,
+    open_store,
+    store_folder,
+    store_kind,
+)
 from benchmark.images.store.tensors import map_images
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
@@ -131,6 +137,19 @@ class TestLayout:
             assert map_images(file.fileno(), 0, 32).shape == (0, 3, 32, 32)
             with pytest.raises(ValueError, match="has 0 bytes, but 1 images need 3072"):
                 map_images(file.fileno(), 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("icons@2.0", "raw"),
+        ("pacs@1.0", "raw"),  # 128 pixels
+        ("office-home@1.0", "interleaved"),  # 256 pixels
+        ("domainnet@1.0", "jpeg"),  # 76 GiB
+    ],
+)
+def test_the_kind_depends_on_the_size(name: str, kind: str) -> None:
+    assert store_kind(load_manifest(name)) == kind
 
 
 class TestBuilding:

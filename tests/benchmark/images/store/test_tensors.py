@@ -42,6 +42,18 @@ def test_kept_images_are_those_of_the_files_and_read_once(parts):
     assert sorted(images.reads) == sorted(set(images.reads)) == [0, 2, 3, 4, 5, 6, 7, 8, 11]
 
 
+def test_interleaved_images_stay_so_and_are_the_same(parts):
+    whole = torch.cat(parts)
+    interleaved = [part.to(memory_format=torch.channels_last) for part in parts]
+    rows = torch.tensor([11, 0, 7, 7])
+    images = LazyImages(interleaved, SIDE)[rows]
+    assert torch.equal(images, whole[rows])
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    mixed = LazyImages([interleaved[0], *parts[1:]], SIDE)[rows]
+    assert torch.equal(mixed, whole[rows])
+    assert mixed.is_contiguous()
+
+
 def test_a_selection_shares_what_is_kept(parts):
     whole, kept = torch.cat(parts), Kept(12, SIDE, CPU)
     images = Counting(parts, SIDE, kept=kept)
