@@ -106,6 +106,6 @@ def machine() -> str:
     processor = environment(torch.device("cpu"))["cpu"]
     return (
         f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB of memory, "
-        f"{platform.system()} {platform.release().partition("-")[0]}; {', '.join(versions)}; "
+        f"{platform.system()} {platform.release().partition('-')[0]}; {', '.join(versions)}; "
         f"commit {commit or 'unknown'}; load average before the measurement {load}"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import os
 import select
@@ -211,11 +212,14 @@ def import_library(module: str) -> None:
     """
     with contextlib.suppress(Exception):
         importlib.import_module(module)
+        gc.freeze()
 
 
 def import_entry(module: str) -> Entry:
     """Import what children need; what they run."""
     entry: Entry = importlib.import_module(module).main
+    # A child that looks for garbage among the objects of these modules would copy their memory.
+    gc.freeze()
     return entry
 
 
