@@ -76,7 +76,7 @@ def decode_file(path: Path) -> Decoded:
         raise DataError(f"{path} cannot be decoded: {error}") from None
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path | str) -> bytes:
     """Read a file that should be an image.
 
     Raises:
@@ -84,16 +84,29 @@ def read_file(path: Path) -> bytes:
             message is only the reason.
     """
     try:
-        # A FIFO or a device must neither block nor have side effects.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            status = os.fstat(file.fileno())
+        # A FIFO or a device must neither block nor have side effects. A file object would take as
+        # long as a small image takes to decode.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise DataError("it is not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 raise DataError(f"it has {status.st_size} bytes, more than {MAX_FILE_BYTES}")
-            return file.read(status.st_size)
+            return _read(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise DataError(f"it cannot be read: {error.strerror or error}") from None
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """Read that many bytes, or fewer if the file ends before; one call may return fewer."""
+    parts = []
+    while size > 0 and (part := os.read(descriptor, size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def decode(data: bytes, suffix: str = "") -> Decoded:

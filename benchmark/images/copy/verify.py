@@ -6,6 +6,7 @@ ones compare with it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
@@ -128,10 +129,17 @@ def verify_images(manifest: Manifest, progress: Progress | None = None) -> Verif
 
 
 def _files(root: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if (Path(folder) / name).exists():  # not a broken link
-                yield (Path(folder) / name).relative_to(root).as_posix()
+    """Paths below a folder of everything but folders and broken links."""
+    prefixes = [""]
+    while prefixes:
+        prefix = prefixes.pop()
+        with contextlib.suppress(OSError), os.scandir(f"{root}/{prefix}") as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    prefixes.append(f"{path}/")
+                elif not entry.is_dir() and (not entry.is_symlink() or os.path.exists(entry.path)):
+                    yield path
 
 
 def _check_all(root: Path, paths: Sequence[str]) -> Iterator[_Image]:
@@ -147,7 +155,7 @@ def _check_chunk(chunk: tuple[Path, Sequence[str]]) -> list[_Image]:
 
 def _check_image(root: Path, path: str) -> _Image:
     try:
-        data = read_file(root / path)
+        data = read_file(f"{root}/{path}")
         image, truncated, notes = decode(data, Path(path).suffix)
     except DataError as error:
         return _Image(path, str(error), 0, "", "", False, ())
