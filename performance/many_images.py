@@ -12,6 +12,7 @@ new process.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,6 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import generated_images
 import pyarrow as pa
@@ -62,24 +62,35 @@ if __name__ == "__main__":
     open_store(read_manifest(Path(sys.argv[1])), sys.argv[2])
 """
 
+# A process of this one's size would count this one's memory as its own.
+LAUNCH = """
+import json, os, subprocess, sys
+from time import perf_counter
+
+start = perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+wall = perf_counter() - start
+if status:
+    sys.exit(f"{sys.argv[1:]} failed")
+print(json.dumps([wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000]))
+"""
+
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a command: on the clock, and of all processors."""
+    """Seconds of a command, on the clock and of all processors, and MB of its largest process."""
 
     wall: float
     cpu: float
+    memory: float
 
 
 def cost(*words: object) -> Cost:
     """Run a command."""
-    start = perf_counter()
-    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    return Cost(perf_counter() - start, usage.ru_utime + usage.ru_stime)
+    command = (sys.executable, "-c", LAUNCH, *map(str, words))
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return Cost(*json.loads(output))
 
 
 def write_manifest(folder: Path, share: float) -> Manifest:
@@ -131,9 +142,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         count, costs = measure(Path(folder), arguments.share)
-    rows = [(name, f"{each.wall:.1f}", f"{each.cpu:.1f}") for name, each in costs.items()]
+    rows = [
+        (name, f"{each.wall:.1f}", f"{each.cpu:.1f}", f"{each.memory:,.0f}")
+        for name, each in costs.items()
+    ]
     print(f"{count:,} files of {SIDE} x {SIDE} pixels\n")
-    print(tabulate(rows, ["way", "wall s", "processor s"], tablefmt="github"))
+    print(
+        tabulate(rows, ["way", "wall s", "processor s", "peak MB of a process"], tablefmt="github")
+    )
     ratio = costs["htbench data verify"].wall / costs["a pool that decodes"].wall
     print(f"\nVerifying takes {ratio:.2f} times as long as decoding alone; wanted {WANTED}.")
 
