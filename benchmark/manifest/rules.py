@@ -29,7 +29,7 @@ STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest s
 # Names and versions become names of files and folders, which have at most 255 bytes.
 MAX_NAME = 100
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}")
-_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_TASK_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
 VERSION = re.compile(rf"(?!.{{{MAX_NAME + 1}}})[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
 _AVERAGES = ("mean", "pooled")  # what boards show beside tasks
 _RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")

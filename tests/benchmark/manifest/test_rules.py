@@ -116,6 +116,7 @@ class TestDocument:
             (top(domains=[{"name": "a", "folders": ["x"]}] * 2), r"domains contains 'a' more than"),
             (entry(1, id="outline-solid"), r"tasks contains 'outline-solid' more than once"),
             (entry(1, id="pooled"), r"a task cannot be called pooled, as boards call an average"),
+            (entry(0, id="x" * 101), r"tasks\[0\]: id .* a name or version of at most 100"),
             (entry(0, id="a/b"), r"tasks\[0\]: id is 'a/b'"),
             (
                 entry(0, sources=[]),
