@@ -142,7 +142,8 @@ class TargetData:
     Attributes:
         images: uint8 (N, 3, H, W). ``images[rows]``, with an int64 tensor or a slice, returns a
             tensor on the run's device. Use only indexing, ``len`` and ``shape``: the images of a
-            large data set stay on disk and are read batch by batch.
+            large data set stay on disk and are read batch by batch. A batch of images above 128
+            pixels may have ``channels_last`` strides: use ``flatten`` or ``reshape``, not ``view``.
         labels: int64 (N,), indices into ``classes``, on the run's device.
         classes: the C class names, in the manifest's order.
         seen: bool (C,), whether a class is seen in the task; on the run's device.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -138,8 +139,10 @@ def _files(root: Path) -> Iterator[str]:
                 path = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     prefixes.append(f"{path}/")
-                elif not entry.is_dir() and (not entry.is_symlink() or os.path.exists(entry.path)):
-                    yield path
+                    continue
+                with contextlib.suppress(OSError):  # a broken link
+                    if not stat.S_ISDIR(entry.stat().st_mode):
+                        yield path
 
 
 def _check_all(root: Path, paths: Sequence[str]) -> Iterator[_Image]:

@@ -42,10 +42,11 @@ def map_images(descriptor: int, count: int, size: int, *, interleaved: bool = Fa
             f"an image file of the store has {length} bytes, but {count} images need {expected}"
         )
     if count == 0:  # an empty file cannot be mapped
-        return torch.empty((0, 3, size, size), dtype=torch.uint8)
-    # Copy-on-write: torch requires a writable buffer, but the file must not change.
-    view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-    pixels = torch.frombuffer(view, dtype=torch.uint8)
+        pixels = torch.empty(0, dtype=torch.uint8)
+    else:
+        # Copy-on-write: torch requires a writable buffer, but the file must not change.
+        view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+        pixels = torch.frombuffer(view, dtype=torch.uint8)
     if interleaved:
         return pixels.view(count, size, size, 3).permute(0, 3, 1, 2)
     return pixels.view(count, 3, size, size)
@@ -187,7 +188,8 @@ def join(parts: Sequence[Tensor | JpegPack], size: int) -> Tensor | LazyImages:
     total = sum(len(part) for part in parts) * 3 * size * size
     tensors = [part for part in parts if isinstance(part, Tensor)]
     if len(tensors) == len(parts) and parts and total <= IN_MEMORY:
-        return torch.cat(tensors)
+        # With an empty tensor among them, the layout of the others would be lost.
+        return torch.cat([tensor for tensor in tensors if len(tensor)] or tensors[:1])
     return LazyImages(parts, size)
 
 

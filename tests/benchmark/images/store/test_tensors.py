@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmark.images.store import tensors
-from benchmark.images.store.tensors import Kept, LazyImages, fits_on
+from benchmark.images.store.tensors import Kept, LazyImages, fits_on, open_images
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SIDE = 4
@@ -52,6 +52,18 @@ def test_interleaved_images_stay_so_and_are_the_same(parts):
     mixed = LazyImages([interleaved[0], *parts[1:]], SIDE)[rows]
     assert torch.equal(mixed, whole[rows])
     assert mixed.is_contiguous()
+
+
+def test_a_file_without_images_does_not_change_the_layout_of_the_others(tmp_path):
+    parts = []
+    for count in (2, 0):
+        path = tmp_path / str(count)
+        path.write_bytes(bytes(range(3 * SIDE * SIDE)) * count)
+        with path.open("rb") as file:
+            parts.append(open_images(file.fileno(), count, SIDE, "interleaved"))
+    for images in (LazyImages(parts, SIDE)[torch.tensor([1])], tensors.join(parts, SIDE)):
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert images[0, :, 0, 1].tolist() == [3, 4, 5]
 
 
 def test_a_selection_shares_what_is_kept(parts):
