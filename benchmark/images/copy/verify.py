@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmark import pool
 from benchmark.commands import command, ways_to_images
 from benchmark.errors import DataError
@@ -26,6 +28,8 @@ from benchmark.images.place import images_folder
 from benchmark.progress import Progress
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from benchmark.manifest.manifest import Manifest
 
 
@@ -72,6 +76,13 @@ class Verification:
             self.missing or self.damaged or self.other_bytes or self.changed or self.unexpected
         )
 
+    def sort(self) -> None:
+        """Put the paths of each problem in order: they are found in any."""
+        for paths in (self.other_bytes, self.changed, self.unexpected, self.truncated):
+            paths.sort()
+        self.damaged = dict(sorted(self.damaged.items()))
+        self.notes = {note: sorted(paths) for note, paths in sorted(self.notes.items())}
+
     def as_dict(self) -> dict[str, Any]:
         """Convert to a dictionary for JSON."""
         return {"ok": self.ok, **asdict(self)}
@@ -84,7 +95,7 @@ class _Image:
     path: str
     problem: str | None
     size: int
-    pixels: str
+    pixels: bytes
     encoded: str
     truncated: bool
     notes: tuple[str, ...]
@@ -111,22 +122,45 @@ def verify_images(manifest: Manifest, progress: Progress | None = None) -> Verif
         raise DataError(
             f"there are no images of {manifest.reference} in {root}; run {ways_to_images(manifest)}"
         )
-    paths = manifest.table["path"].to_pylist()
-    files = set(_files(root))
+    table = manifest.table
+    paths = table["path"].to_pylist()
+    row_of = {path: row for row, path in enumerate(paths)}
+    checksums = table["sha256"] if "sha256" in table.column_names else None
     verification = Verification(manifest.reference, str(root), len(paths))
-    verification.missing = [path for path in paths if path not in files]
-    verification.unexpected = sorted(files - set(paths))
-    images = {}
-    present = [path for path in paths if path in files]
-    for image in _check_all(root, present):
-        images[image.path] = image
-        if progress is not None and (len(images) % CHUNK == 0 or len(images) == len(present)):
-            progress(len(images), len(present))
-    _compare(manifest, images, verification)
-    _count(manifest, verification)
+    is_present = bytearray(len(paths))
+    for path in _files(root):
+        if (row := row_of.get(path)) is None:
+            verification.unexpected.append(path)
+        else:
+            is_present[row] = True
+    present = [path for path, here in zip(paths, is_present, strict=True) if here]
+    verification.missing = [path for path, here in zip(paths, is_present, strict=True) if not here]
+    earlier, verification.since = _read_digests(manifest)
+    records = _Records(len(paths))
+    for finished, image in enumerate(_check_all(root, present), start=1):
+        row = row_of[image.path]
+        checksum = None if checksums is None else checksums[row].as_py()
+        _compare(image, checksum, earlier.get(image.path), verification)
+        records.add(row, image)
+        if progress is not None and (finished % CHUNK == 0 or finished == len(present)):
+            progress(finished, len(present))
+    verification.sort()
+    _count(table, verification)
     if verification.ok and verification.since is None:
-        _write_digests(manifest, images)
+        _write_digests(manifest, records)
     return verification
+
+
+class _Records:
+    """Size and pixel digest of every image, by its row; an object for each would be large."""
+
+    def __init__(self, count: int) -> None:
+        self.sizes = np.zeros(count, dtype=np.int64)
+        self.digests = np.zeros(count, dtype="V32")
+
+    def add(self, row: int, image: _Image) -> None:
+        """Record an image."""
+        self.sizes[row], self.digests[row] = image.size, image.pixels
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -161,54 +195,61 @@ def _check_image(root: Path, path: str) -> _Image:
         data = read_file(f"{root}/{path}")
         image, truncated, notes = decode(data, Path(path).suffix)
     except DataError as error:
-        return _Image(path, str(error), 0, "", "", False, ())
+        return _Image(path, str(error), 0, b"", "", False, ())
     pixels = hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes())
     encoded = hashlib.sha256(data).hexdigest()
-    return _Image(path, None, len(data), pixels.hexdigest(), encoded, truncated, notes)
+    return _Image(path, None, len(data), pixels.digest(), encoded, truncated, notes)
 
 
-def _compare(manifest: Manifest, images: dict[str, _Image], verification: Verification) -> None:
-    """Compare images with the manifest's checksums and with the first verification."""
-    checksums = {}
-    if "sha256" in manifest.table.column_names:
-        columns = (manifest.table[name].to_pylist() for name in ("path", "sha256"))
-        checksums = dict(zip(*columns, strict=True))
-    digests, verification.since = _read_digests(manifest)
-    for path in sorted(images):
-        image = images[path]
-        if image.problem is not None:
-            verification.damaged[path] = image.problem
-        elif checksums.get(path) not in (None, image.encoded):
-            verification.other_bytes.append(path)
-        elif digests.get(path) not in (None, image.pixels):
-            verification.changed.append(path)
-        if image.truncated:
-            verification.truncated.append(path)
-        for note in image.notes:
-            verification.notes.setdefault(note, []).append(path)
+def _compare(
+    image: _Image, checksum: str | None, earlier: bytes | None, verification: Verification
+) -> None:
+    """Compare an image with the manifest's checksum and with the first verification."""
+    if image.problem is not None:
+        verification.damaged[image.path] = image.problem
+    elif checksum not in (None, image.encoded):
+        verification.other_bytes.append(image.path)
+    elif earlier not in (None, image.pixels):
+        verification.changed.append(image.path)
+    if image.truncated:
+        verification.truncated.append(image.path)
+    for note in image.notes:
+        verification.notes.setdefault(note, []).append(image.path)
 
 
-def _count(manifest: Manifest, verification: Verification) -> None:
+def _count(table: pa.Table, verification: Verification) -> None:
     """Count expected and good images by domain and split, and by class where they differ."""
-    bad = {
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    bad = [
         *verification.missing,
         *verification.damaged,
         *verification.other_bytes,
         *verification.changed,
-    }
-    names = ("domain", "split", "class", "path")
-    rows = list(zip(*(manifest.table[name].to_pylist() for name in names), strict=True))
-    expected = Counter((domain, split) for domain, split, _, _ in rows)
-    good = Counter((domain, split) for domain, split, _, path in rows if path not in bad)
+    ]
+    is_bad = pc.is_in(table["path"], pa.array(bad, pa.string()))
+    of_class, lost = _of_classes(table), _of_classes(table.filter(is_bad))
+    expected: Counter[tuple[str, str]] = Counter()
+    good: Counter[tuple[str, str]] = Counter()
+    for key, count in of_class.items():
+        expected[key[:2]] += count
+        good[key[:2]] += count - lost[key]
     verification.counts = [(*key, expected[key], good[key]) for key in sorted(expected)]
-    of_class = Counter(row[:3] for row in rows)
-    lost = Counter(row[:3] for row in rows if row[3] in bad)
     verification.classes = {
         "/".join(key): (of_class[key] - count, of_class[key]) for key, count in sorted(lost.items())
     }
 
 
-def _read_digests(manifest: Manifest) -> tuple[dict[str, str], str | None]:
+def _of_classes(table: pa.Table) -> Counter[tuple[str, str, str]]:
+    """The number of images of each domain, split and class."""
+    names = ["domain", "split", "class"]
+    counts = table.group_by(names).aggregate([([], "count_all")])
+    keys = zip(*(counts[name].to_pylist() for name in names), strict=True)
+    return Counter(dict(zip(keys, counts["count_all"].to_pylist(), strict=True)))
+
+
+def _read_digests(manifest: Manifest) -> tuple[dict[str, bytes], str | None]:
     """Path to pixel digest, and the date, of the first verification of this exact manifest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -218,8 +259,8 @@ def _read_digests(manifest: Manifest) -> tuple[dict[str, str], str | None]:
         notes = table.schema.metadata or {}
         if notes.get(DIGEST_KEY) != manifest.digest.encode():
             return {}, None
-        columns = (table[name].to_pylist() for name in ("path", "pixels_sha256"))
-        return dict(zip(*columns, strict=True)), notes[DATE_KEY].decode()
+        digests = (bytes.fromhex(each.as_py()) for each in table["pixels_sha256"])
+        return dict(zip(table["path"].to_pylist(), digests, strict=True)), notes[DATE_KEY].decode()
     except FileNotFoundError:
         return {}, None
     except (pa.ArrowException, OSError, KeyError, ValueError):
@@ -235,18 +276,17 @@ def verified_on(manifest: Manifest) -> str | None:
     return _read_digests(manifest)[1]
 
 
-def _write_digests(manifest: Manifest, images: dict[str, _Image]) -> None:
+def _write_digests(manifest: Manifest, records: _Records) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ordered = [images[path] for path in sorted(images)]
     table = pa.table(
         {
-            "path": [image.path for image in ordered],
-            "bytes": [image.size for image in ordered],
-            "pixels_sha256": [image.pixels for image in ordered],
+            "path": manifest.table["path"],
+            "bytes": records.sizes,
+            "pixels_sha256": pa.array(each.tobytes().hex() for each in records.digests),
         }
-    )
+    ).sort_by("path")
     date = datetime.now(UTC).date().isoformat().encode()
     notes = {DIGEST_KEY: manifest.digest.encode(), DATE_KEY: date}
     sink = pa.BufferOutputStream()
