@@ -83,9 +83,13 @@ def _table(board: Board, task: str) -> list[str]:
 
 def _condition(board: Board) -> str:
     """What the variance over seeds contains of the source models."""
-    if board.source_seeds == 1:
+    seeds = board.suite.seeds
+    if len(seeds) == 1:
+        return "so intervals are conditional on this seed and its source models"
+    models = len({seed % board.source_seeds for seed in seeds})
+    if models == 1:
         return "all of which adapt the same source models, so intervals are conditional on these"
-    return f"which adapt {board.source_seeds} source models in turn"
+    return f"which adapt {models} source models in turn"
 
 
 def interval_legend(board: Board) -> list[str]:

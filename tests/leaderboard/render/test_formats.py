@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -57,3 +58,21 @@ def test_the_order_of_rows_changes_no_output(suite: Suite, icons: Manifest, rand
         for each in (boards, shuffled)
     ]
     assert tables[0].equals(tables[1], check_metadata=True)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ((0,), "- seeds: 0, so intervals are conditional on this seed and its source models"),
+        ((0, 3), "- seeds: 0, 3, all of which adapt the same source models"),
+        ((0, 1, 3), "- seeds: 0-1, 3, which adapt 2 source models in turn"),
+        ((0, 1, 2), "- seeds: 0-2, which adapt 3 source models in turn"),
+    ],
+)
+def test_the_caption_counts_the_source_models_that_the_seeds_adapt(
+    suite: Suite, icons: Manifest, seeds: tuple[int, ...], expected: str
+) -> None:
+    assert icons.source_seeds == 3
+    rows = [row | {"seed": seed} for seed in seeds for row in grid(icons, "source")]
+    text = FORMATS["markdown"].render(build(replace(suite, seeds=seeds), icons, rows))
+    assert expected in str(text)
