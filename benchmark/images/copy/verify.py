@@ -263,7 +263,7 @@ def _read_digests(manifest: Manifest) -> tuple[dict[str, bytes], str | None]:
         return dict(zip(table["path"].to_pylist(), digests, strict=True)), notes[DATE_KEY].decode()
     except FileNotFoundError:
         return {}, None
-    except (pa.ArrowException, OSError, KeyError, ValueError):
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise DataError(
             f"{digests_file(manifest)}, the record of earlier verifications, cannot be read; if "
             "you trust the images, delete it and run "

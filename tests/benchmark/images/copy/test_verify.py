@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from benchmark import pool
+from benchmark.errors import DataError
 from benchmark.images import decode
-from benchmark.images.copy.verify import verify_images
+from benchmark.images.copy.verify import digests_file, verify_images
 from benchmark.images.place import images_folder
 from benchmark.images.store.build import read_image
 from benchmark.manifest.manifest import Manifest
@@ -87,3 +90,31 @@ def test_an_image_that_takes_too_much_memory_is_damaged(
         NAMES[1]: "it takes more memory to decode than one image may take"
     }
     assert sum(good for *_, good in verification.counts) == 3
+
+
+def test_changed_pixels_are_noticed_against_the_first_verification(manifest: Manifest) -> None:
+    assert verify_images(manifest).since is None
+    record = pq.read_table(digests_file(manifest))
+    assert record["path"].to_pylist() == NAMES
+    files = [images_folder(manifest) / name for name in NAMES]
+    assert record["bytes"].to_pylist() == [file.stat().st_size for file in files]
+    pixels = np.full((8, 8, 3), np.asarray(Image.open(files[0])))
+    digest = hashlib.sha256(b"8 8 " + pixels.tobytes()).hexdigest()
+    assert record["pixels_sha256"].to_pylist() == [digest] * 4
+    Image.new("RGB", (8, 8), "blue").save(files[3], "JPEG")
+    Image.new("RGB", (8, 8), "blue").save(files[1], "JPEG")
+    again = verify_images(manifest)
+    assert again.changed == [NAMES[1], NAMES[3]]
+    assert again.counts == [("Art", "train", 4, 2)]
+    assert again.classes == {"Art/train/cup": (2, 4)}
+
+
+@pytest.mark.parametrize("value", [None, "not hexadecimal", 3])
+def test_a_damaged_record_of_earlier_verifications_is_named(manifest: Manifest, value: Any) -> None:
+    verify_images(manifest)
+    record = pq.read_table(digests_file(manifest))
+    column = pa.array([value] * record.num_rows)
+    record = record.set_column(2, "pixels_sha256", column)
+    pq.write_table(record, digests_file(manifest))
+    with pytest.raises(DataError, match="record of earlier verifications, cannot be read"):
+        verify_images(manifest)
