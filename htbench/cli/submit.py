@@ -264,6 +264,7 @@ def _print_verification(result: Verification, path: Path) -> None:
     help="What `submit verify` wrote, to mark the row as verified. Never a file that came with the "
     "submission.",
 )
+@json_option
 def accept(
     folder: Path,
     by: str,
@@ -271,11 +272,13 @@ def accept(
     suite: str | None,
     published: Path | None,
     verification: Path | None,
+    as_json: bool,
 ) -> None:
     """Add the rows of a submission to the published results of a checkout, and to their log.
 
     Accept it again to add a verification, or to score it with a later version. Then run
-    `make board` and commit; the rows and the log are in leaderboard/published/submissions.
+    `make board` and commit; the rows and the log are in leaderboard/published/submissions. --json
+    prints the new line of the log.
 
     \b
     Examples:
@@ -300,6 +303,9 @@ def accept(
         record = read_verification(verification, submission.digest)
     part = submission.part(SUBMITTED if record is None else VERIFIED)
     entry = add(target, part, form, record, submission.digest, by, why)
+    if as_json:
+        print_json(asdict(entry))
+        return
     click.echo(
         message_line(
             f"{entry.action}: {plural(part.num_rows, 'row')} of {entry.name} on {entry.suite}"
@@ -314,10 +320,13 @@ def accept(
 @click.option("--why", required=True, metavar="TEXT", help="Why, for the log.")
 @suite_option("Withdraw it from this suite only.  [default: from all]")
 @_PUBLISHED
+@json_option
 def withdraw_command(
-    name: str, by: str, why: str, suite: str | None, published: Path | None
+    name: str, by: str, why: str, suite: str | None, published: Path | None, as_json: bool
 ) -> None:
     """Remove the rows of the accepted submission NAME; the log keeps that it was there.
+
+    --json prints the new lines of the log.
 
     \b
     Examples:
@@ -327,7 +336,11 @@ def withdraw_command(
     from leaderboard.accepted import withdraw
 
     target = _writable(published)
-    for entry in withdraw(target, name, suite, by, why):
+    entries = withdraw(target, name, suite, by, why)
+    if as_json:
+        print_json([asdict(entry) for entry in entries])
+        return
+    for entry in entries:
         click.echo(message_line(f"withdrew {entry.name} from {entry.suite}"))
     click.echo(message_line(f"commit {target / 'submissions'}"))
 

@@ -135,6 +135,18 @@ def test_accept_and_withdraw_change_the_rows_and_the_log(
     assert [entry.action for entry in read_log(published)] == ["accept", "verify", "withdraw"]
 
 
+def test_accept_and_withdraw_print_their_lines_of_the_log(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
+) -> None:
+    folder, published = submission(*FILLED_IN), tmp_path / "published"
+    _, accepted, _ = htbench("submit", "accept", folder, *BY, *options, "--json")
+    withdraw = ("submit", "withdraw", "half-way", *BY, "--published", published)
+    _, withdrawn, _ = htbench(*withdraw, "--why", "asked by its author", "--json")
+    entries = [json.loads(accepted), *json.loads(withdrawn)]
+    assert entries == [asdict(entry) for entry in read_log(published)]
+    assert [entry["action"] for entry in entries] == ["accept", "withdraw"]
+
+
 def test_a_verification_that_came_with_a_submission_is_not_used(
     htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
 ) -> None:
