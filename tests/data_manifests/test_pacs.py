@@ -131,6 +131,12 @@ class TestTasks:
             assert suite.manifest == manifest.reference
             assert suite.seeds == (0, 1, 2)
 
+    def test_the_core_suite_has_the_tasks_of_pacs_and_more_methods_than_icons(self):
+        core, whole = load_suite("pacs-core"), load_suite("pacs")
+        assert (core.manifest, core.tasks) == (whole.manifest, whole.tasks)
+        assert set(core.methods) > set(load_suite("icons").methods)
+        assert core.seeds == (0,)
+
 
 class TestBuilder:
     def test_a_rebuild_gives_the_published_files(self, rows, tmp_path):
