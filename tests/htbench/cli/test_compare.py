@@ -53,6 +53,6 @@ def test_unknown_methods_get_suggestions(htbench: Htbench, words: tuple[object, 
 
 
 def test_suites_without_published_results_are_refused(htbench: Htbench) -> None:
-    status, _, err = htbench("compare", "a", "b", "--suite", "pacs", "--published")
+    status, _, err = htbench("compare", "a", "b", "--suite", "office-home", "--published")
     assert status == 2
-    assert "no results are published for suite pacs" in err
+    assert "no results are published for suite office-home" in err
