@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmark.child.job import ContractError, Worker
 from benchmark.failpoints import reach
 from benchmark.images.store import jpeg
+from benchmark.images.store.tensors import as_images
 from benchmark.jobs import ImageFormat
 from benchmark.method import Run
 from benchmark.records import DEVICE_MEMORY
@@ -39,9 +40,7 @@ def decode(encoded: list[bytes], form: ImageFormat) -> Tensor:
         images = [jpeg.decode(data, size, index) for index, data in enumerate(encoded)]
         return torch.from_numpy(np.stack(images))
     pixels = torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8)
-    if form.store == "interleaved":
-        return pixels.view(len(encoded), size, size, 3).permute(0, 3, 1, 2)
-    return pixels.view(len(encoded), 3, size, size)
+    return as_images(pixels, size, form.store)
 
 
 def device_memory(device: torch.device) -> dict[str, int]:

@@ -22,15 +22,26 @@ IN_MEMORY = 1 << 30  # largest number of bytes held as one tensor
 ON_DEVICE = 1 / 6
 
 
-def map_images(descriptor: int, count: int, size: int, *, interleaved: bool = False) -> Tensor:
+def as_images(pixels: Tensor, size: int, kind: str) -> Tensor:
+    """View the bytes of a store's images, uint8 (N,), as uint8 (M, 3, size, size).
+
+    Of kind ``interleaved``, the result has torch's ``channels_last`` strides; of kind ``raw``, it
+    is contiguous.
+    """
+    count = len(pixels) // (3 * size * size)
+    if kind == "interleaved":
+        return pixels.view(count, size, size, 3).permute(0, 3, 1, 2)
+    return pixels.view(count, 3, size, size)
+
+
+def map_images(descriptor: int, count: int, size: int, kind: str = "raw") -> Tensor:
     """Map the images of an open file into memory as uint8 (count, 3, size, size).
 
     Args:
         descriptor: the file, open for reading.
         count: number of images.
         size: side of an image in pixels.
-        interleaved: whether the file holds the channels of a pixel side by side; the tensor then
-            has torch's ``channels_last`` strides.
+        kind: ``raw`` or ``interleaved``.
 
     Raises:
         ValueError: the length of the file does not match.
@@ -42,14 +53,10 @@ def map_images(descriptor: int, count: int, size: int, *, interleaved: bool = Fa
             f"an image file of the store has {length} bytes, but {count} images need {expected}"
         )
     if count == 0:  # an empty file cannot be mapped
-        pixels = torch.empty(0, dtype=torch.uint8)
-    else:
-        # Copy-on-write: torch requires a writable buffer, but the file must not change.
-        view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-        pixels = torch.frombuffer(view, dtype=torch.uint8)
-    if interleaved:
-        return pixels.view(count, size, size, 3).permute(0, 3, 1, 2)
-    return pixels.view(count, 3, size, size)
+        return as_images(torch.empty(0, dtype=torch.uint8), size, kind)
+    # Copy-on-write: torch requires a writable buffer, but the file must not change.
+    view = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    return as_images(torch.frombuffer(view, dtype=torch.uint8), size, kind)
 
 
 class Kept:
@@ -217,4 +224,4 @@ def open_images(descriptor: int, count: int, size: int, kind: str) -> Tensor | J
     """
     if kind == "jpeg":
         return JpegPack(descriptor, count, size)
-    return map_images(descriptor, count, size, interleaved=kind == "interleaved")
+    return map_images(descriptor, count, size, kind)
