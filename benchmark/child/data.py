@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from benchmark.files import canonical_json
 from benchmark.images.store.tensors import LazyImages, join, open_images
 from benchmark.jobs import FeatureRows, ImageFile, ImageFormat, ImageJob, Network
 from benchmark.method import TargetData
@@ -76,8 +78,21 @@ def on_device(target: TargetData, device: torch.device) -> TargetData:
     )
 
 
+# The network that the fork server built for its children, each of which has a copy of its own.
+_prepared: dict[bytes, Classifier] = {}
+
+
+def prepare_model(model: Mapping[str, Any], classes: int, size: int) -> None:
+    """Build a network for the first :func:`open_model` of each process that is forked later."""
+    _prepared.clear()
+    _prepared[canonical_json([model, classes, size])] = build_to_load(model, classes, size)
+
+
 def open_model(network: Network, path: str) -> Classifier:
     """A network in evaluation mode with the weights of a safetensors file."""
-    model = build_to_load(network.model, len(network.classes), network.input_size)
+    built_from = (network.model, len(network.classes), network.input_size)
+    model = _prepared.pop(canonical_json(list(built_from)), None)
+    if model is None:
+        model = build_to_load(*built_from)
     model.load_state_dict(safetensors.torch.load_file(path), strict=True)
     return model.eval()

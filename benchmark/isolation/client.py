@@ -18,8 +18,7 @@ from typing import Any, Self
 from benchmark.errors import RunError
 from benchmark.isolation import cgroup, measure, wire
 from benchmark.isolation.launch import start_server
-from benchmark.jobs import ConfigureJob, DescribeJob, Job, Network, RunJob, job_message
-from benchmark.networks.names import library_module
+from benchmark.jobs import ConfigureJob, DescribeJob, FeaturesJob, Job, Network, RunJob, job_message
 
 GONE = "the worker process exited before the run finished"
 FINISH_SECONDS = 5
@@ -194,6 +193,20 @@ def _too_much(used: int, limit: int, what: str) -> str:
     return f"it used {used / 2**20:.0f} MiB of {what}; the limit is {limit / 2**20:.0f} MiB"
 
 
+def _network_of(job: Job) -> dict[str, Any] | None:
+    """What the server prepares for a job; see ``prepare`` in ``benchmark/child/main.py``."""
+    network: Network | None = getattr(job, "network", None)
+    if network is None:
+        return None
+    return {
+        "model": network.model,
+        "classes": len(network.classes),
+        "size": network.input_size,
+        # Only of runs and their like: another job has built this network before, on trial.
+        "is_built": isinstance(job, FeaturesJob | RunJob),
+    }
+
+
 def _working_folder() -> str | None:
     """The working directory, which files of jobs may be relative to; None if it was removed."""
     with contextlib.suppress(OSError):
@@ -249,7 +262,6 @@ class ForkServer:
         short = replace(self.limits, seconds=min(self.limits.seconds, DESCRIBE_SECONDS))
         kinds = {RunJob.kind: self.limits, DescribeJob.kind: short, ConfigureJob.kind: short}
         limits = kinds.get(job.kind) or Limits(memory=max(self.limits.memory, Limits().memory))
-        network: Network | None = getattr(job, "network", None)
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._lock:
@@ -260,7 +272,7 @@ class ForkServer:
                 request = {
                     "fork": number,
                     "group": group and str(group),
-                    "library": library_module(network.model) if network else None,
+                    "network": _network_of(job),
                 }
                 wire.send(self._control, request, [theirs.fileno(), output])
         except OSError:

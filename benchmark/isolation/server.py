@@ -1,9 +1,10 @@
 """The fork server: imports torch and networks' libraries once, and forks one child per job.
 
 Started by exec as ``python -P -m benchmark.isolation.server DESCRIPTOR MODULE``, so that it
-inherits nothing from the driver. ``MODULE.main(channel, sandbox)`` is what a child runs. A fork
-takes about 10 ms; a fresh interpreter with torch takes seconds. The server must never compute: a
-child that is forked from a process whose OpenMP pool has been used hangs.
+inherits nothing from the driver. ``MODULE.main(channel, sandbox)`` is what a child runs, and
+``MODULE.prepare(network)`` what the server does before. A fork takes about 10 ms; a fresh
+interpreter with torch takes seconds. The server must never compute with several threads: a child
+that is forked from a process whose OpenMP pool has been used hangs.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmark.errors import RunError
 from benchmark.failpoints import reach
@@ -32,7 +33,15 @@ from benchmark.isolation.sandbox import Sandbox
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # <malloc.h>
 
-Entry = Callable[[socket.socket, Sandbox], None]
+
+class Entry(Protocol):
+    """A module with what a child runs."""
+
+    def main(self, channel: socket.socket, sandbox: Sandbox) -> None:
+        """In a child: do one job."""
+
+    def prepare(self, network: Mapping[str, Any]) -> None:
+        """In the server: do once what children with a network have in common."""
 
 
 class Server:
@@ -47,6 +56,7 @@ class Server:
         self.control, self.entry = control, entry
         self.children: dict[int, int] = {}  # process id -> job number
         self.sandbox: Sandbox | None = None  # built from the driver's first message
+        self.prepared: Mapping[str, Any] | None = None  # the network of the last job with one
         self.wake_read, self.wake_write = os.pipe()
         os.set_blocking(self.wake_write, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -85,13 +95,22 @@ class Server:
                 os.chdir(message["folder"])
             self.sandbox = Sandbox(never=map(Path, message["never"]), cuda=message["cuda"])
         elif "fork" in message:
-            if message.get("library"):
-                import_library(message["library"])
+            if message.get("network") is not None:
+                self.prepare(message["network"])
             self.fork(int(message["fork"]), fds, message.get("group"))
         elif "kill" in message:
             for pid in [p for p, job in self.children.items() if job == message["kill"]]:
                 _kill(pid)
         return True
+
+    def prepare(self, network: Mapping[str, Any]) -> None:
+        """Prepare what children with a network need, each network once."""
+        if network != self.prepared:
+            # If it fails, the child does it too, and reports why.
+            with contextlib.suppress(Exception):
+                self.entry.prepare(network)
+            self.prepared = network
+            gc.freeze()
 
     def fork(self, job: int, fds: list[int], group: str | None = None) -> None:
         """Fork the child of a job; ``fds`` are its channel and its output file.
@@ -132,7 +151,7 @@ class Server:
             # Two runs that inherit one open file share its flags and its offset.
             close_all_but({0, 1, 2, channel})
             assert self.sandbox is not None
-            self.entry(socket.socket(fileno=channel), self.sandbox)
+            self.entry.main(socket.socket(fileno=channel), self.sandbox)
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -205,19 +224,9 @@ def _kill(pid: int) -> None:
             send(pid, signal.SIGKILL)
 
 
-def import_library(module: str) -> None:
-    """Import the library that builds a child's network: it takes a second, so not in each child.
-
-    If it fails, the child imports it too, and reports why.
-    """
-    with contextlib.suppress(Exception):
-        importlib.import_module(module)
-        gc.freeze()
-
-
 def import_entry(module: str) -> Entry:
     """Import what children need; what they run."""
-    entry: Entry = importlib.import_module(module).main
+    entry: Entry = importlib.import_module(module)
     # A child that looks for garbage among the objects of these modules would copy their memory.
     gc.freeze()
     return entry

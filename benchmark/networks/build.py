@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from benchmark.errors import ManifestError, first
 from benchmark.networks.names import OWN, TIMM
 
+DIMENSIONS = 4  # of the weights whose layout channels_last changes
 DEFAULT_SIZE = 224  # pixels; the input size that library networks were designed for
 # Attributes that hold the last layer of torchvision's networks.
 HEADS = ("fc", "classifier", "heads", "head")
@@ -70,26 +71,36 @@ def build(model: Mapping[str, Any], classes: int, size: int = DEFAULT_SIZE) -> C
     Raises:
         ManifestError: unknown name or key, or a network without a linear head.
     """
+    return _build(model, classes, size).to(memory_format=torch.channels_last)
+
+
+def _build(model: Mapping[str, Any], classes: int, size: int) -> Classifier:
     name = model.get("name")
     try:
         if name == OWN:
-            network = _convnet(classes, **{k: v for k, v in model.items() if k != "name"})
-        elif is_timm(name):
-            network = _from_timm(library_network(model, size, num_classes=0), classes)
-        else:
-            network = split(library_network(model, size), classes)
+            return _convnet(classes, **{k: v for k, v in model.items() if k != "name"})
+        if is_timm(name):
+            return _from_timm(library_network(model, size, num_classes=0), classes)
+        return split(library_network(model, size), classes)
     except TypeError as error:
         raise ManifestError(f"[model] {name}: {error}") from None
-    return network.to(memory_format=torch.channels_last)
 
 
 def build_to_load(model: Mapping[str, Any], classes: int, size: int = DEFAULT_SIZE) -> Classifier:
     """Like :func:`build`, with arbitrary weights, for a caller that loads a state dict next.
 
-    Random weights take several times as long as the rest of a large network.
+    Random weights take several times as long as the rest of a large network. Memory for weights is
+    neither read nor written, so the kernel provides it when they are loaded.
     """
     with _SkipWeights():
-        return build(model, classes, size)
+        network = _build(model, classes, size)
+    for weights in network.parameters():
+        if weights.dim() == DIMENSIONS:
+            weights.data = torch.empty_like(weights, memory_format=torch.channels_last)
+    for buffer in network.buffers():
+        if buffer.dim() == DIMENSIONS:
+            buffer.data = buffer.to(memory_format=torch.channels_last)
+    return network
 
 
 class _SkipWeights(TorchFunctionMode):

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
-from benchmark.child.data import on_device, open_training
+from benchmark.child import data
+from benchmark.child.data import on_device, open_model, open_training, prepare_model
 from benchmark.jobs import FeatureRows, ImageFile, ImageFormat, ImageJob, Network, Setup
+from benchmark.networks.build import build, weights_of
 
 SIZE, WIDTH = 2, 3
 CLASSES = ("bell", "bug", "house", "star")
@@ -69,3 +72,24 @@ def test_on_a_device_everything_moves(files: dict[int, ImageFile]) -> None:
     assert {t.device.type for t in (meta.images, meta.labels, meta.seen)} == {"meta"}
     assert meta.missing is not None
     assert meta.missing.labels.device.type == "meta"
+
+
+def test_a_prepared_network_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_prepared", {})
+    table, size = {"name": "convnet", "width": 4}, 32
+    network, other = (Network({**table, "width": width}, CLASSES, size) for width in (4, 8))
+    trained = {width: build({**table, "width": width}, len(CLASSES), size) for width in (4, 8)}
+    for width, model in trained.items():
+        safetensors.torch.save_file(weights_of(model), tmp_path / f"{width}.safetensors")
+    prepare_model(table, len(CLASSES), size)
+    (prepared,) = data._prepared.values()
+    images = torch.rand(2, 3, size, size)
+    opened = [open_model(network, str(tmp_path / "4.safetensors")) for _ in range(2)]
+    assert opened[0] is prepared
+    assert opened[1] is not prepared, "its base has the same network, but other weights"
+    for model in opened:
+        assert not model.training
+        assert torch.equal(model(images), trained[4].eval()(images))
+    prepare_model(table, len(CLASSES), size)
+    wide = open_model(other, str(tmp_path / "8.safetensors"))
+    assert torch.equal(wide(images), trained[8].eval()(images))

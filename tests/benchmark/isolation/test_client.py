@@ -155,12 +155,14 @@ def test_the_library_of_a_network_is_imported_once_in_the_server(
     assert "torchvision" in maps.read_text()
 
 
-def test_a_library_that_cannot_be_imported_is_the_childs_error(
-    server: ForkServer, tmp_path: Path
+@pytest.mark.parametrize("name", ["no_such_network", "timm/no_such_network", ""])
+def test_a_network_that_cannot_be_prepared_is_the_childs_error(
+    server: ForkServer, tmp_path: Path, name: str
 ) -> None:
-    """It is not the server's: the next child starts."""
+    """It is not the server's: the child starts."""
+    network = {"model": {"name": name}, "classes": 3, "size": 32, "is_built": True}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "library_module", lambda model: "no_such_library")
+        patch.setattr(client, "_network_of", lambda job: network)
         try_network(server, load_manifest("icons@2.0"), "cpu", tmp_path)
 
 

@@ -63,7 +63,9 @@ def test_its_outputs_equal_those_of_torchvision(name):
     torch.testing.assert_close(model(images), theirs(images))
 
 
-@pytest.mark.parametrize("name", ["convnet", "mobilenet_v3_small", "timm/resnet10t"])
+@pytest.mark.parametrize(
+    "name", ["convnet", "mobilenet_v3_small", "resnet18", "swin_t", "timm/resnet10t"]
+)
 def test_a_network_that_is_built_to_load_equals_one_with_random_weights(name, monkeypatch):
     """Whatever memory its weights are in before; nothing random is drawn."""
     if name.startswith("timm/"):
@@ -77,6 +79,9 @@ def test_a_network_that_is_built_to_load_equals_one_with_random_weights(name, mo
     model = build({"name": name}, CLASSES).eval()
     loaded.load_state_dict(model.state_dict(), strict=True)
     assert dict(loaded.named_buffers()).keys() == dict(model.named_buffers()).keys()
+    # Strides decide which kernel computes a convolution, and with that the last bits.
+    for name, value in model.state_dict().items():
+        assert loaded.state_dict()[name].stride() == value.stride(), name
     images = torch.rand(1, 3, 224, 224)
     assert torch.equal(loaded(images), model(images))
 
