@@ -16,7 +16,8 @@ from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
 
 POOLED_ACCURACIES = (
-    "accuracies over the test images of all tasks together, each seen or missing as in its own task"
+    "accuracies, also those of a class, over the test images of all tasks together; an image is "
+    "seen or missing as in its own task"
 )
 POOLED_LEGEND = (
     f"pooled: {POOLED_ACCURACIES}; areas have no pooled value, because they would compare margins "

@@ -90,7 +90,7 @@ def _pooled_legend(pair: Pair) -> list[str]:
         return []
     legend = f"{POOLED_NAME}: {POOLED_ACCURACIES}"
     if math.isnan(pair.value(pair.first, POOLED)):
-        legend += "; not known, because accuracies of classes need the outcome of each image"
+        legend += "; not known here, because accuracies of classes need the outcome of each image"
     return [legend]
 
 
