@@ -60,6 +60,11 @@ class Statistics:
         intervals = self.estimates[task, column].intervals()
         return dict(zip(self.labels[task], intervals, strict=True))
 
+    def value(self, label: str, task: str = MEAN, column: str | None = None) -> float:
+        """The mean over seeds of a complete method; the arguments are those of ``difference``."""
+        values = self.estimates[task, column or self.ranked_by].values
+        return float(values[self.labels[task].index(label)])
+
     def difference(
         self, first: str, second: str, task: str = MEAN, column: str | None = None
     ) -> Difference | None:
@@ -67,7 +72,7 @@ class Statistics:
 
         Args:
             first, second: labels.
-            task: a task, or ``MEAN``.
+            task: a task, ``MEAN`` or ``POOLED``.
             column: its key; by default that of the column that ranks the methods.
         """
         labels = self.labels.get(task, ())

@@ -66,7 +66,7 @@ class Pair:
         """The columns that are compared: overall, seen and missing accuracy."""
         return tuple(map(column_of, self.board.headline))
 
-    @property
+    @cached_property
     def tasks(self) -> list[str]:
         """The tasks on which both are complete, after the averages if there are several."""
         tasks = self.board.suite.tasks
@@ -93,7 +93,9 @@ class Pair:
 
     def value(self, label: str, task: str, metric: str | None = None) -> float:
         """A method's mean over seeds, in per cent; the arguments are those of ``difference``."""
-        return float(self.board.of_task(task)[label][metric or self.board.headline[0]])
+        statistics = self.board.statistics
+        assert statistics is not None, "or there would be no difference"
+        return statistics.value(label, task, metric)
 
     @cached_property
     def classes(self) -> list[ClassDifference]:
