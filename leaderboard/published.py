@@ -8,7 +8,7 @@ from which commit, on which machine. Rows of accepted submissions are beside the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,8 @@ from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import SCHEMA, rows_of_table, with_status
 
 FOLDER = Path(__file__).parent / "published"
+# The columns whose values the runs of different methods share if their seconds can be compared.
+_CELL = ("manifest_digest", "recipe_digest", "source_digest", "device", "task", "seed")
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,22 @@ def published_rows(entries: Iterable[Published | Accepted]) -> pa.Table:
 def relative_costs(folder: Path = FOLDER) -> dict[str, float]:
     """How long each published method adapts, without its base, relative to ``finetune``.
 
+    The median over the runs of a method of the ratio to the run of ``finetune`` in the same cell:
+    the same images, recipe, source model and seed, which were run by the same command. Tuned runs
+    are left out, since their settings change their cost.
+
     The same on every machine with this version of the suite.
     """
     rows = with_status(rows_of_table(published_rows(read_published(folder))), "ok")
     seconds = {row["key"]: row["measured_adapt_seconds"] or 0.0 for row in rows}
-    own: dict[str, list[float]] = {}
+    cells: dict[tuple[Hashable, ...], dict[str, float]] = {}
     for row in rows:
-        rest = max(0.0, seconds[row["key"]] - seconds.get(row["base"], 0.0))
-        own.setdefault(row["method"], []).append(rest)
-    medians = {name: median(values) for name, values in own.items()}
-    unit = medians.get(gamma_star.BASE)
-    return {name: value / unit for name, value in medians.items()} if unit else {}
+        if row["search"] is None:
+            rest = max(0.0, seconds[row["key"]] - seconds.get(row["base"], 0.0))
+            cells.setdefault(tuple(row[name] for name in _CELL), {})[row["method"]] = rest
+    ratios: dict[str, list[float]] = {}
+    for cell in cells.values():
+        unit = cell.get(gamma_star.BASE, 0.0)
+        for method, rest in cell.items() if unit > 0 else ():
+            ratios.setdefault(method, []).append(rest / unit)
+    return {method: median(values) for method, values in ratios.items()}

@@ -41,6 +41,11 @@ MINI_RATES = {"head_lr": 0.1, "backbone_lr": 0.1}  # so high that few steps chan
 MINI_IMAGES = 3  # of each class, domain and split
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many kills at random moments; `make kills` asks for 1,000."""
+    parser.addoption("--kills", type=int, default=60, help="how many processes to kill, slow tests")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with long tests first."""
 

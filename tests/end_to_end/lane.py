@@ -131,7 +131,7 @@ class Lane:
             assert "Traceback" not in errors
         self.check_left_behind()
 
-    def kill_runs(self, count: int) -> None:
+    def kill_run(self, count: int = 1) -> None:
         """A run that is killed from outside is a failed row; the others continue."""
         with self.start() as driver:
             for _ in range(count):

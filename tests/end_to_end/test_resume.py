@@ -11,6 +11,7 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -78,7 +79,7 @@ def thirty_kills(mini, undisturbed: Lane, folder: Path, seed: int) -> list[str]:
     others = Lane(mini, folder / f"others-{seed}", seed + 1)
 
     def of_others() -> None:
-        in_turn(others, undisturbed, 16, lambda lane: lane.kill_runs(5))
+        in_turn(others, undisturbed, 16, lambda lane: lane.kill_run(5))
         in_turn(others, undisturbed, 20, Lane.kill_server)
 
     side_by_side([lambda: in_turn(drivers, undisturbed, 10, Lane.kill_driver), of_others])
@@ -93,9 +94,28 @@ def test_thirty_kills_lose_and_change_nothing(mini, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 50, 10))
-def test_many_kills(mini, undisturbed, tmp_path, seed):
-    assert len(thirty_kills(mini, undisturbed, tmp_path, seed)) >= 30
+def test_as_many_kills_as_asked_for_lose_and_change_nothing(
+    mini, undisturbed, drivers, tmp_path, pytestconfig
+):
+    """Two commands side by side, each of which loses its driver, its server or runs."""
+    wanted = pytestconfig.getoption("--kills")
+    lanes = [
+        Lane(mini, tmp_path / f"lane-{seed}", seed, drivers=drivers)
+        for seed in (wanted, wanted + 1)  # other moments for another number
+    ]
+
+    def act(lane: Lane) -> None:
+        victim = lane.random.choice((Lane.kill_driver, Lane.kill_server, Lane.kill_run))
+        victim(lane)
+
+    def work(lane: Lane) -> Callable[[], None]:
+        return lambda: in_turn(lane, undisturbed, wanted // 2, act)
+
+    side_by_side([work(lane) for lane in lanes])
+    counts = Counter(victim for lane in lanes for victim in lane.kills)
+    print(f"{counts.total()} kills: {dict(counts)}")
+    assert counts.total() >= wanted
+    assert counts.keys() == {"driver", "server", "run"}
 
 
 # --- at a named point ---------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ import pytest
 from benchmark.errors import DataError, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
+from leaderboard.accepted import STORED
 from leaderboard.board import build_boards
 from leaderboard.outcomes import Outcomes
 from leaderboard.published import (
@@ -22,6 +25,7 @@ from leaderboard.published import (
     read_published,
     relative_costs,
 )
+from leaderboard.results_file import write_table
 from leaderboard.rows import SCHEMA, rows_of_table
 from tests.leaderboard.grids import grid
 
@@ -145,6 +149,40 @@ def test_relative_costs_are_those_of_the_method_alone() -> None:
     assert costs["source"] < 0.1
     assert 1.5 < costs["calibrated-pcv"] < 6
     assert 6 < costs["lolsgd-deep"] < 20
+
+
+def test_relative_costs_compare_runs_of_the_same_cell(tmp_path: Path, icons: Manifest) -> None:
+    def rows(method: str, seconds: float, **changes: object) -> list[dict[str, Any]]:
+        return grid(icons, method, measured_adapt_seconds=seconds, **changes)
+
+    slow = {"manifest_digest": "of images that take ten times as long"}
+    every = [
+        *rows("finetune", 2.0),
+        *rows("swa", 3.0),
+        *rows("lora", 5.0),
+        *rows("finetune", 20.0, **slow),
+        *rows("lora", 25.0, **slow),
+        *rows("vls", 50.0, manifest_digest="of images on which finetune did not run"),
+        *rows("ewc", 8.0, search="{}"),
+        *rows("finetune", 9.0, search="{}"),
+    ]
+    table = pa.Table.from_pylist([{**row, "outcomes": None} for row in every], schema=STORED)
+    write_table(tmp_path / "icons.parquet", table, json.dumps(FACTS))
+    # lora: 9 cells with a ratio of 2.5 and 9 with one of 1.25. swa: none of the slow images.
+    assert relative_costs(tmp_path) == {"finetune": 1.0, "swa": 1.5, "lora": 1.875}
+
+
+def test_the_costs_of_a_base_are_not_its_methods(tmp_path: Path, icons: Manifest) -> None:
+    base = grid(icons, "finetune", measured_adapt_seconds=4.0)
+    dependent = [
+        {**row, "key": f"{row['key']} and more", "method": "wise-ft", "base": row["key"]}
+        | {"measured_adapt_seconds": 5.0}
+        for row in base
+    ]
+    rows = [{**row, "outcomes": None} for row in (*base, *dependent)]
+    table = pa.Table.from_pylist(rows, schema=STORED)
+    write_table(tmp_path / "icons.parquet", table, json.dumps(FACTS))
+    assert relative_costs(tmp_path) == {"finetune": 1.0, "wise-ft": 0.25}
 
 
 def test_there_are_no_relative_costs_without_published_results(tmp_path: Path) -> None:
