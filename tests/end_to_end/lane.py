@@ -110,9 +110,9 @@ class Lane:
                 before = self.journal_size()
                 wait_until(lambda: self.journal_size() > before or self.is_ending(driver), "a run")
                 time.sleep(self.random.uniform(0, 1.5))
-            driver.kill()
+            if kill(driver.pid):
+                self.kills.append("driver")
             driver.communicate()
-        self.kills.append("driver")
         self.check_left_behind()
 
     def kill_server(self) -> None:

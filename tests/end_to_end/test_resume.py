@@ -111,9 +111,11 @@ def test_as_many_kills_as_asked_for_lose_and_change_nothing(
     def work(lane: Lane) -> Callable[[], None]:
         return lambda: in_turn(lane, undisturbed, wanted // 2, act)
 
-    side_by_side([work(lane) for lane in lanes])
-    counts = Counter(victim for lane in lanes for victim in lane.kills)
-    print(f"{counts.total()} kills: {dict(counts)}")
+    try:
+        side_by_side([work(lane) for lane in lanes])
+    finally:
+        counts = Counter(victim for lane in lanes for victim in lane.kills)
+        print(f"{counts.total()} kills: {dict(counts)}")
     assert counts.total() >= wanted
     assert counts.keys() == {"driver", "server", "run"}
 
