@@ -130,7 +130,7 @@ def by_draw(board: Board, manifest: Manifest) -> Comparison | None:
     """
     groups = _grouped(board, manifest, lambda task: (*_pair(task), len(task.seen)))
     counts = {len(tasks) for tasks in groups}
-    if len(counts) != 1:
+    if len(counts) != 1 or counts == {1}:  # early, because cells of many tasks take long
         return None
     draws = zip(*groups, strict=True)
     conditions = {f"draw {n}": _overall(board, tasks) for n, tasks in enumerate(draws, 1)}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,6 +60,11 @@ class Statistics:
         intervals = self.estimates[task, column].intervals()
         return dict(zip(self.labels[task], intervals, strict=True))
 
+    def value(self, label: str, task: str = MEAN, column: str | None = None) -> float:
+        """The mean over seeds of a complete method; the arguments are those of ``difference``."""
+        values = self.estimates[task, column or self.ranked_by].values
+        return float(values[self.labels[task].index(label)])
+
     def difference(
         self, first: str, second: str, task: str = MEAN, column: str | None = None
     ) -> Difference | None:
@@ -67,7 +72,7 @@ class Statistics:
 
         Args:
             first, second: labels.
-            task: a task, or ``MEAN``.
+            task: a task, ``MEAN`` or ``POOLED``.
             column: its key; by default that of the column that ranks the methods.
         """
         labels = self.labels.get(task, ())
@@ -132,9 +137,10 @@ def statistics_of(
     everywhere = tuple(names[in_all])
     resampling: Resampling | None = None
     drawn = None
-    if outcomes is not None and grid.complete.any():
+    cells = None if outcomes is None else _Cells(grid, rows, outcomes)
+    if cells is not None and grid.complete.any():
         resampling = Resampling(tasks, manifest)
-        drawn = _replicates(resampling, grid, labels, rows, outcomes, files)
+        drawn = _replicates(resampling, grid, labels, cells, files)
     if drawn is None:
         resampling, drawn = None, {}
     keys = [column.key for column in columns.COLUMNS]
@@ -160,8 +166,8 @@ def statistics_of(
         means_by_seed = {key: estimates[MEAN, key].by_seed for key in keys}
         metrics = pooled.micro_metrics(grid, everywhere)
         of_draws: Mapping[str, NDArray[np.float32]] = {}
-        if resampling is not None and outcomes is not None:
-            more = _pooled(resampling, grid, everywhere, metrics, rows, manifest, outcomes, files)
+        if resampling is not None and cells is not None:
+            more = _pooled(resampling, grid, everywhere, metrics, manifest, cells, files)
             metrics, of_draws = {**metrics, **more[0]}, more[1]
             df = resampling.degrees_of_freedom(tasks, pooled=True)
         values = pooled.column_values(metrics, everywhere, means_by_seed)
@@ -179,12 +185,54 @@ def statistics_of(
     )
 
 
+class _Cells:
+    """The runs of a grid's cells, and their outcomes, of which each is read once."""
+
+    def __init__(self, grid: Grid, rows: Rows, outcomes: OutcomesOf) -> None:
+        """Read nothing yet.
+
+        Args:
+            grid: the values of the rows.
+            rows: those of the grid.
+            outcomes: of the rows.
+        """
+        self._at = np.zeros(grid.shape, dtype=np.intp)  # positions of rows
+        self._at.reshape(-1)[grid.cells] = np.arange(len(rows))
+        self._tasks = {task: t for t, task in enumerate(grid.tasks)}
+        self._labels = {label: i for i, label in enumerate(grid.labels)}
+        self._rows, self._outcomes = rows, outcomes
+        self._inputs = [np.array(rows.texts(name), dtype=object) for name in INPUTS]
+        self._known: dict[tuple[str, str], list[Outcomes] | None] = {}
+
+    def inputs(self, tasks: Sequence[str], labels: Sequence[str]) -> list[list[Any]]:
+        """What the outcomes of some cells depend on: lists by input, task, label and seed."""
+        at = np.ix_([self._tasks[task] for task in tasks], [self._labels[of] for of in labels])
+        return [of_input[self._at[at]].tolist() for of_input in self._inputs]
+
+    def outcomes(self, task: str, labels: Sequence[str]) -> dict[str, list[Outcomes]] | None:
+        """Those of the runs of each label, one per seed; None if any is unknown."""
+        of_labels = {}
+        for label in labels:
+            if (task, label) not in self._known:
+                self._known[task, label] = self._read(task, label)
+            of_runs = self._known[task, label]
+            if of_runs is None:
+                return None
+            of_labels[label] = of_runs
+        return of_labels
+
+    def _read(self, task: str, label: str) -> list[Outcomes] | None:
+        runs = self._rows.take(self._at[self._tasks[task], self._labels[label]])
+        known = [self._outcomes(row) for row in runs.dicts(COLUMNS)]
+        complete = [one for one in known if one is not None]
+        return complete if len(complete) == len(known) else None
+
+
 def _replicates(
     resampling: Resampling,
     grid: Grid,
     labels: Mapping[str, Sequence[str]],
-    rows: Rows,
-    outcomes: OutcomesOf,
+    cells: _Cells,
     files: ReplicateFiles | None,
 ) -> dict[str, dict[str, NDArray[np.float32]]] | None:
     """The values in each draw of the complete methods, by task; None if an outcome is unknown.
@@ -193,33 +241,27 @@ def _replicates(
         resampling: of the grid's tasks.
         grid: the values of the rows.
         labels: of the complete methods, by task.
-        rows: those of the grid.
-        outcomes: of the rows.
+        cells: of the grid.
         files: where the values are kept.
     """
-    at = np.zeros(grid.shape, dtype=np.intp)
-    at.reshape(-1)[grid.cells] = np.arange(len(rows))
-    inputs = [np.array(rows.texts(name), dtype=object) for name in INPUTS]
     replicates, new, paths = {}, {}, {}
     for t, task in enumerate(grid.tasks):
         if not labels[task]:
             continue
-        runs = at[t, grid.complete[t]]  # (labels, seeds) positions
         values = {c.key: grid.values(c.key)[t, grid.complete[t]].mean(axis=1) for c in SAMPLED}
         if files is not None:
-            of_runs = [of_input[runs].tolist() for of_input in inputs]
+            of_runs = cells.inputs([task], labels[task])
             scores = {key: of_column.tobytes().hex() for key, of_column in values.items()}
             paths[task] = files.path([labels[task], resampling.groups(task), of_runs, scores])
             if (kept := files.read(paths[task], len(labels[task]))) is not None:
                 replicates[task] = kept
                 continue
-        known = [[outcomes(row) for row in rows.take(of_label).dicts(COLUMNS)] for of_label in runs]
-        complete = [[one for one in of_label if one is not None] for of_label in known]
-        if any(len(of_label) < len(grid.seeds) for of_label in complete):
+        outcomes = cells.outcomes(task, labels[task])
+        if outcomes is None:
             return None
-        new[task] = dict(zip(labels[task], complete, strict=True)), values
-    for task, (known_outcomes, values) in new.items():
-        replicates[task] = resampling.replicates(task, known_outcomes, values)
+        new[task] = outcomes, values
+    for task, (outcomes, values) in new.items():
+        replicates[task] = resampling.replicates(task, outcomes, values)
         if files is not None:
             files.write(paths[task], replicates[task])
     return replicates
@@ -230,44 +272,36 @@ def _pooled(
     grid: Grid,
     labels: Sequence[str],
     micro: Mapping[str, NDArray[np.float64]],
-    rows: Rows,
     manifest: Manifest,
-    outcomes: OutcomesOf,
+    cells: _Cells,
     files: ReplicateFiles | None,
 ) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, NDArray[np.float32]]]:
     """The macro metrics of pooled samples, and the values in each draw; empty if any is unknown.
 
     Args:
         resampling: of the grid's tasks.
-        grid: the values of the rows.
+        grid: the values of the runs.
         labels: of the methods that are complete on every task.
         micro: their other metrics, (seeds, labels) each.
-        rows: those of the grid.
         manifest: the suite's.
-        outcomes: of the rows.
+        cells: of the grid.
         files: where the values are kept.
     """
-    at = np.zeros(grid.shape, dtype=np.intp)
-    at.reshape(-1)[grid.cells] = np.arange(len(rows))
-    runs = at[:, [grid.labels.index(label) for label in labels]]  # (tasks, labels, seeds)
     path = None
     if files is not None:
-        of_runs = [np.array(rows.texts(name), dtype=object)[runs].tolist() for name in INPUTS]
         scores = {name: values.tobytes().hex() for name, values in micro.items()}
         groups = [resampling.groups(task) for task in grid.tasks]
-        path = files.path([POOLED, labels, groups, of_runs, scores])
+        path = files.path([POOLED, labels, groups, cells.inputs(grid.tasks, labels), scores])
         if (kept := files.read_pooled(path, (len(grid.seeds), len(labels)))) is not None:
             return kept
-    known: dict[tuple[str, str], list[Outcomes]] = {}
-    for task, of_task in zip(grid.tasks, runs, strict=True):
-        for label, of_label in zip(labels, of_task, strict=True):
-            of_seeds = [outcomes(row) for row in rows.take(of_label)]
-            known[task, label] = [one for one in of_seeds if one is not None]
-            if len(known[task, label]) < len(of_seeds):
-                return {}, {}
+    known = {}
+    for task in grid.tasks:
+        if (of_labels := cells.outcomes(task, labels)) is None:
+            return {}, {}
+        known[task] = of_labels
 
     def of_cell(task: str, label: str) -> list[Outcomes]:
-        return known[task, label]
+        return known[task][label]
 
     macro = pooled.macro_metrics(grid.tasks, labels, manifest, of_cell)
     values = pooled.column_values({**micro, **macro}, labels, {})

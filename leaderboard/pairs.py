@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.text import one_line
-from leaderboard.board import MEAN, Board
+from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column, column_of
 from leaderboard.filters import check_known
 from leaderboard.predictions import counted_samples
@@ -66,18 +66,24 @@ class Pair:
         """The columns that are compared: overall, seen and missing accuracy."""
         return tuple(map(column_of, self.board.headline))
 
-    @property
+    @cached_property
     def tasks(self) -> list[str]:
-        """The tasks on which both are complete, after the mean if there are several."""
+        """The tasks on which both are complete, after the averages if there are several."""
         tasks = self.board.suite.tasks
-        every = tasks if len(tasks) == 1 else (MEAN, *tasks)
+        every = tasks if len(tasks) == 1 else (MEAN, POOLED, *tasks)
         return [task for task in every if self.difference(task) is not None]
+
+    @property
+    def averages(self) -> list[str]:
+        """Those of ``tasks`` that are ``MEAN`` or ``POOLED``."""
+        return [task for task in self.tasks if task in (MEAN, POOLED)]
 
     def difference(self, task: str, metric: str | None = None) -> Difference | None:
         """The paired difference; None unless both are complete.
 
         Args:
-            task: a task, or ``MEAN``.
+            task: a task, ``MEAN`` or ``POOLED``; the last has no difference if the suite has no
+                pooled values, and NaN where they are not known.
             metric: key of a column; by default of the one that ranks the methods.
         """
         statistics = self.board.statistics
@@ -87,7 +93,9 @@ class Pair:
 
     def value(self, label: str, task: str, metric: str | None = None) -> float:
         """A method's mean over seeds, in per cent; the arguments are those of ``difference``."""
-        return float(self.board.of_task(task)[label][metric or self.board.headline[0]])
+        statistics = self.board.statistics
+        assert statistics is not None, "or there would be no difference"
+        return statistics.value(label, task, metric)
 
     @cached_property
     def classes(self) -> list[ClassDifference]:
@@ -96,7 +104,7 @@ class Pair:
         A class that is seen in some tasks and missing in others has one entry for each.
         """
         parts: dict[tuple[int, bool], list[_TaskPart]] = {}
-        for task in (task for task in self.tasks if task != MEAN):
+        for task in self.tasks[len(self.averages) :]:
             of_task = self._of_task(task)
             if of_task is None:
                 return []

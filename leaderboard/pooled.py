@@ -224,10 +224,15 @@ class PooledDrawn:
         return [task.class_sizes() for task in self._tasks]
 
     def _by_group(self, of_tasks: Sequence[NDArray[np.float32]]) -> Floats:
-        """Add (R, C) numbers of each task to those of its seen or missing samples: (R, 2, C)."""
-        n_classes = max(of_task.shape[1] for of_task in of_tasks)
+        """The sums of (R, C) numbers over tasks, of seen and of missing samples: (R, 2, C').
+
+        Args:
+            of_tasks: C classes in the order of ``Drawn.classes``; C' is 1 + the largest class.
+        """
+        classes = [task.classes for task in self._tasks]
+        n_classes = 1 + max(int(of_task[-1]) for of_task in classes)
         total = np.zeros((self.draws, 2, n_classes))
-        for of_task, (_, seen) in zip(of_tasks, self._classes, strict=True):
-            total[:, 0, : seen.size] += of_task * seen
-            total[:, 1, : seen.size] += of_task * ~seen
+        for of_task, at, (_, seen) in zip(of_tasks, classes, self._classes, strict=True):
+            total[:, 0, at[seen]] += of_task[:, seen]
+            total[:, 1, at[~seen]] += of_task[:, ~seen]
         return total

@@ -219,15 +219,20 @@ class Drawn:
         right, is_seen = self._mean_right(i), self._samples.is_seen
         return [self._sums((right * part)[:, None]) for part in (is_seen, ~is_seen)]
 
+    @cached_property
+    def classes(self) -> NDArray[np.intp]:
+        """The C classes that have samples, ascending."""
+        return np.unique(self._samples.labels)
+
     def class_hits(self, i: int) -> NDArray[np.float32]:
         """The means over the runs of method i of the numbers of samples of each class that are
-        right, (R, C); C is 1 + the largest label."""
+        right, (R, C)."""
         return self._class_sums(self._mean_right(i))
 
     def class_sizes(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The numbers of samples of each class, (R, C), and which classes are seen, (C,)."""
         samples = self._samples
-        seen = np.bincount(samples.labels, samples.is_seen) > 0
+        seen = np.isin(self.classes, samples.labels[samples.is_seen])
         return self._class_sums(np.ones(samples.is_seen.size)), seen
 
     def _mean_right(self, i: int) -> NDArray[np.float64]:
@@ -246,14 +251,16 @@ class Drawn:
 
     def _macro(self, right: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """The means over the classes that a draw has of the share of hits; NaN if it has none."""
-        per_sample, classes, numbers = self._classes
+        per_sample, classes, numbers = self._means_over_classes
         accuracies = self._class_sums(right) * per_sample
         with np.errstate(divide="ignore", invalid="ignore"):
             means = 100 * (accuracies @ classes).astype(np.float64) / numbers
         return dict(zip(("macro_overall", "macro_seen", "macro_missing"), means.T, strict=True))
 
     @cached_property
-    def _classes(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    def _means_over_classes(
+        self,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
         """What the means over classes need, computed once for all methods.
 
         Returns:
@@ -268,9 +275,8 @@ class Drawn:
 
     def _class_sums(self, weights: NDArray[np.float64]) -> NDArray[np.float32]:
         """The sum of the samples' weights by class in each draw, (R, C)."""
-        labels, n_groups = self._samples.labels, self._counts.shape[1]
-        n_classes = int(labels.max()) + 1
-        cells = self._groups * n_classes + labels
+        n_groups, n_classes = self._counts.shape[1], self.classes.size
+        cells = self._groups * n_classes + np.searchsorted(self.classes, self._samples.labels)
         by_group = np.bincount(cells, weights, minlength=n_groups * n_classes)
         return self._counts @ by_group.reshape(n_groups, n_classes).astype(np.float32)
 

@@ -72,7 +72,8 @@ class Difference(_Ends):
     Attributes:
         value: the difference.
         half: half the width of its interval.
-        p: two-sided, of the hypothesis that there is no difference; not corrected.
+        p: two-sided, of the hypothesis that there is no difference; not corrected; NaN without a
+            value.
         df: degrees of freedom of the t quantile.
     """
 
@@ -272,6 +273,7 @@ class Estimates:
         pair = self.of([i, j])
         (error, df), p = (part[0, 1] for part in pair.errors()), pair.p_values()[0, 1]
         value = self.values[i] - self.values[j]
+        p = np.nan if np.isnan(value) else p
         return Difference(*map(float, (value, quantile(level, df) * error, p, df)))
 
     def p_values(self) -> Floats:

@@ -53,6 +53,8 @@ def command(
 
     Each is the name of a method in the leaderboard, with its settings if it has several rows, or
     the beginning of such a name. Differences are paired: on the same tasks, seeds and test images.
+    The first row is the mean over tasks. Where no two tasks share a test set, the second one is of
+    the test images of all tasks together (pooled).
 
     \b
     Examples:

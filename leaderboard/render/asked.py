@@ -132,7 +132,9 @@ class AskedCells:
 
 
 def difference_text(difference: Difference, digits: int = 1) -> str:
-    """A difference with its sign, and half the width of its interval."""
+    """A difference with its sign, and half the width of its interval; a dash without a value."""
+    if math.isnan(difference.value):
+        return "-"
     value = f"{round(difference.value, digits) + 0.0:+.{digits}f}"
     return value if math.isnan(difference.half) else f"{value} ± {difference.half:.{digits}f}"
 

@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING
 
 from benchmark.text import shortened
-from leaderboard.board import MEAN
 from leaderboard.pairs import Pair
 from leaderboard.render.pair import task_name
 
@@ -68,8 +67,8 @@ def _figure(pair: Pair) -> Figure:
             linewidth=1.2,
             label=column.heading,
         )
-    if tasks[0] == MEAN and len(tasks) > 1:
-        axes.axhline(0.5, color="0.8", linewidth=0.8, linestyle=":")
+    if 0 < len(pair.averages) < len(tasks):
+        axes.axhline(len(pair.averages) - 0.5, color="0.8", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(tasks)), [task_name(pair, task) for task in tasks])
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     first, second = (shortened(label, MAX_LABEL) for label in (pair.first, pair.second))

@@ -15,10 +15,13 @@ from leaderboard.render.cells import literal, pipe_table, rounded
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
 
+POOLED_ACCURACIES = (
+    "accuracies, also those of a class, over the test images of all tasks together; an image is "
+    "seen or missing as in its own task"
+)
 POOLED_LEGEND = (
-    "pooled: accuracies over the test images of all tasks together, each seen or missing as in its "
-    "own task; areas have no pooled value, because they would compare margins of different models; "
-    "costs are means over tasks"
+    f"pooled: {POOLED_ACCURACIES}; areas have no pooled value, because they would compare margins "
+    "of different models; costs are means over tasks"
 )
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 

@@ -7,24 +7,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmark.text import plural, printable_json, ranges
-from leaderboard.board import MEAN
+from leaderboard.board import MEAN, POOLED
 from leaderboard.pairs import ClassDifference, Pair
 from leaderboard.render.asked import difference_text
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.latex import latex_text
-from leaderboard.render.markdown import interval_legend
+from leaderboard.render.markdown import POOLED_ACCURACIES, interval_legend
 from leaderboard.render.terminal import Grid, Screen, bullets, wrapped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MAX_CLASSES = 5  # gains and losses that are shown
+POOLED_NAME = "pooled test images"
 CLASS_HEADINGS = ("group", "n", "first", "second", "difference")
 
 
 def task_name(pair: Pair, task: str) -> str:
-    """The name of a task, or of the mean over the suite's tasks."""
-    return f"mean over {plural(len(pair.board.suite.tasks), 'task')}" if task == MEAN else task
+    """The name of a task, of the mean over the suite's tasks, or of their pooled test images."""
+    mean = f"mean over {plural(len(pair.board.suite.tasks), 'task')}"
+    return {MEAN: mean, POOLED: POOLED_NAME}.get(task, task)
 
 
 def p_text(p: float) -> str:
@@ -47,7 +49,7 @@ def _rows(pair: Pair) -> list[list[str]]:
         rows.append(
             [
                 task_name(pair, task),
-                *(f"{value:.1f}" for value in values),
+                *("-" if math.isnan(value) else f"{value:.1f}" for value in values),
                 *("-" if d is None else difference_text(d) for d in differences),
                 "-" if differences[0] is None else p_text(differences[0].p),
             ]
@@ -78,7 +80,18 @@ def _legend(pair: Pair) -> list[str]:
         f"p: two-sided, of no difference in {names[0]} accuracy, for this pair alone; "
         f"seeds {seeds}",
         *interval_legend(pair.board)[:1],
+        *_pooled_legend(pair),
     ]
+
+
+def _pooled_legend(pair: Pair) -> list[str]:
+    """What the row of pooled test images is, or why it has no value."""
+    if POOLED not in pair.averages:
+        return []
+    legend = f"{POOLED_NAME}: {POOLED_ACCURACIES}"
+    if math.isnan(pair.value(pair.first, POOLED)):
+        legend += "; not known here, because accuracies of classes need the outcome of each image"
+    return [legend]
 
 
 def _sections(pair: Pair) -> list[tuple[str, list[list[str]]]]:
@@ -150,8 +163,8 @@ def pair_latex(pair: Pair) -> str:
         " & ".join([latex_text(task), *map(_latex_number, numbers)]) + r" \\"
         for task, *numbers in _rows(pair)
     ]
-    if pair.tasks[0] == MEAN and len(rows) > 1:
-        rows.insert(1, r"\midrule")
+    if 0 < len(pair.averages) < len(rows):
+        rows.insert(len(pair.averages), r"\midrule")
     caption = "; ".join(_legend(pair))
     lines = [
         r"% \usepackage{booktabs}",

@@ -123,11 +123,17 @@ def _anchor(x: float, width: float) -> str:
     return "start" if x < 12 else "end" if x > width - 12 else "middle"
 
 
-def scatter(points: Sequence[Point], title: str) -> Markup:
+def scatter(
+    points: Sequence[Point], title: str, axes: tuple[str, str] = ("seen", "missing")
+) -> Markup:
     """Missing accuracy against seen accuracy, one dot per method that links to its page.
 
-    The last points are drawn on top.
+    Args:
+        points: the last ones are drawn on top.
+        title: for those who do not see it.
+        axes: names of both accuracies.
     """
+    seen, missing = map(escape, axes)
     shown = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
     height, left, bottom = 380, 44, 40
     xs, ys = axis_of([p.x for p in shown], ()), axis_of([p.y for p in shown], ())
@@ -146,8 +152,8 @@ def scatter(points: Sequence[Point], title: str) -> Markup:
             for tick in up.ticks(6)
         ),
         f'<text class="axis" x="{PLOT_WIDTH - 16}" y="{height - 6}" text-anchor="end">'
-        "seen accuracy, % →</text>",
-        '<text class="axis" x="0" y="11">missing accuracy, % ↑</text>',
+        f"{seen} accuracy, % →</text>",
+        f'<text class="axis" x="0" y="11">{missing} accuracy, % ↑</text>',
     ]
     taken: list[tuple[float, float, float, float]] = [
         _box(across.at(p.x) - 5, across.at(p.x) + 5, up.at(p.y)) for p in shown
@@ -157,8 +163,8 @@ def scatter(points: Sequence[Point], title: str) -> Markup:
         x, y = across.at(point.x), up.at(point.y)
         parts.append(
             f'<a href="{escape(point.link)}"><circle class="{point.kind}" cx="{x:g}" cy="{y:g}" '
-            f'r="{6 if point.kind == "this" else 4.5}"><title>{escape(point.label)}: seen '
-            f"{point.x:.1f}, missing {point.y:.1f}</title></circle></a>"
+            f'r="{6 if point.kind == "this" else 4.5}"><title>{escape(point.label)}: {seen} '
+            f"{point.x:.1f}, {missing} {point.y:.1f}</title></circle></a>"
         )
         if point.named and (place := _place(point.label, x, y, taken)):
             names.append(place)

@@ -17,7 +17,7 @@ from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import RunRecord
-from leaderboard.board import MEAN, build_boards
+from leaderboard.board import MEAN, POOLED, build_boards
 from leaderboard.outcome_files import WorkspaceOutcomes
 from leaderboard.pairs import Pair, find_label, find_pair
 from leaderboard.per_class import per_class
@@ -68,7 +68,7 @@ def test_a_macro_board_is_compared_by_macro_accuracy(suite: Suite, icons: Manife
 
 
 def test_a_difference_is_that_of_the_board(pair: Pair) -> None:
-    assert pair.tasks == [MEAN, *TASKS[:2]]
+    assert pair.tasks == [MEAN, POOLED, *TASKS[:2]]
     for task in pair.tasks:
         for metric in ("overall", "seen", "missing"):
             difference = pair.difference(task, metric)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite
 from leaderboard import pooled, resampling, statistics
 from leaderboard.board import MEAN, POOLED, Board, build_boards
 from leaderboard.intervals import Statistics
 from leaderboard.outcomes import Outcomes
-from leaderboard.predictions import counted_samples
+from leaderboard.predictions import CountedSamples, counted_samples
 from leaderboard.render.data import to_frame
 from leaderboard.render.latex import to_latex
 from leaderboard.render.markdown import to_markdown
@@ -28,101 +28,34 @@ from leaderboard.render.parquet import to_table
 from leaderboard.render.terminal import Screen, to_terminal
 from leaderboard.replicate_files import ReplicateFiles
 from leaderboard.rows import SCHEMA, Row
-from leaderboard.scoring import score_with_outcomes
 from tests.leaderboard.grids import TASKS, failed, row
-
-SEEDS = (0, 1, 2)
-LABELS = ("bn-stats", "finetune", "oracle-finetune", "source")
-Known = dict[str, tuple[dict[str, Any], Outcomes]]
-KEYS = ("overall", "seen", "missing", "macro_overall", "macro_seen", "macro_missing", "harmonic")
+from tests.leaderboard.pooled_cases import (
+    KEYS,
+    LABELS,
+    SEEDS,
+    Known,
+    all_samples,
+    board_of,
+    naive_metrics,
+    random_runs,
+    suite_of,
+)
 
 
 @pytest.fixture(scope="module")
 def known(icons: Manifest) -> Known:
-    """Rows with the scores of random logits, and their outcomes, by key."""
-    generator = np.random.default_rng(5)
-    entries: Known = {}
-    for number, task in enumerate(TASKS):
-        samples = counted_samples(icons, task)
-        seen = icons.seen_mask(icons.task(task))
-        for label, skill in zip(LABELS, (1.3, 1.5, 2.5, 1.0), strict=True):
-            for seed in SEEDS:
-                logits = generator.normal(0, 1, (len(samples.labels), seen.size))
-                logits[np.arange(len(logits)), samples.labels] += skill + number / 2
-                logits[:, seen] += skill
-                scores, outcomes = score_with_outcomes(logits, samples.labels, seen)
-                of_run = row(
-                    icons, label, task, seed, total_steps=number, config="{}", **scores.as_dict()
-                )
-                entries[of_run["key"]] = of_run, outcomes
-    return entries
+    return random_runs(icons)
 
 
 @pytest.fixture(scope="module")
 def board(icons: Manifest, known: Known) -> Board:
-    return _board(icons, known, TASKS)
-
-
-def _suite(icons: Manifest, tasks: Sequence[str]) -> Suite:
-    return Suite(
-        name="three",
-        title="t",
-        manifest=icons.reference,
-        tasks=tuple(tasks),
-        methods=(),
-        seeds=SEEDS,
-    )
-
-
-def _board(
-    icons: Manifest, known: Known, tasks: Sequence[str], files: ReplicateFiles | None = None
-) -> Board:
-    rows = [of_run for of_run, _ in known.values() if of_run["task"] in tasks]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    (built,) = build_boards(
-        _suite(icons, tasks), icons, table, (), lambda of_run: known[of_run["key"]][1], files
-    )
-    return built
-
-
-def _naive(
-    icons: Manifest, known: Known, label: str, seed: int, drawn: Mapping[str, Sequence[int]]
-) -> dict[str, float]:
-    """The metrics of one run per task, sample by sample.
-
-    Args:
-        drawn: the samples of each task, by task.
-    """
-    right: dict[str, list[bool]] = defaultdict(list)
-    by_class: dict[tuple[str, int], list[bool]] = defaultdict(list)
-    for task, samples in drawn.items():
-        facts = counted_samples(icons, task)
-        (outcomes,) = (
-            of
-            for of_run, of in known.values()
-            if (of_run["label"], of_run["task"], of_run["seed"]) == (label, task, seed)
-        )
-        for sample in samples:
-            group = "seen" if facts.is_seen[sample] else "missing"
-            for name in (group, "overall"):
-                right[name].append(bool(outcomes.right[sample]))
-                by_class[name, int(facts.labels[sample])].append(bool(outcomes.right[sample]))
-    values = {name: 100 * fmean(of_group) for name, of_group in right.items()}
-    for name in right:
-        of_classes = [100 * fmean(of) for (group, _), of in by_class.items() if group == name]
-        values[f"macro_{name}"] = fmean(of_classes)
-    seen, missing = values["seen"], values["missing"]
-    return {**values, "harmonic": 2 * seen * missing / (seen + missing)}
-
-
-def _all_samples(icons: Manifest) -> dict[str, range]:
-    return {task: range(len(counted_samples(icons, task).labels)) for task in TASKS}
+    return board_of(icons, known, TASKS)
 
 
 def test_values_are_those_of_a_naive_loop(icons: Manifest, known: Known, board: Board) -> None:
-    samples = _all_samples(icons)
+    samples = all_samples(icons)
     naive = {
-        (label, seed): _naive(icons, known, label, seed, samples)
+        (label, seed): naive_metrics(icons, known, label, seed, samples)
         for label in LABELS
         for seed in SEEDS
     }
@@ -164,7 +97,7 @@ def test_standard_errors_are_those_of_a_naive_bootstrap(
             ).tolist()
             for task, of_task in members.items()
         }
-        values = _naive(icons, known, "finetune", 0, drawn)
+        values = naive_metrics(icons, known, "finetune", 0, drawn)
         for key in KEYS:
             drawn_values[key].append(values[key])
     one = {
@@ -185,7 +118,7 @@ def _statistics(icons: Manifest, known: Known, tasks: Sequence[str] = TASKS) -> 
     rows = [of_run for of_run, _ in known.values()]
     seeds = sorted({of_run["seed"] for of_run in rows})
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    suite = dataclasses.replace(_suite(icons, tasks), seeds=tuple(seeds))
+    suite = dataclasses.replace(suite_of(icons, tasks), seeds=tuple(seeds))
     (built,) = build_boards(suite, icons, table, (), lambda of_run: known[of_run["key"]][1], None)
     assert built.statistics is not None
     return built.statistics
@@ -247,7 +180,7 @@ class TestAgreement:
             for seed in SEEDS
         ]
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        (built,) = build_boards(_suite(icons, TASKS), icons, table)
+        (built,) = build_boards(suite_of(icons, TASKS), icons, table)
         for label in ("a", "b"):
             for key in ("seen", "missing"):
                 one, other = (built.of_task(of)[label][key] for of in (POOLED, MEAN))
@@ -265,7 +198,7 @@ class TestWhatHasNone:
     def test_classes_without_outcomes(self, icons: Manifest, known: Known) -> None:
         rows = [of_run for of_run, _ in known.values()]
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        (built,) = build_boards(_suite(icons, TASKS), icons, table)
+        (built,) = build_boards(suite_of(icons, TASKS), icons, table)
         of_source = built.of_task(POOLED)["source"]
         assert math.isnan(of_source["macro_seen"])
         assert of_source["seen"] > 0
@@ -280,25 +213,70 @@ class TestWhatHasNone:
         lost = rows.pop(0)
         rows.append(failed(icons, lost["label"], lost["task"], lost["seed"]))
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        (built,) = build_boards(_suite(icons, TASKS), icons, table)
+        (built,) = build_boards(suite_of(icons, TASKS), icons, table)
         cell = built.of_task(POOLED)[lost["label"]]
         assert cell["state"] == "failed"
         assert math.isnan(cell["overall"])
         assert built.of_task(POOLED)["source"]["overall"] > 0
 
 
+def test_outcomes_are_read_once(icons: Manifest, known: Known, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def outcomes(of_run: Row) -> Outcomes:
+        asked.append(of_run["key"])
+        return known[of_run["key"]][1]
+
+    table = pa.Table.from_pylist([of_run for of_run, _ in known.values()], schema=SCHEMA)
+    build_boards(suite_of(icons, TASKS), icons, table, (), outcomes, ReplicateFiles(tmp_path))
+    assert sorted(asked) == sorted(known)
+
+
+@settings(deadline=None, database=None, max_examples=30)
+@given(st.integers(0, 2**32))
+def test_tasks_with_few_of_the_classes(seed: int) -> None:
+    """Each with its own, in numbers of any distance: against loops over samples, draw by draw."""
+    generator = np.random.default_rng(seed)
+    tasks, everything = [], []
+    for _ in range(2):
+        n_groups, size, draws = 3, 12, 4
+        classes = generator.choice(50, 5, replace=False)
+        labels = generator.choice(classes, size)
+        is_seen = np.isin(labels, classes[:2])
+        groups = generator.integers(n_groups, size=size)
+        counts = generator.multinomial(n_groups, [1 / 3] * 3, size=draws).astype(np.float32)
+        right = generator.random((2, size)) < 0.5
+        runs = [Outcomes(of_run, of_run, np.zeros(size, np.float32)) for of_run in right]
+        samples = CountedSamples(labels, is_seen, groups.astype(str).tolist())
+        tasks.append(resampling.Drawn(counts, groups, samples, [runs]))
+        everything.append((counts, groups, labels, is_seen, right.mean(axis=0)))
+    for drawn, parts in ((tasks[0], everything[:1]), (pooled.PooledDrawn(tasks), everything)):
+        for key, group in (("macro_overall", None), ("macro_seen", True), ("macro_missing", False)):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found = drawn.mean(0, key)
+            for draw in range(4):
+                hits: dict[int, list[float]] = defaultdict(list)
+                for counts, groups, labels, is_seen, right in parts:
+                    for i, label in enumerate(labels):
+                        if group in (None, is_seen[i]):
+                            hits[label] += [right[i]] * int(counts[draw, groups[i]])
+                means = [100 * fmean(of_class) for of_class in hits.values() if of_class]
+                expected = fmean(means) if means else math.nan
+                assert found[draw] == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
 def test_values_on_disk_are_the_same_and_need_no_outcomes(
     icons: Manifest, known: Known, board: Board, tmp_path: Path
 ) -> None:
     files = ReplicateFiles(tmp_path)
-    _board(icons, known, TASKS, files)
+    board_of(icons, known, TASKS, files)
     rows = [of_run for of_run, _ in known.values()]
 
     def refuse(of_run: Row) -> Outcomes:
         pytest.fail("read again")
 
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    (again,) = build_boards(_suite(icons, TASKS), icons, table, (), refuse, files)
+    (again,) = build_boards(suite_of(icons, TASKS), icons, table, (), refuse, files)
     expected = board.cells[board.cells["task"] == POOLED].reset_index(drop=True)
     found = again.cells[again.cells["task"] == POOLED].reset_index(drop=True)
     assert found.equals(expected)

@@ -162,7 +162,8 @@ def build_section(
         ),
         points=svg.scatter(
             as_points(table, MEAN, pages, this=label),
-            f"Seen and missing accuracy of all methods, mean over tasks, with {label} marked",
+            f"{table.both} of all methods, mean over tasks, with {label} marked",
+            table.axes,
         ),
         changes=_changes(table, label),
         curve=_curve(board, label, runs, log_of) if log_of is not None else Markup(),
@@ -192,9 +193,7 @@ def _changes(table: Table, label: str) -> Markup:
                 (before[missing], after[missing]),
             )
         )
-    return svg.changes(
-        lines, f"Seen and missing accuracy of the source model and of {label}, task by task"
-    )
+    return svg.changes(lines, f"{table.both} of the source model and of {label}, task by task")
 
 
 def _curve(board: Board, label: str, runs: Sequence[Row], log_of: LogOf) -> Markup:

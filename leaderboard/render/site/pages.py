@@ -223,7 +223,8 @@ class _Site:
             ranking=build_ranking(table, task, self.methods),
             points=svg.scatter(
                 as_points(table, task, self.from_page(page)),
-                "Seen and missing accuracy of all methods",
+                f"{table.both} of all methods",
+                table.axes,
             ),
             strips=_strips(manifest) if is_home else {},
             legend=interval_legend(board),

@@ -12,7 +12,7 @@ from benchmark.text import plural
 from leaderboard import columns
 from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
-from leaderboard.columns import REFERENCES, Column
+from leaderboard.columns import REFERENCES, Column, column_of
 from leaderboard.render import svg
 from leaderboard.render.cells import rounded
 
@@ -61,6 +61,17 @@ class Table:
     def accuracies(self) -> tuple[str, ...]:
         """Keys of the columns of overall, seen and missing accuracy that are shown first."""
         return self.board.headline
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Headings of the columns of seen and missing accuracy that are shown first."""
+        _, seen, missing = (column_of(key).heading for key in self.accuracies)
+        return seen, missing
+
+    @property
+    def both(self) -> str:
+        """What a drawing of them shows, at the beginning of a sentence."""
+        return f"{' and '.join(self.axes)} accuracy".capitalize()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,11 @@ def test_columns_and_order_follow_the_headline(
     rows = grid(manifest, "a", overall=60.0, macro_overall=40.0)
     rows += grid(manifest, "b", overall=50.0, macro_overall=45.0)
     (board,) = build(suite, manifest, rows)
-    ranking = build_ranking(Table.of_board(board), MEAN, {"a": "a.html", "b": "b.html"})
+    table = Table.of_board(board)
+    ranking = build_ranking(table, MEAN, {"a": "a.html", "b": "b.html"})
     assert [line.label for line in ranking.ranked] == order == board.labels
     assert ranking.columns == board.shown_columns
     assert [column.key for column in ranking.columns[:3]] == list(board.headline)
+    names = ("macro seen", "macro missing") if headline == "macro" else ("seen", "missing")
+    assert table.axes == names
+    assert table.both == f"{names[0].capitalize()} and {names[1]} accuracy"

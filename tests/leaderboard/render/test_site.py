@@ -106,6 +106,8 @@ class TestPages:
         assert 'id="split"' not in text
         assert '<option value="../tasks/' in text
         assert " selected>pooled test images</option>" in text
+        link = f'In the table of <a href="tasks/{path.name}">pooled test images</a>, every image'
+        assert link in (site / "index.html").read_text("utf-8")
 
     def test_every_link_leads_to_a_page_or_an_anchor_that_exists(self, site: Path) -> None:
         for path in pages(site):

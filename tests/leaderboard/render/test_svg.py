@@ -98,6 +98,15 @@ class TestPlots:
         assert float(str(first.get("cy"))) > float(str(second.get("cy")))  # up is more
         assert [text.text for text in plot.findall("text[@class='name']")] == ["a"]
 
+    def test_the_axes_say_which_accuracies_they_are(self) -> None:
+        point = svg.Point("a", "a.html", 10, 30, "ranked", named=True)
+        (plot,) = parse(svg.scatter([point], "title", ("macro seen", "macro missing")))
+        assert [text.text for text in plot.findall("text[@class='axis']")] == [
+            "macro seen accuracy, % →",
+            "macro missing accuracy, % ↑",
+        ]
+        assert "".join(plot.findall("a")[0].itertext()) == "a: macro seen 10.0, macro missing 30.0"
+
     def test_names_never_cover_each_other(self) -> None:
         points = [
             svg.Point(f"method-{n}", "", 50 + n / 100, 50, "ranked", named=True) for n in range(30)
