@@ -8,7 +8,7 @@ from which commit, on which machine. Rows of accepted submissions are beside the
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -57,8 +57,12 @@ def publish(
     facts: Mapping[str, str],
     folder: Path = FOLDER,
     outcomes: OutcomesOf | None = None,
+    earlier: Collection[Published] = (),
 ) -> Published:
     """Write the rows of a suite's main table, or of its tuned one, to ``SUITE.parquet``.
+
+    A suite that takes many hours may be run in parts, in workspaces that do not have each other's
+    runs: rows that are already published then complete those of this workspace.
 
     Args:
         suite: the suite; all of its methods must have all of their runs.
@@ -67,10 +71,17 @@ def publish(
         facts: see :class:`Published`.
         folder: where to write it.
         outcomes: of the rows, so that boards of the published rows have intervals over samples.
+        earlier: published results, whose rows are used for runs that ``results`` does not have.
+            The facts then also say what made these.
 
     Raises:
         UsageError: runs are missing.
     """
+    own = set(results["key"].to_pylist())
+    if earlier:
+        published = published_rows(earlier)
+        is_own = pc.is_in(published["key"], pa.array(sorted(own), pa.string()))
+        results = pa.concat_tables([results, published.filter(pc.invert(is_own))])
     boards = [
         board
         for board in build_boards(suite, manifest, results)
@@ -96,12 +107,24 @@ def publish(
             waiting.append(base)
     rows = results.filter(pc.is_in(results["key"], pa.array(sorted(keys), pa.string())))
     rows = rows.sort_by("key")
-    of_rows = {} if outcomes is None else _outcomes(rows, outcomes)
+    of_earlier = published_outcomes(earlier)
+    of_own = outcomes or (lambda _: None)
+    of_rows = _outcomes(rows, lambda row: (of_own if row["key"] in own else of_earlier)(row))
     column = pa.array([of_rows.get(key) for key in rows["key"].to_pylist()], pa.binary())
+    taken = keys - own
+    used = [entry for entry in earlier if not taken.isdisjoint(entry.results["key"].to_pylist())]
+    facts = _joined_facts([*(entry.facts for entry in used), facts])
     text = canonical_json(dict(facts)).decode()
     table = rows.append_column(STORED.field("outcomes"), column)
     write_table(folder / f"{suite.name}.parquet", table, text)
     return Published(suite.name, rows, facts, of_rows)
+
+
+def _joined_facts(facts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The facts of several results, each value once: ``{"commit": "abc; def", ...}``."""
+    names = facts[-1]
+    each = {name: [part for of in facts for part in of[name].split("; ")] for name in names}
+    return {name: "; ".join(dict.fromkeys(parts)) for name, parts in each.items()}
 
 
 def _outcomes(rows: pa.Table, outcomes: OutcomesOf) -> dict[str, bytes]:
