@@ -3,7 +3,9 @@
     python performance/scoring.py
     python performance/scoring.py --sizes 1000 10000 --classes 65
 
-All run on one thread, in turns, on the same arrays:
+All run on one thread, in turns, on the same arrays. Small arrays are new ones in each turn: a
+processor learns where the maxima of an array are, and ``np.argmax`` of a thousand rows that it has
+seen before takes a third of the time.
 
     score          ``leaderboard.score``: all metrics, AUSUC included
     argmax         ``np.argmax`` of the logits, the least that any accuracy needs
@@ -21,7 +23,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import numpy as np
 import torch
@@ -31,12 +33,15 @@ from sklearn.metrics import accuracy_score, recall_score
 from leaderboard import score
 
 WANTED = 4  # times np.argmax, at most
+LEARNED = 100_000  # samples: fewer are too few to be forgotten between two turns
 SWEEP_SIZES = (250, 1000)
 
 
-def make_case(n_samples: int, n_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_case(
+    n_samples: int, n_classes: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return random float32 logits (N, C) that favour the seen half, labels and the seen mask."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     labels = rng.integers(0, n_classes, n_samples)
     seen = np.arange(n_classes) % 2 == 0
     logits = rng.standard_normal((n_samples, n_classes), dtype=np.float32)
@@ -100,16 +105,22 @@ def ours(logits: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> list[float
     return [every[prefix + name] / 100 for prefix in ("", "macro_") for name in names]
 
 
+def in_turn(way: Callable[..., object], cases: list[tuple]) -> Callable[[], object]:
+    """A function that applies a way to the next case each time."""
+    following = cycle(cases)
+    return lambda: way(*next(following))
+
+
 def compare(others: dict[str, Callable[..., object]], sizes: list[int], classes: int) -> list:
     """Rows of the first table, for one number of classes."""
     rows, seconds = [], []
     for size in sizes:
-        case = make_case(size, classes)
-        for name, other in others.items():
-            assert np.allclose(ours(*case), other(*case), atol=1e-6), name
-        ways = {"score": score, "argmax": lambda logits, *_: logits.argmax(axis=1), **others}
         turns = max(5, min(31, 1_000_000 // size))
-        times = take_turns({name: partial(way, *case) for name, way in ways.items()}, turns)
+        cases = [make_case(size, classes, i) for i in range(min(turns, -(-LEARNED // size)))]
+        for name, other in others.items():
+            assert np.allclose(ours(*cases[0]), other(*cases[0]), atol=1e-6), name
+        ways = {"score": score, "argmax": lambda logits, *_: logits.argmax(axis=1), **others}
+        times = take_turns({name: in_turn(way, cases) for name, way in ways.items()}, turns)
         mine = times.pop("score")
         seconds.append(sorted(mine.cpu)[turns // 2])
         over = ratios(mine.cpu, times.pop("argmax").cpu)
