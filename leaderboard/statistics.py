@@ -13,7 +13,7 @@ Everything here works on arrays; ``intervals.py`` applies it to the rows of a bo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -31,6 +31,7 @@ DRAWS = 2000  # the standard error of a bootstrap standard error is then 1.6 % o
 MIN_DRAWS = 200
 MAX_COUNTS = 1 << 26  # 256 MiB; a test set of 100,000 groups gets fewer draws
 _BLOCK = 1 << 24  # counts that are drawn at a time
+_PAIRS = 1 << 20  # pairs of methods that are compared at a time
 
 
 class _Ends:
@@ -207,20 +208,22 @@ def p_value(t: Floats, df: Floats) -> Floats:
     return np.where(np.isnan(p), 1.0, p)
 
 
-def holm(p: Floats) -> Floats:
-    """Adjust p-values for their number (Holm, Scandinavian Journal of Statistics 6, 1979).
+def holm_bound(p: Floats, rate: float) -> float:
+    """Which hypotheses Holm's procedure rejects: those whose p-value is below the bound.
+
+    Holm, Scandinavian Journal of Statistics 6, 1979.
 
     Args:
         p: (n,) p-values.
+        rate: the family-wise error rate, above 0.
 
     Returns:
-        (n,) the smallest family-wise error rates at which each hypothesis is rejected.
+        The smallest p-value that is not rejected; infinity if there is none.
     """
-    order = np.argsort(p, kind="stable")
-    factors = np.arange(len(p), 0, -1)
-    adjusted = np.empty_like(p, dtype=np.float64)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
-    return adjusted
+    ascending = np.sort(p)
+    # Of equal p-values the first has the largest factor, so all of them are rejected or none.
+    kept = ascending * np.arange(len(p), 0, -1) >= rate
+    return float(ascending[kept.argmax()]) if kept.any() else math.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,29 +274,34 @@ class Estimates:
     def difference(self, i: int, j: int, level: float = LEVEL) -> Difference:
         """How much method i is above method j, on the same tasks, seeds and samples."""
         pair = self.of([i, j])
-        (error, df), p = (part[0, 1] for part in pair.errors()), pair.p_values()[0, 1]
-        value = self.values[i] - self.values[j]
-        p = np.nan if np.isnan(value) else p
+        errors, dfs = pair.errors()
+        error, df, value = errors[0, 1], dfs[0, 1], self.values[i] - self.values[j]
+        p = np.nan if np.isnan(value) else _p_of_differences(value, error, df)
         return Difference(*map(float, (value, quantile(level, df) * error, p, df)))
 
-    def p_values(self) -> Floats:
-        """(M, M) two-sided p-values of all paired differences, not corrected."""
-        return _p_of_differences(self.values[:, None] - self.values[None, :], *self.errors())
+    def errors(self, begin: int = 0, end: int | None = None) -> tuple[Floats, Floats]:
+        """(B, M) standard errors of paired differences, and their degrees of freedom.
+
+        Args:
+            begin, end: the range of the B methods whose differences to all M methods are asked for.
+        """
+        rows, seeds = slice(begin, end), len(self.by_seed)
+        shape = self.values[rows].shape + self.values.shape
+        sample = seed = np.full(shape, np.nan)
+        if self.replicates is not None:
+            sample = self._replicate_deviations.of_differences(rows)
+        if seeds >= 2:
+            seed = self._seed_deviations.of_differences(rows) / seeds
+        return self._error(sample, seed)
 
     @cached_property
-    def _covariances(self) -> tuple[Floats, Floats]:
-        """(M, M) over draws of samples, and of means over seeds; NaN if not known."""
-        seeds, methods = self.by_seed.shape
-        unknown = np.full((methods, methods), np.nan)
-        replicates = None if self.replicates is None else self.replicates.astype(np.float64)
-        return (
-            unknown if replicates is None else _covariance(replicates),
-            unknown if seeds < 2 else _covariance(self.by_seed) / seeds,
-        )
+    def _replicate_deviations(self) -> _Deviations:
+        assert self.replicates is not None
+        return _Deviations(self.replicates.astype(np.float64))
 
-    def errors(self) -> tuple[Floats, Floats]:
-        """(M, M) standard errors of all paired differences, and their degrees of freedom."""
-        return self._error(*(_of_differences(part) for part in self._covariances))
+    @cached_property
+    def _seed_deviations(self) -> _Deviations:
+        return _Deviations(self.by_seed)
 
     def _error(self, sample: Floats, seed: Floats) -> tuple[Floats, Floats]:
         """Standard errors and degrees of freedom; a part that is not known counts as 0."""
@@ -308,17 +316,33 @@ def _variance(values: NDArray[Any]) -> Floats:
     return np.asarray(np.var(values, axis=0, ddof=1, dtype=np.float64))
 
 
-def _covariance(values: Floats) -> Floats:
-    """(M, M) covariance of the columns of an (R, M) array, with ``ddof`` 1."""
-    centred = values - values.mean(axis=0)
-    covariance: Floats = centred.T @ centred / (len(values) - 1)
-    return covariance
+class _Deviations:
+    """The deviations of the columns of an (R, M) array from their means."""
+
+    def __init__(self, values: Floats) -> None:
+        self._centred = values - values.mean(axis=0)
+        # Of products of the same size as the covariances, so that twins have the variance 0.
+        methods = values.shape[1]
+        self._variances = np.empty(methods)
+        for rows in _blocks(methods):
+            self._variances[rows] = self._covariances(rows, rows).diagonal()
+
+    def of_differences(self, rows: slice) -> Floats:
+        """(B, M) variances of the differences of some columns to all, with ``ddof`` 1."""
+        variance = self._variances
+        covariance = self._covariances(rows, slice(None))
+        return np.maximum(variance[rows, None] + variance[None, :] - 2 * covariance, 0.0)
+
+    def _covariances(self, rows: slice, columns: slice) -> Floats:
+        product: Floats = self._centred[:, rows].T @ self._centred[:, columns]
+        return product / (len(self._centred) - 1)
 
 
-def _of_differences(covariance: Floats) -> Floats:
-    """(M, M) variances of all differences, from a covariance matrix."""
-    variance = np.diag(covariance)
-    return np.maximum(variance[:, None] + variance[None, :] - 2 * covariance, 0.0)
+def _blocks(methods: int) -> Iterator[slice]:
+    """Ranges of methods, so that an array of their pairs with all others has a bounded size."""
+    size = max(1, _PAIRS // methods)
+    for begin in range(0, methods, size):
+        yield slice(begin, min(begin + size, methods))
 
 
 def _p_of_differences(difference: Floats, error: Floats, df: Floats) -> Floats:
@@ -342,34 +366,57 @@ class Ranking:
             of one pair finds with probability ``POWER`` at the level of the first step of Holm's
             procedure, if the pair has the median standard error and degrees of freedom of all
             pairs. Approximate: it shifts Student's t instead of using the non-central one.
-        p: (M, M) p-values after Holm's correction over all pairs.
     """
 
     ranks: NDArray[np.int64]
     pairs: int
     detectable: float
-    p: Floats
 
 
 def rank(estimates: Estimates, level: float = LEVEL) -> Ranking:
-    """Rank methods by paired tests of all pairs, with Holm's correction over them."""
-    methods = len(estimates.values)
-    upper = np.triu_indices(methods, 1)
-    adjusted = np.ones((methods, methods))
-    error, df = (part[upper] for part in estimates.errors())
-    difference = estimates.values[upper[0]] - estimates.values[upper[1]]
-    adjusted[upper] = holm(_p_of_differences(difference, error, df))
-    adjusted = np.minimum(adjusted, adjusted.T)
-    better = estimates.values[:, None] > estimates.values[None, :]
-    ranks = 1 + (better & (adjusted < 1 - level)).sum(axis=0)
-    return Ranking(ranks, len(upper[0]), _detectable(error, df, level), adjusted)
+    """Rank methods by paired tests of all pairs, with Holm's correction over them.
+
+    Three numbers are kept of each pair; all else is computed for some methods at a time.
+    """
+    values = estimates.values
+    methods = len(values)
+    pairs = methods * (methods - 1) // 2
+    errors, dfs, p = (np.empty(pairs) for _ in range(3))
+    for rows, later, part in _pairs(methods):
+        errors[part], dfs[part] = (of[later] for of in estimates.errors(rows.start, rows.stop))
+        difference = (values[rows, None] - values[None, :])[later]
+        p[part] = _p_of_differences(difference, errors[part], dfs[part])
+    detectable = _detectable(errors, dfs, level)
+    del errors, dfs
+    bound = holm_bound(p, 1 - level)
+    ranks = np.ones(methods, dtype=np.int64)
+    for rows, later, part in _pairs(methods):
+        differs = np.zeros(later.shape, dtype=np.bool_)
+        differs[later] = p[part] < bound
+        above = values[rows, None] > values[None, :]
+        ranks += (differs & above).sum(axis=0)
+        ranks[rows] += (differs & (values[rows, None] < values[None, :])).sum(axis=1)
+    return Ranking(ranks, pairs, detectable)
+
+
+def _pairs(methods: int) -> Iterator[tuple[slice, NDArray[np.bool_], slice]]:
+    """All pairs of methods, in blocks.
+
+    Yields:
+        A range of B methods; (B, M), which of all methods are their partners: those that come
+        later; and where these pairs are in an array of all pairs.
+    """
+    end = 0
+    for rows in _blocks(methods):
+        later = np.arange(methods) > np.arange(rows.start, rows.stop)[:, None]
+        yield rows, later, slice(end, end := end + int(later.sum()))
 
 
 def _detectable(errors: Floats, dfs: Floats, level: float) -> float:
-    """See :attr:`Ranking.detectable`; NaN without pairs."""
+    """See :attr:`Ranking.detectable`; NaN without pairs. Puts the arrays in another order."""
     if not len(errors):
         return math.nan
-    error, df = float(np.median(errors)), float(np.median(dfs))
+    error, df = (float(np.median(each, overwrite_input=True)) for each in (errors, dfs))
     first = quantile(1 - (1 - level) / len(errors), df)
     return float((first + quantile(2 * POWER - 1, df)) * error)
 
