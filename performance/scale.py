@@ -283,7 +283,7 @@ Written by `python performance/scale.py`, {day}. {about}.
 **Hours are simulated, not measured.** They add up the seconds of the {runs} runs of the suite
 `domainnet` (every method, task and seed): training and predicting at the published speeds of
 ResNet-50 that [docs/gpu.md](../docs/gpu.md) names, with methods relative to `finetune` as in the
-published results of icons; each image read and decoded on one thread in {decode} ms (measured here
+published results; each image read and decoded on one thread in {decode} ms (measured here
 on a generated image), once per run where the card has memory to keep the images; and {fixed} s for
 the process and its CUDA context, which is an assumption. Shards are those of `htbench run --shard`.
 
