@@ -13,6 +13,7 @@ from benchmark.text import one_line, plural
 from leaderboard.board import Board
 from leaderboard.render.markdown import (
     board_table,
+    column_legend,
     heading_of,
     interval_legend,
     main_task,
@@ -144,7 +145,7 @@ def _readme(card: Card) -> str:
         board_table(board, task),
         "",
         *(f"- {line}" for line in interval_legend(board)),
-        *(f"- {column.heading}: {column.legend}" for column in board.shown_columns),
+        *(f"- {line}" for line in column_legend(board)),
         "",
         "## Changes",
         "",

@@ -116,6 +116,24 @@ class Board:
     @property
     def shown_columns(self) -> tuple[columns.Column, ...]:
         """The columns of its tables, in order."""
+        return tuple(c for c in self._table_columns if c not in self.empty_columns)
+
+    @cached_property
+    def empty_columns(self) -> tuple[columns.Column, ...]:
+        """The columns that its tables leave out, because no method has a value on any task.
+
+        For example, no gap is known without runs of the oracle. Columns that come first or that
+        were asked for are shown even so.
+        """
+        always = (*self.headline, *self.optional_columns)
+        return tuple(
+            column
+            for column in self._table_columns
+            if column.key not in always and self.values[column.key].isna().all()
+        )
+
+    @property
+    def _table_columns(self) -> tuple[columns.Column, ...]:
         return columns.table_columns(self.optional_columns, self.headline)
 
     @property

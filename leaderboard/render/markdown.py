@@ -60,7 +60,7 @@ def _board(board: Board) -> str:
     lines += [
         f"- seeds: {ranges(board.suite.seeds)}, {_condition(board)}",
         *(f"- {line}" for line in interval_legend(board)),
-        *(f"- {c.heading}: {c.legend}" for c in board.shown_columns),
+        *(f"- {line}" for line in column_legend(board)),
         "- oracle: not ranked, because the method uses missing-class training data or "
         f"test labels ({gamma_star.LEGEND})",
         *([f"- {POOLED_LEGEND}"] if board.has_pooled else []),
@@ -116,6 +116,15 @@ def interval_legend(board: Board) -> list[str]:
         f"±: half the width of a 95 % interval, for the variance {what}",
         f"rank: 1 + the number of methods that are significantly better {better} (paired tests, "
         "Holm's correction, 5 %); methods of the same rank are tied",
+    ]
+
+
+def column_legend(board: Board) -> list[str]:
+    """What the columns of a board's tables show, and which are left out."""
+    empty = ", ".join(column.heading for column in board.empty_columns)
+    return [
+        *(f"{column.heading}: {column.legend}" for column in board.shown_columns),
+        *([f"not shown: {empty}, because no method has a value"] if empty else []),
     ]
 
 

@@ -14,9 +14,14 @@ from itertools import groupby
 import numpy as np
 from markupsafe import Markup, escape
 
+from benchmark.text import shortened
+
 BAR_WIDTH, BAR_HEIGHT = 160, 14  # of the drawing in a table cell, in pixels
 PLOT_WIDTH = 640
-LABEL_WIDTH = 150  # left of a plot with one line per task
+LABEL_WIDTH = 150  # at least, left of a plot with one line per task
+LABEL_GAP = 12  # between a label and the plot
+MAX_LABEL = 40  # characters of a label there
+LABEL_CHARACTER = 7.4  # pixels, of a label there, which the drawing would cut
 LINE_HEIGHT = 30
 TOP = 24  # of a plot of two columns, below the name of its vertical axis
 MAX_POINTS = 200  # of a line
@@ -132,9 +137,14 @@ def scatter(
         points: the last ones are drawn on top.
         title: for those who do not see it.
         axes: names of both accuracies.
+
+    Returns:
+        Empty if no point has both values.
     """
     seen, missing = map(escape, axes)
     shown = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
+    if not shown:
+        return Markup()
     height, left, bottom = 380, 44, 40
     xs, ys = axis_of([p.x for p in shown], ()), axis_of([p.y for p in shown], ())
     across = Scale(xs.low, xs.high, left + 8, PLOT_WIDTH - 16)
@@ -202,8 +212,15 @@ def _overlap(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
 
 
 def changes(tasks: Sequence[Change], title: str) -> Markup:
-    """How a method moves seen and missing accuracy away from the source model's, task by task."""
-    scale = Scale(0, 100, LABEL_WIDTH, PLOT_WIDTH - 16)
+    """How a method moves seen and missing accuracy away from the source model's, task by task.
+
+    Empty if it has no value on any task.
+    """
+    if not any(math.isfinite(each.seen[1]) or math.isfinite(each.missing[1]) for each in tasks):
+        return Markup()
+    longest = min(MAX_LABEL, max(len(task.label) for task in tasks))
+    left = max(LABEL_WIDTH, math.ceil(LABEL_CHARACTER * longest) + LABEL_GAP)
+    scale = Scale(0, 100, left, PLOT_WIDTH - 16)
     height = 24 + LINE_HEIGHT * len(tasks) + 8
     parts = [
         f'<path class="grid" d="M{scale.at(tick):g} 20V{height - 4}"/>'
@@ -212,10 +229,9 @@ def changes(tasks: Sequence[Change], title: str) -> Markup:
     ]
     for number, task in enumerate(tasks):
         middle = 24 + LINE_HEIGHT * number + LINE_HEIGHT // 2
-        label = task.label if len(task.label) <= 22 else f"{task.label[:21]}…"
         parts.append(
-            f'<text class="name" x="{LABEL_WIDTH - 12}" y="{middle + 4}" text-anchor="end">'
-            f"{escape(label)}</text>"
+            f'<text class="name" x="{left - LABEL_GAP}" y="{middle + 4}" text-anchor="end">'
+            f"{escape(shortened(task.label, MAX_LABEL))}</text>"
         )
         for name, (before, after), y in (
             ("seen", task.seen, middle - 6),

@@ -21,6 +21,7 @@ from leaderboard.render.markdown import (
     absent_line,
     cell_note,
     cell_value,
+    column_legend,
     heading_of,
     interval_legend,
     no_rows,
@@ -246,8 +247,7 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
         hidden.update(dict.fromkeys(grid.hidden))
         parts += [line] if (line := absent_line(board, task)) else []
         parts += [*([line] if (line := rank_line(board, task)) else []), ""]
-    legend = [f"{c.heading}: {c.legend}" for c in board.shown_columns]
-    legend = [line for line in legend if line.partition(":")[0] not in hidden]
+    legend = [line for line in column_legend(board) if line.partition(":")[0] not in hidden]
     if any(cell["track"] == "oracle" for cell in board.of_task(MEAN).values()):
         legend.append(
             "oracle: not ranked, because the method uses missing-class training data or test "

@@ -18,7 +18,15 @@ from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
 from leaderboard.render.figures.request import LogOf
 from leaderboard.render.figures.training import mean_curve, running_mean
-from leaderboard.render.site.ranking import AVERAGES, Cell, Table, as_points, number, rank_of
+from leaderboard.render.site.ranking import (
+    AVERAGES,
+    Cell,
+    Table,
+    as_points,
+    number,
+    rank_of,
+    state_badge,
+)
 from leaderboard.rows import Row, with_status
 from leaderboard.statistics import LEVEL
 
@@ -64,12 +72,12 @@ class Definition:
 
 @dataclass(frozen=True)
 class TaskLine:
-    """A method's results on a task, or their mean."""
+    """A method's results on a task, or their mean; ``badge`` says what is missing."""
 
     task: str
     page: str
     rank: str
-    state: str
+    badge: str
     cells: tuple[Cell, ...]
 
 
@@ -99,6 +107,7 @@ class Section:
 
     Attributes:
         board: the table.
+        axes: the headings of the columns of seen and missing accuracy.
         page: the path of its page.
         lines: its results by task, the mean first.
         points: the plot of all methods.
@@ -114,6 +123,7 @@ class Section:
     """
 
     board: Board
+    axes: tuple[str, str]
     page: str
     lines: tuple[TaskLine, ...]
     points: Markup
@@ -153,10 +163,15 @@ def build_section(
     gaps, axis = _gaps(table, label, pages)
     return Section(
         board=board,
+        axes=table.axes,
         page=task_pages[MEAN],
         lines=tuple(
             TaskLine(
-                task, task_pages[task], rank_of(cell), cell["state"], table.numbers[task][label]
+                task,
+                task_pages[task],
+                rank_of(cell),
+                state_badge(board, task, cell),
+                table.numbers[task][label],
             )
             for task, cell in cells.items()
         ),

@@ -21,12 +21,13 @@ from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import column_of
 from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison
 from leaderboard.conditions import TITLES, by_board, by_tuning
+from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
 from leaderboard.render.comparison import INTERVAL, tau_texts
 from leaderboard.render.figures import Request, figure_bytes
 from leaderboard.render.figures.inline import inline_svg
 from leaderboard.render.figures.request import LogOf
-from leaderboard.render.markdown import interval_legend, rank_line
+from leaderboard.render.markdown import column_legend, interval_legend, rank_line
 from leaderboard.render.site.folder import page_name, write_folder
 from leaderboard.render.site.methods import Definition, build_section, level_text, settings
 from leaderboard.render.site.provenance import provenance_of
@@ -116,6 +117,8 @@ class _Site:
             "pooled": POOLED,
             "averages": AVERAGES,
             "number": number,
+            "column_legend": column_legend,
+            "interval_legend": interval_legend,
             "bar_width": svg.BAR_WIDTH,
             "bar_height": svg.BAR_HEIGHT,
         }
@@ -227,10 +230,9 @@ class _Site:
                 table.axes,
             ),
             strips=_strips(manifest) if is_home else {},
-            legend=interval_legend(board),
             rank_line=rank_line(board, task),
             gamma_star=gamma_star.LEGEND,
-            counts={name: counts for name, *counts in board.counts},
+            counts=_counts(manifest, board.suite.tasks) if task in AVERAGES else {},
             tasks=manifest.tasks,
             manifest=manifest,
             facts=None if task in AVERAGES else task_facts(manifest, task, self.images),
@@ -260,7 +262,6 @@ class _Site:
             base_page=self.methods.get(definition.base) if definition and definition.base else None,
             settings=settings(runs, definition),
             sections=sections,
-            columns=self.boards[0].shown_columns,
         )
 
     def from_page(self, page: str) -> dict[str, str]:
@@ -278,6 +279,12 @@ def _strips(manifest: Manifest) -> dict[str, Markup]:
             "seen" if seen else "missing" if missing else "excluded" for seen, missing in groups
         )
     return strips
+
+
+def _counts(manifest: Manifest, tasks: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The numbers of test images of seen and missing classes, by task."""
+    groups = {task: counted_samples(manifest, task).is_seen for task in tasks}
+    return {task: (int(seen.sum()), int((~seen).sum())) for task, seen in groups.items()}
 
 
 def _comparison(comparison: Comparison, figure: Markup) -> dict[str, Any]:

@@ -241,11 +241,15 @@ def _scale(column: Column, cells: Sequence[BoardCell]) -> svg.Scale:
 
 def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
     badges = [cell["provenance"]] if cell["provenance"] in (SUBMITTED, VERIFIED) else []
+    state = state_badge(board, task, cell)
+    return (*badges, *([state] if state else []))
+
+
+def state_badge(board: Board, task: str, cell: BoardCell) -> str:
+    """What is missing of a cell, such as ``2 of 3 seeds``; or empty."""
     if cell["state"] == "partial" and cell["seeds"] and task not in AVERAGES:
-        badges.append(f"{cell['seeds']} of {plural(len(board.suite.seeds), 'seed')}")
-    elif cell["state"] != "ok":
-        badges.append(STATES.get(cell["state"], str(cell["state"])))
-    return tuple(badges)
+        return f"{cell['seeds']} of {plural(len(board.suite.seeds), 'seed')}"
+    return "" if cell["state"] == "ok" else STATES.get(cell["state"], str(cell["state"]))
 
 
 def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:

@@ -41,7 +41,9 @@ def rows_of(latex: str) -> dict[str, list[str]]:
     """Label to the cells of its row, without the rank."""
     body = latex.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
     cells = [re.split(r"(?<!\\) & ", line) for line in body.splitlines() if " & " in line]
-    return {row[-8].strip(): row[-7:] for row in cells}
+    headings = latex.partition(r"\toprule")[2].partition(r"\midrule")[0].split(" & ")
+    label = [heading.strip() for heading in headings].index("method")
+    return {row[label].strip(): row[label + 1 :] for row in cells}
 
 
 def board_of(suite: Suite, icons: Manifest, *labels: str) -> list[Board]:

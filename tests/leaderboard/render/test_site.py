@@ -24,11 +24,12 @@ from benchmark.records import RunRecord
 from leaderboard.board import build_boards
 from leaderboard.comparison import compare
 from leaderboard.outcome_files import WorkspaceOutcomes
+from leaderboard.predictions import counted_samples
 from leaderboard.render.site import write_site
 from leaderboard.render.site.folder import page_name, write_folder
 from leaderboard.results import update_results
 from leaderboard.rows import Row
-from tests.leaderboard.grids import build, grid
+from tests.leaderboard.grids import TASKS, build, grid, row
 from tests.leaderboard.render.sites import HOSTILE, SCORES, boards_of, hostile_boards, write
 
 WriteRun = Callable[..., RunRecord]
@@ -98,16 +99,54 @@ class TestPages:
         )
         assert sum(name.startswith("methods/") for name in names) == 7
 
-    def test_the_page_of_pooled_images_has_their_number_and_no_split(self, site: Path) -> None:
+    def test_the_page_of_pooled_images_has_their_number_and_no_split(
+        self, site: Path, icons: Manifest, suite: Suite
+    ) -> None:
         (path, *_) = [path for path in pages(site) if path.stem.startswith("pooled")]
         text = path.read_text("utf-8")
         assert "<h1>Pooled test images</h1>" in text
-        assert "<dt>test images, seen</dt><dd>300</dd>" in text
+        seen = sum(int(counted_samples(icons, task).is_seen.sum()) for task in suite.tasks)
+        assert f"<dt>test images, seen</dt><dd>{seen:,}</dd>" in text
         assert 'id="split"' not in text
         assert '<option value="../tasks/' in text
         assert " selected>pooled test images</option>" in text
         link = f'In the table of <a href="tasks/{path.name}">pooled test images</a>, every image'
         assert link in (site / "index.html").read_text("utf-8")
+
+    def test_one_run_shows_what_is_known_and_no_more(
+        self, tmp_path: Path, suite: Suite, icons: Manifest
+    ) -> None:
+        scores = {"overall": 40.0, "seen": 60.0, "missing": 20.0}
+        folder = write(
+            tmp_path / "site", build(suite, icons, [row(icons, "finetune", TASKS[0], **scores)])
+        )
+        home = (folder / "index.html").read_text("utf-8")
+        assert 'class="plot scatter"' not in home
+        assert 'id="plot"' not in home
+        (of_task,) = [line for line in Page(folder / "index.html").rows if line[:1] == [TASKS[1]]]
+        seen = counted_samples(icons, TASKS[1]).is_seen
+        assert of_task[-2:] == [str(seen.sum()), str((~seen).sum())]
+        method = folder / page_name("methods", "finetune")
+        text = method.read_text("utf-8")
+        assert 'class="plot changes"' in text
+        assert 'class="plot scatter"' not in text
+        lines = {line[0]: line for line in Page(method).rows if line[1:] and not line[1]}
+        assert list(lines) == [
+            "mean over tasksruns are missing",
+            f"{TASKS[0]}1 of 3 seeds",
+            f"{TASKS[1]}runs are missing",
+            f"{TASKS[2]}runs are missing",
+        ]
+        (headings,) = [line for line in Page(method).rows if line[:2] == ["task", "rank"]]
+        assert headings[1:7] == ["rank", "overall", "seen", "missing", "H", "AUSUC"]
+        legend = "<dt>not shown</dt><dd>disr., gap, because no method has a value</dd>"
+        for page in (home, text):
+            assert legend in page
+
+    def test_a_page_of_a_method_says_what_the_columns_mean(self, site: Path) -> None:
+        text = (site / page_name("methods", "wise-ft")).read_text("utf-8")
+        legends = text.count("<dt>AUSUC</dt><dd>area under the seen-unseen accuracy curve")
+        assert legends == text.count('<h2 id="results') > 0
 
     def test_every_link_leads_to_a_page_or_an_anchor_that_exists(self, site: Path) -> None:
         for path in pages(site):

@@ -17,7 +17,8 @@ import pytest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.render.site.folder import page_name
-from tests.leaderboard.render.sites import boards_of, hostile_boards, write
+from tests.leaderboard.grids import build
+from tests.leaderboard.render.sites import boards_of, hostile_boards, scored, write
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -88,6 +89,18 @@ def test_sort_filter_metric_and_costs(page: Any, site: Path) -> None:
     assert page.get_by_role("button", name="steps").is_visible()
 
 
+@pytest.mark.parametrize("state", ["", "#sort=rank", "#sort=seen&dir=ascending", "#filter=t"])
+def test_the_shading_changes_with_the_rank(page: Any, site: Path, state: str) -> None:
+    page.goto(f"file://{site}/index.html{state}")
+    rows = page.locator("#ranking tbody:not(.oracles) tr:visible")
+    of_rows = [
+        (row.locator(".rank").inner_text(), row.evaluate("row => row.classList.contains('tie1')"))
+        for row in rows.all()
+    ]
+    assert [is_dark for _, is_dark in of_rows] == [i % 2 == 1 for i in range(len(of_rows))]
+    assert len({rank for rank, _ in of_rows}) == len(of_rows) > 1
+
+
 def test_csv_has_what_is_on_screen(page: Any, site: Path) -> None:
     page.goto(f"file://{site}/index.html#sort=seen&dir=ascending&filter=e")
     with page.expect_download() as download:
@@ -131,6 +144,57 @@ def test_keyboard_alone(page: Any, site: Path) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url(f"file://{site}/{PAGES['method']}")
     assert page.get_by_role("heading", level=1).inner_text() == "wise-ft"
+
+
+def test_the_focus_is_not_cut(page: Any, site: Path) -> None:
+    page.goto(f"file://{site}/index.html")
+    page.keyboard.press("Tab")  # so that the focus is shown
+    for button in page.locator("#ranking thead button:visible").all():
+        button.focus()
+        around = button.evaluate(
+            "e => parseFloat(getComputedStyle(e).outlineWidth) +"
+            " parseFloat(getComputedStyle(e).outlineOffset)"
+        )
+        assert around <= 0  # the region that scrolls ends where the buttons end
+
+
+@pytest.mark.parametrize("width", [390, 800, 1400])
+def test_no_name_is_cut(
+    browser: Any, tmp_path: Path, icons: Manifest, suite: Suite, width: int
+) -> None:
+    settings = ",".join(f"setting_{number}=0.{number}" for number in range(9))
+    labels = ("lolsgd-frozen-classifier", "a-method-with-a-very-long-name", f"mine({settings})")
+    rows = [row for label in labels for row in scored(icons, label, 50.0)]
+    folder = write(tmp_path / "site", build(suite, icons, rows))
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    page.goto(f"file://{folder}/index.html")
+    cells = page.locator("#ranking tbody th")
+    assert cells.count() == len(labels)
+    for cell in cells.all():
+        assert cell.evaluate("e => e.scrollWidth <= e.clientWidth")
+        assert cell.bounding_box()["width"] <= width / 2
+    context.close()
+
+
+def test_print_has_all_columns_and_their_meaning(browser: Any, site: Path) -> None:
+    paper = 957  # pixels: Chromium lays out a page of A4 at least 4/3 as wide as it is
+    context = browser.new_context(viewport={"width": paper, "height": 1000})
+    page = context.new_page()
+    page.emulate_media(media="print")
+    page.goto(f"file://{site}/{PAGES['method']}")
+    for table in page.locator("table:visible").all():
+        box = table.bounding_box()
+        assert box["x"] + box["width"] <= paper + 1, table.inner_text()[:80]
+    page.goto(f"file://{site}/index.html")
+    # Chromium leaves out buttons where it repeats the headings on the next page.
+    assert page.locator("#ranking thead button").first.evaluate(
+        "e => getComputedStyle(e).display"
+    ) == ("contents")
+    legend = page.locator(".legend dd").first
+    assert legend.evaluate("e => e.checkVisibility({contentVisibilityAuto: true})")
+    assert legend.bounding_box()["height"] > 0
+    context.close()
 
 
 def test_the_theme_is_kept_from_page_to_page(page: Any, site: Path) -> None:

@@ -107,6 +107,11 @@ class TestPlots:
         ]
         assert "".join(plot.findall("a")[0].itertext()) == "a: macro seen 10.0, macro missing 30.0"
 
+    def test_nothing_to_show_is_nothing_and_not_an_axis_of_nothing(self) -> None:
+        assert svg.scatter([svg.Point("a", "a.html", math.nan, 30, "ranked")], "title") == ""
+        nothing = svg.Change("task", (20, math.nan), (60, math.nan))
+        assert svg.changes([nothing], "title") == ""
+
     def test_names_never_cover_each_other(self) -> None:
         points = [
             svg.Point(f"method-{n}", "", 50 + n / 100, 50, "ranked", named=True) for n in range(30)
@@ -136,6 +141,14 @@ class TestPlots:
             assert str(path.get("d")).endswith(f"H{x(after):g}")
             assert hollow.get("cx") == f"{x(before):g}"
             assert filled.get("cx") == f"{x(after):g}"
+
+    def test_the_labels_of_changes_have_the_room_that_they_need(self) -> None:
+        label = "art_painting+cartoon+photo-sketch"
+        (plot,) = parse(svg.changes([svg.Change(label, (20, 80), (60, 40))], "title"))
+        (text,) = plot.findall("text[@class='name']")
+        assert text.text == label
+        assert float(str(text.get("x"))) >= svg.LABEL_CHARACTER * len(label)
+        assert float(str(plot.findall("text")[0].get("x"))) > float(str(text.get("x")))  # of 0 %
 
     def test_without_a_source_a_change_is_a_dot(self) -> None:
         change = svg.Change("task", (math.nan, 80), (math.nan, math.nan))

@@ -97,6 +97,20 @@
       }
     }
 
+    // The shading changes with the rank, from one row on screen to the next.
+    function shade() {
+      const index = keys.indexOf("rank");
+      if (index < 0) return;
+      let [dark, previous] = [true, ""];
+      for (const row of [...table.tBodies].flatMap((body) => [...body.rows])) {
+        const rank = row.cells[index].dataset.v;
+        if (row.hidden || rank === "") continue;
+        if (rank !== previous) [dark, previous] = [!dark, rank];
+        row.classList.toggle("tie0", !dark);
+        row.classList.toggle("tie1", dark);
+      }
+    }
+
     function filter(text) {
       const words = text.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
@@ -106,6 +120,7 @@
       }
       controls.count.value = shown === rows.length
         ? `${rows.length} methods` : `${shown} of ${rows.length} methods`;
+      shade();
     }
 
     function draw(metric) {
