@@ -3,6 +3,7 @@
     python performance/results.py                   all, as `make performance` does
     python performance/results.py scoring loading   some
     python performance/results.py 'scoring --sizes 1000 10000'
+    chrt -r 5 python performance/results.py finetune        where other programs run as well
 
 Sections that are not measured stay as they are.
 """
@@ -10,6 +11,7 @@ Sections that are not measured stay as they are.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -40,9 +42,17 @@ SECTIONS = {
 }
 
 
+def priority() -> list[str]:
+    """The command that gave this process real-time priority, which scripts inherit; or empty."""
+    if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_RR:
+        return ["chrt", "-r", str(os.sched_getparam(0).sched_priority)]
+    return []
+
+
 def measure(name: str, options: list[str]) -> str:
     """Run a script and return its section."""
-    about, command = machine(), shlex.join(["python", f"performance/{name}.py", *options])
+    about = machine()
+    command = shlex.join([*priority(), "python", f"performance/{name}.py", *options])
     print(f"{command} ...", flush=True)
     script = [sys.executable, str(FOLDER / f"{name}.py"), *options]
     output = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=True).stdout
