@@ -20,6 +20,9 @@ from leaderboard.predictions import counted_samples
 from leaderboard.statistics import LEVEL, Difference
 
 MAX_NAMED = 8  # labels in a message
+# Fewer test images of a class are not enough for the largest gains and losses: of two images, one
+# is a difference of 50 points.
+MIN_IMAGES = 10
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,10 @@ class Pair:
         return parts
 
     def largest(self, count: int) -> tuple[list[ClassDifference], list[ClassDifference]]:
-        """The classes that gain most, and those that lose most."""
-        gains = [row for row in self.classes if row.difference > 0]
-        losses = [row for row in reversed(self.classes) if row.difference < 0]
+        """The classes that gain most, and those that lose most; none with few test images."""
+        large = [row for row in self.classes if row.n >= MIN_IMAGES]
+        gains = [row for row in large if row.difference > 0]
+        losses = [row for row in reversed(large) if row.difference < 0]
         return gains[:count], losses[:count]
 
     def as_dict(self) -> dict[str, Any]:

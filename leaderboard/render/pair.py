@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.text import plural, printable_json, ranges
 from leaderboard.board import MEAN, POOLED
-from leaderboard.pairs import ClassDifference, Pair
+from leaderboard.pairs import MIN_IMAGES, ClassDifference, Pair
 from leaderboard.render.asked import difference_text
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.latex import latex_text
@@ -101,6 +101,17 @@ def _sections(pair: Pair) -> list[tuple[str, list[list[str]]]]:
     return [(heading, _class_rows(classes)) for heading, classes in sections if classes]
 
 
+def _few_images(pair: Pair) -> list[str]:
+    """How many classes the sections leave out, because they have few test images."""
+    n_few = sum(row.n < MIN_IMAGES for row in pair.classes)
+    if not n_few:
+        return []
+    return [
+        f"gains and losses: without {n_few} of {len(pair.classes)} classes that have fewer than "
+        f"{MIN_IMAGES} test images; --format json has every class"
+    ]
+
+
 def pair_terminal(pair: Pair, screen: Screen) -> str:
     """Render for a terminal."""
     parts: list[RenderableType] = [
@@ -124,7 +135,7 @@ def pair_terminal(pair: Pair, screen: Screen) -> str:
         if grid.hidden:
             parts.append(f"hidden at this width: {', '.join(grid.hidden)}")
         parts.append("")
-    return screen.text([*parts, bullets(_legend(pair))])
+    return screen.text([*parts, bullets([*_legend(pair), *_few_images(pair)])])
 
 
 def pair_markdown(pair: Pair) -> str:
@@ -133,7 +144,7 @@ def pair_markdown(pair: Pair) -> str:
         f"# {literal(pair.first)} against {literal(pair.second)}",
         "",
         f"- table: {literal(pair.board.name)}",
-        *(f"- {literal(line)}" for line in _legend(pair)),
+        *(f"- {literal(line)}" for line in [*_legend(pair), *_few_images(pair)]),
         "",
         pipe_table(["task", *_headings(pair)], _rows(pair), left=1),
         "",

@@ -96,9 +96,20 @@ def test_classes_are_those_of_the_predictions(pair: Pair, icons: Manifest, tmp_p
         assert values == pytest.approx([np.mean(part) for part in expected[key]])
     differences = [c.difference for c in pair.classes]
     assert differences == sorted(differences, reverse=True)
-    gains, losses = pair.largest(3)
-    assert [c.difference for c in gains] == differences[:3]
-    assert all(c.difference < 0 for c in losses)
+
+
+def test_a_class_with_few_test_images_is_in_no_list_of_the_largest(pair: Pair) -> None:
+    few = [c.name for c in pair.classes if c.n < 10]
+    large = [c for c in pair.classes if c.n >= 10]
+    assert few
+    gains, losses = pair.largest(len(pair.classes))
+    assert gains == [c for c in large if c.difference > 0]
+    assert losses == [c for c in reversed(large) if c.difference < 0]
+    assert pair.largest(3) == (gains[:3], losses[:3])
+    line = f"without {len(few)} of {len(pair.classes)} classes that have fewer than 10 test images"
+    assert line in pair_markdown(pair)
+    assert line in " ".join(pair_terminal(pair, Screen(200)).split())
+    assert "gains and losses" not in pair_latex(pair)  # which has no such lists
 
 
 def test_scores_alone_have_no_classes(suite: Suite, icons: Manifest) -> None:
@@ -129,14 +140,19 @@ def test_what_cannot_be_compared_is_an_error(suite: Suite, icons: Manifest) -> N
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_it_fits_the_terminal(pair: Pair, width: int) -> None:
-    text = pair_terminal(pair, Screen(width))
-    assert max(map(cell_len, text.splitlines())) <= width
-    assert "Classes that gain most" in text
-    headings = [line.split() for line in text.splitlines() if line.startswith(("task ", "class "))]
-    assert len(headings) == 3
-    assert all(("first" in words) == ("second" in words) for words in headings)
-    assert all("overall" in words or "difference" in words for words in headings)
-    assert f"first:  {HOSTILE[:20]}" in text
+    reverse = dataclasses.replace(pair, first=pair.second, second=pair.first)
+    # The first is the better one on every class with enough test images.
+    for of, heading in ((pair, "Classes that gain most"), (reverse, "Classes that lose most")):
+        text = pair_terminal(of, Screen(width))
+        assert max(map(cell_len, text.splitlines())) <= width
+        assert heading in text
+        lines = [line for line in text.splitlines() if line.startswith(("task ", "class "))]
+        headings = [line.split() for line in lines]
+        assert len(headings) == 2
+        assert all(("first" in words) == ("second" in words) for words in headings)
+        assert all("overall" in words or "difference" in words for words in headings)
+        assert f"{'first' if of is pair else 'second'}:" in text
+        assert f": {HOSTILE[:20]}" in " ".join(text.split())
 
 
 def test_json_has_every_class_and_interval(pair: Pair) -> None:
