@@ -4,7 +4,7 @@
     python performance/finetune.py --steps 50 --turns 11
 
 Both start from the same weights, draw the same batches and augmentations, and take the steps of
-icons' recipe, in this process on one thread. Their final weights must be identical. Compared is
+icons' recipe, in this process on one thread, which keeps freed memory as a run's does. Their final weights must be identical. Compared is
 ``finetune.adapt``; what a run costs besides is in ``performance/fixed_cost.py``.
 """
 
@@ -25,6 +25,7 @@ from torch import nn
 
 from baselines.finetune import Finetune
 from benchmark.images.augment import Transforms
+from benchmark.isolation.server import keep_freed_memory
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.method import TrainingRecipe
 from benchmark.networks.build import build
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="default: the recipe's")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     manifest = load_manifest("icons@2.0")
     target = seen_data(manifest)
     recipe = TrainingRecipe.from_table(manifest.document["recipe"])
