@@ -4,8 +4,9 @@
     python performance/finetune.py --steps 50 --turns 11
 
 Both start from the same weights, draw the same batches and augmentations, and take the steps of
-icons' recipe, in this process on one thread, which keeps freed memory as a run's does. Their final weights must be identical. Compared is
-``finetune.adapt``; what a run costs besides is in ``performance/fixed_cost.py``.
+icons' recipe, in this process on one thread, which keeps freed memory as a run's does. Their final
+weights must be identical. Compared is ``finetune.adapt``; what a run costs besides is in
+``performance/fixed_cost.py``.
 """
 
 from __future__ import annotations
