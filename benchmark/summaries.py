@@ -38,7 +38,7 @@ def manifest_summary(manifest: Manifest) -> dict[str, Any]:
         "domains": [
             {
                 "domain": domain.name,
-                **{s: len(manifest.samples(domain.name, s).ids) for s in ("train", "test")},
+                **{s: int(manifest.class_counts(domain.name, s).sum()) for s in ("train", "test")},
             }
             for domain in manifest.domains
         ],
@@ -66,10 +66,10 @@ def _task_counts(manifest: Manifest) -> list[dict[str, Any]]:
         seen, missing = manifest.seen_mask(task), manifest.missing_mask(task)
         counts = {}
         for split in ("train", "test"):
-            labels = manifest.samples(task.target, split).labels
-            counts[f"{split}_seen"] = int(seen[labels].sum())
-            counts[f"{split}_missing"] = int(missing[labels].sum())
-        counts["test_excluded"] = int((~seen & ~missing)[labels].sum())
+            of_class = manifest.class_counts(task.target, split)
+            counts[f"{split}_seen"] = int(of_class[seen].sum())
+            counts[f"{split}_missing"] = int(of_class[missing].sum())
+        counts["test_excluded"] = int(of_class[~seen & ~missing].sum())
         tasks.append(
             {
                 "task": task.id,

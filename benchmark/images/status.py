@@ -5,15 +5,20 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
 from benchmark.images.copy.verify import digests_file, verified_on
-from benchmark.images.place import image_sizes, images_folder
+from benchmark.images.place import image_sizes, images_folder, paths_of
 from benchmark.images.store.store import store_folder, store_state
 from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import Manifest, slices
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def find_manifest(dataset: str) -> Manifest:
@@ -41,33 +46,34 @@ def data_status(manifest: Manifest) -> dict[str, Any]:
     """How many images of a data set are here, where, and how many of its stores are built."""
     embedded = manifest.document["images"] == "embedded"
     root = images_folder(manifest)
-    sizes = [] if embedded or not root.is_dir() else list(image_sizes(manifest).values())
+    sizes = None if embedded or not root.is_dir() else image_sizes(manifest)
+    here, size = (0, 0) if sizes is None else (int((sizes > 0).sum()), int(sizes.sum()))
     packaged = manifest.root / "images.parquet"
     return {
         "dataset": shown_reference(manifest.reference, manifest.digest),
         "images": manifest.table.num_rows,
-        "here": manifest.table.num_rows if embedded else len(sizes),
+        "here": manifest.table.num_rows if embedded else here,
         "verified": "bundled" if embedded else verified_on(manifest),
-        "bytes": packaged.stat().st_size if embedded else sum(sizes),
+        "bytes": packaged.stat().st_size if embedded else size,
         "stores": store_state(manifest),
         "where": str(packaged if embedded else root),
     }
 
 
-def describe_absent(manifest: Manifest, absent: set[str]) -> str:
+def describe_absent(manifest: Manifest, absent: NDArray[np.int64]) -> str:
     """A sentence that counts the absent images of each domain.
 
     Args:
         manifest: the manifest.
-        absent: paths of absent images; at least one.
+        absent: rows of absent images; at least one.
     """
-    domains, paths = (manifest.table[name].to_pylist() for name in ("domain", "path"))
-    total = Counter(domains)
-    count = Counter(domain for domain, path in zip(domains, paths, strict=True) if path in absent)
+    domains = manifest.table["domain"]
+    total = Counter(chain.from_iterable(slices(domains)))
+    count = Counter(chain.from_iterable(slices(domains.take(absent))))
     each = ", ".join(f"{domain} {number} of {total[domain]}" for domain, number in count.items())
     return (
-        f"{len(absent)} of {len(paths)} images of {manifest.reference} are still missing ({each}), "
-        f"for example {min(absent)}"
+        f"{len(absent)} of {len(domains)} images of {manifest.reference} are still missing "
+        f"({each}), for example {min(paths_of(manifest, absent))}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ RECIPE_FILE = "recipe.toml"  # instead of manifest.toml: see benchmark.manifest.
 HEADLINES = ("micro", "macro")  # averages over samples, and over classes; the first is the default
 RATES = ("lr", "head_lr", "backbone_lr")  # of a recipe; `lr` sets the other two
 DEFAULT_RECIPE = "default"  # the name of [recipe]; others are in [recipes]
+SLICE_ROWS = 4096  # of a column, as Python objects, which take five times the memory of the column
 
 
 @dataclass(frozen=True)
@@ -285,12 +286,20 @@ class Manifest:
 
     def samples(self, domains: str | Iterable[str], split: str) -> Samples:
         """Ids and class indices of the images of some domains in one split, sorted by id."""
+        rows = self._rows(domains, split)
+        return Samples(tuple(self.ids[rows].tolist()), self.codes["class"][rows])
+
+    def class_counts(self, domains: str | Iterable[str], split: str) -> NDArray[np.int64]:
+        """Numbers of images of each class, of some domains in one split: array of shape (C,)."""
+        labels = self.codes["class"][self._rows(domains, split)]
+        return np.bincount(labels, minlength=len(self.classes))
+
+    def _rows(self, domains: str | Iterable[str], split: str) -> NDArray[np.int64]:
         wanted = {domains} if isinstance(domains, str) else set(domains)
         codes = self.codes
         keep = np.isin(codes["domain"], [i for i, d in enumerate(self.domains) if d.name in wanted])
         keep &= codes["split"] == SPLITS.index(split)
-        rows = np.flatnonzero(keep)
-        return Samples(tuple(self.ids[rows].tolist()), codes["class"][rows])
+        return np.flatnonzero(keep)
 
     def test_groups(self, domain: str) -> NDArray[np.object_]:
         """What statistics resample together, for each test image of a domain, sorted by id.
@@ -336,13 +345,34 @@ def canonical_digest(document: Mapping[str, Any], table: pa.Table) -> str:
     """
     state = hashlib.sha256(b"htbench manifest 1\n")
     state.update(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
-    table = table.sort_by("image_id")
+    table = sorted_by_id(table)
     for column in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS):
         if column in table.column_names:
-            values = table[column].to_pylist()
             state.update(f"\n\n{column}\n".encode())
-            state.update("\n".join("\0" if v is None else v for v in values).encode())
+            for number, values in enumerate(slices(table[column])):
+                state.update(b"\n" if number else b"")
+                state.update("\n".join("\0" if v is None else v for v in values).encode())
     return state.hexdigest()
+
+
+def sorted_by_id(table: pa.Table) -> pa.Table:
+    """A table in the order of its column ``image_id``; the same one if it is in this order."""
+    return table if is_ascending(table["image_id"]) else table.sort_by("image_id")
+
+
+def is_ascending(column: pa.ChunkedArray) -> bool:
+    """Whether each value of a column is larger than the one before, and none is null."""
+    import pyarrow.compute as pc
+
+    if column.null_count:
+        return False
+    return bool(pc.all(pc.less(column[:-1], column[1:])).as_py())
+
+
+def slices(column: pa.ChunkedArray) -> Iterator[list[Any]]:
+    """The values of a column, a few thousand at a time: a list of all would be large."""
+    for start in range(0, len(column), SLICE_ROWS):
+        yield column.slice(start, SLICE_ROWS).to_pylist()
 
 
 def _encode(column: pa.ChunkedArray, order: Sequence[str]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ManifestError
-from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest
+from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest, sorted_by_id
 from benchmark.manifest.rules import check_document, check_images, check_tasks
 from benchmark.parquet import read_texts
 
@@ -100,4 +100,5 @@ def _read_columns(file: pq.ParquetFile, source: pa.NativeFile, path: Path) -> pa
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise ManifestError(f"{path}: column {name} has type {kind}; it must contain strings")
         table[name] = read_texts(file, source, name)
-    return pa.table(table).sort_by("image_id")
+        pa.default_memory_pool().release_unused()  # decoding took several times the column
+    return sorted_by_id(pa.table(table))

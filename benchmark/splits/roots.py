@@ -30,14 +30,15 @@ def paths_below(manifest: Manifest, root: Path) -> dict[str, str]:
     paths: list[str] = manifest.table["path"].to_pylist()
     if not root.exists():
         return {path: str(root / path) for path in paths}
-    own = Matcher(manifest).match(_files(root), Remarks())
-    if absent := [path for path in paths if path not in own]:
+    files = list(_files(root))
+    positions = Matcher(manifest).match(files, Remarks()).tolist()
+    if absent := [path for path, at in zip(paths, positions, strict=True) if at < 0]:
         raise DataError(
             f"--root {root} does not contain {len(absent)} of {len(paths)} images of "
             f"{manifest.reference} ({first(absent)}); name the folder that contains the domains' "
             "folders"
         )
-    return own
+    return {path: files[at][1] for path, at in zip(paths, positions, strict=True)}
 
 
 def _files(root: Path) -> Iterator[tuple[str, str]]:

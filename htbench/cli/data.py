@@ -57,7 +57,7 @@ def download(dataset: str, accept_terms: bool) -> None:
     """
     from benchmark.folders import data_folder
     from benchmark.images.copy.mirrors import fetch
-    from benchmark.images.place import absent_paths
+    from benchmark.images.place import absent_rows
     from benchmark.images.status import manifest_of_files
 
     manifest = manifest_of_files(dataset)
@@ -67,7 +67,7 @@ def download(dataset: str, accept_terms: bool) -> None:
             f"{manifest.reference} has no download mirrors; obtain its files yourself, "
             f"then run `{recommended('data', 'import', manifest.argument, 'PATH')}`"
         )
-    if not absent_paths(manifest):
+    if not len(absent_rows(manifest)):
         _print_complete(manifest)
         return
     if not accept_terms:
@@ -108,7 +108,7 @@ def import_(
       htbench data import pacs@1.0 ~/PACS --json
     """
     from benchmark.images.copy.take import import_images
-    from benchmark.images.place import absent_paths
+    from benchmark.images.place import absent_rows, paths_of
     from benchmark.images.status import describe_absent, manifest_of_files
 
     manifest = manifest_of_files(dataset)
@@ -120,19 +120,20 @@ def import_(
         counts.append({"path": str(path), "images": count})
         if not as_json:
             click.echo(printable(f"{path}: {plural(count, 'image')} imported"))
-    absent = absent_paths(manifest)
+    absent = absent_rows(manifest)
+    is_complete = not len(absent)
     if as_json:
         print_json(
             {
-                "ok": not absent,
+                "ok": is_complete,
                 "reference": manifest.reference,
                 "imported": counts,
-                "absent": sorted(absent),
+                "absent": sorted(paths_of(manifest, absent)),
             }
         )
-    elif not absent:
+    elif is_complete:
         _print_complete(manifest)
-    if absent:
+    if not is_complete:
         log(describe_absent(manifest, absent))
         context.exit(1)
 

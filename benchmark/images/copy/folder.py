@@ -21,10 +21,12 @@ class Folder:
 
     Attributes:
         name: its path as the user sees it, through links.
+        real: its absolute path without links.
         files: the name of each regular file in it to the file's absolute path without links.
     """
 
     name: str
+    real: str
     files: dict[str, str]
 
 
@@ -72,7 +74,7 @@ def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:
             else:
                 kind = BROKEN_LINK if entry.is_symlink() else SPECIAL_FILE
                 remarks.add(kind, f"{name}/{entry.name}")
-        yield Folder(name, files)
+        yield Folder(name, real, files)
         waiting.extend(reversed(folders))
 
 

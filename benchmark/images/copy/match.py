@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+import numpy as np
 
 from benchmark.errors import DataError
 from benchmark.images.copy.remarks import Kind, Remarks, shown
+from benchmark.images.copy.rows import PathRows, Rows
+from benchmark.manifest.manifest import slices
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from benchmark.manifest.manifest import Manifest
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 # Folders that some copies have between the others, as in Art/train/Chair: those of a split, and
 # those that say nothing.
@@ -25,18 +32,40 @@ SPLIT_FOLDERS = {
 }
 PLAIN_FOLDERS = ("image", "images", "img", "imgs", "jpg", "data")
 _BETWEEN = {*SPLIT_FOLDERS, *PLAIN_FOLDERS}
+MAX_SPELLINGS = 1000  # images whose names differ only in what copies of a data set change
 
 
-class _Images:
-    """The images of one of the manifest's folders, by the names of their files."""
+class Files(Protocol[T]):
+    """Files in some order, each with its path and what identifies its content.
 
-    def __init__(self) -> None:
-        self.exact: dict[str, str | None] = {}  # None: of several images
-        self.loose: dict[str, str | None] = {}
+    A file that was iterated over is found again by its position.
+    """
 
-    def add(self, file: str, path: str) -> None:
-        for names, name in ((self.exact, file), (self.loose, _loose_file(file))):
-            names[name] = None if name in names else path
+    def __iter__(self) -> Iterator[tuple[str, T]]: ...
+
+    def __getitem__(self, position: int, /) -> tuple[str, T]: ...
+
+
+class _Folder(NamedTuple):
+    """One or several of the manifest's folders, which a file's folder may be.
+
+    Attributes:
+        rank: how far the names differ; 0: not at all.
+        number: that of all folders whose names differ only in what copies change.
+        name: the folder with exactly this name; None: all of them.
+    """
+
+    rank: int
+    number: int
+    name: str | None
+
+
+class _Image(NamedTuple):
+    """The row of an image, and the folder and file of its path."""
+
+    row: int
+    folder: str
+    file: str
 
 
 class Matcher:
@@ -54,16 +83,17 @@ class Matcher:
     def __init__(self, manifest: Manifest) -> None:
         self._reference = manifest.reference
         self._alias = {loose(f): d.name for d in manifest.domains for f in (d.name, *d.folders)}
-        self._exact: dict[tuple[str, ...], _Images] = {}
-        self._loose: dict[tuple[str, ...], _Images] = {}
-        for path in manifest.table["path"].to_pylist():
-            *folders, file = path.split("/")
-            self._exact.setdefault(tuple(folders), _Images()).add(file, path)
-            self._loose.setdefault(self._key(folders), _Images()).add(file, path)
-        self._depths = sorted({len(key) for key in self._loose}, reverse=True)
+        self._paths = manifest.table["path"]
+        self._rows = PathRows(self._paths)
+        self._numbers: dict[tuple[str, ...], int] = {}  # of folders, by their loose names
+        self._number_of: dict[str, int] = {}
+        for folder in dict.fromkeys(folder for folder, _ in self._names()):
+            key = self._key(folder.split("/") if folder else [])
+            self._number_of[folder] = self._numbers.setdefault(key, len(self._numbers))
+        self._depths = sorted({len(key) for key in self._numbers}, reverse=True)
         self._candidates = lru_cache(1024)(self._folders_of)
 
-    def match(self, files: Iterable[tuple[str, T]], remarks: Remarks) -> dict[str, T]:
+    def match(self, files: Files[T], remarks: Remarks) -> NDArray[np.int64]:
         """Match files with images.
 
         Args:
@@ -71,65 +101,106 @@ class Matcher:
             remarks: counts files that match no image.
 
         Returns:
-            The path of each matched image to what identifies its file.
+            The position of each image's file among the files, by the image's row; -1: none.
 
         Raises:
             DataError: two files match the same image equally well.
         """
-        matches: dict[str, tuple[T, int, str]] = {}
+        positions, ranks = array("q", [-1]) * len(self._paths), bytearray(len(self._paths))
         spellings: dict[str, set[str]] = {}
-        for name, file in files:
+        for position, (name, file) in enumerate(files):
             hit = self._find(name)
             if hit is None:
                 remarks.add(Kind("file", f"not among the images of {self._reference}"), name)
                 continue
-            path, rank = hit
-            if path in matches and matches[path][0] != file:
-                _, other_rank, other = matches[path]
+            image, rank = hit
+            if positions[image.row] >= 0 and (other := files[positions[image.row]])[1] != file:
+                other_rank = ranks[image.row]
                 if rank == other_rank:
+                    path = self._paths[image.row].as_py()
                     raise DataError(
-                        f"{shown(other)} and {shown(name)} both match the image {path!r} of "
+                        f"{shown(other[0])} and {shown(name)} both match the image {path!r} of "
                         f"{self._reference}; give a folder or archive that contains only one copy "
                         "of the data set"
                     )
                 remarks.add(
                     Kind("file", "whose image has a closer match"),
-                    max((rank, name), (other_rank, other))[1],
+                    max((rank, name), (other_rank, other[0]))[1],
                 )
                 if rank > other_rank:
                     continue
-            matches[path] = file, rank, name
-            spellings.setdefault(path.rpartition("/")[0], set()).add(name.rpartition("/")[0])
+            positions[image.row], ranks[image.row] = position, rank
+            spellings.setdefault(image.folder, set()).add(name.rpartition("/")[0])
         for folders in spellings.values():
             _note_spellings(folders, remarks)
-        return {path: file for path, (file, _, _) in matches.items()}
+        return np.frombuffer(positions, np.int64)
 
-    def _find(self, name: str) -> tuple[str, int] | None:
-        """The path of a file's image and how far the names differ (0: not at all), or None.
+    def _names(self) -> Iterator[tuple[str, str]]:
+        """The folder and the file of each row's path."""
+        for paths in slices(self._paths):
+            for path in paths:
+                folder, _, file = path.rpartition("/")
+                yield folder, file
+
+    def _find(self, name: str) -> tuple[_Image, int] | None:
+        """A file's image and how far the names differ (0: not at all), or None.
 
         Raises:
             DataError: the file may be one of several images.
         """
         folder, _, file = name.rpartition("/")
         candidates = self._candidates(folder)
-        hit = next(((i.exact[file], rank) for rank, i in candidates if file in i.exact), None)
-        if hit is None and candidates:
-            file = _loose_file(file)
-            hit = next(
-                ((i.loose[file], 9 + rank) for rank, i in candidates if file in i.loose), None
-            )
-        if hit is None:
+        if candidates and (own := candidates[0].name) is not None:  # nothing can be closer
+            row = self._rows.find(f"{own}/{file}" if own else file)
+            if row is not None:
+                return _Image(row, own, file), candidates[0].rank
+        near = {number: self._near(number, file) for number in {c.number for c in candidates}}
+        if not any(near.values()):
             return None
-        path, rank = hit
-        if path is None:
-            raise DataError(
-                f"{shown(name)} may be one of several images of the manifest, whose names differ "
-                "only in case or separators; give the folders the manifest's names"
-            )
-        return path, rank
+        for has_same_name in (True, False):
+            for candidate in candidates:
+                images = [
+                    image
+                    for image in near[candidate.number]
+                    if candidate.name in (None, image.folder)
+                    and (image.file == file or not has_same_name)
+                ]
+                if len(images) > 1:
+                    raise self._several(name)
+                if images:
+                    return images[0], candidate.rank + (0 if has_same_name else 9)
+        return None
 
-    def _folders_of(self, folder: str) -> list[tuple[int, _Images]]:
-        """The manifest's folders that a folder may be, each with its rank; the closest first."""
+    def _near(self, number: int, file: str) -> list[_Image]:
+        """The images in folders of a number whose file has the same loose name.
+
+        Raises:
+            DataError: there are too many to look at each.
+        """
+        name, images = _loose_file(file), []
+        rows = self._loose_rows.of((number, name))
+        if len(rows) > MAX_SPELLINGS:
+            raise self._several(file)
+        for row in rows:
+            folder, _, own = self._paths[row].as_py().rpartition("/")
+            if self._number_of[folder] == number and _loose_file(own) == name:
+                images.append(_Image(row, folder, own))
+        return images
+
+    @cached_property
+    def _loose_rows(self) -> Rows:
+        """Rows by the number of the folder and the loose name of the file; rarely needed."""
+        keys = ((self._number_of[folder], _loose_file(file)) for folder, file in self._names())
+        return Rows(keys, len(self._paths))
+
+    def _several(self, name: str) -> DataError:
+        return DataError(
+            f"{shown(name)} may be one of several images of the manifest, whose names differ "
+            "only in case or separators; give the folders the manifest's names"
+        )
+
+    def _folders_of(self, folder: str) -> list[_Folder]:
+        """The manifest's folders that a folder may be; the closest first."""
         parts = [part for part in folder.split("/") if part not in ("", ".")]
         candidates = self._ends(parts, 0)
         if not candidates:
@@ -139,11 +210,16 @@ class Matcher:
                     candidates += self._ends(parts[:place] + parts[place + 1 :], 2)
         return candidates
 
-    def _ends(self, parts: list[str], rank: int) -> list[tuple[int, _Images]]:
-        ends = [parts[len(parts) - depth :] for depth in self._depths if depth <= len(parts)]
-        exact = [(rank, self._exact.get(tuple(end))) for end in ends]
-        close = [(rank + 1, self._loose.get(self._key(end))) for end in ends]
-        return [(rank, images) for rank, images in exact + close if images is not None]
+    def _ends(self, parts: list[str], rank: int) -> list[_Folder]:
+        exact, close = [], []
+        for end in (parts[len(parts) - depth :] for depth in self._depths if depth <= len(parts)):
+            number = self._numbers.get(self._key(end))
+            if number is None:
+                continue
+            if (name := "/".join(end)) in self._number_of:
+                exact.append(_Folder(rank, number, name))
+            close.append(_Folder(rank + 1, number, None))
+        return exact + close
 
     def _key(self, folders: Sequence[str]) -> tuple[str, ...]:
         key = [loose(folder) for folder in folders]

@@ -14,7 +14,7 @@ from benchmark.errors import DataError
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
 from benchmark.images.decode import MAX_FILE_BYTES
-from benchmark.images.place import absent_paths, images_folder
+from benchmark.images.place import absent_paths, absent_rows, images_folder
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
 
@@ -46,7 +46,7 @@ def fetch(
     """
     problems = []
     for mirror in manifest.document.get("mirrors", []):
-        if not absent_paths(manifest):
+        if not len(absent_rows(manifest)):
             return
         name = mirror.get("title", mirror["address"])
         if _is_complete(manifest, mirror["address"]):
@@ -57,10 +57,10 @@ def fetch(
         except DataError as error:
             problems.append(f"{name}: {error}")
             log(str(error))
-    if absent := absent_paths(manifest):
+    if absent := len(absent_rows(manifest)):
         total = manifest.table.num_rows
         raise DataError(
-            f"{len(absent)} of {total} images of {manifest.reference} are still missing. "
+            f"{absent} of {total} images of {manifest.reference} are still missing. "
             + "".join(f"\n- {problem}" for problem in problems)
             + "\nObtain these images elsewhere, then run "
             + f"`{command('data', 'import', manifest.argument, 'PATH')}`"
@@ -72,9 +72,8 @@ def _is_complete(manifest: Manifest, address: str) -> bool:
     stem = Path(urlsplit(address).path).name.partition(".")[0]
     if stem not in {domain.name for domain in manifest.domains}:
         return False
-    absent = absent_paths(manifest)
-    columns = (manifest.table[name].to_pylist() for name in ("path", "domain"))
-    return not any(domain == stem and path in absent for path, domain in zip(*columns, strict=True))
+    domains = manifest.table["domain"].take(absent_rows(manifest))
+    return stem not in domains.unique().to_pylist()
 
 
 def _import_from(

@@ -80,7 +80,7 @@ def task_facts(manifest: Manifest, task_id: str, images: Mapping[str, bytes]) ->
     task = manifest.task(task_id)
     size = len(manifest.classes)
     seen, missing = manifest.seen_mask(task), manifest.missing_mask(task)
-    train = np.bincount(manifest.samples(task.target, "train").labels, minlength=size) * seen
+    train = manifest.class_counts(task.target, "train") * seen
     samples = counted_samples(manifest, task_id)
     test = np.bincount(samples.labels, minlength=size)
     largest = float(max(train.max(), test.max()))

@@ -59,9 +59,12 @@ def contents(manifest: Manifest) -> list[str]:
 
 
 class TestMatch:
-    def match(self, paths: list[str], names: list[str]) -> dict[str, str]:
+    def match(
+        self, paths: list[str], names: list[str], remarks: Remarks | None = None
+    ) -> dict[str, str]:
         files = [(name, name) for name in names]
-        return Matcher(manifest_of(paths, Path())).match(files, Remarks())
+        positions = Matcher(manifest_of(paths, Path())).match(files, remarks or Remarks())
+        return {path: names[at] for path, at in zip(paths, positions, strict=True) if at >= 0}
 
     @pytest.mark.parametrize(
         "names",
@@ -116,11 +119,8 @@ class TestMatch:
 
     def test_folders_of_one_class_that_differ_in_case_are_named(self) -> None:
         remarks, paths = Remarks(), ["Art/cup/1.jpg", "Art/cup/2.jpg"]
-        files = [("Art/cup/1.jpg", 1), ("Art/Cup/2.jpg", 2)]
-        assert Matcher(manifest_of(paths, Path())).match(files, remarks) == {
-            paths[0]: 1,
-            paths[1]: 2,
-        }
+        names = ["Art/cup/1.jpg", "Art/Cup/2.jpg"]
+        assert self.match(paths, names, remarks) == dict(zip(paths, names, strict=True))
         (line,) = remarks.lines()
         assert line.endswith("differ in case or separators: 'Art/Cup', 'Art/cup'")
 
