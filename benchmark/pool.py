@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from multiprocessing import connection
 from pathlib import Path
@@ -49,12 +49,12 @@ def worker_count(items: int) -> int:
     return os.cpu_count() or 1
 
 
-def each(function: Callable[[J], T], jobs: Sequence[J], items: int) -> Iterator[T]:
+def each(function: Callable[[J], T], jobs: Iterable[J], items: int) -> Iterator[T]:
     """Apply a function to every job, on all cores if there are many items.
 
     Args:
         function: a function at the top level of an importable module that does not import torch.
-        jobs: its arguments; each covers some of the items.
+        jobs: its arguments; each covers some of the items, and is asked for when it is needed.
         items: the total number of items, such as images.
 
     Yields:
@@ -65,7 +65,7 @@ def each(function: Callable[[J], T], jobs: Sequence[J], items: int) -> Iterator[
         Exception: what the function raised; MemoryError if it needed more than ``MEMORY`` in a
             worker.
     """
-    count = min(worker_count(items), len(jobs))
+    count = worker_count(items)
     if count <= 1:
         yield from map(function, jobs)
         return

@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,18 +22,22 @@ import numpy as np
 from benchmark import pool
 from benchmark.commands import command, ways_to_images
 from benchmark.errors import DataError
-from benchmark.files import write_file
+from benchmark.files import atomic_path
+from benchmark.images.copy.rows import PathRows
 from benchmark.images.decode import decode, read_file
-from benchmark.images.place import images_folder
+from benchmark.images.place import images_folder, paths_of
 from benchmark.progress import Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
+    from numpy.typing import NDArray
 
     from benchmark.manifest.manifest import Manifest
 
 
 CHUNK = 256  # images per job of a worker
+RECORD_ROWS = 1 << 16  # of the record of the first verification, read or written at once
 DIGEST_KEY, DATE_KEY = b"manifest", b"verified"
 
 
@@ -92,6 +96,7 @@ class Verification:
 class _Image:
     """The facts about one image file; ``pixels`` and ``encoded`` are SHA-256 digests."""
 
+    row: int
     path: str
     problem: str | None
     size: int
@@ -123,44 +128,58 @@ def verify_images(manifest: Manifest, progress: Progress | None = None) -> Verif
             f"there are no images of {manifest.reference} in {root}; run {ways_to_images(manifest)}"
         )
     table = manifest.table
-    paths = table["path"].to_pylist()
-    row_of = {path: row for row, path in enumerate(paths)}
     checksums = table["sha256"] if "sha256" in table.column_names else None
-    verification = Verification(manifest.reference, str(root), len(paths))
-    is_present = bytearray(len(paths))
+    verification = Verification(manifest.reference, str(root), table.num_rows)
+    rows, is_present = PathRows(table["path"]), np.zeros(table.num_rows, np.bool_)
     for path in _files(root):
-        if (row := row_of.get(path)) is None:
+        if (row := rows.find(path)) is None:
             verification.unexpected.append(path)
         else:
             is_present[row] = True
-    present = [path for path, here in zip(paths, is_present, strict=True) if here]
-    verification.missing = [path for path, here in zip(paths, is_present, strict=True) if not here]
-    earlier, verification.since = _read_digests(manifest)
-    records = _Records(len(paths))
-    for finished, image in enumerate(_check_all(root, present), start=1):
-        row = row_of[image.path]
-        checksum = None if checksums is None else checksums[row].as_py()
-        _compare(image, checksum, earlier.get(image.path), verification)
-        records.add(row, image)
+    present = np.flatnonzero(is_present)
+    verification.missing = paths_of(manifest, np.flatnonzero(~is_present))
+    earlier, verification.since = _read_record(manifest, rows)
+    record, is_good = _Record(table.num_rows), is_present.copy()
+    for finished, image in enumerate(_check_all(manifest, root, present), start=1):
+        checksum = None if checksums is None else checksums[image.row].as_py()
+        is_good[image.row] = _compare(image, checksum, earlier.digest(image.row), verification)
+        if image.problem is None:
+            record.add(image.row, image.size, image.pixels)
         if progress is not None and (finished % CHUNK == 0 or finished == len(present)):
             progress(finished, len(present))
     verification.sort()
-    _count(table, verification)
+    _count(table, is_good, verification)
     if verification.ok and verification.since is None:
-        _write_digests(manifest, records)
+        _write_record(manifest, record)
     return verification
 
 
-class _Records:
-    """Size and pixel digest of every image, by its row; an object for each would be large."""
+class _Record:
+    """Size and pixel digest of images by their rows; an object for each would be large."""
 
     def __init__(self, count: int) -> None:
         self.sizes = np.zeros(count, dtype=np.int64)
-        self.digests = np.zeros(count, dtype="V32")
+        self._digests = np.zeros((count, hashlib.sha256().digest_size), dtype=np.uint8)
+        self._is_known = np.zeros(count, dtype=np.bool_)
 
-    def add(self, row: int, image: _Image) -> None:
-        """Record an image."""
-        self.sizes[row], self.digests[row] = image.size, image.pixels
+    def add(self, row: int, size: int, digest: bytes) -> None:
+        """Record an image.
+
+        Raises:
+            ValueError: the digest is not one of SHA-256.
+        """
+        if len(digest) != self._digests.shape[1]:
+            raise ValueError(f"a digest of {len(digest)} bytes")
+        self.sizes[row], self._is_known[row] = size, True
+        self._digests[row] = np.frombuffer(digest, np.uint8)
+
+    def digest(self, row: int) -> bytes | None:
+        """The digest of an image, if there is one."""
+        return self._digests[row].tobytes() if self._is_known[row] else None
+
+    def hex_digests(self, rows: NDArray[np.int64]) -> list[str]:
+        """The digests of some images as hexadecimal digits."""
+        return [digest.tobytes().hex() for digest in self._digests[rows]]
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -179,57 +198,52 @@ def _files(root: Path) -> Iterator[str]:
                         yield path
 
 
-def _check_all(root: Path, paths: Sequence[str]) -> Iterator[_Image]:
-    chunks = [(root, paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
-    for images in pool.each(_check_chunk, chunks, len(paths)):
+def _check_all(manifest: Manifest, root: Path, rows: NDArray[np.int64]) -> Iterator[_Image]:
+    parts = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+    chunks = ((root, part.tolist(), paths_of(manifest, part)) for part in parts)
+    for images in pool.each(_check_chunk, chunks, len(rows)):
         yield from images
 
 
-def _check_chunk(chunk: tuple[Path, Sequence[str]]) -> list[_Image]:
-    root, paths = chunk
-    return [_check_image(root, path) for path in paths]
+def _check_chunk(chunk: tuple[Path, list[int], list[str]]) -> list[_Image]:
+    root, rows, paths = chunk
+    return [_check_image(root, row, path) for row, path in zip(rows, paths, strict=True)]
 
 
-def _check_image(root: Path, path: str) -> _Image:
+def _check_image(root: Path, row: int, path: str) -> _Image:
     try:
         data = read_file(f"{root}/{path}")
         image, truncated, notes = decode(data, Path(path).suffix)
     except DataError as error:
-        return _Image(path, str(error), 0, b"", "", False, ())
+        return _Image(row, path, str(error), 0, b"", "", False, ())
     pixels = hashlib.sha256(f"{image.width} {image.height} ".encode() + image.tobytes())
     encoded = hashlib.sha256(data).hexdigest()
-    return _Image(path, None, len(data), pixels.digest(), encoded, truncated, notes)
+    return _Image(row, path, None, len(data), pixels.digest(), encoded, truncated, notes)
 
 
 def _compare(
     image: _Image, checksum: str | None, earlier: bytes | None, verification: Verification
-) -> None:
-    """Compare an image with the manifest's checksum and with the first verification."""
+) -> bool:
+    """Compare an image with the manifest's checksum and the first verification: is it good?"""
+    is_good = False
     if image.problem is not None:
         verification.damaged[image.path] = image.problem
     elif checksum not in (None, image.encoded):
         verification.other_bytes.append(image.path)
     elif earlier not in (None, image.pixels):
         verification.changed.append(image.path)
+    else:
+        is_good = True
     if image.truncated:
         verification.truncated.append(image.path)
     for note in image.notes:
         verification.notes.setdefault(note, []).append(image.path)
+    return is_good
 
 
-def _count(table: pa.Table, verification: Verification) -> None:
+def _count(table: pa.Table, is_good: NDArray[np.bool_], verification: Verification) -> None:
     """Count expected and good images by domain and split, and by class where they differ."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    bad = [
-        *verification.missing,
-        *verification.damaged,
-        *verification.other_bytes,
-        *verification.changed,
-    ]
-    is_bad = pc.is_in(table["path"], pa.array(bad, pa.string()))
-    of_class, lost = _of_classes(table), _of_classes(table.filter(is_bad))
+    of_class, lost = _of_classes(table), _of_classes(table.take(np.flatnonzero(~is_good)))
     expected: Counter[tuple[str, str]] = Counter()
     good: Counter[tuple[str, str]] = Counter()
     for key, count in of_class.items():
@@ -249,46 +263,68 @@ def _of_classes(table: pa.Table) -> Counter[tuple[str, str, str]]:
     return Counter(dict(zip(keys, counts["count_all"].to_pylist(), strict=True)))
 
 
-def _read_digests(manifest: Manifest) -> tuple[dict[str, bytes], str | None]:
-    """Path to pixel digest, and the date, of the first verification of this exact manifest."""
+def _read_record(manifest: Manifest, rows: PathRows) -> tuple[_Record, str | None]:
+    """What the first verification of this exact manifest recorded, and its date; else nothing."""
+    record = _Record(manifest.table.num_rows)
+    with _record_of(manifest) as (file, date):
+        if file is not None and date is not None:
+            for batch in file.iter_batches(RECORD_ROWS, columns=["path", "pixels_sha256"]):
+                digests = batch["pixels_sha256"].to_pylist()
+                for path, digest in zip(batch["path"].to_pylist(), digests, strict=True):
+                    if (row := rows.find(path)) is not None:
+                        record.add(row, 0, bytes.fromhex(digest))
+        return record, date
+
+
+def verified_on(manifest: Manifest) -> str | None:
+    """Return the date of the first successful verification, or None."""
+    with _record_of(manifest) as (_, date):
+        return date
+
+
+@contextlib.contextmanager
+def _record_of(manifest: Manifest) -> Iterator[tuple[pq.ParquetFile | None, str | None]]:
+    """Open the record of the first verification; its date is None if it is of another manifest.
+
+    Raises:
+        DataError: it cannot be read, here or in the block.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = digests_file(manifest)
     try:
-        table = pq.read_table(digests_file(manifest))
-        notes = table.schema.metadata or {}
-        if notes.get(DIGEST_KEY) != manifest.digest.encode():
-            return {}, None
-        digests = (bytes.fromhex(each.as_py()) for each in table["pixels_sha256"])
-        return dict(zip(table["path"].to_pylist(), digests, strict=True)), notes[DATE_KEY].decode()
-    except FileNotFoundError:
-        return {}, None
+        if not path.exists():
+            yield None, None
+            return
+        with pq.ParquetFile(path) as file:
+            notes = file.schema_arrow.metadata or {}
+            is_own = notes.get(DIGEST_KEY) == manifest.digest.encode()
+            yield file, notes[DATE_KEY].decode() if is_own else None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise DataError(
-            f"{digests_file(manifest)}, the record of earlier verifications, cannot be read; if "
+            f"{path}, the record of earlier verifications, cannot be read; if "
             "you trust the images, delete it and run "
             f"`{command('data', 'verify', manifest.argument)}` again"
         ) from None
 
 
-def verified_on(manifest: Manifest) -> str | None:
-    """Return the date of the first successful verification, or None."""
-    return _read_digests(manifest)[1]
-
-
-def _write_digests(manifest: Manifest, records: _Records) -> None:
+def _write_record(manifest: Manifest, record: _Record) -> None:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    table = pa.table(
-        {
-            "path": manifest.table["path"],
-            "bytes": records.sizes,
-            "pixels_sha256": pa.array(each.tobytes().hex() for each in records.digests),
-        }
-    ).sort_by("path")
+    paths = manifest.table["path"]
+    order = pc.sort_indices(paths).to_numpy()
     date = datetime.now(UTC).date().isoformat().encode()
-    notes = {DIGEST_KEY: manifest.digest.encode(), DATE_KEY: date}
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(notes), sink)
-    write_file(digests_file(manifest), sink.getvalue().to_pybytes())
+    names = [("path", pa.string()), ("bytes", pa.int64()), ("pixels_sha256", pa.string())]
+    schema = pa.schema(names, {DIGEST_KEY: manifest.digest.encode(), DATE_KEY: date})
+    with (
+        atomic_path(digests_file(manifest)) as temporary,
+        temporary.open("wb") as file,
+        pq.ParquetWriter(file, schema) as writer,
+    ):
+        for start in range(0, len(order), RECORD_ROWS):
+            rows = order[start : start + RECORD_ROWS]
+            columns = [paths.take(rows), record.sizes[rows], record.hex_digests(rows)]
+            writer.write_table(pa.table(columns, schema=schema))

@@ -109,7 +109,7 @@ def test_changed_pixels_are_noticed_against_the_first_verification(manifest: Man
     assert again.classes == {"Art/train/cup": (2, 4)}
 
 
-@pytest.mark.parametrize("value", [None, "not hexadecimal", 3])
+@pytest.mark.parametrize("value", [None, "not hexadecimal", 3, "", "ab"])
 def test_a_damaged_record_of_earlier_verifications_is_named(manifest: Manifest, value: Any) -> None:
     verify_images(manifest)
     record = pq.read_table(digests_file(manifest))
