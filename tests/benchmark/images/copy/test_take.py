@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,27 @@ def copy(tmp_path: Path) -> Path:
 def contents(manifest: Manifest) -> list[str]:
     paths = manifest.table["path"].to_pylist()
     return [(images_folder(manifest) / path).read_text() for path in paths]
+
+
+def test_a_match_keeps_few_bytes_for_each_image() -> None:
+    """Paths of 40 characters: a dictionary of them would take 200 bytes each."""
+    count = 50_000
+    paths = [f"Art/class-{i % 300:03}/a-long-name-{i:012}.jpg" for i in range(count)]
+    manifest = manifest_of(paths, Path())
+
+    class Files:  # that are not kept either
+        def __iter__(self) -> Iterator[tuple[str, int]]:
+            return map(self.__getitem__, range(count))
+
+        def __getitem__(self, position: int, /) -> tuple[str, int]:
+            return f"copy/{paths[position]}", position
+
+    tracemalloc.start()
+    positions = Matcher(manifest).match(Files(), Remarks())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert positions.tolist() == list(range(count))
+    assert peak < 80 * count
 
 
 class TestMatch:
