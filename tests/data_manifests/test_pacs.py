@@ -131,11 +131,12 @@ class TestTasks:
             assert suite.manifest == manifest.reference
             assert suite.seeds == (0, 1, 2)
 
-    def test_the_core_suite_has_the_tasks_of_pacs_and_more_methods_than_icons(self):
-        core, whole = load_suite("pacs-core"), load_suite("pacs")
+    def test_two_suites_are_parts_of_pacs(self):
+        core, seeds, whole = map(load_suite, ("pacs-core", "pacs-seeds", "pacs"))
         assert (core.manifest, core.tasks) == (whole.manifest, whole.tasks)
-        assert set(core.methods) > set(load_suite("icons").methods)
-        assert core.seeds == (0,)
+        assert (seeds.manifest, seeds.tasks) == (whole.manifest, whole.tasks)
+        assert set(load_suite("icons").methods) < set(seeds.methods) < set(core.methods)
+        assert (core.seeds, seeds.seeds) == ((0,), whole.seeds)
 
 
 class TestBuilder:
