@@ -19,7 +19,8 @@ where NAME and what follows it are one of:
 
 `python docs/boards.py --site DIR` also writes the board of ``icons-full`` as a folder of pages.
 `python docs/boards.py publish SUITE ... --workspace DIR --command TEXT` publishes results of a
-workspace first, and `python docs/boards.py predictions SUITE --workspace DIR` the predictions of
+workspace first (with `--add` also runs that are published already, so that a suite can be run in
+parts), and `python docs/boards.py predictions SUITE --workspace DIR` the predictions of
 published results.
 """
 
@@ -248,6 +249,9 @@ def main() -> None:
     publishing.add_argument("suites", nargs="+")
     publishing.add_argument("--workspace", type=Path, default=Path("workspace"))
     publishing.add_argument("--command", required=True, help="the command that made the runs")
+    publishing.add_argument(
+        "--add", action="store_true", help="use published rows for runs that the workspace misses"
+    )
     of_predictions = commands.add_parser("predictions", help="publish the predictions of a suite")
     of_predictions.add_argument("suite")
     of_predictions.add_argument("--workspace", type=Path, default=Path("workspace"))
@@ -256,7 +260,7 @@ def main() -> None:
         _publish_predictions(arguments.suite, Workspace(arguments.workspace))
     if arguments.command_name == "publish":
         for name in arguments.suites:
-            _publish(load_suite(name), arguments.workspace, arguments.command)
+            _publish(load_suite(name), arguments.workspace, arguments.command, add=arguments.add)
     if not arguments.check:
         for name, (suite, kind) in FIGURES.items():
             content, _ = figure_bytes(Request(_board(suite)), kind, "svg")
@@ -288,7 +292,7 @@ def table(name: str, *words: str) -> str:
     return TABLES[name](*words)
 
 
-def _publish(suite: Suite, workspace: Path, command: str) -> None:
+def _publish(suite: Suite, workspace: Path, command: str, *, add: bool) -> None:
     """Publish the results of a suite.
 
     Raises:
@@ -300,7 +304,8 @@ def _publish(suite: Suite, workspace: Path, command: str) -> None:
     manifest = manifest_of(suite)
     results = update_results(workspace, [manifest])
     outcomes = WorkspaceOutcomes(workspace, manifest)
-    published = publish(suite, manifest, results, facts, outcomes=outcomes)
+    earlier = read_published() if add else ()
+    published = publish(suite, manifest, results, facts, outcomes=outcomes, earlier=earlier)
     print(f"published {plural(published.results.num_rows, 'row')} of {suite.name}")
 
 

@@ -8,7 +8,7 @@ from which commit, on which machine. Rows of accepted submissions are beside the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,8 @@ from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import SCHEMA, rows_of_table, with_status
 
 FOLDER = Path(__file__).parent / "published"
+# The columns whose values the runs of different methods share if their seconds can be compared.
+_CELL = ("manifest_digest", "recipe_digest", "source_digest", "device", "task", "seed")
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,12 @@ def publish(
     facts: Mapping[str, str],
     folder: Path = FOLDER,
     outcomes: OutcomesOf | None = None,
+    earlier: Collection[Published] = (),
 ) -> Published:
     """Write the rows of a suite's main table, or of its tuned one, to ``SUITE.parquet``.
+
+    A suite that takes many hours may be run in parts, in workspaces that do not have each other's
+    runs: rows that are already published then complete those of this workspace.
 
     Args:
         suite: the suite; all of its methods must have all of their runs.
@@ -65,10 +71,17 @@ def publish(
         facts: see :class:`Published`.
         folder: where to write it.
         outcomes: of the rows, so that boards of the published rows have intervals over samples.
+        earlier: published results, whose rows are used for runs that ``results`` does not have.
+            The facts then also say what made these.
 
     Raises:
         UsageError: runs are missing.
     """
+    own = set(results["key"].to_pylist())
+    if earlier:
+        published = published_rows(earlier)
+        is_own = pc.is_in(published["key"], pa.array(sorted(own), pa.string()))
+        results = pa.concat_tables([results, published.filter(pc.invert(is_own))])
     boards = [
         board
         for board in build_boards(suite, manifest, results)
@@ -94,12 +107,24 @@ def publish(
             waiting.append(base)
     rows = results.filter(pc.is_in(results["key"], pa.array(sorted(keys), pa.string())))
     rows = rows.sort_by("key")
-    of_rows = {} if outcomes is None else _outcomes(rows, outcomes)
+    of_earlier = published_outcomes(earlier)
+    of_own = outcomes or (lambda _: None)
+    of_rows = _outcomes(rows, lambda row: (of_own if row["key"] in own else of_earlier)(row))
     column = pa.array([of_rows.get(key) for key in rows["key"].to_pylist()], pa.binary())
+    taken = keys - own
+    used = [entry for entry in earlier if not taken.isdisjoint(entry.results["key"].to_pylist())]
+    facts = _joined_facts([*(entry.facts for entry in used), facts])
     text = canonical_json(dict(facts)).decode()
     table = rows.append_column(STORED.field("outcomes"), column)
     write_table(folder / f"{suite.name}.parquet", table, text)
     return Published(suite.name, rows, facts, of_rows)
+
+
+def _joined_facts(facts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The facts of several results, each value once: ``{"commit": "abc; def", ...}``."""
+    names = facts[-1]
+    each = {name: [part for of in facts for part in of[name].split("; ")] for name in names}
+    return {name: "; ".join(dict.fromkeys(parts)) for name, parts in each.items()}
 
 
 def _outcomes(rows: pa.Table, outcomes: OutcomesOf) -> dict[str, bytes]:
@@ -154,14 +179,22 @@ def published_rows(entries: Iterable[Published | Accepted]) -> pa.Table:
 def relative_costs(folder: Path = FOLDER) -> dict[str, float]:
     """How long each published method adapts, without its base, relative to ``finetune``.
 
+    The median over the runs of a method of the ratio to the run of ``finetune`` in the same cell:
+    the same images, recipe, source model and seed, which were run by the same command. Tuned runs
+    are left out, since their settings change their cost.
+
     The same on every machine with this version of the suite.
     """
     rows = with_status(rows_of_table(published_rows(read_published(folder))), "ok")
     seconds = {row["key"]: row["measured_adapt_seconds"] or 0.0 for row in rows}
-    own: dict[str, list[float]] = {}
+    cells: dict[tuple[Hashable, ...], dict[str, float]] = {}
     for row in rows:
-        rest = max(0.0, seconds[row["key"]] - seconds.get(row["base"], 0.0))
-        own.setdefault(row["method"], []).append(rest)
-    medians = {name: median(values) for name, values in own.items()}
-    unit = medians.get(gamma_star.BASE)
-    return {name: value / unit for name, value in medians.items()} if unit else {}
+        if row["search"] is None:
+            rest = max(0.0, seconds[row["key"]] - seconds.get(row["base"], 0.0))
+            cells.setdefault(tuple(row[name] for name in _CELL), {})[row["method"]] = rest
+    ratios: dict[str, list[float]] = {}
+    for cell in cells.values():
+        unit = cell.get(gamma_star.BASE, 0.0)
+        for method, rest in cell.items() if unit > 0 else ():
+            ratios.setdefault(method, []).append(rest / unit)
+    return {method: median(values) for method, values in ratios.items()}

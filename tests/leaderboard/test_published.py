@@ -100,6 +100,63 @@ def test_a_run_that_two_suites_share_is_read_once(
     assert sorted(keys) == sorted(table["key"].to_pylist())
 
 
+def test_published_rows_complete_those_of_a_workspace(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    right = np.arange(20) % 3 == 0
+    outcomes = {
+        name: Outcomes(right, ~right, np.full(20, value, dtype=np.float32))
+        for name, value in (("earlier", 0.0), ("own", 1.0))
+    }
+    first = dataclasses.replace(suite, name="first", seeds=(0,))
+    rows = rows_of_table(results(icons, "source", "finetune"))
+    of_seed = {
+        is_first: pa.Table.from_pylist(
+            [row for row in rows if (row["seed"] == 0) is is_first], schema=SCHEMA
+        )
+        for is_first in (True, False)
+    }
+    facts = {**FACTS, "command": "the first seed"}
+    publish(first, icons, of_seed[True], facts, tmp_path, lambda _: outcomes["earlier"])
+    with pytest.raises(UsageError, match="do not have all of their runs"):
+        publish(suite, icons, of_seed[False], FACTS, tmp_path, lambda _: outcomes["own"])
+
+    # A row that both have is the workspace's.
+    own = pa.concat_tables([of_seed[False], of_seed[True].slice(0, 1)])
+    earlier = read_published(tmp_path)
+    for _ in range(2):  # published again, with itself among the earlier results, nothing changes
+        published = publish(
+            suite, icons, own, FACTS, tmp_path, lambda _: outcomes["own"], earlier=earlier
+        )
+        assert published.results.num_rows == 18
+        assert published.facts == {**FACTS, "command": "the first seed; make leaderboard"}
+        earlier = read_published(tmp_path)
+    assert [entry.facts for entry in earlier] == [facts, published.facts]
+    of_row = published_outcomes([published])
+    own_keys = set(own["key"].to_pylist())
+    for row in rows_of_table(published.results):
+        name = "own" if row["key"] in own_keys else "earlier"
+        assert of_row(row).to_bytes() == outcomes[name].to_bytes()  # type: ignore[union-attr]
+
+
+def test_published_rows_of_another_source_model_complete_nothing(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    alone = dataclasses.replace(suite, name="alone", methods=("source",))
+    other = results(icons, "source", source_digest="other")
+    publish(alone, icons, other, FACTS, tmp_path)
+    with pytest.raises(UsageError, match="do not have all of their runs"):
+        publish(
+            suite,
+            icons,
+            results(icons, "finetune"),
+            FACTS,
+            tmp_path,
+            earlier=read_published(tmp_path),
+        )
+    assert not (tmp_path / "icons.parquet").exists()
+
+
 def test_nothing_is_published(tmp_path: Path) -> None:
     assert read_published(tmp_path) == []
     assert published_rows(read_published(tmp_path)).equals(SCHEMA.empty_table())
