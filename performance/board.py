@@ -35,7 +35,7 @@ from leaderboard.grid import Grid
 from leaderboard.render.markdown import board_table
 from leaderboard.row_columns import Rows
 from leaderboard.rows import COUNTS, METRICS, SCHEMA
-from leaderboard.statistics import mean_ranks
+from leaderboard.task_ranks import mean_ranks
 
 CONFIGURATIONS = 5
 SEEDS = 10

@@ -14,7 +14,7 @@ from leaderboard import columns
 from leaderboard.grid import Grid, with_columns
 from leaderboard.row_columns import Rows
 from leaderboard.rows import SCHEMA, Row
-from leaderboard.statistics import mean_ranks
+from leaderboard.task_ranks import mean_ranks
 from tests.leaderboard.grids import TASKS, build, cell, failed, row
 
 

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from leaderboard import statistics
+from leaderboard import statistics, task_ranks
 from leaderboard.statistics import Estimates
 
 PROPERTY = settings(deadline=None, database=None, max_examples=50)
@@ -252,7 +252,7 @@ class TestManyTasks:
     scores = np.random.default_rng(5).normal(50 + np.arange(5), 3, (10, 5))
 
     def test_friedman_ranks_are_those_of_bencheval_and_p_that_of_scipy(self) -> None:
-        p, ranks = statistics.friedman(self.scores)
+        p, ranks = task_ranks.friedman(self.scores)
         assert p == pytest.approx(scipy.stats.friedmanchisquare(*self.scores.T).pvalue)
         from bencheval.evaluator import BenchmarkEvaluator
 
@@ -271,9 +271,9 @@ class TestManyTasks:
         """The critical difference has the p-value 0.05 there."""
         import scikit_posthocs
 
-        difference = statistics.nemenyi_difference(5, 10)
+        difference = task_ranks.nemenyi_difference(5, 10)
         p = scikit_posthocs.posthoc_nemenyi_friedman(self.scores).to_numpy()
-        _, ranks = statistics.friedman(self.scores)
+        _, ranks = task_ranks.friedman(self.scores)
         for i, j in itertools.combinations(range(5), 2):
             assert (abs(ranks[i] - ranks[j]) > difference) == (p[i, j] < 0.05)
         # Demsar, JMLR 2006, table 5: q = 2.728 for five classifiers.
@@ -282,4 +282,4 @@ class TestManyTasks:
     def test_probability_of_improvement_is_that_of_mann_whitney(self) -> None:
         a, b = np.round(RNG.normal(50, 1, (2, 4, 3)))
         expected = [scipy.stats.mannwhitneyu(x, y).statistic / 9 for x, y in zip(a, b, strict=True)]
-        assert statistics.probability_of_improvement(a, b) == pytest.approx(np.mean(expected))
+        assert task_ranks.probability_of_improvement(a, b) == pytest.approx(np.mean(expected))

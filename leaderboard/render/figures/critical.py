@@ -19,7 +19,8 @@ from leaderboard.render.figures.style import (
     shown,
     text_inches,
 )
-from leaderboard.statistics import LEVEL, friedman, nemenyi_difference
+from leaderboard.statistics import LEVEL
+from leaderboard.task_ranks import friedman, nemenyi_difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -32,7 +32,7 @@ from leaderboard.render.figures.tradeoff import iso_line, share_seen
 from leaderboard.render.figures.training import mean_curve, running_mean
 from leaderboard.rows import SCHEMA
 from leaderboard.scoring import calibration_curve, score_with_outcomes
-from leaderboard.statistics import nemenyi_difference
+from leaderboard.task_ranks import nemenyi_difference
 from tests.leaderboard.grids import TASKS, build, grid, macro_board, row
 
 SKILLS = {"source": 0.5, "finetune": 1.5, "lwf": 1.7, "oracle-finetune": 2.5}
