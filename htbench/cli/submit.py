@@ -86,6 +86,7 @@ def command() -> None:
     help="Where to look for files of the method that its runs did not keep, since they have more "
     "than 1 MiB.",
 )
+@json_option
 def pack_command(
     name: str,
     suite: str,
@@ -96,11 +97,12 @@ def pack_command(
     code: str,
     licence: str,
     code_folder: Path | None,
+    as_json: bool,
 ) -> None:
     """Pack the runs of the method NAME on a suite into a folder.
 
     The folder has the method's files, the records and predictions of its runs, and a form,
-    submission.toml. What the options leave empty there is for you to fill in.
+    submission.toml. What the options leave empty there is for you to fill in; --json lists it.
 
     \b
     Examples:
@@ -125,9 +127,14 @@ def pack_command(
             licence=licence,
             report=problems.append,
         )
-    blank = "" if authors and paper and code and licence else f"fill in {out / 'submission.toml'}, "
+    answers = {"authors": authors, "paper": paper, "code": code, "licence": licence}
+    empty = [entry for entry, answer in answers.items() if not answer]
     check = command_line("submit", "check", out)
-    click.echo(message_line(f"wrote {out}; {blank}then run `{check}`"))
+    if as_json:
+        print_json({"folder": str(out), "fill_in": empty, "next": check})
+        return
+    fill_in = f"fill in {out / 'submission.toml'}, " if empty else ""
+    click.echo(message_line(f"wrote {out}; {fill_in}then run `{check}`"))
 
 
 @command.command("check")

@@ -101,6 +101,21 @@ def test_check_prints_each_check_and_counts_them(
     }
 
 
+def test_pack_prints_json(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
+) -> None:
+    submission()  # writes the runs
+    out = tmp_path / "again"
+    at = ("--workspace", tmp_path / "ws", "--out", out, "--licence", "MIT", "--json")
+    status, text, err = htbench("submit", "pack", "half-way", *options[:2], *at)
+    assert (status, err) == (0, "")
+    assert json.loads(text) == {
+        "folder": str(out),
+        "fill_in": ["authors", "paper", "code"],
+        "next": f"htbench submit check {out}",
+    }
+
+
 def test_accept_and_withdraw_change_the_rows_and_the_log(
     htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
 ) -> None:
