@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmark.files import temporary_folder
 from benchmark.folders import data_folder
 from benchmark.manifest.manifest import Manifest, Task
-from benchmark.runs.workspace import Workspace
-from benchmark.trees import remove_tree
+from benchmark.runs.workspace import Workspace, temporary_workspace
 
 VARIABLE = "HTBENCH_DATA"
 METHODS = ("source", "finetune")  # unless others are asked for
@@ -56,24 +53,17 @@ def small(manifest: Manifest, tasks: Iterable[Task]) -> Manifest:
 
 
 @contextlib.contextmanager
-def temporary_workspace() -> Iterator[Workspace]:
-    """A workspace that is removed afterwards if no run in it has failed.
-
-    Until then, the data folder is a temporary one too, with the user's images and pretrained
-    weights.
-    """
+def smoke_workspace() -> Iterator[Workspace]:
+    """A temporary workspace, and a temporary data folder with the user's images and weights."""
     user, before = data_folder(), os.environ.get(VARIABLE)
-    root = Path(tempfile.mkdtemp(prefix="htbench-smoke-"))
-    with temporary_folder() as data:
+    with temporary_workspace("htbench-smoke-") as workspace, temporary_folder() as data:
         for name in SHARED:
             (user / name).mkdir(parents=True, exist_ok=True)
             (data / name).symlink_to(user / name)
         os.environ[VARIABLE] = str(data)
         try:
-            yield Workspace(root)
+            yield workspace
         finally:
             del os.environ[VARIABLE]
             if before is not None:
                 os.environ[VARIABLE] = before
-            if all(record.status != "failed" for record in Workspace(root).records()):
-                remove_tree(root)

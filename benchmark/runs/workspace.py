@@ -44,6 +44,20 @@ JOURNAL_FILE = "journal.jsonl"
 TUNING_FOLDER = "tuning"  # runs on folds are kept apart from runs on tasks
 
 
+@contextlib.contextmanager
+def temporary_workspace(prefix: str = "htbench-") -> Iterator[Workspace]:
+    """A new workspace, which is removed afterwards if no run in it has failed.
+
+    One with a failed run is kept for ``htbench show``, which the line of progress recommends.
+    """
+    root = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield Workspace(root)
+    finally:
+        if all(record.status != "failed" for record in Workspace(root).records()):
+            remove_tree(root)
+
+
 class Workspace:
     """Runs and results of one user.
 

@@ -145,7 +145,7 @@ def command(
     from htbench.results import open_workspace
     from htbench.run import shard_of
     from htbench.smoke import METHODS as SMOKE_METHODS
-    from htbench.smoke import small, temporary_workspace
+    from htbench.smoke import small, smoke_workspace
     from leaderboard.gamma_star import DERIVED
 
     loaded, place = load_suite(suite), open_workspace(workspace)
@@ -154,7 +154,7 @@ def command(
     if smoke:
         if part is not None:
             raise click.UsageError("--smoke and --shard exclude each other")
-        place = context.with_resource(temporary_workspace())
+        place = context.with_resource(smoke_workspace())
         tasks, seeds = tasks or loaded.tasks[:1], seeds or loaded.seeds[:1]
         methods = methods or (() if plugins else SMOKE_METHODS)
         whole = manifest_of(loaded)

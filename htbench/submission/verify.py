@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from benchmark.manifest.suite import Suite
 from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord
 from benchmark.runs.plan import PlannedRun
-from benchmark.runs.workspace import Workspace
+from benchmark.runs.workspace import Workspace, temporary_workspace
 from benchmark.text import seed_list
 from leaderboard.predictions import score_predictions
 from leaderboard.submission.checks import MACHINE, own_files
@@ -120,7 +119,8 @@ def verify(
 ) -> Verification:
     """Repeat cells of a submission that has passed its checks.
 
-    Every run has a workspace and driver for itself, and runs in the lock, which is required.
+    Every run has a workspace and driver for itself, and runs in the lock, which is required. The
+    workspace of a failed run is kept.
 
     Args:
         submission: the submission.
@@ -132,8 +132,7 @@ def verify(
     repeated = []
     machine: dict[str, str] = {}
     for task, seed in cells:
-        with tempfile.TemporaryDirectory(prefix="htbench-") as folder:
-            workspace = Workspace(Path(folder))
+        with temporary_workspace() as workspace:
             try:
                 record, reason = _repeat(submission, workspace, task, seed, monitor, time_limit)
             except MethodError as error:  # such as a class that has another name than it says

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ from benchmark.records import (
     write_predictions,
 )
 from benchmark.run_folders import stamp
-from benchmark.runs.workspace import Workspace
+from benchmark.runs.workspace import Workspace, temporary_workspace
 
 MADE_FROM = {"task": "a-b"}
 KEY = digest_json(MADE_FROM)
@@ -226,7 +227,7 @@ class TestSweep:
         code = """
             import os, sys
             from pathlib import Path
-            from benchmark.runs.workspace import Workspace
+            from benchmark.runs.workspace import Workspace, temporary_workspace
             workspace = Workspace(Path(sys.argv[1])).__enter__()
             with workspace.temporary() as folder, workspace.new_run("ab") as building:
                 (folder / "file").touch()
@@ -325,3 +326,14 @@ def test_the_journal_names_the_suite_of_the_newest_run(workspace: Workspace) -> 
     with (workspace.root / "journal.jsonl").open("a") as file:
         file.write('{"suite": "cut')
     assert workspace.newest_suite() is None
+
+
+@pytest.mark.parametrize("status", ["ok", "failed"])
+def test_a_temporary_workspace_is_kept_if_a_run_in_it_has_failed(status: str) -> None:
+    with temporary_workspace() as place, place:
+        save(place, status)
+    try:
+        assert place.root.exists() == (status == "failed")
+        assert [record.status for record in place.records()] == ["failed"] * place.root.exists()
+    finally:
+        shutil.rmtree(place.root, ignore_errors=True)
