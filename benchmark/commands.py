@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,17 @@ def command(*words: object) -> str:
         "htbench data import 'my sets/0.1' PATH"
     """
     return shlex.join(["htbench", *map(str, words)])
+
+
+def restore_it(path: Path) -> str:
+    """What to do about a damaged file of the repository, at the end of a message that names it.
+
+    Example:
+        >>> restore_it(Path("results/icons.parquet"))
+        'restore it from the repository: `git -C results checkout -- icons.parquet`'
+    """
+    words = ("git", "-C", str(path.parent), "checkout", "--", path.name)
+    return f"restore it from the repository: `{shlex.join(words)}`"
 
 
 def ways_to_images(manifest: Manifest) -> str:

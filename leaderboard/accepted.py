@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from benchmark.commands import restore_it
 from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json, digest_file, digest_json, open_regular, write_file
 from benchmark.manifest.manifest import Manifest
@@ -45,7 +46,7 @@ class Entry:
     Attributes:
         previous: SHA-256 of the line before.
         action: ``accept``, ``rescore`` (other scores or facts of the same submission), ``verify``
-            or ``withdraw``.
+            (a verification that was not there) or ``withdraw``.
         suite, name: of the submission.
         submission: digest of its folder.
         part: SHA-256 of the file of rows that is added or, if withdrawn, removed.
@@ -121,7 +122,7 @@ def read_log(published: Path) -> list[Entry]:
 def _damaged(path: Path, number: int) -> DataError:
     return DataError(
         f"line {number} of {path} does not follow from the line before it, so the log was "
-        f"changed; restore it from the repository: git checkout {path.name}"
+        f"changed; {restore_it(path)}"
     )
 
 
@@ -152,8 +153,8 @@ def _read(published: Path, entry: Entry) -> Accepted:
     table, text = read_table(path, STORED)
     if not text or digest_file(path) != entry.part:
         raise DataError(
-            f"the rows of a submission, {path}, are damaged or of another version; restore the "
-            f"file from the repository: git checkout {path.name}"
+            f"the rows of a submission, {path}, are damaged or of another version; "
+            f"{restore_it(path)}"
         )
     facts = json.loads(text)
     stored = zip(table["key"].to_pylist(), table["outcomes"].to_pylist(), strict=True)
@@ -239,8 +240,8 @@ def add(
         building.unlink()
         raise UsageError(f"{name} is on the board of {suite} already, with the same rows")
     action = ACCEPT if before is None else RESCORE
-    if before is not None and verification is not None:
-        action = VERIFY if _read(published, before).verification is None else RESCORE
+    if before is not None and verification not in (None, _read(published, before).verification):
+        action = VERIFY
     building.replace(_path(published, suite, name, part))
     entry = _append(published, log, action, suite, name, submission, part, by, why)
     if before is not None:

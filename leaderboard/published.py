@@ -16,6 +16,7 @@ from statistics import median
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmark.commands import restore_it
 from benchmark.errors import DataError, UsageError
 from benchmark.files import canonical_json
 from benchmark.manifest.manifest import Manifest
@@ -144,8 +145,8 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
         table, facts = read_table(path, STORED)
         if not facts:
             raise DataError(
-                f"the published results {path} are damaged or of another version; restore the file "
-                f"from the repository: git checkout {path.name}"
+                f"the published results {path} are damaged or of another version; "
+                f"{restore_it(path)}"
             )
         stored = zip(table["key"].to_pylist(), table["outcomes"].to_pylist(), strict=True)
         outcomes = {key: content for key, content in stored if content is not None}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmark.commands import restore_it
 from benchmark.errors import DataError, UsageError
 from benchmark.files import atomic_path
 from benchmark.records import read_predictions
@@ -126,7 +127,4 @@ def published_predictions(
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"the published predictions {path} are damaged ({error}); restore the file from the "
-        f"repository: git checkout {path.name}"
-    )
+    return DataError(f"the published predictions {path} are damaged ({error}); {restore_it(path)}")

@@ -86,9 +86,13 @@ def test_the_log_says_what_was_added_and_removed(tmp_path: Path, icons: Manifest
     accept(tmp_path, part(icons))
     accept(tmp_path, part(icons, overall=51.0))
     accept(tmp_path, part(icons, VERIFIED, overall=51.0), VERIFICATION)
+    verified = part(icons, VERIFIED, overall=51.0)
+    accept(tmp_path, verified, {**VERIFICATION, "by": "C. Maintainer"})
+    accept(tmp_path, part(icons, VERIFIED), {**VERIFICATION, "by": "C. Maintainer"})
     withdraw(tmp_path, "half-way", None, "B. Maintainer", "asked by its author")
     log = read_log(tmp_path)
-    assert [entry.action for entry in log] == ["accept", "rescore", "verify", "withdraw"]
+    actions = [entry.action for entry in log]
+    assert actions == ["accept", "rescore", "verify", "verify", "rescore", "withdraw"]
     assert (log[-1].by, log[-1].why) == ("B. Maintainer", "asked by its author")
     lines = (tmp_path / "submissions" / "log.jsonl").read_bytes().splitlines(keepends=True)
     assert [e.previous for e in log[1:]] == [hashlib.sha256(n).hexdigest() for n in lines[:-1]]

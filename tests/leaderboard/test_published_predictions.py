@@ -88,7 +88,7 @@ def test_a_flipped_bit_in_the_logits_is_noticed(few: Path) -> None:
     column = pq.ParquetFile(file).metadata.row_group(0).column(2)
     content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(DataError, match=r"icons\.parquet are damaged .*git checkout"):
+    with pytest.raises(DataError, match=r"icons\.parquet are damaged .*`git -C .* checkout -- "):
         list(published_predictions("icons", few))
 
 
