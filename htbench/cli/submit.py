@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.text import plural
+from benchmark.text import plural, printable
 from htbench.cli.options import (
     Option,
     json_option,
@@ -53,8 +53,31 @@ _PUBLISHED = click.option(
 )
 
 
+MAX_WORDS = 1000  # bytes of a text for the log
+
+
+def _for_log(_context: object, parameter: click.Parameter, text: str) -> str:
+    """A text that the log will keep.
+
+    Raises:
+        click.BadParameter: it is required and empty, or is too long or not printable.
+    """
+    if parameter.required and not text.strip():
+        raise click.BadParameter("it is empty; the log keeps who did what, and why")
+    if len(text.encode(errors="replace")) > MAX_WORDS or printable(text) != text:
+        raise click.BadParameter(f"it must be one printable line of at most {MAX_WORDS} bytes")
+    return text
+
+
 def _by(purpose: str) -> Option[Any]:
-    return click.option("--by", required=True, metavar="WHO", help=purpose)
+    return click.option("--by", required=True, metavar="WHO", callback=_for_log, help=purpose)
+
+
+def _why(purpose: str, *, required: bool) -> Option[Any]:
+    default: dict[str, Any] = {} if required else {"default": ""}
+    return click.option(
+        "--why", required=required, metavar="TEXT", callback=_for_log, help=purpose, **default
+    )
 
 
 @click.group("submit")
@@ -110,14 +133,18 @@ def pack_command(
       htbench submit pack 'my-method(alpha=0.3)' --suite icons --out my-method --licence MIT
     """
     from benchmark.commands import command as command_line
-    from benchmark.manifest.suite import load_suite
+    from benchmark.manifest.suite import known_suites, load_suite
     from htbench.results import open_workspace
     from htbench.submission.pack import pack
+    from leaderboard.submission.folder import FORM_FILE
 
+    loaded = load_suite(suite)
+    of_suite = () if suite in known_suites() else ("--suite", suite)
+    check = command_line("submit", "check", out, *of_suite)
     with run_problems() as problems:
         pack(
             name,
-            load_suite(suite),
+            loaded,
             open_workspace(workspace),
             out,
             code_folder=code_folder,
@@ -127,14 +154,13 @@ def pack_command(
             licence=licence,
             report=problems.append,
         )
-    answers = {"authors": authors, "paper": paper, "code": code, "licence": licence}
-    empty = [entry for entry, answer in answers.items() if not answer]
-    check = command_line("submit", "check", out)
-    if as_json:
-        print_json({"folder": str(out), "fill_in": empty, "next": check})
-        return
-    fill_in = f"fill in {out / 'submission.toml'}, " if empty else ""
-    click.echo(message_line(f"wrote {out}; {fill_in}then run `{check}`"))
+        answers = {"authors": authors, "paper": paper, "code": code, "licence": licence}
+        empty = [entry for entry, answer in answers.items() if not answer]
+        if as_json:
+            print_json({"folder": str(out), "fill_in": empty, "next": check})
+        else:
+            fill_in = f"fill in {', '.join(empty)} in {out / FORM_FILE}, " if empty else ""
+            click.echo(message_line(f"wrote {out}; {fill_in}then run `{check}`"))
 
 
 @command.command("check")
@@ -261,7 +287,7 @@ def _print_verification(result: Verification, path: Path) -> None:
 @command.command("accept")
 @_FOLDER
 @_by("Who accepts it, for the log.")
-@click.option("--why", default="", metavar="TEXT", help="Why; required if a check is flagged.")
+@_why("Why; required if a check is flagged.", required=False)
 @_OWN_SUITE
 @_PUBLISHED
 @click.option(
@@ -324,7 +350,7 @@ def accept(
 @command.command("withdraw")
 @click.argument("name")
 @_by("Who withdraws it, for the log.")
-@click.option("--why", required=True, metavar="TEXT", help="Why, for the log.")
+@_why("Why, for the log.", required=True)
 @suite_option("Withdraw it from this suite only.  [default: from all]")
 @_PUBLISHED
 @json_option

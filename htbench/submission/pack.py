@@ -33,6 +33,8 @@ from leaderboard.submission.folder import (
     RUNS_FOLDER,
     SUMS_FILE,
     Form,
+    RefusedError,
+    check_entry,
     form_text,
     list_files,
     sums_of,
@@ -66,11 +68,21 @@ def pack(
         report: see ``update_results``.
 
     Raises:
-        UsageError: runs or files are missing, or ``out`` exists.
+        UsageError: runs or files are missing, the method cannot be submitted, an entry is not
+            allowed, or ``out`` exists.
     """
+    if suite.tuned:
+        raise UsageError(f"suite {suite.name} has tuned methods, and takes no submissions")
+    _check_entries({"authors": [*authors], "paper": paper, "code": code, "licence": licence})
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists; choose another folder with --out")
     rows = _rows(name, suite, workspace, report)
+    method, label = rows[0]["method"], rows[0]["label"]
+    if method in builtin_methods():
+        raise UsageError(
+            f"{method} comes with the benchmark; a submission is of a method of your own, which "
+            "runs with --plugin FILE.py"
+        )
     records: dict[str, RunRecord] = {}
     waiting: list[str] = [row["key"] for row in rows]
     while waiting:
@@ -83,12 +95,12 @@ def pack(
             folder = building / RUNS_FOLDER / key
             folder.mkdir(parents=True)
             shutil.copyfile(workspace.folder(key) / RECORD_FILE, folder / RECORD_FILE)
-            if record.method == rows[0]["method"]:
+            if record.method == method:
                 predictions = verified_predictions(workspace.folder(key), record.predictions_sha256)
                 shutil.copyfile(predictions, folder / PREDICTIONS_FILE)
             _copy_code(record, workspace.folder(key), code_folder, building / CODE_FOLDER)
         form = Form(
-            name=rows[0]["method"],
+            name=method,
             suite=suite.name,
             plugins=_plugins(building / CODE_FOLDER, records.values()),
             authors=tuple(authors) or ("",),
@@ -96,10 +108,24 @@ def pack(
             code=code,
             licence=licence,
         )
-        (building / FORM_FILE).write_text(form_text(form, rows[0]["label"]), "utf-8")
+        (building / FORM_FILE).write_text(form_text(form, label), "utf-8")
         (building / ENVIRONMENT_FILE).write_text(_environment(), "utf-8")
         (building / SUMS_FILE).touch()
         (building / SUMS_FILE).write_bytes(sums_of(building, list_files(building)))
+
+
+def _check_entries(entries: Mapping[str, Any]) -> None:
+    """Check the entries that are not left to fill in, as ``submit check`` will.
+
+    Raises:
+        UsageError: one is not allowed.
+    """
+    for name, value in entries.items():
+        try:
+            if value:
+                check_entry(name, value)
+        except RefusedError as error:
+            raise UsageError(str(error)) from None
 
 
 def _rows(name: str, suite: Suite, workspace: Workspace, report: Report) -> list[Row]:
@@ -124,7 +150,7 @@ def _rows(name: str, suite: Suite, workspace: Workspace, report: Report) -> list
     if not exact:
         raise UsageError(
             f"the workspace {workspace.root} has no run of {name!r} on suite {suite.name}; "
-            f"{near(name, labels)}run it first: {command('run', *options, '--plugin', 'FILE.py')}"
+            f"{near(name, labels)}run it first: `{command('run', *options, '--plugin', 'FILE.py')}`"
         )
     if len(exact) > 1:
         raise UsageError(f"{name!r} has runs with several settings; name one of: {first(exact, 9)}")
@@ -139,7 +165,7 @@ def _rows(name: str, suite: Suite, workspace: Workspace, report: Report) -> list
     if missing:
         raise UsageError(
             f"{exact[0]} has no successful run of one version on {first(missing)}; a submission "
-            f"has the whole suite: {command('run', *options, '--plugin', 'FILE.py')}"
+            f"has the whole suite: `{command('run', *options, '--plugin', 'FILE.py')}`"
         )
     return [ok[task, seed] for task in suite.tasks for seed in suite.seeds]
 

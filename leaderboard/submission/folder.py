@@ -52,6 +52,7 @@ NONE = "none"  # the paper or code that does not exist
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 _RUN = re.compile(rf"{RUNS_FOLDER}/[0-9a-f]{{64}}/({RECORD_FILE}|{re.escape(PREDICTIONS_FILE)})")
+_ADDRESS = re.compile(r"https://[^\s/?#]+\S*")
 _SUM = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
@@ -82,6 +83,7 @@ class Form:
 
 
 _LISTS = ("plugins", "authors")
+_ADDRESSES = ("paper", "code")
 
 
 def list_files(root: Path) -> dict[str, int]:
@@ -209,15 +211,16 @@ def read_form(root: Path) -> Form:
         raise RefusedError(f"{FORM_FILE} has unknown entries: {first(unknown)}")
     if missing := [name for name in names if name not in document]:
         raise RefusedError(f"{FORM_FILE} has no {', '.join(missing)}")
-    values = {name: _checked(name, document[name]) for name in names}
-    for name in ("paper", "code"):
-        if values[name] != NONE and not str(values[name]).startswith("https://"):
-            raise RefusedError(f"{name} in {FORM_FILE} must begin with https://, or be {NONE!r}")
-    return Form(**values)  # type: ignore[arg-type]  # _checked gives what each field needs
+    values = {name: check_entry(name, document[name]) for name in names}
+    return Form(**values)  # type: ignore[arg-type]  # check_entry gives what each field needs
 
 
-def _checked(name: str, value: Any) -> str | tuple[str, ...]:
-    """The value of an entry."""
+def check_entry(name: str, value: Any) -> str | tuple[str, ...]:
+    """The value of an entry of ``submission.toml``, as :class:`Form` has it.
+
+    Raises:
+        RefusedError: it has another type, is not filled in, or is not allowed.
+    """
     texts = value if name in _LISTS else [value]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         kind = "a list of texts" if name in _LISTS else "a text"
@@ -230,6 +233,11 @@ def _checked(name: str, value: Any) -> str | tuple[str, ...]:
         if len(text.encode(errors="replace")) > MAX_TEXT or printable(text) != text:
             raise RefusedError(
                 f"{name} in {FORM_FILE} must be printable and at most {MAX_TEXT} bytes long: "
+                f"{one_line(repr(text), MAX_ITEM)}"
+            )
+        if name in _ADDRESSES and text != NONE and not _ADDRESS.fullmatch(text):
+            raise RefusedError(
+                f"{name} in {FORM_FILE} must be an address that begins with https://, or {NONE!r}: "
                 f"{one_line(repr(text), MAX_ITEM)}"
             )
     return tuple(texts) if name in _LISTS else texts[0]

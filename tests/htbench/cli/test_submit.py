@@ -55,8 +55,9 @@ def submission(
         at = ("--workspace", tmp_path / "ws", "--out", out)
         status, text, err = htbench("submit", "pack", "half-way", *options[:2], *at, *words)
         assert (status, err) == (0, "")
-        blank = "" if words else f"fill in {out}/submission.toml, "
-        assert text == f"wrote {out}; {blank}then run `htbench submit check {out}`\n"
+        blank = "" if words else f"fill in authors, paper, code, licence in {out}/submission.toml, "
+        check = f"htbench submit check {out} --suite {options[1]}"
+        assert text == f"wrote {out}; {blank}then run `{check}`\n"
         return out
 
     return pack
@@ -73,6 +74,25 @@ def verification(folder: Path, **changes: Any) -> Verification:
         "verified": True,
     }
     return Verification(**{**facts, **changes})
+
+
+def test_the_log_takes_no_empty_and_no_unprintable_texts(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
+) -> None:
+    folder, published = submission(*FILLED_IN), options[2:]
+    withdraw = ("submit", "withdraw", "half-way", *published)
+    for words in (
+        ("submit", "accept", folder, *options, "--by", " "),
+        ("submit", "accept", folder, *options, "--by", "A\nB"),
+        ("submit", "accept", folder, *options, *BY, "--why", "\x1b[31mred"),
+        ("submit", "verify", folder, *options, "--by", ""),
+        (*withdraw, *BY, "--why", ""),
+        (*withdraw, *BY, "--why", "x" * 1001),
+    ):
+        status, _, err = htbench(*words)
+        assert status == 2
+        assert "it is empty" in err or "one printable line of at most 1000 bytes" in err
+    assert not (tmp_path / "published" / "submissions").exists()
 
 
 def test_check_prints_each_check_and_counts_them(
@@ -112,7 +132,7 @@ def test_pack_prints_json(
     assert json.loads(text) == {
         "folder": str(out),
         "fill_in": ["authors", "paper", "code"],
-        "next": f"htbench submit check {out}",
+        "next": f"htbench submit check {out} --suite {options[1]}",
     }
 
 

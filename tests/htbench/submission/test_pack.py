@@ -136,3 +136,36 @@ def test_only_the_suite_s_cells_are_packed(tmp_path: Path, ran: Write) -> None:
     out = tmp_path / "out"
     pack("half-way", dataclasses.replace(SUITE, seeds=(0, 2)), Workspace(tmp_path / "ws"), out)
     assert {path.name for path in (out / "runs").iterdir()} == {keys[0], keys[2]}
+
+
+@pytest.mark.parametrize(
+    ("entries", "problem"),
+    [
+        ({"authors": [""]}, "authors in submission.toml is not filled in"),
+        ({"authors": ["A", "B\nC"]}, "authors in submission.toml must be printable"),
+        ({"paper": "http://a.example"}, "paper in submission.toml must be an address that begins"),
+        ({"code": "https://"}, "code in submission.toml must be an address that begins"),
+        ({"code": "https://a.example/b c"}, "code in submission.toml must be an address"),
+        ({"licence": "x" * 301}, "licence in submission.toml must be .* at most 300 bytes"),
+    ],
+)
+def test_an_entry_that_the_check_refuses_is_not_packed(
+    tmp_path: Path, ran: Write, entries: dict[str, Any], problem: str
+) -> None:
+    for seed in (0, 1):
+        ran(seed)
+    with pytest.raises(UsageError, match=problem):
+        packed(tmp_path, **entries)
+    assert not (tmp_path / "out").exists()
+
+
+def test_methods_of_the_benchmark_and_tuned_suites_are_not_packed(
+    tmp_path: Path, ran: Write
+) -> None:
+    for seed in (0, 1):
+        ran(seed, method="finetune")
+    with pytest.raises(UsageError, match="finetune comes with the benchmark"):
+        packed(tmp_path, "finetune")
+    tuned = dataclasses.replace(SUITE, tuned=True)
+    with pytest.raises(UsageError, match="suite icons has tuned methods, and takes no submissions"):
+        pack("half-way", tuned, Workspace(tmp_path / "ws"), tmp_path / "out")
