@@ -29,22 +29,30 @@ def chosen_suite(suite: str | None, workspace: Workspace | None) -> Suite:
     """
     if suite is not None:
         return load_suite(suite)
-    own = None if workspace is None else _of_journal(workspace) or _of_rows(workspace)
-    if workspace is None or own is None:
+    if workspace is None:
         return load_suite(DEFAULT)
-    place = workspace.option[-1] if workspace.option else PLACE
-    log(
-        f"suite {one_line(own.argument, MAX_NAME)}, that of the newest runs in {place}; "
-        "choose another with --suite"
-    )
-    return own
-
-
-def _of_journal(workspace: Workspace) -> Suite | None:
-    """The suite that the journal names; None if there is none, or it can no longer be read."""
     name = workspace.newest_suite()
+    of_journal = None if name is None else _readable(name)
+    own = of_journal or _of_rows(workspace)
+    place = workspace.option[-1] if workspace.option else PLACE
+    if name is not None and of_journal is None:
+        own = own or load_suite(DEFAULT)
+        log(
+            f"suite {own.argument}; that of the newest runs in {place}, "
+            f"{one_line(name, MAX_NAME)}, cannot be read; name its file with --suite"
+        )
+    elif own is not None:
+        log(
+            f"suite {one_line(own.argument, MAX_NAME)}, that of the newest runs in {place}; "
+            "choose another with --suite"
+        )
+    return own or load_suite(DEFAULT)
+
+
+def _readable(name: str) -> Suite | None:
+    """A suite; None if it can no longer be read."""
     try:
-        return None if name is None else load_suite(name)
+        return load_suite(name)
     except (HTBenchError, OSError, ValueError):
         return None
 

@@ -39,6 +39,7 @@ def published_boards(suite: Suite, folder: Path = FOLDER) -> list[Board]:
     results = results.filter(pc.is_in(results["method"], methods))
     boards = build_boards(suite, manifest, results, outcomes=published_outcomes(entries))
     boards = with_comparisons(boards, suite, manifest, results)
+    boards = [dataclasses.replace(board, is_published=True) for board in boards]
     if boards and submissions:
         by_name = dict(zip(names, submissions, strict=True))
         boards = [dataclasses.replace(board, submissions=by_name) for board in boards]

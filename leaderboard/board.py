@@ -76,6 +76,7 @@ class Board:
         comparisons: how the order of methods changes with the recipe and the seen classes; see
             ``conditions.with_comparisons``.
         workspace_option: the words that name the workspace in a recommended command.
+        is_published: whether it has published results, and not those of a workspace.
         optional_columns: keys of the optional columns that its tables show.
         shows_pooled: whether a terminal shows its pooled values too, and LaTeX instead of the mean.
         statistics: how the values vary.
@@ -100,6 +101,7 @@ class Board:
     declared: frozenset[str] = frozenset()
     comparisons: tuple[Comparison, ...] = ()
     workspace_option: tuple[str, ...] = ()
+    is_published: bool = False
     optional_columns: tuple[str, ...] = ()
     shows_pooled: bool = False
     statistics: Statistics | None = None

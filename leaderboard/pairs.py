@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, UsageError
-from benchmark.text import one_line
+from benchmark.text import one_line, seed_list
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column, column_of
 from leaderboard.filters import check_known
@@ -206,11 +207,15 @@ def find_pair(boards: Sequence[Board], first: str, second: str) -> Pair:
     for board in shared:
         if (pair := Pair(board, *names)).tasks:
             return pair
-    what = "are in different tables" if not shared else "have no task with all of their runs"
-    raise UsageError(
-        f"{names[0]} and {names[1]} cannot be compared: they {what}; "
-        "`htbench list runs` shows the runs that exist"
-    )
+    board = boards[0]
+    what = f"share no task of which both have runs of {seed_list(board.suite.seeds)}"
+    what = what if shared else "are in different tables"
+    if board.is_published:
+        remedy = "leave out --published to compare the results of a workspace"
+    else:
+        words = ("list", "runs", "--suite", board.suite.argument, *board.workspace_option)
+        remedy = f"`{command(*words)}` shows the runs that exist"
+    raise UsageError(f"{names[0]} and {names[1]} cannot be compared: they {what}; {remedy}")
 
 
 def find_label(text: str, labels: Sequence[str]) -> str:

@@ -68,8 +68,15 @@ def command(
     from htbench.run import existing_boards
     from leaderboard.filters import with_tasks
     from leaderboard.pairs import find_pair
+    from leaderboard.render import pair as render
+    from leaderboard.render.compare_figure import KINDS, draw
 
     kind = out.suffix.lower().removeprefix(".") if out is not None and form is None else ""
+    if out is not None and form is None and kind not in KINDS and f".{kind}" not in FORM_OF:
+        known = ", ".join([*(f".{k}" for k in KINDS), *FORM_OF])
+        raise UsageError(
+            f"--out {out} does not end in one of {known}; use one of them or add --format"
+        )
     place = Workspace(workspace)
     loaded = with_tasks(chosen_suite(suite, None if published else place), tasks)
     with run_problems() as problems:
@@ -78,17 +85,9 @@ def command(
         else:
             boards = existing_boards(loaded, place, problems.append)
         pair = find_pair(boards, first, second)
-        from leaderboard.render import pair as render
-        from leaderboard.render.compare_figure import KINDS, draw
-
         if kind in KINDS and out is not None:
             print_or_write(draw(pair, kind), out)
         else:
-            if form is None and out is not None and f".{kind}" not in FORM_OF:
-                known = ", ".join([*(f".{k}" for k in KINDS), *FORM_OF])
-                raise UsageError(
-                    f"--out {out} does not end in one of {known}; use one of them or add --format"
-                )
             form = form or FORM_OF.get(f".{kind}") or ("terminal" if is_terminal() else "markdown")
             if form == "terminal":
                 text = render.pair_terminal(pair, screen(plain=out is not None))

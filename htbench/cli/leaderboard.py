@@ -106,7 +106,7 @@ def command(
 
     table_columns(columns)  # reports an unknown column before runs are scored
     form = _form(form, out)
-    _check_folder(form, out)
+    _check_out(form, out)
     place = Workspace(workspace)
     loaded = with_tasks(chosen_suite(suite, place), tasks)
     with run_problems() as problems:
@@ -131,17 +131,21 @@ def command(
             print_boards(boards, form, problems, out=out, by_task=bool(tasks))
 
 
-def _check_folder(form: str, out: Path | None) -> None:
-    """Check the folder of a site before runs are scored.
+def _check_out(form: str, out: Path | None) -> None:
+    """Check the file, or the folder of a site, before runs are scored.
 
     Raises:
-        UsageError: none is named, or it has other files.
+        UsageError: the file is a link, a folder or the like, or no folder is named, or it has other
+            files.
     """
-    if form != "html":
-        return
     from benchmark.errors import UsageError
+    from benchmark.files import check_output
     from leaderboard.render.site import check_site_folder
 
+    if form != "html":
+        if out is not None:
+            check_output(out)
+        return
     if out is None:
         raise UsageError("--format html writes a folder; name it with --out, such as --out site")
     check_site_folder(out)

@@ -189,12 +189,21 @@ def manifest_option(purpose: str) -> Option[Any]:
     return click.option("--manifest", "manifest", metavar="REF", help=purpose)
 
 
+def _checked_output(_context: object, _option: object, out: Path | None) -> Path | None:
+    from benchmark.files import check_output
+
+    if out is not None:
+        check_output(out)
+    return out
+
+
 def out_file_option(purpose: str) -> Option[Any]:
-    """``--out`` of a command that writes one file."""
+    """``--out`` of a command that writes one file; it is checked before the command begins."""
     return click.option(
         "--out",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
+        callback=_checked_output,
         help=purpose,
     )
 

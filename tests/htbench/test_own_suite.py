@@ -45,6 +45,11 @@ def test_the_journal_decides(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert f"suite {file}, that of the newest runs in {tmp_path}; choose another with" in err
     file.unlink()  # a suite that is gone is not an error
     assert chosen(tmp_path) == "icons"
+    err = capsys.readouterr().err
+    assert err == (
+        f"suite icons; that of the newest runs in {tmp_path}, {file}, cannot be read; name its "
+        "file with --suite\n"
+    )
 
 
 @pytest.mark.parametrize(

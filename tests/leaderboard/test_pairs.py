@@ -134,8 +134,16 @@ def test_what_cannot_be_compared_is_an_error(suite: Suite, icons: Manifest) -> N
     boards = build(suite, icons, grid(icons, "mine") + grid(icons, "finetune")[:1])
     with pytest.raises(UsageError, match="are the same method"):
         find_pair(boards, "mine", "min")
-    with pytest.raises(UsageError, match="cannot be compared: they have no task with all of their"):
-        find_pair(boards, "mine", "finetune")
+    message = (
+        "mine and finetune cannot be compared: they share no task of which both have runs of seeds "
+        "0-2; `htbench list runs --suite icons --workspace w` shows the runs that exist"
+    )
+    there = [dataclasses.replace(b, workspace_option=("--workspace", "w")) for b in boards]
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        find_pair(there, "mine", "finetune")
+    published = [dataclasses.replace(b, is_published=True) for b in boards]
+    with pytest.raises(UsageError, match="; leave out --published to compare the results of a wor"):
+        find_pair(published, "mine", "finetune")
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

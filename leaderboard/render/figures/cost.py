@@ -52,9 +52,7 @@ def draw(request: Request) -> Drawing:
     cells = request.cells()
     labels = [label for label in request.ranked() if not math.isnan(cells[label][key])]
     if not labels:
-        raise UsageError(
-            f"no complete method has recorded its {request.cost}; run `{request.run_command}` first"
-        )
+        raise UsageError(f"no complete method has recorded its {request.cost}; {request.remedy}")
     cost = np.array([cells[label][key] for label in labels])
     overall = request.accuracies[0]
     value = np.array([cells[label][overall] for label in labels])

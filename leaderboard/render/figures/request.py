@@ -116,10 +116,13 @@ class Request:
         return self.width < 0.7 * PAGE
 
     @property
-    def run_command(self) -> str:
-        """The command that runs what is missing."""
+    def remedy(self) -> str:
+        """What to do about missing runs, in the second half of a message."""
         board = self.board
-        return command("run", "--suite", board.suite.argument, *board.workspace_option)
+        if board.is_published:
+            return "leave out --published to draw the results of a workspace"
+        run = command("run", "--suite", board.suite.argument, *board.workspace_option)
+        return f"run `{run}` first"
 
     def cells(self) -> dict[str, BoardCell]:
         """The complete cells by label, the best first and oracles last.
@@ -136,8 +139,7 @@ class Request:
         if not complete:
             what = "all tasks" if self.task == MEAN else f"task {self.task}"
             raise UsageError(
-                f"no method has completed {what} of suite {self.board.suite.name}; run "
-                f"`{self.run_command}` first"
+                f"no method has completed {what} of suite {self.board.suite.name}; {self.remedy}"
             )
         return complete
 
@@ -150,8 +152,7 @@ class Request:
         labels = [label for label, cell in self.cells().items() if cell["track"] != "oracle"]
         if not labels:
             raise UsageError(
-                f"only oracles have completed suite {self.board.suite.name}; run "
-                f"`{self.run_command}` first"
+                f"only oracles have completed suite {self.board.suite.name}; {self.remedy}"
             )
         return labels
 
@@ -176,8 +177,7 @@ class Request:
             ):
                 raise UsageError(f"{name} is an oracle, which this figure leaves out; name another")
             raise UsageError(
-                f"{name} does not have all of its runs; run `{self.run_command}` first, or choose "
-                "another --method"
+                f"{name} does not have all of its runs; {self.remedy}, or choose another --method"
             )
         return [label for label in among if self.methods and is_method(label, self.methods)]
 
@@ -214,7 +214,7 @@ class Request:
             if known is None:
                 raise UsageError(
                     f"the predictions of {label} on {row['task']}, seed {row['seed']}, are not "
-                    f"available; run `{self.run_command}` first, or choose another --method"
+                    f"available; {self.remedy}, or choose another --method"
                 )
             pairs.append((row, known))
         return pairs

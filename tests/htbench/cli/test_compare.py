@@ -41,15 +41,29 @@ def test_every_form(htbench: Htbench, words: tuple[object, ...], tmp_path: Path)
 def test_a_file_of_an_unknown_kind_is_refused(
     htbench: Htbench, words: tuple[object, ...], tmp_path: Path
 ) -> None:
-    status, _, err = htbench(*words, "--out", tmp_path / "a.docx")
+    absent = ("--workspace", tmp_path / "absent")  # the file is checked before runs are read
+    status, _, err = htbench(*words, *absent, "--out", tmp_path / "a.docx")
     assert status == 2
     assert "does not end in one of .svg, .png, .pdf, .tex, .md, .json, .txt" in err
     assert not (tmp_path / "a.docx").exists()
+    (tmp_path / "link.svg").symlink_to("a.svg")
+    status, _, err = htbench(*words, *absent, "--out", tmp_path / "link.svg")
+    assert status == 2
+    assert "is a symbolic link to a.svg" in err
 
 
 def test_unknown_methods_get_suggestions(htbench: Htbench, words: tuple[object, ...]) -> None:
     status, _, err = htbench("compare", "lfw", *words[2:])
     assert (status, err) == (2, "htbench: no runs of method 'lfw'; did you mean lwf?\n")
+
+
+def test_methods_that_share_no_runs_get_a_command_for_their_workspace(
+    htbench: Htbench, words: tuple[object, ...], write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "ws", "gla", TASK, 0, skill=1.0)
+    status, _, err = htbench("compare", "gla", *words[2:])
+    assert status == 2
+    assert f"`htbench list runs --suite icons --workspace {tmp_path}/ws` shows the runs" in err
 
 
 def test_suites_without_published_results_are_refused(htbench: Htbench) -> None:

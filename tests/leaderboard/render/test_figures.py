@@ -306,6 +306,9 @@ def test_an_incomplete_board_says_what_to_run(icons: Manifest, suite: Suite) -> 
     of_one = build(suite, icons, rows)[0]
     with pytest.raises(UsageError, match=r"no method has completed all tasks .*`htbench run"):
         figure_bytes(Request(of_one), "tradeoff", "svg")
+    published = dataclasses.replace(of_one, is_published=True)
+    with pytest.raises(UsageError, match="all tasks of suite icons; leave out --published to draw"):
+        figure_bytes(Request(published), "tradeoff", "svg")
     figure_bytes(Request(of_one, task=TASKS[0]), "tradeoff", "svg")
 
 
