@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from benchmark.errors import RecordError, first
-from benchmark.files import SEAL, digest_file, digest_json, read_sealed, seal
+from benchmark.files import SEAL, digest_file, digest_json, open_regular, read_sealed, seal
 from benchmark.parquet import PAGE_BYTES, column_size, read_texts
 
 if TYPE_CHECKING:
@@ -288,6 +288,7 @@ def read_predictions(
     import pyarrow.parquet as pq
 
     try:
+        open_regular(path).close()  # opening a FIFO would wait
         with pa.OSFile(str(path)) as source:
             file = pq.ParquetFile(source, pre_buffer=False)
             _check_types(file.schema_arrow, path)

@@ -218,12 +218,14 @@ def find_run(name: str, root: Path, suite: str) -> Path:
     """
     if _exists(Path(name) / RECORD_FILE):
         return Path(name)
+    workspace = Workspace(root)
+    options = ("--suite", suite, *workspace.option)
+    runs = f"`{command('list', 'runs', *options)}`"
     if not 0 < len(name) <= KEY_DIGITS or not set(name) <= set("0123456789abcdef"):
         raise UsageError(
-            f"{one_line(repr(name), MAX_ITEM)} is not a predictions file, a run's folder, or the "
-            "beginning of a run's key"
+            f"{one_line(repr(name), MAX_ITEM)} is neither an existing file or run's folder nor the "
+            f"beginning of a run's key; {runs} shows the keys"
         )
-    workspace = Workspace(root)
     matches = sorted(key for key in run_folders(workspace.runs).keys if key.startswith(name))
     if len(matches) > 1:
         keys = first(key[:12] for key in matches)
@@ -231,11 +233,10 @@ def find_run(name: str, root: Path, suite: str) -> Path:
             f"{name!r} matches {len(matches)} runs: {keys}; give more characters of the key"
         )
     if not matches:
-        options = ("--suite", suite, *workspace.option)
         gamma_star.refuse_key(name, workspace.runs, options)
         raise UsageError(
             f"no run in {workspace.runs} has a key that begins with {name!r}; check the key with "
-            f"`{command('list', 'runs', *options)}`, or choose another workspace with --workspace"
+            f"{runs}, or choose another workspace with --workspace"
         )
     return workspace.folder(matches[0])
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark import driver, session
+from benchmark.errors import UsageError
 from benchmark.executors.local import slots
 from benchmark.files import temporary_folder
 from benchmark.manifest.manifest import Manifest
@@ -104,9 +105,12 @@ def import_source(
         monitor: shows the progress.
 
     Raises:
-        UsageError: there are several source models and no name, or the name does not exist.
+        UsageError: there are several source models and no name, the name does not exist, or the
+            file is not a regular one.
         DataError: the file does not fit the network, or images are missing.
     """
+    if not file.is_file():  # the child would wait for a FIFO, and read a device until memory ends
+        raise UsageError(f"{file} is not a regular file; give the path of one")
     with _open(origin) as (started, manifest, of_tasks, device):
         spec = _only(manifest, of_tasks, name, seed, device)
         stores = driver.open_stores(manifest, driver.source_needs([spec]), monitor)

@@ -295,7 +295,9 @@ def _scores(
     try:
         scored = score_run(folder, digest, manifest, record.task)
     except HTBenchError as error:
-        raise type(error)(f"{error}; {repeat_run(folder)}") from None
+        remedy = repeat_run(folder)
+        message = str(error).removesuffix(f"; {remedy}")  # that of a missing file has it
+        raise type(error)(f"{message}; {remedy}") from None
     store_outcomes(folder.parents[1], row, scored.outcomes)
     return {"scorer_digest": scorer, **scored.scores.as_dict()}, scored.picks
 

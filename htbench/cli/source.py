@@ -150,7 +150,7 @@ def import_(
 
     \b
     Examples:
-      htbench source import model.safetensors --manifest icons@2.0 --source outline
+      htbench source import model.safetensors --manifest icons-pretrained@2.0 --source outline
       htbench source import resnet50.pth --manifest office-home@1.0 --source Art \\
           --note "trained by a colleague"
     """
@@ -187,8 +187,8 @@ def export(
 
     \b
     Examples:
-      htbench source export --manifest icons@2.0 --source outline --out icons-outline
-      htbench source export --suite icons --source outline+solid --out icons-both
+      htbench source export --manifest icons@2.0 --source outline --seed 0 --out outline
+      htbench source export --suite icons --source outline+solid --seed 2 --out both
     """
     from benchmark.sources.spec import MODEL_FILE
     from htbench.sources import Origin, export_source

@@ -4,6 +4,7 @@ take memory."""
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import subprocess
 import sys
@@ -313,3 +314,9 @@ class TestPageHeaders:
         (tmp_path / "p").write_bytes(data.replace(before, after))
         with pytest.raises(RecordError, match="is not a readable Parquet file"):
             read_predictions(tmp_path / "p", SHAPE)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RecordError, match=r"pipe is not a readable Parquet file: .*not a regular"):
+        read_predictions(tmp_path / "pipe", SHAPE)

@@ -52,8 +52,11 @@ def test_score_of_what_cannot_be_scored(htbench, mini, finished, at, tmp_path):
         (file, *suite, "--task", "solid-outline"): [str(file), "unknown"],
         (text, *suite, "--task", "outline-solid"): [str(text), "Parquet"],
         ("0" * 12, *suite, *at): ["no run", "0" * 12],
-        ("", *suite, *at): ["is not a predictions file"],
-        ("nope", *suite, *at): ["'nope'", "is not a predictions file"],
+        ("", *suite, *at): ["nor the beginning of a run's key; `htbench list runs --suite"],
+        ("nope", *suite, *at): [
+            "'nope'",
+            "nor the beginning of a run's key; `htbench list runs --suite",
+        ],
         (row["key"][:12], *suite, *at, "--task", "solid-outline"): ["outline-solid, not"],
         (row["key"][:12], *at): ["mini@0.1", "--suite"],
     }.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -189,6 +190,11 @@ class TestImport:
     def test_a_file_of_something_else_is_refused(self, take, tmp_path, content):
         (tmp_path / "model.pth").write_bytes(content)
         assert "neither safetensors nor a state dict" in take(tmp_path / "model.pth").sentence
+
+    def test_a_fifo_and_a_device_are_refused(self, take, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        for file in (tmp_path / "pipe", Path("/dev/zero")):
+            assert f"{file} is not a regular file" in take(file).sentence
 
 
 class Hostile:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmark.sources.export import choose_specs, manifest_and_sources, only_spec
 from tests.htbench.command import Htbench, all_commands, parse
 
 COMMANDS = dict(all_commands())
@@ -104,3 +105,25 @@ def test_version(htbench: Htbench) -> None:
     status, out, _ = htbench("--version")
     assert status == 0
     assert re.fullmatch(r"htbench, version \d+\.\d+\.\d+\n", out)
+
+
+@pytest.mark.parametrize(
+    "line", examples(COMMANDS["source", "export"], ("source", "export")), ids=str
+)
+def test_the_examples_of_source_export_run(
+    line: str, htbench: Htbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = htbench(*shlex.split(line)[1:])
+    assert (status, err) == (0, "")
+    assert out.startswith("wrote model.safetensors and README.md to ")
+
+
+@pytest.mark.parametrize(
+    "line", examples(COMMANDS["source", "import"], ("source", "import")), ids=str
+)
+def test_the_examples_of_source_import_name_one_model_that_no_manifest_fixes(line: str) -> None:
+    words = shlex.split(line)
+    manifest, of_tasks = manifest_and_sources(None, words[words.index("--manifest") + 1])
+    source = words[words.index("--source") + 1]
+    assert only_spec(choose_specs(manifest, of_tasks, [source], "cpu", [])).pin is None

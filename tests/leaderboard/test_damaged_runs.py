@@ -129,13 +129,15 @@ def test_costs_its_own_row(
     folder = folder_of(tmp_path, bad)
     update_results(tmp_path, [icons])
     damage(folder / file)
-    for _ in range(2):  # it is named each time
+    for is_scored in (True, True, False):  # it is named each time, once with the remedy
+        if not is_scored:
+            (tmp_path / RESULTS_FILE).unlink()
         problems: list[str] = []
         table = update_results(tmp_path, [icons], problems.append)
         assert table["key"].to_pylist() == [good.key]
         (problem,) = problems
         assert str(folder) in problem
-        assert f"rm -r {folder}" in problem
+        assert problem.count(f"rm -r {folder}") == 1
         assert len(problem) < 2000
 
 
