@@ -12,6 +12,8 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -49,8 +51,28 @@ COMMANDS = {
 }
 
 
+@contextlib.contextmanager
+def _ending_with_its_reader() -> Iterator[None]:
+    """End with status 0 if nobody reads the output any more, as in ``htbench ... | head``.
+
+    Click would end with status 1.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(0) from None
+
+
 class _LazyGroup(click.Group):
     """A group that imports a command's module when the command is looked up."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _ending_with_its_reader():  # --help and --version print here
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _ending_with_its_reader():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -102,12 +124,12 @@ def main(arguments: list[str] | None = None) -> None:
         _say(shortened(printable(usage.getvalue()), MAX_MESSAGE).removesuffix("\n"))
         code = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _say("\nInterrupted. Finished runs are kept; run the same command again to resume.")
+        _say("Interrupted. Finished work is kept; run the same command again to resume.")
         code = 130
     except HTBenchError as error:
         _say(message_line(f"htbench: {error}"))
         code = 2
-    except BrokenPipeError:  # `htbench ... | head`
+    except BrokenPipeError:  # while an error was shown
         code = 0
     except (OSError, NotImplementedError) as error:
         _say(message_line(f"htbench: {sentence(error)}"))

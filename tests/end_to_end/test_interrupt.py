@@ -50,7 +50,7 @@ def test_ctrl_c_keeps_finished_runs_and_the_same_command_resumes(
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "Interrupted. Finished runs are kept; run the same command again to resume." in err
+    assert "Interrupted. Finished work is kept; run the same command again to resume." in err
     assert "Traceback" not in err
     until(lambda: not processes(name), seconds=20)
     assert list((workspace / "tmp").iterdir()) == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 CODE = """
 import atexit, gc
@@ -21,3 +24,17 @@ def test_its_end_looks_for_no_garbage() -> None:
     version, is_frozen = ended.stdout.splitlines()
     assert version.startswith("htbench")
     assert is_frozen == "True"
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["list", "suites"], ["--help"]], ids=" ".join)
+def test_a_reader_that_goes_away_is_not_an_error(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "htbench", *words]
+    try:
+        ended = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=100
+        )
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
