@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from benchmark.errors import RunError
+from benchmark.errors import RunError, UsageError
 from benchmark.isolation import cgroup, measure, wire
 from benchmark.isolation.launch import start_server
 from benchmark.jobs import ConfigureJob, DescribeJob, FeaturesJob, Job, Network, RunJob, job_message
@@ -24,6 +24,7 @@ GONE = "the worker process exited before the run finished"
 FINISH_SECONDS = 5
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
+MAX_GIB = 1 << 33  # 2 ** 63 bytes
 DESCRIBE_SECONDS = 300  # enough to import a method's code, and to check its settings
 RAISE_MEMORY = "; to raise it, use --memory-limit GIB"
 
@@ -48,7 +49,17 @@ class Limits:
 
     @classmethod
     def of_run(cls, seconds: float, memory: float | None) -> Self:
-        """Limits of a run: seconds, and GiB of memory; None for the default."""
+        """Limits of a run: seconds, and GiB of memory; None for the default.
+
+        Raises:
+            UsageError: one is not a positive number, or has more bytes than an address.
+        """
+        if not seconds > 0:
+            raise UsageError(f"the time limit is {seconds:g}; give a positive number of seconds")
+        if memory is not None and not 0 < memory < MAX_GIB:
+            raise UsageError(
+                f"the memory limit is {memory:g}; give a positive number of GiB, below {MAX_GIB}"
+            )
         limits = cls(seconds=seconds)
         return limits if memory is None else replace(limits, memory=round(memory * 2**30))
 

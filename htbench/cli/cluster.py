@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from benchmark.errors import UsageError
 from htbench.cli.options import json_option, out_file_option, suite_option, workspace_option
@@ -24,6 +27,29 @@ PLAN_OPTIONS = (
     "time_limit",
     "memory_limit",
 )
+
+
+def _checked(run_options: Sequence[str], own: Sequence[str], *refused: str) -> dict[str, Any]:
+    """The parameters of `htbench run` with the options after ``--``.
+
+    Args:
+        run_options: these options.
+        own: options that the command adds.
+        refused: the names of parameters that may not be among the former.
+
+    Raises:
+        UsageError: one of those is.
+        click.UsageError: an option does not exist, or its value is invalid.
+    """
+    from htbench.cli.run import command as run_command
+
+    context = run_command.make_context("htbench run", [*run_options, *own])
+    theirs = run_command.make_context("htbench run", [*run_options], resilient_parsing=True)
+    for name in refused:
+        if theirs.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} cannot be one of the options after --; remove it there")
+    return context.params
 
 
 @click.group("cluster")
@@ -71,13 +97,12 @@ def script(
       htbench cluster script --htcondor --suite icons --shards 8 -- --method finetune --seed 0-2
     """
     from benchmark.manifest.suite import load_suite
-    from htbench.cli.run import command as run_command
     from htbench.cluster import array_job
 
     if system is None:
         raise UsageError("choose a batch system with --slurm, --kubernetes or --htcondor")
-    words = [*run_options, "--suite", suite, "--shard", f"1/{shards}"]
-    options = run_command.make_context("htbench run", words).params  # checks them
+    words = ["--suite", suite, "--shard", f"1/{shards}"]
+    options = _checked(run_options, words, "suite", "shard", "workspace", "smoke", "dry_run")
     text = array_job(
         system,
         load_suite(suite),
@@ -130,18 +155,13 @@ def run_on_cluster(
     """
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite
-    from htbench.cli.run import command as run_command
     from htbench.cli.run import print_results
     from htbench.ray_run import execute_on_ray
     from htbench.results import open_workspace
     from leaderboard.gamma_star import DERIVED
 
-    words = [*run_options, "--suite", suite, "--workspace", str(workspace)]
-    chosen = run_command.make_context("htbench run", words).params  # checks them
-    for name in ("shard", "smoke", "dry_run"):
-        if chosen[name]:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} is for `htbench run`; remove it after --")
+    words = ["--suite", suite, "--workspace", str(workspace)]
+    chosen = _checked(run_options, words, "suite", "workspace", "shard", "smoke", "dry_run")
     loaded, place = load_suite(suite), open_workspace(workspace)
     options = {name: chosen[name] for name in PLAN_OPTIONS}
     options["plugins"] = [str(Path(plugin).absolute()) for plugin in chosen["plugins"]]

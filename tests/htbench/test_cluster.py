@@ -152,6 +152,12 @@ def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> 
     status, _, err = htbench(*words, "--slurm", "--", "--sed", "0")
     assert status == 2
     assert "No such option '--sed'" in err
+    for option in (("--suite", "pacs"), ("--shard", "1/2"), ("--workspace", "w"), ("--dry-run",)):
+        status, out, err = htbench(*words, "--slurm", "--", *option)
+        assert (status, out) == (2, "")
+        assert f"{option[0]} cannot be one of the options after --; remove it there" in err
+    ray = ("cluster", "run", "--suite", "icons", "--address", "auto", "--", "--suite", "pacs")
+    assert "--suite cannot be one of the options after --" in htbench(*ray)[2]
     suite = tmp_path / "tuned.toml"
     suite.write_text(
         'title = "T"\nmanifest = "icons@2.0"\ntasks = ["outline-solid"]\nmethods = ["lwf"]\n'

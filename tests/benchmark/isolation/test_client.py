@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import time
@@ -315,3 +316,13 @@ def test_required_isolation_is_refused_before_anything_starts(
         _ = session.server
     assert "Landlock: this kernel does not have it" in str(refused.value)
     assert "--isolation auto" in str(refused.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), 0.0, -1.0])
+def test_limits_are_positive_numbers(number: float) -> None:
+    with pytest.raises(UsageError, match=f"the time limit is {number:g}; give a positive number"):
+        Limits.of_run(number, None)
+    for memory in (number, float("inf"), 1e300):
+        with pytest.raises(UsageError, match=rf"the memory limit is {re.escape(f'{memory:g}')}; g"):
+            Limits.of_run(1.0, memory)
+    assert Limits.of_run(float("inf"), 0.5).memory == 1 << 29
