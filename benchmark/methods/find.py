@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -100,12 +100,17 @@ def _no_file(path: str) -> str:
         return f"there is no file {path!r}; did you mean {path}.py?"
     if path in entry_point_sources():
         return f"there is no file {path!r}, but an installed method; use --method {path}"
-    return f"file {path!r} does not exist"
+    what = "is not a regular file" if _is(Path.exists, path) else "does not exist"
+    return f"file {path!r} {what}"
 
 
 def _is_file(path: str) -> bool:
+    return _is(Path.is_file, path)
+
+
+def _is(test: Callable[[Path], bool], path: str) -> bool:
     try:
-        return Path(path).expanduser().is_file()
+        return test(Path(path).expanduser())
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
         return False
 

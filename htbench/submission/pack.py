@@ -25,7 +25,7 @@ from leaderboard import gamma_star
 from leaderboard.results import Report, update_results
 from leaderboard.row_columns import Rows
 from leaderboard.rows import Row, rows_of_table
-from leaderboard.submission.checks import OURS
+from leaderboard.submission.checks import OURS, check_kind
 from leaderboard.submission.folder import (
     CODE_FOLDER,
     ENVIRONMENT_FILE,
@@ -111,7 +111,25 @@ def pack(
         (building / FORM_FILE).write_text(form_text(form, label), "utf-8")
         (building / ENVIRONMENT_FILE).write_text(_environment(), "utf-8")
         (building / SUMS_FILE).touch()
-        (building / SUMS_FILE).write_bytes(sums_of(building, list_files(building)))
+        (building / SUMS_FILE).write_bytes(sums_of(building, _checked_files(building, label)))
+
+
+def _checked_files(building: Path, label: str) -> Iterable[str]:
+    """The files that were packed, checked as ``submit check`` will.
+
+    Raises:
+        UsageError: one is too large, of a kind that is refused, or has a name that is not plain.
+    """
+    try:
+        files = list_files(building)
+        for path in files:
+            if path.startswith(f"{CODE_FOLDER}/"):
+                check_kind(building, path)
+    except RefusedError as error:
+        raise UsageError(
+            f"{label} cannot be submitted: {error}. Change its files, then run it again"
+        ) from None
+    return files
 
 
 def _check_entries(entries: Mapping[str, Any]) -> None:

@@ -301,7 +301,7 @@ def _code(submission: Submission) -> None:
         path = f"{CODE_FOLDER}/{name}"
         if digest_inside(submission.root, path) != digest:
             raise RefusedError(f"{path} is not the file that its runs ran")
-        _check_kind(submission.root, path)
+        check_kind(submission.root, path)
 
 
 def own_files(record: RunRecord) -> dict[str, str]:
@@ -320,7 +320,7 @@ def own_files(record: RunRecord) -> dict[str, str]:
     raise RefusedError(f"run {record.key[:12]} does not say which files it ran")
 
 
-def _check_kind(root: Path, path: str) -> None:
+def check_kind(root: Path, path: str) -> None:
     """Refuse a file that is not what its suffix says, pickles above all."""
     suffix = Path(path).suffix
     with open_inside(root, path) as file:

@@ -120,7 +120,7 @@ class TestFileSource:
             ("none.py", "file 'none.py'"),
             ("none.py:Mine", "file 'none.py'"),
             ("", "file ''"),
-            ("{folder}", "does not exist"),
+            ("{folder}", "is not a regular file"),
             ("{folder}/notes.txt", "notes.txt is not a Python file"),
             ("{plugin}:1", "'1' is not the name of a class"),
             ("{plugin}:", "'' is not the name of a class"),

@@ -169,3 +169,24 @@ def test_methods_of_the_benchmark_and_tuned_suites_are_not_packed(
     tuned = dataclasses.replace(SUITE, tuned=True)
     with pytest.raises(UsageError, match="suite icons has tuned methods, and takes no submissions"):
         pack("half-way", tuned, Workspace(tmp_path / "ws"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("half way.py", CODE, "the name 'half way.py' is not plain"),
+        ("hälf.py", CODE, "is not plain"),
+        ("weights.npy", "x", "code/weights.npy is not text or data that can be read"),
+        ("data.txt", "\0", "code/data.txt is not text or data that can be read"),
+    ],
+)
+def test_a_file_that_the_check_refuses_is_not_packed(
+    tmp_path: Path, ran: Write, name: str, content: str, problem: str
+) -> None:
+    for seed in (0, 1):
+        ran(seed, code={FILE: CODE, name: content})
+    with pytest.raises(
+        UsageError, match=f"half-way cannot be submitted: .*{problem}.*run it again"
+    ):
+        packed(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["ws"]
