@@ -57,7 +57,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_TOML_BYTES:
         raise ManifestError(f"{path} is larger than {MAX_TOML_BYTES} bytes")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors begin with a BOM
     except OSError as error:
         raise ManifestError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, a giant number

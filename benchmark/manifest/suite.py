@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.commands import command
-from benchmark.errors import ManifestError
+from benchmark.errors import ManifestError, first
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.catalogue import is_file, load_manifest, published_recipes, withdrawn_as
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
@@ -17,6 +17,7 @@ from benchmark.manifest.rules import NAME, Reader, check_canonical
 from benchmark.methods.find import builtin_methods
 from benchmark.text import near
 
+ENTRIES = ("title", "manifest", "tasks", "methods", "seeds", "recipe", "tuned")
 ALL = "all"  # in place of a list of methods: every method that ships with the suite
 
 
@@ -136,6 +137,11 @@ def known_suites() -> list[str]:
 def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
     check_canonical(document, str(path))
     reader = Reader(document, str(path))
+    if unknown := sorted(document.keys() - set(ENTRIES)):  # such as recipes for recipe
+        raise reader.fail(
+            f"unknown entry {first(unknown)}; {near(unknown[0], ENTRIES)}known: "
+            f"{', '.join(ENTRIES)}"
+        )
     reference = reader.text("manifest")
     if "@" not in reference and not Path(reference).is_absolute():
         reference = str((path.parent / reference).resolve())

@@ -203,7 +203,7 @@ def read_form(root: Path) -> Form:
         RefusedError: it is not valid, or something is not filled in.
     """
     try:
-        document = tomllib.loads(_read_text(root, FORM_FILE))
+        document = tomllib.loads(_read_text(root, FORM_FILE).removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"{FORM_FILE} is not valid TOML: {one_line(error, MAX_ITEM)}") from None
     names = [field.name for field in fields(Form)]

@@ -71,6 +71,13 @@ class TestLoadSuite:
         with pytest.raises(ManifestError, match=r"unknown suite .*known: .*icons"):
             load_suite(name)
 
+    def test_a_file_of_windows_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "own.toml"
+        lines = ['title = "x"', 'manifest = "icons@2.0"', 'tasks = ["outline-solid"]']
+        lines += ['methods = ["source"]', "seeds = [0]", ""]
+        path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+        assert load_suite(str(path)).tasks == ("outline-solid",)
+
     def test_a_manifest_whose_name_is_too_long_for_a_path(self, tmp_path: Path) -> None:
         path = tmp_path / "own.toml"
         path.write_text(
@@ -99,6 +106,7 @@ class TestLoadSuite:
             ("title = 3", "title is 3; it must be a string"),
             ('title = "\\u001b[2J"', "control characters"),
             ("manifest = 1", "manifest is 1; it must be a string"),
+            ('recipes = "hot"', "unknown entry 'recipes'; did you mean recipe"),
         ],
     )
     def test_rule(self, tmp_path: Path, line: str, message: str) -> None:

@@ -175,6 +175,12 @@ def test_a_file_that_was_changed_or_is_not_listed_is_refused(submit: Pack, publi
     assert "does not list" in reasons(checked(folder, published))["sums"]
 
 
+def test_a_form_of_windows_is_read(submit: Pack, published: Path) -> None:
+    form = (folder := submit()) / "submission.toml"
+    form.write_bytes(form.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
+    assert reasons(checked(folder, published)) == {}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
