@@ -208,8 +208,9 @@ def find_pair(boards: Sequence[Board], first: str, second: str) -> Pair:
         if (pair := Pair(board, *names)).tasks:
             return pair
     board = boards[0]
-    what = f"share no task of which both have runs of {seed_list(board.suite.seeds)}"
-    what = what if shared else "are in different tables"
+    what = "are in different tables"
+    if shared:
+        what = f"share no task of which both have runs of {seed_list(board.suite.seeds)}"
     if board.is_published:
         remedy = "leave out --published to compare the results of a workspace"
     else:

@@ -227,7 +227,7 @@ class TestSweep:
         code = """
             import os, sys
             from pathlib import Path
-            from benchmark.runs.workspace import Workspace, temporary_workspace
+            from benchmark.runs.workspace import Workspace
             workspace = Workspace(Path(sys.argv[1])).__enter__()
             with workspace.temporary() as folder, workspace.new_run("ab") as building:
                 (folder / "file").touch()
