@@ -56,18 +56,20 @@ def pick(logits: npt.NDArray[np.floating[Any]], truth: Truth) -> Picks:
     # Adding 0 or -inf hides the other group's columns: faster than copying some of the columns, if
     # the mask is as large as the block.
     mask_seen, mask_missing = truth.masks(dtype, size)
-    masked, rows, lows = np.empty((size, n_classes), dtype), np.arange(size), []
+    groups = (mask_seen, of_seen, top_seen), (mask_missing, of_missing, top_missing)
+    masked, lows = np.empty((size, n_classes), dtype), []
+    row_starts = np.arange(0, size * n_classes, n_classes)
     with np.errstate(over="ignore", invalid="ignore"):  # refused below
         for start in range(0, n_samples, size):
             block = logits[start : start + size].astype(dtype, copy=False)
             count = len(block)
             part = slice(start, start + count)
-            hidden, at = masked[:count], rows[:count]
-            np.add(block, mask_seen[:count], out=hidden).argmax(axis=1, out=of_seen[part])
-            np.add(block, mask_missing[:count], out=hidden).argmax(axis=1, out=of_missing[part])
-            top_seen[part] = block[at, of_seen[part]]
-            top_missing[part] = block[at, of_missing[part]]
-            lows.append(block.min())
+            hidden, flat, at = masked[:count], block.ravel(), row_starts[:count]
+            for mask, of_group, top in groups:
+                best = of_group[part]
+                np.add(block, mask[:count], out=hidden).argmax(axis=1, out=best)
+                flat.take(at + best, out=top[part], mode="clip")  # faster than block[rows, best]
+            lows.append(np.minimum.reduce(flat))
         margin = np.subtract(top_seen, top_missing, dtype=np.float64)
     # NaN and infinity reach the margin, and negative infinity the minimum.
     if not (np.isfinite(lows).all() and np.isfinite(margin).all()):

@@ -130,7 +130,8 @@ def score(
     (arXiv 2409.16223). ``openworld_auc`` is OpenworldAUC (arXiv 2505.05180) of a single classifier,
     whose margin takes the place of the detector's score.
     """
-    return score_with_outcomes(logits, labels, seen)[0]
+    truth = checked_truth(logits, labels, seen)
+    return _scores(pick(logits, truth), truth, gamma=0.0)
 
 
 def score_with_outcomes(
