@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmark.errors import MAX_ITEM, UsageError, first
-from benchmark.text import one_line, plural, seed_list
+from benchmark.text import near, one_line, plural, seed_list
 from htbench.cli.options import (
     json_option,
     methods_option,
@@ -80,6 +80,13 @@ def remove(
     records = list(place.records())
     for method in methods:
         check_known(method, sorted({record.label for record in records}))
+    known = sorted({record.task for record in records})
+    for task in tasks:
+        if task not in known:
+            raise UsageError(
+                f"--task {task}: {place.root} has no runs of this task; {near(task, known)}"
+                f"it has: {first(known, 8)}"
+            )
     removal = plan_removal(
         records,
         lambda record: (

@@ -17,7 +17,7 @@ from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.markdown import (
     cell_note,
     cell_value,
-    interval_legend,
+    interval_line,
     remark_lists,
 )
 from leaderboard.render.terminal import CommandLine, Grid, Screen, bullets, wrapped
@@ -101,7 +101,7 @@ class AskedCells:
             f"vs {FINETUNE}: the paired difference in {self.headings[0]} accuracy on the same "
             "tasks, seeds and test images, in points",
         ]
-        return [*lines, *interval_legend(self.board)[:1]]
+        return [*lines, *filter(None, [interval_line(self.board)])]
 
     @property
     def part(self) -> Board:

@@ -95,25 +95,32 @@ def _condition(board: Board) -> str:
     return f"which adapt {models} source models in turn"
 
 
-def interval_legend(board: Board) -> list[str]:
-    """What the intervals and ranks of a board mean, in sentences."""
+def interval_line(board: Board) -> str:
+    """What an interval of a board's methods, or of a pair of them, covers; empty without any."""
     varying = board.statistics
     if varying is None:
-        return []
+        return ""
     seeds = f"the {plural(varying.seeds, 'seed')}" if varying.seeds > 1 else ""
     if varying.groups is None:
-        what = f"{seeds} only (a t-interval)" if seeds else ""
+        what = f"over {seeds} only (a t-interval)"
     else:
         unit = plural(varying.groups, "group" if varying.has_groups else "test image")
         samples = f"{unit}{' of similar test images' * varying.has_groups}, which are resampled"
         what = f"over {samples}, and over {seeds}" if seeds else f"over {samples}"
         what += "; tasks are fixed"
-    if not what:
-        return []
-    what = what if what.startswith("over") else f"over {what}"
+    if varying.groups is None and not seeds:
+        return ""
+    return f"±: half the width of a 95 % interval, for the variance {what}"
+
+
+def interval_legend(board: Board) -> list[str]:
+    """What the intervals and ranks in a board's tables mean, in sentences; empty without any."""
+    line = interval_line(board)
+    if not line or board.statistics is None or not any(board.statistics.labels.values()):
+        return []  # no method is complete
     better = "overall" if board.headline[0] == "overall" else "by the mean over classes"
     return [
-        f"±: half the width of a 95 % interval, for the variance {what}",
+        line,
         f"rank: 1 + the number of methods that are significantly better {better} (paired tests, "
         "Holm's correction, 5 %); methods of the same rank are tied",
     ]

@@ -12,7 +12,7 @@ from leaderboard.pairs import MIN_IMAGES, ClassDifference, Pair
 from leaderboard.render.asked import difference_text
 from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.latex import latex_text
-from leaderboard.render.markdown import POOLED_ACCURACIES, interval_legend
+from leaderboard.render.markdown import POOLED_ACCURACIES, interval_line
 from leaderboard.render.terminal import Grid, Screen, bullets, wrapped
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _legend(pair: Pair) -> list[str]:
         "difference, first minus second, on the same tasks, seeds and test images, in points",
         f"p: two-sided, of no difference in {names[0]} accuracy, for this pair alone; "
         f"seeds {seeds}",
-        *interval_legend(pair.board)[:1],
+        *filter(None, [interval_line(pair.board)]),
         *_pooled_legend(pair),
     ]
 

@@ -123,6 +123,16 @@ class TestMarkdown:
             assert cells[6:] == ["200", "100", "2.0", "512"]
         assert by_name["source"][3] == "0.0 ± 0.0"  # not -0.0
 
+    def test_intervals_and_ranks_are_explained_where_there_are_some(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = grid(icons, "source")
+        one_seed = [row for row in rows if row["seed"] == 0]
+        for shown, explained in ((rows, True), (one_seed, False)):
+            text = FORMATS["markdown"](build(suite, icons, shown))
+            assert ("±" in text) is explained
+            assert ("\n- rank: 1 + the number of methods" in text) is explained
+
     def test_steps_that_a_method_declares_are_marked(
         self, tmp_path: Path, suite: Suite, icons: Manifest, write_run: WriteRun
     ) -> None:

@@ -66,13 +66,26 @@ def test_outcomes_are_removed_too_with_those_of_gamma_star(
     assert left == {*kept, *map(derived_key, kept)}
 
 
-def test_status_task_and_seed_select(htbench: Htbench, workspace: Path) -> None:
+def test_status_task_and_seed_select(
+    htbench: Htbench, workspace: Path, write_run: WriteRun
+) -> None:
+    write_run(workspace, "mine", "solid-outline", seed=0)
     removed(htbench, workspace, "--method", "mine", "--task", "solid-outline", "--yes")
     removed(htbench, workspace, "--method", "mine", "--seed", "2-5", "--yes")
     assert len(left(workspace)) == 5
     removed(htbench, workspace, "--method", "mine", "--status", "failed", "--yes")
     assert ("mine", 1) not in left(workspace)
     assert ("mine", 0) in left(workspace)
+
+
+def test_a_task_without_runs_is_named(htbench: Htbench, workspace: Path) -> None:
+    """A mistyped task ended with status 0 and nothing removed."""
+    before = left(workspace)
+    for task, hint in (("outline-solidd", "did you mean outline-solid? "), ("art", "")):
+        code, _, err = removed(htbench, workspace, "--method", "mine", "--task", task, "--yes")
+        assert code == 2
+        assert f"--task {task}: {workspace} has no runs of this task; {hint}it has: " in err
+    assert left(workspace) == before
 
 
 def test_a_run_that_others_start_from_is_kept_unless_these_are_chosen(
