@@ -23,6 +23,7 @@ from leaderboard.submission import suspicions
 from leaderboard.submission.folder import (
     CODE_FOLDER,
     FORM_FILE,
+    MAX_TOTAL,
     RUNS_FOLDER,
     RefusedError,
     check_sums,
@@ -105,6 +106,14 @@ def _form(submission: Submission) -> None:
             raise RefusedError(
                 f"plugins in {FORM_FILE}: {plugin!r} is not a file of {CODE_FOLDER}/ with the name "
                 "of a class, such as my_method.py:MyMethod"
+            )
+        with open_inside(submission.root, f"{CODE_FOLDER}/{file}") as opened:
+            source = opened.read(MAX_TOTAL[CODE_FOLDER])
+        start = rb"^[ \t]*class[ \t]+" + name.encode() + rb"[ \t]*[(:\[]"
+        if not re.search(start, source, re.MULTILINE):
+            raise RefusedError(
+                f"plugins in {FORM_FILE}: {CODE_FOLDER}/{file} has no class "
+                f"{one_line(name, MAX_ITEM)}"
             )
 
 

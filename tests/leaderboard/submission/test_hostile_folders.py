@@ -195,6 +195,7 @@ def test_a_form_of_windows_is_read(submit: Pack, published: Path) -> None:
         ('code = "none"', 'code = "https://a.b/c <script>"', "begins with https://"),
         ("half_way.py:", "../half_way.py:", "is not a file of code/"),
         ("half_way.py:HalfWay", "half_way.py", "is not a file of code/"),
+        ("half_way.py:HalfWay", "half_way.py:Half", "code/half_way.py has no class Half"),
         ('suite = "icons"', 'suite = "../icons"', "suite in submission.toml is"),
     ],
 )

@@ -217,7 +217,7 @@ def test_data_files_that_hold_no_code_are_accepted(submit: Pack, published: Path
 
 def test_the_code_must_be_what_ran(submit: Pack, published: Path) -> None:
     folder = submit()
-    (folder / "code" / FILE).write_text("# nothing to see here\n")
+    (folder / "code" / FILE).write_text(CODE + "# nothing to see here\n")
     refresh_sums(folder)
     assert "is not the file that its runs ran" in reasons(checked(folder, published))["code"]
     (folder / "code" / "labels.json").write_text("{}")
