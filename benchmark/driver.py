@@ -422,10 +422,20 @@ def execute(
 
 
 def unfinished_runs(specs: Sequence[RunSpec], workspace: Workspace) -> list[RunSpec]:
-    """The runs to carry out: unfinished ones, and their bases whose weights are not intact."""
+    """The runs to carry out: unfinished ones, and their bases whose weights are not intact.
+
+    A base that is repeated needs the weights of its own base, and so on.
+    """
     open_runs = {s.key for s in specs if not workspace.is_finished(s.key)}
-    bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}
-    open_runs |= {key for key in bases if workspace.finished(key, weights=True) is None}
+    checked: set[str] = set()
+    for spec in [s for s in specs if s.key in open_runs]:
+        base = spec.base
+        while base is not None and base.key not in checked:
+            checked.add(base.key)
+            if workspace.finished(base.key, weights=True) is not None:
+                break
+            open_runs.add(base.key)
+            base = base.base
     return list({spec.key: spec for spec in specs if spec.key in open_runs}.values())
 
 
