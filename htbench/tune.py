@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import session
+from benchmark.commands import command
 from benchmark.driver import execute, ready_runs, ready_specs
 from benchmark.errors import UsageError
 from benchmark.executors.local import slots
@@ -166,13 +167,20 @@ def plan_tuning(
         limits=Limits.of_run(Limits.seconds, memory_limit),
     ) as started:
         manifest = started.with_network(manifest, network)
-        plugins = [plugin] if plugin else []
+        plugins = [] if plugin is None else [plugin]
         names = list(dict.fromkeys(methods))
         chains = [resolve([name], [], started.describe, DERIVED) for name in names]
         chains += [resolve([], plugins, started.describe, DERIVED)] if plugins else []
         if grids and len(chains) > 1:
             raise UsageError("--grid is for a single method; leave it out to tune several")
         tuned = [c for c in chains if len(chains) == 1 or c[-1].search is not None]
+        if not tuned:
+            run = [word for name in names for word in ("--method", name)]
+            words = ("run", "--suite", suite.argument, *run, *workspace.option)
+            raise UsageError(
+                f"none of {', '.join(names)} declares a search space, so nothing can be tuned; run "
+                f"`{command(*words)}`, or tune a single one with --grid"
+            )
         candidates = [
             Candidate(c, settings_of(grids, c[-1]) if grids else declared_settings(c[-1]))
             for c in tuned

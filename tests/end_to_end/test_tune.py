@@ -122,12 +122,27 @@ def test_the_same_command_has_nothing_left_to_do(tuned, htbench, mini):
         (["finetune", "--methods", "all"], "METHOD"),
         (["source"], "source declares no search space"),
         (["--methods", "finetune,nope"], "'nope' is not in suite mini"),
+        (["--methods", ""], "'' is not in suite mini"),
+        ([""], "no method ''"),
+        (["--plugin", ""], "--plugin"),
         (["--methods", "all", "--grid", "alpha=1"], "--grid is for a single method"),
     ],
 )
 def test_wrong_input_is_one_sentence(htbench, mini, tmp_path, arguments, words):
     result = htbench("tune", *arguments, *mini.options(tmp_path / "ws"))
     assert words in result.sentence
+
+
+def test_methods_that_declare_nothing_are_left_to_run(htbench, mini, tmp_path):
+    """All folds were read for no setting, and then every setting was said to have failed."""
+    suite = tmp_path / "still.toml"
+    suite.write_text(mini.suite.read_text().replace('"finetune"', '"bn-stats"'))
+    words = ("--suite", suite, "--workspace", tmp_path / "ws")
+    error = htbench("tune", "--methods", "source,bn-stats", *words).sentence
+    assert "none of source, bn-stats declares a search space, so nothing can be tuned" in error
+    run = f"htbench run --suite {suite} --method source --method bn-stats --workspace"
+    assert run in error
+    assert not (tmp_path / "ws").exists()
 
 
 @pytest.fixture(scope="module")
