@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from benchmark.commands import command, ways_to_images
+from benchmark.commands import ways_to_images
 from benchmark.errors import DataError, UsageError, first
 from benchmark.estimate import Estimates
 from benchmark.executors.local import LocalExecutor, slots
@@ -24,7 +24,7 @@ from benchmark.images.store.store import (
 )
 from benchmark.isolation.client import Limits
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite, manifest_of
+from benchmark.manifest.suite import Suite, manifest_of, run_command
 from benchmark.methods.resolve import resolve
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
@@ -266,7 +266,7 @@ def plan_suite(
         HTBenchError: a name, a value, a plugin or the device cannot be used.
     """
     if suite.tuned:
-        tune = command("tune", "--suite", suite.argument, "--methods", "all", *workspace.option)
+        tune = run_command(suite, *workspace.option)
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest or manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
