@@ -123,7 +123,9 @@ def export_task(
             data = _table(manifest, task, form, order, frame, counts)
             written = _write_table(out, data, force)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}") from None
+        raise DataError(
+            f"cannot write {out}: {error.strerror or error}; choose another path with --out"
+        ) from None
     return Exported(out, form, order, counts, written)
 
 
