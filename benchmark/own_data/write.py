@@ -44,10 +44,12 @@ def check_place(choices: Choices, folder: Path) -> None:
     """
     check_output(folder, folder=True)
     if folder.exists():
-        other = shlex.quote(str(folder.with_name(f"{folder.name}-manifest")))
+        other = folder / choices.name  # of `.` and `/`, which have no name
+        if folder.name:
+            other = folder.with_name(f"{folder.name}-manifest")
         raise UsageError(
             f"{folder} exists, and nothing is overwritten; choose another folder with --out, such "
-            f"as --out {other}"
+            f"as --out {shlex.quote(str(other))}"
         )
     version = f"another version, such as {choices.name}@{_next(choices.version)}"
     if (registered := own_folder(choices.reference)).exists():

@@ -68,6 +68,8 @@ class TestWrite:
                 write_manifest(build(photos), tmp_path / name, COMMAND)
             other = shlex.split(str(info.value).partition("such as ")[2])
             assert other == ["--out", str(tmp_path / f"{name}-manifest")]
+        with pytest.raises(UsageError, match=r"\. exists, and nothing .* such as --out mine"):
+            write_manifest(build(photos), Path(), COMMAND)
 
     def test_a_failure_leaves_nothing(
         self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
