@@ -118,6 +118,14 @@ class TestOwnPaths:
         pairs = zip(rows["path"], rows["label"], strict=True)
         assert lines == [f"/cluster/icons/{path} {label}" for path, label in pairs]
 
+    def test_a_root_may_have_dots(self, manifest: Manifest, root: Path) -> None:
+        """It ended in a traceback."""
+        dotted = Path(f"{root}/../{root.name}")
+        plain = paths_below(manifest, root)
+        assert paths_below(manifest, dotted) == {
+            path: place.replace(str(root), str(dotted), 1) for path, place in plain.items()
+        }
+
     def test_a_root_without_the_images_is_named(self, manifest: Manifest, root: Path) -> None:
         with pytest.raises(DataError, match=r"does not contain 60 of 90 images .*domains' folders"):
             paths_below(manifest, root / "deep" / "color")
