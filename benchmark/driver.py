@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from benchmark.commands import command, ways_to_images
+from benchmark.commands import ways_to_images
 from benchmark.errors import DataError, UsageError, first
 from benchmark.estimate import Estimates
 from benchmark.executors.local import LocalExecutor, slots
@@ -24,7 +24,7 @@ from benchmark.images.store.store import (
 )
 from benchmark.isolation.client import Limits
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite, manifest_of
+from benchmark.manifest.suite import Suite, manifest_of, run_command
 from benchmark.methods.resolve import resolve
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
@@ -266,7 +266,7 @@ def plan_suite(
         HTBenchError: a name, a value, a plugin or the device cannot be used.
     """
     if suite.tuned:
-        tune = command("tune", "--suite", suite.argument, "--methods", "all", *workspace.option)
+        tune = run_command(suite, *workspace.option)
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest or manifest_of(suite)
     task_ids, seed_list = select(suite, tasks, seeds)
@@ -422,10 +422,20 @@ def execute(
 
 
 def unfinished_runs(specs: Sequence[RunSpec], workspace: Workspace) -> list[RunSpec]:
-    """The runs to carry out: unfinished ones, and their bases whose weights are not intact."""
+    """The runs to carry out: unfinished ones, and their bases whose weights are not intact.
+
+    A base that is repeated needs the weights of its own base, and so on.
+    """
     open_runs = {s.key for s in specs if not workspace.is_finished(s.key)}
-    bases = {s.base.key for s in specs if s.key in open_runs and s.base is not None}
-    open_runs |= {key for key in bases if workspace.finished(key, weights=True) is None}
+    checked: set[str] = set()
+    for spec in [s for s in specs if s.key in open_runs]:
+        base = spec.base
+        while base is not None and base.key not in checked:
+            checked.add(base.key)
+            if workspace.finished(base.key, weights=True) is not None:
+                break
+            open_runs.add(base.key)
+            base = base.base
     return list({spec.key: spec for spec in specs if spec.key in open_runs}.values())
 
 

@@ -51,6 +51,8 @@ def array_job(
     of_suite = ("--suite", suite.argument)
     run = ["run", *of_suite, *options]
     parts = f"{workspace}-shards"
+    if parts.startswith("-"):  # or it would be read as an option
+        parts = f"./{parts}"
     # A shell expands the star, so it is not quoted.
     merge = " ".join(
         [

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark import gpu_hours
-from benchmark.commands import command
 from benchmark.driver import SuitePlan, plan_suite
 from benchmark.errors import UsageError
 from benchmark.files import write_file
 from benchmark.isolation.client import Limits
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite, load_suite
+from benchmark.manifest.suite import Suite, load_suite, run_command
 from benchmark.progress import Silent
 from benchmark.runs.shards import Shard, parse_shard
 from benchmark.runs.workspace import Workspace
@@ -225,7 +224,7 @@ def existing_boards(
     """
     boards = suite_boards(suite, workspace, report, asked, manifest=manifest)
     if not boards:
-        run = command("run", "--suite", suite.argument, *workspace.option)
+        run = run_command(suite, *workspace.option)
         raise UsageError(
             f"the workspace {workspace.root} has no runs of suite {suite.name}; run `{run}` "
             "first, or choose another workspace with --workspace"

@@ -152,5 +152,5 @@ def _only(
     seed: int | None,
     device: str,
 ) -> SourceSpec:
-    names, seeds = [name] if name else [], [] if seed is None else [seed]
+    names, seeds = [] if name is None else [name], [] if seed is None else [seed]
     return export.only_spec(export.choose_specs(manifest, of_tasks, names, device, seeds))

@@ -148,7 +148,7 @@ def open_trial(
     """
     loaded = load_suite(suite)
     manifest = manifest_of(loaded)
-    (task_id, *_), _ = select(loaded, [task] if task else [], [])
+    (task_id, *_), _ = select(loaded, [] if task is None else [task], [])
     entry = manifest.task(task_id)
     chain = load_argument(method, plugins, settings)
     if len(entry.seen) < FEWEST_CLASSES:

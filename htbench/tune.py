@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import session
+from benchmark.commands import command
 from benchmark.driver import execute, ready_runs, ready_specs
 from benchmark.errors import UsageError
 from benchmark.executors.local import slots
@@ -23,6 +24,7 @@ from benchmark.progress import Monitor
 from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, grid, resolve_device, select
 from benchmark.runs.workspace import Workspace
+from benchmark.tuning.folds import check_task
 from benchmark.tuning.search import Candidate, Search
 from benchmark.tuning.space import declared_settings, fields_of, settings_of
 from leaderboard.gamma_star import DERIVED
@@ -72,24 +74,17 @@ class TuningPlan:
         """Search for each task; return the record of each search by task and method.
 
         Raises:
-            UsageError: a task has too few seen classes, or no setting of any method succeeded on
-                every fold.
+            UsageError: no setting of any method succeeded on every fold of any task.
         """
-        manifest, searches = self.search.manifest, {}
-        for task in self.tasks:
-            searches[task] = self.search.choose(
-                manifest.task(task), self.candidates, self.workspace
-            )
-            for name in self.methods:
-                if name not in searches[task]:
-                    self.search.monitor.log(
-                        f"{name} on {task}: every setting failed on at least one fold, so none is "
-                        "chosen; run it with one of them to see the error"
-                    )
+        search = self.search
+        searches = {
+            task: search.choose(search.manifest.task(task), self.candidates, self.workspace)
+            for task in self.tasks
+        }
         if not any(searches.values()):
             raise UsageError(
-                "every setting failed on at least one fold, so none can be chosen; run the method "
-                "with one of them to see the error"
+                "no setting succeeded on every fold, so none can be chosen; the commands above "
+                "give the reasons"
             )
         return searches
 
@@ -166,13 +161,22 @@ def plan_tuning(
         limits=Limits.of_run(Limits.seconds, memory_limit),
     ) as started:
         manifest = started.with_network(manifest, network)
-        plugins = [plugin] if plugin else []
+        plugins = [] if plugin is None else [plugin]
+        for task in task_ids:
+            check_task(manifest.task(task))
         names = list(dict.fromkeys(methods))
         chains = [resolve([name], [], started.describe, DERIVED) for name in names]
         chains += [resolve([], plugins, started.describe, DERIVED)] if plugins else []
         if grids and len(chains) > 1:
             raise UsageError("--grid is for a single method; leave it out to tune several")
         tuned = [c for c in chains if len(chains) == 1 or c[-1].search is not None]
+        if not tuned:
+            run = [word for name in names for word in ("--method", name)]
+            words = ("run", "--suite", suite.argument, *run, *workspace.option)
+            raise UsageError(
+                f"none of {', '.join(names)} declares a search space, so nothing can be tuned; run "
+                f"`{command(*words)}`, or tune a single one with --grid"
+            )
         candidates = [
             Candidate(c, settings_of(grids, c[-1]) if grids else declared_settings(c[-1]))
             for c in tuned

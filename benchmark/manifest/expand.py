@@ -283,7 +283,9 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
             (building / suite).write_text(text + to_toml(expansion.suite), "utf-8")
             read_manifest(building)
     except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from None
+        raise UsageError(
+            f"cannot write {folder}: {error.strerror or error}; choose another folder with --out"
+        ) from None
     return read_manifest(folder)
 
 

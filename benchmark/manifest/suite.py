@@ -86,6 +86,13 @@ def manifest_of(suite: Suite) -> Manifest:
     return load_manifest(suite.manifest).with_recipe(suite.recipe)
 
 
+def run_command(suite: Suite, *options: object) -> str:
+    """The command line that carries out all runs of a suite; that of a tuned one is another."""
+    if suite.tuned:
+        return command("tune", "--suite", suite.argument, "--methods", ALL, *options)
+    return command("run", "--suite", suite.argument, *options)
+
+
 def _own_suite(name: str) -> Path | None:
     """The suite in the folder of a manifest that the user expanded or added.
 

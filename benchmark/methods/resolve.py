@@ -37,7 +37,8 @@ def resolve(
     Raises:
         MethodError: unknown or derived name, clash, or circular bases.
     """
-    from_files = [describe_cached(file_source(argument), ask) for argument in plugins]
+    files = dict.fromkeys(file_source(argument) for argument in plugins)  # each once
+    from_files = [describe_cached(file, ask) for file in files]
     sources = entry_point_sources()
     added: dict[str, MethodDescription] = {}
     for description in from_files:

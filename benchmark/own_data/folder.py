@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from benchmark.errors import UsageError, first
 from benchmark.images.copy.archive import SUFFIXES as ARCHIVES
-from benchmark.images.copy.folder import walk
+from benchmark.images.copy.folder import top_of, walk
 from benchmark.images.copy.match import PLAIN_FOLDERS, SPLIT_FOLDERS, loose
 from benchmark.images.copy.remarks import Kind
 from benchmark.images.decode import SUFFIXES
@@ -44,7 +44,7 @@ def list_folder(root: Path) -> Listing:
     Raises:
         UsageError: the layout is another one; the message says what there is and what to do.
     """
-    left_out = LeftOut(str(root.absolute()))
+    left_out = LeftOut(top_of(root))
     files = _image_files(root, left_out)
     places = {path: _place(path) for path in files}
     _check_layout(root, places, left_out)
@@ -62,14 +62,12 @@ def list_folder(root: Path) -> Listing:
 
 def _image_files(root: Path, left_out: LeftOut) -> dict[str, str]:
     """The files that are meant as images: relative path to absolute path, sorted."""
-    top = str(root.absolute())
     files: dict[str, str] = {}
     for folder in walk(root, left_out):
-        below = folder.name[len(top) + 1 :]
-        if any(map(_is_hidden, below.split("/"))):
+        if any(map(_is_hidden, folder.below.split("/"))):
             continue
         for name, file in folder.files.items():
-            path = f"{below}/{name}".lstrip("/")
+            path = f"{folder.below}/{name}".lstrip("/")
             if _is_hidden(name):
                 continue
             if not name.lower().endswith((*READABLE, *OTHER_FORMATS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,12 @@ def check_place(choices: Choices, folder: Path) -> None:
     """
     check_output(folder, folder=True)
     if folder.exists():
+        other = folder / choices.name  # of `.` and `/`, which have no name
+        if folder.name:
+            other = folder.with_name(f"{folder.name}-manifest")
         raise UsageError(
             f"{folder} exists, and nothing is overwritten; choose another folder with --out, such "
-            f"as --out {folder.with_name(f'{folder.name}-manifest')}"
+            f"as --out {shlex.quote(str(other))}"
         )
     version = f"another version, such as {choices.name}@{_next(choices.version)}"
     if (registered := own_folder(choices.reference)).exists():
@@ -83,7 +87,8 @@ def write_manifest(new: NewManifest, folder: Path, command_line: str) -> Written
             images = link_images(manifest, {entry.path: entry.file for entry in new.entries})
     except OSError as error:
         raise UsageError(
-            f"cannot write {error.filename or folder}: {error.strerror or error}"
+            f"cannot write {error.filename or folder}: {error.strerror or error}; choose another "
+            "folder with --out, or set HTBENCH_DATA for the links to images"
         ) from None
     suites = tuple(folder / name for name in _suites(new))
     return Written(read_manifest(folder), suites, images)

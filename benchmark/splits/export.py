@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import DataError, UsageError, first
-from benchmark.files import check_output, new_folder, write_file
+from benchmark.files import check_output, new_folder, read_json, write_file
 from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import (
     CLASS_ORDERS,
@@ -38,6 +38,7 @@ FORMATS = {
 FOLDER_FORMATS = ("txt", "imagefolder")
 CLASSES_FILE = "classes.txt"  # class names, one per line, in the order of the labels
 ABOUT_FILE = "export.json"  # describes the export, and marks the folder as replaceable
+MAX_ABOUT_BYTES = 16 << 20  # it has the folder of every class
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ def export_task(
             data = _table(manifest, task, form, order, frame, counts)
             written = _write_table(out, data, force)
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}") from None
+        raise DataError(
+            f"cannot write {out}: {error.strerror or error}; choose another path with --out"
+        ) from None
     return Exported(out, form, order, counts, written)
 
 
@@ -251,8 +254,8 @@ def _write_folder(out: Path, plan: Plan, force: bool) -> bool:
 
 def _is_export(folder: Path) -> bool:
     try:
-        about = json.loads((folder / ABOUT_FILE).read_bytes())
-    except (OSError, ValueError):
+        about = read_json(folder / ABOUT_FILE, MAX_ABOUT_BYTES, DataError)
+    except DataError:
         return False
     return isinstance(about, dict) and about.get("made_by") == "htbench splits export"
 

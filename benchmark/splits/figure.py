@@ -61,7 +61,9 @@ def draw(manifest: Manifest, task: Task, counts: pd.DataFrame, out: Path) -> Non
         check_output(out)
         write_file(out, buffer.getvalue())
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror}") from None
+        raise DataError(
+            f"cannot write {out}: {error.strerror}; choose another path with --figure"
+        ) from None
 
 
 def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:

@@ -47,6 +47,5 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
     The folder's own name and those above it may be a domain's.
     """
     for folder in walk(root, Remarks()):
-        below = Path(folder.name).relative_to(root.absolute())
         for name in folder.files:
-            yield f"{folder.name}/{name}", str(root / below / name)
+            yield f"{folder.name}/{name}", str(root / folder.below / name)

@@ -17,10 +17,24 @@ import numpy as np
 from benchmark.errors import UsageError
 from benchmark.folds import draw_fold
 from benchmark.manifest.manifest import Manifest, Task
+from benchmark.text import plural
 
 MISSING_SHARE = 0.5  # of the seen classes plays missing
 HELD_OUT_SHARE = 0.2  # of the images of every seen class
 MIN_SEEN = 4  # half of fewer is a single class
+
+
+def check_task(task: Task) -> None:
+    """Check that a task has folds.
+
+    Raises:
+        UsageError: it has too few seen classes.
+    """
+    if len(task.seen) < MIN_SEEN:
+        raise UsageError(
+            f"task {task.id} has {plural(len(task.seen), 'seen class')}, and folds need at least "
+            f"{MIN_SEEN}; choose other tasks with --task"
+        )
 
 
 def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
@@ -43,10 +57,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
     Raises:
         UsageError: the task has too few seen classes.
     """
-    if len(task.seen) < MIN_SEEN:
-        raise UsageError(
-            f"task {task.id} has {len(task.seen)} seen classes; folds need at least {MIN_SEEN}"
-        )
+    check_task(task)
     train = manifest.samples(task.target, "train")
     samples: dict[int, list[int]] = {}
     for row, label in enumerate(train.labels.tolist()):

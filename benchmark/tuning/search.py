@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.commands import command
 from benchmark.driver import execute, ready_sources
 from benchmark.estimate import Estimates
 from benchmark.manifest.manifest import Manifest, Task
@@ -77,7 +78,7 @@ class Search:
 
         Returns:
             By the method's name, the record that its runs carry. A method has none if no setting
-            succeeded on every fold.
+            succeeded on every fold; then the log names a run with the reason.
 
         Raises:
             UsageError: the task has too few seen classes.
@@ -85,6 +86,7 @@ class Search:
         source = self._source(task, workspace)
         scores = [[list[tuple[float, float] | None]() for _ in c.settings] for c in candidates]
         steps = [0] * len(candidates)
+        unsuccessful: dict[str, str] = {}  # a run on a fold by method
         with Workspace(workspace.root / TUNING_FOLDER) as folds:
             for repeat in range(self.repeats):
                 pseudo = fold(self.manifest, task, repeat)
@@ -103,12 +105,22 @@ class Search:
                     keys = {specs[id(cell)].key for each in of_candidate for cell in each}
                     steps[i] += sum(map(_steps(folds), keys))
                     for of_setting, each in zip(scores[i], of_candidate, strict=True):
-                        of_setting.append(self._score(pseudo, specs[id(each[-1])], folds))
-        return {
+                        spec = specs[id(each[-1])]
+                        of_setting.append(self._score(pseudo, spec, folds))
+                        if of_setting[-1] is None:
+                            unsuccessful.setdefault(spec.planned.method.name, spec.key)
+        records = {
             candidate.method.name: record
             for candidate, of_candidate, count in zip(candidates, scores, steps, strict=True)
             if (record := self._record(candidate, of_candidate, count)) is not None
         }
+        for name in unsuccessful.keys() - records.keys():
+            show = command("show", unsuccessful[name][:12], *folds.option)
+            self.monitor.log(
+                f"{name} on {task.id}: no setting succeeded on every fold, so none is chosen; "
+                f"`{show}` gives a reason"
+            )
+        return records
 
     def _record(
         self,

@@ -87,7 +87,9 @@ def fields_of(settings: Mapping[str, str]) -> dict[str, str]:
 
 def rate_of(settings: Mapping[str, str]) -> float:
     """The factor on the recipe's learning rates."""
-    return float(Fraction(settings.get(RATE, "1")))
+    text = settings.get(RATE, "1")
+    # Not all as fractions: that of 1e999999999 has a billion digits.
+    return float(Fraction(text) if "/" in text else text)
 
 
 def _combinations(values: Mapping[str, list[str]]) -> list[dict[str, str]]:
@@ -100,7 +102,7 @@ def _checked(space: list[dict[str, str]], method: MethodDescription) -> list[dic
         method.configure(fields_of(settings))
         try:
             factor = rate_of(settings)
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):  # no number, a division by 0, or too large
             factor = 0.0
         if not 0 < factor <= MAX_RATE:
             raise UsageError(

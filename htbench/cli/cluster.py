@@ -64,9 +64,9 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--slurm", "system", flag_value="slurm", help="Write a SLURM job array.")
-@click.option("--kubernetes", "system", flag_value="kubernetes", help="Write an indexed job.")
-@click.option("--htcondor", "system", flag_value="htcondor", help="Write an HTCondor submit file.")
+@click.option("--slurm", is_flag=True, help="Write a SLURM job array.")
+@click.option("--kubernetes", is_flag=True, help="Write an indexed job.")
+@click.option("--htcondor", is_flag=True, help="Write an HTCondor submit file.")
 @suite_option(required=True)
 @click.option(
     "--shards",
@@ -79,12 +79,12 @@ def command() -> None:
 @out_file_option("File to write.  [default: standard output]")
 @click.argument("run_options", nargs=-1, type=click.UNPROCESSED)
 def script(
-    system: str | None,
     suite: str,
     shards: int,
     workspace: Path,
     out: Path | None,
     run_options: tuple[str, ...],
+    **systems: bool,
 ) -> None:
     """Print an array job that runs a suite in N shards, for you to read, edit and submit.
 
@@ -99,12 +99,13 @@ def script(
     from benchmark.manifest.suite import load_suite
     from htbench.cluster import array_job
 
-    if system is None:
-        raise UsageError("choose a batch system with --slurm, --kubernetes or --htcondor")
+    chosen = [system for system, is_chosen in systems.items() if is_chosen]
+    if len(chosen) != 1:
+        raise UsageError("choose one batch system with --slurm, --kubernetes or --htcondor")
     words = ["--suite", suite, "--shard", f"1/{shards}"]
     options = _checked(run_options, words, "suite", "shard", "workspace", "smoke", "dry_run")
     text = array_job(
-        system,
+        chosen[0],
         load_suite(suite),
         shards,
         workspace,
@@ -174,4 +175,5 @@ def run_on_cluster(
             Terminal(),
         )
         asked = plan.keys()
+    as_json = as_json or chosen["as_json"]
     print_results(loaded, place, plan, records, asked, chosen, as_json=as_json)

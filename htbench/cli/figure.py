@@ -113,7 +113,9 @@ def command(
     size = inches(width)
     place = Workspace(workspace)
     loaded = chosen_suite(suite, None if published else place)
-    with_tasks(loaded, [task] if task else [])  # reports an unknown task before runs are scored
+    with_tasks(
+        loaded, [] if task is None else [task]
+    )  # reports an unknown task before runs are scored
     with run_problems() as problems:
         if published:
             board = published_boards(loaded)[0]

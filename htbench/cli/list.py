@@ -74,7 +74,7 @@ def methods(
 
     if as_json and markdown:
         raise UsageError("--json cannot be combined with --markdown")
-    loaded = load_suite(suite) if suite else None
+    loaded = None if suite is None else load_suite(suite)
     descriptions = face.describe_methods(loaded, plugins)
     entries = face.method_entries(descriptions, derived=markdown or loaded is not None)
     with run_problems() as problems:
@@ -123,7 +123,7 @@ def tasks(suite: str | None, as_json: bool) -> None:
     from benchmark.manifest.suite import load_suite
     from benchmark.summaries import task_summaries
 
-    entries = task_summaries(load_suite(suite) if suite else None)
+    entries = task_summaries(None if suite is None else load_suite(suite))
     if as_json:
         print_json(entries)
         return

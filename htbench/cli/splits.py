@@ -63,7 +63,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
     if figure is not None and task is None:
         raise UsageError("--figure needs --task TASK, because it draws the classes of one task")
     loaded = load_manifest(manifest)
-    tasks = [loaded.task(task)] if task else list(loaded.tasks)
+    tasks = list(loaded.tasks) if task is None else [loaded.task(task)]
     counts = {t.id: class_counts(loaded, t.id) for t in tasks}
     if figure is not None:
         from benchmark.splits.figure import draw
@@ -71,7 +71,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
         draw(loaded, tasks[0], counts[tasks[0].id], figure)
     if as_json:
         print_json(splits_summary(loaded, counts))
-    elif task:
+    elif task is not None:
         _print_classes(loaded, task, counts[task])
     else:
         _print_tasks(loaded, counts)
@@ -169,7 +169,11 @@ def export(
     from benchmark.splits.roots import paths_below
 
     loaded = load_manifest(manifest)
-    outs = {task: out} if task else {t.id: out / file_of_task(t.id, form) for t in loaded.tasks}
+    outs = (
+        {t.id: out / file_of_task(t.id, form) for t in loaded.tasks}
+        if task is None
+        else {task: out}
+    )
     paths = paths_below(loaded, root.expanduser()) if root else None
     if root and not root.expanduser().exists():
         log(f"{root} is not on this machine; the manifest's paths are used below it")
@@ -192,7 +196,7 @@ def export(
             {**about, "task": name, **vars(one), "out": str(one.out)}
             for name, one in exported.items()
         ]
-        print_json(reports[0] if task else reports)
+        print_json(reports if task is None else reports[0])
         return
     for one in exported.values():
         unchanged = "" if one.written else ", unchanged"

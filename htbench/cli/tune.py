@@ -127,7 +127,7 @@ def command(
     with plan_tuning(
         loaded,
         place,
-        methods=_selected(loaded, names) if names else [method] if method else [],
+        methods=[method] if method is not None else _selected(loaded, names),
         plugin=plugin,
         grids=grids,
         tasks=tasks,
@@ -185,14 +185,16 @@ def _percent(value: object) -> str:
     return f"{value:.1f}" if isinstance(value, float) else "failed"
 
 
-def _selected(suite: Suite, names: str) -> list[str]:
-    """The methods that ``--methods`` names.
+def _selected(suite: Suite, names: str | None) -> list[str]:
+    """The methods that ``--methods`` names; none without it.
 
     Raises:
         UsageError: one of them is not in the suite.
     """
     from benchmark.manifest.suite import ALL
 
+    if names is None:
+        return []
     if names == ALL:
         return list(suite.methods)
     selected = [name.strip() for name in names.split(",")]

@@ -88,6 +88,12 @@ def test_a_table_is_not_json(htbench):
     assert "cannot be combined" in htbench("list", "methods", "--json", "--markdown").sentence
 
 
+@pytest.mark.parametrize("kind", ["methods", "tasks"])
+def test_an_empty_suite_is_not_the_same_as_none(htbench, kind):
+    """A script with an unset variable got the list of everything."""
+    assert "unknown suite ''" in htbench("list", kind, "--suite", "").sentence
+
+
 def test_list_tasks_suites_and_data_sets(htbench, mini):
     def listed(*arguments):
         entries = json.loads(htbench("list", *arguments, "--json").stdout)

@@ -194,6 +194,42 @@ def test_damaged_weights_of_a_base_are_made_again(lane, finished):
     assert predictions(lane.workspace) == before
 
 
+ON_WISE_FT = """
+from dataclasses import dataclass
+
+from htbench import Method
+
+
+@dataclass(frozen=True)
+class OnWiseFt(Method):
+    name = "on-wise-ft"
+    base = "wise-ft"
+    scale: float = 1.0
+
+    def adapt(self, source, target, run):
+        return run.base
+"""
+
+
+def test_missing_weights_of_a_chain_of_bases_are_made_again(mini, finished, tmp_path):
+    """Only the nearest base was repeated: without its own base, a failure replaced its result."""
+    plugin, workspace = tmp_path / "on_wise_ft.py", tmp_path / "ws"
+    plugin.write_text(ON_WISE_FT)
+    options = ("--plugin", plugin, "--task", "outline-solid", "--seed", "0")
+    assert mini.run(workspace, *options).returncode == 0
+    before = predictions(workspace)
+    weights = list(workspace.glob("runs/*/weights.safetensors"))
+    assert len(weights) == 2, "of finetune and wise-ft"
+    for path in weights:
+        path.unlink()
+    again = mini.run(workspace, *options, "--set", "scale=2")
+    assert again.returncode == 0, again.stderr
+    assert "repeating 2 finished runs" in again.stderr
+    after = predictions(workspace)
+    assert len(after) == 4
+    assert before == {key: after[key] for key in before}
+
+
 @pytest.mark.parametrize("point", SERVER)
 def test_the_server_is_killed(lane, finished, point):
     with lane.start(f"{point}=kill") as driver:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
 from fractions import Fraction
 
 import pytest
 
 from benchmark.manifest.catalogue import load_manifest
+from benchmark.manifest.toml import to_toml
 from benchmark.records import RunRecord
 from tests.end_to_end.conftest import Mini
 
@@ -122,12 +126,72 @@ def test_the_same_command_has_nothing_left_to_do(tuned, htbench, mini):
         (["finetune", "--methods", "all"], "METHOD"),
         (["source"], "source declares no search space"),
         (["--methods", "finetune,nope"], "'nope' is not in suite mini"),
+        (["--methods", ""], "'' is not in suite mini"),
+        ([""], "no method ''"),
+        (["--plugin", ""], "--plugin"),
         (["--methods", "all", "--grid", "alpha=1"], "--grid is for a single method"),
     ],
 )
 def test_wrong_input_is_one_sentence(htbench, mini, tmp_path, arguments, words):
     result = htbench("tune", *arguments, *mini.options(tmp_path / "ws"))
     assert words in result.sentence
+
+
+def test_methods_that_declare_nothing_are_left_to_run(htbench, mini, tmp_path):
+    """All folds were read for no setting, and then every setting was said to have failed."""
+    suite = tmp_path / "still.toml"
+    suite.write_text(mini.suite.read_text().replace('"finetune"', '"bn-stats"'))
+    words = ("--suite", suite, "--workspace", tmp_path / "ws")
+    error = htbench("tune", "--methods", "source,bn-stats", *words).sentence
+    assert "none of source, bn-stats declares a search space, so nothing can be tuned" in error
+    run = f"htbench run --suite {suite} --method source --method bn-stats --workspace"
+    assert run in error
+    assert not (tmp_path / "ws").exists()
+
+
+DOES_NOT_APPLY = """
+from dataclasses import dataclass
+
+from htbench import Method, NotApplicable
+
+
+@dataclass(frozen=True)
+class DoesNotApply(Method):
+    name = "does-not-apply"
+    search = {}
+
+    def adapt(self, source, target, run):
+        raise NotApplicable("too dark on folds")
+"""
+
+
+def test_settings_that_do_not_succeed_have_a_command_that_says_why(htbench, mini, tmp_path):
+    """A run on the whole task, which was recommended, may well succeed."""
+    plugin = tmp_path / "does_not_apply.py"
+    plugin.write_text(DOES_NOT_APPLY)
+    words = ("--task", TASK, "--seed", "0", "--repeats", "1", *mini.options(tmp_path / "ws"))
+    for _ in range(2):  # the second command finds the runs finished
+        error = htbench("tune", "--plugin", plugin, *words).sentence
+        assert "htbench: no setting succeeded on every fold, so none can be chosen" in error
+        (show,) = re.findall(r"`htbench (show .*)` gives a reason", error)
+        assert "not-applicable: too dark on folds" in htbench(*shlex.split(show)).stdout
+
+
+def test_a_task_without_folds_is_refused_before_any_search(htbench, mini, tmp_path):
+    manifest, suite = tmp_path / "mini" / "0.1", tmp_path / "few.toml"
+    shutil.copytree(mini.manifest, manifest)
+    document = load_manifest(manifest).document
+    first, second = document["tasks"]
+    few = {**second, "seen": second["seen"][:3]}
+    (manifest / "manifest.toml").write_text(to_toml({**document, "tasks": [first, few]}))
+    suite.write_text(mini.suite.read_text().replace(str(mini.manifest), str(manifest)))
+    words = ("--suite", suite, "--workspace", tmp_path / "ws")
+    error = htbench("tune", "finetune", *words).sentence
+    assert error == (
+        f"htbench: task {few['id']} has 3 seen classes, and folds need at least 4; choose other "
+        "tasks with --task\n"
+    )
+    assert not (tmp_path / "ws").exists()
 
 
 @pytest.fixture(scope="module")

@@ -145,9 +145,20 @@ def test_the_merge_names_the_workspaces_of_all_shards(
     parse(words)
 
 
+def test_a_workspace_is_not_read_as_options(htbench: Htbench, program: Path) -> None:
+    Path("-w-shards", "1").mkdir(parents=True)
+    text = script(htbench, "htcondor", workspace="-w")
+    (line,) = re.findall(r"^# {6}(.* workspace merge .*)$", text, re.MULTILINE)
+    words, _ = run(["sh", "-c", line])
+    words = words[words.index("workspace") :]
+    assert words == ["workspace", "merge", "./-w-shards/1", "--into", "-w"]
+    parse(words)
+
+
 def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> None:
     words = ("cluster", "script", "--suite", "icons", "--shards", "8")
-    assert "choose a batch system" in htbench(*words)[2]
+    for systems in ((), ("--slurm", "--kubernetes")):
+        assert "choose one batch system" in htbench(*words, *systems)[2]
     assert "control character" in htbench(*words, "--slurm", "--workspace", "a\nb")[2]
     status, _, err = htbench(*words, "--slurm", "--", "--sed", "0")
     assert status == 2

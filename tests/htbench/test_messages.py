@@ -68,6 +68,6 @@ def test_a_command_line_that_is_named_exists(file: str, line: str) -> None:
 
 def test_command_lines_are_found_in_every_kind_of_string() -> None:
     lines = command_lines()
-    assert ("htbench/run.py", "run --suite X") in lines
+    assert ("benchmark/manifest/suite.py", "run --suite X") in lines
     assert ("htbench/cli/run.py", "run --suite icons") in lines
     assert len(lines) > 80

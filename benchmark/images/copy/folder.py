@@ -20,14 +20,21 @@ class Folder:
     """A folder of files.
 
     Attributes:
-        name: its path as the user sees it, through links.
+        name: its path as the user sees it, through links; it begins with :func:`top_of`.
+        below: the same relative to the folder that is walked; empty for that itself.
         real: its absolute path without links.
         files: the name of each regular file in it to the file's absolute path without links.
     """
 
     name: str
+    below: str
     real: str
     files: dict[str, str]
+
+
+def top_of(origin: Path) -> str:
+    """The absolute path of a folder through links, without the ``..`` that the user may write."""
+    return os.path.abspath(origin)  # noqa: PTH100 - Path.resolve would lose the name of a link
 
 
 def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:
@@ -41,7 +48,7 @@ def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:
     Raises:
         UsageError: there are too many files.
     """
-    top = os.path.abspath(origin)  # noqa: PTH100 - Path.resolve would lose the name of a link
+    top = top_of(origin)
     waiting: list[tuple[str, str, frozenset[tuple[int, int]]]] = [
         (top, os.path.realpath(top), frozenset())
     ]
@@ -74,7 +81,7 @@ def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:
             else:
                 kind = BROKEN_LINK if entry.is_symlink() else SPECIAL_FILE
                 remarks.add(kind, f"{name}/{entry.name}")
-        yield Folder(name, real, files)
+        yield Folder(name, name.removeprefix(top).lstrip("/"), real, files)
         waiting.extend(reversed(folders))
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.suite import run_command
 from benchmark.text import one_line, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
@@ -121,8 +121,7 @@ class Request:
         board = self.board
         if board.is_published:
             return "leave out --published to draw the results of a workspace"
-        run = command("run", "--suite", board.suite.argument, *board.workspace_option)
-        return f"run `{run}` first"
+        return f"run `{run_command(board.suite, *board.workspace_option)}` first"
 
     def cells(self) -> dict[str, BoardCell]:
         """The complete cells by label, the best first and oracles last.

@@ -34,6 +34,14 @@ class TestResolve:
         methods_in_order = resolve(["source"], files("mine"), ask)
         assert [m.name for m in methods_in_order] == ["source", "finetune", "mine"]
 
+    def test_a_plugin_that_is_named_twice_is_included_once(
+        self, files: Callable[..., list[str]]
+    ) -> None:
+        (path,) = files("mine")
+        again = str(Path(path).parent / ".." / Path(path).parent.name / "mine.py")
+        (mine,) = resolve([], [path, path, again], Asked(answer("mine")))
+        assert mine.name == "mine"
+
     def test_an_unknown_name_is_told_before_any_child_is_asked(self) -> None:
         ask = Asked()
         with pytest.raises(MethodError, match="did you mean finetune"):

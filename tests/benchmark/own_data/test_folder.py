@@ -29,6 +29,18 @@ class TestLayouts:
             (domain, name, None) for domain in ("photo", "sketch") for name in ("cat", "dog")
         }
 
+    def test_a_path_with_dots_is_the_same_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a folder such as ../photos, no image was in a folder of a class."""
+        paint(tmp_path / "set", grid("photo sketch", "cat dog"))
+        (tmp_path / "set" / "photo" / "cat" / "gone.png").symlink_to(tmp_path / "nothing")
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        plain, dotted = list_folder(tmp_path / "set"), list_folder(Path("../set"))
+        assert dotted.entries == plain.entries
+        assert dotted.left_out.names == plain.left_out.names
+
     @pytest.mark.parametrize(
         "layout", ["{d}/{s}/{c}/1.png", "{s}/{d}/{c}/1.png", "{d}/{c}/{s}/1.png"]
     )

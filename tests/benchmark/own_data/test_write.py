@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,14 @@ class TestWrite:
         assert build(photos).manifest.digest != digest
 
     def test_nothing_is_overwritten(self, photos: Path, tmp_path: Path) -> None:
-        (tmp_path / "out").mkdir()
-        with pytest.raises(UsageError, match=r"out exists, .* --out .*out-manifest"):
-            write_manifest(build(photos), tmp_path / "out", COMMAND)
+        for name in ("out", "it's out"):
+            (tmp_path / name).mkdir()
+            with pytest.raises(UsageError, match="out exists, and nothing is overwritten") as info:
+                write_manifest(build(photos), tmp_path / name, COMMAND)
+            other = shlex.split(str(info.value).partition("such as ")[2])
+            assert other == ["--out", str(tmp_path / f"{name}-manifest")]
+        with pytest.raises(UsageError, match=r"\. exists, and nothing .* such as --out mine"):
+            write_manifest(build(photos), Path(), COMMAND)
 
     def test_a_failure_leaves_nothing(
         self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,7 +78,7 @@ class TestWrite:
             raise OSError(28, "No space left on device", "links")
 
         monkeypatch.setattr(write, "link_images", fail)
-        with pytest.raises(UsageError, match="cannot write links: No space left"):
+        with pytest.raises(UsageError, match=r"cannot write links: No space left.*--out"):
             write_manifest(build(photos), tmp_path / "out", COMMAND)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["my photos"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from benchmark.errors import DataError, UsageError
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.roles import COLUMNS, ROLES, ordered_classes, role_frame, task_frame
-from benchmark.splits.export import FOLDER_FORMATS, FORMATS, export_task
+from benchmark.splits.export import ABOUT_FILE, FOLDER_FORMATS, FORMATS, export_task
 from benchmark.splits.roots import paths_below
 from tests.benchmark.expected_roles import TASK, check_roles, expected_roles
 
@@ -117,6 +118,14 @@ class TestOwnPaths:
         pairs = zip(rows["path"], rows["label"], strict=True)
         assert lines == [f"/cluster/icons/{path} {label}" for path, label in pairs]
 
+    def test_a_root_may_have_dots(self, manifest: Manifest, root: Path) -> None:
+        """It ended in a traceback."""
+        dotted = Path(f"{root}/../{root.name}")
+        plain = paths_below(manifest, root)
+        assert paths_below(manifest, dotted) == {
+            path: place.replace(str(root), str(dotted), 1) for path, place in plain.items()
+        }
+
     def test_a_root_without_the_images_is_named(self, manifest: Manifest, root: Path) -> None:
         with pytest.raises(DataError, match=r"does not contain 60 of 90 images .*domains' folders"):
             paths_below(manifest, root / "deep" / "color")
@@ -164,6 +173,18 @@ class TestWriting:
             export_task(mini, TASK, form, tmp_path / "thesis", force=force)
         assert (tmp_path / "thesis" / "chapter.tex").read_text() == "words"
 
+    def test_a_mark_that_is_no_export_is_not_read_for_ever(
+        self, mini: Manifest, tmp_path: Path
+    ) -> None:
+        """A FIFO was waited for, and the nesting of the other ended in a traceback."""
+        for name in ("fifo", "deep"):
+            (tmp_path / name).mkdir()
+        os.mkfifo(tmp_path / "fifo" / ABOUT_FILE)
+        (tmp_path / "deep" / ABOUT_FILE).write_text("[" * 100_000)
+        for name in ("fifo", "deep"):
+            with pytest.raises(UsageError, match="is not an export of this suite"):
+                export_task(mini, TASK, "txt", tmp_path / name)
+
     @pytest.mark.parametrize("form", FOLDER_FORMATS)
     def test_a_damaged_export_needs_force(self, mini: Manifest, tmp_path: Path, form: str) -> None:
         export_task(mini, TASK, form, tmp_path / "out")
@@ -178,6 +199,6 @@ class TestWriting:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "write_bytes", full)
-        with pytest.raises(DataError, match=r"cannot write .*No space left"):
+        with pytest.raises(DataError, match=r"cannot write .*No space left.*--out"):
             export_task(mini, TASK, "imagefolder", tmp_path / "out")
         assert list(tmp_path.iterdir()) == []

@@ -63,7 +63,9 @@ class TestGrid:
         assert len(settings) == 4
         assert settings[1] == {"alpha": "0.1", "rate-factor": "1/3"}
 
-    @pytest.mark.parametrize("factor", ["0", "-1", "x", "1/0", "1e9", "nan"])
+    @pytest.mark.parametrize(
+        "factor", ["0", "-1", "x", "1/0", "1e9", "nan", "1e400", "1e999999999", f"{10**400}/1"]
+    )
     def test_a_wrong_rate_factor(self, factor: str) -> None:
         with pytest.raises(UsageError, match=rf"rate-factor={factor}: write a positive number"):
             settings_of([f"rate-factor={factor}"], method(None))

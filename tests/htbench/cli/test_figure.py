@@ -41,6 +41,11 @@ def test_a_figure_of_one_task(htbench: Htbench, workspace: Path, kind: str) -> N
         (("cost", "--width", "1", "--out", "a.svg"), "--width 1 must be column or page"),
         (("cost", "--out", "link.svg"), "symbolic link"),
         (("cost", "--task", "nope", "--out", "a.svg"), "--task nope is not in suite icons"),
+        (("cost", "--task", "", "--out", "a.svg"), "is not in suite icons"),
+        (
+            ("cost", "--suite", "icons-tuned", "--out", "a.svg"),
+            "run `htbench tune --suite icons-tuned --methods all --workspace",
+        ),
         (("cost", "--out", "a.svg"), "no method has completed all tasks"),
         (("cost", "--out", "a.svg", "--workspace", "empty"), "run `htbench run --suite icons"),
         (("curves", "--published", "--out", "a.svg"), "training logs are not published"),

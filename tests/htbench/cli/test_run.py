@@ -128,6 +128,8 @@ def test_a_search_of_more_than_a_day_asks_for_yes(
     draft: Draft, suite: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft.document["recipe"]["steps"] = 10**8
+    for task in draft.document["tasks"]:
+        task["seen"] = list(draft.document["classes"][:4])  # folds need as many
     draft.write()
     monkeypatch.setattr("htbench.tune.TuningPlan.choose", SuitePlan.execute)
     options = ("tune", "lolsgd", "--suite", suite, "--grid", "local_models=5,10", "--device", "cpu")

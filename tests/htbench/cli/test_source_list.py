@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,15 @@ def test_a_damaged_one_is_named_with_the_remedy(htbench: Htbench, icons: Manifes
     trained = [entry for entry in json.loads(out) if entry["provenance"] != "pinned"]
     assert [entry["domains"] for entry in trained] == [["outline"]]
     assert f"rm -r {folder}" in err
+
+
+@pytest.mark.usefixtures("own_data")
+def test_an_empty_name_of_a_source_is_not_the_same_as_none(
+    htbench: Htbench, tmp_path: Path
+) -> None:
+    words = ("--suite", "icons", "--source", "", "--seed", 0, "--out", tmp_path / "model")
+    status, _, err = htbench("source", "export", *words)
+    assert (status, "no task starts from it; sources: outline" in err) == (2, True), err
 
 
 @pytest.mark.usefixtures("own_data")

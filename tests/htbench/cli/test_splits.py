@@ -84,6 +84,8 @@ def test_bars_fit_the_terminal(
     [
         (["show", "nope@1.0"], "unknown manifest 'nope@1.0'"),
         (["show", "icons@2.0", "--task", "nope"], "has no task 'nope'"),
+        (["show", "icons@2.0", "--task", ""], "has no task ''"),
+        (["export", "icons@2.0", "--task", "", "--format", "csv", "--out", "a"], "has no task ''"),
         (["show", "icons@2.0", "--figure", "a.png"], "--figure needs --task TASK"),
         (["show", "icons@2.0", "--task", TASK, "--figure", "a.gif"], r"\.png, \.svg, \.pdf"),
         (["export", "icons@2.0", "--task", TASK, "--format", "csv", "--out", "."], "a folder"),
