@@ -114,8 +114,10 @@ class Search:
             for candidate, of_candidate, count in zip(candidates, scores, steps, strict=True)
             if (record := self._record(candidate, of_candidate, count)) is not None
         }
-        for name in unsuccessful.keys() - records.keys():
-            show = command("show", unsuccessful[name][:12], *folds.option)
+        for name, key in unsuccessful.items():
+            if name in records:
+                continue
+            show = command("show", key[:12], *folds.option)
             self.monitor.log(
                 f"{name} on {task.id}: no setting succeeded on every fold, so none is chosen; "
                 f"`{show}` gives a reason"

@@ -10,6 +10,7 @@ from benchmark.errors import UsageError
 from htbench.cli.options import (
     OWN_SUITE,
     out_file_option,
+    refuse_workspace_of,
     suite_option,
     tasks_option,
     workspace_option,
@@ -77,6 +78,7 @@ def command(
         raise UsageError(
             f"--out {out} does not end in one of {known}; use one of them or add --format"
         )
+    refuse_workspace_of(published)
     place = Workspace(workspace)
     loaded = with_tasks(chosen_suite(suite, None if published else place), tasks)
     with run_problems() as problems:

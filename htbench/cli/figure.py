@@ -10,6 +10,7 @@ from benchmark.errors import UsageError
 from htbench.cli.options import (
     OWN_SUITE,
     methods_option,
+    refuse_workspace_of,
     suite_option,
     task_option,
     workspace_option,
@@ -111,11 +112,11 @@ def command(
     form = form_of(out)
     check_output(out)
     size = inches(width)
+    refuse_workspace_of(published)
     place = Workspace(workspace)
     loaded = chosen_suite(suite, None if published else place)
-    with_tasks(
-        loaded, [] if task is None else [task]
-    )  # reports an unknown task before runs are scored
+    # Reports an unknown task before runs are scored.
+    with_tasks(loaded, [] if task is None else [task])
     with run_problems() as problems:
         if published:
             board = published_boards(loaded)[0]

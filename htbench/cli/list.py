@@ -15,6 +15,7 @@ from htbench.cli.options import (
     json_option,
     methods_option,
     plugins_option,
+    refuse_workspace,
     seeds_option,
     status_option,
     suite_option,
@@ -30,6 +31,7 @@ from htbench.cli.output import (
     run_problems,
     screen,
 )
+from htbench.progress import log
 
 
 @click.group("list")
@@ -74,6 +76,8 @@ def methods(
 
     if as_json and markdown:
         raise UsageError("--json cannot be combined with --markdown")
+    if suite is None:
+        refuse_workspace("is only for the accuracies that --suite adds")
     loaded = None if suite is None else load_suite(suite)
     descriptions = face.describe_methods(loaded, plugins)
     entries = face.method_entries(descriptions, derived=markdown or loaded is not None)
@@ -233,8 +237,11 @@ def runs(
         )
         if as_json:
             print_json(entries)
-        else:
+        elif entries:
             _print_runs(entries)
+        else:
+            selected = " that match" if tasks or methods or seeds or states else ""
+            log(f"{place.root} has no runs of suite {loaded.name}{selected}")
 
 
 def _print_runs(entries: list[dict[str, Any]]) -> None:

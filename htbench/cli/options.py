@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from benchmark.errors import UsageError
 
@@ -157,6 +158,30 @@ workspace_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for runs and results.",
 )
+
+
+def refuse_workspace(reason: str) -> None:
+    """Refuse a workspace that this command would ignore.
+
+    Args:
+        reason: what follows ``--workspace`` in the message, such as ``is only for --suite``.
+
+    Raises:
+        UsageError: the command line names one.
+    """
+    source = click.get_current_context().get_parameter_source("workspace")
+    if source is ParameterSource.COMMANDLINE:
+        raise UsageError(f"--workspace {reason}; leave it out")
+
+
+def refuse_workspace_of(published: bool) -> None:
+    """Refuse a workspace beside ``--published``.
+
+    Raises:
+        UsageError: the command line has both.
+    """
+    if published:
+        refuse_workspace("cannot be combined with --published, whose results are not in one")
 
 
 def suite_option(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from htbench.cli.options import OWN_SUITE, suite_option, workspace_option
+from htbench.cli.options import OWN_SUITE, refuse_workspace_of, suite_option, workspace_option
 from htbench.cli.output import run_problems
 from htbench.progress import log
 
@@ -91,6 +91,7 @@ def command(
     if not published and not authors:
         raise UsageError('name the authors of the results, such as --author "Ada Lovelace"')
     check_folder(out)
+    refuse_workspace_of(published)
     place = Workspace(workspace)
     loaded = chosen_suite(suite, None if published else place)
     with run_problems() as problems:

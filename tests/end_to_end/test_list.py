@@ -84,6 +84,22 @@ def test_gamma_star_cannot_be_run_and_is_listed_only_with_numbers(htbench):
     assert f"| {GAMMA_STAR} " in htbench("list", "methods", "--markdown").stdout
 
 
+def test_a_list_of_no_runs_says_so(htbench, mini, finished, at, tmp_path):
+    for words, message in (
+        (at, "that match"),
+        (["--workspace", tmp_path / "none"], "has no runs of suite"),
+    ):
+        options = ["--suite", mini.suite, "--seed", "99", *words]
+        result = htbench("list", "runs", *options)
+        assert (result.stdout, message in result.stderr) == ("", True)
+        assert json.loads(htbench("list", "runs", *options, "--json").stdout) == []
+
+
+def test_a_workspace_without_a_suite_is_not_ignored(htbench, at):
+    sentence = htbench("list", "methods", *at).sentence
+    assert "--workspace is only for the accuracies that --suite adds; leave it out" in sentence
+
+
 def test_a_table_is_not_json(htbench):
     assert "cannot be combined" in htbench("list", "methods", "--json", "--markdown").sentence
 

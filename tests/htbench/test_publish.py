@@ -231,11 +231,14 @@ def test_files_of_others_and_edited_files_are_not_replaced(
 def test_refusals(place: Path, tmp_path: Path, htbench: Htbench) -> None:
     for more, message in (
         ((), "name the authors"),
-        (("--published", "--predictions", "--suite", "icons-hot"), "icons-hot.parquet does not"),
+        (("--published",), "--workspace cannot be combined with --published"),
         (("--author", "A", "--workspace", tmp_path / "empty"), "has no runs of suite two"),
     ):
         status, _, err = htbench(*words(place, tmp_path / "out", *more))
         assert (status, message in err) == (2, True), err
+    published = ("--suite", "icons-hot", "--published", "--predictions")
+    status, _, err = htbench("publish", *published, "--out", tmp_path / "out")
+    assert (status, "icons-hot.parquet does not" in err) == (2, True), err
     assert not (tmp_path / "out").exists()
 
 

@@ -70,3 +70,5 @@ def test_suites_without_published_results_are_refused(htbench: Htbench) -> None:
     status, _, err = htbench("compare", "a", "b", "--suite", "office-home", "--published")
     assert status == 2
     assert "no results are published for suite office-home" in err
+    status, _, err = htbench("compare", "a", "b", "--published", "--workspace", "workspace")
+    assert (status, "--workspace cannot be combined with --published" in err) == (2, True), err

@@ -48,7 +48,10 @@ def test_a_figure_of_one_task(htbench: Htbench, workspace: Path, kind: str) -> N
         ),
         (("cost", "--out", "a.svg"), "no method has completed all tasks"),
         (("cost", "--out", "a.svg", "--workspace", "empty"), "run `htbench run --suite icons"),
-        (("curves", "--published", "--out", "a.svg"), "training logs are not published"),
+        (
+            ("cost", "--published", "--out", "a.svg"),
+            "--workspace cannot be combined with --published, whose results are not in one",
+        ),
     ],
 )
 def test_refusals(
@@ -64,3 +67,8 @@ def test_refusals(
     assert (status, message in err) == (2, True), err
     assert not (workspace / "a.svg").exists()
     assert not (workspace / "target.svg").exists()
+
+
+def test_training_logs_are_not_published(htbench: Htbench, tmp_path: Path) -> None:
+    status, _, err = htbench("figure", "curves", "--published", "--out", tmp_path / "a.svg")
+    assert (status, "training logs are not published" in err) == (2, True), err
