@@ -78,7 +78,7 @@ def publish(
     Raises:
         UsageError: runs are missing.
     """
-    own = set(results["key"].to_pylist())
+    of_workspace, own = results, set(results["key"].to_pylist())
     if earlier:
         published = published_rows(earlier)
         is_own = pc.is_in(published["key"], pa.array(sorted(own), pa.string()))
@@ -94,7 +94,7 @@ def publish(
     if absent:
         raise UsageError(
             f"suite {suite.name} cannot be published: these methods do not have all of their runs: "
-            f"{', '.join(absent)}; run the whole suite first"
+            f"{', '.join(absent)}; {_other_sources(of_workspace, earlier)}run the whole suite first"
         )
     methods = pa.array([*suite.methods, gamma_star.NAME])
     keys = set(results.filter(pc.is_in(results["method"], methods))["key"].to_pylist())
@@ -120,6 +120,26 @@ def publish(
     table = rows.append_column(STORED.field("outcomes"), column)
     write_table(folder / f"{suite.name}.parquet", table, text)
     return Published(suite.name, rows, facts, of_rows)
+
+
+def _other_sources(of_workspace: pa.Table, earlier: Collection[Published]) -> str:
+    """Why published rows do not complete those of a workspace, if their source models differ."""
+    cell = [name for name in _CELL if name != "source_digest"]
+
+    def by_cell(table: pa.Table) -> dict[tuple[object, ...], str]:
+        rows = rows_of_table(table, [*cell, "source_digest"])
+        return {tuple(row[name] for name in cell): row["source_digest"] for row in rows}
+
+    own, published = by_cell(of_workspace), by_cell(published_rows(earlier))
+    for of, digest in own.items():
+        if of in published and published[of] != digest:
+            task, seed = of[-2:]
+            return (
+                f"the published runs of {task} with seed {seed} adapt the source model "
+                f"{published[of][:12]} and these {digest[:12]}, as training gives other weights "
+                "on another kind of processor, so they do not complete each other; "
+            )
+    return ""
 
 
 def _joined_facts(facts: Sequence[Mapping[str, str]]) -> dict[str, str]:

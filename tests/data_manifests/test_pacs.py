@@ -18,6 +18,8 @@ from benchmark.manifest.suite import load_suite
 from benchmark.method import TargetData
 from data_manifests.builders.one_standard_error import Candidate, check_grid, choose
 from data_manifests.builders.pacs import build, search
+from leaderboard.published import published_rows, read_published
+from leaderboard.rows import rows_of_table
 
 DATA_SET = packaged_manifests() / "pacs"
 FOLDER = DATA_SET / "1.0"
@@ -137,6 +139,19 @@ class TestTasks:
         assert (seeds.manifest, seeds.tasks) == (whole.manifest, whole.tasks)
         assert set(load_suite("icons").methods) < set(seeds.methods) < set(core.methods)
         assert (core.seeds, seeds.seeds) == ((0,), whole.seeds)
+
+    def test_the_page_has_the_digests_of_the_published_source_models(self, manifest):
+        page = (DATA_SET / "README.md").read_text()
+        rows = rows_of_table(published_rows(read_published()), ["task", "seed", "source_digest"])
+        of_pacs = {
+            (manifest.task(row["task"]).sources[0], row["seed"]): row["source_digest"][:12]
+            for row in rows
+            if row["task"] in {task.id for task in manifest.tasks}
+        }
+        assert len(of_pacs) == 6
+        for source in ("art_painting", "photo"):
+            digests = " | ".join(f"`{of_pacs[source, seed]}`" for seed in range(3))
+            assert f"| `{source}` | {digests} |" in page
 
 
 class TestBuilder:
