@@ -121,7 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         usage = io.StringIO()
         error.show(usage)
-        _say(shortened(printable(usage.getvalue()), MAX_MESSAGE).removesuffix("\n"))
+        text = printable(usage.getvalue().expandtabs(2))  # click indents choices by tabs
+        _say(shortened(text, MAX_MESSAGE).removesuffix("\n"))
         code = error.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         _say("Interrupted. Finished work is kept; run the same command again to resume.")

@@ -120,3 +120,10 @@ def test_splits_and_their_neighbours_load_no_torch(mini: Mini, tmp_path: Path) -
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
+
+
+def test_the_formats_are_listed_where_none_is_named(htbench: Htbench) -> None:
+    status, _, err = htbench("splits", "export", "icons@2.0")
+    assert status == 2
+    assert "Missing option '--format'" in err
+    assert "\n  txt,\n  csv," in err
