@@ -18,6 +18,7 @@ from benchmark.methods.find import builtin_methods
 from benchmark.text import near
 
 ENTRIES = ("title", "manifest", "tasks", "methods", "seeds", "recipe", "tuned")
+MAX_SEED = 2**32 - 1
 ALL = "all"  # in place of a list of methods: every method that ships with the suite
 
 
@@ -153,8 +154,8 @@ def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
     if "@" not in reference and not Path(reference).is_absolute():
         reference = str((path.parent / reference).resolve())
     seeds = reader.get("seeds", list, "a list of whole numbers")
-    if not seeds or any(type(s) is not int or not 0 <= s < 2**32 for s in seeds):
-        raise reader.fail("seeds must be a list of whole numbers from 0 to 2^32 - 1")
+    if not seeds or any(type(s) is not int or not 0 <= s <= MAX_SEED for s in seeds):
+        raise reader.fail(f"seeds must be a list of whole numbers from 0 to {MAX_SEED}")
     if len(set(seeds)) != len(seeds):
         raise reader.fail("seeds must not contain the same seed twice")
     return Suite(

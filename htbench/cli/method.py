@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from benchmark.checks import Check
 
 OK, FAILED, SKIPPED, NOT_RUN = "ok", "failed", "does not apply", "not run"
-MAX_SEED = 2**32 - 1  # as in a suite
 _STYLES: dict[str, dict[str, Any]] = {OK: {"fg": "green"}, FAILED: {"fg": "red", "bold": True}}
 _BASES = plugins_option("Also load this file, with a method that yours starts from; repeatable.")
 _METHOD = click.argument("method", metavar="FILE[:CLASS]|NAME")
@@ -124,14 +123,7 @@ def _result(check: Check) -> tuple[str, str]:
 @_METHOD
 @suite_option("Name of a suite, or path of a suite's .toml file.", default="icons")
 @click.option("--task", metavar="TASK", help="The task.  [default: the first of the suite]")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, MAX_SEED),
-    default=0,
-    show_default=True,
-    metavar="SEED",
-    help="Seed of the trial.",
-)
+@click.option("--seed", default=0, show_default=True, metavar="SEED", help="Seed of the trial.")
 @settings_option
 @_BASES
 @device_option

@@ -98,7 +98,7 @@ def _condition(board: Board) -> str:
 def interval_line(board: Board) -> str:
     """What an interval of a board's methods, or of a pair of them, covers; empty without any."""
     varying = board.statistics
-    if varying is None:
+    if varying is None or (varying.groups is None and varying.seeds <= 1):
         return ""
     seeds = f"the {plural(varying.seeds, 'seed')}" if varying.seeds > 1 else ""
     if varying.groups is None:
@@ -108,8 +108,6 @@ def interval_line(board: Board) -> str:
         samples = f"{unit}{' of similar test images' * varying.has_groups}, which are resampled"
         what = f"over {samples}, and over {seeds}" if seeds else f"over {samples}"
         what += "; tasks are fixed"
-    if varying.groups is None and not seeds:
-        return ""
     return f"±: half the width of a 95 % interval, for the variance {what}"
 
 
