@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
@@ -16,6 +17,7 @@ BUDGET = 12  # trials of a declared space, the same for every method
 RATE = "rate-factor"  # on the recipe's learning rates; the dash makes it no field's name
 RATES = ("1", "1/3", "1/10")
 MAX_RATE = 1000
+MAX_SETTINGS = 1000  # of a command line; a search with this many already takes days
 
 
 def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[str, str]]:
@@ -26,7 +28,8 @@ def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[st
         method: the method whose fields they set; every value is checked against its field.
 
     Raises:
-        UsageError: a grid is not of that form, or a field or value is repeated.
+        UsageError: a grid is not of that form, a field or value is repeated (0.5 and 0.50 are the
+            same value), or there are more than ``MAX_SETTINGS`` combinations.
         MethodError: the method is an oracle, has no such field, or a value has the wrong type.
     """
     if method.track == "oracle":
@@ -45,10 +48,17 @@ def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[st
             raise MethodError(
                 f"--grid {name}: {method.name} has no such field; fields: {', '.join(known)}"
             )
-        if name in values or len(set(options)) < len(options):
-            raise UsageError(f"--grid {text}: the field or one of its values is repeated")
+        if name in values:
+            raise UsageError(f"--grid {text}: {name} is repeated; write all its values in one --grid")
+        _check_distinct(name, options, method)
         values[name] = options
-    return _checked(_combinations(values), method)
+    count = math.prod(map(len, values.values()))
+    if count > MAX_SETTINGS:
+        raise UsageError(
+            f"--grid: {count:,} combinations are more than the {MAX_SETTINGS:,} that one search may "
+            "try; give fewer values"
+        )
+    return _combinations(values)
 
 
 def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
@@ -99,17 +109,34 @@ def _combinations(values: Mapping[str, list[str]]) -> list[dict[str, str]]:
 def _checked(space: list[dict[str, str]], method: MethodDescription) -> list[dict[str, str]]:
     """The settings, each of which is an error before anything runs if it has a wrong value."""
     for settings in space:
-        method.configure(fields_of(settings))
-        try:
-            factor = rate_of(settings)
-        except (ValueError, ArithmeticError):  # no number, a division by 0, or too large
-            factor = 0.0
-        if not 0 < factor <= MAX_RATE:
-            raise UsageError(
-                f"{RATE}={settings[RATE]}: write a positive number of at most {MAX_RATE}, such as "
-                "0.1 or 1/3"
-            )
+        _values_of(settings, method)
     return space
+
+
+def _check_distinct(name: str, options: Sequence[str], method: MethodDescription) -> None:
+    """Refuse two texts of the same value, such as 0.5 and 0.50: its runs would count as two."""
+    first: dict[Value, str] = {}
+    for option in options:
+        value = _values_of({name: option}, method)[name]
+        if value in first:
+            same = f"{option!r} and {first[value]!r} are the same value"
+            reason = f"{option!r} is repeated" if option == first[value] else same
+            raise UsageError(f"--grid {name}: {reason}")
+        first[value] = option
+
+
+def _values_of(settings: Mapping[str, str], method: MethodDescription) -> dict[str, Value]:
+    """The values of all fields of the method, and of ``RATE``, with some settings."""
+    try:
+        factor = rate_of(settings)
+    except (ValueError, ArithmeticError):  # not a number, a division by 0, or too large
+        factor = 0.0
+    if not 0 < factor <= MAX_RATE:
+        raise UsageError(
+            f"{RATE}={settings[RATE]}: write a positive number of at most {MAX_RATE}, such as "
+            "0.1 or 1/3"
+        )
+    return {**method.configure(fields_of(settings)), RATE: factor}
 
 
 def _text(value: Value) -> str:

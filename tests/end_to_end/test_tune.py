@@ -16,6 +16,7 @@ from benchmark.records import RunRecord
 from tests.end_to_end.conftest import Mini
 
 TASK = "outline-solid"
+HUNDRED = ",".join(str(number / 100) for number in range(1, 101))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,14 @@ def test_the_same_command_has_nothing_left_to_do(tuned, htbench, mini):
         (["wise-ft", "--grid", "alpha"], "field=a,b,c"),
         (["wise-ft", "--grid", "beta=1"], "wise-ft has no such field; fields: alpha"),
         (["wise-ft", "--grid", "alpha=0.1,x"], "alpha"),
-        (["wise-ft", "--grid", "alpha=0.1,0.1"], "repeated"),
+        (["wise-ft", "--grid", "alpha=0.1,0.1"], "--grid alpha: '0.1' is repeated"),
+        (["wise-ft", "--grid", "alpha=0.5,.50"], "'.50' and '0.5' are the same value"),
+        (["wise-ft", "--grid", "rate-factor=0.5,1/2"], "'1/2' and '0.5' are the same value"),
+        (["wise-ft", "--grid", "alpha=0.1", "--grid", "alpha=0.2"], "all its values in one --grid"),
+        (
+            ["wise-ft", "--grid", f"alpha={HUNDRED}", "--grid", f"rate-factor={HUNDRED}"],
+            "10,000 combinations are more than the 1,000 that one search may try",
+        ),
         (["oracle-finetune", "--grid", "alpha=1"], "is an oracle"),
         (["wise-fit", "--grid", "alpha=1"], "wise-ft"),
         (["--grid", "alpha=1"], "METHOD"),
