@@ -7,6 +7,7 @@ The Ray worker itself is neither forked nor locked.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator
@@ -91,15 +92,11 @@ class RayCluster:
                 yield RayNode(node, self._jobs or cores, {"num_cpus": cores})
 
 
-@contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
-    """Connect this process to a cluster.
-
-    Args:
-        address: ``HOST:PORT`` of its head node, or ``auto`` on one of its machines.
+def require_ray() -> None:
+    """Check what a connection needs, before images are read and source models are trained.
 
     Raises:
-        UsageError: Ray is not installed, or the cluster does not answer or does not know the token.
+        UsageError: Ray is not installed, or its authentication is turned off.
     """
     # Otherwise anybody who reaches the port of a cluster can run programs on its machines.
     mode = os.environ.setdefault(AUTH_MODE, "token")
@@ -108,13 +105,27 @@ def connected(address: str) -> Iterator[None]:
             f"{AUTH_MODE}={mode[:100]} turns off the authentication of Ray, so anybody who reaches "
             f"the cluster can run programs on it; set {AUTH_MODE}=token here and on every machine"
         )
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
+    if importlib.util.find_spec("ray") is None:
         raise UsageError(
             "Ray is not installed; install it with: pip install 'holistic-transfer-bench[ray]'"
-        ) from None
+        )
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Connect this process to a cluster.
+
+    Args:
+        address: ``HOST:PORT`` of its head node, or ``auto`` on one of its machines.
+
+    Raises:
+        UsageError: see :func:`require_ray`; or the cluster does not answer or does not know the
+            token.
+    """
+    require_ray()
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of Ray, of gRPC and of the system

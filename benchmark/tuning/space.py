@@ -49,14 +49,14 @@ def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[st
                 f"--grid {name}: {method.name} has no such field; fields: {', '.join(known)}"
             )
         if name in values:
-            raise UsageError(f"--grid {text}: {name} is repeated; write all its values in one --grid")
+            raise UsageError(f"--grid {name} is repeated; write all its values in one --grid")
         _check_distinct(name, options, method)
         values[name] = options
     count = math.prod(map(len, values.values()))
     if count > MAX_SETTINGS:
         raise UsageError(
-            f"--grid: {count:,} combinations are more than the {MAX_SETTINGS:,} that one search may "
-            "try; give fewer values"
+            f"--grid: {count:,} combinations are more than the {MAX_SETTINGS:,} that one search "
+            "may try; give fewer values"
         )
     return _combinations(values)
 

@@ -156,6 +156,7 @@ def run_on_cluster(
     """
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite
+    from benchmark.remote.ray_cluster import require_ray
     from htbench.cli.run import print_results
     from htbench.ray_run import execute_on_ray
     from htbench.results import open_workspace
@@ -163,6 +164,7 @@ def run_on_cluster(
 
     words = ["--suite", suite, "--workspace", str(workspace)]
     chosen = _checked(run_options, words, "suite", "workspace", "shard", "smoke", "dry_run")
+    require_ray()
     loaded, place = load_suite(suite), open_workspace(workspace)
     options = {name: chosen[name] for name in PLAN_OPTIONS}
     options["plugins"] = [str(Path(plugin).absolute()) for plugin in chosen["plugins"]]

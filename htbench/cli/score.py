@@ -14,7 +14,10 @@ from htbench.cli.output import MAX_CELL, print_json
 @click.command("score")
 @click.argument("run", metavar="RUN_OR_PREDICTIONS")
 @task_option("Task that the predictions file is for.")
-@suite_option("Suite that the run or predictions file belongs to.", default="icons")
+@suite_option(
+    "Suite of the predictions file, or of a run whose manifest is not a published one.",
+    default="icons",
+)
 @workspace_option
 @json_option
 def command(run: str, task: str | None, suite: str, workspace: Path, as_json: bool) -> None:

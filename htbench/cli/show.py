@@ -26,7 +26,7 @@ MAX_NAME = 100  # bytes of the name of an input
 
 @click.command("show")
 @click.argument("run")
-@suite_option("Suite that the run belongs to.", default="icons")
+@suite_option("Suite of the run, if its manifest is not a published one.", default="icons")
 @workspace_option
 @json_option
 def command(run: str, suite: str, workspace: Path, as_json: bool) -> None:

@@ -184,3 +184,20 @@ def test_it_can_be_written_to_a_file(htbench: Htbench, tmp_path: Path) -> None:
     words = ("cluster", "script", "--slurm", "--suite", "icons", "--shards", "8")
     assert htbench(*words, "--out", out) == (0, "", "")
     assert out.read_text() == htbench(*words)[1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [("token", "Ray is not installed; install it with"), ("k8s", "RAY_AUTH_MODE=k8s turns off")],
+)
+def test_what_ray_needs_is_checked_first(
+    htbench: Htbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, reason: str
+) -> None:
+    """Source models were trained, and a workspace was made, before Ray was looked for."""
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = ("--suite", "icons", "--address", "127.0.0.1:1", "--workspace", tmp_path / "ws")
+    status, _, err = htbench("cluster", "run", *words)
+    assert status == 2
+    assert reason in err
+    assert not (tmp_path / "ws").exists()
