@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -120,7 +121,9 @@ def one_by_one(images: Tensor, transform: Callable[[Tensor], Tensor], share: Ten
 def image_folder(folder: Path, transform: Callable[..., Tensor], workers: int) -> None:
     """An epoch of torchvision's data set."""
     data = ImageFolder(str(folder), transform)
-    deque(DataLoader(data, BATCH, shuffle=True, num_workers=workers), 0)
+    with warnings.catch_warnings():  # of more processes than cores, which may still be the fastest
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        deque(DataLoader(data, BATCH, shuffle=True, num_workers=workers), 0)
 
 
 def of_torchvision(module: Any, *, full: bool) -> list[Callable[..., object]]:

@@ -40,6 +40,7 @@ SECTIONS = {
     "growth": "Workspaces with many runs",
     "many_images": "As many files as DomainNet",
 }
+ALL = [f"{name} --all" if name == "suite" else name for name in SECTIONS]
 
 
 def priority() -> list[str]:
@@ -74,7 +75,7 @@ def main() -> None:
     names = ", ".join(SECTIONS)
     parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"{names}, or with options")
     args = parser.parse_args()
-    scripts = [shlex.split(script) for script in args.scripts or SECTIONS]
+    scripts = [shlex.split(script) for script in args.scripts or ALL]
     if unknown := {name for name, *_ in scripts} - set(SECTIONS):
         parser.error(f"unknown measurement {min(unknown)!r}; known: {names}")
     for name, *options in scripts:
