@@ -18,10 +18,11 @@ from benchmark.sources.spec import SourceSpec
 class Estimates:
     """What runs and source models of one manifest will take.
 
-    A run takes as long as earlier runs of its method with this network in the workspace. Else it
-    takes the steps of earlier runs with another network, or else of the method's setting ``steps``,
-    or else of the recipe, each as long as a step of the network that is timed on this device. The
-    recipe's steps are too many for a method that trains little or not at all.
+    A run takes as long as earlier runs of its method with this network in the workspace. Without
+    any, its steps are those of the method's setting ``steps``, or else of its earlier runs with
+    this recipe on another network, or else of the recipe; each takes as long as a step of the
+    network that is timed on this device. The recipe's steps are too many for a method that trains
+    little or not at all.
 
     Args:
         session: times the network.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.driver import SuitePlan, unfinished_runs
+from benchmark.driver import SuitePlan, open_stores, target_needs, unfinished_runs
 from benchmark.executors.local import slots
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
@@ -19,7 +19,7 @@ from leaderboard.rows import check_record
 def execute_on_ray(
     plan: SuitePlan, options: Mapping[str, Any], address: str, jobs: int | None, monitor: Monitor
 ) -> list[RunRecord]:
-    """Train missing source models here, and carry out the unfinished runs on a cluster.
+    """Train missing source models and build image stores here, and run the rest on a cluster.
 
     Args:
         plan: the runs.
@@ -40,6 +40,8 @@ def execute_on_ray(
         runs = unfinished_runs(plan.ready, place)
         if not runs:
             return []
+        if plan.manifest.document["images"] != "embedded":  # nodes do not have the images
+            open_stores(plan.manifest, target_needs(run.planned for run in runs), monitor)
         chains = chains_of(runs, relative_costs())
         with connected(address), monitor.jobs(len(chains)) as reporter:
             cluster = RayCluster(plan.device, jobs)

@@ -75,7 +75,7 @@ def run_suite(
         isolation: ``required`` fails if this machine cannot sandbox methods.
         time_limit: seconds that one run may take.
         memory_limit: memory limit per run in GiB (Python and torch alone use about 0.4); None for
-            80 % of this machine's memory.
+            80 % of the memory of this machine or its container.
         shard: ``I/N`` runs only part I of N, as ``--shard`` does.
         progress: whether to show the progress on standard error, and first how long the runs will
             take if that is more than a day on a CPU.

@@ -27,8 +27,8 @@ def open_task(
 
     Your code is **not sandboxed** here. As in a run, it receives only the training images of the
     seen classes, and no test images or test labels. This call also switches the process to
-    deterministic algorithms and one CPU thread, as a run does. A missing source model is trained
-    first, in a child process.
+    deterministic algorithms and one CPU thread, as a run does. A missing source model is downloaded
+    if the manifest fixes it, and otherwise trained in a child process.
 
     Args:
         suite: a suite's name, its .toml file, or a loaded suite.

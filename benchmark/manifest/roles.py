@@ -58,13 +58,16 @@ def task_frame(manifest: Manifest, task: str, class_order: str = "manifest") -> 
     Args:
         manifest: a checked manifest.
         task: id of one of its tasks.
-        class_order: a key of :data:`CLASS_ORDERS`, which decides the label of each class.
+        class_order: decides the label of each class: ``manifest``, ``sorted`` (by name) or
+            ``seen-first``.
 
     Returns:
-        Columns :data:`COLUMNS`, then ``sha256``, ``group`` and ``datetime`` if the manifest has
-        them. ``role`` is a key of :data:`ROLES`; ``label`` (int64) is the index of
-        ``class`` in :func:`ordered_classes`; ``seen`` (bool) says whether the class is seen in
-        this task, in every domain. Rows are ordered by role, then by ``image_id``.
+        Columns ``image_id``, ``path``, ``domain``, ``split``, ``role``, ``class``, ``label`` and
+        ``seen``, then ``sha256``, ``group`` and ``datetime`` if the manifest has them. ``role`` is
+        ``source_train``, ``source_test``, ``train``, ``train_missing``, ``test`` or
+        ``test_excluded``; ``label`` (int64) is the index of ``class`` in that order; ``seen``
+        (bool) says whether the class is seen in this task, in every domain. Rows are ordered by
+        role, then by ``image_id``.
 
     Raises:
         ManifestError: there is no such task.

@@ -20,7 +20,8 @@ def to_datasets(manifest: Manifest, task: str, class_order: str = "manifest") ->
     Args:
         manifest: a manifest, such as ``load_manifest("icons@2.0")``.
         task: id of one of its tasks.
-        class_order: decides the label of each class, a key of ``CLASS_ORDERS``.
+        class_order: decides the label of each class: ``manifest``, ``sorted`` (by name) or
+            ``seen-first``.
 
     Returns:
         A split for each role of the task (``train_missing`` is for oracles only), with the columns

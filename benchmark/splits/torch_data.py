@@ -61,10 +61,12 @@ def torch_dataset(
         manifest: a manifest, such as ``load_manifest("icons@2.0")``.
         task: id of one of its tasks.
         role: ``source_train``, ``source_test``, ``train`` (target, seen classes), ``test``
-            (target, all classes), or, for oracles only, ``train_missing``.
+            (target, seen and missing classes), ``test_excluded`` (target, all other classes), or,
+            for oracles only, ``train_missing``.
         transform: applied to the PIL image (RGB, the size it is stored in), such as
             ``torchvision.transforms.v2.ToImage()``.
-        class_order: decides the label of each class, a key of ``CLASS_ORDERS``.
+        class_order: decides the label of each class: ``manifest``, ``sorted`` (by name) or
+            ``seen-first``.
 
     Raises:
         UsageError: there is no such role or class order.

@@ -138,8 +138,8 @@ def run_on_cluster(
     resumes after an interruption.
 
     All machines need the same Python environment with the extra ray, and RAY_AUTH_MODE=token with
-    the same token. Images and source models are sent to those that do not have them. Files that
-    you name, such as a plugin, must be at the same path everywhere.
+    the same token. Image stores and source models are sent to those that do not have them. Files
+    that you name, such as a plugin, must be at the same path everywhere.
 
     \b
     Start the cluster:

@@ -49,7 +49,7 @@ class _Figure(click.Command):
     default="page",
     show_default=True,
     metavar="WIDTH",
-    help="Width: column (3.3 inches), page (6.8 inches), or a number of inches.",
+    help="Width: column (3.3 inches), page (6.8 inches), or a number of inches from 2.5 to 20.",
 )
 @click.option("--against", metavar="METHOD", help="per-class: compare with it.  [default: source]")
 @click.option(

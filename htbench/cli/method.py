@@ -58,8 +58,8 @@ def check(
 ) -> None:
     """Check that a method keeps the contract, on a slice of the icons.
 
-    Takes less than a minute on a CPU. The method is imported into this process; two checks look at
-    a run in the lock. Exits with status 1 if a check failed.
+    Takes less than a minute on a CPU. The method is imported into this process; four checks look
+    at runs in the lock. Exits with status 1 if a check failed.
 
     \b
     Examples:

@@ -36,7 +36,7 @@ jobs_option = click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of parallel jobs on the CPU.  [default: one per core]",
+    help="Runs or source trainings in parallel.  [default: one per core, or one on a GPU]",
 )
 
 time_limit_option = click.option(
@@ -53,7 +53,7 @@ memory_limit_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     metavar="GIB",
     help="Memory limit per run. Python and torch already use about 0.4 GiB.  [default: 80 % of "
-    "this machine's memory]",
+    "the memory of this machine or its container]",
 )
 
 yes_option = click.option(

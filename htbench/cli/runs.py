@@ -41,7 +41,9 @@ def command() -> None:
 
 
 @command.command()
-@methods_option("Remove runs of this method, or of this method with its settings; repeatable.")
+@methods_option(
+    "Remove runs of this method, or of this method with its settings; repeatable.  [required]"
+)
 @tasks_option("Remove only runs of this task; repeatable.")
 @seeds_option("Remove only runs of this seed, or range of seeds such as 0-4; repeatable.")
 @status_option("Remove only runs of this status; repeatable.")

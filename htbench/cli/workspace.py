@@ -102,10 +102,10 @@ def check(context: click.Context, workspace: Path, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def repair(context: click.Context, workspace: Path, as_json: bool) -> None:
-    """Mend what can be mended in a workspace, and say what was done.
+    """Repair what can be repaired in a workspace, and say what was done.
 
     Damaged runs are moved to the folder set-aside, and `htbench run` repeats them. Damaged derived
-    files are made again, and files that killed commands left are removed. Exits with status 1 if
+    files are recreated, and files that killed commands left are removed. Exits with status 1 if
     something is still wrong.
 
     \b
