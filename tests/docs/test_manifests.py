@@ -1,4 +1,4 @@
-"""The pages on manifests and suites list exactly the fields that there are."""
+"""The pages on manifests, suites and results list exactly the fields that there are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from benchmark.manifest.read import read_toml
 from benchmark.manifest.recipe import load_recipe
 from benchmark.manifest.rules import PIN_KEYS, TRAINING
 from benchmark.manifest.suite import Suite
+from leaderboard.rows import SCHEMA
 from tests.benchmark.manifest.cameras import Cameras, one_task
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -75,3 +76,9 @@ def test_every_column_of_the_images_is_listed() -> None:
 def test_every_key_of_a_suite_is_listed() -> None:
     of_file = {field.name for field in fields(Suite)} - {"name", "given"}
     assert set(listed("suites.md", "key")) == of_file
+
+
+def test_every_column_of_the_results_is_listed() -> None:
+    names = listed("workspace.md", "column")
+    assert len(names) == len(set(names))
+    assert set(names) == set(SCHEMA.names)
