@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from benchmark.files import canonical_json, digest_file, read_bounded
-from leaderboard import columns, outcomes, pooled, predictions, resampling, statistics
+from leaderboard import areas, columns, outcomes, pooled, predictions, resampling, statistics
 from leaderboard.outcome_files import entries
 from leaderboard.pooled import MACRO
 from leaderboard.predictions import scorer_digest
@@ -36,7 +36,7 @@ FOLDER = "intervals"  # of a workspace
 MAX_BYTES = 1 << 29  # of all files; 200 methods on 6 tasks take 100 MB
 _NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
 _DIGEST = hashlib.sha256().digest_size
-_MODULES = (columns, outcomes, pooled, predictions, resampling, statistics)
+_MODULES = (areas, columns, outcomes, pooled, predictions, resampling, statistics)
 _CODE = tuple(Path(str(module.__file__)) for module in _MODULES)
 
 

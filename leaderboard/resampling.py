@@ -11,14 +11,17 @@ import numpy as np
 
 from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
-from leaderboard import columns, statistics
+from leaderboard import areas, columns, statistics
+from leaderboard.areas import PART_VALUES
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import CountedSamples, counted_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PART_VALUES = 1 << 15  # a few such arrays of float64 fit a second-level cache of 1 MiB
+# With more groups in a test set, areas are taken to be linear in the weights of samples, which is
+# then close, and takes less time than to count the pairs of samples of each pair of groups.
+MAX_PAIRED_GROUPS = 64
 SAMPLED = tuple(column for column in columns.COLUMNS if column.sampled)
 
 
@@ -144,8 +147,10 @@ class Drawn:
 
     ``seen``, ``missing`` and ``overall`` are ratios of sums over the drawn samples. Sums of hits
     are whole numbers; below 2^24, float32 holds them exactly in any order of summation. The two
-    areas are linear in the weights of samples to first order (the infinitesimal jackknife of
-    Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982, chapter 6).
+    areas are shares of pairs of samples, which are counted by pairs of groups. With more than
+    ``MAX_PAIRED_GROUPS`` groups, they are linear in the weights of samples to first order instead
+    (the infinitesimal jackknife of Efron, "The Jackknife, the Bootstrap and Other Resampling
+    Plans", 1982, chapter 6).
     """
 
     def __init__(
@@ -281,18 +286,17 @@ class Drawn:
         return self._counts @ by_group.reshape(n_groups, n_classes).astype(np.float32)
 
     def _area(self, runs: Sequence[Outcomes]) -> NDArray[np.float64]:
-        """The mean area under the curves of some runs in each draw, to first order.
-
-        Ties count half in it; they are too few to matter for an interval.
-        """
-        is_seen = self._samples.is_seen
-        influence, area = np.zeros(is_seen.size), 0.0
-        size = max(1, PART_VALUES // is_seen.size)
-        for begin in range(0, len(runs), size):
-            influences, areas = area_influences(runs[begin : begin + size], is_seen)
-            influence += influences.sum(axis=0) / len(runs)
-            area += areas.sum() / len(runs)
-        return np.asarray(area + self._sums(influence[:, None])[:, 0])
+        """The mean area under the curves of some runs in each draw, (R,); NaN without samples of
+        a group of classes."""
+        is_seen, n_groups = self._samples.is_seen, self._counts.shape[1]
+        if n_groups > MAX_PAIRED_GROUPS:
+            influence, area = areas.mean_influence(runs, is_seen)
+            return np.asarray(area + self._sums(influence[:, None])[:, 0])
+        each = [areas.pairs_in_order(run, is_seen, self._groups, n_groups) for run in runs]
+        pairs = np.mean(each, axis=0)
+        in_order = ((self._wide_counts @ pairs) * self._wide_counts).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(in_order / self._sizes.prod(axis=1))
 
 
 class DrawnRuns:
@@ -331,57 +335,6 @@ def accuracies_of(
         seen, missing = 100 * hits_seen / n_seen, 100 * hits_missing / n_missing
         overall = 100 * (hits_seen + hits_missing) / (n_seen + n_missing)
     return {"seen": seen, "missing": missing, "overall": overall}
-
-
-def area_influences(
-    runs: Sequence[Outcomes], is_seen: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How the area under the seen-unseen curve changes with the weight of each sample.
-
-    The area is the share of pairs of a seen and a missing sample in which both are right within
-    their group and the seen one has the larger margin (half of it at equal margins).
-
-    Args:
-        runs: the outcomes of K runs, each of the same N samples.
-        is_seen: (N,) bool.
-
-    Returns:
-        (K, N) derivatives, whose sum over the samples is 0, and the (K,) areas.
-    """
-    within = np.stack([outcomes.within for outcomes in runs])
-    margin = np.stack([outcomes.margin for outcomes in runs])
-    order = margin.argsort(axis=1) + is_seen.size * np.arange(len(runs))[:, None]
-    ordered = margin.take(order)
-    is_first = np.ones(margin.shape, dtype=bool)  # of equal margins
-    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    right_seen, right_missing = ((within & group).take(order) for group in (is_seen, ~is_seen))
-    n_seen, n_missing = np.count_nonzero(is_seen), np.count_nonzero(~is_seen)
-    above = np.count_nonzero(right_seen, axis=1)[:, None] - _below(right_seen, is_first)
-    in_order = np.where(right_seen, _below(right_missing, is_first), above * right_missing)
-    areas = (in_order * right_seen).sum(axis=1) / (n_seen * n_missing)
-    shares = np.empty_like(in_order)
-    shares.put(order, in_order)
-    if_seen = (shares / n_missing - areas[:, None]) / n_seen
-    if_missing = (shares / n_seen - areas[:, None]) / n_missing
-    return np.where(is_seen, if_seen, if_missing), areas
-
-
-def _below(counted: NDArray[np.bool_], is_first: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How many counted samples are before each in the order of margins; equal ones count half.
-
-    Args:
-        counted: (K, N) in this order.
-        is_first: (K, N) whether a sample is the first of those with its margin.
-    """
-    up_to = counted.cumsum(axis=1)
-    before = up_to - counted
-    if not is_first.all():
-        is_last = np.ones_like(is_first)
-        is_last[:, :-1] = is_first[:, 1:]
-        before = np.maximum.accumulate(np.where(is_first, before, 0), axis=1)
-        up_to = np.where(is_last, up_to, counted.shape[1])[:, ::-1]
-        up_to = np.minimum.accumulate(up_to, axis=1)[:, ::-1]
-    return np.asarray((before + up_to) / 2)
 
 
 def harmonic_of(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

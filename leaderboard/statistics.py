@@ -30,6 +30,7 @@ POWER = 0.8  # with which the minimal detectable difference is found
 DRAWS = 2000  # the standard error of a bootstrap standard error is then 1.6 % of it
 MIN_DRAWS = 200
 MAX_COUNTS = 1 << 26  # 256 MiB; a test set of 100,000 groups gets fewer draws
+MAX_UNDEFINED = 0.01  # of the draws; others may tell too little of how an estimate varies
 _BLOCK = 1 << 24  # counts that are drawn at a time
 _PAIRS = 1 << 20  # pairs of methods that are compared at a time
 
@@ -265,9 +266,9 @@ class Estimates:
     def halves(self, level: float = LEVEL) -> tuple[Floats, Floats]:
         """(M,) half the width of the interval of each method, and its degrees of freedom."""
         seeds, methods = self.by_seed.shape
-        unknown = np.full(methods, np.nan)
-        sample = unknown if self.replicates is None else _variance(self.replicates)
-        seed = unknown if seeds < 2 else _variance(self.by_seed) / seeds
+        zero = np.zeros(methods)
+        sample = zero if self._defined is None else _variance(self._defined)
+        seed = zero if seeds < 2 else _variance(self.by_seed) / seeds
         error, df = self._error(sample, seed)
         return np.asarray(quantile(level, df) * error), df
 
@@ -287,28 +288,50 @@ class Estimates:
         """
         rows, seeds = slice(begin, end), len(self.by_seed)
         shape = self.values[rows].shape + self.values.shape
-        sample = seed = np.full(shape, np.nan)
-        if self.replicates is not None:
+        sample = seed = np.zeros(shape)
+        if self._defined is not None:
             sample = self._replicate_deviations.of_differences(rows)
         if seeds >= 2:
             seed = self._seed_deviations.of_differences(rows) / seeds
         return self._error(sample, seed)
 
     @cached_property
+    def _defined(self) -> NDArray[np.float32] | None:
+        """The replicates of the draws in which every method with an estimate has one.
+
+        A draw may lack a class, or a gap to close. NaN if that is so in too many draws.
+        """
+        if self.replicates is None:
+            return None
+        is_defined = np.isfinite(self.replicates)
+        is_defined[:, np.isnan(self.values)] = True
+        of_draws = np.asarray(is_defined.all(axis=1))
+        if of_draws.all():
+            return self.replicates
+        if np.count_nonzero(~of_draws) > MAX_UNDEFINED * len(of_draws):
+            return np.full_like(self.replicates, np.nan)
+        return self.replicates[of_draws]
+
+    @cached_property
     def _replicate_deviations(self) -> _Deviations:
-        assert self.replicates is not None
-        return _Deviations(self.replicates.astype(np.float64))
+        assert self._defined is not None
+        return _Deviations(self._defined.astype(np.float64))
 
     @cached_property
     def _seed_deviations(self) -> _Deviations:
         return _Deviations(self.by_seed)
 
     def _error(self, sample: Floats, seed: Floats) -> tuple[Floats, Floats]:
-        """Standard errors and degrees of freedom; a part that is not known counts as 0."""
-        known = ~(np.isnan(sample) & np.isnan(seed))
-        sample, seed = np.nan_to_num(sample), np.nan_to_num(seed)
-        df = degrees_of_freedom(sample, self.sample_df, seed, self.seed_df)
-        return np.where(known, np.sqrt(sample + seed), np.nan), df
+        """Standard errors and degrees of freedom; NaN where a variance is, or none is known.
+
+        Args:
+            sample: the variance over samples; 0 without outcomes.
+            seed: the variance over seeds; 0 with one seed.
+        """
+        error = np.sqrt(sample + seed)
+        if self.replicates is None and len(self.by_seed) < 2:
+            error = np.full_like(error, np.nan)
+        return error, degrees_of_freedom(sample, self.sample_df, seed, self.seed_df)
 
 
 def _variance(values: NDArray[Any]) -> Floats:

@@ -13,14 +13,14 @@ import pytest
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
-from leaderboard import columns, resampling, statistics
+from leaderboard import areas, columns, resampling, statistics
 from leaderboard.board import build_boards
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
-from leaderboard.resampling import Drawn, area_influences
+from leaderboard.resampling import Drawn
 from leaderboard.rows import MEAN, Row
-from leaderboard.scoring import score_with_outcomes
+from leaderboard.scoring import score, score_with_outcomes
 from tests.leaderboard.grids import TASKS, row
 
 SEEDS = (0, 1, 2)
@@ -177,16 +177,42 @@ class TestSamples:
                 expected = np.mean(one_by_one, axis=0)
                 assert estimates.replicates == pytest.approx(expected, abs=1e-4, nan_ok=True), key
 
+    @pytest.mark.parametrize("paired", [0, resampling.MAX_PAIRED_GROUPS])
     def test_the_parts_of_draws_and_runs_do_not_matter(
-        self, icons: Manifest, known: Known, varying: Statistics, monkeypatch: pytest.MonkeyPatch
+        self, icons: Manifest, known: Known, monkeypatch: pytest.MonkeyPatch, paired: int
     ) -> None:
-        monkeypatch.setattr(resampling, "PART_VALUES", 1000)  # 333 draws of 3 runs; one run
+        monkeypatch.setattr(resampling, "MAX_PAIRED_GROUPS", paired)
         rows = _with_columns([of_run for of_run, _ in known.values()])
-        parts = statistics_of(TASKS, SEEDS, rows, icons, lambda of_run: known[of_run["key"]][1])
-        for cell, estimates in varying.estimates.items():
+        arguments = TASKS, SEEDS, rows, icons, lambda of_run: known[of_run["key"]][1]
+        whole = statistics_of(*arguments)
+        for module in (areas, resampling):  # 333 draws of 3 runs; one run
+            monkeypatch.setattr(module, "PART_VALUES", 1000)
+        parts = statistics_of(*arguments)
+        for cell, estimates in whole.estimates.items():
             if estimates.replicates is not None:
                 expected = pytest.approx(estimates.replicates, abs=1e-9, nan_ok=True)
                 assert parts.estimates[cell].replicates == expected
+
+    @pytest.mark.parametrize(("paired", "error"), [(resampling.MAX_PAIRED_GROUPS, 1e-9), (0, 0.1)])
+    def test_an_area_is_that_of_the_drawn_samples(
+        self, icons: Manifest, monkeypatch: pytest.MonkeyPatch, paired: int, error: float
+    ) -> None:
+        """With many groups it is so to first order only."""
+        monkeypatch.setattr(resampling, "MAX_PAIRED_GROUPS", paired)
+        samples = counted_samples(icons, TASKS[0])
+        seen = icons.seen_mask(icons.task(TASKS[0]))
+        names = sorted(set(samples.groups))
+        groups = np.array([names.index(name) for name in samples.groups])
+        counts = statistics.draw_counts(len(names), 20)
+        generator = np.random.default_rng(4)
+        logits = generator.normal(0, 1, (2, len(samples.labels), seen.size))
+        logits[:, np.arange(len(samples.labels)), samples.labels] += 2
+        runs = [score_with_outcomes(of_run, samples.labels, seen)[1] for of_run in logits]
+        of_draws = Drawn(counts, groups, samples, [runs]).mean(0, "ausuc")
+        for draw in range(20):
+            drawn = np.repeat(np.arange(groups.size), counts[draw][groups].astype(int))
+            each = [score(of_run[drawn], samples.labels[drawn], seen).ausuc for of_run in logits]
+            assert of_draws[draw] == pytest.approx(np.mean(each), abs=error)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_the_influence_of_a_sample_on_the_area(self, seed: int) -> None:
@@ -197,8 +223,8 @@ class TestSamples:
         margin = np.round(generator.normal(0, 1, 40), 1).astype(np.float32)  # with ties
         outcomes = Outcomes(within, within, margin)
         other = Outcomes(within, within, generator.normal(0, 1, 40).astype(np.float32))
-        influences, areas = area_influences([other, outcomes], is_seen)
-        influence, area = influences[1], areas[1]
+        influences, of_runs = areas.area_influences([other, outcomes], is_seen)
+        influence, area = influences[1], of_runs[1]
 
         def weighted(weights: Any) -> float:
             total = 0.0
@@ -209,6 +235,12 @@ class TestSamples:
             return float(total / (weights[is_seen].sum() * weights[~is_seen].sum()))
 
         assert area == pytest.approx(weighted(np.ones(40)))
+        groups = generator.integers(4, size=40)
+        copies = np.array([2.0, 0.0, 1.0, 3.0])
+        pairs = areas.pairs_in_order(outcomes, is_seen, groups, 4)
+        weights = copies[groups]
+        sizes = weights[is_seen].sum() * weights[~is_seen].sum()
+        assert copies @ pairs @ copies / sizes == pytest.approx(weighted(weights))
         assert influence.sum() == pytest.approx(0, abs=1e-12)
         for i in range(40):
             up, down = np.ones(40), np.ones(40)

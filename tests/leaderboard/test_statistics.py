@@ -135,6 +135,39 @@ class TestIntervals:
             scipy.stats.t.ppf(0.975, df) * math.sqrt(sample + seed)
         )
 
+    @pytest.mark.parametrize("seeds", [1, 3])
+    def test_draws_without_a_value_are_left_out_if_they_are_few(self, seeds: int) -> None:
+        """Otherwise there is no interval, and not one over seeds alone, which is narrower."""
+        whole = estimates(methods=3, seeds=seeds)
+        assert whole.replicates is not None
+        draws = len(whole.replicates)
+        few = int(draws * statistics.MAX_UNDEFINED)
+        kept = Estimates(whole.by_seed, whole.replicates[few:], whole.sample_df)
+        for undefined in (few, few + 1):
+            replicates = whole.replicates.copy()
+            replicates[:undefined, 1] = np.nan
+            gaps = Estimates(whole.by_seed, replicates, whole.sample_df)
+            halves = [interval.half for interval in gaps.intervals()]
+            errors, _ = gaps.errors()
+            if undefined == few:
+                assert halves == [interval.half for interval in kept.intervals()]
+                assert errors == pytest.approx(kept.errors()[0])
+                assert gaps.difference(0, 1) == kept.difference(0, 1)
+            else:
+                assert np.isnan(halves).all()
+                assert np.isnan(errors).all()
+                assert np.isnan(gaps.difference(0, 1).half)
+                assert gaps.difference(0, 2) == whole.difference(0, 2)
+
+    def test_a_method_without_a_value_leaves_no_draw_out(self) -> None:
+        whole = estimates(methods=3, seeds=2)
+        assert whole.replicates is not None
+        by_seed, replicates = whole.by_seed.copy(), whole.replicates.copy()
+        by_seed[:, 1] = replicates[:, 1] = np.nan
+        halves = [i.half for i in Estimates(by_seed, replicates, whole.sample_df).intervals()]
+        expected = [interval.half for interval in whole.intervals()]
+        assert halves == pytest.approx([expected[0], np.nan, expected[2]], nan_ok=True)
+
     def test_a_difference_is_paired(self) -> None:
         whole = estimates()
         assert whole.replicates is not None
