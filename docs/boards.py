@@ -47,7 +47,7 @@ from benchmark.records import verified_predictions
 from benchmark.runs.workspace import Workspace
 from benchmark.text import plural
 from htbench.methods import describe_methods, markdown_table, method_entries
-from htbench.published_boards import published_boards
+from htbench.published_boards import published_board
 from htbench.site import write_boards_site
 from leaderboard import columns, gamma_star
 from leaderboard.board import MEAN, Board
@@ -136,7 +136,7 @@ def _suites(*suites: str) -> str:
 
 def _tuning(suite: str, tuned: str) -> str:
     of_tuned = load_suite(tuned)
-    default = published_boards(replace(load_suite(suite), seeds=of_tuned.seeds))[0]
+    default = published_board(replace(load_suite(suite), seeds=of_tuned.seeds))
     comparison = by_tuning("Tuning", default, _board(tuned))
     if comparison is None:
         raise UsageError(f"the suites {suite} and {tuned} have fewer than two methods in common")
@@ -236,7 +236,7 @@ def _board(name: str) -> Board:
     Raises:
         UsageError: nothing is published for the suite.
     """
-    return published_boards(load_suite(name))[0]
+    return published_board(load_suite(name))
 
 
 def main() -> None:

@@ -14,11 +14,11 @@ from leaderboard.conditions import with_comparisons
 from leaderboard.published import FOLDER, Published, published_outcomes, published_rows, read_all
 
 
-def published_boards(suite: Suite, folder: Path = FOLDER) -> list[Board]:
-    """The leaderboards of a suite from the results that are published with this project.
+def published_board(suite: Suite, folder: Path = FOLDER) -> Board:
+    """The leaderboard of a suite from the results that are published with this project.
 
-    They have the methods of the suite and the accepted submissions that have all of its runs;
-    larger suites have published more.
+    It has the methods of the suite and the accepted submissions that have all of its runs; larger
+    suites have published more. Tuned runs are on the board of a suite of their own.
 
     Args:
         suite: the suite.
@@ -38,17 +38,16 @@ def published_boards(suite: Suite, folder: Path = FOLDER) -> list[Board]:
     results = published_rows(entries)
     results = results.filter(pc.is_in(results["method"], methods))
     boards = build_boards(suite, manifest, results, outcomes=published_outcomes(entries))
-    boards = with_comparisons(boards, suite, manifest, results)
-    boards = [dataclasses.replace(board, is_published=True) for board in boards]
-    if boards and submissions:
-        by_name = dict(zip(names, submissions, strict=True))
-        boards = [dataclasses.replace(board, submissions=by_name) for board in boards]
-        lines = [*boards[0].notes, *map(describe_submission, submissions)]
-        boards[0] = dataclasses.replace(boards[0], notes=tuple(lines))
     if not boards:
         suites = [entry.suite for entry in entries if isinstance(entry, Published)]
         known = ", ".join(suites) or "no suite"
         raise UsageError(
             f"no results are published for suite {suite.name}; there are results for: {known}"
         )
-    return boards
+    (board,) = with_comparisons(boards[:1], suite, manifest, results)
+    return dataclasses.replace(
+        board,
+        is_published=True,
+        submissions=dict(zip(names, submissions, strict=True)),
+        notes=(*board.notes, *map(describe_submission, submissions)),
+    )

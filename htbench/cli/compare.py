@@ -65,7 +65,7 @@ def command(
     """
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.published_boards import published_boards
+    from htbench.published_boards import published_board
     from htbench.run import existing_boards
     from leaderboard.filters import with_tasks
     from leaderboard.pairs import find_pair
@@ -83,7 +83,7 @@ def command(
     loaded = with_tasks(chosen_suite(suite, None if published else place), tasks)
     with run_problems() as problems:
         if published:
-            boards = published_boards(loaded)
+            boards = [published_board(loaded)]
         else:
             boards = existing_boards(loaded, place, problems.append)
         pair = find_pair(boards, first, second)

@@ -97,7 +97,7 @@ def command(
     from benchmark.files import check_output, write_file
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.published_boards import published_boards
+    from htbench.published_boards import published_board
     from htbench.results import log_reader
     from htbench.run import existing_boards
     from leaderboard.filters import with_tasks
@@ -119,7 +119,7 @@ def command(
     with_tasks(loaded, [] if task is None else [task])
     with run_problems() as problems:
         if published:
-            board = published_boards(loaded)[0]
+            board = published_board(loaded)
         else:
             board, *others = existing_boards(loaded, place, problems.append)
             if others:

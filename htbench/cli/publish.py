@@ -84,7 +84,7 @@ def command(
     from htbench.dataset_card import About
     from htbench.own_suite import chosen_suite
     from htbench.publish import check_folder, push, workspace_predictions, write_publication
-    from htbench.published_boards import published_boards
+    from htbench.published_boards import published_board
     from htbench.run import existing_boards
     from leaderboard.published_predictions import predictions_of
 
@@ -96,7 +96,7 @@ def command(
     loaded = chosen_suite(suite, None if published else place)
     with run_problems() as problems:
         boards = (
-            published_boards(loaded)
+            [published_board(loaded)]
             if published
             else existing_boards(loaded, place, problems.append)
         )

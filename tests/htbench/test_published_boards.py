@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmark.manifest.suite import load_suite
-from htbench.published_boards import published_boards
+from htbench.published_boards import published_board
 from leaderboard.accepted import STORED, VERIFIED, add
 from leaderboard.board import MEAN
 from leaderboard.published import FOLDER, published_outcomes, published_rows, read_all
@@ -30,7 +30,7 @@ VERIFICATION = {"by": "A. Maintainer", "when": "2026-01-02T03:04:05+00:00", "cel
 def test_a_submission_is_a_row_of_the_published_board(tmp_path: Path) -> None:
     suite = load_suite("icons")
     shutil.copy(FOLDER / "icons-full.parquet", tmp_path)
-    (before,) = published_boards(suite, tmp_path)
+    before = published_board(suite, tmp_path)
     # The rows of a published method under the name of another.
     rows = published_rows(read_all(tmp_path))
     outcomes = published_outcomes(read_all(tmp_path))
@@ -46,7 +46,7 @@ def test_a_submission_is_a_row_of_the_published_board(tmp_path: Path) -> None:
         for row in rows.to_pylist()
     ]
     add(tmp_path, pa.Table.from_pylist(part, schema=STORED), FORM, VERIFICATION, "d", "me", "")
-    (board,) = published_boards(suite, tmp_path)
+    board = published_board(suite, tmp_path)
     cells = board.of_task(MEAN)
     assert set(cells) == {*before.of_task(MEAN), "half-way"}
     for name in ("overall", "seen", "missing", "overall_half"):
@@ -57,3 +57,13 @@ def test_a_submission_is_a_row_of_the_published_board(tmp_path: Path) -> None:
     (note,) = [line for line in text.splitlines() if "submitted by" in line]
     assert r"\<b\>A. Author" in note
     assert "verified 2026-01-02 by A. Maintainer" in note
+
+
+def test_tuned_runs_are_on_the_board_of_their_own_suite(tmp_path: Path) -> None:
+    """The table of tuned runs beside it had the tasks and seeds of another suite."""
+    for name in ("icons-draws", "icons-tuned"):
+        shutil.copy(FOLDER / f"{name}.parquet", tmp_path)
+    for name, is_tuned in (("icons-draws", False), ("icons-tuned", True)):
+        board = published_board(load_suite(name), tmp_path)
+        assert any(row["search"] is not None for row in board.rows) is is_tuned
+        assert "partial" not in {cell["state"] for cell in board.of_task(MEAN).values()}
