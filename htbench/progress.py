@@ -122,7 +122,7 @@ class _Steps:
         if self._first is None:
             return f"for {duration(now - self._start)}"
         begun, first = self._first
-        if not self._total:
+        if self._total < self._done:  # not known
             return f"step {self._done}"
         steps = f"step {self._done} of {self._total}"
         if self._done == first:
@@ -147,7 +147,7 @@ class JobBars:
 
     def step(self, name: str, done: int, total: int) -> None:
         """Advance the job's bar."""
-        self._bars.update(self._jobs[name], completed=done, total=total)
+        self._bars.update(self._jobs[name], completed=done, total=total if total >= done else None)
 
     def end(self, name: str, note: str) -> None:
         """Remove the job's bar, and print a line if the job produced no predictions."""
@@ -190,10 +190,10 @@ class StepLines:
         elapsed = now - self._start
         self._next_line = now + max(1, elapsed / 20)  # fewer than a hundred lines in an hour
         rate = (done - self._first) / elapsed
-        rest = (
-            f", {rate:.3g}{self._unit}/s, about {(total - done) / rate:.0f} s left" if rate else ""
-        )
-        log(f"{self._name}: {done} of {total}{self._unit}{rest}")
+        of_all = f" of {total}" if total >= done else ""  # otherwise it is not known
+        speed = f", {rate:.3g}{self._unit}/s" if rate else ""
+        left = f", about {(total - done) / rate:.0f} s left" if rate and of_all else ""
+        log(f"{self._name}: {done}{of_all}{self._unit}{speed}{left}")
 
 
 @contextlib.contextmanager
@@ -216,13 +216,13 @@ def step_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
 
             def update(done: int, total: int) -> None:
                 speed = bars.tasks[bars.task_ids.index(bar)].speed or 0
-                amount = f"{done} of {total}, {speed:.0f}/s"
+                is_known = total >= done
+                of_all = f" of {total}" if is_known else ""
+                amount = f"{done}{of_all}, {speed:.0f}/s"
                 if _in_bytes(name):
-                    amount = (
-                        f"{done / MEGABYTE:.0f} of {total / MEGABYTE:.0f} MB, "
-                        f"{speed / MEGABYTE:.1f} MB/s"
-                    )
-                bars.update(bar, completed=done, total=total or None, amount=amount)
+                    of_all = f" of {total / MEGABYTE:.0f}" if is_known else ""
+                    amount = f"{done / MEGABYTE:.0f}{of_all} MB, {speed / MEGABYTE:.1f} MB/s"
+                bars.update(bar, completed=done, total=total if is_known else None, amount=amount)
 
             return update
 

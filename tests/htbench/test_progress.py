@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from htbench.progress import JobLines
+from htbench.progress import JobLines, StepLines
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -53,3 +53,19 @@ def test_a_total_that_is_unknown_is_not_printed(capsys: pytest.CaptureFixture[st
         jobs.step("open-ended", 7, 0)
         time.sleep(0.1)
     assert lines(capsys)[0] == "[0/1] running: open-ended: step 7"
+
+
+@pytest.mark.parametrize(("total", "expected"), [(4000, " of 4000, "), (0, ", "), (826, ", ")])
+def test_a_total_that_is_passed_is_not_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int, expected: str
+) -> None:
+    """Of a manifest with some of the images, all are read: 2048 of 826 with -1 s left."""
+    now = iter([0.0, 1.0, 3.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    steps = StepLines("decoding")
+    steps(1024, total)
+    steps(2048, total)
+    first, second = lines(capsys)
+    left = ", about 6 s left" if total > 2048 else ""
+    assert first == f"decoding: 1024{expected.removesuffix(', ')}"
+    assert second == f"decoding: 2048{expected}341/s{left}"
