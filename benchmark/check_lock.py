@@ -14,8 +14,8 @@ from torch import Tensor
 
 from benchmark.driver import SuitePlan
 from benchmark.images.store.store import open_store
-from benchmark.isolation import sandbox
 from benchmark.isolation.client import Limits
+from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.manifest.manifest import Manifest
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.places import place_in
@@ -80,7 +80,7 @@ def run_in_lock(
     return LockedRun(
         error=None if is_absent else message,
         reason=message if is_absent else None,
-        missing=tuple(sorted(set(sandbox.FULL_ISOLATION).difference(record.isolation))),
+        missing=tuple(sorted(set(FULL_ISOLATION).difference(record.isolation))),
         images=_images(manifest, ids),
         logits=logits,
         seconds=record.cost.get("adapt_seconds", 0.0),

@@ -11,6 +11,7 @@ from benchmark.files import temporary_folder
 from benchmark.folders import data_folder
 from benchmark.isolation import sandbox
 from benchmark.isolation.client import ForkServer, Limits
+from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.jobs import MethodCode, Value
 from benchmark.manifest.manifest import Manifest
 from benchmark.methods.ask import check_settings, describe
@@ -131,4 +132,4 @@ def _required_facts() -> Iterable[str]:
             f"--isolation required: this machine cannot sandbox methods ({'; '.join(missing)}); "
             "with --isolation auto, methods run anyway and every row records what was not enforced"
         )
-    return sandbox.FULL_ISOLATION
+    return FULL_ISOLATION

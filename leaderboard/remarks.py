@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, plural, printable, seed_list
@@ -88,7 +89,7 @@ def not_applicable(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
-    """List notes on runs, declared steps and the settings that searches chose.
+    """List absent isolation, notes on runs, declared steps and the settings that searches chose.
 
     Equal notes share a line, and so do all searches of a method.
     """
@@ -111,7 +112,7 @@ def notes(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
         f"{label} on {suite.tasks[task]}, {seed_list(row['seed'] for row in group)}: {note}"
         for (label, task, note), group in sorted(groups.items())
     ]
-    return (*lines, *_searches(suite, rows))
+    return (*_not_isolated(rows), *lines, *_searches(suite, rows))
 
 
 def undefined_gaps(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
@@ -132,6 +133,22 @@ def undefined_gaps(suite: Suite, rows: Iterable[Row]) -> tuple[str, ...]:
     return (
         f"gap: {ORACLE} is not above {SOURCE} on {where}, so there is no gap to close; a mean over "
         "tasks or seeds that contains such a run is undefined too (-)",
+    )
+
+
+def _not_isolated(rows: Rows) -> tuple[str, ...]:
+    """Name the methods with runs in which not every measure of isolation was in force."""
+    rows = rows.where(rows.equal("status", "ok") & rows.is_known("isolation"))
+    of_runs = rows.codes("isolation")
+    labels_of: dict[str, set[str]] = {}  # by the absent measures
+    for number, measures in enumerate(of_runs.names):
+        if absent := [fact for fact in FULL_ISOLATION if fact not in json.loads(measures)]:
+            labels = rows.where(of_runs.numbers == number).codes("label").names
+            labels_of.setdefault(", ".join(absent), set()).update(labels)
+    return tuple(
+        f"not fully isolated: {', '.join(sorted(labels))} ran without these measures: {absent}; "
+        "`htbench doctor` shows what this machine can enforce"
+        for absent, labels in sorted(labels_of.items())
     )
 
 

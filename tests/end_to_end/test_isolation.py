@@ -27,6 +27,7 @@ import pytest
 from benchmark.folders import packaged_manifests
 from benchmark.images.store import store as images_store
 from benchmark.isolation import sandbox
+from benchmark.isolation.facts import FULL_ISOLATION, landlock_fact
 from benchmark.manifest.read import read_manifest
 from tests.end_to_end.conftest import Mini, execute
 
@@ -306,10 +307,10 @@ def test_no_listener_was_reached_and_no_file_was_changed(hunt):
 def test_the_rows_say_what_was_in_force(hunt):
     assert len(hunt.rows) == 2
     for record in hunt.records:
-        assert set(sandbox.FULL_ISOLATION) <= set(record["isolation"])
-        assert sandbox.landlock_fact(offer.landlock) in record["isolation"]
+        assert set(FULL_ISOLATION) <= set(record["isolation"])
+        assert landlock_fact(offer.landlock) in record["isolation"]
     for row in hunt.rows:
-        assert set(sandbox.FULL_ISOLATION) <= set(json.loads(row["isolation"]))
+        assert set(FULL_ISOLATION) <= set(json.loads(row["isolation"]))
 
 
 def test_without_a_lock_the_same_hunt_succeeds(alone, finished, truth, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.isolation import sandbox
+from benchmark.isolation.facts import FULL_ISOLATION
 
 
 def call(*command: str | Path, **options) -> str:
@@ -135,7 +136,7 @@ def check_a_task(installed, suite, classes, seeds):
     for record in records.values():
         assert (record["status"], record["task"], record["seed"]) == ("ok", "outline-solid", 0)
         if not sandbox.available().missing:
-            assert set(sandbox.FULL_ISOLATION) <= set(record["isolation"])
+            assert set(FULL_ISOLATION) <= set(record["isolation"])
     scores = {
         name: json.loads(installed.htbench("score", record["key"][:16], "--suite", suite, "--json"))
         for name, record in records.items()

@@ -13,7 +13,8 @@ import os, socket, tempfile
 from pathlib import Path
 import torch
 from benchmark.folders import harness_packages
-from benchmark.isolation.sandbox import FULL_ISOLATION, Sandbox
+from benchmark.isolation.facts import FULL_ISOLATION
+from benchmark.isolation.sandbox import Sandbox
 
 scratch = Path(tempfile.mkdtemp())
 facts = Sandbox(cuda=True).enter(read=list(harness_packages()), write=[scratch])

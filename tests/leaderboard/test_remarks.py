@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.board import MEAN
@@ -129,3 +130,22 @@ def test_control_characters_are_replaced(suite: Suite, icons: Manifest, text: st
     texts = [*board.labels, *board.problems]
     assert all(line.isprintable() for line in texts)
     assert board.problems[0].startswith("failed: source") or not rows
+
+
+def test_methods_that_ran_without_full_isolation_are_named(suite: Suite, icons: Manifest) -> None:
+    full, partial = json.dumps(FULL_ISOLATION), json.dumps(FULL_ISOLATION[1:])
+    rows = [
+        *(r | {"isolation": full} for r in grid(icons, "source")),
+        *(r | {"isolation": "[]"} for r in grid(icons, "finetune")),
+        *(r | {"isolation": full} for r in grid(icons, "other")[1:]),
+        *(r | {"isolation": partial} for r in [*grid(icons, "mine"), *grid(icons, "other")[:1]]),
+    ]
+    (board,) = build(suite, icons, rows)
+    without = "ran without these measures"
+    assert [note.partition("; ")[0] for note in board.notes] == [
+        f"not fully isolated: mine, other {without}: no-filesystem",
+        f"not fully isolated: finetune {without}: no-filesystem, no-network, no-processes, "
+        "no-inspection",
+    ]
+    rows = [r | {"isolation": full} for r in grid(icons, "source")]
+    assert build(suite, icons, rows)[0].notes == ()

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import RunError
-from benchmark.isolation import sandbox, wire
+from benchmark.isolation import wire
 from benchmark.isolation.client import Child, Exit, Limits
+from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.jobs import Job
 
 SHAPE = (4, 3)  # of the rows for four images, which come in batches of two
-FACTS = list(sandbox.FULL_ISOLATION)
+FACTS = list(FULL_ISOLATION)
 HUGE = 10**400
 
 
