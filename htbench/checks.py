@@ -34,7 +34,7 @@ def method_checks(
         The checks in order; pytest uses their names as ids.
 
     Raises:
-        HTBenchError: a method that it starts from does not exist.
+        HTBenchError: it is not a method, or a method that it starts from does not exist.
 
     Example:
         >>> from baselines.finetune import Finetune
@@ -44,16 +44,22 @@ def method_checks(
         ('same-seed', 'the same seed gives the same bytes')
         >>> checks[2]()
     """
-    created = method if isinstance(method, Method) else method()
+    if isinstance(method, type) and issubclass(method, Method):
+        method = method()
+    if not isinstance(method, Method):
+        raise UsageError(
+            f"{method!r} is not a method: give a class that derives from htbench.Method, or an "
+            "instance of one; `htbench method check` takes names and files"
+        )
     files = [str(plugin) for plugin in plugins]
-    bases = [entry.method for entry in load([created.base], files)] if created.base else []
+    bases = [entry.method for entry in load([method.base], files)] if method.base else []
 
     def locked() -> Locked:
-        names, own = _located(type(created))
+        names, own = _located(type(method))
         loaded = load(names, [*own, *files], derived=DERIVED)
-        return Locked([entry.description for entry in loaded], _settings(created))
+        return Locked([entry.description for entry in loaded], _settings(method))
 
-    return list(checks_of(Subject([*bases, created], locked)))
+    return list(checks_of(Subject([*bases, method], locked)))
 
 
 def checks_of_argument(

@@ -77,7 +77,7 @@ def load_results(
     """
     manifests = [load_manifest(reference) for reference in published_manifests()]
     if manifest is not None:
-        manifests.append(manifest if isinstance(manifest, Manifest) else load_manifest(manifest))
+        manifests.append(load_manifest(manifest))
     problems: list[str] = []
     table = update_results(Workspace(Path(workspace)).root, manifests, problems.append)
     if problems:

@@ -81,7 +81,7 @@ def _suites_of(manifest: Manifest, folder: Path) -> list[Path]:
         if file.name == "manifest.toml":
             continue
         try:
-            suite = load_suite(str(file))
+            suite = load_suite(file)
         except ManifestError:
             continue  # another kind of file
         if Path(suite.manifest).resolve() == manifest.root:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
+from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.roles import ordered_classes, role_frame
 from benchmark.splits.pictures import find_images, open_image
 
@@ -49,7 +50,7 @@ class TaskDataset(Dataset[tuple[Any, int]]):
 
 
 def torch_dataset(
-    manifest: Manifest,
+    manifest: str | Path | Manifest,
     task: str,
     role: str,
     transform: Callable[[Image.Image], Any] | None = None,
@@ -58,26 +59,28 @@ def torch_dataset(
     """One role of a task as a map-style dataset of (image, label).
 
     Args:
-        manifest: a manifest, such as ``load_manifest("icons@2.0")``.
+        manifest: a reference such as ``icons@2.0``, a folder, or a loaded manifest.
         task: id of one of its tasks.
         role: ``source_train``, ``source_test``, ``train`` (target, seen classes), ``test``
-            (target, all classes), or, for oracles only, ``train_missing``.
+            (target, seen and missing classes), ``test_excluded`` (target, all other classes), or,
+            for oracles only, ``train_missing``.
         transform: applied to the PIL image (RGB, the size it is stored in), such as
             ``torchvision.transforms.v2.ToImage()``.
         class_order: decides the label of each class, a key of ``CLASS_ORDERS``.
 
     Raises:
         UsageError: there is no such role or class order.
-        ManifestError: there is no such task.
+        ManifestError: there is no such manifest or task.
         DataError: images are absent; the message names the command that gets them.
 
     Example:
-        >>> from htbench import load_manifest, torch_dataset
-        >>> train = torch_dataset(load_manifest("icons@2.0"), "outline-solid", "train")
+        >>> from htbench import torch_dataset
+        >>> train = torch_dataset("icons@2.0", "outline-solid", "train")
         >>> image, label = train[0]
         >>> image.size
         (32, 32)
     """
+    manifest = load_manifest(manifest)
     frame = role_frame(manifest, task, role, class_order)
     classes = ordered_classes(manifest, manifest.task(task), class_order)
     images = find_images(manifest, frame)
