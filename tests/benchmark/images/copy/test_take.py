@@ -161,6 +161,15 @@ def test_import(manifest: Manifest, copy: Path, by_copy: bool, no_flush: list[No
     assert names == {"small-0.1", ".small-0.1.lock"}
 
 
+def test_links_become_copies(manifest: Manifest, copy: Path, tmp_path: Path) -> None:
+    import_images(manifest, copy, copy=False)
+    assert import_images(manifest, copy, copy=True) == 2
+    copy.rename(tmp_path / "elsewhere")
+    assert contents(manifest) == ["art/cup/1.jpg", "real world/cup/1.jpg"]
+    write(tmp_path / "elsewhere", "art/cup/1.jpg", "real world/cup/1.jpg")
+    assert import_images(manifest, tmp_path / "elsewhere", copy=True) == 0, "they are copies"
+
+
 def test_absent_images_are_replaced(manifest: Manifest, copy: Path, tmp_path: Path) -> None:
     """A broken link, and an empty file as a power cut leaves it."""
     root = images_folder(manifest)
