@@ -110,7 +110,8 @@ def log_reader(workspace: Workspace) -> LogOf:
 
 def open_workspace(root: Path) -> Workspace:
     """The workspace in a folder; its runs that have a row are known to be undamaged."""
-    return Workspace(root, lambda: known_runs(root))
+    workspace = Workspace(root, lambda: known_runs(workspace.root))
+    return workspace
 
 
 def suite_boards(
