@@ -26,6 +26,9 @@ def method_checks(
     was seen and what to do if it does not, and raises ``unittest.SkipTest``, which pytest shows as
     skipped, if the check does not apply. All together take less than a minute on a CPU.
 
+    Call it in another file than the method's: a run imports the method's file, and may import
+    neither the checks nor the files of other methods.
+
     Args:
         method: the class, or an instance to check with other settings than the defaults.
         plugins: files of methods that it starts from, unless these are installed.
@@ -122,8 +125,11 @@ def _located(method: type[Method]) -> tuple[list[str], list[str]]:
     for name, source in entry_point_sources().items():
         if (source.module, source.attribute) == (method.__module__, method.__qualname__):
             return [name], []
-    file = inspect.getsourcefile(method)
-    if file is None or "<locals>" in method.__qualname__:
+    try:
+        file = inspect.getsourcefile(method)
+    except (TypeError, OSError):  # defined in a notebook
+        file = None
+    if file is None or not Path(file).is_file() or "<locals>" in method.__qualname__:
         raise UsageError(
             f"a run imports {method.__name__} from its file: define it there, outside of functions"
         )
