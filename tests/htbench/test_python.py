@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.errors import ManifestError, UsageError
+from benchmark.errors import ManifestError, MethodError, UsageError
 from benchmark.folders import packaged_manifests
 from htbench import (
     load_manifest,
@@ -128,6 +128,20 @@ def test_in_a_script_without_a_main_guard(
     assert process.returncode == 0, process.stderr
     assert process.stdout == ""
     check(tmp_path, expected)
+
+
+def test_a_script_may_contain_the_method(
+    mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+    script, imports = tmp_path / "script.py", "from htbench import run_suite\n"
+    options = {"tasks": ["outline-solid"], "seeds": [0], "plugins": [script]}
+    script.write_text(f"{PLUGIN}if __name__ == '__main__':\n    {imports}")
+    run_suite(mini.suite, workspace=tmp_path / "ws", **options)
+    assert [record["status"] for record in mini.records(tmp_path / "ws")] == ["ok"]
+    script.write_text(imports + PLUGIN)
+    with pytest.raises(MethodError, match=r"import names such as run_suite in another file, or"):
+        run_suite(mini.suite, workspace=tmp_path / "ws", **options)
 
 
 def test_in_a_notebook(
