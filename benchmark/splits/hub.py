@@ -29,6 +29,8 @@ def to_datasets(
         A split for each role of the task (``train_missing`` is for oracles only), with the columns
         ``image`` (``datasets.Image``: embedded bytes, or the path of the user's file), ``label``
         (``datasets.ClassLabel`` over all classes), ``image_id``, ``path``, ``domain`` and ``seen``.
+        ``datasets`` decodes images by its own rules: unlike :func:`torch_dataset`, it keeps their
+        mode and turns them as EXIF says.
 
     Raises:
         ManifestError: there is no such manifest or task.
