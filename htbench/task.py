@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from pathlib import Path
 from typing import SupportsIndex
@@ -12,9 +13,8 @@ from benchmark.manifest.suite import MAX_SEED, Suite, load_suite, manifest_of
 from benchmark.method import Run, SourceModel, TargetData
 from benchmark.progress import Silent
 from benchmark.runs.plan import resolve_device
+from benchmark.trees import remove_tree
 from htbench.progress import Terminal
-
-_SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 
 
 def open_task(
@@ -57,12 +57,13 @@ def open_task(
         raise UsageError(f"seed is {seed!r}; give a whole number from 0 to {MAX_SEED}")
     loaded = load_suite(suite)
     manifest = manifest_of(loaded)
-    _SCRATCH.append(tempfile.TemporaryDirectory(prefix="htbench-"))
+    scratch = Path(tempfile.mkdtemp(prefix="htbench-"))
+    atexit.register(remove_tree, scratch)
     return open_arguments(
         manifest,
         manifest.task(task),
         seed=int(seed),
         device=resolve_device(device),
         monitor=Terminal() if progress else Silent(),
-        scratch=Path(_SCRATCH[-1].name),
+        scratch=scratch,
     )

@@ -201,6 +201,24 @@ def test_an_argument_that_cannot_be_used_is_refused(
         run_suite(mini.suite, workspace=tmp_path, **argument)
 
 
+def test_the_scratch_folder_of_an_open_task_is_removed(mini: Mini, tmp_path: Path) -> None:
+    code = (
+        f"import htbench\nrun = htbench.open_task({str(mini.suite)!r}, 'outline-solid')[2]\n"
+        "(run.scratch / 'notes.txt').touch()\nprint(run.scratch)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-W", "default::ResourceWarning", "-c", code],
+        env={**mini.environment(), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    scratch = Path(process.stdout.strip())
+    assert scratch.parent == tmp_path
+    assert not scratch.exists()
+    assert "ResourceWarning" not in process.stderr
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", 2**32])
 def test_a_seed_that_no_run_has_is_refused(mini: Mini, seed: Any) -> None:
     with pytest.raises(UsageError, match=r"seed is .* give a whole number from 0 to 4294967295"):
