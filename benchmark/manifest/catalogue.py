@@ -123,7 +123,7 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
             if is_file(folder / name / version / "manifest.toml"):
-                manifest = read_manifest(folder / name / version)
+                manifest = _read_found(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
                         f"the folder {manifest.root} contains {manifest.reference}, not "
@@ -155,6 +155,20 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
         f"known: {known}. "
         "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
+
+
+def _read_found(folder: Path) -> Manifest:
+    """Read a manifest that was found by name; each that is not valid stops commands that list all.
+
+    Raises:
+        ManifestError: it breaks a rule.
+    """
+    try:
+        return read_manifest(folder)
+    except ManifestError as error:
+        if folder.is_relative_to(packaged_manifests()):
+            raise
+        raise ManifestError(f"{error}; to do without this manifest, delete {folder}") from None
 
 
 def is_file(path: Path) -> bool:

@@ -9,7 +9,6 @@ from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.files import new_folder, write_file
 from benchmark.manifest.catalogue import check_free_name, load_manifest, own_folder
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.read import read_manifest
 from benchmark.manifest.suite import known_suites, load_suite
 
 FILES = ("manifest.toml", "images.parquet", "README.md", "croissant.json")
@@ -54,7 +53,7 @@ def add_manifest(folder: Path) -> tuple[Manifest, tuple[str, ...], bool]:
     home = own_folder(manifest.reference)
     is_new = not home.exists()
     if not is_new:
-        before = read_manifest(home)
+        before = load_manifest(manifest.reference)
         if before.digest != manifest.digest:
             raise UsageError(
                 f"another {manifest.reference} was added before, with digest {before.digest[:12]} "
