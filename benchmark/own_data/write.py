@@ -126,10 +126,8 @@ def link_images(manifest: Manifest, files: Mapping[str, str]) -> Path:
 
 def _is_link(path: Path, files: Mapping[str, str], root: Path) -> bool:
     """Whether an image is a link that a new manifest keeps or does without."""
-    if not path.is_symlink():
-        return False
-    target = str(path.readlink())
-    return files.get(path.relative_to(root).as_posix(), target) == target
+    file = files.get(path.relative_to(root).as_posix(), path)
+    return path.is_symlink() and path.samefile(file)
 
 
 def _next(version: str) -> str:

@@ -105,6 +105,13 @@ class TestWrite:
         assert verify_images(manifest).ok, "runs of the first manifest use its own images"
         assert not (tmp_path / "two").exists()
 
+    def test_links_to_the_same_images_by_another_path(self, photos: Path, tmp_path: Path) -> None:
+        write_manifest(build(photos), tmp_path / "one", COMMAND)
+        rows = [",".join([path, *path.split("/")[:2]]) for path in grid()]
+        (photos / "images.csv").write_text("\n".join(["path,domain,class", *rows]))
+        (tmp_path / "link").symlink_to(photos)
+        write_manifest(build(tmp_path / "link" / "images.csv"), tmp_path / "two", COMMAND)
+
 
 class TestNames:
     @pytest.mark.parametrize(
