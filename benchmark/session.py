@@ -20,6 +20,8 @@ from benchmark.methods.find import MethodLocation
 from benchmark.networks.names import library_of, parse_network
 from benchmark.sources.network import NetworkTimes, time_network, try_network
 
+ISOLATION = ("auto", "required")
+
 
 class Session:
     """One fork server, started on first use because importing torch takes seconds.
@@ -30,6 +32,9 @@ class Session:
         limits: the limits of each run.
         isolation: ``required`` fails if this machine cannot sandbox methods; ``auto`` runs anyway,
             and each row records what was in force.
+
+    Raises:
+        UsageError: ``isolation`` is another word.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class Session:
         isolation: str = "auto",
     ) -> None:
         self._never, self._cuda, self._limits = list(never), cuda, limits
+        if isolation not in ISOLATION:
+            raise UsageError(f"unknown isolation {isolation!r}; known: {', '.join(ISOLATION)}")
         self._required = isolation == "required"
         self._server: ForkServer | None = None
         self._tried: set[tuple[str, int]] = set()

@@ -70,7 +70,7 @@ def load_boards(
         >>> board = load_boards("icons")[0]
         >>> board.to_frame()[["label", "task", "overall", "overall_half", "rank"]]
     """
-    loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
+    loaded = load_suite(suite)
     problems: list[str] = []
     boards = existing_boards(loaded, Workspace(Path(workspace)), problems.append)
     if problems:

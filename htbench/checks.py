@@ -26,6 +26,9 @@ def method_checks(
     was seen and what to do if it does not, and raises ``unittest.SkipTest``, which pytest shows as
     skipped, if the check does not apply. All together take less than a minute on a CPU.
 
+    Call it in another file than the method's: a run imports the method's file, and may import
+    neither the checks nor the files of other methods.
+
     Args:
         method: the class, or an instance to check with other settings than the defaults.
         plugins: files of methods that it starts from, unless these are installed.
@@ -34,7 +37,7 @@ def method_checks(
         The checks in order; pytest uses their names as ids.
 
     Raises:
-        HTBenchError: a method that it starts from does not exist.
+        HTBenchError: it is not a method, or a method that it starts from does not exist.
 
     Example:
         >>> from baselines.finetune import Finetune
@@ -44,16 +47,22 @@ def method_checks(
         ('same-seed', 'the same seed gives the same bytes')
         >>> checks[2]()
     """
-    created = method if isinstance(method, Method) else method()
+    if isinstance(method, type) and issubclass(method, Method):
+        method = method()
+    if not isinstance(method, Method):
+        raise UsageError(
+            f"{method!r} is not a method: give a class that derives from htbench.Method, or an "
+            "instance of one; `htbench method check` takes names and files"
+        )
     files = [str(plugin) for plugin in plugins]
-    bases = [entry.method for entry in load([created.base], files)] if created.base else []
+    bases = [entry.method for entry in load([method.base], files)] if method.base else []
 
     def locked() -> Locked:
-        names, own = _located(type(created))
+        names, own = _located(type(method))
         loaded = load(names, [*own, *files], derived=DERIVED)
-        return Locked([entry.description for entry in loaded], _settings(created))
+        return Locked([entry.description for entry in loaded], _settings(method))
 
-    return list(checks_of(Subject([*bases, created], locked)))
+    return list(checks_of(Subject([*bases, method], locked)))
 
 
 def checks_of_argument(
@@ -116,8 +125,11 @@ def _located(method: type[Method]) -> tuple[list[str], list[str]]:
     for name, source in entry_point_sources().items():
         if (source.module, source.attribute) == (method.__module__, method.__qualname__):
             return [name], []
-    file = inspect.getsourcefile(method)
-    if file is None or "<locals>" in method.__qualname__:
+    try:
+        file = inspect.getsourcefile(method)
+    except (TypeError, OSError):  # defined in a notebook
+        file = None
+    if file is None or not Path(file).is_file() or "<locals>" in method.__qualname__:
         raise UsageError(
             f"a run imports {method.__name__} from its file: define it there, outside of functions"
         )

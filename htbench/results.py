@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.commands import command
-from benchmark.errors import MAX_ITEM, MAX_MESSAGE, HTBenchError, UsageError, first
+from benchmark.errors import MAX_ITEM, MAX_MESSAGE, HTBenchError, ManifestError, UsageError, first
 from benchmark.files import open_regular
 from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
@@ -66,7 +66,8 @@ def load_results(
 
     Warns:
         UserWarning: runs have no row because their folders are damaged, foreign or of a later
-            version; the warning names them and what to do.
+            version, or no scores because a manifest that was added cannot be used; the warning
+            names them and what to do.
 
     Raises:
         ManifestError: the manifest does not exist or breaks a rule.
@@ -75,10 +76,15 @@ def load_results(
         >>> rows = load_results("workspace")
         >>> rows.groupby(["label", "method_code"])[["seen", "missing"]].mean()
     """
-    manifests = [load_manifest(reference) for reference in published_manifests()]
-    if manifest is not None:
-        manifests.append(manifest if isinstance(manifest, Manifest) else load_manifest(manifest))
+    manifests: list[Manifest] = []
     problems: list[str] = []
+    for reference in published_manifests():
+        try:
+            manifests.append(load_manifest(reference))
+        except ManifestError as error:  # of one that the user added; other runs do not need it
+            problems.append(f"new runs of {reference} are not scored: {error}")
+    if manifest is not None:
+        manifests.append(load_manifest(manifest))
     table = update_results(Workspace(Path(workspace)).root, manifests, problems.append)
     if problems:
         warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
@@ -110,7 +116,8 @@ def log_reader(workspace: Workspace) -> LogOf:
 
 def open_workspace(root: Path) -> Workspace:
     """The workspace in a folder; its runs that have a row are known to be undamaged."""
-    return Workspace(root, lambda: known_runs(root))
+    workspace = Workspace(root, lambda: known_runs(workspace.root))
+    return workspace
 
 
 def suite_boards(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from benchmark import gpu_hours
 from benchmark.driver import SuitePlan, plan_suite
@@ -33,16 +33,17 @@ from leaderboard.results import Report
 if TYPE_CHECKING:
     import pandas as pd
 
+T = TypeVar("T")
 BOARD_FILE = "leaderboard.md"
 
 
 def run_suite(
     suite: str | Path | Suite,
     *,
-    methods: Sequence[str] = (),
-    plugins: Sequence[str | Path] = (),
-    tasks: Sequence[str] = (),
-    seeds: Sequence[int] = (),
+    methods: Iterable[str] | None = None,
+    plugins: Iterable[str | Path] | None = None,
+    tasks: Iterable[str] | None = None,
+    seeds: Iterable[int] | None = None,
     settings: Mapping[str, bool | int | float | str] | None = None,
     network: str | None = None,
     workspace: str | Path = "workspace",
@@ -61,18 +62,18 @@ def run_suite(
 
     Args:
         suite: a suite's name, its .toml file, or a loaded suite.
-        methods: methods to run. If empty, all methods of the suite, or only the plugins if there
-            are any.
+        methods: methods to run. If None or empty, all methods of the suite, or only the plugins if
+            there are any.
         plugins: files with methods of your own, ``FILE.py`` or ``FILE.py:CLASS``.
-        tasks: only these tasks; all if empty.
-        seeds: only these seeds; all if empty.
+        tasks: only these tasks; all if None or empty.
+        seeds: only these seeds; all if None or empty.
         settings: hyper-parameters by name; each applies to every selected method that has that
             field.
         network: another network: ``NAME`` or ``NAME@WEIGHTS`` of torchvision, ``timm/NAME``.
         workspace: where runs and results are kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: number of parallel runs; None means one per core on the CPU, or one on a GPU.
-        isolation: ``required`` fails if this machine cannot sandbox methods.
+        isolation: ``auto``, or ``required`` to fail if this machine cannot sandbox methods.
         time_limit: seconds that one run may take.
         memory_limit: memory limit per run in GiB (Python and torch alone use about 0.4); None for
             80 % of the memory of this machine or its container.
@@ -97,17 +98,19 @@ def run_suite(
         >>> board = run_suite("icons", plugins=["half_way.py"], tasks=["outline-solid"], seeds=[0])
         >>> board[["label", "task", "seen", "missing"]]
     """
-    loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
+    loaded = load_suite(suite)
     place = open_workspace(Path(workspace))
     part, costs = shard_of(shard)
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs is {jobs}; give a number from 1, or None for one per core")
     with plan_suite(
         loaded,
         place,
-        tasks=_texts("tasks", tasks),
-        methods=_texts("methods", methods),
-        seeds=seeds,
+        tasks=_listed("tasks", tasks),
+        methods=_listed("methods", methods),
+        seeds=_listed("seeds", seeds),
         settings={name: _text(value) for name, value in (settings or {}).items()},
-        plugins=[str(plugin) for plugin in _texts("plugins", plugins)],
+        plugins=[str(plugin) for plugin in _listed("plugins", plugins)],
         network=network,
         device=device,
         isolation=isolation,
@@ -232,15 +235,17 @@ def existing_boards(
     return boards
 
 
-def _texts(name: str, values: Sequence[str | Path]) -> Sequence[str]:
-    """The values as text.
+def _listed(name: str, values: Iterable[T] | None) -> list[T]:
+    """The values of an argument, which may be an array or a generator; none for None.
 
     Raises:
-        UsageError: they are one string, which would be read as a list of letters.
+        UsageError: they are one value. A string would be read as a list of letters.
     """
-    if isinstance(values, str | Path):
-        raise UsageError(f"{name} must be a list, such as [{str(values)!r}], not a string")
-    return [str(value) for value in values]
+    if values is None:
+        return []
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise UsageError(f"{name} must be a list, such as [{values!r}], not {values!r}")
+    return list(values)
 
 
 def _text(value: bool | int | float | str) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from benchmark.files import temporary_folder
@@ -49,7 +50,7 @@ def small(manifest: Manifest, tasks: Iterable[Task]) -> Manifest:
         **({"recipes": {n: {**r, **steps} for n, r in recipes.items()}} if recipes else {}),
     }
     few_rows = manifest.table.filter(pa.array(keep))
-    return Manifest(manifest.root, document, few_rows, recipe_name=manifest.recipe_name)
+    return replace(manifest, document=document, table=few_rows)
 
 
 @contextlib.contextmanager

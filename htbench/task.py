@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from pathlib import Path
+from typing import SupportsIndex
 
+from benchmark.errors import UsageError
 from benchmark.in_process import open_arguments
-from benchmark.manifest.suite import Suite, load_suite, manifest_of
+from benchmark.manifest.suite import MAX_SEED, Suite, load_suite, manifest_of
 from benchmark.method import Run, SourceModel, TargetData
 from benchmark.progress import Silent
 from benchmark.runs.plan import resolve_device
+from benchmark.trees import remove_tree
 from htbench.progress import Terminal
-
-_SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 
 
 def open_task(
@@ -43,6 +45,7 @@ def open_task(
 
     Raises:
         ManifestError: the suite or the task does not exist.
+        UsageError: the seed is not a whole number from 0 to 2**32 - 1, or there is no such device.
         DataError: images are missing or damaged.
 
     Example:
@@ -50,14 +53,17 @@ def open_task(
         >>> model = fit(source.copy(), target, run)
         >>> logits = predict(model, target.images, run)  # float32 (N, C)
     """
-    loaded = suite if isinstance(suite, Suite) else load_suite(str(suite))
+    if not isinstance(seed, SupportsIndex) or not 0 <= int(seed) <= MAX_SEED:
+        raise UsageError(f"seed is {seed!r}; give a whole number from 0 to {MAX_SEED}")
+    loaded = load_suite(suite)
     manifest = manifest_of(loaded)
-    _SCRATCH.append(tempfile.TemporaryDirectory(prefix="htbench-"))
+    scratch = Path(tempfile.mkdtemp(prefix="htbench-"))
+    atexit.register(remove_tree, scratch)
     return open_arguments(
         manifest,
         manifest.task(task),
-        seed=seed,
+        seed=int(seed),
         device=resolve_device(device),
         monitor=Terminal() if progress else Silent(),
-        scratch=Path(_SCRATCH[-1].name),
+        scratch=scratch,
     )

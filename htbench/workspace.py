@@ -125,7 +125,7 @@ def workspace_state(root: Path, steps: Steps) -> WorkspaceState:
         UsageError: there is no workspace.
     """
     workspace = Workspace(root)
-    if not any((root / name).is_dir() for name in ("runs", "locks")):
+    if not any((workspace.root / name).is_dir() for name in ("runs", "locks")):
         raise UsageError(
             f"{workspace.root} is not a workspace, because it has neither a folder runs nor locks; "
             "choose another with --workspace"
@@ -138,7 +138,7 @@ def workspace_state(root: Path, steps: Steps) -> WorkspaceState:
     return WorkspaceState(
         folder=str(workspace.root),
         runs=runs,
-        tuning=_runs_state(Workspace(root / TUNING_FOLDER), steps),
+        tuning=_runs_state(Workspace(workspace.root / TUNING_FOLDER), steps),
         results="damaged" if is_damaged(results) else "present" if results.exists() else "missing",
         outcomes=len(outcomes),
         intervals=len(intervals),
@@ -208,7 +208,7 @@ def repair(root: Path, steps: Steps) -> list[str]:
     sentences: list[str] = []
     for place, runs in (
         (workspace, state.runs),
-        (Workspace(root / TUNING_FOLDER), state.tuning),
+        (Workspace(workspace.root / TUNING_FOLDER), state.tuning),
     ):
         if runs.damaged or runs.dead:
             sentences += _repair_runs(place, runs)

@@ -32,7 +32,10 @@ SCRATCH = (
     "a run writes only to run.scratch, which is deleted after the run: write there, or keep what "
     "people should see with run.note"
 )
-CLOSED = "data_manifests and leaderboard are closed to runs, because they lead to the labels"
+CLOSED = (
+    "data_manifests and leaderboard are closed to runs, because they lead to the labels: import "
+    "names such as run_suite in another file, or where they are called"
+)
 CALL = "the sandbox of a run refuses this system call"
 
 # Parts of the paths of modules whose code is on the stack, most telling first.

@@ -86,7 +86,7 @@ def local_folders(manifest: Manifest, *, stores: bool) -> list[Path]:
     folders = [images_folder(manifest)]
     if stores:
         folders += [store_folder(manifest, domain.name) for domain in manifest.domains]
-    present = [folder for folder in folders if folder.is_dir()]
+    present = [folder for folder in folders if folder.is_dir() or _aside(folder).is_dir()]
     if not present:
         raise UsageError(
             f"there are no images of {manifest.reference} on this machine; see "
@@ -99,8 +99,14 @@ def remove_folders(manifest: Manifest, folders: Iterable[Path]) -> Iterator[Path
     """Remove folders of a data set one by one, and yield each; files behind links stay."""
     digests_file(manifest).unlink(missing_ok=True)
     for folder in folders:
-        aside = folder.with_name(f".removed-{folder.name}")
+        aside = _aside(folder)
         shutil.rmtree(aside, ignore_errors=True)  # left by an interrupted call
-        folder.rename(aside)  # in one step, so that no partial copy has the folder's name
-        shutil.rmtree(aside)
+        if folder.is_dir():
+            folder.rename(aside)  # in one step, so that no partial copy has the folder's name
+            shutil.rmtree(aside)
         yield folder
+
+
+def _aside(folder: Path) -> Path:
+    """Where a folder is while its files are removed, which takes minutes for a large copy."""
+    return folder.with_name(f".removed-{folder.name}")

@@ -104,22 +104,26 @@ def check_not_withdrawn(reference: str) -> None:
         raise _withdrawn(reference, withdrawn)
 
 
-def load_manifest(reference: str | Path) -> Manifest:
+def load_manifest(reference: str | Path | Manifest) -> Manifest:
     """Read a manifest by reference (``icons@2.0``) or from the folder that contains it.
 
     Args:
-        reference: ``name@version``, or the path of a folder with ``manifest.toml``.
+        reference: ``name@version``, or the path of a folder with ``manifest.toml``. A loaded
+            manifest is returned as it is.
 
     Raises:
         ManifestError: it does not exist, breaks a rule, was withdrawn, or is a recipe that was not
             expanded.
     """
-    check_not_withdrawn(str(reference))
-    name, at, version = str(reference).partition("@")
+    if isinstance(reference, Manifest):
+        return reference
+    reference = str(reference)
+    check_not_withdrawn(reference)
+    name, at, version = reference.partition("@")
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
             if is_file(folder / name / version / "manifest.toml"):
-                manifest = read_manifest(folder / name / version)
+                manifest = _read_found(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
                         f"the folder {manifest.root} contains {manifest.reference}, not "
@@ -147,10 +151,24 @@ def load_manifest(reference: str | Path) -> Manifest:
     known = ", ".join(names) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
     raise ManifestError(
-        f"unknown manifest {str(reference)!r}; {near(str(reference), [*names, *recipes])}"
+        f"unknown manifest {reference!r}; {near(reference, [*names, *recipes])}"
         f"known: {known}. "
         "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
+
+
+def _read_found(folder: Path) -> Manifest:
+    """Read a manifest that was found by name; each that is not valid stops commands that list all.
+
+    Raises:
+        ManifestError: it breaks a rule.
+    """
+    try:
+        return read_manifest(folder)
+    except ManifestError as error:
+        if folder.is_relative_to(packaged_manifests()):
+            raise
+        raise ManifestError(f"{error}; to do without this manifest, delete {folder}") from None
 
 
 def is_file(path: Path) -> bool:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.errors import UsageError
+from benchmark.manifest.catalogue import load_manifest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from benchmark.manifest.manifest import Manifest, Task
@@ -52,11 +55,13 @@ def ordered_classes(manifest: Manifest, task: Task, order: str = "manifest") -> 
     raise UsageError(f"unknown class order {order!r}; known: {', '.join(CLASS_ORDERS)}")
 
 
-def task_frame(manifest: Manifest, task: str, class_order: str = "manifest") -> pd.DataFrame:
+def task_frame(
+    manifest: str | Path | Manifest, task: str, class_order: str = "manifest"
+) -> pd.DataFrame:
     """The images that play a role in a task, one per row.
 
     Args:
-        manifest: a checked manifest.
+        manifest: a reference such as ``icons@2.0``, a folder, or a loaded manifest.
         task: id of one of its tasks.
         class_order: decides the label of each class: ``manifest``, ``sorted`` (by name) or
             ``seen-first``.
@@ -70,9 +75,10 @@ def task_frame(manifest: Manifest, task: str, class_order: str = "manifest") -> 
         role, then by ``image_id``.
 
     Raises:
-        ManifestError: there is no such task.
+        ManifestError: there is no such manifest or task.
         UsageError: there is no such class order.
     """
+    manifest = load_manifest(manifest)
     entry = manifest.task(task)
     classes = ordered_classes(manifest, entry, class_order)
     frame: pd.DataFrame = manifest.table.to_pandas()

@@ -57,12 +57,18 @@ class Suite:
         return str(Path(self.argument).resolve())
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str | Path | Suite) -> Suite:
     """Read a suite by name (``icons``) or from a ``.toml`` file.
+
+    Args:
+        name: its name or file. A loaded suite is returned as it is.
 
     Raises:
         ManifestError: it does not exist or breaks a rule.
     """
+    if isinstance(name, Suite):
+        return name
+    name = str(name)
     if name.endswith(".toml"):
         path = Path(name)
     else:

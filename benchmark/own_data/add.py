@@ -6,10 +6,9 @@ import shutil
 from pathlib import Path
 
 from benchmark.errors import DataError, ManifestError, UsageError
-from benchmark.files import new_folder
+from benchmark.files import new_folder, write_file
 from benchmark.manifest.catalogue import check_free_name, load_manifest, own_folder
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.read import read_manifest
 from benchmark.manifest.suite import known_suites, load_suite
 
 FILES = ("manifest.toml", "images.parquet", "README.md", "croissant.json")
@@ -35,6 +34,8 @@ def find_folders(place: Path) -> list[Path]:
 def add_manifest(folder: Path) -> tuple[Manifest, tuple[str, ...], bool]:
     """Copy a checked manifest and its suites into the data folder.
 
+    Of a manifest that is there already, the suites are copied again: they may be new or changed.
+
     Args:
         folder: the manifest's folder.
 
@@ -50,28 +51,32 @@ def add_manifest(folder: Path) -> tuple[Manifest, tuple[str, ...], bool]:
     check_free_name(manifest.name)
     suites = _suites_of(manifest, folder)
     home = own_folder(manifest.reference)
-    if home.exists():
-        before = read_manifest(home)
+    is_new = not home.exists()
+    if not is_new:
+        before = load_manifest(manifest.reference)
         if before.digest != manifest.digest:
             raise UsageError(
                 f"another {manifest.reference} was added before, with digest {before.digest[:12]} "
                 f"instead of {manifest.digest[:12]}; give the changed manifest another version in "
                 f"{folder / 'manifest.toml'}, or delete {home}"
             )
-        return load_manifest(manifest.reference), tuple(suite.stem for suite in suites), False
     files = [folder / name for name in FILES if (folder / name).is_file()]
     files += [folder / pin.file for pin in manifest.checkpoints if pin.file is not None]
     try:
-        with new_folder(home) as building:
-            for file in (*files, *suites):
-                copy = building / file.relative_to(folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
+        if is_new:
+            with new_folder(home) as building:
+                for file in (*files, *suites):
+                    copy = building / file.relative_to(folder)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, copy)
+        else:
+            for suite in suites:
+                write_file(home / suite.name, suite.read_bytes())
     except OSError as error:
         raise DataError(
             f"cannot copy {folder} to {home}: {error.strerror or error}; nothing was added"
         ) from None
-    return load_manifest(manifest.reference), tuple(suite.stem for suite in suites), True
+    return load_manifest(manifest.reference), tuple(suite.stem for suite in suites), is_new
 
 
 def _suites_of(manifest: Manifest, folder: Path) -> list[Path]:
@@ -81,7 +86,7 @@ def _suites_of(manifest: Manifest, folder: Path) -> list[Path]:
         if file.name == "manifest.toml":
             continue
         try:
-            suite = load_suite(str(file))
+            suite = load_suite(file)
         except ManifestError:
             continue  # another kind of file
         if Path(suite.manifest).resolve() == manifest.root:

@@ -72,8 +72,8 @@ def _rows(file: Path) -> list[dict[str, str]]:
             if absent := [name for name in REQUIRED if name not in columns]:
                 raise UsageError(
                     f"{file} does not have the columns {', '.join(absent)}; its first line has: "
-                    f"{first(columns, 8) or 'nothing'}. Name the columns path, domain and class; "
-                    "split and group are optional"
+                    f"{first(columns, 8) or 'nothing'}. Name the columns path, domain and class, "
+                    "with commas between them; split and group are optional"
                 )
             kept = [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
             rows = [{name: _value(name, row[name]) for name in kept} for row in reader]
@@ -86,4 +86,5 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 def _value(column: str, text: str | None) -> str:
     value = (text or "").strip()
-    return value if column == "path" else unicodedata.normalize("NFC", value)
+    # `find .` lists paths with a dot in front.
+    return value.removeprefix("./") if column == "path" else unicodedata.normalize("NFC", value)

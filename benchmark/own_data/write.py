@@ -105,13 +105,15 @@ def link_images(manifest: Manifest, files: Mapping[str, str]) -> Path:
         The folder of the links; links of an earlier manifest of this name and version are gone.
 
     Raises:
-        UsageError: there are copies of images of that name and version, which must stay.
+        UsageError: there are other images of that name and version: copies, or links that lead
+            from the same paths to other files, which another manifest may need.
     """
     root = images_folder(manifest)
-    copies = (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    if (copy := next(copies, None)) is not None:
+    present = (path for path in root.rglob("*") if path.is_file())
+    others = (path for path in present if not _is_link(path, files, root))
+    if (other := next(others, None)) is not None:
         raise UsageError(
-            f"{root} has images of another {manifest.reference}, such as {copy}; choose another "
+            f"{root} has images of another {manifest.reference}, such as {other}; choose another "
             f"version, such as {manifest.name}@{_next(manifest.version)}, or delete that folder"
         )
     with new_folder(root) as building:
@@ -120,6 +122,12 @@ def link_images(manifest: Manifest, files: Mapping[str, str]) -> Path:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
     return root
+
+
+def _is_link(path: Path, files: Mapping[str, str], root: Path) -> bool:
+    """Whether an image is a link that a new manifest keeps or does without."""
+    file = files.get(path.relative_to(root).as_posix(), path)
+    return path.is_symlink() and path.samefile(file)
 
 
 def _next(version: str) -> str:

@@ -29,6 +29,7 @@ from benchmark.text import near, ranges
 
 # Nodes of which one is there where an NVIDIA GPU is (the second on Windows' Linux). A run's sandbox
 # allows these devices only: torch also calls AMD's GPUs "cuda", and Jetsons have other nodes.
+DEVICES = ("auto", "cpu", "cuda")
 CUDA_NODES = ("/dev/nvidiactl", "/dev/dxg")
 
 
@@ -222,8 +223,9 @@ def select(suite: Suite, tasks: Sequence[str], seeds: Sequence[int]) -> tuple[li
         for item in wanted:
             if item not in known:
                 hint = near(str(item), map(str, known)) if kind == "task" else ""
+                shown = item if kind == "task" else repr(item)  # '0' is not 0
                 raise UsageError(
-                    f"--{kind} {item} is not in suite {suite.name}; {hint}it has: {listed}"
+                    f"--{kind} {shown} is not in suite {suite.name}; {hint}it has: {listed}"
                 )
     return (
         [t for t in suite.tasks if not tasks or t in tasks],
@@ -235,8 +237,10 @@ def resolve_device(choice: str) -> str:
     """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``; loads no torch in this process.
 
     Raises:
-        UsageError: cuda was requested and torch finds no CUDA device.
+        UsageError: it is another choice, or cuda and torch finds no CUDA device.
     """
+    if choice not in DEVICES:
+        raise UsageError(f"unknown device {choice!r}; known: {', '.join(DEVICES)}")
     if choice == "cpu":
         return "cpu"
     if any(Path(node).exists() for node in CUDA_NODES) and _torch_sees_cuda():

@@ -64,13 +64,14 @@ class Workspace:
     To read, just create one; to write, enter it as a context manager first.
 
     Args:
-        root: its folder, created when something is written.
+        root: its folder, created when something is written; ``~`` is the user's home.
         read_known: reads the stamps of runs that were read, verified and need not be repeated, by
             key; see :func:`benchmark.run_folders.stamp`. Called when a finished run is looked up.
     """
 
     def __init__(self, root: Path, read_known: Callable[[], Mapping[str, str]] = dict) -> None:
-        self.root = root.resolve()
+        # Not even a shell expands --workspace=~/runs, and nobody wants a folder named ~.
+        self.root = Path(os.path.expanduser(root)).resolve()  # noqa: PTH111 - keeps ~NOBODY as it is
         self._read_known = read_known
         default = root == Path(DEFAULT)
         self.option = () if default else ("--workspace", str(root))  # of a recommended command

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
+from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.roles import ordered_classes, role_frame
 from benchmark.splits.pictures import find_images, open_image
 
@@ -49,7 +50,7 @@ class TaskDataset(Dataset[tuple[Any, int]]):
 
 
 def torch_dataset(
-    manifest: Manifest,
+    manifest: str | Path | Manifest,
     task: str,
     role: str,
     transform: Callable[[Image.Image], Any] | None = None,
@@ -58,7 +59,7 @@ def torch_dataset(
     """One role of a task as a map-style dataset of (image, label).
 
     Args:
-        manifest: a manifest, such as ``load_manifest("icons@2.0")``.
+        manifest: a reference such as ``icons@2.0``, a folder, or a loaded manifest.
         task: id of one of its tasks.
         role: ``source_train``, ``source_test``, ``train`` (target, seen classes), ``test``
             (target, seen and missing classes), ``test_excluded`` (target, all other classes), or,
@@ -70,16 +71,17 @@ def torch_dataset(
 
     Raises:
         UsageError: there is no such role or class order.
-        ManifestError: there is no such task.
+        ManifestError: there is no such manifest or task.
         DataError: images are absent; the message names the command that gets them.
 
     Example:
-        >>> from htbench import load_manifest, torch_dataset
-        >>> train = torch_dataset(load_manifest("icons@2.0"), "outline-solid", "train")
+        >>> from htbench import torch_dataset
+        >>> train = torch_dataset("icons@2.0", "outline-solid", "train")
         >>> image, label = train[0]
         >>> image.size
         (32, 32)
     """
+    manifest = load_manifest(manifest)
     frame = role_frame(manifest, task, role, class_order)
     classes = ordered_classes(manifest, manifest.task(task), class_order)
     images = find_images(manifest, frame)

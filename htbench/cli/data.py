@@ -88,7 +88,9 @@ def download(dataset: str, accept_terms: bool) -> None:
 @_dataset
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--copy", is_flag=True, help="Copy the files from a folder instead of linking to them."
+    "--copy",
+    is_flag=True,
+    help="Copy the files from a folder instead of linking to them, also where there are links.",
 )
 @json_option
 @click.pass_context

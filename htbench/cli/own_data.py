@@ -224,7 +224,8 @@ def add(folders: tuple[Path, ...], as_json: bool) -> None:
     """Add manifests to the data folder, so that every command finds them by name@version.
 
     FOLDER is a manifest's folder, or a folder of several. The files are copied, with the suites
-    that lie beside them, which are then known by name. Names of published data sets are reserved.
+    that lie beside them, which are then known by name; run the command again after you change or
+    add a suite. Names of published data sets are reserved.
 
     \b
     Examples:

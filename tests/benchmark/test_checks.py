@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -346,6 +347,14 @@ def test_a_class_inside_a_function_cannot_be_run_in_the_lock() -> None:
 
     checks = {check.name: check for check in method_checks(Inner)}
     with pytest.raises(SkipTest, match="define it there, outside of functions"):
+        checks["in-the-lock"]()
+
+
+def test_a_class_of_a_notebook_cannot_be_run_in_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    method = type("Cell", (Half,), {"__module__": "__main__"})
+    checks = {check.name: check for check in method_checks(method)}
+    with pytest.raises(SkipTest, match="a run imports Cell from its file: define it there"):
         checks["in-the-lock"]()
 
 

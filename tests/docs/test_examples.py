@@ -10,6 +10,7 @@ Commands are parsed by the real command line, so that their options exist. Those
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
@@ -117,6 +118,14 @@ def test_the_python_of_a_page_runs(page: Path, folder: Path) -> None:
         assert {"half_way.py", "icons.toml"} <= {p.name for p in folder.iterdir()}
     for code in python(page):
         exec(compile(on_the_slice(code, folder), str(page), "exec"), namespace)
+
+
+def test_the_checks_of_a_page_pass_in_a_run(folder: Path) -> None:
+    (code,) = (c for c in python(ROOT / "docs" / "plugin.md") if "method_checks" in c)
+    (folder / "example_checks.py").write_text(code)
+    (mark,) = importlib.import_module("example_checks").test_conformance.pytestmark
+    (check,) = (check for check in mark.args[1] if check.name == "in-the-lock")
+    check()
 
 
 def test_the_plugins_run(folder: Path, draft) -> None:

@@ -6,13 +6,24 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmark.errors import UsageError
-from htbench.run import run_suite
+from benchmark.errors import ManifestError, MethodError, UsageError
+from benchmark.folders import packaged_manifests
+from htbench import (
+    load_manifest,
+    load_suite,
+    method_checks,
+    open_task,
+    run_suite,
+    task_frame,
+    torch_dataset,
+)
 from tests.end_to_end.conftest import Mini, Result
 
 PLUGIN = '''
@@ -119,6 +130,20 @@ def test_in_a_script_without_a_main_guard(
     check(tmp_path, expected)
 
 
+def test_a_script_may_contain_the_method(
+    mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+    script, imports = tmp_path / "script.py", "from htbench import run_suite\n"
+    options = {"tasks": ["outline-solid"], "seeds": [0], "plugins": [script]}
+    script.write_text(f"{PLUGIN}if __name__ == '__main__':\n    {imports}")
+    run_suite(mini.suite, workspace=tmp_path / "ws", **options)
+    assert [record["status"] for record in mini.records(tmp_path / "ws")] == ["ok"]
+    script.write_text(imports + PLUGIN)
+    with pytest.raises(MethodError, match=r"import names such as run_suite in another file, or"):
+        run_suite(mini.suite, workspace=tmp_path / "ws", **options)
+
+
 def test_in_a_notebook(
     mini: Mini,
     plugin: Path,
@@ -141,6 +166,83 @@ def test_in_a_notebook(
     check(tmp_path, expected)
 
 
-def test_a_string_instead_of_a_list_is_refused(mini: Mini, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"methods must be a list, such as \['finetune'\]"):
-        run_suite(mini.suite, methods="finetune", workspace=tmp_path)
+def test_lists_may_be_arrays_or_generators_or_none(
+    mini: Mini, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTBENCH_DATA", str(mini.data))
+    run_suite(
+        mini.suite,
+        methods=(name for name in ["source"]),
+        tasks=np.array(["outline-solid"]),
+        seeds=(seed for seed in np.arange(1)),
+        plugins=None,
+        workspace=tmp_path,
+        progress=False,
+    )
+    assert [(r["task"], r["seed"]) for r in mini.records(tmp_path)] == [("outline-solid", 0)]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"methods": "finetune"}, r"methods must be a list, such as \['finetune'\]"),
+        ({"plugins": Path("own.py")}, "plugins must be a list, such as"),
+        ({"seeds": 0}, r"seeds must be a list, such as \[0\], not 0"),
+        ({"seeds": ["0"]}, "--seed '0' is not in suite mini"),
+        ({"jobs": -1}, "jobs is -1; give a number from 1"),
+        ({"device": "gpu"}, "unknown device 'gpu'; known: auto, cpu, cuda"),
+        ({"isolation": "strict"}, "unknown isolation 'strict'; known: auto, required"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused(
+    mini: Mini, tmp_path: Path, argument: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run_suite(mini.suite, workspace=tmp_path, **argument)
+
+
+def test_the_scratch_folder_of_an_open_task_is_removed(mini: Mini, tmp_path: Path) -> None:
+    code = (
+        f"import htbench\nrun = htbench.open_task({str(mini.suite)!r}, 'outline-solid')[2]\n"
+        "(run.scratch / 'notes.txt').touch()\nprint(run.scratch)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-W", "default::ResourceWarning", "-c", code],
+        env={**mini.environment(), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    scratch = Path(process.stdout.strip())
+    assert scratch.parent == tmp_path
+    assert not scratch.exists()
+    assert "ResourceWarning" not in process.stderr
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", 2**32])
+def test_a_seed_that_no_run_has_is_refused(mini: Mini, seed: Any) -> None:
+    with pytest.raises(UsageError, match=r"seed is .* give a whole number from 0 to 4294967295"):
+        open_task(mini.suite, "outline-solid", seed=seed)
+
+
+def test_a_suite_may_be_a_name_a_path_or_loaded() -> None:
+    suite = load_suite("icons")
+    assert load_suite(suite) is suite
+    file = packaged_manifests() / "suites" / "icons.toml"
+    assert replace(load_suite(file), given="icons") == suite
+
+
+def test_a_manifest_may_be_a_reference_a_folder_or_loaded() -> None:
+    manifest = load_manifest("icons@2.0")
+    assert load_manifest(manifest) is manifest
+    for same in ("icons@2.0", manifest.root, manifest):
+        assert len(task_frame(same, "outline-solid")) == 5838
+        assert len(torch_dataset(same, "outline-solid", "train")) == 826
+    with pytest.raises(ManifestError, match=r"unknown manifest 'icons'; did you mean icons@2\.0"):
+        task_frame("icons", "outline-solid")
+
+
+@pytest.mark.parametrize("method", ["finetune", None, Path])
+def test_checks_are_of_a_method_only(method: Any) -> None:
+    with pytest.raises(UsageError, match="is not a method: give a class that derives from"):
+        method_checks(method)

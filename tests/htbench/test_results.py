@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmark.records import RunRecord
-from htbench.results import RunDetails
+from htbench.results import RunDetails, load_results
 
 
 def details(folder: Path, made_from: dict[str, Any]) -> RunDetails:
@@ -43,3 +43,13 @@ def test_files_that_are_kept_and_files_that_are_not(tmp_path: Path) -> None:
         ("mine.py", False),
         ("3", False),
     ]
+
+
+def test_a_manifest_that_cannot_be_used_does_not_hide_results(
+    own_data: Path, tmp_path: Path
+) -> None:
+    file = own_data / "manifests" / "mine" / "0.1" / "manifest.toml"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.warns(UserWarning, match=r"new runs of mine@0\.1 are not scored: .*manifest\.toml"):
+        assert load_results(tmp_path / "workspace").empty

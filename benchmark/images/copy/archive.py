@@ -45,6 +45,7 @@ _DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
     b"]\0\0": lzma.LZMAFile,
 }
+_ZIP_UTF8 = 0x800  # a flag of a member: its name is UTF-8
 _ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 
@@ -200,7 +201,7 @@ class _Zip:
 
     def members(self, remarks: Remarks) -> Iterator[Member]:
         for number, info in enumerate(self._zip.infolist()):
-            name = info.filename.replace("\\", "/")
+            name = _name(info).replace("\\", "/")
             kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
             if stat.S_ISLNK(kind):
                 remarks.add(SYMBOLIC_LINK, name)
@@ -237,6 +238,17 @@ class _Directory:
         if len(data) > PIECE and data.count(b"PK\x01\x02") > self._limit:
             raise _too_many(self._archive, self._limit)
         return data
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """The name of a member. `zip` on Linux and the Finder write UTF-8 without marking it as such.
+
+    Text of the code page that ``zipfile`` assumes is hardly ever valid UTF-8.
+    """
+    if not info.flag_bits & _ZIP_UTF8:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode("utf-8")
+    return info.filename
 
 
 def _problem(info: zipfile.ZipInfo) -> str | None:

@@ -11,6 +11,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ from benchmark.images.copy.match import Matcher
 from benchmark.images.copy.placing import placing
 from benchmark.images.copy.remarks import Kind, Remarks
 from benchmark.images.place import absent_rows, images_folder, paths_of
+from benchmark.manifest.manifest import slices
 from benchmark.progress import Logger, Progress
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ def import_images(
     log: Logger | None = None,
 ) -> int:
     """Import the images of a manifest from a folder or an archive; existing ones are kept.
+
+    If files are copied, existing links are replaced.
 
     Args:
         manifest: a manifest whose images are files.
@@ -89,6 +93,9 @@ class _Import:
         self._manifest, self._matcher = manifest, Matcher(manifest)
         self.is_absent = np.zeros(manifest.table.num_rows, np.bool_)
         self.is_absent[absent_rows(manifest)] = True
+        if copy:  # a link to an image is not a copy
+            paths = chain.from_iterable(slices(manifest.table["path"]))
+            self.is_absent |= [Path(f"{self._root}/{path}").is_symlink() for path in paths]
         self._most_members = MEMBERS_PER_IMAGE * manifest.table.num_rows + MORE_MEMBERS
         self.count, self.has_matched = 0, False
 

@@ -53,6 +53,12 @@ class TestLoadManifest:
         ):
             load_manifest("other@0.1")
 
+    def test_one_that_cannot_be_used_can_be_deleted(self, draft: Any, own_data: Path) -> None:
+        draft.root = own_data / "manifests" / "mini" / "0.1"
+        (draft.write() / "images.parquet").unlink()
+        with pytest.raises(ManifestError, match=r"images\.parquet does not exist.*delete .*mini/0"):
+            load_manifest("mini@0.1")
+
     def test_the_data_folder_is_searched(self, draft: Any, own_data: Path) -> None:
         draft.root = own_data / "manifests" / "mini" / "0.1"
         assert draft.read().digest == load_manifest("mini@0.1").digest

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import ManifestError, UsageError
+from benchmark.images.copy.verify import verify_images
 from benchmark.images.place import absent_paths, images_folder
 from benchmark.manifest.catalogue import load_manifest, own_folder
 from benchmark.manifest.suite import load_suite, own_suites
@@ -96,6 +97,21 @@ class TestWrite:
         assert (links / "new.png").read_bytes() == png(1)
         assert not (tmp_path / "three").exists()
 
+    def test_links_to_other_images_are_kept(self, photos: Path, tmp_path: Path) -> None:
+        manifest = write_manifest(build(photos), tmp_path / "one", COMMAND).manifest
+        others = paint(tmp_path / "others", grid(), start=500)
+        with pytest.raises(UsageError, match=r"images of another mine@0.1.* version, .*mine@0.2"):
+            write_manifest(build(others), tmp_path / "two", COMMAND)
+        assert verify_images(manifest).ok, "runs of the first manifest use its own images"
+        assert not (tmp_path / "two").exists()
+
+    def test_links_to_the_same_images_by_another_path(self, photos: Path, tmp_path: Path) -> None:
+        write_manifest(build(photos), tmp_path / "one", COMMAND)
+        rows = [",".join([path, *path.split("/")[:2]]) for path in grid()]
+        (photos / "images.csv").write_text("\n".join(["path,domain,class", *rows]))
+        (tmp_path / "link").symlink_to(photos)
+        write_manifest(build(tmp_path / "link" / "images.csv"), tmp_path / "two", COMMAND)
+
 
 class TestNames:
     @pytest.mark.parametrize(
@@ -124,6 +140,15 @@ class TestAdd:
         assert load_suite("mine-draws").manifest == str(own_folder("mine@0.1"))
         assert own_suites() == ["mine", "mine-draws"]
         assert add_manifest(tmp_path / "out")[2] is False
+
+    def test_suites_are_copied_again(self, photos: Path, tmp_path: Path) -> None:
+        write_manifest(build(photos), tmp_path / "out", COMMAND)
+        add_manifest(tmp_path / "out")
+        suite = tmp_path / "out" / "mine.toml"
+        suite.write_text(suite.read_text().replace("[0, 1, 2]", "[7]"))
+        (tmp_path / "out" / "small.toml").write_text(suite.read_text())
+        assert add_manifest(tmp_path / "out")[1:] == (("mine", "small"), False)
+        assert load_suite("mine").seeds == load_suite("small").seeds == (7,)
 
     def test_another_manifest_of_that_version_is_refused(
         self, photos: Path, tmp_path: Path

@@ -26,6 +26,7 @@ from benchmark.records import (
 )
 from benchmark.run_folders import stamp
 from benchmark.runs.workspace import Workspace, temporary_workspace
+from htbench.results import open_workspace
 
 MADE_FROM = {"task": "a-b"}
 KEY = digest_json(MADE_FROM)
@@ -85,6 +86,14 @@ def dig(folder: Path, depth: int) -> None:
         here = inner
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
+
+
+def test_a_folder_in_the_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    workspace = open_workspace(Path("~/my runs"))
+    assert workspace.root == tmp_path / "my runs"
+    assert workspace.option == ("--workspace", "~/my runs")
+    assert not workspace.is_finished(KEY)
 
 
 class TestIsFinished:

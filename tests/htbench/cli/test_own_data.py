@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def test_from_a_folder_to_a_board(
     status, out, err = htbench(*(word.replace("the set/mine.toml", "mine") for word in run))
     assert status == 0, err
     assert "[1/" not in err
+
+
+def test_images_that_are_missing_are_imported_as_the_message_says(
+    htbench: Htbench, own_data: Path
+) -> None:
+    words = ("--from", "my photos", "--model", "convnet", "--out", "the set")
+    assert htbench("manifest", "new", "mine", *words)[0] == 0
+    for words in (("--smoke",), ("--task", "photo-wall_art")):
+        shutil.rmtree(own_data / "images")
+        status, _, err = htbench("run", "--suite", "the set/mine.toml", *words)
+        assert status == 2
+        line = re.search(r"run `htbench (data import .*) PATH`", err)
+        assert line is not None
+        status, _, err = htbench(*shlex.split(line[1]), "my photos")
+        assert status == 0, err
 
 
 def test_json_and_dry_run_say_what_would_be_written(htbench: Htbench, tmp_path: Path) -> None:

@@ -161,6 +161,31 @@ def test_import(manifest: Manifest, copy: Path, by_copy: bool, no_flush: list[No
     assert names == {"small-0.1", ".small-0.1.lock"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
+def test_a_zip_whose_names_are_not_marked_as_utf8(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str
+) -> None:
+    """As `zip` on Linux and the Finder write it; and one of DOS."""
+    monkeypatch.setenv("HTBENCH_DATA", str(tmp_path / "data"))
+    manifest = manifest_of(["Art/café/1.jpg"], tmp_path)
+    name = "Art/café/1.jpg".encode(encoding)
+    with zipfile.ZipFile(tmp_path / "art.zip", "w") as archive:
+        archive.writestr("c" * len(name), "a cup")
+    data = (tmp_path / "art.zip").read_bytes()
+    (tmp_path / "art.zip").write_bytes(data.replace(b"c" * len(name), name))
+    assert import_images(manifest, tmp_path / "art.zip", copy=False) == 1
+    assert contents(manifest) == ["a cup"]
+
+
+def test_links_become_copies(manifest: Manifest, copy: Path, tmp_path: Path) -> None:
+    import_images(manifest, copy, copy=False)
+    assert import_images(manifest, copy, copy=True) == 2
+    copy.rename(tmp_path / "elsewhere")
+    assert contents(manifest) == ["art/cup/1.jpg", "real world/cup/1.jpg"]
+    write(tmp_path / "elsewhere", "art/cup/1.jpg", "real world/cup/1.jpg")
+    assert import_images(manifest, tmp_path / "elsewhere", copy=True) == 0, "they are copies"
+
+
 def test_absent_images_are_replaced(manifest: Manifest, copy: Path, tmp_path: Path) -> None:
     """A broken link, and an empty file as a power cut leaves it."""
     root = images_folder(manifest)
