@@ -1,12 +1,15 @@
 """How often the 95 % intervals of the board hold the true value, by simulation.
 
-    python performance/coverage.py [--repeats N]
+    python performance/coverage.py
+    python performance/coverage.py --layout icons --repeats 500
 
 A method has a true accuracy on each task. Groups of test samples shift it (standard deviation 0.5
 in log-odds), and so do seeds (0.2); another method shares the groups' shifts, so that differences
 vary less than accuracies. Each repeat draws groups, samples and seeds, and computes the intervals
 as ``leaderboard/statistics.py`` does, of the mean over tasks and of the paired difference. Printed
-is the share of repeats whose interval holds the true value, for three rules:
+is the share of repeats whose interval holds the true value, for three rules. Tasks have test sets
+of their own, but for the layout ``icons``: that of the suite, where three of five tasks share the
+one whose groups are fewest and most unequal.
 
     satterthwaite   the board's: variances added, Satterthwaite's degrees of freedom
     seeds           variances added, always the degrees of freedom of the seeds
@@ -17,12 +20,16 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 from tabulate import tabulate
 
+from benchmark.manifest.suite import load_suite, manifest_of
 from leaderboard import statistics
+from leaderboard.predictions import counted_samples
 from leaderboard.statistics import Estimates
 
 SEEDS = 3
@@ -47,12 +54,46 @@ LAYOUTS = (
 DRAWS = 400  # bootstrap draws of a repeat
 
 
-def group_sizes(groups: int, largest: float) -> np.ndarray:
-    """(groups,) sizes that sum to ``SAMPLES``; equal but for the largest group."""
-    if not largest:
-        return np.full(groups, SAMPLES // groups)
-    rest = round(SAMPLES * (1 - largest)) // (groups - 1)
-    return np.array([SAMPLES - rest * (groups - 1), *[rest] * (groups - 1)])
+class Layout(NamedTuple):
+    """The test sets of a suite.
+
+    Attributes:
+        tasks, groups, largest: what is printed of them.
+        test_sets: of each, the sizes of its groups, and the number of tasks that share it.
+    """
+
+    tasks: int
+    groups: str
+    largest: str
+    test_sets: list[tuple[np.ndarray, int]]
+
+
+def layout(tasks: int, groups: int, largest: float) -> Layout:
+    """Tasks with test sets of ``SAMPLES``, of equal groups but for the largest."""
+    sizes = np.full(groups, SAMPLES // groups)
+    if largest:
+        sizes[1:] = round(SAMPLES * (1 - largest)) // (groups - 1)
+        sizes[0] = SAMPLES - sizes[1:].sum()
+    shown = f"{largest:.0%}" if largest else "equal"
+    return Layout(tasks, str(groups), shown, [(sizes, 1)] * tasks)
+
+
+def layout_of_icons() -> Layout:
+    """The test sets of the suite ``icons``."""
+    suite = load_suite("icons")
+    manifest = manifest_of(suite)
+    tasks = Counter(manifest.task(task).target for task in suite.tasks)
+    of_target = {manifest.task(task).target: task for task in suite.tasks}
+    sizes = {
+        target: np.unique(counted_samples(manifest, task).groups, return_counts=True)[1]
+        for target, task in of_target.items()
+    }
+    return Layout(
+        len(suite.tasks),
+        " / ".join(str(len(of)) for of in sizes.values()),
+        " / ".join(f"{of.max() / of.sum():.0%}" for of in sizes.values()),
+        [(sizes[target], n) for target, n in tasks.items()],
+    )
 
 
 def truth() -> np.ndarray:
@@ -62,41 +103,41 @@ def truth() -> np.ndarray:
     return np.array([(expit(m + spread * nodes) * weights).sum() / weights.sum() for m in LOGIT])
 
 
-def one_repeat(
-    tasks: int, sizes: np.ndarray, generator: np.random.Generator
-) -> tuple[Estimates, Estimates]:
+def one_repeat(of: Layout, generator: np.random.Generator) -> tuple[Estimates, Estimates]:
     """The estimates of both methods, and those of their samples only."""
-    groups = np.repeat(np.arange(len(sizes)), sizes)
     of_seed = OF_SEEDS * generator.standard_normal((SEEDS, 2))  # a seed is the same on all tasks
     by_seed = np.zeros((SEEDS, 2))
     replicates = np.zeros((DRAWS, 2))
-    for _ in range(tasks):
+    for sizes, tasks in of.test_sets:
+        groups = np.repeat(np.arange(len(sizes)), sizes)
         shared = OF_GROUPS * generator.standard_normal(len(sizes))
         own = OF_DIFFERENCE * generator.standard_normal((len(sizes), 2))
         logits = np.array(LOGIT) + (shared[:, None] + own)[groups]
         chance = expit(logits[:, None, :] + of_seed)  # (N, seeds, methods)
-        right = generator.random(chance.shape) < chance
-        by_seed += right.mean(axis=0) / tasks
+        of_tasks = [generator.random(chance.shape) < chance for _ in range(tasks)]
         counts = statistics.draw_counts(len(sizes), DRAWS, int(generator.integers(1 << 31)))
-        hits = counts @ statistics.sums_by_group(right.mean(axis=1), groups, len(sizes))
         drawn = counts @ sizes
-        replicates += (hits / drawn[:, None] - right.mean(axis=(0, 1))) / tasks
-    df = statistics.sample_degrees_of_freedom([len(sizes)] * tasks, [1.0] * tasks)
+        for right in of_tasks:
+            by_seed += right.mean(axis=0) / of.tasks
+            hits = counts @ statistics.sums_by_group(right.mean(axis=1), groups, len(sizes))
+            replicates += (hits / drawn[:, None] - right.mean(axis=(0, 1))) / of.tasks
+    df = statistics.sample_degrees_of_freedom(
+        [len(sizes) for sizes, _ in of.test_sets], [tasks for _, tasks in of.test_sets]
+    )
     return (
         Estimates(by_seed, replicates.astype(np.float32), df),
         Estimates(by_seed.mean(axis=0, keepdims=True), replicates.astype(np.float32), np.inf),
     )
 
 
-def coverage(tasks: int, groups: int, largest: float, repeats: int) -> list[float]:
+def coverage(of: Layout, repeats: int) -> list[float]:
     """Coverage of the three rules in per cent, of means and of differences."""
     generator = np.random.default_rng(0)
-    sizes = group_sizes(groups, largest)
     true = truth()
     held = np.zeros((3, 2))
     of_seeds = statistics.quantile(0.95, SEEDS - 1)
     for _ in range(repeats):
-        full, samples = one_repeat(tasks, sizes, generator)
+        full, samples = one_repeat(of, generator)
         intervals = full.intervals()[0], full.difference(0, 1)
         rules = (
             [i.half for i in intervals],
@@ -110,18 +151,21 @@ def coverage(tasks: int, groups: int, largest: float, repeats: int) -> list[floa
 
 def main() -> None:
     """Print one row per layout."""
-    parser = argparse.ArgumentParser(description="Coverage of the board's 95 % intervals.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=2000)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--layout", choices=["all", "icons"], default="all")
+    args = parser.parse_args()
+    layouts = [layout(*numbers) for numbers in LAYOUTS] if args.layout == "all" else []
     rows = [
-        [tasks, groups, f"{largest:.0%}" if largest else "equal"]
-        + [f"{value:.1f}" for value in coverage(tasks, groups, largest, repeats)]
-        for tasks, groups, largest in LAYOUTS
+        [of.tasks, of.groups, of.largest] + [f"{value:.1f}" for value in coverage(of, args.repeats)]
+        for of in (*layouts, layout_of_icons())
     ]
     rules = ("satterthwaite", "seeds", "samples only")
     headers = ["tasks", "groups", "largest"]
     headers += [f"{what}: {rule}" for what in ("mean", "difference") for rule in rules]
-    print(f"{repeats} repeats, {SAMPLES} samples a task, {SEEDS} seeds")
+    print(f"{args.repeats} repeats, {SEEDS} seeds")
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 
 
