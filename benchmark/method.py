@@ -82,9 +82,9 @@ class Method(ABC):
         """Return a module that maps transformed images (N, 3, H, W) to finite logits (N, C).
 
         The columns are in the manifest's class order. The logits of an image must not depend on
-        the other images of its batch. The suite computes the predictions itself: it hands out the
-        test images batch by batch after this call has returned, asks some of them twice, and never
-        gives the method any test labels.
+        the other images of its batch. The benchmark computes the predictions itself: it hands out
+        the test images batch by batch after this call has returned, asks some of them twice, and
+        never gives the method any test labels.
 
         Args:
             source: the source model; it is frozen.
@@ -334,9 +334,9 @@ class Run:
         report: called with the number of finished steps and the total, to show progress.
         history: the rows of the training log.
         notes: the notes for readers of the leaderboard.
-        total_steps: gradient steps that ``fit`` and ``step`` have counted so far. The suite itself
-            counts the steps of every optimizer of torch; the leaderboard marks steps beyond these,
-            of a method that updates parameters without an optimizer, as declared.
+        total_steps: gradient steps that ``fit`` and ``step`` have counted so far. The benchmark
+            itself counts the steps of every optimizer of torch; the leaderboard marks steps beyond
+            these, of a method that updates parameters without an optimizer, as declared.
         sequential_steps: the steps that had to run one after another. A method that trains models
             that could run in parallel sets it to the number of steps of the longest chain.
 
@@ -367,13 +367,13 @@ class Run:
         """Append one row of numbers to the training log."""
         self.history.append({name: float(value) for name, value in metrics.items()})
 
-    def step(self, *, loss: Tensor) -> None:
+    def step(self, *, loss: Tensor | float) -> None:
         """Count a gradient step of your own training loop; call it after each, as ``fit`` does.
 
         About fifty losses of a run go into the training log, and progress is reported with them.
 
         Args:
-            loss: the loss of the step, a scalar tensor.
+            loss: the loss of the step, a scalar tensor or a number.
 
         Raises:
             FloatingPointError: a loss for the log is not finite.
@@ -398,13 +398,13 @@ def is_logged(step: int, total: int) -> bool:
     return (step - 1) % max(1, total // LOG_ROWS) == 0
 
 
-def log_loss(run: Run, loss: Tensor, step: int, total: int) -> None:
+def log_loss(run: Run, loss: Tensor | float, step: int, total: int) -> None:
     """Log the loss of a step and report progress.
 
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    value = float(loss.detach())
+    value = float(loss if isinstance(loss, float | int) else loss.detach())
     if not math.isfinite(value):
         raise FloatingPointError(
             f"the loss is {value} at step {step} of {total}; a lower learning rate may help"

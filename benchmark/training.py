@@ -60,6 +60,7 @@ class Batch:
 
 
 Loss = Callable[[Batch], Tensor]
+BATCH_NORM = ("update", "update-all", "frozen")
 
 
 def cross_entropy(batch: Batch) -> Tensor:
@@ -120,6 +121,8 @@ def fit(
 
     Raises:
         FloatingPointError: the loss is not finite.
+        TypeError: ``model`` is not a module.
+        ValueError: ``batch_norm`` is another word.
 
     Example:
         >>> from htbench import Batch, fit
@@ -129,6 +132,8 @@ def fit(
         >>> model.training
         False
     """
+    if batch_norm not in BATCH_NORM:
+        raise ValueError(f"batch_norm is {batch_norm!r}; it must be one of {', '.join(BATCH_NORM)}")
     part = model if train is None else train
     steps = run.recipe.steps if steps is None else steps
     optimizer = _sgd(model, part, run)
@@ -225,12 +230,16 @@ def predict(model: nn.Module, images: Tensor | LazyImages, run: Run) -> Tensor:
     Returns:
         float32 (N, C), on the run's device.
 
+    Raises:
+        TypeError: ``model`` is not a module.
+
     Example:
         >>> from htbench import predict
         >>> logits = predict(source.copy(), target.images, run)
         >>> tuple(logits.shape) == (len(target), len(target.classes))
         True
     """
+    _check_module(model)
     size = batch_size(images.shape[-1])
     batches = [
         predict_batch(model, images[start : start + size], run)
@@ -269,8 +278,17 @@ def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator
             yield order[start : start + size]
 
 
+def _check_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"the model is a {type(model).__name__} and not a module; give source.copy(), which "
+            "can be trained"
+        )
+
+
 def _sgd(model: Classifier, part: nn.Module, run: Run) -> torch.optim.SGD:
     """Return an optimizer of ``part`` only; other parameters require no gradients."""
+    _check_module(model)
     recipe = run.recipe
     trained_ids = {id(parameter) for parameter in part.parameters()}
     for parameter in model.parameters():

@@ -202,7 +202,7 @@ def _unknown(name: str, known: Sequence[str], listing: str) -> ManifestError:
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ManifestError(
         f"unknown model {name!r}; {hint}{listing} lists all names; "
-        "this suite also has its own network, convnet"
+        "the benchmark also has its own network, convnet"
     )
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmark import batches
 from benchmark.images.augment import Transforms
-from benchmark.method import TrainingRecipe
+from benchmark.method import SourceModel, TrainingRecipe
 from benchmark.networks.build import build
 from benchmark.numerics import Streams
 from benchmark.training import cross_entropy, index_batches
@@ -224,6 +224,17 @@ class TestRandomness:
 
 
 class TestLog:
+    def test_an_unknown_word_for_batch_norm_is_an_error(self, model, target):
+        """It acted as ``frozen``."""
+        with pytest.raises(ValueError, match="'freeze'; it must be one of update, update-all"):
+            fit(model, target, new_run(), batch_norm="freeze")
+
+    def test_a_source_model_is_not_a_model_to_train(self, model, target):
+        source, run = SourceModel(model, digest="0"), new_run()
+        for call in (fit, lambda *arguments: predict(source, target.images, run)):
+            with pytest.raises(TypeError, match=r"SourceModel and not a module; give source.copy"):
+                call(source, target, run)
+
     def test_steps_are_counted_and_reported(self, model, target):
         run, steps = new_run(), []
         fit(model, target, run, steps=4, after_step=steps.append)
@@ -264,6 +275,12 @@ class TestLog:
             run.step(loss=torch.tensor(float(number)))
         assert done == [(1, 2), (2, 2), (3, 3), (4, 4)]
         assert [row["loss"] for row in run.history] == [0, 1, 2, 3]
+
+    def test_the_loss_of_a_step_may_be_a_number(self):
+        run = new_run()
+        for loss in (0.5, 2, torch.tensor(0.5, requires_grad=True)):
+            run.step(loss=loss)
+        assert [row["loss"] for row in run.history] == [0.5, 2.0, 0.5]
 
     def test_step_refuses_a_loss_that_is_not_finite(self):
         with pytest.raises(FloatingPointError, match="the loss is nan at step 1 of 6"):
