@@ -71,11 +71,18 @@ def load_results(
 
     Raises:
         ManifestError: the manifest does not exist or breaks a rule.
+        UsageError: there is no such folder.
 
     Example:
         >>> rows = load_results("workspace")
         >>> rows.groupby(["label", "method_code"])[["seen", "missing"]].mean()
     """
+    root = Workspace(Path(workspace)).root
+    if not root.is_dir():  # an empty frame would hide a typo
+        raise UsageError(
+            f"there is no folder {root}, so there are no results to load; give the workspace that "
+            "your runs are in"
+        )
     manifests: list[Manifest] = []
     problems: list[str] = []
     for reference in published_manifests():
@@ -85,7 +92,7 @@ def load_results(
             problems.append(f"new runs of {reference} are not scored: {error}")
     if manifest is not None:
         manifests.append(load_manifest(manifest))
-    table = update_results(Workspace(Path(workspace)).root, manifests, problems.append)
+    table = update_results(root, manifests, problems.append)
     if problems:
         warnings.warn("\n".join(shown_problems(problems)), stacklevel=2)
     frame: pd.DataFrame = table.to_pandas()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmark.errors import UsageError
 from benchmark.records import RunRecord
 from htbench.results import RunDetails, load_results
 
@@ -51,5 +52,12 @@ def test_a_manifest_that_cannot_be_used_does_not_hide_results(
     file = own_data / "manifests" / "mine" / "0.1" / "manifest.toml"
     file.parent.mkdir(parents=True)
     file.touch()
+    (tmp_path / "workspace").mkdir()
     with pytest.warns(UserWarning, match=r"new runs of mine@0\.1 are not scored: .*manifest\.toml"):
         assert load_results(tmp_path / "workspace").empty
+
+
+def test_a_workspace_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no folder .*typo, so there are no results"):
+        load_results(tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()
