@@ -147,7 +147,7 @@ def _not_isolated(rows: Rows) -> tuple[str, ...]:
             labels_of.setdefault(", ".join(absent), set()).update(labels)
     return tuple(
         f"not fully isolated: {', '.join(sorted(labels))} ran without these measures: {absent}; "
-        "`htbench doctor` shows what this machine can enforce"
+        "htbench doctor shows what a machine can enforce"
         for absent, labels in sorted(labels_of.items())
     )
 

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from benchmark.files import digest_file, digest_json
 from benchmark.folders import packaged_manifests
+from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.read import read_manifest
@@ -274,7 +275,7 @@ def write_run(icons: Manifest) -> WriteRun:
                     "peak_memory": 512 * 2**20,
                     "finished": finished,
                 },
-                "isolation": ["child-process"],
+                "isolation": list(FULL_ISOLATION),
                 **fields,
             }
         )

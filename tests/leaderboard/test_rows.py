@@ -45,7 +45,7 @@ def test_identity(tmp_path: Path, write_run: WriteRun, icons: Manifest) -> None:
         "seed": 1,
         "predictions_sha256": record.predictions_sha256,
         "scorer_digest": scorer_digest(),
-        "isolation": '["child-process"]',
+        "isolation": '["no-filesystem","no-network","no-processes","no-inspection"]',
         "total_steps": 200,
         "sequential_steps": 100,
         "measured_adapt_seconds": 2.0,
