@@ -404,7 +404,7 @@ def log_loss(run: Run, loss: Tensor | float, step: int, total: int) -> None:
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    value = float(loss if isinstance(loss, float | int) else loss.detach())
+    value = float(loss.detach() if hasattr(loss, "detach") else loss)
     if not math.isfinite(value):
         raise FloatingPointError(
             f"the loss is {value} at step {step} of {total}; a lower learning rate may help"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,7 @@ class Batch:
 
 
 Loss = Callable[[Batch], Tensor]
-BATCH_NORM = ("update", "update-all", "frozen")
+BatchNormMode = Literal["update", "update-all", "frozen"]
 
 
 def cross_entropy(batch: Batch) -> Tensor:
@@ -90,7 +90,7 @@ def fit(
     train: nn.Module | None = None,
     loss: Loss = cross_entropy,
     penalties: Sequence[Loss] = (),
-    batch_norm: Literal["update", "update-all", "frozen"] = "update",
+    batch_norm: BatchNormMode = "update",
     steps: int | None = None,
     rate: Callable[[int], float] | None = None,
     after_step: Callable[[int], None] | None = None,
@@ -132,8 +132,8 @@ def fit(
         >>> model.training
         False
     """
-    if batch_norm not in BATCH_NORM:
-        raise ValueError(f"batch_norm is {batch_norm!r}; it must be one of {', '.join(BATCH_NORM)}")
+    if batch_norm not in (modes := get_args(BatchNormMode)):
+        raise ValueError(f"batch_norm is {batch_norm!r}; it must be one of {', '.join(modes)}")
     part = model if train is None else train
     steps = run.recipe.steps if steps is None else steps
     optimizer = _sgd(model, part, run)

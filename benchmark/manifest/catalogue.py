@@ -123,7 +123,7 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
             if is_file(folder / name / version / "manifest.toml"):
-                manifest = _read_found(folder / name / version)
+                manifest = _read_by_name(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
                         f"the folder {manifest.root} contains {manifest.reference}, not "
@@ -157,8 +157,8 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     )
 
 
-def _read_found(folder: Path) -> Manifest:
-    """Read a manifest that was found by name; each that is not valid stops commands that list all.
+def _read_by_name(folder: Path) -> Manifest:
+    """Read a manifest that was given by name; one that is not valid stops commands that list all.
 
     Raises:
         ManifestError: it breaks a rule.

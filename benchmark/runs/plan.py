@@ -27,9 +27,9 @@ from benchmark.methods.describe import MethodDescription
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 from benchmark.text import near, ranges
 
+DEVICES = ("auto", "cpu", "cuda")
 # Nodes of which one is there where an NVIDIA GPU is (the second on Windows' Linux). A run's sandbox
 # allows these devices only: torch also calls AMD's GPUs "cuda", and Jetsons have other nodes.
-DEVICES = ("auto", "cpu", "cuda")
 CUDA_NODES = ("/dev/nvidiactl", "/dev/dxg")
 
 

@@ -278,9 +278,9 @@ class TestLog:
 
     def test_the_loss_of_a_step_may_be_a_number(self):
         run = new_run()
-        for loss in (0.5, 2, torch.tensor(0.5, requires_grad=True)):
+        for loss in (0.5, 2, torch.tensor(0.5, requires_grad=True), torch.tensor(0.5).numpy()):
             run.step(loss=loss)
-        assert [row["loss"] for row in run.history] == [0.5, 2.0, 0.5]
+        assert [row["loss"] for row in run.history] == [0.5, 2.0, 0.5, 0.5]
 
     def test_step_refuses_a_loss_that_is_not_finite(self):
         with pytest.raises(FloatingPointError, match="the loss is nan at step 1 of 6"):
