@@ -284,11 +284,13 @@ class TestRanks:
 class TestManyTasks:
     scores = np.random.default_rng(5).normal(50 + np.arange(5), 3, (10, 5))
 
-    def test_friedman_ranks_are_those_of_bencheval_and_p_that_of_scipy(self) -> None:
-        p, ranks = task_ranks.friedman(self.scores)
+    def test_friedman_p_is_that_of_scipy(self) -> None:
+        p, _ = task_ranks.friedman(self.scores)
         assert p == pytest.approx(scipy.stats.friedmanchisquare(*self.scores.T).pvalue)
-        from bencheval.evaluator import BenchmarkEvaluator
 
+    def test_friedman_ranks_are_those_of_bencheval(self) -> None:
+        evaluator_module = pytest.importorskip("bencheval.evaluator", reason="not for Python 3.14")
+        _, ranks = task_ranks.friedman(self.scores)
         frame = pd.DataFrame(
             [
                 {"task": f"t{t}", "method": f"m{m}", "metric_error": 100 - self.scores[t, m]}
@@ -296,7 +298,7 @@ class TestManyTasks:
                 for m in range(5)
             ]
         )
-        evaluator = BenchmarkEvaluator(columns_to_agg_extra=[])
+        evaluator = evaluator_module.BenchmarkEvaluator(columns_to_agg_extra=[])
         reference = evaluator.compute_rank(evaluator.compute_results_per_task(frame))
         assert ranks == pytest.approx([reference[f"m{m}"] for m in range(5)])
 
