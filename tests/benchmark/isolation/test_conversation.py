@@ -327,8 +327,9 @@ class TestConversation:
             time.sleep(0.2)
 
         cost = hear(script).cost
-        assert cost["adapt_seconds"] >= 0.3
-        assert cost["predict_seconds"] >= 0.2
+        # Half of what passed: on a busy machine, the driver hears of the lock after the pause began.
+        assert cost["adapt_seconds"] >= 0.15
+        assert cost["predict_seconds"] >= 0.1
         assert cost["wall_seconds"] >= cost["adapt_seconds"] + cost["predict_seconds"]
 
     @pytest.mark.parametrize("notes", [None, [], 5, "x"])
