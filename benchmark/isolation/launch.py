@@ -230,7 +230,8 @@ def _environment() -> dict[str, str]:
     """The whole environment of a server and its children."""
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     environment |= {**ENVIRONMENT, **_LARGE_PAGES}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}
+    # Libraries ask who the user is, and the file that says so is out of a run's reach.
+    environment |= {"USER": "nobody", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
     if site.ENABLE_USER_SITE:  # packages of `pip install --user` are found through HOME
         environment["PYTHONUSERBASE"] = site.getuserbase()
     return environment

@@ -41,6 +41,7 @@ WORKING = {
         "assert text == '{}'\n(Path(__file__).parent / 'd' / 'x.txt').read_text()",
     ),
     "builds-on-ours": ("from baselines.l2_sp import L2SP", ""),
+    "asks-who": ("", "import getpass; assert getpass.getuser()"),
 }
 REFUSED = {
     "reads": (READS.format("payload.py"), "declare the data files that it reads"),

@@ -327,7 +327,7 @@ class TestConversation:
             time.sleep(0.2)
 
         cost = hear(script).cost
-        # Half of what passed: on a busy machine, the driver hears of the lock after the pause began.
+        # Half of what passed: on a busy machine, the driver hears of the lock late.
         assert cost["adapt_seconds"] >= 0.15
         assert cost["predict_seconds"] >= 0.1
         assert cost["wall_seconds"] >= cost["adapt_seconds"] + cost["predict_seconds"]
