@@ -252,7 +252,8 @@ def _replicates(
         if files is not None:
             of_runs = cells.inputs([task], labels[task])
             scores = {key: of_column.tobytes().hex() for key, of_column in values.items()}
-            paths[task] = files.path([labels[task], resampling.groups(task), of_runs, scores])
+            groups = resampling.groups(task)
+            paths[task] = files.path([labels[task], resampling.draws, groups, of_runs, scores])
             if (kept := files.read(paths[task], len(labels[task]))) is not None:
                 replicates[task] = kept
                 continue

@@ -44,6 +44,11 @@ class Resampling:
         """The number of groups of all test sets."""
         return sum(map(len, self._names.values()))
 
+    @property
+    def draws(self) -> int:
+        """The number of draws, which is the same for all test sets; the largest one bounds it."""
+        return statistics.draws_for(max(map(len, self._names.values())))
+
     def groups(self, task: str) -> list[str]:
         """The groups that are drawn for a task."""
         return self._names[self._targets[task]]
@@ -86,8 +91,7 @@ class Resampling:
         names = self._names[target]
         if target not in self._counts:  # drawn once for all tasks that share it
             seed = int(digest_json(target)[:8], 16)
-            draws = statistics.draws_for(max(map(len, self._names.values())))
-            self._counts[target] = statistics.draw_counts(len(names), draws, seed)
+            self._counts[target] = statistics.draw_counts(len(names), self.draws, seed)
         index = {name: i for i, name in enumerate(names)}
         groups = np.array([index[name] for name in samples.groups], dtype=np.intp)
         return Drawn(self._counts[target], groups, samples, outcomes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark.manifest.manifest import Manifest
-from leaderboard import replicate_files
+from leaderboard import replicate_files, statistics
 from leaderboard.grid import with_columns
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
@@ -41,15 +41,21 @@ def rows(icons: Manifest) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def compute(icons: Manifest, tmp_path: Path) -> Compute:
-    def compute(rows: list[dict[str, Any]], *, read: bool = True, keep: bool = True) -> Statistics:
+    def compute(
+        rows: list[dict[str, Any]],
+        *,
+        tasks: Sequence[str] = TASKS,
+        read: bool = True,
+        keep: bool = True,
+    ) -> Statistics:
         def outcomes(of_run: Row) -> Outcomes:
             if not read:
                 pytest.fail("read again")
             return outcomes_of(icons, of_run)
 
         files = ReplicateFiles(tmp_path) if keep else None
-        with_values = with_columns(rows, TASKS, SEEDS)
-        return statistics_of(TASKS, SEEDS, with_values, icons, outcomes, files)
+        with_values = with_columns(rows, tasks, SEEDS)
+        return statistics_of(tasks, SEEDS, with_values, icons, outcomes, files)
 
     return compute
 
@@ -100,6 +106,23 @@ def test_other_code_computes_again(
     monkeypatch.setattr(replicate_files, "scorer_digest", lambda: "other")
     with pytest.raises(pytest.fail.Exception, match="read again"):
         compute(rows, read=False)
+
+
+def test_a_larger_test_set_beside_a_known_one_has_other_draws(
+    icons: Manifest, compute: Compute, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets fewer draws, and so do all tasks of its suite."""
+    sizes = {task: len(set(counted_samples(icons, task).groups)) for task in TASKS}
+    small = min(TASKS, key=sizes.__getitem__)
+    monkeypatch.setattr(statistics, "MAX_COUNTS", statistics.DRAWS * sizes[small])
+    alone = compute([of_run for of_run in rows if of_run["task"] == small], tasks=[small])
+    together = compute(rows)
+    draws = [of.estimates[small, "overall"].replicates for of in (alone, together)]
+    assert [len(of) for of in draws if of is not None] == [
+        2000,
+        2000 * sizes[small] // max(sizes.values()),
+    ]
+    assert same(together, compute(rows, keep=False))
 
 
 def test_a_damaged_file_is_made_again(
