@@ -21,6 +21,7 @@ import pyarrow as pa
 from benchmark.files import digest_json
 from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.rates import rate_of
 from benchmark.manifest.suite import Suite
 from benchmark.networks.names import network_label
 from benchmark.text import one_line, printable
@@ -39,6 +40,7 @@ from leaderboard.versions import CODE_DIGITS, Selection, select
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from leaderboard.accepted import Accepted
 
@@ -246,7 +248,7 @@ def build_boards(
     Args:
         suite: the suite, whose tasks and seeds form the grid; the methods are those that have rows.
         manifest: the suite's manifest with its recipe; rows of other manifests, and of the
-            manifest's other recipes, are ignored.
+            manifest's other recipes, are ignored, also those of tuned methods.
         results: the output of ``results.update_results``.
         asked: keys of the runs that the user has just asked for: their versions are shown, even if
             others are newer. See :func:`leaderboard.versions.select`.
@@ -254,10 +256,7 @@ def build_boards(
         files: where values are kept that are computed from the outcomes.
     """
     every = _with_shown_labels(_of_suite(results, suite, manifest))
-    # Runs that tuned ones start from have tuned rates too, and are no rows of their own.
-    recipe = every.equal("recipe_digest", digest_json(manifest.recipe))
-    rows = every.where(recipe | every.is_known("search"))
-    groups = _with_tuned(rows, keep_default=not suite.tuned)
+    groups = _with_tuned(every.where(_has_recipe(every, manifest)), keep_default=not suite.tuned)
 
     def order(rows: Rows) -> tuple[bool, float, str]:
         newest = -np.nan_to_num(rows.numbers("measured_finished")).max()
@@ -290,6 +289,26 @@ def _of_suite(results: pa.Table, suite: Suite, manifest: Manifest) -> Rows:
     rows = Rows(results)
     keep = rows.equal("manifest_digest", manifest.digest)
     return rows.where(keep & rows.is_in("task", suite.tasks) & rows.is_in("seed", suite.seeds))
+
+
+def _has_recipe(rows: Rows, manifest: Manifest) -> NDArray[np.bool_]:
+    """Whether the rows have the manifest's recipe, times the factor that their search chose.
+
+    Runs that tuned ones start from have such rates too, and are no rows of their own.
+    """
+    digests, searches = rows.codes("recipe_digest"), rows.codes("search")
+    position = {digest: i for i, digest in enumerate(digests.names)}
+    wanted = [position.get(_recipe_digest(manifest, search), -1) for search in searches.names]
+    return np.asarray(digests.numbers == np.array(wanted, dtype=np.intp)[searches.numbers])
+
+
+def _recipe_digest(manifest: Manifest, search: str | None) -> str:
+    """The digest of the manifest's recipe with the learning rates that a search chose."""
+    chosen = json.loads(search)["chosen"] if search else {}
+    try:
+        return digest_json(manifest.with_rate(rate_of(chosen)).recipe)
+    except (ValueError, ArithmeticError, TypeError):  # no factor: nobody has run this
+        return ""
 
 
 def _with_shown_labels(rows: Rows) -> Rows:

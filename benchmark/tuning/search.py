@@ -15,6 +15,7 @@ from benchmark.commands import command
 from benchmark.driver import execute, ready_sources
 from benchmark.estimate import Estimates
 from benchmark.manifest.manifest import Manifest, Task
+from benchmark.manifest.rates import rate_of
 from benchmark.methods.describe import MethodDescription
 from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord
@@ -23,7 +24,7 @@ from benchmark.runs.workspace import TUNING_FOLDER, Workspace
 from benchmark.session import Session
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec, needs_training
 from benchmark.tuning.folds import Trial, best, fold, trial
-from benchmark.tuning.space import fields_of, rate_of
+from benchmark.tuning.space import fields_of
 
 # (predictions file, manifest, task id) -> (seen, missing) accuracy in per cent
 Scorer = Callable[[Path, Manifest, str], tuple[float, float]]
@@ -35,7 +36,7 @@ class Candidate:
 
     Attributes:
         methods: the method, last, after its bases.
-        settings: fields of the method, and ``space.RATE``, as text.
+        settings: fields of the method, and ``rates.RATE``, as text.
     """
 
     methods: list[MethodDescription]

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from itertools import product
 
 from benchmark.errors import MethodError, UsageError
 from benchmark.files import canonical_json
 from benchmark.jobs import Value
+from benchmark.manifest.rates import RATE, rate_of
 from benchmark.methods.describe import MethodDescription
 
 BUDGET = 12  # trials of a declared space, the same for every method
-RATE = "rate-factor"  # on the recipe's learning rates; the dash makes it no field's name
 RATES = ("1", "1/3", "1/10")
 MAX_RATE = 1000
 MAX_SETTINGS = 1000  # of a command line; a search with this many already takes days
@@ -93,13 +92,6 @@ def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
 def fields_of(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings that are fields of the method."""
     return {name: value for name, value in settings.items() if name != RATE}
-
-
-def rate_of(settings: Mapping[str, str]) -> float:
-    """The factor on the recipe's learning rates."""
-    text = settings.get(RATE, "1")
-    # Not all as fractions: that of 1e999999999 has a billion digits.
-    return float(Fraction(text) if "/" in text else text)
 
 
 def _combinations(values: Mapping[str, list[str]]) -> list[dict[str, str]]:

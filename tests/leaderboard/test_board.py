@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.files import digest_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL, RunRecord
@@ -139,6 +140,41 @@ class TestTables:
         self, suite: Suite, icons: Manifest, changes: dict[str, Any]
     ) -> None:
         assert build(suite, icons, [row(icons, "source", TASKS[0]) | changes]) == []
+
+    @pytest.mark.parametrize("recipe", ["default", "hot"])
+    def test_tuned_runs_of_another_recipe_are_left_out(
+        self, suite: Suite, icons: Manifest, recipe: str
+    ) -> None:
+        """Their learning rates are those of the recipe times what the search chose."""
+        rows = []
+        for name, overall in (("default", 60.0), ("hot", 70.0)):
+            manifest = icons.with_recipe(name)
+            for factor, of_tasks in (("1/10", TASKS[:1]), ("1", TASKS[1:])):
+                chosen = {"rate-factor": factor, "alpha": "0.5"}
+                search = {"by": "x", "folds": 2, "steps": 1, "tried": [], "chosen": chosen}
+                tuned = manifest.with_rate(0.1 if factor == "1/10" else 1.0)
+                facts = {
+                    "recipe_digest": digest_json(tuned.recipe),
+                    "search": json.dumps(search),
+                    "measured_finished": overall,  # those of the other recipe are newer
+                }
+                rows += [
+                    row(icons, "mine(tuned)", task, seed, overall=overall, **facts)
+                    for task in of_tasks
+                    for seed in range(3)
+                ]
+        (board,) = build(
+            dataclasses.replace(suite, tuned=True, recipe=recipe), icons.with_recipe(recipe), rows
+        )
+        assert cell(board, "mine(tuned)", MEAN)["overall"] == {"default": 60, "hot": 70}[recipe]
+        assert cell(board, "mine(tuned)", MEAN)["other_runs"] == 0
+
+    @pytest.mark.parametrize("chosen", ["x", "1/0", "inf", "9" * 5000, 1])
+    def test_tuned_runs_with_a_rate_that_is_none_are_left_out(
+        self, suite: Suite, icons: Manifest, chosen: object
+    ) -> None:
+        search = {"by": "x", "folds": 2, "steps": 1, "tried": [], "chosen": {"rate-factor": chosen}}
+        assert build(suite, icons, grid(icons, "mine(tuned)", search=json.dumps(search))) == []
 
     @pytest.mark.parametrize("changes", [{"protocol": "0.9"}])
     def test_rows_that_do_not_compare_are_in_separate_tables(

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from benchmark.errors import MethodError, UsageError
+from benchmark.manifest.rates import rate_of
 from benchmark.methods.describe import Field, MethodDescription
 from benchmark.tuning.space import (
     BUDGET,
     declared_settings,
     fields_of,
-    rate_of,
     settings_of,
 )
 
