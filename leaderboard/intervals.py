@@ -53,6 +53,11 @@ class Statistics:
     ranked_by: str
     grid: Grid
 
+    @property
+    def has_single_group(self) -> bool:
+        """Whether a test set has a single group, so that its values have no intervals."""
+        return any(e.replicates is not None and e.sample_df == 0 for e in self.estimates.values())
+
     def intervals(self, task: str, column: str) -> dict[str, Interval]:
         """The interval of each complete method of a task, or of ``MEAN``."""
         if (task, column) not in self.estimates:

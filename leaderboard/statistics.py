@@ -75,7 +75,7 @@ class Difference(_Ends):
         value: the difference.
         half: half the width of its interval.
         p: two-sided, of the hypothesis that there is no difference; not corrected; NaN without a
-            value.
+            value, and where nothing is known of its variance.
         df: degrees of freedom of the t quantile.
     """
 
@@ -146,10 +146,13 @@ def sample_degrees_of_freedom(groups: Sequence[int], weights: Sequence[float]) -
         weights: the weight of each in the mean.
 
     Returns:
-        G - 1 for one test set of G groups; never below 1.
+        G - 1 for one test set of G groups; 0 if some test set has a single group, because nothing
+        is known of the variance over groups then; else at least 1.
     """
+    if min(groups) < 2:
+        return 0.0
     variances = np.array([weight**2 / n for weight, n in zip(weights, groups, strict=True)])
-    parts = variances**2 / np.array([max(n - 1, 1) for n in groups])
+    parts = variances**2 / (np.array(groups) - 1)
     return float(max(variances.sum() ** 2 / parts.sum(), 1.0))
 
 
@@ -235,7 +238,7 @@ class Estimates:
         by_seed: (K, M) float64, the estimate of each method with each seed.
         replicates: (R, M) float32, the estimates (means over seeds) in each bootstrap draw of the
             test samples, less those of all samples; None if only scores are known.
-        sample_df: degrees of freedom of the variance over samples.
+        sample_df: degrees of freedom of the variance over samples; 0 if it is not known.
     """
 
     by_seed: Floats
@@ -277,7 +280,7 @@ class Estimates:
         pair = self.of([i, j])
         errors, dfs = pair.errors()
         error, df, value = errors[0, 1], dfs[0, 1], self.values[i] - self.values[j]
-        p = np.nan if np.isnan(value) else _p_of_differences(value, error, df)
+        p = _p_of_differences(value, error, df) if np.isfinite(value + error) else np.nan
         return Difference(*map(float, (value, quantile(level, df) * error, p, df)))
 
     def errors(self, begin: int = 0, end: int | None = None) -> tuple[Floats, Floats]:
@@ -299,10 +302,13 @@ class Estimates:
     def _defined(self) -> NDArray[np.float32] | None:
         """The replicates of the draws in which every method with an estimate has one.
 
-        A draw may lack a class, or a gap to close. NaN if that is so in too many draws.
+        A draw may lack a class, or a gap to close. NaN if that is so in too many draws, or if the
+        draws are all the same, because a test set has a single group.
         """
         if self.replicates is None:
             return None
+        if self.sample_df == 0:
+            return np.full_like(self.replicates, np.nan)
         is_defined = np.isfinite(self.replicates)
         is_defined[:, np.isnan(self.values)] = True
         of_draws = np.asarray(is_defined.all(axis=1))

@@ -108,6 +108,8 @@ def interval_line(board: Board) -> str:
         samples = f"{unit}{' of similar test images' * varying.has_groups}, which are resampled"
         what = f"over {samples}, and over {seeds}" if seeds else f"over {samples}"
         what += "; tasks are fixed"
+        if varying.has_single_group:
+            what += "; a test set with a single group has no intervals, nor has a mean over it"
     return f"±: half the width of a 95 % interval, for the variance {what}"
 
 

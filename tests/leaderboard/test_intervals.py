@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from benchmark.manifest.manifest import Manifest
@@ -18,10 +19,13 @@ from leaderboard.board import build_boards
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
+from leaderboard.render.markdown import interval_line
 from leaderboard.resampling import Drawn
-from leaderboard.rows import MEAN, Row
+from leaderboard.rows import MEAN, POOLED, SCHEMA, Row
 from leaderboard.scoring import score, score_with_outcomes
+from tests.conftest import Draft
 from tests.leaderboard.grids import TASKS, row
+from tests.leaderboard.pooled_cases import suite_of
 
 SEEDS = (0, 1, 2)
 LABELS = ("finetune", "oracle-finetune", "source")
@@ -274,10 +278,6 @@ class TestBoard:
     def test_cells_have_the_intervals_and_ranks(
         self, suite: Suite, icons: Manifest, known: Known, varying: Statistics
     ) -> None:
-        import pyarrow as pa
-
-        from leaderboard.rows import SCHEMA
-
         table = pa.Table.from_pylist([of_run for of_run, _ in known.values()], schema=SCHEMA)
         (board,) = build_boards(
             suite, icons, table, outcomes=lambda of_run: known[of_run["key"]][1]
@@ -340,3 +340,40 @@ def test_a_board_of_one_seed_has_intervals_over_samples(
     rows = _with_columns([r for r, _ in known.values() if r["seed"] == 0])
     varying = statistics_of(one.tasks, one.seeds, rows, icons, lambda r: known[r["key"]][1])
     assert all(0 < i.half < 30 for i in varying.intervals(MEAN, "overall").values())
+
+
+@pytest.mark.parametrize("seeds", [(0,), SEEDS])
+def test_a_test_set_of_one_group_has_no_interval_and_no_rank(
+    draft: Draft, seeds: tuple[int, ...]
+) -> None:
+    """All of its draws are the same, which says nothing of other groups."""
+    for image in draft.rows_of(domain="solid", split="test"):
+        image["group"] = "alone"
+    mini = draft.read()
+    known: Known = {}
+    generator = np.random.default_rng(3)
+    for task, label, seed in itertools.product(TASKS[:2], LABELS, seeds):
+        samples = counted_samples(mini, task)
+        seen = mini.seen_mask(mini.task(task))
+        logits = generator.normal(0, 1, (len(samples.labels), seen.size))
+        scores, outcomes = score_with_outcomes(logits, samples.labels, seen)
+        of_run = row(mini, label, task, seed, **scores.as_dict())
+        known[of_run["key"]] = of_run, outcomes
+    table = pa.Table.from_pylist([of_run for of_run, _ in known.values()], schema=SCHEMA)
+    suite = suite_of(mini, TASKS[:2])
+    (board,) = build_boards(
+        dataclasses.replace(suite, seeds=seeds),
+        mini,
+        table,
+        outcomes=lambda of_run: known[of_run["key"]][1],
+    )
+    for task, is_known in ((TASKS[0], False), (TASKS[1], True), (MEAN, False), (POOLED, False)):
+        for cell in board.of_task(task).values():
+            assert math.isnan(cell["overall_half"]) != is_known, task
+            assert math.isnan(cell["rank"]) != is_known, task
+    assert board.statistics is not None
+    difference = board.statistics.difference(*LABELS[:2], task=TASKS[0])
+    assert difference is not None
+    assert math.isnan(difference.half)
+    assert math.isnan(difference.p)
+    assert "a test set with a single group has no intervals" in interval_line(board)

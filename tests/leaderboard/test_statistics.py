@@ -91,6 +91,11 @@ class TestDegreesOfFreedom:
         df = statistics.sample_degrees_of_freedom([6, 26, 22], [3, 1, 1])
         assert 5 < df < 6
 
+    def test_of_a_single_group_there_are_none(self) -> None:
+        for groups in ([1], [30, 1]):
+            assert statistics.sample_degrees_of_freedom(groups, [1.0] * len(groups)) == 0
+        assert statistics.sample_degrees_of_freedom([2], [1.0]) == 1
+
     def test_the_sum_of_two_variances_is_that_of_welch(self) -> None:
         a, b = RNG.normal(0, 1, 6), RNG.normal(0, 3, 9)
         df = statistics.degrees_of_freedom(
