@@ -23,6 +23,7 @@ from htbench.dataset_card import About, Card, Change, metadata_files
 from htbench.site import write_boards_site
 from leaderboard.board import Board
 from leaderboard.gamma_star import NAME as GAMMA_STAR
+from leaderboard.render.data import nan_to_none
 from leaderboard.render.parquet import to_parquet
 from leaderboard.rows import METRICS, SCHEMA, Row, rows_of_table
 
@@ -197,9 +198,14 @@ def _changes(folder: Path, table: pa.Table) -> tuple[list[Change], Change | None
 
 
 def _scores(table: pa.Table) -> dict[str, tuple[Any, ...]]:
-    """What a change of results is a change of, by key; the label first."""
+    """What a change of results is a change of, by key; the label first.
+
+    Metrics of failed runs are None, but NaN in files that an earlier version wrote.
+    """
     names = ("label", "status", "predictions_sha256", *METRICS)
-    return {row["key"]: tuple(row[name] for name in names) for row in rows_of_table(table)}
+    return {
+        row["key"]: tuple(nan_to_none(row[name]) for name in names) for row in rows_of_table(table)
+    }
 
 
 def _date(table: pa.Table) -> str | None:

@@ -104,7 +104,9 @@ def with_columns(rows: Iterable[Row], tasks: Sequence[str], seeds: Sequence[int]
     for i, label in enumerate(grid.labels):
         for key, value in columns.column_values(peers[label], peers).items():
             values[key][:, i] = value
-    return rows.with_values({k: of.reshape(-1)[grid.cells] for k, of in values.items()})
+    # An entry of the row keeps its type, and is None where it has no value.
+    more = {key: of for key, of in values.items() if key not in SCHEMA.names}
+    return rows.with_values({key: of.reshape(-1)[grid.cells] for key, of in more.items()})
 
 
 class _OfLabel(Mapping[str, Any]):

@@ -14,6 +14,7 @@ import huggingface_hub
 import mlcroissant
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -22,8 +23,10 @@ from benchmark.files import digest_file
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.read import read_manifest
 from benchmark.records import RunRecord, read_predictions
+from leaderboard.rows import COUNTS, METRICS, STEPS
 from tests.conftest import Once
 from tests.htbench.command import Htbench
+from tests.leaderboard.runs import FAILED
 
 WriteRun = Callable[..., RunRecord]
 TASK = "outline-solid"
@@ -209,6 +212,27 @@ def test_two_times_gives_the_same_bytes_and_other_results_a_new_version(
         out / "README.md"
     ).read_text("utf-8")
     assert not (out / "predictions" / f"{source.name}.parquet").exists()
+
+
+def test_a_failed_run_has_no_scores_and_changes_nothing_the_second_time(
+    place: Path, tmp_path: Path, htbench: Htbench, write_run: WriteRun
+) -> None:
+    own, out = tmp_path / "own", tmp_path / "out"
+    shutil.copytree(place, own)
+    write_run(own / "workspace", "lora", TASK, 0, **FAILED, cost={})
+    command = words(own, out, "--author", "A")
+    assert htbench(*command)[0] == 0
+    (failed,) = (
+        pq.read_table(out / "results.parquet").filter(pc.field("label") == "lora").to_pylist()
+    )
+    assert failed["status"] == "failed"
+    assert {failed[name] for name in (*METRICS, *COUNTS, *STEPS)} == {None}
+    (page,) = (out / "site").glob("methods/lora-*.html")
+    assert ">nan<" not in page.read_text("utf-8")
+    before = contents(out)
+    status, _, err = htbench(*command)
+    assert (status, "no result changed" in err) == (0, True), err
+    assert contents(out) == before
 
 
 @pytest.mark.parametrize(
