@@ -18,13 +18,20 @@ from benchmark.manifest.suite import Suite, manifest_of
 from benchmark.methods import files as method_files
 from benchmark.methods.files import is_kept
 from benchmark.methods.find import builtin_methods
-from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, RunRecord, verified_predictions
+from benchmark.records import (
+    PREDICTIONS_FILE,
+    PROTOCOL,
+    RECORD_FILE,
+    RunRecord,
+    verified_predictions,
+)
 from benchmark.runs.workspace import Workspace
 from benchmark.text import near, seed_list
 from leaderboard import gamma_star
+from leaderboard.board import build_boards
 from leaderboard.results import Report, update_results
 from leaderboard.row_columns import Rows
-from leaderboard.rows import Row, rows_of_table
+from leaderboard.rows import Row, json_text
 from leaderboard.submission.checks import OURS, check_kind
 from leaderboard.submission.folder import (
     CODE_FOLDER,
@@ -39,7 +46,6 @@ from leaderboard.submission.folder import (
     list_files,
     sums_of,
 )
-from leaderboard.versions import select
 
 
 def pack(
@@ -147,21 +153,20 @@ def _check_entries(entries: Mapping[str, Any]) -> None:
 
 
 def _rows(name: str, suite: Suite, workspace: Workspace, report: Report) -> list[Row]:
-    """The rows of the version of a method that the board shows: one for each cell of the suite."""
+    """The rows of the version of a method that the board shows: one for each cell of the suite.
+
+    Of several tables, such as those of two source models, the one in which most of its runs
+    succeeded. Runs of another recipe, network or protocol are not of the suite.
+    """
     manifest = manifest_of(suite)
-    every = {
-        row["key"]: row
-        for row in rows_of_table(update_results(workspace.root, [manifest], report))
-        if row["manifest_digest"] == manifest.digest
-    }
-    rows = [
-        row
-        for row in every.values()
-        if (row["task"] in suite.tasks and row["seed"] in suite.seeds)
-        and row["search"] is None
-        and row["method"] != gamma_star.NAME
+    results = update_results(workspace.root, [manifest], report)
+    facts = {"model": json_text(manifest.document["model"]), "protocol": PROTOCOL}
+    tables = [
+        board.rows.where(~board.rows.equal("method", gamma_star.NAME))
+        for board in build_boards(suite, manifest, results)
+        if not board.is_tuned and all(board.rows[0][name] == facts[name] for name in facts)
     ]
-    labels = sorted({row["label"] for row in rows})
+    labels = sorted({label for table in tables for label in table.codes("label").names})
     matching = [label for label in labels if name in (label, label.partition("(")[0])]
     exact = [label for label in matching if label == name] or matching
     options = ("--suite", suite.argument, *workspace.option)
@@ -172,9 +177,7 @@ def _rows(name: str, suite: Suite, workspace: Workspace, report: Report) -> list
         )
     if len(exact) > 1:
         raise UsageError(f"{name!r} has runs with several settings; name one of: {first(exact, 9)}")
-    of_label = Rows.of(row for row in rows if row["label"] == exact[0])
-    shown = select(suite, of_label, Rows.of(every.values()), ()).rows
-    ok = {(row["task"], row["seed"]): row for row in shown if row["status"] == "ok"}
+    ok = max((_succeeded(table, exact[0]) for table in tables), key=len)
     missing = [
         f"{task}, {seed_list(seeds)}"
         for task in suite.tasks
@@ -186,6 +189,12 @@ def _rows(name: str, suite: Suite, workspace: Workspace, report: Report) -> list
             f"has the whole suite: `{command('run', *options, '--plugin', 'FILE.py')}`"
         )
     return [ok[task, seed] for task in suite.tasks for seed in suite.seeds]
+
+
+def _succeeded(rows: Rows, label: str) -> dict[tuple[str, int], Row]:
+    """The rows of a label with scores, by task and seed."""
+    of_label = rows.where(rows.equal("label", label) & rows.equal("status", "ok"))
+    return {(row["task"], row["seed"]): row for row in of_label}
 
 
 def _copy_code(record: RunRecord, folder: Path, other: Path | None, target: Path) -> None:

@@ -138,6 +138,18 @@ def test_only_the_suite_s_cells_are_packed(tmp_path: Path, ran: Write) -> None:
     assert {path.name for path in (out / "runs").iterdir()} == {keys[0], keys[2]}
 
 
+@pytest.mark.parametrize("other", ["recipe", "model"])
+def test_newer_runs_that_do_not_compare_are_not_packed(
+    tmp_path: Path, ran: Write, icons: Manifest, other: str
+) -> None:
+    """The check would refuse them."""
+    made = {"recipe": icons.recipe_of("hot"), "model": {"name": "convnet", "width": 9}}
+    keys = {ran(seed, finished=1000.0).key for seed in (0, 1)}
+    for seed in (0, 1):
+        ran(seed, finished=2000.0, made={other: made[other]})
+    assert {path.name for path in (packed(tmp_path) / "runs").iterdir()} == keys
+
+
 @pytest.mark.parametrize(
     ("entries", "problem"),
     [
