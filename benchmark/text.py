@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 # The sign that Unicode reserves for "something here could not be shown". A "?" or a space could be
 # the author's own.
@@ -97,6 +98,14 @@ def seed_list(seeds: Iterable[int]) -> str:
     """Seeds for a sentence, such as ``seed 1`` or ``seeds 0-2``."""
     seeds = set(seeds)
     return f"seed{'s' if len(seeds) > 1 else ''} {ranges(seeds)}"
+
+
+def time_of(seconds: float) -> datetime | None:
+    """A time in seconds since 1970, from a file, in UTC; None for one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def printable_json(value: object) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from benchmark.manifest.croissant import croissant_text
 from benchmark.manifest.manifest import Manifest
 from benchmark.records import read_predictions, verified_predictions
 from benchmark.runs.workspace import Workspace
-from benchmark.text import one_line
+from benchmark.text import one_line, time_of
 from htbench.dataset_card import About, Card, Change, metadata_files
 from htbench.site import write_boards_site
 from leaderboard.board import Board
@@ -211,7 +210,8 @@ def _scores(table: pa.Table) -> dict[str, tuple[Any, ...]]:
 def _date(table: pa.Table) -> str | None:
     """The day on which the last run ended (UTC): two copies of the same results have the same."""
     times = [seconds for seconds in table["measured_finished"].to_pylist() if seconds]
-    return datetime.fromtimestamp(max(times), UTC).date().isoformat() if times else None
+    newest = time_of(max(times)) if times else None
+    return None if newest is None else newest.date().isoformat()
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

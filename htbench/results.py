@@ -8,7 +8,6 @@ import json
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from benchmark.records import RECORD_FILE, RunRecord
 from benchmark.run_folders import run_folders
 from benchmark.runs.verify import code_files
 from benchmark.runs.workspace import Workspace
-from benchmark.text import one_line, plural
+from benchmark.text import one_line, plural, time_of
 from leaderboard import gamma_star
 from leaderboard.board import Board, build_boards
 from leaderboard.conditions import with_comparisons
@@ -213,10 +212,8 @@ def run_rows(
 def _iso_time(seconds: float | None) -> str | None:
     """A time in seconds since 1970 as ISO 8601 in UTC; None for a derived row, or a time that
     no calendar has."""
-    try:
-        return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%FT%TZ}"
-    except (ValueError, OverflowError, OSError):
-        return None
+    time = None if seconds is None else time_of(seconds)
+    return None if time is None else f"{time:%FT%TZ}"
 
 
 def find_run(name: str, root: Path, suite: str) -> Path:

@@ -6,13 +6,12 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.commands import command
-from benchmark.text import printable, ranges
+from benchmark.text import printable, ranges, time_of
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column
@@ -224,8 +223,8 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
     facts = [f"{context['manifest']}, {context['network']}, recipe {context['recipe']}"]
     facts.append(f"seeds {ranges(board.suite.seeds)}")
     finished = np.nan_to_num(board.rows.numbers("measured_finished")).max(initial=0.0)
-    if finished:
-        facts.append(f"newest run {moment(finished)}")
+    if finished and (newest := moment(finished)):
+        facts.append(f"newest run {newest}")
     if "shown" in context:
         facts.append(context["shown"])
     parts: list[RenderableType] = [
@@ -330,5 +329,6 @@ def remark_lists(boards: Sequence[Board], arguments: Sequence[str]) -> list[Rend
 
 
 def moment(seconds: float) -> str:
-    """A time in seconds since 1970, in UTC, to the minute."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    """A time in seconds since 1970, in UTC, to the minute; empty for one that no calendar has."""
+    time = time_of(seconds)
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M} UTC"

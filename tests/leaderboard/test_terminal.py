@@ -132,3 +132,9 @@ def test_one_task_has_no_mean(suite: Suite, icons: Manifest) -> None:
 
 def test_a_moment() -> None:
     assert moment(0) == "1970-01-01 00:00 UTC"
+    assert moment(1e300) == moment(-1e300) == ""
+
+
+def test_a_time_that_no_calendar_has_is_left_out(suite: Suite, icons: Manifest) -> None:
+    (board,) = build(suite, icons, [row(icons, "source", TASKS[0], measured_finished=1e300)])
+    assert "newest run" not in to_terminal([board], Screen(80), tasks=False)

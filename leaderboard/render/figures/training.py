@@ -23,7 +23,7 @@ def mean_curve(logs: Sequence[Sequence[Mapping[str, float]]]) -> tuple[np.ndarra
 
     Args:
         logs: the training log of each run; entries without a loss or a step are not used, and
-            neither are losses that are not finite.
+            neither are losses that are not finite, and steps below 0.
 
     Returns:
         (P,) steps, ascending, and (P,) losses; empty if a run logged no loss.
@@ -32,7 +32,7 @@ def mean_curve(logs: Sequence[Sequence[Mapping[str, float]]]) -> tuple[np.ndarra
         {
             float(entry["step"]): float(entry["loss"])
             for entry in log
-            if _usable(entry.get("step")) and _usable(entry.get("loss"))
+            if _usable(entry.get("step")) and entry["step"] >= 0 and _usable(entry.get("loss"))
         }
         for log in logs
     ]

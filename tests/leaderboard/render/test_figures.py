@@ -191,6 +191,8 @@ def test_training_curves_are_means_at_common_steps_of_usable_losses() -> None:
     steps, losses = mean_curve(logs)
     assert (steps.tolist(), losses.tolist()) == ([1, 5], [3.0, 1.5])
     assert running_mean(np.arange(5.0), 0.6).tolist() == [0.5, 1, 2, 3, 3.5]
+    below = [{"step": s, "loss": 1.0} for s in (-5, -3, 0)]  # a method logs what it wants
+    assert mean_curve([below])[0].tolist() == [0]
 
 
 def test_curves_read_logs_and_name_methods_without(board: Board) -> None:

@@ -85,6 +85,20 @@ def test_failed_runs_and_oracles_are_refused(
     assert message in reasons(checked(folder, published))["grid"]
 
 
+@pytest.mark.parametrize(
+    "cost", [{"finished": 1e300}, {"adapt_seconds": -1.0}, {"adapt_seconds": 5e-324}]
+)
+def test_costs_that_cannot_be_are_refused(
+    submit: Pack, published: Path, cost: dict[str, float]
+) -> None:
+    """They would end the board, its means or its figures in a traceback."""
+    folder = submit()
+    path = records(folder)[0]
+    change_record(path, cost={**json.loads(path.read_text())["cost"], **cost})
+    (name,) = cost
+    assert f"says that its {name} is" in reasons(checked(folder, published))["grid"]
+
+
 def test_best_of_ten_seeds_is_refused(
     tmp_path: Path, write_run: WriteRun, icons: Manifest, published: Path
 ) -> None:
@@ -149,6 +163,7 @@ def test_a_label_can_only_name_settings(label: str, submit: Pack, published: Pat
             {"search": {"by": "grid", "folds": 2, "steps": 9, "chosen": {}, "tried": []}},
             "another search",
         ),
+        ({"compute": ["the code"]}, "neither this version of the benchmark nor"),
     ],
 )
 def test_other_conditions_are_refused(
