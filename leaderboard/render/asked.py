@@ -13,7 +13,7 @@ from benchmark.text import plural, ranges, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import FINETUNE, REFERENCES, Column, column_of
 from leaderboard.filters import only
-from leaderboard.render.cells import literal, pipe_table
+from leaderboard.render.cells import literal, pipe_table, signed
 from leaderboard.render.markdown import (
     cell_note,
     cell_value,
@@ -135,7 +135,7 @@ def difference_text(difference: Difference, digits: int = 1) -> str:
     """A difference with its sign, and half the width of its interval; a dash without a value."""
     if math.isnan(difference.value):
         return "-"
-    value = f"{round(difference.value, digits) + 0.0:+.{digits}f}"
+    value = signed(difference.value, digits)
     return value if math.isnan(difference.half) else f"{value} ± {difference.half:.{digits}f}"
 
 

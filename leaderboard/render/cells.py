@@ -40,6 +40,11 @@ def rounded(column: Column, value: float | None) -> str:
     return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
 
 
+def signed(value: float, digits: int) -> str:
+    """A difference with its sign; ``+0.0`` if it rounds to 0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"  # + 0.0: no "-0.0"
+
+
 def literal(text: str) -> str:
     """Untrusted text with its Markdown escaped, so that it is shown as it is."""
     return _MARKUP.sub(r"\\\g<0>", text)

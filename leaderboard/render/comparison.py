@@ -65,5 +65,13 @@ def tau_texts(comparison: Comparison) -> list[str]:
     texts = []
     for tau in comparison.taus():
         low, high = tau_interval(tau, len(comparison.ranked))
-        texts.append(f"{tau:.2f}" if math.isnan(low) else f"{tau:.2f} ({low:.2f} to {high:.2f})")
+        text = tau_text(tau)
+        if not math.isnan(low):
+            text += f" ({tau_text(low)} to {tau_text(high)})"
+        texts.append(text)
     return texts
+
+
+def tau_text(tau: float) -> str:
+    """Kendall's tau, or a dash where there is none, as with a single ranked method."""
+    return "-" if math.isnan(tau) else f"{round(tau, 2) + 0.0:.2f}"  # + 0.0: no "-0.00"

@@ -10,7 +10,7 @@ from benchmark.text import plural, printable_json, ranges
 from leaderboard.board import MEAN, POOLED
 from leaderboard.pairs import MIN_IMAGES, ClassDifference, Pair
 from leaderboard.render.asked import difference_text
-from leaderboard.render.cells import literal, pipe_table
+from leaderboard.render.cells import literal, pipe_table, signed
 from leaderboard.render.latex import latex_text
 from leaderboard.render.markdown import POOLED_ACCURACIES, interval_line
 from leaderboard.render.terminal import Grid, Screen, bullets, wrapped
@@ -65,7 +65,7 @@ def _class_rows(classes: Sequence[ClassDifference]) -> list[list[str]]:
             str(c.n),
             f"{c.first:.1f}",
             f"{c.second:.1f}",
-            f"{round(c.difference, 1) + 0.0:+.1f}",
+            signed(c.difference, 1),
         ]
         for c in classes
     ]

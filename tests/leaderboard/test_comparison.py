@@ -21,7 +21,7 @@ from leaderboard.board import MEAN, build_boards
 from leaderboard.comparison import Comparison, compare, tau_interval
 from leaderboard.conditions import by_board, by_draw, by_share, by_tuning, with_comparisons
 from leaderboard.render import FORMATS
-from leaderboard.render.comparison import comparison_markdown
+from leaderboard.render.comparison import comparison_markdown, tau_text, tau_texts
 from leaderboard.rows import SCHEMA
 from tests.leaderboard.grids import build, grid, row
 
@@ -45,6 +45,11 @@ class TestCompare:
         assert [result.ranks(label) for label in "abc"] == [(1, 2), (2, 1), (3, 3)]
         assert result.taus() == pytest.approx((1 / 3,))  # 2 pairs agree and 1 does not
         assert result.flips() == (1, 3)
+
+    def test_a_tau_that_is_not_known_or_about_0_is_shown_as_such(self) -> None:
+        alone = comparison(one={"a": 1.0, "b": 2.0}, two={"a": 1.0, "b": 2.0}, oracles=("b",))
+        assert tau_texts(alone) == ["-"]
+        assert [tau_text(tau) for tau in (math.nan, -0.001, -0.25)] == ["-", "0.00", "-0.25"]
 
     def test_equal_values_share_a_rank_and_are_not_a_flip(self) -> None:
         result = comparison(one=ONE, two={"a": 40.0, "b": 40.0, "c": 30.0})

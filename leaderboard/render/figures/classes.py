@@ -10,6 +10,7 @@ from benchmark.errors import UsageError
 from benchmark.text import plural
 from leaderboard.columns import FINETUNE
 from leaderboard.predictions import counted_samples
+from leaderboard.render.cells import signed
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.style import (
     BLUE,
@@ -96,7 +97,7 @@ def draw(request: Request) -> Drawing:
     for i, (title, group, (bars, _)) in enumerate(zip(TITLES, groups, kept, strict=True)):
         axes = add_panel(figure, i * half + name_inches, 0.36, (1 - i) * half + 0.08, 0.24)
         _panel(axes, bars, rows, end)
-        mean = f"{np.mean([change.points for change in group]):+.1f}"
+        mean = signed(float(np.mean([change.points for change in group])), 1)
         what = title if request.is_narrow else f"{title} classes"
         text = f"{len(group)} {what}, mean {mean}".replace("-", "\N{MINUS SIGN}")
         place = figure.dpi_scale_trans

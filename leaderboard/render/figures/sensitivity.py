@@ -14,6 +14,7 @@ from leaderboard.board import MEAN
 from leaderboard.columns import column_of
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import TITLES
+from leaderboard.render.comparison import tau_text
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.series import (
     Series,
@@ -63,7 +64,7 @@ def draw(request: Request) -> Drawing:
             name_lines(axes, key, series, look)
     flipped, pairs = comparison.flips()
     taus = ", ".join(
-        f"{condition} {tau:.2f}"
+        f"{condition} {tau_text(tau)}"
         for condition, tau in zip(comparison.conditions[1:], comparison.taus(), strict=True)
     )
     return Drawing(

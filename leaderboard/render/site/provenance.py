@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from leaderboard.accepted import SUBMITTED, VERIFIED, Accepted
+from leaderboard.render.cells import signed
 from leaderboard.submission.folder import NONE
 
 AREAS = ("overall", "seen", "missing")  # the order in which accuracies are named
@@ -94,6 +95,6 @@ def _repeated(cell: Mapping[str, Any]) -> Repeated:
         seed=seed if cell.get("announced", True) else f"{seed}, not announced",
         outcome=cell["outcome"],
         difference=", ".join(
-            f"{name} {difference[name]:+.2f}" for name in AREAS if name in difference
+            f"{name} {signed(difference[name], 2)}" for name in AREAS if name in difference
         ),
     )

@@ -19,7 +19,7 @@ from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.figure_kinds import KINDS
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
-from leaderboard.render.figures import Request, draw, figure_bytes, figure_svg
+from leaderboard.render.figures import Request, classes, draw, figure_bytes, figure_svg
 from leaderboard.render.figures.classes import class_accuracies
 from leaderboard.render.figures.cost import pareto_front
 from leaderboard.render.figures.critical import tied_groups
@@ -181,6 +181,16 @@ def test_class_accuracies_are_those_of_a_naive_loop(icons: Manifest, board: Boar
     assert own == pytest.approx(
         {k: np.mean([np.mean(v) for v in tasks.values()]) for k, tasks in naive.items()}
     )
+
+
+def test_a_mean_change_of_classes_that_rounds_to_0_has_no_minus(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = [classes.Change("a", -0.04)], [classes.Change("b", -0.06)]
+    monkeypatch.setattr(classes, "changes", lambda *_: groups)
+    text = figure_svg(board, "per-class", methods=("lwf",))
+    assert "1 seen classes, mean +0.0" in text
+    assert "1 missing classes, mean \N{MINUS SIGN}0.1" in text
 
 
 def test_training_curves_are_means_at_common_steps_of_usable_losses() -> None:
