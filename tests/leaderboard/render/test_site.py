@@ -288,16 +288,18 @@ class TestPages:
     def test_accuracy_by_class_comes_from_the_outcomes(
         self, tmp_path: Path, icons: Manifest, suite: Suite, write_run: WriteRun
     ) -> None:
-        for task in suite.tasks:
+        for skill, task in zip((100.0, -100.0, 100.0), suite.tasks, strict=True):
             for seed in suite.seeds:
-                write_run(tmp_path, "source", task, seed, skill=100.0)
+                write_run(tmp_path, "source", task, seed, skill=skill)
         results = update_results(tmp_path, [icons])
         outcomes = WorkspaceOutcomes(tmp_path, icons)
         write_site(tmp_path / "site", build_boards(suite, icons, results, (), outcomes), {}, {})
         rows = Page(tmp_path / "site" / page_name("methods", "source")).rows
         by_class = [row for row in rows if row and row[0] in icons.classes]
         assert len(by_class) == len(icons.classes)
-        assert {value for row in by_class for value in row[1:]} == {"100"}
+        assert {tuple(row[1:]) for row in by_class} == {("100", "0", "100")}
+        # The board has pooled values too, which are not those of a class.
+        assert ["class", *suite.tasks] in rows
 
 
 class TestFolder:
