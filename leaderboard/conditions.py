@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -155,15 +157,22 @@ def tasks_by_share(board: Board, manifest: Manifest) -> dict[int, list[str]] | N
     """The ids of the suite's tasks by their number of seen classes, in ascending order.
 
     Returns:
-        None unless every pair of domains has tasks of the same two or more numbers.
+        None unless there are two or more numbers, and every pair of domains has the same share of
+        the tasks of each: means over other mixtures of pairs differ in more than the number.
     """
     sizes: dict[int, list[str]] = {}
     for task in map(manifest.task, board.suite.tasks):
         sizes.setdefault(len(task.seen), []).append(task.id)
-    pairs = [{_pair(manifest.task(task)) for task in tasks} for tasks in sizes.values()]
-    if len(sizes) < 2 or any(pair != pairs[0] for pair in pairs):
+    mixtures = [_mixture(list(map(manifest.task, tasks))) for tasks in sizes.values()]
+    if len(sizes) < 2 or any(mixture != mixtures[0] for mixture in mixtures):
         return None
     return dict(sorted(sizes.items()))
+
+
+def _mixture(tasks: Sequence[Task]) -> dict[object, Fraction]:
+    """The share of tasks that each pair of domains has."""
+    counts = Counter(map(_pair, tasks))
+    return {pair: Fraction(count, len(tasks)) for pair, count in counts.items()}
 
 
 def _pair(task: Task) -> tuple[frozenset[str], str]:

@@ -215,6 +215,26 @@ class TestOfABoard:
         assert result.conditions == ("8 of 65 seen", "48 of 65 seen")
         assert result.overall == {"b": (40.0, 60.0), "a": (25.0, 70.0)}
 
+    def test_numbers_with_other_mixtures_of_pairs_are_not_compared(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        """The mean of a method that depends on the pair alone would change with the number."""
+        tasks = (
+            *DRAWS,
+            ("os.8", "outline", "solid", 8),
+            ("so.8", "solid", "outline", 8),
+        )
+        manifest = with_tasks(icons, *tasks)
+        for left_out, is_compared in (("", True), ("so.2", False)):
+            names = tuple(name for name, *_ in tasks if name != left_out)
+            values = {name: 50.0 if name.startswith("os") else 20.0 for name in names}
+            rows = [r for label in "ab" for r in rows_of(manifest, label, values)]
+            (board,) = build(dataclasses.replace(suite, tasks=names), manifest, rows)
+            result = by_share(board, manifest)
+            assert (result is not None) == is_compared
+            if result is not None:
+                assert result.overall == {"a": (35.0, 35.0), "b": (35.0, 35.0)}
+
     def test_recipes(self, suite: Suite, icons: Manifest) -> None:
         default = build(
             suite, icons, [*grid(icons, "a", overall=60.0), *grid(icons, "b", overall=50.0)]

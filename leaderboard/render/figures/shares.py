@@ -79,10 +79,15 @@ def draw(request: Request) -> Drawing:
     others_line = (
         f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
     )
-    draws = len(next(iter(sizes.values())))
+    counts = {len(tasks) for tasks in sizes.values()}
+    each = (
+        plural(counts.pop(), "task")
+        if len(counts) == 1
+        else f"{min(counts)} to {max(counts)} tasks"
+    )
     return Drawing(
         figure,
         f"Accuracy, per cent, on all test images, those of seen and those of missing classes, "
-        f"against the number of seen classes; means over {plural(draws, 'task')} each."
+        f"against the number of seen classes; means over {each} each."
         f"{others_line} {request.what()}{request.not_drawn(labels)}",
     )
