@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
+from benchmark.files import discard
 from benchmark.images.copy.verify import digests_file, verified_on
 from benchmark.images.place import image_sizes, images_folder, paths_of
 from benchmark.images.store.store import store_folder, store_state
@@ -100,8 +101,10 @@ def remove_folders(manifest: Manifest, folders: Iterable[Path]) -> Iterator[Path
     digests_file(manifest).unlink(missing_ok=True)
     for folder in folders:
         aside = _aside(folder)
-        shutil.rmtree(aside, ignore_errors=True)  # left by an interrupted call
-        if folder.is_dir():
+        discard(aside)  # left by an interrupted call
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder.is_dir():
             folder.rename(aside)  # in one step, so that no partial copy has the folder's name
             shutil.rmtree(aside)
         yield folder

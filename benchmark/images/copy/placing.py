@@ -20,17 +20,18 @@ from benchmark.folders import check_space
 def placing(root: Path) -> Iterator[Placing]:
     """Write images below a folder; one process at a time does so.
 
-    Files are written in a folder beside it and then moved. An interrupted import leaves whole
-    images only, and the next one removes what else it left.
+    Files are written in a folder beside it and then moved; in one inside it if it is on another
+    file system than its parent. An interrupted import leaves whole images only, and the next one
+    removes what else it left.
 
     Raises:
         DataError: a file cannot be read or written.
     """
     from filelock import FileLock
 
-    aside = root.with_name(f".{root.name}.importing")
     try:
         root.mkdir(parents=True, exist_ok=True)
+        aside = _aside(root)
         with FileLock(root.with_name(f".{root.name}.lock")):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
@@ -47,6 +48,15 @@ def placing(root: Path) -> Iterator[Placing]:
             f"the import stopped at {path}: {error.strerror or error}; fix this, then run the "
             "same command again to continue"
         ) from None
+
+
+def _aside(root: Path) -> Path:
+    """Where files are written before they are moved; a move cannot lead to another file system.
+
+    The folder may be a mount, or a link to a larger disk.
+    """
+    is_mount = root.stat().st_dev != root.parent.stat().st_dev
+    return (root if is_mount else root.parent) / f".{root.name}.importing"
 
 
 class Placing:

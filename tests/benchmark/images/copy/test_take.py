@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -322,6 +323,32 @@ class TestArchives:
         for path in (tmp_path / "pipe", Path("/dev/null")):
             with pytest.raises(UsageError, match="neither a folder nor a regular file"):
                 import_images(manifest, path, copy=False)
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the data folder."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_local_copy_may_be_a_link_to_another_disk(
+    manifest: Manifest, copy: Path, other_disk: Path, packed: bool
+) -> None:
+    images_folder(manifest).parent.mkdir(parents=True)
+    images_folder(manifest).symlink_to(other_disk)
+    origin = copy
+    if packed:
+        origin = copy.with_name("copy.zip")
+        with zipfile.ZipFile(origin, "w") as archive:
+            for path in copy.rglob("*.jpg"):
+                archive.write(path, path.relative_to(copy))
+    assert import_images(manifest, origin, copy=True) == 2
+    assert sorted(path.name for path in other_disk.iterdir()) == ["Art", "Real_World"]
 
 
 SCRIPT = """
