@@ -17,6 +17,7 @@ from benchmark.manifest.manifest import (
     Task,
     is_ascending,
 )
+from benchmark.manifest.transforms import check_transforms
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,6 +134,7 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     reader.names("classes")
     for key in ("model", "transforms", "source", "recipe"):
         reader.get(key, dict, "a table")
+    check_transforms(document["transforms"], reader.fail)
     _check_named(reader, "domains", "name", NAME)
     for domain in document["domains"]:
         Reader(domain, f"{where}: domain {domain['name']}").names("folders")
@@ -185,16 +187,23 @@ def _check_recipes(reader: Reader) -> None:
                     f"recipes.{name}.{key} is {value!r}; it must be of the type of [recipe], where "
                     f"it is {known!r}"
                 )
-        _check_training(reader, f"recipes.{name}")
+        _check_training(reader, f"recipes.{name}", default)
 
 
-def _check_training(reader: Reader, name: str) -> None:
-    """The numbers of a training recipe; ``name`` is that of its table."""
+def _check_training(reader: Reader, name: str, default: Mapping[str, Any] | None = None) -> None:
+    """The numbers of a training recipe.
+
+    Args:
+        reader: of the document.
+        name: of the recipe's table.
+        default: the recipe whose entries it replaces, if it is a named one.
+    """
     table: Any = reader.document
     for part in name.split(".", 1):
         table = table[part]
-    if not isinstance(table.get("tf32", False), bool):
-        raise reader.fail(f"{name}.tf32 is {table['tf32']!r}; it must be true or false")
+    for key in ("tf32", "nesterov"):
+        if not isinstance(table.get(key, False), bool):
+            raise reader.fail(f"{name}.{key} is {table[key]!r}; it must be true or false")
     for key, value in table.items():
         if key not in TRAINING:
             continue
@@ -204,6 +213,9 @@ def _check_training(reader: Reader, name: str) -> None:
             raise reader.fail(
                 f"{name}.{key} is {value!r}; it must be {what} from {low:g} to {high:g}"
             )
+    whole = {**(default or {}), **table}
+    if whole.get("nesterov") and whole.get("momentum") == 0:
+        raise reader.fail(f"{name} has nesterov and no momentum; set nesterov = false")
 
 
 def _check_sources(reader: Reader) -> None:

@@ -102,6 +102,8 @@ class TestRecipe:
         (recipes(bad={"steps": -5}), "recipes.bad.steps is -5; it must be a whole number from 1"),
         (recipes(bad={"head_lr": -0.1}), "recipes.bad.head_lr is -0.1; it must be a number"),
         (source(lr=-1.0), "source.lr is -1.0; it must be a number from 1e-12 to 1000"),
+        (source(nesterov="false"), "source.nesterov is 'false'; it must be true or false"),
+        (recipes(bad={"momentum": 0.0}), "recipes.bad has nesterov and no momentum"),
         (source(steps=0), "source.steps is 0; it must be a whole number from 1"),
         (source(checkpoints=[pin(sed=0)]), "unknown entry 'sed'; known: file, seed, sha256"),
         (source(seeds=0), "seeds is 0; it must be between 1 and 100"),
