@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,10 @@ RULES = 2  # increase it when a file gets other pixels, so that stores are built
 MAX_FILE_BYTES = 256 << 20  # of one encoded image
 MAX_PIXELS = 64 << 20  # a decoded image has 4 bytes per pixel in PIL, 256 MiB
 MAX_SCANS = 100  # of a progressive JPEG; each costs a pass over all pixels, and encoders write ten
+MAX_SEGMENTS = 10_000  # of a JPEG: profiles and metadata are in pieces of up to 64 KiB
+_SCAN, _END = 0xDA, 0xD9
+# A marker of a JPEG other than those within the data of a scan: a zero after 0xFF, and restarts.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 MAX_REASON = 200  # characters of an error of PIL
 
@@ -156,7 +161,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
     kind = describe(data[:HEAD_BYTES])
     if kind not in ("a JPEG image", "a PNG image"):
         raise DataError(f"it is {kind}; images must be JPEG or PNG")
-    if data.count(b"\xff\xda") > MAX_SCANS and kind == "a JPEG image":
+    if kind == "a JPEG image" and _has_many_scans(data):
         raise DataError(f"it has more than {MAX_SCANS} scans, which take too long to decode")
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
@@ -180,6 +185,27 @@ def opened(data: bytes) -> Iterator[Image.Image]:
         raise problem(str(error)[:MAX_REASON]) from None
     except Exception as error:  # PIL raises many kinds for damaged files
         raise DataError(str(error)[:MAX_REASON] or type(error).__name__) from None
+
+
+def _has_many_scans(data: bytes) -> bool:
+    """Whether a JPEG has more than ``MAX_SCANS`` scans, or too many segments to tell.
+
+    Profiles, and what follows the end of the image (the video of a moving photo), may hold any
+    bytes, so the segments are followed, as a decoder does.
+    """
+    if data.count(bytes((0xFF, _SCAN))) <= MAX_SCANS:
+        return False
+    scans, place = 0, 2
+    for _ in range(MAX_SEGMENTS):
+        marker = _MARKER.search(data, place)
+        if marker is None or marker[1][0] == _END:
+            return False
+        scans += marker[1][0] == _SCAN
+        if scans > MAX_SCANS:
+            return True
+        length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        place = marker.end() + length
+    return True
 
 
 def _to_rgb(image: Image.Image, depth: int) -> tuple[Image.Image, bool]:

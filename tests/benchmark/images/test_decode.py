@@ -209,6 +209,7 @@ def test_a_format_other_than_the_name_says(kind: str, suffix: str, notes: tuple[
 
 
 BIG = 1 << 20
+SMALL_JPEG = encoded(Image.new("L", (4, 4)), "JPEG")
 REFUSED = {
     "GIF": (encoded(Image.new("L", (4, 4)), "GIF"), "a GIF image; images must be JPEG or PNG"),
     "WebP": (encoded(Image.new("L", (4, 4)), "WEBP"), "a WebP image"),
@@ -237,9 +238,25 @@ REFUSED = {
         png(TWO, 8, GREY, ROW + b"ab", chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(8 * BIG)))),
         "too large",
     ),
-    "scans": (encoded(Image.new("L", (4, 4)), "JPEG") + b"\xff\xda" * 101, "more than 100 scans"),
+    "scans": (SMALL_JPEG[:-2] + b"\xff\xda\x00\x02" * 101 + SMALL_JPEG[-2:], "more than 100 scans"),
+    "segments": (
+        SMALL_JPEG[:2] + b"\xff\xe1\x00\x04\xff\xda" * 10_001 + SMALL_JPEG[2:],
+        "more than 100 scans",
+    ),
     "head only": (b"\xff\xd8\xff\xe0" + bytes(100), "its header is damaged"),
 }
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SMALL_JPEG + b"\xff\xda\x00\x02" * 101,  # the video of a moving photo
+        SMALL_JPEG[:2] + b"\xff\xe2\x01\x30" + b"\xff\xda" * 151 + SMALL_JPEG[2:],  # a profile
+        SMALL_JPEG + b"\xff" * (8 << 20) + b"\xff\xda" * 101,
+    ],
+)
+def test_bytes_outside_the_image_are_not_taken_for_scans(data: bytes) -> None:
+    assert decode(data).image.tobytes() == decode(SMALL_JPEG).image.tobytes()
 
 
 @pytest.mark.parametrize("name", REFUSED)
