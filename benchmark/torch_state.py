@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -19,6 +21,31 @@ _HOOKS: tuple[tuple[str, dict[int, Any]], ...] = (
     ("hooks of all optimizers after a step", optimizers._global_optimizer_post_hooks),
 )
 
+UNCLEAR = "unclear"  # an older setting that contradicts a newer one: torch refuses to say
+
+
+def _older(get: Callable[[], Any]) -> Callable[[], Any]:
+    """Read a setting of precision that newer ones replace, see :func:`_precisions`."""
+
+    def read() -> Any:
+        try:
+            return get()
+        except RuntimeError:
+            return UNCLEAR
+
+    return read
+
+
+def _put_older(put: Callable[[Any], Any], value: Any) -> None:
+    if value != UNCLEAR:
+        put(value)
+
+
+def _smallest_is_zero() -> bool:
+    """Whether numbers below 1e-38 count as 0: torch can set this, but cannot read it."""
+    return not (torch.tensor(1e-40, dtype=torch.float32, device="cpu") * 1).item()
+
+
 # name -> (get, set); the functions of torch have no types
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
@@ -30,9 +57,14 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         torch.use_deterministic_algorithms,
     ),
     "anomaly detection": (torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+    "zero for numbers below 1e-38": (_smallest_is_zero, torch.set_flush_denormal),
     "precision of float32 products": (
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
+        _older(torch.get_float32_matmul_precision),
+        partial(_put_older, torch.set_float32_matmul_precision),
+    ),
+    "cudnn.allow_tf32": (
+        _older(lambda: torch.backends.cudnn.allow_tf32),
+        partial(_put_older, lambda value: setattr(torch.backends.cudnn, "allow_tf32", value)),
     ),
     "cudnn.benchmark": (
         lambda: torch.backends.cudnn.benchmark,
@@ -47,6 +79,30 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         lambda value: setattr(torch.utils.deterministic, "fill_uninitialized_memory", value),
     ),
 }
+
+
+def _precisions() -> Iterator[tuple[str, tuple[Callable[[], Any], Callable[[Any], Any]]]]:
+    """The settings of float32 that torch has since 2.9, each after those that it may follow."""
+    for place in (
+        "torch.backends",
+        *("torch.backends.cuda.matmul", "torch.backends.cudnn", "torch.backends.mkldnn"),
+        *("torch.backends.cudnn.conv", "torch.backends.cudnn.rnn"),
+        *("torch.backends.mkldnn.matmul", "torch.backends.mkldnn.conv"),
+        "torch.backends.mkldnn.rnn",
+    ):
+        with contextlib.suppress(AttributeError):
+            owner: Any = attrgetter(place.partition(".")[2])(torch)
+            get = partial(getattr, owner, "fp32_precision")
+            get()
+            yield f"{place}.fp32_precision", (get, partial(_put_precision, owner))
+
+
+def _put_precision(owner: Any, value: str) -> None:
+    if owner.fp32_precision != value:  # one that follows another stays so
+        owner.fp32_precision = value
+
+
+_SETTINGS |= dict(_precisions())
 
 
 def torch_state() -> dict[str, Any]:

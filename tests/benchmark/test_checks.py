@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -182,6 +183,24 @@ def test_a_method_that_does_not_apply_is_skipped() -> None:
     said = results(subject_of(adapt))
     assert said["many-classes"] == "does not apply: the method is not applicable: it is too dark"
     assert not failed(said)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch before 2.9")
+@pytest.mark.parametrize("place", ["", "cuda.matmul", "cudnn.conv", "mkldnn.matmul"])
+def test_a_precision_set_in_the_newer_way_is_a_failure_and_is_put_back(place: str) -> None:
+    owner = attrgetter(f"backends.{place}".rstrip("."))(torch)
+
+    def adapt(source: Any, target: Any, run: Any) -> Any:
+        owner.fp32_precision = "ieee" if owner.fp32_precision == "tf32" else "tf32"
+        return source.copy()
+
+    before = torch_state()
+    said = results(subject_of(adapt))
+    assert failed(said) == {"torch-state-unchanged"}
+    name = f"torch.backends.{place}".rstrip(".")
+    assert f"{name}.fp32_precision from " in said["torch-state-unchanged"]
+    seed = "seed of the global generator"
+    assert {**torch_state(), seed: 0} == {**before, seed: 0}
 
 
 def test_a_check_puts_the_state_of_torch_back() -> None:

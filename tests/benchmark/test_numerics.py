@@ -7,7 +7,7 @@ import torch
 
 from benchmark.child.job import start_run
 from benchmark.jobs import Setup
-from benchmark.numerics import STREAMS, Streams, derive, seed_globals
+from benchmark.numerics import STREAMS, Streams, configure, derive, seed_globals
 from benchmark.torch_state import kept_torch_state
 
 # Published results depend on these numbers: changing one changes every result.
@@ -80,4 +80,18 @@ def test_only_a_recipe_that_asks_for_tf32_gets_it(tmp_path, tf32):
     with kept_torch_state():
         start_run(Setup("cpu", 0, recipe, {"mean": [0.5] * 3, "std": [0.5] * 3}), tmp_path)
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def test_all_that_a_run_configures_is_put_back():
+    tiny = torch.tensor([1e-40])
+    before = torch.backends.cudnn.allow_tf32
+    with kept_torch_state():
+        torch.backends.cudnn.allow_tf32 = True
+        torch.set_flush_denormal(False)
+        with kept_torch_state():
+            configure()
+            assert not torch.backends.cudnn.allow_tf32
+            assert (tiny * 1).item() == 0
+        assert torch.backends.cudnn.allow_tf32
+        assert (tiny * 1).item() > 0
+    assert torch.backends.cudnn.allow_tf32 == before
