@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ManifestError
+from benchmark.manifest.groups import check_groups
 from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest, sorted_by_id
 from benchmark.manifest.rules import check_document, check_images, check_tasks
 from benchmark.parquet import read_texts
@@ -32,6 +33,7 @@ def read_manifest(root: Path) -> Manifest:
     manifest = Manifest(root.resolve(), document, table, given=str(root))
     check_images(manifest, str(root / "images.parquet"))
     check_tasks(manifest, where)
+    check_groups(manifest, str(root / "images.parquet"))
     return manifest
 
 
@@ -44,6 +46,7 @@ def check_manifest(manifest: Manifest, where: str) -> None:
     check_document(manifest.document, where)
     check_images(manifest, where)
     check_tasks(manifest, where)
+    check_groups(manifest, where)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

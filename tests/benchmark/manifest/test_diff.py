@@ -34,10 +34,16 @@ def edit_copy(draft: Draft, edit: Edit) -> Manifest:
     return other.read()
 
 
+def one_to_move(draft: Draft) -> Any:
+    """A training image that is the only one of its group in its domain."""
+    rows = draft.rows_of(domain="solid")
+    groups = [row["group"] for row in rows]
+    return next(r for r in rows if r["split"] == "train" and groups.count(r["group"]) == 1)
+
+
 def move_to_test(draft: Draft) -> None:
     """Move one image of a domain from train to test."""
-    row = next(r for r in draft.rows_of(split="train", domain="solid"))
-    row["split"] = "test"
+    one_to_move(draft)["split"] = "test"
 
 
 def remove_groups(draft: Draft) -> None:
@@ -138,7 +144,7 @@ class TestCommand:
             other.document["classes"].append("zebra")
             other.document["tasks"][0]["seen"] = ["bell", "star"]
 
-        first = next(r for r in draft.rows_of(split="train", domain="solid"))
+        first = one_to_move(draft)
         draft.read()
         assert self.run(draft.root, edit_copy(draft, edit).root) == 1
         out = capsys.readouterr().out

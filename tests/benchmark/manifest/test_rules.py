@@ -56,6 +56,12 @@ def in_two_splits(column: str, **other: str) -> Callable[[Any], None]:
     return change
 
 
+def no_target(draft: Any) -> None:
+    """Leave out the tasks whose target is solid: it is a source only."""
+    tasks = draft.document["tasks"]
+    draft.document["tasks"] = [task for task in tasks if task["target"] != "solid"]
+
+
 class TestDocument:
     """The rules of manifest.toml."""
 
@@ -181,6 +187,12 @@ class TestImages:
                 r"images .+ have the same sha256 .+ but are in different splits",
             ),
             (in_two_splits("sha256", domain="color"), None),  # the scope is one domain
+            (
+                in_two_splits("group", domain="solid"),
+                r"images\.parquet: images of one group are in train and in test: '.+ in solid'",
+            ),
+            (in_two_splits("group", domain="color"), None),
+            (lambda draft: [in_two_splits("group", domain="solid")(draft), no_target(draft)], None),
             (
                 drop(domain="solid", split="train", **{"class": "bug"}),
                 r"every seen class needs training images in solid, but these have none: 'bug'",
