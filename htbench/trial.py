@@ -22,7 +22,7 @@ from benchmark.numerics import Streams
 from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device, select
 from benchmark.training import predict, predict_batch
-from benchmark.tuning.folds import HELD_OUT_SHARE, MISSING_SHARE
+from benchmark.tuning.folds import HELD_OUT_SHARE, MISSING_SHARE, check_held_out
 from htbench.checks import load_argument
 
 FEWEST_CLASSES = 2  # of which one plays missing
@@ -92,7 +92,7 @@ class Trial:
             if self.smoke:
                 whole = _few_images(whole)
                 run.recipe = replace(run.recipe, steps=SMOKE_STEPS)
-            target, held_out, missing = _fold(whole, self.seed)
+            target, held_out, missing = _fold(whole, self.seed, self.task)
             methods = [entry.method for entry in self.chain]
             counter, start = StepCounter(), time.monotonic()
             model, last = adapt(methods, source, target, lambda: self._again(run), self.seed)
@@ -172,10 +172,16 @@ def _few_images(target: TargetData) -> TargetData:
     return target.rows(torch.cat(rows))
 
 
-def _fold(whole: TargetData, seed: int) -> tuple[TargetData, TargetData, Tensor]:
-    """Training data, held-out data, and the classes that play missing, bool (C,)."""
+def _fold(whole: TargetData, seed: int, task: str) -> tuple[TargetData, TargetData, Tensor]:
+    """Training data, held-out data, and the classes that play missing, bool (C,).
+
+    Raises:
+        UsageError: no image can be held out of one of the two groups of classes.
+    """
     generator = torch.Generator().manual_seed(seed)
     fold = whole.fold(MISSING_SHARE, HELD_OUT_SHARE, generator)
+    labels = whole.labels.tolist()
+    check_held_out(task, fold, [labels[row] for row in fold.held_out])
     missing = torch.zeros_like(whole.seen)
     missing[list(fold.missing)] = True
     rest = torch.ones(len(whole), dtype=torch.bool)

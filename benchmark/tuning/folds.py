@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.folds import draw_fold
+from benchmark.folds import Fold, draw_fold
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.text import plural
 
@@ -37,6 +37,26 @@ def check_task(task: Task) -> None:
         )
 
 
+def check_held_out(task: str, drawn: Fold, labels: Sequence[int]) -> None:
+    """Check that a fold can be judged: that images of both groups are held out.
+
+    Args:
+        task: the task's id.
+        drawn: the fold.
+        labels: the class of each of its held-out images.
+
+    Raises:
+        UsageError: none of one group are, as every class of it has a single training image.
+    """
+    are_missing = {label in drawn.missing for label in labels}
+    for is_missing, group in ((False, "stay seen"), (True, "play missing")):
+        if is_missing not in are_missing:
+            raise UsageError(
+                f"task {task} has no image to hold out of the seen classes that {group} in a fold, "
+                "because each of them has a single training image; choose other tasks with --task"
+            )
+
+
 def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
     """A manifest whose one task is a fold of a task.
 
@@ -55,7 +75,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         A manifest with images of the target domain only, and another digest.
 
     Raises:
-        UsageError: the task has too few seen classes.
+        UsageError: the task has too few seen classes, or too few images of them.
     """
     check_task(task)
     train = manifest.samples(task.target, "train")
@@ -74,6 +94,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
         return sorted(items, key=rank)
 
     drawn = draw_fold(samples, MISSING_SHARE, HELD_OUT_SHARE, shuffle)
+    check_held_out(task.id, drawn, [int(train.labels[row]) for row in drawn.held_out])
     missing = {manifest.classes[label] for label in drawn.missing}
     tests = {train.ids[row] for row in drawn.held_out}
     return Manifest(

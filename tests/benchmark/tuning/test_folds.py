@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.errors import UsageError
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.roles import task_frame
 from benchmark.tuning.folds import Trial, best, fold, trial
 
@@ -96,3 +97,24 @@ def test_the_first_of_equally_good_settings_is_chosen(pairs):
     trials = [Trial({"a": str(i)}, *pair) for i, pair in enumerate(pairs)]
     scores = [(seen + missing) / 2 for seen, missing in pairs]
     assert best(trials).settings == {"a": str(scores.index(max(scores)))}
+
+
+def with_few(icons: Manifest, task: Task, single: Collection[str]) -> Manifest:
+    """The icons with one training image of some classes in the task's target."""
+    taken: set[str] = set()
+    keep = []
+    for row in icons.table.to_pylist():
+        is_few = (row["domain"], row["split"]) == (task.target, "train") and row["class"] in single
+        keep.append(not (is_few and row["class"] in taken))
+        taken |= {row["class"]} if is_few else set()
+    return replace(icons, table=icons.table.filter(pa.array(keep)))
+
+
+def test_a_fold_without_held_out_images_of_a_group_is_refused_before_any_run(icons):
+    task = icons.tasks[0]
+    (pseudo,) = fold(icons, task, 0).tasks
+    for single, group in ((pseudo.seen, "stay seen"), (pseudo.missing, "play missing")):
+        few = with_few(icons, task, single)
+        with pytest.raises(UsageError, match=f"seen classes that {group} in a fold"):
+            fold(few, task, 0)
+    fold(with_few(icons, task, pseudo.seen[1:]), task, 0)
