@@ -12,6 +12,7 @@ from benchmark.errors import ManifestError, first
 from benchmark.manifest.manifest import (
     DEFAULT_RECIPE,
     HEADLINES,
+    RATES,
     REQUIRED_COLUMNS,
     Manifest,
     Task,
@@ -48,6 +49,7 @@ TRAINING = {
     "momentum": ((int, float), 0.0, 1.0),
     "weight_decay": ((int, float), 0.0, 1000.0),
 }
+REQUIRED = ("steps", "batch_size", "momentum", "nesterov", "weight_decay")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Patterns that leave the root or have two spellings on some operating system.
@@ -191,13 +193,7 @@ def _check_recipes(reader: Reader) -> None:
 
 
 def _check_training(reader: Reader, name: str, default: Mapping[str, Any] | None = None) -> None:
-    """The numbers of a training recipe.
-
-    Args:
-        reader: of the document.
-        name: of the recipe's table.
-        default: the recipe whose entries it replaces, if it is a named one.
-    """
+    """The numbers of a training recipe; ``default`` has the entries that a named one leaves out."""
     table: Any = reader.document
     for part in name.split(".", 1):
         table = table[part]
@@ -214,7 +210,13 @@ def _check_training(reader: Reader, name: str, default: Mapping[str, Any] | None
                 f"{name}.{key} is {value!r}; it must be {what} from {low:g} to {high:g}"
             )
     whole = {**(default or {}), **table}
-    if whole.get("nesterov") and whole.get("momentum") == 0:
+    if absent := [key for key in REQUIRED if key not in whole]:
+        raise reader.fail(f"{name} has no {', '.join(absent)}; add it")
+    if (rates := whole.keys() & set(RATES)) not in ({RATES[0]}, {*RATES[1:]}):
+        raise reader.fail(
+            f"{name} has {first(sorted(rates)) or 'no rate'}; give lr, or head_lr and backbone_lr"
+        )
+    if whole["nesterov"] and whole["momentum"] == 0:
         raise reader.fail(f"{name} has nesterov and no momentum; set nesterov = false")
 
 

@@ -39,6 +39,16 @@ def source(**changes: object) -> Callable[[Any], None]:
     return lambda draft: draft.document["source"].update(changes)
 
 
+def without(table: str, *keys: str) -> Callable[[Any], None]:
+    """Remove entries of a table that it has."""
+
+    def change(draft: Any) -> None:
+        for key in keys:
+            draft.document[table].pop(key, None)
+
+    return change
+
+
 class TestRecipe:
     def test_a_named_recipe_replaces_entries(self, draft: Any) -> None:
         recipes(hot={"head_lr": 1.0, "backbone_lr": 1.0}, long={"steps": 16})(draft)
@@ -102,6 +112,11 @@ class TestRecipe:
         (recipes(bad={"steps": -5}), "recipes.bad.steps is -5; it must be a whole number from 1"),
         (recipes(bad={"head_lr": -0.1}), "recipes.bad.head_lr is -0.1; it must be a number"),
         (source(lr=-1.0), "source.lr is -1.0; it must be a number from 1e-12 to 1000"),
+        (without("source", "steps", "nesterov"), "source has no steps, nesterov; add it"),
+        (without("recipe", "batch_size"), "recipe has no batch_size; add it"),
+        (without("recipe", "head_lr"), "recipe has 'backbone_lr'; give lr, or head_lr and back"),
+        (without("source", "lr", "head_lr", "backbone_lr"), "source has no rate; give lr, or"),
+        (lambda draft: draft.document["recipe"].update(lr=0.1, head_lr=0.1), "; give lr, or"),
         (source(nesterov="false"), "source.nesterov is 'false'; it must be true or false"),
         (recipes(bad={"momentum": 0.0}), "recipes.bad has nesterov and no momentum"),
         (source(steps=0), "source.steps is 0; it must be a whole number from 1"),
