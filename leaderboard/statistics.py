@@ -199,7 +199,7 @@ def quantile(level: float, df: float | Floats) -> float | Floats:
     distinct, where = np.unique(df, return_inverse=True)  # often the same for all methods
     finite = np.where(np.isfinite(distinct), distinct, 1.0)
     result = np.where(np.isfinite(distinct), stdtrit(finite, upper), ndtri(upper))[where]
-    return result.item() if np.ndim(df) == 0 else result.reshape(np.shape(df))
+    return float(result.item()) if np.ndim(df) == 0 else result.reshape(np.shape(df))
 
 
 def p_value(t: Floats, df: Floats) -> Floats:
