@@ -23,8 +23,17 @@ from benchmark.child.job import ContractError, build_network, start_run
 from benchmark.child.plugin import declarations, load_method
 from benchmark.driver import check_images, open_stores, ready_sources
 from benchmark.errors import MethodError
+from benchmark.files import digest_file
 from benchmark.images.store.store import ImageNeed, store_kind
-from benchmark.jobs import ImageFormat, ImageJob, MethodCode, network_of, setup_of, train_files
+from benchmark.jobs import (
+    CodeModule,
+    ImageFormat,
+    ImageJob,
+    MethodCode,
+    network_of,
+    setup_of,
+    train_files,
+)
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.method import Method, Run, SourceModel, TargetData
 from benchmark.methods.describe import MethodDescription
@@ -141,16 +150,14 @@ def load(
     def ask(location: MethodLocation, code: MethodCode) -> Any:
         return declarations(_imported(location, code))
 
-    descriptions = resolve(names, plugins, ask, derived)
+    descriptions = resolve(names, plugins, ask, derived, keep=False)
     check_fields(descriptions, settings)
     return [_created(description, settings) for description in descriptions]
 
 
 def _imported(location: MethodLocation, code: MethodCode) -> type[Method]:
     """The class of a method, imported as a run imports it."""
-    for module in code.modules:
-        if getattr(sys.modules.get(module.name), "__file__", module.file) != module.file:
-            del sys.modules[module.name]  # another file of the same name
+    _forget_changed(code.modules)
     sys.meta_path.insert(0, OwnModules(code.modules))
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
@@ -159,6 +166,25 @@ def _imported(location: MethodLocation, code: MethodCode) -> type[Method]:
         raise MethodError(f"cannot load {location.origin}: {error}") from None
     finally:
         sys.dont_write_bytecode = writes_bytecode  # nothing is left beside the user's file
+
+
+# File and SHA-256 of the methods' own modules when this process imported them, by name.
+_origins: dict[str, tuple[str, str]] = {}
+
+
+def _forget_changed(modules: Sequence[CodeModule]) -> None:
+    """Have a method's modules imported again if one has changed, as between cells of a notebook.
+
+    Otherwise the class would be that of the earlier file, and its settings those of the new one.
+    """
+    for module in modules:
+        if getattr(sys.modules.get(module.name), "__file__", module.file) != module.file:
+            del sys.modules[module.name]  # another file of the same name
+    now = {m.name: (m.file, digest_file(Path(m.file))) for m in modules if m.file is not None}
+    if any(name in sys.modules and _origins.get(name, now[name]) != now[name] for name in now):
+        for name in now:
+            sys.modules.pop(name, None)
+    _origins.update(now)
 
 
 def _created(description: MethodDescription, settings: Mapping[str, str]) -> Loaded:

@@ -19,7 +19,10 @@ class OwnModules(importlib.abc.MetaPathFinder):
 
     Attributes:
         modules: by dotted name.
+        is_of_one_method: tells the search for another method's modules to pass over this finder.
     """
+
+    is_of_one_method = True
 
     def __init__(self, modules: Iterable[CodeModule]) -> None:
         self.modules = {module.name: module for module in modules}

@@ -117,7 +117,9 @@ class MethodDescription:
 Describe = Callable[[MethodLocation, MethodCode], Any]
 
 
-def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
+def describe_cached(
+    source: MethodLocation, ask: Describe, *, keep: bool = True
+) -> MethodDescription:
     """The description of a method: from the cache, or from a child by ``ask``.
 
     Its own files are found and digested first: the child may read these, and the cached description
@@ -126,6 +128,8 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     Args:
         source: where the method is.
         ask: gives the JSON answer of a child that imported it (see ``methods/ask.py``).
+        keep: whether the answer goes to the cache. That of a process which may have imported the
+            code before must not: it could be that of an earlier version.
 
     Raises:
         MethodError: the code cannot be imported or breaks the contract.
@@ -143,6 +147,8 @@ def describe_cached(source: MethodLocation, ask: Describe) -> MethodDescription:
     if not isinstance(answer, dict):
         raise MethodError(f"{source.origin}: the method's description is not an object")
     description = parse_description(source, answer, own)
+    if not keep:
+        return description
     with contextlib.suppress(OSError):  # a data folder that cannot be written to costs only time
         if cache.is_dir():
             discard(cache)

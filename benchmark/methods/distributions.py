@@ -26,6 +26,8 @@ def find_spec(name: str) -> ModuleSpec | None:
     command, unless ``PYTHONPATH`` or an installation names that folder.
     """
     for finder in sys.meta_path:
+        if getattr(finder, "is_of_one_method", False):  # which this process has imported
+            continue
         with contextlib.suppress(Exception):  # finders come from other distributions
             path = _search_path() if finder is PathFinder else None
             if (spec := finder.find_spec(name, path)) is not None:

@@ -21,6 +21,8 @@ def resolve(
     plugins: Iterable[str],
     ask: Describe,
     derived: Mapping[str, str] = MappingProxyType({}),
+    *,
+    keep: bool = True,
 ) -> list[MethodDescription]:
     """Describe the named methods, the plugins and every base that they start from.
 
@@ -30,6 +32,7 @@ def resolve(
         ask: asks a child to describe a method.
         derived: names of result rows that are derived from another method's predictions, with the
             name of that method: they cannot be run, and no method may have one of these names.
+        keep: see :func:`benchmark.methods.describe.describe_cached`.
 
     Returns:
         Descriptions, bases before those that need them, otherwise in the order of the arguments.
@@ -38,7 +41,7 @@ def resolve(
         MethodError: unknown or derived name, clash, or circular bases.
     """
     files = dict.fromkeys(file_source(argument) for argument in plugins)  # each once
-    from_files = [describe_cached(file, ask) for file in files]
+    from_files = [describe_cached(file, ask, keep=keep) for file in files]
     sources = entry_point_sources()
     added: dict[str, MethodDescription] = {}
     for description in from_files:
@@ -65,7 +68,7 @@ def resolve(
         if name in descriptions:
             return
         check_known_methods([name], [*sources, *added])
-        description = added.get(name) or describe_cached(sources[name], ask)
+        description = added.get(name) or describe_cached(sources[name], ask, keep=keep)
         if description.base is not None:
             if description.base not in (*sources, *added):
                 raise MethodError(
