@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,8 @@ ISOLATION = ("auto", "required")
 
 class Session:
     """One fork server, started on first use because importing torch takes seconds.
+
+    Safe to use from several threads.
 
     Args:
         never: folders that no method may read, in addition to the data folder.
@@ -50,6 +53,7 @@ class Session:
             raise UsageError(f"unknown isolation {isolation!r}; known: {', '.join(ISOLATION)}")
         self._required = isolation == "required"
         self._server: ForkServer | None = None
+        self._starting = threading.Lock()
         self._tried: set[tuple[str, int]] = set()
 
     @property
@@ -59,14 +63,15 @@ class Session:
         Raises:
             UsageError: isolation is required and this machine does not support it.
         """
-        if self._server is None:
-            self._server = ForkServer(
-                never=[data_folder(), *self._never],
-                cuda=self._cuda,
-                limits=self._limits,
-                required=_required_facts() if self._required else (),
-            )
-        return self._server
+        with self._starting:
+            if self._server is None:
+                self._server = ForkServer(
+                    never=[data_folder(), *self._never],
+                    cuda=self._cuda,
+                    limits=self._limits,
+                    required=_required_facts() if self._required else (),
+                )
+            return self._server
 
     def describe(self, source: MethodLocation, code: MethodCode) -> Any:
         """Ask a child process to describe a method."""
