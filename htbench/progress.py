@@ -243,7 +243,7 @@ def _rich_bars(*columns: Any) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # a setting may be any text, such as [/b]
         BarColumn(bar_width=24),
         *columns,
         TimeRemainingColumn(),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from htbench.progress import JobLines, StepLines
+from htbench.progress import JobBars, JobLines, StepLines
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -69,3 +69,18 @@ def test_a_total_that_is_passed_is_not_printed(
     left = ", about 6 s left" if total > 2048 else ""
     assert first == f"decoding: 1024{expected.removesuffix(', ')}"
     assert second == f"decoding: 2048{expected}341/s{left}"
+
+
+def test_bars_show_names_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name has the settings of its run, and brackets in them are not a style."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "200")
+    name = "mine(prompt=[/b] a [red]{}) outline-solid seed 0"
+    with JobBars(1) as jobs:
+        jobs.begin(name)
+        jobs.step(name, 1, 2)
+        time.sleep(0.2)  # the bars are drawn ten times a second
+        jobs.end(name, "0.1 s")
+    assert name in capsys.readouterr().err
