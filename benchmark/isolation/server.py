@@ -92,7 +92,8 @@ class Server:
         message, fds = received
         if "never" in message:
             if message["folder"] is not None:
-                os.chdir(message["folder"])
+                with contextlib.suppress(OSError):  # then no relative path leads anywhere either
+                    os.chdir(message["folder"])
             self.sandbox = Sandbox(never=map(Path, message["never"]), cuda=message["cuda"])
         elif "fork" in message:
             if message.get("network") is not None:

@@ -251,6 +251,15 @@ class TestForkServer:
         assert answer["done"]["name"] == "a"
 
 
+def test_the_working_directory_need_not_be_accessible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after ``su`` in a private folder, or once another process has removed it."""
+    monkeypatch.setattr(client, "_working_folder", lambda: str(tmp_path / "gone"))
+    with ForkServer() as running:
+        try_network(running, load_manifest("icons@2.0"), "cpu", tmp_path)
+
+
 LIMIT = "MiB of memory; the limit is 1024 MiB; to raise it, use --memory-limit GIB"
 
 
