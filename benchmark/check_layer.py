@@ -1,7 +1,7 @@
 """A run of a method in the lock, from an environment on top of this one, for its checks.
 
-Clusters often have a read-only environment, and a user's own on top of it. ``python -m
-benchmark.check_layer`` is what runs there.
+Clusters often have a read-only environment, and a user's own on top of it. This module is what
+runs there, see ``start.py``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark import start
 from benchmark.check_cases import icons_slice
 from benchmark.check_lock import SECONDS, run_in_lock
 from benchmark.folders import PACKAGE
@@ -75,7 +76,7 @@ def run_in_layer(
         }
         try:
             result = subprocess.run(
-                [python, "-m", __name__],
+                [python, *start.command(__name__)[1:]],
                 input=json.dumps(request),
                 capture_output=True,
                 text=True,

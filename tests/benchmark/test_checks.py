@@ -258,6 +258,18 @@ def test_a_layer_that_takes_too_long_does_not_blame_imports(
     assert layered.error == "it took more than 0 s; if this machine is busy, repeat the check"
 
 
+def test_a_layer_does_not_import_files_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("benchmark.py", "numpy.py"):
+        (tmp_path / name).write_text("raise ValueError('a file of the user')")
+    monkeypatch.chdir(tmp_path)
+    (source,) = load(["source"], [])
+    layered = check_layer.run_in_layer([source.description], {})
+    assert layered is not None
+    assert layered.error is None
+
+
 def test_a_layer_that_fails_says_why_and_what_to_do(tmp_path: Path) -> None:
     plugin = tmp_path / "early.py"
     plugin.write_text(
