@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 import benchmark
 from benchmark.errors import DataError, HTBenchError
+from benchmark.isolation.cgroup import cores
 
 POOL_FROM = 1024  # with fewer items, starting workers takes longer than it saves
 # Bytes that a job may take: the largest image, with transparency, takes 0.8 GiB, its file 0.25 GiB.
@@ -42,11 +43,7 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from benchmark.pool impor
 
 def worker_count(items: int) -> int:
     """How many processes work on that many items: 1 (this process), or one per core."""
-    if items < POOL_FROM:
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return cores() if items >= POOL_FROM else 1
 
 
 def each(function: Callable[[J], T], jobs: Iterable[J], items: int) -> Iterator[T]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 from benchmark.checkpoint import checkpoint_step
 from benchmark.images.store.store import DomainStore
+from benchmark.isolation.cgroup import cores
 from benchmark.isolation.client import ForkServer
 from benchmark.progress import Reporter
 from benchmark.records import RunRecord
@@ -26,7 +26,7 @@ CLAIMED_SECONDS = 0.2  # before trying again to claim a run of another driver
 
 def slots(device: str) -> int:
     """How many jobs run in parallel: one per core on CPU, one on a GPU."""
-    return len(os.sched_getaffinity(0)) if device == "cpu" else 1
+    return cores() if device == "cpu" else 1
 
 
 @dataclass

@@ -8,12 +8,15 @@ Elsewhere the driver looks at each run's memory ten times a second.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
 ROOT_V1 = Path("/sys/fs/cgroup/memory")
+CPU_ROOT_V1 = Path("/sys/fs/cgroup/cpu")
 CONTROLLERS = frozenset({"memory", "pids"})
 MAX_THREADS = 4096
 # A group that has groups with limits below it may not hold processes: the driver moves to this one.
@@ -42,15 +45,39 @@ def delegated() -> Path | None:
 def memory_limit() -> int | None:
     """Bytes that the groups of this process may take, as in a container; None for no limit."""
     limits = []
+    for group, is_v1 in _own_groups("memory", ROOT_V1):
+        lines = _lines(group / ("memory.limit_in_bytes" if is_v1 else "memory.max"))
+        limits += [int(text) for text in lines if text.isdecimal()]
+    return min(limits, default=None)
+
+
+def cores() -> int:
+    """The processor cores that this process may use; a part of one counts as one.
+
+    A container may be limited to the time of some cores while it sees all of them.
+    """
+    # Not every system has processor sets.
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quotas = []
+    for group, is_v1 in _own_groups("cpu", CPU_ROOT_V1):
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if is_v1 else ("cpu.max",)
+        words = " ".join(line for file in files for line in _lines(group / file)).split()
+        match words:  # microseconds; no limit is "max", or -1
+            case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
+                quotas.append(math.ceil(int(quota) / int(period)))
+    return max(1, min([count or 1, *quotas]))
+
+
+def _own_groups(controller: str, root_v1: Path) -> Iterator[tuple[Path, bool]]:
+    """The groups that limit this process by a controller, and whether each is of version 1."""
     for line in _lines(OWN):
         _, controllers, name = line.split(":", 2)
-        root, file = (ROOT, "memory.max") if not controllers else (ROOT_V1, "memory.limit_in_bytes")
-        if not controllers or "memory" in controllers.split(","):
+        if not controllers or controller in controllers.split(","):
+            root = root_v1 if controllers else ROOT
             own = root / name.strip("/")
             for group in (own, *own.parents):
                 if group.is_relative_to(root):
-                    limits += [int(text) for text in _lines(group / file) if text.isdecimal()]
-    return min(limits, default=None)
+                    yield group, bool(controllers)
 
 
 def _lines(path: Path) -> list[str]:

@@ -86,7 +86,7 @@ def test_a_kubernetes_job_runs_its_shard(htbench: Htbench, program: Path) -> Non
     check(words, "auto/8", "2")
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
     plain = yaml.safe_load(script(htbench, "kubernetes"))["spec"]["template"]["spec"]
-    assert plain["containers"][0]["resources"]["limits"] == {"memory": "32Gi"}
+    assert plain["containers"][0]["resources"]["limits"] == {"cpu": "8", "memory": "32Gi"}
 
 
 def condor_words(line: str, **macros: str) -> list[str]:

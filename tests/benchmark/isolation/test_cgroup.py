@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.executors.local import slots
 from benchmark.isolation import cgroup
+from benchmark.pool import POOL_FROM, worker_count
 
 
 @pytest.fixture
@@ -43,6 +45,50 @@ class TestMemoryLimit:
     def test_none_on_other_systems(self, tree: Path) -> None:
         cgroup.OWN.unlink()
         assert cgroup.memory_limit() is None
+
+
+class TestCores:
+    @pytest.fixture(autouse=True)
+    def _sixteen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda who: set(range(16)), raising=False)
+
+    @pytest.mark.parametrize(
+        ("quotas", "count"),
+        [
+            (("max 100000\n", "max 100000\n"), 16),
+            (("max 100000\n", "400000 100000\n"), 4),
+            (("150000 100000\n", "400000 100000\n"), 2),
+            (("5000 100000\n", "max 100000\n"), 1),
+            (("9900000 100000\n", "max 100000\n"), 16),
+            (("", "damaged"), 16),
+        ],
+    )
+    def test_the_smallest_quota_of_all_groups_above(
+        self, tree: Path, quotas: tuple[str, str], count: int
+    ) -> None:
+        for folder, text in zip((tree, tree.parent), quotas, strict=True):
+            (folder / "cpu.max").write_text(text)
+        assert cgroup.cores() == slots("cpu") == worker_count(POOL_FROM) == count
+        assert slots("cuda") == worker_count(POOL_FROM - 1) == 1
+
+    @pytest.mark.parametrize(("quota", "count"), [("-1", 16), ("250000", 3)])
+    def test_version_1_in_a_container(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch, quota: str, count: int
+    ) -> None:
+        monkeypatch.setattr(cgroup, "CPU_ROOT_V1", tree)
+        cgroup.OWN.write_text("4:cpu,cpuacct:/docker/of-the-host\n1:name=old:/\n")
+        (tree / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (tree / "cpu.cfs_period_us").write_text("100000\n")
+        assert cgroup.cores() == count
+
+    def test_systems_without_processor_sets(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Such as macOS."""
+        cgroup.OWN.unlink()
+        monkeypatch.delattr(os, "sched_getaffinity")
+        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+        assert slots("cpu") == 8
 
 
 class TestDelegated:
