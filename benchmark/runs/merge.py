@@ -40,7 +40,7 @@ def merge_workspaces(
     """Copy the runs of some workspaces, and their comparisons of settings, into another one.
 
     A run appears in the other workspace whole or not at all. Of two runs with one key, the one with
-    predictions is kept, and of two with the same predictions the first.
+    predictions is kept, of two with the same predictions the first, and of two failures the later.
 
     Args:
         sources: folders of workspaces, which are only read.
@@ -147,10 +147,19 @@ def merge_run(
                     f"its predictions differ from those of {into.folder(key)}, which were there "
                     "first and stay, although both runs have the same key"
                 )
-            if run.rank <= known.rank:
+            if _worth(run) <= _worth(known):
                 return False
         _copy(run, source, into, origin or str(source.root))
     return True
+
+
+def _worth(run: VerifiedRun) -> tuple[int, float]:
+    """Of two folders of one run, that of the greater is kept; of two failures, the later one.
+
+    A run is repeated after a failure, with a higher limit perhaps, and may fail for another reason.
+    """
+    is_failure = run.record.status == "failed"
+    return run.rank, run.record.cost.get("finished", 0.0) if is_failure else 0.0
 
 
 def _differ(one: RunRecord, other: RunRecord) -> bool:

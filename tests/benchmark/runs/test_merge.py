@@ -139,6 +139,19 @@ class TestTheSameRunTwice:
         assert merge([tmp_path / str(number) for number in order], tmp_path / "w").problems == []
         assert content(tmp_path / "w") == content(tmp_path / "1")
 
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_of_two_failures_the_later_is_kept(
+        self, order: tuple[int, int], write_run: WriteRun, tmp_path: Path
+    ) -> None:
+        """Its reason is that of the last try."""
+        for number, message in enumerate(("too little memory", "a bug")):
+            error = {**ERROR, "message": message}
+            folder = tmp_path / str(number)
+            write_run(folder, "finetune", status="failed", error=error, finished=1000.0 + number)
+        for _ in range(2):
+            merge([tmp_path / str(number) for number in order], tmp_path / "w")
+            assert content(tmp_path / "w") == content(tmp_path / "1")
+
     def test_a_damaged_one_gives_way_and_is_set_aside(
         self, two: list[Path], tmp_path: Path
     ) -> None:
