@@ -7,7 +7,7 @@ import importlib
 import inspect
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,7 +74,7 @@ def declarations(method: type[Method]) -> dict[str, Any]:
 def _may_be_base(method: type[Method]) -> bool:
     """Whether methods can start from its adapted model, as far as ``adapt``'s annotation tells."""
     adapt: Any = inspect.unwrap(method.adapt)
-    returns = inspect.get_annotations(adapt).get("return")
+    returns = _annotations(adapt).get("return")
     if isinstance(returns, str):  # looked up rather than evaluated; an unknown name tells nothing
         returns = adapt.__globals__.get(returns)
     if not (isinstance(returns, type) and issubclass(returns, nn.Module)):
@@ -120,7 +120,7 @@ def _check_class(method: type[Method]) -> None:
     Raises:
         ContractError: hyper-parameters are not fields, or ``adapt`` takes other arguments.
     """
-    own = [n for n, t in inspect.get_annotations(method).items() if "ClassVar" not in str(t)]
+    own = [n for n, t in _annotations(method).items() if "ClassVar" not in str(t)]
     if own and "__dataclass_fields__" not in vars(method):
         raise ContractError(
             f"{method.__name__} has hyper-parameters ({', '.join(own)}) but is not a dataclass; "
@@ -132,7 +132,7 @@ def _check_class(method: type[Method]) -> None:
         if type(value) in (bool, int, float, str)
         and name.islower()
         and name[0] != "_"
-        and name not in inspect.get_annotations(method)
+        and name not in _annotations(method)
         and not hasattr(Method, name)
         and name not in ("name", "base", "track")
     ]
@@ -143,12 +143,33 @@ def _check_class(method: type[Method]) -> None:
             f"{bare[0]}: {kind} = ..., or {bare[0].upper()} = ... for a constant"
         )
     try:
-        inspect.signature(method.adapt).bind(*range(4))
+        _signature(method.adapt).bind(*range(4))
     except TypeError:
         raise ContractError(
-            f"{method.__name__}.adapt takes {inspect.signature(method.adapt)}; write "
+            f"{method.__name__}.adapt takes {_signature(method.adapt)}; write "
             "adapt(self, source, target, run)"
         ) from None
+
+
+# Python 3.14 evaluates annotations when they are asked for. They may name what only a type checker
+# imports, which is then an error unless it may stay a name.
+_FORMAT: Any = None
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    _FORMAT = Format.FORWARDREF
+
+
+def _annotations(item: Any) -> Mapping[str, Any]:
+    """The annotations of a class or a function by name."""
+    options = {} if _FORMAT is None else {"format": _FORMAT}
+    return inspect.get_annotations(item, **options)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function."""
+    options = {} if _FORMAT is None else {"annotation_format": _FORMAT}
+    return inspect.signature(function, **options)
 
 
 def load_method(code: MethodCode) -> type[Method]:

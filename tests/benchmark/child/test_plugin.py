@@ -179,6 +179,19 @@ def test_a_wrapped_model_in_the_annotation_cannot_be_started_from(
     assert declarations(method)["is_base"] is is_base
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python evaluates annotations at once")
+def test_annotations_may_name_what_only_a_type_checker_imports(tmp_path: Path) -> None:
+    head = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from torch import nn\n"
+    adapt = ADAPT.replace("run):", "run: nn.Buffer) -> nn.Module:")
+    body = f"{head}@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'mine'\n"
+    method = load_method(write(tmp_path, f"{body}    alpha: float = 0.5\n{adapt}"))
+    assert declarations(method)["is_base"]
+    wrong = ADAPT.replace("target, run):", "target: nn.Buffer):")
+    other = load_method(write(tmp_path, f"{body}{wrong}", "other.py"))
+    with pytest.raises(ContractError, match=r"adapt takes \(self, source, target: nn.Buffer\)"):
+        declarations(other)
+
+
 def test_the_methods_that_wrap_models_say_so() -> None:
     sources = entry_point_sources()
     wrapping = {
