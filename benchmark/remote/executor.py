@@ -179,7 +179,13 @@ class RemoteExecutor:
         return None
 
     def _work(self, node: RemoteNode) -> None:
-        """One slot of a node."""
+        """One slot of a node; whatever goes wrong in it ends the command, not only the slot."""
+        try:
+            self._work_off(node)
+        except BaseException as error:
+            self._fail(error)
+
+    def _work_off(self, node: RemoteNode) -> None:
         while (chain := self._next()) is not None:
             begin = time.monotonic()
             self.reporter.begin(chain.name)
@@ -193,9 +199,6 @@ class RemoteExecutor:
             except RunError as error:
                 self.reporter.end(chain.name, f"node {node.name}: {error}")
                 self._try_again(chain, error)
-            except BaseException as error:
-                self._fail(error)
-                return
             else:
                 seconds = time.monotonic() - begin
                 self.reporter.end(chain.name, f"{seconds:.1f} s on {node.name}{self._bad(chain)}")

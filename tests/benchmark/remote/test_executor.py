@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,7 +101,11 @@ def execute(
     monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(module, "data_files", lambda runs: [])
 
-    def run(*nodes: RemoteNode, log: Callable[[str], None] = lambda text: None) -> list[RunRecord]:
+    def run(
+        *nodes: RemoteNode,
+        log: Callable[[str], None] = lambda text: None,
+        reporter: Silent | None = None,
+    ) -> list[RunRecord]:
         joining: Iterator[RemoteNode] = iter(nodes)
         records = list(computed.values())
         with Workspace(tmp_path / "into") as place:
@@ -109,7 +114,7 @@ def execute(
                 options={},
                 workspace=place,
                 check=check_record,
-                reporter=Silent(),
+                reporter=reporter or Silent(),
                 log=log,
                 patience=0.05,
             )
@@ -186,6 +191,23 @@ def test_a_machine_that_fails_again_and_again_ends_it(tmp_path: Path, execute: E
         execute(node)
     assert MAX_TRIES <= node.calls.count("run") <= 3 * MAX_TRIES
     assert not (tmp_path / "into" / "runs").exists()
+
+
+@pytest.mark.parametrize("method", ["begin", "end"])
+def test_a_reader_of_the_progress_that_is_gone_ends_it(
+    tmp_path: Path, execute: Execute, method: str
+) -> None:
+    """As in ``htbench cluster run ... 2>&1 | head``: the other slots do not wait for ever."""
+    calls = itertools.count()
+
+    def fail(*_: str) -> None:
+        if next(calls) == 1:
+            raise BrokenPipeError
+
+    reporter = Silent()
+    setattr(reporter, method, fail)
+    with pytest.raises(BrokenPipeError):
+        execute(FakeNode(tmp_path / "computed"), reporter=reporter)
 
 
 def test_what_arrives_damaged_is_not_kept(
