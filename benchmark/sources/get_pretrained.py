@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from filelock import FileLock
+
 from benchmark.commands import command
 from benchmark.download import download
 from benchmark.errors import DataError, ManifestError, UsageError
@@ -27,6 +29,7 @@ from benchmark.sources.pretrained import (
     RECORD_FILE,
     WEIGHTS_FILE,
     PretrainedWeights,
+    find_pretrained,
     pretrained_name,
     weights_folder,
 )
@@ -72,16 +75,26 @@ def use_file_command(manifest: Manifest) -> str:
 
 
 def download_pretrained(server: ForkServer, manifest: Manifest, log: Logger) -> PretrainedWeights:
-    """Download a manifest's pretrained weights.
+    """Download a manifest's pretrained weights; while one process does, others wait.
 
     Raises:
         DataError: the download failed; the message names the address.
     """
     name = pretrained_name(manifest.model)
     assert name is not None
+    folder = weights_folder(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{name}.lock")):
+        weights = find_pretrained(manifest.model)  # another process may have been faster
+        return weights or _download(server, manifest, name, log)
+
+
+def _download(server: ForkServer, manifest: Manifest, name: str, log: Logger) -> PretrainedWeights:
     address = _address(server, manifest)
     log(f"downloading {address}")
-    file = data_folder() / "downloads" / PurePosixPath(urlsplit(address).path).name
+    # The hub gives the weights of all networks one name.
+    basename = f"{name}-{PurePosixPath(urlsplit(address).path).name}"
+    file = data_folder() / "downloads" / basename
     try:
         download(address, file, log=log)
     except DataError as error:

@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from benchmark.download import download
 from benchmark.errors import DataError
 from benchmark.files import matches_digest
@@ -42,14 +44,25 @@ def pinned_file(spec: SourceSpec, pin: PinnedCheckpoint) -> Path | None:
 def download_pinned(spec: SourceSpec, pin: PinnedCheckpoint, log: Logger) -> Path:
     """Download a fixed checkpoint from the first of its addresses that has it.
 
+    While one process downloads it, others wait.
+
     Raises:
         DataError: none has it; the message names each address.
     """
+    path = _path(spec, pin)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if matches_digest(path, pin.sha256):  # another process was faster
+            return path
+        return _download_first(spec, pin, path, log)
+
+
+def _download_first(spec: SourceSpec, pin: PinnedCheckpoint, path: Path, log: Logger) -> Path:
     problems = []
     for url in pin.urls:
         log(f"downloading the source model of {spec.name} from {url}")
         try:
-            return download(url, _path(spec, pin), sha256=pin.sha256, log=log)
+            return download(url, path, sha256=pin.sha256, log=log)
         except DataError as error:
             problems.append(str(error))
     raise DataError(f"cannot get the source model of {spec.name}: {'; '.join(problems)}")

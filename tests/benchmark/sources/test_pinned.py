@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmark.download import download
 from benchmark.driver import ready_sources
 from benchmark.errors import DataError, UsageError
 from benchmark.progress import Silent
@@ -105,7 +108,24 @@ class TestDownload:
             assert path.read_bytes() == CONTENT
             assert ready(spec, tmp_path) == path
             assert len(site.files["right"].requests) == 1
-        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        names = {file.name for file in path.parent.iterdir()}
+        assert names == {path.name, f"{path.name}.lock"}
+
+    def test_two_drivers_at_once_download_it_once(
+        self, draft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As shards of one suite do; otherwise they would write to one file."""
+
+        def slowly(*arguments: Any, **options: Any) -> Path:
+            time.sleep(0.3)
+            return download(*arguments, **options)
+
+        monkeypatch.setattr("benchmark.sources.pinned.download", slowly)
+        with serve(right=Served(CONTENT)) as site, ThreadPoolExecutor(2) as drivers:
+            spec = pinned(draft, urls=[f"{site.address}/right"])
+            paths = drivers.map(lambda name: ready(spec, tmp_path / name), ("one", "other"))
+            assert [path.read_bytes() for path in paths] == [CONTENT, CONTENT]
+            assert len(site.files["right"].requests) == 1
 
     def test_no_address_has_it(self, draft: Any, tmp_path: Path) -> None:
         with serve(wrong=Served(b"another file")) as site:
