@@ -36,7 +36,7 @@ def execute_on_ray(
         RunError: nodes failed for reasons that are not those of a method.
     """
     with plan.workspace as place:
-        plan.prepare(jobs or slots("cpu"), monitor)
+        plan.prepare(jobs or slots(plan.device), monitor)
         runs = unfinished_runs(plan.ready, place)
         if not runs:
             return []

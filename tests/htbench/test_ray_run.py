@@ -65,3 +65,19 @@ def test_image_stores_are_built_before_nodes_need_them(
         options = {"suite": suite.location, "derived": dict(DERIVED)}
         records = ray_run.execute_on_ray(plan, options, "auto", 1, Silent())
     assert [record.status for record in records] == ["ok"]
+
+
+@pytest.mark.parametrize(("device", "jobs", "width"), [("cuda", None, 1), ("cuda", 3, 3)])
+def test_a_gpu_trains_one_source_model_at_a_time(
+    tmp_path: Path, device: str, jobs: int | None, width: int
+) -> None:
+    """As with ``htbench run``: one for each core would take more than its memory."""
+    widths: list[int] = []
+    plan: Any = SimpleNamespace(
+        workspace=Workspace(tmp_path),
+        device=device,
+        ready=[],
+        prepare=lambda width, monitor: widths.append(width),
+    )
+    assert ray_run.execute_on_ray(plan, {}, "auto", jobs, Silent()) == []
+    assert widths == [width]
