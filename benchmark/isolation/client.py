@@ -174,7 +174,11 @@ class Child:
             self._channel.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> Exit:
-        """How it exited; a child that keeps running after its last message is killed."""
+        """How it exited; a child that keeps running after its last message is killed.
+
+        Raises:
+            OSError: the system could not start it.
+        """
         try:
             how = self._exit.result(timeout=FINISH_SECONDS)
         except TimeoutError:
@@ -195,7 +199,7 @@ class Child:
         self._channel.close()
         os.close(self._output)
         if self._group is not None:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(OSError):  # it still runs, or never did
                 self._exit.result(timeout=FINISH_SECONDS)
             cgroup.remove(self._group)
 
@@ -334,6 +338,11 @@ class ForkServer:
                 message, _ = received
                 if "forked" in message:
                     self.pids[message["forked"]] = message["pid"]
+                    continue
+                if "refused" in message:
+                    number = int(message["errno"])
+                    error = OSError(number, os.strerror(number), "the process of a run")
+                    self.exits[message["refused"]].set_exception(error)
                     continue
                 status, job = int(message["status"]), message["exited"]
                 self.pids.pop(job, None)  # the number may soon be another process's

@@ -120,12 +120,16 @@ class Server:
             group: the control group that it joins, if there is one.
         """
         server = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self.become_child(server, fds, group)
-        self.children[pid] = job
-        reach("child-forked")
-        wire.send(self.control, {"forked": job, "pid": pid})
+        try:
+            pid = os.fork()
+        except OSError as error:  # as many processes run as may, or there is no memory
+            wire.send(self.control, {"refused": job, "errno": error.errno})
+        else:
+            if pid == 0:
+                self.become_child(server, fds, group)
+            self.children[pid] = job
+            reach("child-forked")
+            wire.send(self.control, {"forked": job, "pid": pid})
         for fd in fds:
             os.close(fd)
 

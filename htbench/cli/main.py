@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import gc
 import importlib
 import io
@@ -25,6 +26,8 @@ from htbench.cli.system_errors import sentence
 # Imports create many objects and hardly any garbage: looking for it a hundred times less often
 # makes a command start a tenth faster.
 COLLECTOR = (100_000, 10, 10)
+
+NO_THREAD = "can't start new thread"  # what Python says where as many threads run as may
 
 # Name -> one line of help. The module has the command's name.
 COMMANDS = {
@@ -134,6 +137,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = 0
     except (OSError, NotImplementedError) as error:
         _say(message_line(f"htbench: {sentence(error)}"))
+        code = 2
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        problem = OSError(errno.EAGAIN, NO_THREAD, "a new thread")
+        _say(message_line(f"htbench: {sentence(problem)}"))
         code = 2
     sys.exit(_flushed(code if isinstance(code, int) else 0))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from benchmark.files import temporary_folder
 from benchmark.isolation import cgroup, client, launch, sandbox
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
 from benchmark.isolation.conversation import request
+from benchmark.isolation.server import Server
 from benchmark.jobs import (
     AddressJob,
     ConfigureJob,
@@ -312,6 +316,31 @@ def test_a_server_that_is_gone_starts_nothing(tmp_path: Path) -> None:
         with (tmp_path / "out").open("wb") as output, pytest.raises(RunError, match="exited"):
             running.start(AddressJob(str(tmp_path), {}), output.fileno())
     assert not running.alive
+
+
+def test_a_system_that_starts_no_process_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither the end of the other runs nor a failure of this one."""
+
+    def fail() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", fail)
+    ours, theirs = socket.socketpair()
+    forks = Server.__new__(Server)  # its signals are those of a process
+    forks.control, forks.children, forks.sandbox, forks.prepared = theirs, {}, None, None
+    process = SimpleNamespace(wait=lambda timeout=None: 0, kill=lambda: None)
+    monkeypatch.setattr(client, "start_server", lambda keep: (ours, process))
+    with theirs, ForkServer() as running:
+        forks.handle()  # the folders that stay closed
+        asked = threading.Thread(target=forks.handle)
+        asked.start()
+        with pytest.raises(BlockingIOError) as refused:
+            request(running, AddressJob(str(tmp_path), {}), tmp_path)
+        asked.join()
+        assert running.alive
+    assert (refused.value.errno, refused.value.filename) == (errno.EAGAIN, "the process of a run")
 
 
 def test_required_isolation_is_refused_before_anything_starts(

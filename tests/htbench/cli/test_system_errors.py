@@ -72,6 +72,16 @@ def test_other_forms(
     assert len(stderr) < 1000
 
 
+def test_a_system_that_starts_no_thread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, RuntimeError("can't start new thread")) == 2  # Python's own words
+    words = "htbench: a new thread: the system has too few resources; use fewer --jobs, "
+    assert capsys.readouterr().err == f"{words}then run again\n"
+    with pytest.raises(RuntimeError, match="another"):
+        run(monkeypatch, RuntimeError("another"))
+
+
 def test_both_paths_are_named() -> None:
     assert "/a -> /b" in sentence(OSError(errno.EXDEV, "Cross-device", "/a", None, "/b"))
 
