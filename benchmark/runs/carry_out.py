@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from benchmark.commands import command
 from benchmark.failpoints import reach
 from benchmark.images.store.store import DomainStore
+from benchmark.manifest.manifest import DEFAULT_RECIPE
 from benchmark.methods.places import place_in
 from benchmark.progress import Reporter
 from benchmark.records import NOT_APPLICABLE, WEIGHTS_FILE, RunRecord
@@ -88,10 +89,11 @@ def _inputs(server: ForkServer, spec: RunSpec, store: DomainStore, workspace: Wo
     base = workspace.folder(spec.base.key) / WEIGHTS_FILE if spec.base else None
     if not run.method.uses_features:
         return Inputs(base, None)
+    # Features have no recipe in their key, and another recipe may have another precision (TF32).
+    manifest = run.manifest.with_recipe(DEFAULT_RECIPE)
     with workspace.temporary() as folder:
         return Inputs(
-            base,
-            extract_features(server, spec.source, run.manifest, run.device, store, folder),
+            base, extract_features(server, spec.source, manifest, run.device, store, folder)
         )
 
 
