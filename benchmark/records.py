@@ -303,6 +303,18 @@ def read_predictions(
         raise RecordError(f"{path} is not a readable Parquet file: {error}") from None
 
 
+def same_predictions(one: Path, other: Path) -> bool:
+    """Whether two files of predictions have the same ids and logits, bit by bit.
+
+    Versions of pyarrow write the same predictions as other bytes.
+
+    Raises:
+        RecordError: a file cannot be read, or is not of predictions.
+    """
+    (ids, logits), (other_ids, other_logits) = map(read_predictions, (one, other))
+    return ids == other_ids and logits.tobytes() == other_logits.tobytes()
+
+
 def _check_types(schema: pa.Schema, path: Path) -> None:
     import pyarrow as pa
 

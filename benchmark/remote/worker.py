@@ -80,9 +80,8 @@ class Worker:
             self.send(id=number, statuses=self._run(keys))
         except (HTBenchError, OSError, KeyError) as error:
             self.send(id=number, error=str(error) or type(error).__name__)
-        except (
-            Exception
-        ) as error:  # such as no thread, no memory: whoever asked waits for an answer
+        except Exception as error:
+            # Such as no thread, no memory: whoever asked waits for an answer.
             self.send(id=number, error=f"{type(error).__name__}: {error}")
 
     def _run(self, keys: Sequence[str]) -> Mapping[str, str]:

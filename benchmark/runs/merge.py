@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmark.errors import RecordError, UsageError
 from benchmark.failpoints import reach
 from benchmark.progress import Progress
-from benchmark.records import RECORD_FILE, RunRecord
+from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, same_predictions
 from benchmark.run_folders import run_folders
 from benchmark.runs.set_aside import set_aside
 from benchmark.runs.verify import CheckRecord, VerifiedRun, read_run_file, verify_run
@@ -142,7 +142,7 @@ def merge_run(
             if into.folder(key).exists() or into.folder(key).is_symlink():
                 set_aside(into, key, why=str(error))
         else:
-            if _differ(run.record, known.record):
+            if _differ(run, folder, known, into.folder(key)):
                 raise NotCopiedError(
                     f"its predictions differ from those of {into.folder(key)}, which were there "
                     "first and stay, although both runs have the same key"
@@ -162,10 +162,12 @@ def _worth(run: VerifiedRun) -> tuple[int, float]:
     return run.rank, run.record.cost.get("finished", 0.0) if is_failure else 0.0
 
 
-def _differ(one: RunRecord, other: RunRecord) -> bool:
-    """Whether two records are of different predictions."""
-    digests = {one.predictions_sha256, other.predictions_sha256} - {None}
-    return len(digests) > 1
+def _differ(one: VerifiedRun, folder: Path, other: VerifiedRun, other_folder: Path) -> bool:
+    """Whether two runs, in these folders, have different predictions."""
+    digests = {one.record.predictions_sha256, other.record.predictions_sha256} - {None}
+    if len(digests) < 2:
+        return False
+    return not same_predictions(folder / PREDICTIONS_FILE, other_folder / PREDICTIONS_FILE)
 
 
 def _copy(run: VerifiedRun, source: Workspace, into: Workspace, origin: str) -> None:

@@ -16,13 +16,13 @@ from benchmark.errors import DataError, MethodError, UsageError
 from benchmark.files import read_sealed, seal, write_file
 from benchmark.manifest.suite import Suite
 from benchmark.progress import Monitor
-from benchmark.records import PREDICTIONS_FILE, RunRecord
+from benchmark.records import PREDICTIONS_FILE, RunRecord, same_predictions
 from benchmark.runs.plan import PlannedRun
 from benchmark.runs.workspace import Workspace, temporary_workspace
 from benchmark.text import seed_list
 from leaderboard.predictions import score_predictions
 from leaderboard.submission.checks import MACHINE, own_files
-from leaderboard.submission.folder import CODE_FOLDER
+from leaderboard.submission.folder import CODE_FOLDER, RUNS_FOLDER
 from leaderboard.submission.state import Submission
 
 # Points by which accuracies of a run may differ between two kinds of CPU: about twice what they
@@ -220,21 +220,34 @@ def _compared(submission: Submission, workspace: Workspace, record: RunRecord, r
         else:
             before = submission.scores[submitted.key]
             difference = {name: scores[name] - before[name] for name in TOLERANCE}
-            outcome, reason = _against(record, submitted, difference, same_machine=same)
+            theirs = submission.root / RUNS_FOLDER / submitted.key / PREDICTIONS_FILE
+            outcome, reason = _against(
+                record,
+                submitted,
+                difference,
+                same_machine=same,
+                identical=record.predictions_sha256 == submitted.predictions_sha256
+                or same_predictions(path, theirs),
+            )
     return Cell(record.task, record.seed, submitted is not None, same, outcome, reason, difference)
 
 
 def _against(
-    record: RunRecord, submitted: RunRecord, difference: Mapping[str, float], *, same_machine: bool
+    record: RunRecord,
+    submitted: RunRecord,
+    difference: Mapping[str, float],
+    *,
+    same_machine: bool,
+    identical: bool,
 ) -> tuple[str, str]:
     """The outcome of a run that was submitted, and what differs."""
     steps = [run.cost.get("total_steps") for run in (record, submitted)]
     if steps[0] != steps[1]:
         return DIFFERS, f"its number of steps is {steps[0]}; the submitted run says {steps[1]}"
-    if record.predictions_sha256 == submitted.predictions_sha256:
+    if identical:
         return IDENTICAL, ""
     if same_machine:
-        return DIFFERS, "its predictions are other bytes on the same kind of machine"
+        return DIFFERS, "its predictions are others on the same kind of machine"
     if wide := [name for name, limit in TOLERANCE.items() if abs(difference[name]) > limit]:
         return DIFFERS, f"{wide[0]} differs by {difference[wide[0]]:+.2f} points"
     return CLOSE, ""

@@ -8,14 +8,16 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from benchmark import failpoints
 from benchmark.errors import UsageError
-from benchmark.files import digest_json
+from benchmark.files import digest_file, digest_json
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE, WEIGHTS_FILE, RunRecord
 from benchmark.runs.merge import Merged, merge_workspaces
 from benchmark.runs.workspace import Workspace
@@ -118,6 +120,22 @@ class TestTheSameRunTwice:
         assert problem.startswith(f"{b / 'runs' / record.key} was not copied: its predictions diff")
         assert content(w) == content(a)
         assert merge([b], w).copied == []
+        assert content(w) == content(a)
+
+    def test_the_same_predictions_of_another_version_of_pyarrow(
+        self, write_run: WriteRun, tmp_path: Path
+    ) -> None:
+        a, b, w = tmp_path / "a", tmp_path / "b", tmp_path / "w"
+        record = write_run(a, "finetune")
+        folder = b / "runs" / write_run(b, "finetune").key
+        path = folder / PREDICTIONS_FILE
+        pq.write_table(pq.read_table(path), path, compression="zstd")
+        (folder / RECORD_FILE).write_bytes(
+            replace(record, predictions_sha256=digest_file(path)).to_bytes()
+        )
+        merged = merge([a, b], w)
+        assert merged.problems == []
+        assert merged.present == 1
         assert content(w) == content(a)
 
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

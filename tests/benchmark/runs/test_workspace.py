@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from benchmark.files import canonical_json, digest_json
@@ -31,7 +33,14 @@ from htbench.results import open_workspace
 MADE_FROM = {"task": "a-b"}
 KEY = digest_json(MADE_FROM)
 WEIGHTS = b"weights"
-PREDICTIONS_SHA256 = "38cbf344e27e967fb19874703a634ad36d1b8d52d1aaea6a3e8ee73fb02f27d7"
+
+
+@cache
+def predictions() -> bytes:
+    """A file of predictions; each version of pyarrow writes other bytes."""
+    stream = pa.BufferOutputStream()
+    write_predictions(stream, ["x"], np.zeros((1, 2), np.float32))
+    return stream.getvalue().to_pybytes()
 
 
 def record(status: str = "ok", weights: str | None = None) -> RunRecord:
@@ -48,7 +57,7 @@ def record(status: str = "ok", weights: str | None = None) -> RunRecord:
         seed=0,
         status=status,  # type: ignore[arg-type]
         error=None if status == "ok" else {"kind": "died", "message": "no", "traceback": ""},
-        predictions_sha256=PREDICTIONS_SHA256 if status == "ok" else None,
+        predictions_sha256=hashlib.sha256(predictions()).hexdigest() if status == "ok" else None,
         weights_sha256=weights,
         isolation=[],
         log=[],
@@ -60,7 +69,7 @@ def save(workspace: Workspace, status: str = "ok", *, weights: bool = False) -> 
         digest = hashlib.sha256(WEIGHTS).hexdigest() if weights else None
         (folder / RECORD_FILE).write_bytes(record(status, digest).to_bytes())
         if status == "ok":
-            write_predictions(folder / PREDICTIONS_FILE, ["x"], np.zeros((1, 2), np.float32))
+            (folder / PREDICTIONS_FILE).write_bytes(predictions())
         if weights:
             (folder / WEIGHTS_FILE).write_bytes(WEIGHTS)
     return workspace.folder(KEY)

@@ -50,26 +50,26 @@ class TestChoose:
             choose(SUITE, 1, (), (71,))
 
 
-def run(predictions: str = "same", steps: int = 5) -> Any:
-    return SimpleNamespace(predictions_sha256=predictions, cost={"total_steps": steps})
+def run(steps: int = 5) -> Any:
+    return SimpleNamespace(cost={"total_steps": steps})
 
 
 @pytest.mark.parametrize(
-    ("again", "missing", "same_machine", "outcome", "reason"),
+    ("again", "identical", "missing", "same_machine", "outcome", "reason"),
     [
-        (run(), 0.0, True, "identical", ""),
-        (run(), 0.0, False, "identical", ""),
-        (run("other"), 0.1, True, "differs", "its predictions are other bytes on the same kind"),
-        (run("other"), -3.0, False, "within tolerance", ""),
-        (run("other"), -3.1, False, "differs", "missing differs by -3.10 points"),
-        (run(steps=6), 0.0, True, "differs", "its number of steps is 6; the submitted run says 5"),
+        (run(), True, 0.0, True, "identical", ""),
+        (run(), True, 0.0, False, "identical", ""),
+        (run(), False, 0.1, True, "differs", "its predictions are others on the same kind"),
+        (run(), False, -3.0, False, "within tolerance", ""),
+        (run(), False, -3.1, False, "differs", "missing differs by -3.10 points"),
+        (run(6), True, 0.0, True, "differs", "its number of steps is 6; the submitted run says 5"),
     ],
 )
 def test_a_repeated_run_is_compared(
-    again: Any, missing: float, same_machine: bool, outcome: str, reason: str
+    again: Any, identical: bool, missing: float, same_machine: bool, outcome: str, reason: str
 ) -> None:
     difference = {"overall": 0.0, "seen": 0.0, "missing": missing}
-    given = _against(again, run(), difference, same_machine=same_machine)
+    given = _against(again, run(), difference, same_machine=same_machine, identical=identical)
     assert given[0] == outcome
     assert given[1].startswith(reason)
 
