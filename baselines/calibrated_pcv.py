@@ -40,7 +40,7 @@ class CalibratedPCV(Method):
 
     name = "calibrated-pcv"
     base = "finetune"
-    needs = ("at least four seen classes",)
+    needs = ("at least four seen classes", "a seen class with two images")
     search = {}
     repeats: int = 3
     share: float = 0.5  # of the seen classes plays missing
@@ -81,6 +81,10 @@ class CalibratedPCV(Method):
     def _gamma(self, source: SourceModel, target: TargetData, run: Run) -> float | None:
         """Return the gamma of one repeat; None if no gamma satisfies the condition."""
         fold = target.fold(self.share, self.held_out, run.stream("method"))
+        if not fold.held_out:
+            raise NotApplicable(
+                "pseudo cross-validation holds out images; every seen class has only one"
+            )
         device = target.labels.device
         train, held_out = (
             torch.tensor(rows, device=device) for rows in (fold.train, fold.held_out)

@@ -180,3 +180,9 @@ def test_with_three_seen_classes_it_does_not_apply(source, target, new_run, tune
     few.seen[5] = False
     with pytest.raises(NotApplicable, match="needs at least 4 seen classes; the task has 3"):
         CalibratedPCV().adapt(source, few, new_run(base=tuned))
+
+
+def test_with_one_image_of_every_seen_class_it_does_not_apply(source, target, new_run, tuned):
+    firsts = [int((target.labels == label).nonzero()[0]) for label in target.labels.unique()]
+    with pytest.raises(NotApplicable, match="every seen class has only one"):
+        CalibratedPCV().adapt(source, target.rows(torch.tensor(firsts)), new_run(base=tuned))
