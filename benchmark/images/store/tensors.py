@@ -81,7 +81,9 @@ class Kept:
             read: returns the images of such rows, on the CPU.
         """
         if self._images is None:
-            self._images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
+            # The first use may be a prediction, in whose mode training could not add images.
+            with torch.inference_mode(False):
+                self._images = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
         new = rows[~self._here[rows]].unique()  # type: ignore[no-untyped-call]
         if len(new):
             # One by one: an assignment by index sorts the indices, to be deterministic.

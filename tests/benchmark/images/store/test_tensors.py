@@ -77,6 +77,13 @@ def test_a_selection_shares_what_is_kept(parts):
     assert few.reads == [2]
 
 
+def test_what_a_prediction_kept_can_be_completed_in_training(parts):
+    images = LazyImages(parts, SIDE, kept=Kept(12, SIDE, CPU))
+    with torch.inference_mode():
+        images[torch.tensor([1])]
+    assert torch.equal(images[:], torch.cat(parts))
+
+
 def test_no_memory_is_taken_before_the_first_image(parts, monkeypatch):
     monkeypatch.setattr(tensors, "fits_on", lambda device, size: True)
     monkeypatch.setattr(torch, "empty", lambda *_, **__: pytest.fail("memory was taken"))
