@@ -16,6 +16,7 @@ Everything else is refused by name. Sizes are checked before pixels are decoded.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import re
@@ -69,16 +70,24 @@ class Decoded(NamedTuple):
     notes: tuple[str, ...]
 
 
-def decode_file(path: Path) -> Decoded:
+def decode_file(path: Path, sha256: str | None = None) -> Decoded:
     """Decode an image file, see :func:`decode`.
 
+    Args:
+        path: the file.
+        sha256: what its SHA-256 (hex) must be; None for any.
+
     Raises:
-        DataError: it cannot be decoded; the message has the path and the reason.
+        DataError: it is another file, or cannot be decoded; the message has the path and the
+            reason.
     """
     try:
-        return decode(read_file(path), path.suffix)
+        data = read_file(path)
+        if sha256 is None or sha256 == (digest := hashlib.sha256(data).hexdigest()):
+            return decode(data, path.suffix)
     except DataError as error:
         raise DataError(f"{path} cannot be decoded: {error}") from None
+    raise DataError(f"{path} is not the manifest's image: its SHA-256 is {digest}, not {sha256}")
 
 
 def read_file(path: Path | str) -> bytes:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,20 @@ CHUNKS_FOLDER = ".chunks"
 MAX_INDEX_BYTES = 256 << 20  # of the index of a part or of a whole store
 
 
+class Member(NamedTuple):
+    """An image of a part.
+
+    Attributes:
+        image_id: its id.
+        path: of its file, relative to the folder of the images.
+        sha256: of the file (hex), if the manifest says it.
+    """
+
+    image_id: str
+    path: str
+    sha256: str | None
+
+
 @dataclass(frozen=True)
 class BuildPlan:
     """The parts of a store to build.
@@ -43,7 +57,7 @@ class BuildPlan:
         images: the folder that the image paths are relative to.
         size: side of a stored image in pixels.
         kind: ``raw``, ``interleaved`` or ``jpeg``.
-        members: part name to the (id, path) of its images.
+        members: part name to its images.
         name: what is built, for messages.
         reference: the manifest's ``name@version``, for messages.
         ways_to_images: the commands that get missing images, for messages.
@@ -54,7 +68,7 @@ class BuildPlan:
     images: Path
     size: int
     kind: str
-    members: Mapping[str, Sequence[tuple[str, str]]]
+    members: Mapping[str, Sequence[Member]]
     name: str
     reference: str
     ways_to_images: str
@@ -66,9 +80,9 @@ class BuildPlan:
         return suffix_of(self.kind)
 
     @property
-    def paths(self) -> list[str]:
-        """Paths of all images."""
-        return [path for entries in self.members.values() for _, path in entries]
+    def all_members(self) -> list[Member]:
+        """The images of all parts."""
+        return [member for members in self.members.values() for member in members]
 
 
 def suffix_of(kind: str) -> str:
@@ -90,7 +104,8 @@ def build_parts(plan: BuildPlan, progress: Progress, log: Logger) -> None:
         log: called with the expected size and duration, if the build takes a while.
 
     Raises:
-        DataError: images are missing or cannot be decoded, or the disk is too small.
+        DataError: images are missing, are not those of the manifest or cannot be decoded, or the
+            disk is too small.
     """
     _check_present(plan)
     chunks_folder = plan.folder / CHUNKS_FOLDER
@@ -99,7 +114,7 @@ def build_parts(plan: BuildPlan, progress: Progress, log: Logger) -> None:
     chunks = list(_chunks(plan, chunks_folder))
     remaining = [chunk for chunk in chunks if not chunk.is_complete]
     to_decode = sum(len(chunk.entries) for chunk in remaining)
-    total = len(plan.paths)
+    total = len(plan.all_members)
     finished = total - to_decode
     for count in pool.each(_decode_chunk, remaining, to_decode):
         finished += count
@@ -109,26 +124,26 @@ def build_parts(plan: BuildPlan, progress: Progress, log: Logger) -> None:
 
 
 def _check_present(plan: BuildPlan) -> None:
-    absent = [path for path in plan.paths if not (plan.images / path).is_file()]
+    members = plan.all_members
+    absent = [m.path for m in members if not (plan.images / m.path).is_file()]
     if absent:
         raise DataError(
-            f"{len(absent)} of {len(plan.paths)} required images of {plan.reference} are "
+            f"{len(absent)} of {len(members)} required images of {plan.reference} are "
             f"missing from {plan.images} ({first(absent)}); run {plan.ways_to_images}"
         )
 
 
 def _estimate(plan: BuildPlan, log: Logger) -> None:
     """Announce how large the store will be and how long it takes; check the free disk space."""
-    paths = plan.paths
-    sample = paths[:: max(1, len(paths) // SAMPLED)][:SAMPLED]
+    members = plan.all_members
+    sample = members[:: max(1, len(members) // SAMPLED)][:SAMPLED]
     start = time.perf_counter()
     sizes = [
-        len(stored(pixels, plan.kind))
-        for pixels, _ in (_read(plan.images / path, plan) for path in sample)
+        len(stored(pixels, plan.kind)) for pixels, _ in (_read(member, plan) for member in sample)
     ]
-    seconds = (time.perf_counter() - start) / max(1, len(sample)) * len(paths)
-    workers = pool.worker_count(len(paths))
-    size = int(np.mean(sizes) * len(paths)) if sizes else 0
+    seconds = (time.perf_counter() - start) / max(1, len(sample)) * len(members)
+    workers = pool.worker_count(len(members))
+    size = int(np.mean(sizes) * len(members)) if sizes else 0
     free = shutil.disk_usage(plan.folder).free
     if 2 * size > free:  # the chunks, and the parts joined from them
         raise DataError(
@@ -139,7 +154,7 @@ def _estimate(plan: BuildPlan, log: Logger) -> None:
         )
     if seconds > 2 * workers:
         log(
-            f"building the image store of {plan.name}: {len(paths)} images, "
+            f"building the image store of {plan.name}: {len(members)} images, "
             f"{size / 2**30:.2f} GiB ({plan.kind}), about {seconds / workers:.0f} s with "
             f"{workers} processes"
         )
@@ -150,7 +165,7 @@ class _Chunk:
     """Some images of a part, and the file for their pixels."""
 
     part: str
-    entries: tuple[tuple[str, str], ...]
+    entries: tuple[Member, ...]
     images: Path
     size: int
     kind: str
@@ -169,7 +184,7 @@ class _Chunk:
             return False
         match index:
             case {"rows": [*rows], "digest": digest} if all(map(_is_row, rows)):
-                own = [image_id for image_id, _ in self.entries]
+                own = [member.image_id for member in self.entries]
                 return [row[0] for row in rows] == own and matches_digest(self.out, digest)
         return False
 
@@ -194,41 +209,42 @@ def _decode_chunk(chunk: _Chunk) -> int:
     """Decode a chunk into its file; index the ids, pixel digests, lengths and truncations."""
     rows = []
     with atomic_path(chunk.out) as temporary, temporary.open("wb") as file:
-        for image_id, path in chunk.entries:
-            pixels, truncated = _read(chunk.images / path, chunk)
+        for member in chunk.entries:
+            pixels, truncated = _read(member, chunk)
             data = stored(pixels, chunk.kind)
             file.write(data)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-            rows.append([image_id, digest, len(data), truncated])
+            rows.append([member.image_id, digest, len(data), truncated])
     index = {"rows": rows, "digest": digest_file(chunk.out)}
     write_file(chunk.index, seal(index))  # last: it marks the chunk as complete
     return len(rows)
 
 
-def _read(path: Path, plan: BuildPlan | _Chunk) -> tuple[Any, bool]:
+def _read(member: Member, plan: BuildPlan | _Chunk) -> tuple[Any, bool]:
     try:
-        return read_image(path, plan.size)
+        return read_image(plan.images / member.path, plan.size, member.sha256)
     except DataError as error:
         raise DataError(f"{error}; `{plan.verify}` lists all such files") from None
 
 
-def read_image(path: Path, size: int) -> tuple[Any, bool]:
+def read_image(path: Path, size: int, sha256: str | None = None) -> tuple[Any, bool]:
     """Decode an image file and resize it to a square, bilinear with antialiasing.
 
     Args:
         path: a JPEG or PNG file.
         size: side of the result in pixels.
+        sha256: what the SHA-256 of the file (hex) must be; None for any.
 
     Returns:
         uint8 (3, S, S), interleaved in memory, and whether the file is truncated, see
         :func:`decode_file`.
 
     Raises:
-        DataError: the file cannot be decoded.
+        DataError: the file cannot be decoded, or is another one.
     """
     from PIL import Image
 
-    image, truncated, _ = decode_file(path)
+    image, truncated, _ = decode_file(path, sha256)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).transpose(2, 0, 1), truncated

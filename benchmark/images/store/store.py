@@ -43,6 +43,7 @@ from benchmark.images.store import jpeg
 from benchmark.images.store.build import (
     MAX_INDEX_BYTES,
     BuildPlan,
+    Member,
     build_parts,
     part_name,
     suffix_of,
@@ -190,7 +191,7 @@ def absent_images(manifest: Manifest, domain: str, need: ImageNeed) -> list[str]
         return []
     root = images_folder(manifest)
     members = _parts(manifest, domain, need).values()
-    return [path for part in members for _, path in part if not (root / path).is_file()]
+    return [m.path for part in members for m in part if not (root / m.path).is_file()]
 
 
 def open_store(
@@ -309,18 +310,20 @@ def _is_intact(path: Path, sha256: str, damaged: Logger | None) -> bool:
     return path.is_file() if damaged is None else matches_digest(path, sha256)
 
 
-def _parts(manifest: Manifest, domain: str, need: ImageNeed) -> dict[str, list[tuple[str, str]]]:
-    """Map the name of every required part to the (id, path) of its images."""
-    paths = dict(
-        zip(manifest.table["image_id"].to_pylist(), manifest.table["path"].to_pylist(), strict=True)
-    )
-    parts: dict[str, list[tuple[str, str]]] = {}
+def _parts(manifest: Manifest, domain: str, need: ImageNeed) -> dict[str, list[Member]]:
+    """Map the name of every required part to its images."""
+    table = manifest.table
+    ids, paths = table["image_id"].to_pylist(), table["path"].to_pylist()
+    has_digests = "sha256" in table.column_names
+    digests = table["sha256"].to_pylist() if has_digests else [None] * len(ids)
+    members = {entry[0]: Member(*entry) for entry in zip(ids, paths, digests, strict=True)}
+    parts: dict[str, list[Member]] = {}
     train = manifest.samples(domain, "train")
     for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
         if need.train is None or label in need.train:
-            parts.setdefault(f"train-{label}", []).append((image_id, paths[image_id]))
+            parts.setdefault(f"train-{label}", []).append(members[image_id])
     if need.test:
-        parts["test"] = [(i, paths[i]) for i in manifest.samples(domain, "test").ids]
+        parts["test"] = [members[image_id] for image_id in manifest.samples(domain, "test").ids]
     return parts
 
 

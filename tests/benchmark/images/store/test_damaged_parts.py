@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.files import SEAL, seal
+from benchmark.errors import DataError
+from benchmark.files import SEAL, digest_file, seal
 from benchmark.images.store import build
-from benchmark.images.store.build import CHUNKS_FOLDER, BuildPlan, build_parts
+from benchmark.images.store.build import CHUNKS_FOLDER, BuildPlan, Member, build_parts
 from benchmark.images.store.store import DomainStore, _read_part
 
 COUNTS = {"train-0": 5, "test": 6}
@@ -26,11 +29,13 @@ def plan(tmp_path: Path, request: pytest.FixtureRequest) -> BuildPlan:
     """Small images of two parts."""
     pixels = np.random.default_rng(0)
     members = {
-        name: [(f"{name}-{i}", f"{name}-{i}.png") for i in range(n)] for name, n in COUNTS.items()
+        name: [Member(f"{name}-{i}", f"{name}-{i}.png", None) for i in range(n)]
+        for name, n in COUNTS.items()
     }
     for entries in members.values():
-        for _, path in entries:
-            Image.fromarray(pixels.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / path)
+        for member in entries:
+            image = Image.fromarray(pixels.integers(0, 256, (8, 8, 3), np.uint8))
+            image.save(tmp_path / member.path)
     names = ("mini", "mini@0.1", "htbench data import mini@0.1", "htbench data verify mini@0.1")
     return BuildPlan(tmp_path / "store", tmp_path, 8, request.param, members, *names)
 
@@ -141,3 +146,25 @@ def test_a_chunk_of_an_interrupted_build(
         chunk.write_bytes(next(damaged(chunk.read_bytes(), 1)))
     run(plan)
     assert content(plan.folder) == before
+
+
+def test_an_image_that_is_not_the_manifests(plan: BuildPlan) -> None:
+    paths = [plan.images / member.path for member in plan.all_members]
+    members = {
+        name: [m._replace(sha256=digest_file(plan.images / m.path)) for m in part]
+        for name, part in plan.members.items()
+    }
+    plan = replace(plan, members=members)
+    original = paths[7].read_bytes()
+    Image.new("RGB", (8, 8)).save(paths[7])
+    with pytest.raises(DataError) as error:
+        run(plan)
+    expected = hashlib.sha256(original).hexdigest()
+    assert str(error.value) == (
+        f"{paths[7]} is not the manifest's image: its SHA-256 is {digest_file(paths[7])}, not "
+        f"{expected}; `htbench data verify mini@0.1` lists all such files"
+    )
+    assert not list(plan.folder.glob("test*"))
+    paths[7].write_bytes(original)
+    run(plan)
+    assert list(plan.folder.glob("test.*"))
