@@ -27,6 +27,11 @@ def log(message: str) -> None:
     click.echo(shortened(printable(message, keep="\n"), MAX_MESSAGE), err=True)
 
 
+def _is_terminal() -> bool:
+    """Whether standard error is shown on a terminal; a process may have none at all."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 class Terminal:
     """The :class:`benchmark.progress.Monitor` that the command line uses."""
 
@@ -40,7 +45,7 @@ class Terminal:
 
     def jobs(self, total: int) -> AbstractContextManager[Reporter]:
         """Show a bar per job on a terminal, and otherwise a line per finished job."""
-        return JobBars(total) if sys.stderr.isatty() else JobLines(total)
+        return JobBars(total) if _is_terminal() else JobLines(total)
 
 
 class JobLines:
@@ -204,7 +209,7 @@ def step_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
         A function that takes a step's name and returns its progress callback. Steps whose name
         begins with ``downloading`` are counted in bytes.
     """
-    if not sys.stderr.isatty():
+    if not _is_terminal():
         yield _step_lines
         return
     from rich.progress import TextColumn

@@ -116,6 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     Errors that the user can fix, those of the system included, are printed as one message, with
     status 2; Ctrl-C exits with 130.
     """
+    _replace_closed_streams()
     gc.set_threshold(*COLLECTOR)
     # What Python looks for when it ends takes a tenth of a second, and the memory is free anyway.
     atexit.register(gc.freeze)
@@ -145,6 +146,18 @@ def main(arguments: list[str] | None = None) -> None:
         _say(message_line(f"htbench: {sentence(problem)}"))
         code = 2
     sys.exit(_flushed(code if isinstance(code, int) else 0))
+
+
+def _replace_closed_streams() -> None:
+    """Put the null device in the place of closed streams, as of a service or after ``>&-``.
+
+    Python has None for them. Files that are opened later would get their numbers, with which
+    child processes would read and print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
 def _say(message: str) -> None:

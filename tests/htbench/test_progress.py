@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 
 import pytest
 
-from htbench.progress import JobBars, JobLines, StepLines
+from htbench.progress import JobBars, JobLines, StepLines, Terminal, step_bars
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -84,3 +85,12 @@ def test_bars_show_names_as_they_are(
         time.sleep(0.2)  # the bars are drawn ten times a second
         jobs.end(name, "0.1 s")
     assert name in capsys.readouterr().err
+
+
+def test_a_process_without_standard_error_has_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with Terminal().jobs(1) as jobs, step_bars() as progress_of:
+        jobs.begin("one")
+        jobs.end("one", "0.1 s")
+        progress_of("decoding")(1, 2)
+    assert isinstance(jobs, JobLines)

@@ -26,6 +26,24 @@ def test_its_end_looks_for_no_garbage() -> None:
     assert is_frozen == "True"
 
 
+@pytest.mark.parametrize(
+    ("words", "closed", "status"),
+    [
+        ("list suites", ">&-", 0),
+        ("list suites", "<&- >&- 2>&-", 0),
+        ("nothing", "2>&-", 2),
+        ("data download office-home@1.0", "<&-", 2),  # asks, if it can
+    ],
+)
+def test_closed_streams_are_no_error(words: str, closed: str, status: int) -> None:
+    line = f"exec '{sys.executable}' -m htbench {words} {closed}"
+    ended = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert ended.returncode == status
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("words", [["doctor"], ["list", "suites"], ["--help"]], ids=" ".join)
 def test_a_reader_that_goes_away_is_not_an_error(words: list[str]) -> None:
     reader, writer = os.pipe()
