@@ -110,7 +110,7 @@ class Subject:
                 )
             except NotApplicable as reason:
                 raise SkipTest(f"the method is not applicable: {reason}") from None
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._fail("adapt()", error)
         return Adapted(model, source, run)
 
@@ -122,7 +122,7 @@ class Subject:
         """Predict images; as :meth:`Adapted.predict`, but every exception is a failure."""
         try:
             return adapted.predict(images, fresh=fresh)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail("the adapted model", error)
 
     @cached_property
@@ -159,7 +159,7 @@ class Subject:
         except UsageError as error:
             raise SkipTest(str(error)) from None
 
-    def _fail(self, what: str, error: Exception) -> NoReturn:
+    def _fail(self, what: str, error: Exception | SystemExit) -> NoReturn:
         """Report an exception of the method's code with its place."""
         if isinstance(error, ContractError):
             raise CheckFailure(str(error)) from error

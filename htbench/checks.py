@@ -13,7 +13,7 @@ from benchmark.checks import Check, checks_of
 from benchmark.errors import UsageError
 from benchmark.in_process import Loaded, load
 from benchmark.method import Method
-from benchmark.methods.find import entry_point_sources
+from benchmark.methods.find import entry_point_sources, file_source
 from leaderboard.gamma_star import DERIVED
 
 
@@ -98,11 +98,8 @@ def load_argument(
     by_name = {entry.description.name: entry for entry in loaded}
     wanted = method
     if is_file:
-        (wanted,) = (
-            entry.description.name
-            for entry in loaded
-            if entry.description.source.origin == str(plugin_file(method))
-        )
+        own = file_source(method)  # the class counts, too: the file may define its base
+        (wanted,) = (entry.description.name for entry in loaded if entry.description.source == own)
     chain = [by_name[wanted]]
     while (base := chain[0].description.base) is not None:
         chain.insert(0, by_name[base])
@@ -112,12 +109,6 @@ def load_argument(
 def is_plugin(argument: str) -> bool:
     """Whether an argument means a file, with or without a class, and not a name."""
     return argument.partition(":")[0].endswith(".py") or "/" in argument
-
-
-def plugin_file(argument: str) -> Path:
-    """The file of ``FILE.py[:CLASS]``."""
-    path = argument if Path(argument).is_file() else argument.rpartition(":")[0]
-    return Path(path).expanduser().resolve()
 
 
 def _located(method: type[Method]) -> tuple[list[str], list[str]]:

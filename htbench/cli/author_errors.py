@@ -14,7 +14,7 @@ import click
 
 from benchmark.child.job import ContractError
 from benchmark.errors import HTBenchError
-from benchmark.folders import ROOT
+from benchmark.folders import ROOT, installed_folders
 from benchmark.text import printable
 from htbench.cli.output import message_line
 
@@ -25,7 +25,9 @@ _OURS = tuple(str(ROOT / package) + "/" for package in ("htbench", "benchmark"))
 def author_errors(status: int = 1) -> Iterator[None]:
     """Print the traceback of an exception that the block raises, and exit with a status.
 
-    A broken contract is one sentence. Errors of this suite and of click pass through.
+    A broken contract is one sentence. Errors of this suite and of click pass through. ``sys.exit``
+    in the author's code is an exception like others: with its own status, often 0, the command
+    would seem to have succeeded.
     """
     try:
         yield
@@ -36,7 +38,7 @@ def author_errors(status: int = 1) -> Iterator[None]:
         raise
     except bdb.BdbQuit:  # `q` at a breakpoint
         sys.exit(status)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = _author_frames(error.__traceback__)
         lines = traceback.format_exception(type(error), error, frames)
         click.echo(printable("".join(lines), keep="\n\t"), err=True, nl=False)
@@ -52,6 +54,7 @@ def _author_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _is_ours(file: str) -> bool:
-    """Whether a file belongs to this suite, to click or to the import system."""
+    """Whether a file belongs to this suite, to click, to torch or to the import system."""
     is_library = Path(file).parent.name in ("click", "importlib", "utils")
-    return file.startswith((*_OURS, "<frozen importlib")) or is_library
+    is_installed = any(Path(file).is_relative_to(folder) for folder in installed_folders())
+    return file.startswith((*_OURS, "<frozen importlib")) or (is_library and is_installed)

@@ -89,6 +89,44 @@ class TestTry:
         assert "benchmark/" not in err
         assert err.endswith("ZeroDivisionError: division by zero\n")
 
+    @pytest.mark.parametrize("place", ["while importing", "in adapt"])
+    def test_an_exit_of_the_author_is_an_exception_too(
+        self, htbench: Htbench, plugin, tmp_path: Path, place: str
+    ) -> None:
+        file = plugin("import sys; sys.exit(0)")
+        if place == "while importing":
+            file = tmp_path / "mine.py"
+            file.write_text("import sys\nsys.exit(0)\n")
+        status, _, err = htbench("method", "try", file, "--smoke")
+        assert status == (1 if place == "in adapt" else 2)
+        assert f'File "{file}"' in err
+        assert err.endswith("SystemExit: 0\n")
+
+    def test_an_authors_folder_may_be_called_like_one_of_a_library(
+        self, htbench: Htbench, plugin, tmp_path: Path
+    ) -> None:
+        file = plugin('return torch.nn.functional.cross_entropy("no tensor", 3)')
+        (tmp_path / "utils").mkdir()
+        file = file.rename(tmp_path / "utils" / "mine.py")
+        status, _, err = htbench("method", "try", file, "--smoke")
+        assert status == 1
+        assert err.splitlines()[2] == f'  File "{file}", line 15, in adapt'
+
+    def test_a_file_may_define_the_method_and_its_base(
+        self, htbench: Htbench, plugin, tmp_path: Path
+    ) -> None:
+        file = plugin("return fit(source.copy(), target, run)")
+        derived = (
+            METHOD.partition("@dataclass")[2].replace("Mine", "Ours").replace('"mine"', '"ours"')
+        )
+        body = derived.replace("    amount: float = 0.1", '    base = "mine"')
+        body = body.replace('"amount", self.amount, ', "").replace("BODY", "return run.base")
+        file.write_text(f"{file.read_text()}\n@dataclass{body}")
+        words = ("--plugin", f"{file}:Mine", "--smoke")
+        status, out, _ = htbench("method", "try", f"{file}:Ours", *words)
+        assert status == 0
+        assert "\nours " in out
+
     def test_a_breakpoint_stops_there(self, plugin) -> None:
         words = ["-m", "htbench", "method", "try", str(plugin("breakpoint()")), "--smoke"]
         tried = subprocess.run(
@@ -173,6 +211,11 @@ class TestCheck:
         rows = json.loads(out)
         assert [row["state"] for row in rows] == ["failed", "not run", "not run"]
         assert "NameError at mine.py:15 in adapt" in rows[0]["reason"]
+
+    def test_a_method_that_exits_fails(self, htbench: Htbench, plugin) -> None:
+        status, out, _ = htbench("method", "check", plugin("raise SystemExit(0)"))
+        assert status == 1
+        assert "adapt() raised SystemExit at mine.py:15 in adapt" in out
 
     def test_a_mistake_exits_with_2(self, htbench: Htbench, tmp_path: Path) -> None:
         (tmp_path / "empty.py").write_text("")
