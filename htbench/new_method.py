@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
-from importlib import resources
+from importlib import metadata, resources
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,11 +42,7 @@ def write_project(name: str, folder: Path) -> tuple[Path, Path]:
     module = _module_name(name)
     if folder.exists() or folder.is_symlink():
         raise UsageError(f"{folder} exists; choose another folder with --out")
-    values = {
-        "@NAME@": name,
-        "@MODULE@": module,
-        "@CLASS@": "".join(part.capitalize() for part in name.split("-")),
-    }
+    values = {"@NAME@": name, "@MODULE@": module, "@CLASS@": _class_name(name)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as building:
         for template, file in _FILES.items():
@@ -61,6 +57,10 @@ def _filled(text: str, values: dict[str, str]) -> str:
     for name, value in values.items():
         text = text.replace(name, value)
     return text
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("-"))
 
 
 def _module_name(name: str) -> str:
@@ -78,10 +78,27 @@ def _module_name(name: str) -> str:
         )
     if name in DERIVED or name in entry_point_sources():
         raise UsageError(f"there is a method {name!r} already; choose another name")
+    if keyword.iskeyword(_class_name(name)):  # none, true and false
+        raise UsageError(
+            f"a class cannot be called {_class_name(name)}; choose another name, such as "
+            f"{name}-method"
+        )
     module = name.replace("-", "_")
     taken = {*sys.stdlib_module_names, *PACKAGES, *keyword.kwlist, *keyword.softkwlist}
     if module in taken or find_spec(module) is not None:
         raise UsageError(
             f"a module {module!r} exists already; choose another name, such as {name}-method"
         )
+    if _is_distribution(name):  # whose place the project would take when it is installed
+        raise UsageError(
+            f"a package {name!r} is installed; choose another name, such as {name}-method"
+        )
     return module
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

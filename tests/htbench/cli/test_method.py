@@ -281,6 +281,8 @@ class TestNew:
             ("benchmark", "a module 'benchmark' exists already"),
             ("numpy", "a module 'numpy' exists already"),
             ("finetune", "there is a method 'finetune' already"),
+            ("none", "a class cannot be called None; choose another name, such as none-method"),
+            ("holistic-transfer-bench", "a package 'holistic-transfer-bench' is installed"),
         ],
     )
     def test_a_name_that_cannot_be_used_is_refused(
