@@ -250,8 +250,8 @@ def verify_command(
       htbench submit verify my-method --by 'A. Maintainer' --task outline-solid --seed 0 --seed 71
       htbench submit verify my-method --by 'A. Maintainer' --runs 1 --json
     """
-    from benchmark.errors import UsageError
     from htbench.submission.verify import (
+        check_place,
         choose,
         verification_file,
         verify,
@@ -259,8 +259,7 @@ def verify_command(
     )
 
     path = out or verification_file(folder)
-    if path.exists() or path.is_symlink():  # the author of the submission may have written it
-        raise UsageError(f"{path} exists; delete it, or name another file with --out")
+    check_place(path)
     submission = _accepted_by_checks(folder, suite, published)
     cells = choose(submission.suite, runs, tasks, seeds)
     chosen = "at random" + (", among named tasks or seeds" if tasks or seeds else "")

@@ -6,7 +6,7 @@ import ast
 import platform
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,7 @@ def _plugins(folder: Path, records: Iterable[RunRecord]) -> tuple[str, ...]:
     names = {record.method for record in records} - set(builtin_methods())
     plugins: dict[str, str] = {}
     for path in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in _nodes(path):
             if isinstance(node, ast.ClassDef) and (name := _method_name(node)) in names:
                 plugins.setdefault(name, f"{path.relative_to(folder).as_posix()}:{node.name}")
     if absent := sorted(names - plugins.keys()):
@@ -230,6 +230,15 @@ def _plugins(folder: Path, records: Iterable[RunRecord]) -> tuple[str, ...]:
             "than in an installed package"
         )
     return tuple(plugins.values())
+
+
+def _nodes(path: Path) -> Iterator[ast.AST]:
+    """The syntax tree of a file; none for data that a method only reads, such as a template."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    yield from ast.walk(tree)
 
 
 def _method_name(node: ast.ClassDef) -> str:

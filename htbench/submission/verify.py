@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -13,8 +14,8 @@ from typing import Any
 
 from benchmark.driver import plan_suite
 from benchmark.errors import DataError, MethodError, UsageError
-from benchmark.files import read_sealed, seal, write_file
-from benchmark.manifest.suite import Suite
+from benchmark.files import make_folder, read_sealed, seal, write_file
+from benchmark.manifest.suite import MAX_SEED, Suite
 from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord, same_predictions
 from benchmark.runs.plan import PlannedRun
@@ -97,6 +98,10 @@ def choose(
             raise UsageError(
                 f"--task {task} is not in suite {suite.name}; it has: {', '.join(suite.tasks)}"
             )
+    for seed in seeds:
+        if seed > MAX_SEED:
+            raise UsageError(f"--seed {seed} is not in the range from 0 to {MAX_SEED}")
+    tasks = list(dict.fromkeys(tasks))  # a run is repeated once
     cells = [(task, seed) for task in tasks or suite.tasks for seed in seeds or suite.seeds]
     submitted = [cell for cell in cells if cell[1] in suite.seeds]
     if not submitted:
@@ -281,9 +286,29 @@ def _among_seeds(
 
 
 def verification_file(folder: Path) -> Path:
-    """Where a verification is written unless named: beside the submission's folder, not in it."""
+    """Where a verification is written unless named: beside the submission's folder, not in it.
+
+    Raises:
+        UsageError: nothing is beside the root of a file system.
+    """
     folder = folder.resolve()
+    if not folder.name:
+        raise UsageError(f"{folder} cannot be a submission; give the folder of one")
     return folder.with_name(f"{folder.name}.verification.json")
+
+
+def check_place(path: Path) -> None:
+    """Check that a new file can be written before runs are repeated for hours; creates its folder.
+
+    Raises:
+        UsageError: it exists.
+        OSError: it cannot be written.
+    """
+    if path.exists() or path.is_symlink():  # the author of the submission may have written it
+        raise UsageError(f"{path} exists; delete it, or name another file with --out")
+    make_folder(path.parent)
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name[:20]}-", dir=path.parent):
+        pass
 
 
 def write_verification(path: Path, verification: Verification) -> None:

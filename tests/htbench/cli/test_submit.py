@@ -220,6 +220,23 @@ def test_a_verification_as_json_is_what_its_file_has(
     assert (written["verified"], len(written["cells"])) == (verified, len(result.cells))
 
 
+def test_where_a_verification_cannot_be_written_nothing_is_repeated(
+    htbench: Htbench,
+    submission: WriteSubmission,
+    options: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = submission(*FILLED_IN)
+    monkeypatch.setattr("htbench.submission.verify.verify", lambda *arguments: pytest.fail("ran"))
+    out = folder / "submission.toml" / "verification.json"
+    status, _, err = htbench("submit", "verify", folder, *BY, *options, "--out", out)
+    assert status == 2
+    assert "submission.toml" in err
+    status, _, err = htbench("submit", "verify", "/", *BY, *options)
+    assert status == 2
+    assert "/ cannot be a submission" in err
+
+
 def test_a_flagged_submission_is_accepted_with_a_reason_only(
     htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
 ) -> None:

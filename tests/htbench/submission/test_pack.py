@@ -202,3 +202,12 @@ def test_a_file_that_the_check_refuses_is_not_packed(
     ):
         packed(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["ws"]
+
+
+@pytest.mark.parametrize("content", ["class {{ name }}:\n", f"x = {'-' * 100_000}1\n"])
+def test_data_may_be_called_like_python(tmp_path: Path, ran: Write, content: str) -> None:
+    for seed in (0, 1):
+        ran(seed, code={FILE: CODE, "a_template.py": content})
+    out = packed(tmp_path)
+    assert (out / "code" / "a_template.py").read_text() == content
+    assert tomllib.loads((out / "submission.toml").read_text())["plugins"] == [f"{FILE}:HalfWay"]

@@ -48,6 +48,11 @@ class TestChoose:
             choose(SUITE, 1, ("c",), ())
         with pytest.raises(UsageError, match="name also a --seed of suite icons"):
             choose(SUITE, 1, (), (71,))
+        with pytest.raises(UsageError, match="--seed 4294967296 is not in the range"):
+            choose(SUITE, 1, (), (1, 1 << 32))
+
+    def test_a_task_that_is_named_twice_is_repeated_once(self) -> None:
+        assert choose(SUITE, 9, ("a", "a"), (1,)) == [("a", 1)]
 
 
 def run(steps: int = 5) -> Any:
