@@ -15,13 +15,18 @@ def command(*words: object) -> str:
 
     Name manifests, suites and workspaces as the user did: ``manifest.argument``,
     ``suite.argument``, ``workspace.option``. Words in capitals, such as PATH, are for the user to
-    replace.
+    replace. A ``Path`` that begins with a dash is written so that it is not read as an option.
 
     Example:
         >>> command("data", "import", "my sets/0.1", "PATH")
         "htbench data import 'my sets/0.1' PATH"
     """
-    return shlex.join(["htbench", *map(str, words)])
+    return shlex.join(["htbench", *map(_word, words)])
+
+
+def _word(word: object) -> str:
+    text = str(word)
+    return f"./{text}" if isinstance(word, Path) and text.startswith("-") else text
 
 
 def restore_it(path: Path) -> str:

@@ -43,6 +43,17 @@ def recommended(text: str, **places: object) -> list[list[str]]:
     return [[str(places.get(word, word)) for word in words] for words in lines]
 
 
+def test_a_folder_may_begin_with_a_dash(
+    htbench: Htbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = htbench("method", "new", "my-method", "--out=-mine")
+    assert status == 0
+    words = [shlex.split(line)[1:] for line in out.splitlines() if line.startswith("  htbench ")]
+    assert [each[:2] for each in words] == [["method", "try"], ["method", "check"]]
+    assert htbench(*words[0], "--smoke")[0] == 0
+
+
 def test_missing_images_can_be_imported_and_verified(
     own: Draft, tmp_path: Path, htbench: Htbench
 ) -> None:
