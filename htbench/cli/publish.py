@@ -90,6 +90,8 @@ def command(
 
     if not published and not authors:
         raise UsageError('name the authors of the results, such as --author "Ada Lovelace"')
+    if not all(author.strip() for author in authors):  # CITATION.cff would not be valid
+        raise UsageError('--author is empty; give a name, such as --author "Ada Lovelace"')
     check_folder(out)
     refuse_workspace_of(published)
     place = Workspace(workspace)

@@ -255,6 +255,7 @@ def test_files_of_others_and_edited_files_are_not_replaced(
 def test_refusals(place: Path, tmp_path: Path, htbench: Htbench) -> None:
     for more, message in (
         ((), "name the authors"),
+        (("--author", "A", "--author", " "), "--author is empty"),
         (("--published",), "--workspace cannot be combined with --published"),
         (("--author", "A", "--workspace", tmp_path / "empty"), "has no runs of suite two"),
     ):
