@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bdb
 import contextlib
+import select
 import sys
 import traceback
 from collections.abc import Iterator
@@ -39,10 +40,19 @@ def author_errors(status: int = 1) -> Iterator[None]:
     except bdb.BdbQuit:  # `q` at a breakpoint
         sys.exit(status)
     except (Exception, SystemExit) as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            raise
         frames = _author_frames(error.__traceback__)
         lines = traceback.format_exception(type(error), error, frames)
         click.echo(printable("".join(lines), keep="\n\t"), err=True, nl=False)
         sys.exit(status)
+
+
+def _has_no_reader() -> bool:
+    """Whether nobody reads the output any more; the broken pipe may also be the author's own."""
+    output = select.poll()  # not a flush: an unbuffered stream has nothing left to write
+    output.register(sys.stdout.fileno(), 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in output.poll(0))
 
 
 def _author_frames(frames: TracebackType | None) -> TracebackType | None:

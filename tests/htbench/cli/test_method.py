@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -126,6 +127,18 @@ class TestTry:
         status, out, _ = htbench("method", "try", f"{file}:Ours", *words)
         assert status == 0
         assert "\nours " in out
+
+    @pytest.mark.parametrize("is_own", [False, True])
+    def test_a_reader_that_goes_away_is_not_the_authors_error(self, plugin, is_own: bool) -> None:
+        body = "raise BrokenPipeError" if is_own else "print('x' * 1_000_000, flush=True)"
+        reader, writer = os.pipe()
+        if not is_own:
+            os.close(reader)
+        words = [sys.executable, "-m", "htbench", "method", "try", str(plugin(body)), "--smoke"]
+        tried = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, check=False, text=True)
+        os.close(writer)
+        assert tried.returncode == (1 if is_own else 0)
+        assert ("BrokenPipeError" in tried.stderr) == is_own
 
     def test_a_breakpoint_stops_there(self, plugin) -> None:
         words = ["-m", "htbench", "method", "try", str(plugin("breakpoint()")), "--smoke"]
