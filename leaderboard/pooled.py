@@ -160,7 +160,8 @@ def pooled_replicates(
 ) -> dict[str, NDArray[np.float32]]:
     """As ``Resampling.replicates``, with the test samples of all tasks pooled.
 
-    Every test set keeps its number of groups in each draw, as it does for the mean over tasks.
+    Every test set keeps its number of groups in each draw, as it does for the mean over tasks, and
+    on average its part in the pooled value.
     """
     drawn = [resampling.drawn(task, [outcomes(task, label) for label in labels]) for task in tasks]
     return in_draws(PooledDrawn(drawn), labels, values)
@@ -193,19 +194,17 @@ class PooledDrawn:
 
     def sizes(self, draws: slice) -> Floats:
         """As :meth:`Drawn.sizes`."""
-        return np.asarray(sum(task.sizes(draws) for task in self._tasks))
+        return np.asarray(sum(task.scale * task.sizes(draws) for task in self._tasks))
 
     def hits(self, i: int, draws: slice) -> list[Floats]:
         """As :meth:`Drawn.hits`; run k of a method is its run on every task with seed k."""
-        of_tasks = zip(*(task.hits(i, draws) for task in self._tasks), strict=True)
-        return [np.asarray(sum(of_group)) for of_group in of_tasks]
+        return self._of_groups([task.hits(i, draws) for task in self._tasks])
 
     def mean(self, i: int, name: str) -> Floats:
         """As :meth:`Drawn.mean`."""
         if i not in self._of_means:
-            of_tasks = zip(*(task.mean_hits(i) for task in self._tasks), strict=True)
+            hits = self._of_groups([task.mean_hits(i) for task in self._tasks])
             sizes = self.sizes(slice(None))
-            hits = [np.asarray(sum(of_group)) for of_group in of_tasks]
             accuracies = accuracies_of(hits, sizes[:, :1], sizes[:, 1:])
             of_classes = self._by_group([task.class_hits(i) for task in self._tasks])
             self._of_means[i] = {
@@ -214,6 +213,14 @@ class PooledDrawn:
                 **dict.fromkeys(AREAS, np.full(self.draws, np.nan)),
             }
         return self._of_means[i][name]
+
+    def _of_groups(self, of_tasks: Sequence[Sequence[Floats]]) -> list[Floats]:
+        """The sums over tasks of numbers of seen and of missing samples."""
+        scales = [task.scale for task in self._tasks]
+        return [
+            np.asarray(sum(scale * of for scale, of in zip(scales, of_group, strict=True)))
+            for of_group in zip(*of_tasks, strict=True)
+        ]
 
     @cached_property
     def _class_sizes(self) -> Floats:
@@ -232,7 +239,10 @@ class PooledDrawn:
         classes = [task.classes for task in self._tasks]
         n_classes = 1 + max(int(of_task[-1]) for of_task in classes)
         total = np.zeros((self.draws, 2, n_classes))
-        for of_task, at, (_, seen) in zip(of_tasks, classes, self._classes, strict=True):
-            total[:, 0, at[seen]] += of_task[:, seen]
-            total[:, 1, at[~seen]] += of_task[:, ~seen]
+        scales = [task.scale for task in self._tasks]
+        for of_task, at, (_, seen), scale in zip(
+            of_tasks, classes, self._classes, scales, strict=True
+        ):
+            total[:, 0, at[seen]] += scale * of_task[:, seen]
+            total[:, 1, at[~seen]] += scale * of_task[:, ~seen]
         return total

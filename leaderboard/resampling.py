@@ -173,6 +173,9 @@ class Drawn:
             outcomes: of the K runs of each method.
         """
         self._counts = counts
+        # Times this, a sum over the samples of a draw is one of all samples on average: a draw has
+        # one group less. Shares and means of a single test set do not need it.
+        self.scale = counts.shape[1] / max(1, counts.shape[1] - 1)
         self._groups = groups
         self._samples = samples
         self._outcomes = outcomes
@@ -295,7 +298,7 @@ class Drawn:
         is_seen, n_groups = self._samples.is_seen, self._counts.shape[1]
         if n_groups > MAX_PAIRED_GROUPS:
             influence, area = areas.mean_influence(runs, is_seen)
-            return np.asarray(area + self._sums(influence[:, None])[:, 0])
+            return np.asarray(area + self.scale * self._sums(influence[:, None])[:, 0])
         each = [areas.pairs_in_order(run, is_seen, self._groups, n_groups) for run in runs]
         pairs = np.mean(each, axis=0)
         in_order = ((self._wide_counts @ pairs) * self._wide_counts).sum(axis=1)

@@ -94,7 +94,10 @@ def draws_for(groups: int) -> int:
 
 
 def draw_counts(groups: int, draws: int, seed: int = 0) -> NDArray[np.float32]:
-    """How often each group is drawn in each bootstrap draw: ``groups`` draws with replacement.
+    """How often each group is drawn in each bootstrap draw: G - 1 draws with replacement.
+
+    The variance over draws of G of G groups is (G - 1) / G of what it should be, which matters for
+    few groups; over draws of G - 1 it is unbiased for a mean (Rao and Wu, JASA 83, 1988).
 
     Args:
         groups: G, the number of groups.
@@ -103,14 +106,14 @@ def draw_counts(groups: int, draws: int, seed: int = 0) -> NDArray[np.float32]:
 
     Returns:
         (R, G) whole numbers, as float32 because they are multiplied by matrices. Each row is a
-        multinomial sample and has the sum G.
+        multinomial sample and has the sum G - 1.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     counts = np.empty((draws, groups), dtype=np.float32)
     size = max(1, _BLOCK // groups)
     for begin in range(0, draws, size):
         rows = min(size, draws - begin)
-        drawn = generator.integers(groups, size=(rows, groups))
+        drawn = generator.integers(groups, size=(rows, groups - 1))
         drawn += groups * np.arange(rows)[:, None]
         counts[begin : begin + rows] = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(
             rows, groups

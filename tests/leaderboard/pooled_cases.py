@@ -69,17 +69,27 @@ def board_of(
 
 
 def naive_metrics(
-    icons: Manifest, known: Known, label: str, seed: int, drawn: Mapping[str, Sequence[int]]
+    icons: Manifest,
+    known: Known,
+    label: str,
+    seed: int,
+    drawn: Mapping[str, Sequence[int]],
+    *,
+    one_less: bool = False,
 ) -> dict[str, float]:
     """The metrics of one run per task, sample by sample.
 
     Args:
         drawn: the samples of each task, by task.
+        one_less: they are those of one group less than the G of the test set, so that each counts
+            G / (G - 1) times.
     """
-    right: dict[str, list[bool]] = defaultdict(list)
-    by_class: dict[tuple[str, int], list[bool]] = defaultdict(list)
+    right: dict[str, list[tuple[bool, float]]] = defaultdict(list)
+    by_class: dict[tuple[str, int], list[tuple[bool, float]]] = defaultdict(list)
     for task, samples in drawn.items():
         facts = counted_samples(icons, task)
+        n_groups = len(set(facts.groups))
+        weight = n_groups / (n_groups - 1) if one_less else 1.0
         (outcomes,) = (
             of
             for of_run, of in known.values()
@@ -88,11 +98,16 @@ def naive_metrics(
         for sample in samples:
             group = "seen" if facts.is_seen[sample] else "missing"
             for name in (group, "overall"):
-                right[name].append(bool(outcomes.right[sample]))
-                by_class[name, int(facts.labels[sample])].append(bool(outcomes.right[sample]))
-    values = {name: 100 * fmean(of_group) for name, of_group in right.items()}
+                entry = bool(outcomes.right[sample]), weight
+                right[name].append(entry)
+                by_class[name, int(facts.labels[sample])].append(entry)
+    values = {name: 100 * fmean(*zip(*of, strict=True)) for name, of in right.items()}
     for name in right:
-        of_classes = [100 * fmean(of) for (group, _), of in by_class.items() if group == name]
+        of_classes = [
+            100 * fmean(*zip(*of, strict=True))
+            for (group, _), of in by_class.items()
+            if group == name
+        ]
         values[f"macro_{name}"] = fmean(of_classes)
     seen, missing = values["seen"], values["missing"]
     return {**values, "harmonic": 2 * seen * missing / (seen + missing)}

@@ -31,10 +31,10 @@ def estimates(seeds: int = 3, methods: int = 4, draws: int = 500, df: float = 20
 
 
 class TestResampling:
-    def test_each_draw_has_as_many_groups_as_there_are(self) -> None:
+    def test_each_draw_has_one_group_less_than_there_are(self) -> None:
         counts = statistics.draw_counts(7, 100, seed=3)
         assert counts.shape == (100, 7)
-        assert (counts.sum(axis=1) == 7).all()
+        assert (counts.sum(axis=1) == 6).all()
         assert (counts == statistics.draw_counts(7, 100, seed=3)).all()
         assert not (counts == statistics.draw_counts(7, 100, seed=4)).all()
 
@@ -45,9 +45,18 @@ class TestResampling:
 
     def test_counts_are_multinomial(self) -> None:
         counts = statistics.draw_counts(5, 20_000)
-        expected = scipy.stats.multinomial(5, [0.2] * 5)
-        assert counts.mean(axis=0) == pytest.approx(np.ones(5), abs=0.03)
+        expected = scipy.stats.multinomial(4, [0.2] * 5)
+        assert counts.mean(axis=0) == pytest.approx(np.full(5, 0.8), abs=0.03)
         assert np.cov(counts.T) == pytest.approx(expected.cov(), abs=0.03)
+
+    @pytest.mark.parametrize("groups", [2, 3, 6, 40])
+    def test_the_variance_of_a_mean_is_not_biased(self, groups: int) -> None:
+        """That of a mean over groups of equal size is the sample variance over their number."""
+        values = np.random.default_rng(groups).normal(size=groups)
+        counts = statistics.draw_counts(groups, 40_000)
+        means = counts @ values / (groups - 1)
+        assert means.mean() == pytest.approx(values.mean(), abs=0.02)
+        assert means.var() == pytest.approx(values.var(ddof=1) / groups, rel=0.04)
 
     def test_large_test_sets_get_fewer_draws(self) -> None:
         assert statistics.draws_for(1000) == statistics.DRAWS
@@ -74,7 +83,7 @@ class TestResampling:
         )
         naive = []
         for _ in range(4000):
-            drawn = RNG.integers(0, 12, 12)
+            drawn = RNG.integers(0, 12, 11)
             sample = np.concatenate([right[groups == group] for group in drawn])
             naive.append(sample.mean())
         assert (hits / sizes).std() == pytest.approx(np.std(naive), rel=0.06)
