@@ -162,7 +162,7 @@ def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> 
     assert "control character" in htbench(*words, "--slurm", "--workspace", "a\nb")[2]
     status, _, err = htbench(*words, "--slurm", "--", "--sed", "0")
     assert status == 2
-    assert "No such option '--sed'" in err
+    assert re.search("No such option.* '?--sed", err)
     for option in (("--suite", "pacs"), ("--shard", "1/2"), ("--workspace", "w"), ("--dry-run",)):
         status, out, err = htbench(*words, "--slurm", "--", *option)
         assert (status, out) == (2, "")

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.integrate import trapezoid
 
 from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
@@ -159,7 +160,7 @@ def test_the_curve_of_a_run_is_that_of_the_scorer(icons: Manifest) -> None:
     own = curve([(outcomes, seen[labels])], points=10_000)
     exact = calibration_curve(logits, labels, seen)
     assert own.zero == pytest.approx((scores.seen, scores.missing))
-    assert -np.trapezoid(own.missing, own.seen) / 1e4 == pytest.approx(scores.ausuc, abs=1e-4)
+    assert -trapezoid(own.missing, own.seen) / 1e4 == pytest.approx(scores.ausuc, abs=1e-4)
     for gamma in (-1.0, 0.0, 1.0):
         i = np.searchsorted(own.gamma, gamma) - 1
         j = np.argmin(abs(exact.gamma - own.gamma[i]))
