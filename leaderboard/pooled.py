@@ -160,8 +160,8 @@ def pooled_replicates(
 ) -> dict[str, NDArray[np.float32]]:
     """As ``Resampling.replicates``, with the test samples of all tasks pooled.
 
-    Every test set keeps its number of groups in each draw, as it does for the mean over tasks, and
-    on average its part in the pooled value.
+    The groups of every test set are drawn as for the mean over tasks, and the set keeps its part in
+    the pooled value on average.
     """
     drawn = [resampling.drawn(task, [outcomes(task, label) for label in labels]) for task in tasks]
     return in_draws(PooledDrawn(drawn), labels, values)
