@@ -100,13 +100,11 @@ def draw_counts(groups: int, draws: int, seed: int = 0) -> NDArray[np.float32]:
     few groups; over draws of G - 1 it is unbiased for a mean (Rao and Wu, JASA 83, 1988).
 
     Args:
-        groups: G, the number of groups.
-        draws: R.
+        groups: their number G; ``draws``: that of the draws, R.
         seed: of the generator; the counts depend on nothing else.
 
     Returns:
-        (R, G) whole numbers, as float32 because they are multiplied by matrices. Each row is a
-        multinomial sample and has the sum G - 1.
+        (R, G) whole numbers of the sum G - 1, as float32 because they are multiplied by matrices.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     counts = np.empty((draws, groups), dtype=np.float32)
@@ -115,9 +113,8 @@ def draw_counts(groups: int, draws: int, seed: int = 0) -> NDArray[np.float32]:
         rows = min(size, draws - begin)
         drawn = generator.integers(groups, size=(rows, groups - 1))
         drawn += groups * np.arange(rows)[:, None]
-        counts[begin : begin + rows] = np.bincount(drawn.ravel(), minlength=rows * groups).reshape(
-            rows, groups
-        )
+        of_rows = np.bincount(drawn.ravel(), minlength=rows * groups)
+        counts[begin : begin + rows] = of_rows.reshape(rows, groups)
     return counts
 
 
@@ -149,8 +146,8 @@ def sample_degrees_of_freedom(groups: Sequence[int], weights: Sequence[float]) -
         weights: the weight of each in the mean.
 
     Returns:
-        G - 1 for one test set of G groups; 0 if some test set has a single group, because nothing
-        is known of the variance over groups then; else at least 1.
+        G - 1 for one test set of G groups, at least 1; 0 if the variance of one is not known,
+        because it has a single group.
     """
     if min(groups) < 2:
         return 0.0
