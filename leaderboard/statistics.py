@@ -172,25 +172,6 @@ def degrees_of_freedom(
         return np.where(parts > 0, np.square(total) / parts, np.inf)
 
 
-def t_interval(values: Floats, level: float = LEVEL) -> Interval:
-    """The interval of a mean over seeds, where only scores are known.
-
-    Args:
-        values: (K,) one value per seed.
-        level: coverage.
-
-    Returns:
-        The mean, and t times s / sqrt(K) with K - 1 degrees of freedom, where s is the sample
-        standard deviation (``ddof`` 1); NaN with a single seed.
-    """
-    n = len(values)
-    mean = float(np.mean(values)) if n else math.nan
-    if n < 2:
-        return Interval(mean, math.nan, math.nan)
-    half = quantile(level, n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return Interval(mean, float(half), n - 1)
-
-
 def quantile(level: float, df: float | Floats) -> float | Floats:
     """The quantile of Student's t that gives a two-sided interval; normal if ``df`` is infinite."""
     from scipy.special import ndtri, stdtrit

@@ -56,17 +56,3 @@ def nemenyi_difference(methods: int, tasks: int, level: float = LEVEL) -> float:
 
     q = studentized_range.ppf(level, methods, np.inf) / math.sqrt(2)
     return float(q * math.sqrt(methods * (methods + 1) / (6 * tasks)))
-
-
-def probability_of_improvement(a: Floats, b: Floats) -> float:
-    """The mean over tasks of the probability that a run of one method beats one of another.
-
-    Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS
-    2021, section 4.3. A tie counts half.
-
-    Args:
-        a, b: (tasks, seeds) scores of the two methods; seeds are not paired.
-    """
-    above = a[:, :, None] > b[:, None, :]
-    equal = a[:, :, None] == b[:, None, :]
-    return float((above + 0.5 * equal).mean())

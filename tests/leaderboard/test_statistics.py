@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import tracemalloc
-from dataclasses import astuple
 
 import numpy as np
 import pandas as pd
@@ -117,11 +116,9 @@ class TestIntervals:
     def test_over_seeds_it_is_scipys_t_interval(self) -> None:
         values = np.array([40.1, 42.5, 41.0])
         low, high = scipy.stats.t.interval(0.95, 2, values.mean(), scipy.stats.sem(values))
-        interval = statistics.t_interval(values)
+        (interval,) = Estimates(values[:, None], None, 0.0).intervals()
         assert (interval.low, interval.high) == pytest.approx((low, high))
         assert interval.df == 2
-        (same,) = Estimates(values[:, None], None, 0.0).intervals()
-        assert astuple(same) == pytest.approx(astuple(interval))
 
     def test_with_one_seed_only_samples_vary(self) -> None:
         whole = estimates(seeds=3)
@@ -135,7 +132,6 @@ class TestIntervals:
     def test_nothing_is_known_of_one_seed_without_outcomes(self) -> None:
         (interval,) = Estimates(np.array([[50.0]]), None, 0.0).intervals()
         assert math.isnan(interval.half)
-        assert math.isnan(statistics.t_interval(np.array([50.0])).half)
 
     def test_variances_are_added(self) -> None:
         whole = estimates()
@@ -327,8 +323,3 @@ class TestManyTasks:
             assert (abs(ranks[i] - ranks[j]) > difference) == (p[i, j] < 0.05)
         # Demsar, JMLR 2006, table 5: q = 2.728 for five classifiers.
         assert difference == pytest.approx(2.728 * math.sqrt(5 * 6 / (6 * 10)), rel=1e-3)
-
-    def test_probability_of_improvement_is_that_of_mann_whitney(self) -> None:
-        a, b = np.round(RNG.normal(50, 1, (2, 4, 3)))
-        expected = [scipy.stats.mannwhitneyu(x, y).statistic / 9 for x, y in zip(a, b, strict=True)]
-        assert task_ranks.probability_of_improvement(a, b) == pytest.approx(np.mean(expected))
