@@ -11,6 +11,9 @@ measured on a sample of runs and multiplied: a method that trains a network coun
 fine-tuning, and any other as a prediction only. That is in the peers' favour: lwf costs more, and
 so does a head or an average of weights. To train a source model in each run costs them more steps,
 each at the price of a step of fine-tuning.
+
+The last line is a bound: what the arithmetic of the training steps alone takes, at the speed that
+the processor reaches in a product of large matrices.
 """
 
 from __future__ import annotations
@@ -23,11 +26,16 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from statistics import median
+from time import process_time
 from typing import NamedTuple
 
+import torch
 from measure import Times, spread, table, take_turns
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
+from benchmark.networks.build import build
 from benchmark.sources.spec import SourceSpec, find_source
 
 PEER = str(Path(__file__).with_name("peer.py"))
@@ -89,6 +97,29 @@ def fastest(folder: Path, options: list[str], turns: int) -> Fastest:
     return min(every, key=lambda way: way.wall)
 
 
+def operations(manifest: Manifest) -> int:
+    """Floating-point operations of one step of fine-tuning, a multiply-add counted as two."""
+    size, batch = manifest.image_size, manifest.recipe["batch_size"]
+    network = build(manifest.model, len(manifest.classes), size).train()
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(batch, 3, size, size)).sum().backward()
+    return int(counter.get_total_flops())
+
+
+def operations_per_second(size: int = 1024, turns: int = 20) -> float:
+    """The same of a product of square matrices on one thread, in its fastest turn."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    matrix = torch.rand(size, size)
+    seconds = []
+    for _ in range(turns):
+        start = process_time()
+        matrix @ matrix
+        seconds.append(process_time() - start)
+    torch.set_num_threads(threads)
+    return float(2 * size**3 / min(seconds))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -116,6 +147,7 @@ def main() -> None:
         checkpoint = find_source(SourceSpec.of(manifest, task.sources, "cpu", 0))
         assert checkpoint is not None
         weights = ["--weights", str(checkpoint.path)]
+        speed = operations_per_second()
         train = fastest(images, [*weights, "--steps", str(STEPS)], args.turns)
         predict = fastest(images, weights, args.turns)
     rows = [
@@ -128,6 +160,7 @@ def main() -> None:
     wall, cpu = median(ours.wall), median(ours.cpu)
     rows = [[f"htbench run, {runs} runs", f"{wall:.0f}", "1", f"{cpu:.0f}", "1"]]
     source = SOURCE_STEPS / STEPS
+    peers_cpu = []
     for title, more in (
         ("peers, source model given", 0.0),
         ("peers, source model trained in each run", runs * source),
@@ -135,6 +168,7 @@ def main() -> None:
         trainings = cells * training + more
         of_wall = runs * predict.wall + trainings * (train.wall - predict.wall)
         of_cpu = runs * predict.cpu + trainings * (train.cpu - predict.cpu)
+        peers_cpu.append(of_cpu)
         rows.append([title, f"{of_wall:.0f}", f"{of_wall / wall:.1f}"])
         rows[-1] += [f"{of_cpu:.0f}", f"{of_cpu / cpu:.1f}"]
     print(f"\n{table(rows, ['the suite', 'wall s', 'times ours', 'CPU s', 'times ours'])}")
@@ -142,6 +176,14 @@ def main() -> None:
         f"\n{cells} of {len(suite.tasks) * len(suite.seeds)} cells of {len(suite.methods)} methods,"
         f" {training} of which train. Times of peers are extrapolated from {args.turns} turns of"
         " each way. Wanted: at least 10 and 60 times the wall time of ours."
+    )
+    step = operations(manifest)
+    least = cells * training * STEPS * step / speed
+    print(
+        f"\nA training step has {step / 1e9:.2f} billion floating-point operations. At the speed of"
+        f" a product of large matrices, {speed / 1e9:.0f} billion a second on one thread, those of"
+        f" {cells * training} trainings take {least:.0f} CPU s. If the suite did nothing else, the"
+        f" first ratio of CPU s would be {peers_cpu[0] / least:.1f}."
     )
 
 
