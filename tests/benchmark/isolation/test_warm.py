@@ -220,6 +220,7 @@ def test_relative_folders_are_those_of_the_working_directory(
 def test_what_a_process_inherits_is_part_of_the_address(place: Path) -> None:
     before = warm_address(launch._environment())
     mask = os.umask(0o077)
+    os.umask(mask ^ 0o055)  # a user's may be 077 already
     try:
         assert warm_address(launch._environment()) != before
     finally:
