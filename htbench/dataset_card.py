@@ -129,9 +129,12 @@ def _readme(card: Card) -> str:
     lines += [
         "",
         "```python",
+        "from pathlib import Path",
+        "",
         "from datasets import load_dataset",
         "",
-        'runs = load_dataset(".", "results", split="runs")  # or the name of this data set',
+        "folder = str(Path.cwd())  # this folder, or the name of this data set on the Hub",
+        'runs = load_dataset(folder, "results", split="runs")',
         "```",
         "",
         "`site/index.html` shows the same results as pages. `sha256sum -c SHA256SUMS` checks all "

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import re
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import mlcroissant
@@ -30,6 +34,7 @@ from tests.leaderboard.runs import FAILED
 
 WriteRun = Callable[..., RunRecord]
 TASK = "outline-solid"
+PYTHON = Path(sys.executable)
 SUITE = f"""
 title = "Two methods"
 manifest = "icons@2.0"
@@ -111,6 +116,23 @@ class TestLoadDataset:
         images = datasets.load_dataset(str(release), "images", split="images")
         assert images.num_rows == icons.table.num_rows
         assert images[0]["image"].size == (32, 32)
+
+    def test_the_example_of_the_card(self, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (code,) = re.findall(r"```python\n(.*?)```", (release / "README.md").read_text(), re.DOTALL)
+        monkeypatch.chdir(release)
+        names: dict[str, Any] = {}
+        exec(code, names)
+        assert names["runs"].num_rows == 3
+
+    def test_the_commands_of_the_documentation(self, release: Path, tmp_path: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "publishing.md").read_text("utf-8")
+        (commands,) = re.findall(r"```bash\n(\([^`]*SHA256SUMS[^`]*)```", page)
+        (tmp_path / "release").symlink_to(release)
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": f"{PYTHON.parent}:/usr/bin:/bin"}
+        shell = ["bash", "-e", "-c", commands]
+        done = subprocess.run(shell, cwd=tmp_path, env=offline, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "num_rows: " in done.stdout
 
 
 def test_sha256sum_accepts_the_digests_of_all_files(release: Path) -> None:
