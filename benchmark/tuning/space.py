@@ -31,11 +31,7 @@ def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[st
             same value), or there are more than ``MAX_SETTINGS`` combinations.
         MethodError: the method is an oracle, has no such field, or a value has the wrong type.
     """
-    if method.track == "oracle":
-        raise MethodError(
-            f"{method.name} cannot be tuned: it is an oracle, and tuning does not use the "
-            "missing-class data that it needs"
-        )
+    _check_not_oracle(method)
     known = [*(field.name for field in method.fields), RATE]
     values: dict[str, list[str]] = {}
     for text in grids:
@@ -67,8 +63,9 @@ def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
     larger one, the defaults come first, then those whose SHA-256 is smallest.
 
     Raises:
-        MethodError: the method declares no space, or a value has the wrong type.
+        MethodError: the method is an oracle, declares no space, or a value has the wrong type.
     """
+    _check_not_oracle(method)
     if method.search is None:
         raise MethodError(
             f"{method.name} declares no search space; name the values to try with --grid"
@@ -92,6 +89,14 @@ def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
 def fields_of(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings that are fields of the method."""
     return {name: value for name, value in settings.items() if name != RATE}
+
+
+def _check_not_oracle(method: MethodDescription) -> None:
+    if method.track == "oracle":
+        raise MethodError(
+            f"{method.name} cannot be tuned: it is an oracle, and tuning does not use the "
+            "missing-class data that it needs"
+        )
 
 
 def _combinations(values: Mapping[str, list[str]]) -> list[dict[str, str]]:

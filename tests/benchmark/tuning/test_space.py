@@ -56,6 +56,10 @@ class TestDeclared:
         with pytest.raises(MethodError, match=r"mine declares no search space; .*--grid"):
             declared_settings(method(None))
 
+    def test_an_oracle_is_not_told_to_give_a_grid(self) -> None:
+        with pytest.raises(MethodError, match="mine cannot be tuned: it is an oracle"):
+            declared_settings(method(None, track="oracle"))
+
 
 class TestGrid:
     def test_the_rate_factor_is_like_a_field(self) -> None:
