@@ -20,6 +20,23 @@ def test_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and Sphinx make them."""
+    text = page.read_text("utf-8")
+    for included in re.findall(r"```{include} (\S+)", text):
+        text += (page.parent / included).read_text("utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_headings(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text("utf-8")):
+        file = page.parent / target if target else page
+        if file.suffix == ".md":
+            assert anchor in anchors(file), f"{target}#{anchor}"
+
+
 def test_the_tests_that_security_names_exist() -> None:
     paths = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text("utf-8"))
     assert len(paths) > 10
