@@ -6,10 +6,10 @@ manifest like any other, and result rows carry the digest of the expansion.
 The rule: the source is the images of the split ``train``. Every location of the split ``test`` is
 a candidate for a task. Its days are the D dates that have images; a sequence belongs to the day of
 its first image, so that no burst straddles the cut. The adaptation set is the sequences of the
-first floor(D/2) days, the test set is the rest. Seen classes are those of the adaptation set.
-Missing classes are those of the test set that are in the source and not in the adaptation set.
-Test images of other classes are in neither group. A location becomes a task if all of these sets
-are large enough.
+first floor(D/2) days, the test set is the rest. Seen classes are those of the adaptation set,
+missing classes those of the test set that the adaptation set does not have; both are classes of the
+source's training images. Test images of other classes are in neither group. A location becomes a
+task if all of these sets are large enough.
 """
 
 from __future__ import annotations
@@ -162,8 +162,9 @@ def _location(
 ) -> Location:
     rule, count = recipe.rule, len(recipe.classes)
     test = np.bincount(y[~adaptation], minlength=count)
-    seen = np.bincount(y[adaptation], minlength=count) > 0
-    missing = (test > 0) & known & ~seen
+    adapted = np.bincount(y[adaptation], minlength=count) > 0
+    seen = adapted & known
+    missing = (test > 0) & known & ~adapted
     needs = (
         (int(adaptation.sum()), rule.min_adaptation_images, "adaptation image"),
         (int(test.sum()), rule.min_test_images, "test image"),
