@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # What a child may report; the child cuts it, and the driver cuts it again.
 MAX_TEXT = 20_000
 MAX_LOG_ROWS = 1000
+MAX_METRICS = 50  # numbers in a row of the log
 MAX_NOTES = 10
 
 Value = bool | int | float | str

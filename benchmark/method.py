@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from benchmark.errors import ManifestError
 from benchmark.folds import Fold, check_share, draw_fold, held_out_count
+from benchmark.jobs import MAX_LOG_ROWS, MAX_METRICS
+from benchmark.numerics import one_number
 
 if TYPE_CHECKING:
     import torch
@@ -364,8 +367,27 @@ class Run:
     sequential_steps: int = 0
 
     def log(self, **metrics: float) -> None:
-        """Append one row of numbers to the training log."""
-        self.history.append({name: float(value) for name, value in metrics.items()})
+        """Append one row of numbers to the training log.
+
+        What the log cannot hold is left out, with a warning in the output of the run: numbers that
+        are NaN or infinite, more than 50 numbers in a row, and more than 1,000 rows.
+
+        Args:
+            metrics: numbers, or tensors or arrays of one number.
+
+        Raises:
+            TypeError: a value is not a number.
+        """
+        row = {name: one_number(name, value) for name, value in metrics.items()}
+        for name in [name for name, value in row.items() if not math.isfinite(value)]:
+            _warn(f"run.log leaves out {name}, which is {row.pop(name)}")
+        for name in list(row)[MAX_METRICS:]:
+            del row[name]
+            _warn(f"run.log leaves out {name}: a row of the log has up to {MAX_METRICS} numbers")
+        if len(self.history) >= MAX_LOG_ROWS:
+            _warn(f"run.log leaves out a row: the training log has up to {MAX_LOG_ROWS} rows")
+        elif row:
+            self.history.append(row)
 
     def step(self, *, loss: Tensor | float) -> None:
         """Count a gradient step of your own training loop; call it after each, as ``fit`` does.
@@ -377,6 +399,7 @@ class Run:
 
         Raises:
             FloatingPointError: a loss for the log is not finite.
+            TypeError: it is not a number.
         """
         self.total_steps += 1
         self.sequential_steps += 1
@@ -386,11 +409,16 @@ class Run:
 
     def note(self, text: str) -> None:
         """Add a one-line note to the leaderboard, for example that a fallback was used."""
-        self.notes.append(text)
+        self.notes.append(str(text))
 
     def progress(self, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps are finished."""
         self.report(done, total)
+
+
+def _warn(text: str) -> None:
+    """Warn, with the line of the method that called the caller."""
+    warnings.warn(text, stacklevel=3)
 
 
 def is_logged(step: int, total: int) -> bool:
@@ -403,8 +431,9 @@ def log_loss(run: Run, loss: Tensor | float, step: int, total: int) -> None:
 
     Raises:
         FloatingPointError: the loss is not finite.
+        TypeError: it is not a number.
     """
-    value = float(loss.detach() if hasattr(loss, "detach") else loss)
+    value = one_number("loss", loss)
     if not math.isfinite(value):
         raise FloatingPointError(
             f"the loss is {value} at step {step} of {total}; a lower learning rate may help"

@@ -6,9 +6,10 @@ The driver imports this module for its constants: only the functions need torch.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -123,3 +124,22 @@ def _cpu_name() -> str:
     except OSError:
         pass
     return os.uname().machine
+
+
+def one_number(name: str, value: Any) -> float:
+    """A number, or a tensor or an array of one; a number beyond the range of floats is infinite.
+
+    Raises:
+        TypeError: it is something else; the message says so with ``name``.
+    """
+    try:
+        plain = value.item() if hasattr(value, "item") else value
+        if not isinstance(plain, str | bytes):  # float() would parse it
+            return float(plain)
+    except OverflowError:
+        return math.inf if plain > 0 else -math.inf
+    except (RuntimeError, TypeError, ValueError):  # of many numbers, or of none
+        pass
+    raise TypeError(
+        f"{name} is {value!r:.100}; it must be a number, or a tensor or an array of one number"
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import safetensors.torch
@@ -51,11 +53,31 @@ def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
     worker.adapted(
         {
             **steps.facts(run),
-            "log": run.history[:MAX_LOG_ROWS],
-            "notes": run.notes[:MAX_NOTES],
+            "log": _rows(run.history),
+            "notes": [str(note) for note in run.notes[:MAX_NOTES]],
         },
         safetensors.torch.save(weights_of(model)) if is_kept else b"",
     )
     memory = predict_tests(worker, model, job.images, len(job.network.classes), run)
     check_code(set(sys.modules) - loaded, job.code, worker.scratch)
     return {**steps.facts(run), **memory}
+
+
+def _rows(history: Sequence[Any]) -> list[dict[str, float]]:
+    """The rows of the training log, to which a method may also add without ``run.log``.
+
+    Raises:
+        ContractError: one is not a dictionary of numbers by name.
+    """
+    try:
+        rows = [
+            {
+                str(name): numerics.one_number(f"{name} in run.history", value)
+                for name, value in row.items()
+            }
+            for row in history[:MAX_LOG_ROWS]
+        ]
+    except (AttributeError, TypeError) as error:
+        raise ContractError(f"{error}; add rows with run.log") from None
+    finite = [{name: n for name, n in row.items() if math.isfinite(n)} for row in rows]
+    return [row for row in finite if row]

@@ -18,7 +18,7 @@ from benchmark.errors import RunError
 from benchmark.failpoints import reach
 from benchmark.isolation.answers import Answers, BadAnswer, HandOut
 from benchmark.isolation.client import GONE
-from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, MAX_TEXT, Job
+from benchmark.jobs import MAX_LOG_ROWS, MAX_METRICS, MAX_NOTES, MAX_TEXT, Job
 from benchmark.numerics import ENVIRONMENT_FACTS
 from benchmark.progress import Progress
 from benchmark.records import DEVICE_MEMORY, NOT_APPLICABLE, WEIGHTS_FILE
@@ -305,7 +305,7 @@ def _checked_notes(notes: object) -> dict[str, Any]:
     log = [
         {_text(k, 50): float(v) for k, v in row.items() if _is_number(v)}
         for row in (rows if isinstance(rows, list) else [])[:MAX_LOG_ROWS]
-        if isinstance(row, dict) and len(row) <= 50
+        if isinstance(row, dict) and len(row) <= MAX_METRICS
     ]
     texts = notes.get("notes")
     lines = [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -285,6 +287,46 @@ class TestLog:
     def test_step_refuses_a_loss_that_is_not_finite(self):
         with pytest.raises(FloatingPointError, match="the loss is nan at step 1 of 6"):
             new_run().step(loss=torch.tensor(math.nan))
+
+
+class TestTrainingLog:
+    def test_numbers_of_any_library(self):
+        run = new_run()
+        trained = torch.tensor([0.5], requires_grad=True)
+        run.log(a=1, b=np.float32(0.5), c=trained, d=np.ones((1, 1)), e=True, f=Fraction(1, 4))
+        assert run.history == [{"a": 1.0, "b": 0.5, "c": 0.5, "d": 1.0, "e": 1.0, "f": 0.25}]
+        assert all(type(value) is float for value in run.history[0].values())
+
+    @pytest.mark.parametrize(
+        "value", [math.nan, -math.inf, torch.tensor(math.nan), np.float32("inf"), 10**400]
+    )
+    def test_a_number_that_is_not_finite_is_left_out_with_a_warning(self, value):
+        run = new_run()
+        with pytest.warns(UserWarning, match="run.log leaves out loss, which is ") as warned:
+            run.log(step=1, loss=value)
+        with pytest.warns(UserWarning, match="run.log leaves out loss, which is "):
+            run.log(loss=value)
+        assert run.history == [{"step": 1.0}]
+        assert [warning.filename for warning in warned] == [__file__]
+
+    def test_what_has_no_room_is_left_out_with_a_warning(self):
+        run = new_run()
+        with pytest.warns(UserWarning, match="leaves out m50: a row of the log has up to 50"):
+            run.log(**{f"m{i}": i for i in range(51)})
+        assert list(run.history[0]) == [f"m{i}" for i in range(50)]
+        for i in range(999):
+            run.log(i=i)
+        with pytest.warns(UserWarning, match="leaves out a row: .* has up to 1000 rows"):
+            run.log(i=999)
+        assert len(run.history) == 1000
+
+    @pytest.mark.parametrize("value", ["0.5", b"1", None, torch.ones(2), np.ones(0), [1], 1j])
+    def test_what_is_no_number_is_refused(self, value):
+        run = new_run()
+        with pytest.raises(TypeError, match=r"^loss is .*; it must be a number, or a tensor or an"):
+            run.log(loss=value)
+        with pytest.raises(TypeError, match=r"^loss is .*; it must be a number, or a tensor or an"):
+            run.step(loss=value)
 
 
 class TestHead:

@@ -103,6 +103,16 @@ FAILING = {
         "exception",
         ["data of missing classes is available only to built-in methods"],
     ),
+    "half-a-step": (
+        "run.total_steps += 1.5\nreturn source.copy()",
+        "contract",
+        ["run.total_steps is 1.5; it must be a whole number of steps"],
+    ),
+    "odd-history": (
+        "run.history.append({'loss': 'low'})\nreturn source.copy()",
+        "contract",
+        ["loss in run.history is 'low'; it must be a number", "add rows with run.log"],
+    ),
     "leaves": ("sys.exit('enough')", "died", ["exited with code 1"]),
     "exits": ("os._exit(0)", "died", ["exited with code 0", "before it returned a result"]),
     "segfault": ("ctypes.string_at(0)", "died", ["SIGSEGV"]),
@@ -124,6 +134,15 @@ return Changed(source.copy(), lambda z: z + 1)""",
     "leaves-many-files": """\
 for number in range(20_000):
     open(run.scratch / str(number), "w").close()
+return Changed(source.copy(), lambda z: z + 1)""",
+    "logs-what-json-cannot-hold": """\
+run.log(step=torch.tensor(1), loss=float("nan"), rate=torch.ones(1, 1))
+run.log(loss=float("-inf"))
+run.history.append({"loss": torch.tensor(2.0), "rate": float("inf")})
+run.history.append({"loss": float("nan")})
+run.notes.append(torch.tensor(3))
+run.total_steps += torch.tensor(4)
+run.sequential_steps = torch.tensor(4.0)
 return Changed(source.copy(), lambda z: z + 1)""",
     "left-in-train-mode": "return fit(source.copy(), target, run).train()",
 }
@@ -246,6 +265,16 @@ def test_a_model_left_in_train_mode_is_put_into_evaluation_mode(night, finished)
     row = night.rows["left-in-train-mode"]
     alone = finished.row(label="finetune", task="outline-solid", seed=0)
     assert row["predictions_sha256"] == alone["predictions_sha256"]
+
+
+def test_a_log_leaves_out_what_json_cannot_hold(night):
+    record = night.records["logs-what-json-cannot-hold"]
+    assert record["log"] == [{"step": 1.0, "rate": 1.0}, {"loss": 2.0}]
+    assert record["notes"] == ["tensor(3)"]
+    assert (record["cost"]["total_steps"], record["cost"]["sequential_steps"]) == (4, 4)
+    output = (night.workspace / "runs" / record["key"] / "output.txt").read_text()
+    for value in ("nan", "-inf"):
+        assert f"UserWarning: run.log leaves out loss, which is {value}\n" in output
 
 
 @pytest.mark.parametrize("name", ["fakes-a-record", "leaves-many-files"])
