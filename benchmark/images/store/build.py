@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # images decoded at a time
 SAMPLED = 24  # images decoded in advance, to estimate size and duration
+OPEN_CHUNKS = 256  # files at a time: processes may often open 1,024
 CHUNKS_FOLDER = ".chunks"
 MAX_INDEX_BYTES = 256 << 20  # of the index of a part or of a whole store
 
@@ -45,7 +46,7 @@ class Member(NamedTuple):
 
     image_id: str
     path: str
-    sha256: str | None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -273,9 +274,16 @@ def _join(plan: BuildPlan, name: str, chunks: Sequence[_Chunk]) -> None:
     path = plan.folder / f"{name}{plan.suffix}"
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(atomic_path(path))
-        files = [stack.enter_context(chunk.out.open("rb")) for chunk in chunks]
+        files = [stack.enter_context(chunk.out.open("rb")) for chunk in chunks[:OPEN_CHUNKS]]
         out = stack.enter_context(temporary.open("wb"))
-        images = (_slice(files[number], offset, length) for _, _, number, offset, length in places)
+
+        def image(number: int, offset: int, length: int) -> bytes:
+            if number < len(files):
+                return _slice(files[number], offset, length)
+            with chunks[number].out.open("rb") as file:
+                return _slice(file, offset, length)
+
+        images = (image(*place) for _, _, *place in places)
         if plan.kind == "jpeg":
             write_pack(out, [length for *_, length in places], images)
         else:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
+import resource
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -144,6 +146,30 @@ def test_a_chunk_of_an_interrupted_build(
             sorted((plan.folder / CHUNKS_FOLDER).glob(f"*.{suffix}"))
         )
         chunk.write_bytes(next(damaged(chunk.read_bytes(), 1)))
+    run(plan)
+    assert content(plan.folder) == before
+
+
+def test_a_part_of_more_chunks_than_a_process_may_open_files(
+    plan: BuildPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(plan)
+    before = content(plan.folder)
+    monkeypatch.setattr(build, "CHUNK", 1)
+    monkeypatch.setattr(build, "OPEN_CHUNKS", 2)
+    join = build._join
+
+    def with_few_files(*arguments: Any) -> None:
+        taken = {int(path.name) for path in Path("/dev/fd").iterdir()}
+        *_, last = itertools.islice((n for n in itertools.count() if n not in taken), 5)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, hard))
+        try:
+            join(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    monkeypatch.setattr(build, "_join", with_few_files)
     run(plan)
     assert content(plan.folder) == before
 
