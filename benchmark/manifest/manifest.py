@@ -286,15 +286,16 @@ class Manifest:
 
     def samples(self, domains: str | Iterable[str], split: str) -> Samples:
         """Ids and class indices of the images of some domains in one split, sorted by id."""
-        rows = self._rows(domains, split)
+        rows = self.rows(domains, split)
         return Samples(tuple(self.ids[rows].tolist()), self.codes["class"][rows])
 
     def class_counts(self, domains: str | Iterable[str], split: str) -> NDArray[np.int64]:
         """Numbers of images of each class, of some domains in one split: array of shape (C,)."""
-        labels = self.codes["class"][self._rows(domains, split)]
+        labels = self.codes["class"][self.rows(domains, split)]
         return np.bincount(labels, minlength=len(self.classes))
 
-    def _rows(self, domains: str | Iterable[str], split: str) -> NDArray[np.int64]:
+    def rows(self, domains: str | Iterable[str], split: str) -> NDArray[np.int64]:
+        """Rows of the images of some domains in one split, in the order of :meth:`samples`."""
         wanted = {domains} if isinstance(domains, str) else set(domains)
         codes = self.codes
         keep = np.isin(codes["domain"], [i for i, d in enumerate(self.domains) if d.name in wanted])

@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
     from benchmark.manifest.manifest import Manifest
 
-
 FORMAT = 1
 TEST_FILE = "test.u8"
 INDEX_FILE = "index.json"
@@ -312,19 +311,21 @@ def _is_intact(path: Path, sha256: str, damaged: Logger | None) -> bool:
 
 def _parts(manifest: Manifest, domain: str, need: ImageNeed) -> dict[str, list[Member]]:
     """Map the name of every required part to its images."""
-    table = manifest.table
-    ids, paths = table["image_id"].to_pylist(), table["path"].to_pylist()
-    has_digests = "sha256" in table.column_names
-    digests = table["sha256"].to_pylist() if has_digests else [None] * len(ids)
-    members = {entry[0]: Member(*entry) for entry in zip(ids, paths, digests, strict=True)}
-    parts: dict[str, list[Member]] = {}
-    train = manifest.samples(domain, "train")
-    for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
-        if need.train is None or label in need.train:
-            parts.setdefault(f"train-{label}", []).append(members[image_id])
+    train = manifest.rows(domain, "train")
+    labels = manifest.codes["class"][train]
+    present = frozenset(labels.tolist())
+    classes = present if need.train is None else present & need.train
+    parts = {f"train-{c}": _members(manifest, train[labels == c]) for c in sorted(classes)}
     if need.test:
-        parts["test"] = [members[image_id] for image_id in manifest.samples(domain, "test").ids]
+        parts["test"] = _members(manifest, manifest.rows(domain, "test"))
     return parts
+
+
+def _members(manifest: Manifest, rows: NDArray[np.int64]) -> list[Member]:
+    """The images of some rows of a manifest; a large one has far more than a store needs."""
+    digest = ["sha256"] if "sha256" in manifest.table.column_names else []
+    columns = manifest.table.select(["image_id", "path", *digest]).take(rows)
+    return [Member(*entry) for entry in zip(*(c.to_pylist() for c in columns), strict=True)]
 
 
 def _build_needed(

@@ -25,7 +25,9 @@ from PIL import Image
 from benchmark.errors import DataError
 from benchmark.files import SEAL, seal
 from benchmark.images.store import store as module
+from benchmark.images.store.build import Member
 from benchmark.images.store.store import (
+    ImageNeed,
     check_images,
     find_store,
     open_store,
@@ -362,3 +364,26 @@ class TestDamage:
 
     def test_check_images(self, mini: Manifest) -> None:
         assert check_images(mini) == 90
+
+
+def test_members_are_made_only_of_the_images_that_are_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tuple and three texts for each of a million images take seconds and a gigabyte."""
+    manifest = load_manifest("pacs@1.0")
+    ids: list[str] = []
+
+    def member(*entry: Any) -> Member:
+        ids.append(entry[0])
+        return Member(*entry)
+
+    monkeypatch.setattr(module, "Member", member)
+    parts = module._parts(manifest, "sketch", ImageNeed(frozenset({1, 4}), test=False))
+    assert sorted(ids) == sorted(m.image_id for members in parts.values() for m in members)
+    train = manifest.samples("sketch", "train")
+    table = manifest.table.select(["image_id", "path", "sha256"]).to_pylist()
+    known = {row["image_id"]: Member(*row.values()) for row in table}
+    assert parts == {
+        f"train-{c}": [known[i] for i, k in zip(train.ids, train.labels, strict=True) if k == c]
+        for c in (1, 4)
+    }
