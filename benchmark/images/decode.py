@@ -87,7 +87,7 @@ def decode_file(path: Path, sha256: str | None = None) -> Decoded:
             return decode(data, path.suffix)
     except DataError as error:
         raise DataError(f"{path} cannot be decoded: {error}") from None
-    raise DataError(f"{path} is not the manifest's image: its SHA-256 is {digest}, not {sha256}")
+    raise DataError(f"{path} is another image: its SHA-256 is {digest}, not {sha256}")
 
 
 def read_file(path: Path | str) -> bytes:
