@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from benchmark.files import atomic_path
 from benchmark.images.copy.rows import PathRows
 from benchmark.images.decode import decode, read_file
 from benchmark.images.place import images_folder, paths_of
+from benchmark.manifest.manifest import slices
 from benchmark.progress import Progress
 
 if TYPE_CHECKING:
@@ -131,7 +133,7 @@ def verify_images(manifest: Manifest, progress: Progress | None = None) -> Verif
     checksums = table["sha256"] if "sha256" in table.column_names else None
     verification = Verification(manifest.reference, str(root), table.num_rows)
     rows, is_present = PathRows(table["path"]), np.zeros(table.num_rows, np.bool_)
-    for path in _files(root):
+    for path in _files(root, _folders(manifest)):
         if (row := rows.find(path)) is None:
             verification.unexpected.append(path)
         else:
@@ -182,19 +184,34 @@ class _Record:
         return [digest.tobytes().hex() for digest in self._digests[rows]]
 
 
-def _files(root: Path) -> Iterator[str]:
-    """Paths below a folder of everything but folders and broken links."""
+def _folders(manifest: Manifest) -> set[str]:
+    """The folders of a manifest's images, and those above them."""
+    folders: set[str] = set()
+    for path in chain.from_iterable(slices(manifest.table["path"])):
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
+
+
+def _files(root: Path, folders: set[str]) -> Iterator[str]:
+    """Paths below a folder of everything but folders and broken links.
+
+    Linked folders that have a place in ``folders`` are followed, because runs read the images in
+    them; other links are not, so none leads in a circle.
+    """
     prefixes = [""]
     while prefixes:
         prefix = prefixes.pop()
         with contextlib.suppress(OSError), os.scandir(f"{root}/{prefix}") as entries:
             for entry in entries:
                 path = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    prefixes.append(f"{path}/")
-                    continue
                 with contextlib.suppress(OSError):  # a broken link
-                    if not stat.S_ISDIR(entry.stat().st_mode):
+                    is_folder = stat.S_ISDIR(entry.stat().st_mode)
+                    if is_folder and (path in folders or not entry.is_symlink()):
+                        prefixes.append(f"{path}/")
+                    else:
                         yield path
 
 

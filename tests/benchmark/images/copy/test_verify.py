@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmark import pool
 from benchmark.errors import DataError
 from benchmark.images import decode
 from benchmark.images.copy.verify import digests_file, verify_images
-from benchmark.images.place import images_folder
+from benchmark.images.place import absent_paths, images_folder
 from benchmark.images.store.build import read_image
 from benchmark.manifest.manifest import Manifest
 
@@ -74,6 +75,21 @@ def test_other_files_are_damaged(manifest: Manifest) -> None:
         NAMES[1]: "it is not a regular file",
         NAMES[2]: "it is empty; images must be JPEG or PNG",
     }
+
+
+def test_linked_folders_are_followed_as_runs_do(manifest: Manifest, tmp_path: Path) -> None:
+    root = images_folder(manifest)
+    shutil.move(root / "Art" / "cup", tmp_path / "cups")
+    shutil.move(root / "Art", tmp_path / "art")
+    (root / "Art").symlink_to(tmp_path / "art")
+    (tmp_path / "art" / "cup").symlink_to(tmp_path / "cups")
+    (tmp_path / "cups" / NAMES[3][-5:]).unlink()
+    (tmp_path / "cups" / "more.txt").touch()
+    (tmp_path / "cups" / "up").symlink_to(root)
+    verification = verify_images(manifest)
+    assert absent_paths(manifest) == {NAMES[3]}
+    assert verification.missing == [NAMES[3]]
+    assert verification.unexpected == ["Art/cup/more.txt", "Art/cup/up"]
 
 
 def test_an_image_that_takes_too_much_memory_is_damaged(
