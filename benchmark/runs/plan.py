@@ -22,6 +22,7 @@ from benchmark.keys import (
     encoded_scalar,
 )
 from benchmark.manifest.manifest import Manifest, Task
+from benchmark.manifest.rates import rate_text
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
@@ -55,7 +56,7 @@ class PlannedRun:
     def name(self) -> str:
         """For people, such as ``finetune outline-solid seed 1``; differs between runs of a grid."""
         factor = self.manifest.rate_factor
-        rates = "" if factor == 1 else f" rates x {factor:.3g}"
+        rates = "" if factor == 1 else f" rates x {rate_text(factor)}"
         return f"{self.label} {self.task.id} seed {self.seed}{rates}"
 
     @property

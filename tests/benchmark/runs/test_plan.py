@@ -70,6 +70,18 @@ class TestGrid:
             else:
                 assert cell.base is None
 
+    def test_names_differ_with_the_rates(
+        self, mini: Manifest, method: Callable[..., MethodDescription]
+    ) -> None:
+        """Progress is shown by name, also of runs that a search carries out side by side."""
+        factors = {0.5: "0.5", 1 / 3: "1/3", 0.333: "0.333", 0.3333: "0.3333", 1: ""}
+        for factor, text in factors.items():
+            cells = grid(
+                mini.with_rate(factor), ["solid-outline"], [method("finetune")], [0], "cpu", {}
+            )
+            rates = f" rates x {text}" if text else ""
+            assert [cell.name for cell in cells] == [f"finetune solid-outline seed 0{rates}"]
+
     def test_a_setting_goes_to_every_method_that_has_the_field(
         self, mini: Manifest, method: Callable[..., MethodDescription]
     ) -> None:
