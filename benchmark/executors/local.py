@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
-
 from benchmark.checkpoint import checkpoint_step
-from benchmark.errors import RunError
 from benchmark.images.store.store import DomainStore
 from benchmark.isolation.cgroup import cores
-from benchmark.isolation.client import GONE, ForkServer
+from benchmark.isolation.client import ForkServer, held
 from benchmark.progress import Reporter
 from benchmark.records import RunRecord
 from benchmark.runs.carry_out import ClaimedError, carry_out
@@ -26,7 +22,6 @@ from benchmark.sources.train import train_source
 
 T = TypeVar("T")
 CLAIMED_SECONDS = 0.2  # before trying again to claim a run of another driver
-LOCK_SECONDS = 0.5  # between two looks, while another driver trains a source model
 
 
 def slots(device: str) -> int:
@@ -65,7 +60,7 @@ class LocalExecutor:
                 steps = spec.manifest.source_recipe["steps"]
                 name += f", resumed at step {done} of {steps}"
             self.reporter.begin(name)
-            with _held(source_lock(spec), self.server), self.workspace.temporary() as folder:
+            with held(source_lock(spec), self.server), self.workspace.temporary() as folder:
                 source = find_source(spec)  # another driver may have been faster
                 if source is None:
                     source = train_source(self.server, spec, stores, folder, self._steps(name))
@@ -138,26 +133,6 @@ class LocalExecutor:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise
         return results
-
-
-@contextlib.contextmanager
-def _held(lock: FileLock, server: ForkServer) -> Iterator[None]:
-    """Hold a lock; give up waiting for it once the server has ended, as after Ctrl-C.
-
-    Raises:
-        RunError: the server has ended.
-    """
-    while True:
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-            break
-        except Timeout:
-            if not server.alive:
-                raise RunError(GONE) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _ready(

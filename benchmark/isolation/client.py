@@ -9,11 +9,13 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
+
+from filelock import FileLock, Timeout
 
 from benchmark.errors import RunError, UsageError
 from benchmark.isolation import cgroup, measure, wire
@@ -22,6 +24,7 @@ from benchmark.jobs import ConfigureJob, DescribeJob, FeaturesJob, Job, Network,
 
 GONE = "the worker process exited before the run finished"
 FINISH_SECONDS = 5
+LOCK_SECONDS = 0.5  # between two looks at a lock that another driver holds
 WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
 MAX_GIB = 1 << 33  # 2 ** 63 bytes
@@ -358,3 +361,25 @@ class ForkServer:
                 future.set_result(Exit(None, signal.SIGKILL, 0))
         for child in list(self._children.values()):
             child.hang_up()
+
+
+@contextlib.contextmanager
+def held(lock: FileLock, server: ForkServer) -> Iterator[None]:
+    """Hold a lock; give up waiting for it once the server has ended, as after Ctrl-C.
+
+    A thread waits so for another driver: Ctrl-C interrupts the main thread only.
+
+    Raises:
+        RunError: the server has ended.
+    """
+    while True:
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+            break
+        except Timeout:
+            if not server.alive:
+                raise RunError(GONE) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -15,6 +15,7 @@ from benchmark.folders import data_folder
 from benchmark.images.store.encoded import EncodedImages
 from benchmark.images.store.store import DomainStore, store_kind
 from benchmark.isolation.answers import HandOut
+from benchmark.isolation.client import held
 from benchmark.isolation.conversation import no_progress, run_job
 from benchmark.jobs import (
     FeatureRows,
@@ -85,7 +86,7 @@ def extract_features(
     if (features := find_features(target)) is not None:
         return features
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f"{target.name}.lock")):
+    with held(FileLock(target.with_name(f"{target.name}.lock")), server):
         features = find_features(target)  # another driver may have been faster
         return features or _extract(server, source, manifest, device, store, folder, target)
 

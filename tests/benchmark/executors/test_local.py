@@ -14,6 +14,7 @@ from filelock import FileLock
 from benchmark.errors import RunError
 from benchmark.executors import local as module
 from benchmark.executors.local import LocalExecutor
+from benchmark.isolation import client
 from benchmark.progress import Silent
 from benchmark.runs.workspace import Workspace
 
@@ -39,7 +40,7 @@ class TestTheTrainingOfAnotherDriver:
 
     @pytest.fixture
     def train(self, server: Any, lock: FileLock, monkeypatch: pytest.MonkeyPatch) -> Any:
-        monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+        monkeypatch.setattr(client, "LOCK_SECONDS", 0.05)
         monkeypatch.setattr(module, "source_lock", lambda spec: FileLock(lock.lock_file))
         monkeypatch.setattr(module, "find_source", lambda spec: MODEL)
 

@@ -7,13 +7,18 @@ import random
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
+from benchmark.errors import RunError
 from benchmark.files import SEAL, seal
+from benchmark.isolation import client
 from benchmark.sources import features as module
 from benchmark.sources.features import (
     FEATURES_FILE,
@@ -103,3 +108,24 @@ def test_two_drivers_compute_them_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert [features.path for features in results] == [
         tmp_path / "features" / "key" / FEATURES_FILE
     ] * 3
+
+
+def test_another_driver_is_not_waited_for_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends the server, and then the threads: not hours later."""
+    monkeypatch.setattr(module, "features_folder", lambda *_: tmp_path / "key")
+    monkeypatch.setattr(client, "LOCK_SECONDS", 0.05)
+    server: Any = SimpleNamespace(alive=True)
+    model: Any = SimpleNamespace()
+    other = FileLock(tmp_path / "key.lock")
+    with ThreadPoolExecutor(1) as pool, other:
+        waiting = pool.submit(extract_features, server, model, model, "cpu", model, tmp_path)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        server.alive = False
+        try:
+            with pytest.raises(RunError, match="exited before"):
+                waiting.result(timeout=10)
+        finally:
+            other.release()
