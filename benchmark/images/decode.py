@@ -21,6 +21,7 @@ import io
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,6 +42,7 @@ MAX_PIXELS = 64 << 20  # a decoded image has 4 bytes per pixel in PIL, 256 MiB
 MAX_SCANS = 100  # of a progressive JPEG; each costs a pass over all pixels, and encoders write ten
 MAX_SEGMENTS = 10_000  # of a JPEG: profiles and metadata are in pieces of up to 64 KiB
 _SCAN, _END = 0xDA, 0xD9
+_SWITCHES = threading.RLock()  # one image at a time is decoded, with its own switches
 # A marker of a JPEG other than those within the data of a scan: a zero after 0xFF, and restarts.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
@@ -134,16 +136,10 @@ def decode(data: bytes, suffix: str = "") -> Decoded:
         DataError: it cannot be decoded, or has no single conversion to 8-bit RGB; the message is
             only the reason.
     """
-    from PIL import ImageFile
-
     try:
         return _decode(data, suffix, truncated=False)
     except _Truncated:
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-    try:
         return _decode(data, suffix, truncated=True)
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 class _Truncated(DataError):
@@ -151,7 +147,7 @@ class _Truncated(DataError):
 
 
 def _decode(data: bytes, suffix: str, *, truncated: bool) -> Decoded:
-    with opened(data) as image:
+    with opened(data, truncated=truncated) as image:
         depth = data[24] if image.format == "PNG" else 8  # bits per channel or palette index
         rgb, composed = _to_rgb(image, depth)
         notes = [TRANSPARENT] if composed else []
@@ -159,8 +155,12 @@ def _decode(data: bytes, suffix: str, *, truncated: bool) -> Decoded:
 
 
 @contextlib.contextmanager
-def opened(data: bytes) -> Iterator[Image.Image]:
+def opened(data: bytes, *, truncated: bool = False) -> Iterator[Image.Image]:
     """Open a JPEG or PNG file, with its size checked; pixels are decoded when they are used.
+
+    Args:
+        data: the bytes of the file.
+        truncated: whether PIL fills in what is missing from a file that ends early.
 
     Raises:
         DataError: it cannot be opened, or PIL fails in the block; the message is only the reason.
@@ -173,7 +173,10 @@ def opened(data: bytes) -> Iterator[Image.Image]:
     if kind == "a JPEG image" and _has_many_scans(data):
         raise DataError(f"it has more than {MAX_SCANS} scans, which take too long to decode")
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        with (
+            _switches(truncated=truncated),
+            Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image,
+        ):
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS} (a "
@@ -194,6 +197,20 @@ def opened(data: bytes) -> Iterator[Image.Image]:
         raise problem(str(error)[:MAX_REASON]) from None
     except Exception as error:  # PIL raises many kinds for damaged files
         raise DataError(str(error)[:MAX_REASON] or type(error).__name__) from None
+
+
+@contextlib.contextmanager
+def _switches(*, truncated: bool) -> Iterator[None]:
+    """Set PIL's global switches, which a program that calls the suite may have set for itself."""
+    from PIL import Image, ImageFile
+
+    with _SWITCHES:
+        before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+        ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = truncated, None
+        try:
+            yield
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = before
 
 
 def _has_many_scans(data: bytes) -> bool:

@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 
 from benchmark.errors import DataError
 from benchmark.images import decode as module
-from benchmark.images.decode import decode, decode_file, read_file
+from benchmark.images.decode import decode, decode_file, opened, read_file
 
 GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6  # PNG's colour types
 ROW = b"\0"  # a PNG row without a filter
@@ -296,6 +296,24 @@ def test_a_file_that_ends_early_is_decoded_and_marked() -> None:
         data = encoded(Image.fromarray(noise), kind)
         assert decode(data[:-2000]).truncated
         assert not decode(data).truncated
+
+
+@pytest.mark.parametrize("allows", [False, True])
+def test_switches_of_pil_that_others_set_change_nothing(
+    allows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A truncated file was taken for a whole one."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", allows)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for kind in ("PNG", "JPEG"):
+        data = encoded(Image.fromarray(noise), kind)
+        assert decode(data[:-2000]).truncated
+        assert not decode(data).truncated
+        with pytest.raises(DataError, match="truncated"), opened(data[:-2000]) as image:
+            image.load()
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is allows
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 class TestFiles:
