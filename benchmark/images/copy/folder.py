@@ -33,8 +33,15 @@ class Folder:
 
 
 def top_of(origin: Path) -> str:
-    """The absolute path of a folder through links, without the ``..`` that the user may write."""
-    return os.path.abspath(origin)  # noqa: PTH100 - Path.resolve would lose the name of a link
+    """The absolute path of a file or folder through links, without the ``..`` that the user wrote.
+
+    The system takes ``link/..`` for the folder above the link's target, so a link before a ``..``
+    is resolved. The names of other links stay: one may be a domain's.
+    """
+    path = Path("/")
+    for part in origin.absolute().parts[1:]:
+        path = path.resolve().parent if part == ".." else path / part
+    return str(path)
 
 
 def walk(origin: Path, remarks: Remarks) -> Iterator[Folder]:

@@ -7,7 +7,6 @@ unrelated files do not matter after this step.
 from __future__ import annotations
 
 import contextlib
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -19,7 +18,7 @@ import numpy as np
 
 from benchmark.errors import DataError, UsageError, first
 from benchmark.images.copy.archive import SUFFIXES, Member, list_members, unpack
-from benchmark.images.copy.folder import walk
+from benchmark.images.copy.folder import top_of, walk
 from benchmark.images.copy.match import Matcher
 from benchmark.images.copy.placing import placing
 from benchmark.images.copy.remarks import Kind, Remarks
@@ -202,7 +201,7 @@ class _MemberFiles:
 
     def __init__(self, archive: Path, members: Sequence[Member]) -> None:
         # The domain may be in the name of the archive only, as in clipart.zip.
-        path = Path(os.path.abspath(archive))  # noqa: PTH100 - Path.resolve would lose a link's name
+        path = Path(top_of(archive))
         self._top, self._members = f"{path.parent}/{path.name.partition('.')[0]}", members
 
     def __iter__(self) -> Iterator[tuple[str, int]]:

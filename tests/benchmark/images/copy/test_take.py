@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 
 from benchmark.errors import DataError, UsageError
+from benchmark.images.copy.folder import top_of
 from benchmark.images.copy.match import Matcher
 from benchmark.images.copy.remarks import Remarks
 from benchmark.images.copy.take import import_images
@@ -256,6 +257,19 @@ class TestLinks:
             file.write(copy / "real world" / "cup" / "1.jpg", "cup/1.jpg")
         (tmp_path / "Real_World.zip").symlink_to("4567")
         assert import_images(manifest, tmp_path / "Real_World.zip", copy=False) == 1
+
+    def test_the_folder_above_a_link_is_that_of_its_target(
+        self, manifest: Manifest, tmp_path: Path
+    ) -> None:
+        """As for the system and every other program; Python's ``abspath`` takes it by its text."""
+        write(tmp_path / "disk" / "copy", *PATHS)
+        write(tmp_path / "copy", *(f"other/{path}" for path in PATHS))
+        (tmp_path / "disk" / "inner").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "disk" / "inner")
+        assert import_images(manifest, tmp_path / "link" / ".." / "copy", copy=False) == 2
+        assert contents(manifest) == PATHS
+        assert top_of(tmp_path / "link" / ".." / "copy" / "..") == str(tmp_path / "disk")
+        assert top_of(tmp_path / "disk" / ".." / "link") == str(tmp_path / "link")
 
     def test_folders_that_link_to_each_other(self, manifest: Manifest, tmp_path: Path) -> None:
         """Folders that link to each other have many paths, also without a circle."""
