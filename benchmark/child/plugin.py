@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -45,11 +45,7 @@ def declarations(method: type[Method]) -> dict[str, Any]:
             f"{method.__name__} does not set its name; add a class attribute such as "
             'name = "my-method"'
         )
-    files: Any = method.files
-    if isinstance(files, str):
-        raise ContractError(
-            f"{method.__name__}.files is a string; write a tuple: files = ({files!r},)"
-        )
+    _check_attributes(method)
     return {
         "name": method.name,
         "summary": (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " "),
@@ -66,7 +62,7 @@ def declarations(method: type[Method]) -> dict[str, Any]:
             }
             for f in dataclasses.fields(method)
         ],
-        "files": list(files),
+        "files": list(method.files),
         "search": _search(method),
     }
 
@@ -149,6 +145,36 @@ def _check_class(method: type[Method]) -> None:
             f"{method.__name__}.adapt takes {_signature(method.adapt)}; write "
             "adapt(self, source, target, run)"
         ) from None
+
+
+def _check_attributes(method: type[Method]) -> None:
+    """Check the types of what a class declares beside its fields; the driver checks the values.
+
+    Raises:
+        ContractError: one has another type.
+    """
+
+    def refuse(name: str, remedy: str) -> NoReturn:
+        value = f"{getattr(method, name)!r:.100}"
+        raise ContractError(f"{method.__name__}.{name} is {value}; {remedy}")
+
+    base: Any = method.base
+    if isinstance(base, type) and isinstance(name := getattr(base, "name", None), str):
+        refuse("base", f"write its name: base = {name!r}")
+    for name, kinds, kind in (
+        ("name", str, "a string"),
+        ("base", str | None, "the name of a method"),
+        ("track", str, "'standard'"),
+        ("uses_features", bool, "True or False"),
+    ):
+        if not isinstance(getattr(method, name), kinds):
+            refuse(name, f"it must be {kind}")
+    for name, example in (("files", "prompts.json"), ("needs", "a BatchNorm layer")):
+        values = getattr(method, name)
+        if isinstance(values, str):
+            refuse(name, f"write a tuple: {name} = ({values!r},)")
+        if not (isinstance(values, tuple | list) and all(isinstance(v, str) for v in values)):
+            refuse(name, f'write a tuple of strings, such as {name} = ("{example}",)')
 
 
 # Python 3.14 evaluates annotations when they are asked for. They may name what only a type checker

@@ -141,6 +141,35 @@ def test_what_python_accepts_in_silence_is_refused(
         declarations(method)
 
 
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("needs = 'a BatchNorm layer'", r"write a tuple: needs = \('a BatchNorm layer',\)"),
+        (
+            "needs = (Path,)",
+            r"write a tuple of strings, such as needs = \(\"a BatchNorm layer\",\)",
+        ),
+        ("needs = None", "write a tuple of strings"),
+        ("files = 'a.json'", r"write a tuple: files = \('a.json',\)"),
+        ("files = (Path('a.json'),)", "write a tuple of strings, such as files = "),
+        ("base = LOLSGD", "write its name: base = 'lolsgd'"),
+        ("base = Path", "it must be the name of a method"),
+        ("track = None", "it must be 'standard'"),
+        ("name = Path('mine')", "it must be a string"),
+        ("uses_features = 1", "it must be True or False"),
+    ],
+)
+def test_an_attribute_of_another_type_is_refused_with_what_to_write(
+    tmp_path: Path, line: str, remedy: str
+) -> None:
+    """Some are nothing that JSON can hold, and a text would be a tuple of its letters."""
+    head = "from pathlib import Path\nfrom baselines.lolsgd import LOLSGD\nclass Mine(Method):\n"
+    method = load_method(write(tmp_path, f"{head}    name = 'mine'\n    {line}\n{ADAPT}"))
+    attribute = line.partition(" ")[0]
+    with pytest.raises(ContractError, match=rf"^Mine\.{attribute} is .*; {remedy}"):
+        declarations(method)
+
+
 def test_a_dataclass_that_is_not_frozen_is_explained(tmp_path: Path) -> None:
     code = write(tmp_path, f"@dataclass\nclass Mine(Method):\n    name = 'mine'\n{ADAPT}")
     with pytest.raises(ContractError, match=r"decorate it with @dataclass\(frozen=True\)"):
