@@ -15,14 +15,16 @@ from benchmark.errors import DataError
 from benchmark.files import FILE_MODE
 from benchmark.folders import check_space
 
+WRITTEN_FILE = ".htbench-importing"  # in a folder on another disk
+
 
 @contextlib.contextmanager
 def placing(root: Path) -> Iterator[Placing]:
     """Write images below a folder; one process at a time does so.
 
     Files are written in a folder beside it and then moved; in one inside it if it is on another
-    file system than its parent. An interrupted import leaves whole images only, and the next one
-    removes what else it left.
+    file system than its parent, and in the image's own folder if that is on a third one. An
+    interrupted import leaves whole images only, and the next one removes what else it left.
 
     Raises:
         DataError: a file cannot be read or written.
@@ -39,6 +41,7 @@ def placing(root: Path) -> Iterator[Placing]:
             try:
                 yield writer
             finally:
+                writer.clean_up()
                 shutil.rmtree(aside, ignore_errors=True)
                 if writer.has_written:
                     os.sync()  # one flush for all of them
@@ -70,7 +73,8 @@ class Placing:
     def __init__(self, root: Path, temporary: Path) -> None:
         self.root, self.has_written = root, False
         self._temporary = temporary
-        self._folders: set[str] = set()
+        self._device = temporary.parent.stat().st_dev
+        self._folders: dict[str, Path] = {}  # where an image for a folder is written
 
     def link(self, file: str, path: str) -> None:
         """Make the image at a relative path a link to a file, by its absolute path."""
@@ -84,13 +88,13 @@ class Placing:
     def copy(self, file: str | Path, path: str) -> None:
         """Copy a file to the image at a relative path."""
         target = self._target(path)
-        shutil.copyfile(file, self._temporary)
+        shutil.copyfile(file, self._written(target))
         self._move(target)
 
     def write(self, pieces: Iterable[bytes], path: str) -> None:
         """Write bytes to the image at a relative path."""
         target = self._target(path)
-        with self._temporary.open("wb", buffering=0) as file:
+        with self._written(target).open("wb", buffering=0) as file:
             for piece in pieces:
                 file.write(piece)
         self._move(target)
@@ -109,10 +113,23 @@ class Placing:
         folder = target.rpartition("/")[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self._folders.add(folder)
+            # A folder in the copy may be a link to another disk, or a mount, too.
+            is_here = Path(folder).stat().st_dev == self._device
+            self._folders[folder] = self._temporary if is_here else Path(folder, WRITTEN_FILE)
         return target
 
+    def _written(self, target: str) -> Path:
+        """Where an image is written before it is moved to its place."""
+        return self._folders[target.rpartition("/")[0]]
+
     def _move(self, target: str) -> None:
-        self._temporary.chmod(FILE_MODE)  # whatever the umask
-        self._temporary.replace(target)
+        temporary = self._written(target)
+        temporary.chmod(FILE_MODE)  # whatever the umask
+        temporary.replace(target)
         self.has_written = True
+
+    def clean_up(self) -> None:
+        """Remove what an interruption left in folders on other disks."""
+        for temporary in self._folders.values():
+            if temporary != self._temporary:
+                temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pytest
@@ -363,6 +363,25 @@ def test_the_local_copy_may_be_a_link_to_another_disk(
                 archive.write(path, path.relative_to(copy))
     assert import_images(manifest, origin, copy=True) == 2
     assert sorted(path.name for path in other_disk.iterdir()) == ["Art", "Real_World"]
+
+
+def test_a_folder_in_the_local_copy_may_be_a_link_to_another_disk(
+    manifest: Manifest, copy: Path, other_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images_folder(manifest).mkdir(parents=True)
+    (images_folder(manifest) / "Art").symlink_to(other_disk)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            import_images(manifest, copy, copy=True)
+    assert not [path for path in other_disk.rglob("*") if path.is_file()]
+    assert import_images(manifest, copy, copy=True) == 2
+    assert contents(manifest) == ["art/cup/1.jpg", "real world/cup/1.jpg"]
+    assert [path.name for path in other_disk.rglob("*")] == ["cup", "1.jpg"]
+
+
+def interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 SCRIPT = """
