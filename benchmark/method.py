@@ -42,7 +42,7 @@ class Method(ABC):
         name: unique name of lower-case letters, digits and dashes.
         base: name of the method whose adapted model this one starts from; the model is passed as
             ``run.base``.
-        track: ``standard``, or ``oracle`` for upper bounds that use data of missing classes
+        track: ``standard``, or ``oracle`` for references that use data of missing classes
             (built-in methods only).
         uses_features: whether the method uses ``target.features``, the source model's features of
             the training images. They are computed once per source model and shared by all runs.

@@ -95,8 +95,8 @@ class WorkspaceState:
     set_aside: int
 
     @property
-    def mendable(self) -> int:
-        """How many things a repair would mend."""
+    def repairable(self) -> int:
+        """How many things a repair would change."""
         parts = (self.runs, self.tuning)
         return (
             sum(len(part.damaged) + len(part.dead) for part in parts)
@@ -107,7 +107,7 @@ class WorkspaceState:
     @property
     def is_well(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.mendable or self.runs.newer or self.tuning.newer)
+        return not (self.repairable or self.runs.newer or self.tuning.newer)
 
     def as_dict(self) -> dict[str, Any]:
         """The state as plain values."""
@@ -188,10 +188,10 @@ def _examine(workspace: Workspace, key: str) -> tuple[str | None, list[Damage]]:
 
 
 def repair(root: Path, steps: Steps) -> list[str]:
-    """Mend what can be mended in a workspace; nothing that a run wrote is deleted.
+    """Repair what can be repaired in a workspace; no file of a finished run is deleted.
 
     Damaged runs and files are moved to the folder ``set-aside``. Files of dead drivers and derived
-    files that are damaged are removed, and ``results.parquet`` is made again.
+    files that are damaged are removed, and ``results.parquet`` is written again.
 
     Args:
         root: its folder.

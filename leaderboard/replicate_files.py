@@ -1,8 +1,8 @@
 """The values of boards in each draw on disk, so that a board of known runs reads no outcomes.
 
 A file is named by a digest of everything that its values depend on: what has changed has another
-name. Files are derived: one that is missing or damaged is made again. The oldest are removed when
-all of them together get too large.
+name. Files are derived: one that is missing or damaged is computed again. The oldest are removed
+when all of them together get too large.
 """
 
 from __future__ import annotations

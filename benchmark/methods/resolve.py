@@ -79,8 +79,8 @@ def resolve(
             visit(description.base, (*path, name))
             if descriptions[description.base].track == "oracle" and description.track != "oracle":
                 raise MethodError(
-                    f"{description.source.origin}: {name} starts from {description.base}, an upper "
-                    "bound that has seen the missing classes; start from another method"
+                    f"{description.source.origin}: {name} starts from {description.base}, an "
+                    "oracle that has seen the missing classes; start from another method"
                 )
             if not descriptions[description.base].is_base:
                 raise MethodError(

@@ -121,7 +121,7 @@ def repair(context: click.Context, workspace: Path, as_json: bool) -> None:
     if as_json:
         print_json({"repairs": sentences, "state": state.as_dict()})
     else:
-        for sentence in sentences or ["nothing to mend"]:
+        for sentence in sentences or ["nothing to repair"]:
             click.echo(one_line(sentence, MAX_MESSAGE))
         _print_sentences(_problems(state))
     if not state.is_well:
@@ -144,9 +144,9 @@ def _print_state(state: WorkspaceState, workspace: Path) -> None:
     for name, text in lines.items():
         click.echo(f"{name:<12}{text}")
     _print_sentences(_problems(state))
-    if state.mendable:
+    if state.repairable:
         options = () if workspace == Path("workspace") else ("--workspace", workspace)
-        click.echo(f"run `{command_line('workspace', 'repair', *options)}` to mend this")
+        click.echo(f"run `{command_line('workspace', 'repair', *options)}` to repair this")
 
 
 def _problems(state: WorkspaceState) -> list[str]:

@@ -370,7 +370,7 @@ def test_no_method_starts_from_one_that_has_seen_the_missing_classes(htbench, mi
     path = write(tmp_path, "heir", "return run.base")
     path.write_text(path.read_text().replace("name = ", 'base = "oracle-finetune"\n    name = '))
     result = htbench("run", *mini.options(tmp_path / "ws"), "--plugin", path, "--dry-run")
-    assert "heir starts from oracle-finetune, an upper bound" in result.sentence
+    assert "heir starts from oracle-finetune, an oracle" in result.sentence
 
 
 @pytest.mark.parametrize("place", ["workspace", "data", "manifest"])

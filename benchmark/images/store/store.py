@@ -241,7 +241,7 @@ def _ignore(text: str) -> None:
 
 def _naming(log: Logger) -> Logger:
     """Called with the path of a damaged file, and logs a sentence."""
-    return lambda path: log(f"{path} is damaged or of another version; it is made again")
+    return lambda path: log(f"{path} is damaged or of another version; it is built again")
 
 
 def _read(

@@ -195,7 +195,7 @@ class TestRepair:
         assert (status, state["well"], state["set_aside"]) == (0, True, 3)
         assert state["results"] == "present"
         out = htbench("workspace", "repair", "--workspace", workspace)[1]
-        assert out == "nothing to mend\n"
+        assert out == "nothing to repair\n"
 
     def test_nothing_that_a_run_wrote_is_deleted(
         self, htbench: Htbench, workspace: Path, records: list[RunRecord]

@@ -213,7 +213,7 @@ class TestBuilding:
             messages: list[str] = []
             open_store(mini, "solid", log=messages.append)
             assert path.read_bytes() == good
-            assert messages == [f"{path} is damaged or of another version; it is made again"]
+            assert messages == [f"{path} is damaged or of another version; it is built again"]
         assert builds == ["solid"] * 11
 
     @pytest.mark.parametrize(
