@@ -12,7 +12,7 @@ from benchmark.errors import ManifestError, UsageError
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.manifest import RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
-from benchmark.manifest.rules import NAME, VERSION
+from benchmark.manifest.reader import NAME, VERSION
 from benchmark.text import near
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import ManifestError
 from benchmark.manifest.groups import check_groups
+from benchmark.manifest.image_rules import check_images
 from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest, sorted_by_id
-from benchmark.manifest.rules import check_document, check_images, check_tasks
+from benchmark.manifest.rules import check_document, check_tasks
 from benchmark.parquet import read_texts
 
 if TYPE_CHECKING:

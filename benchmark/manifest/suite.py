@@ -13,7 +13,7 @@ from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.catalogue import is_file, load_manifest, published_recipes, withdrawn_as
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
 from benchmark.manifest.read import read_toml
-from benchmark.manifest.rules import NAME, Reader, check_canonical
+from benchmark.manifest.reader import NAME, Reader, check_canonical
 from benchmark.methods.find import builtin_methods
 from benchmark.text import near
 

@@ -15,7 +15,8 @@ from benchmark.images.copy.archive import SUFFIXES as ARCHIVES
 from benchmark.manifest.catalogue import check_free_name
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.read import check_manifest
-from benchmark.manifest.rules import FORMAT, MAX_NAME, NAME, VERSION
+from benchmark.manifest.reader import MAX_NAME, NAME, VERSION
+from benchmark.manifest.rules import FORMAT
 from benchmark.networks.names import parse_network
 from benchmark.own_data.contents import read_images
 from benchmark.own_data.folder import list_folder

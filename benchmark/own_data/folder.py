@@ -14,7 +14,7 @@ from benchmark.images.copy.folder import top_of, walk
 from benchmark.images.copy.match import PLAIN_FOLDERS, SPLIT_FOLDERS, loose
 from benchmark.images.copy.remarks import Kind
 from benchmark.images.decode import SUFFIXES
-from benchmark.manifest.rules import is_portable
+from benchmark.manifest.image_rules import is_portable
 from benchmark.own_data.listing import Entry, LeftOut, Listing, some
 from benchmark.text import plural
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmark.errors import UsageError, first
 from benchmark.images.copy.match import SPLIT_FOLDERS
-from benchmark.manifest.rules import is_portable
+from benchmark.manifest.image_rules import is_portable
 from benchmark.own_data.folder import agreed_splits
 from benchmark.own_data.listing import Entry, LeftOut, Listing
 

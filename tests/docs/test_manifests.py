@@ -13,8 +13,8 @@ from benchmark.folders import packaged_manifests
 from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.recipe import load_recipe
-from benchmark.manifest.rules import PIN_KEYS, TRAINING
 from benchmark.manifest.suite import Suite
+from benchmark.manifest.training import PIN_KEYS, TRAINING
 from leaderboard.rows import SCHEMA
 from tests.benchmark.manifest.cameras import Cameras, one_task
 
