@@ -40,6 +40,10 @@ class Reader:
             raise self.fail(f"{key} {state}; it must be {what}")
         return value
 
+    def optional(self, key: str, kind: type, what: str) -> Any:
+        """As :meth:`get`, but None if there is no such key."""
+        return self.get(key, kind, what) if key in self.document else None
+
     def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
         """The value of a key, which must be a non-empty string that matches the pattern."""
         value: str = self.get(key, str, "a string")

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmark.errors import first
 from benchmark.manifest.manifest import HEADLINES, Manifest, Task
+from benchmark.manifest.network import check_model
 from benchmark.manifest.reader import (
     MAX_NAME,
     NAME,
@@ -57,12 +58,18 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     if (headline := document.get("headline", HEADLINES[0])) not in HEADLINES:
         raise reader.fail(f"headline is {headline!r}; known: {', '.join(HEADLINES)}")
     reader.names("classes")
+    for key in ("description", "homepage"):
+        reader.optional(key, str, "a string")
     for key in ("model", "transforms", "source", "recipe"):
         reader.get(key, dict, "a table")
+    for key in ("rule", "expansion"):
+        reader.optional(key, dict, "a table")
+    check_model(reader)
     check_transforms(document["transforms"], reader.fail)
     _check_named(reader, "domains", "name", NAME)
     for domain in document["domains"]:
         Reader(domain, f"{where}: domain {domain['name']}").names("folders")
+    _check_tables(reader, "lists")
     _check_mirrors(reader)
     check_recipes(reader)
     _check_named(reader, "tasks", "id", _TASK_ID)
@@ -76,6 +83,8 @@ def _check_mirrors(reader: Reader) -> None:
     for index, entry in enumerate(_check_tables(reader, "mirrors")):
         mirror = Reader(entry, f"{reader.where}: mirrors[{index}]")
         mirror.text("address")
+        for key in ("title", "revision", "drive_id", "drive_resource_key"):
+            mirror.optional(key, str, "a string")
         if "bytes" in entry and mirror.get("bytes", int, "a number of bytes") < 1:
             raise mirror.fail("bytes must be at least 1")
         if "sha256" in entry and not SHA256.fullmatch(mirror.text("sha256")):

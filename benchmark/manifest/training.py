@@ -65,6 +65,8 @@ def _check_training(reader: Reader, name: str, default: Mapping[str, Any] | None
     for key in ("tf32", "nesterov"):
         if not isinstance(table.get(key, False), bool):
             raise reader.fail(f"{name}.{key} is {table[key]!r}; it must be true or false")
+    if not isinstance(chosen := table.get("chosen", ""), str):
+        raise reader.fail(f"{name}.chosen is {chosen!r}; it must be a string")
     for key, value in table.items():
         if key not in TRAINING:
             continue

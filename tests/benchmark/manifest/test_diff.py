@@ -55,7 +55,7 @@ def remove_groups(draft: Draft) -> None:
 EDITS: dict[str, tuple[Edit, str]] = {
     "a recipe value": (lambda d: d.document["recipe"].update(steps=5), "document"),
     "the type of a value": (
-        lambda d: d.document["model"].update(width=float(d.document["model"]["width"])),
+        lambda d: d.document["transforms"]["train"][0].update(degrees=10),
         "document",
     ),
     "an extra key": (lambda d: d.document.update(note="x"), "document"),

@@ -115,6 +115,35 @@ class TestDocument:
             (top(classes=["bell", "bug", "bell"]), r"classes contains 'bell' more than once"),
             (top(classes=["bell\u009b"]), r"control characters"),
             (top(model="convnet"), r"model is 'convnet'; it must be a table"),
+            (top(model={"width": 4}), r"model\.name is missing; it must be the name of a network"),
+            (top(model={"name": 5}), r"model\.name is 5; it must be the name of a network"),
+            (top(model={"name": "convnet "}), r"model\.name is 'convnet '"),
+            (top(model={"name": "convnet"}), None),
+            (top(model={"name": "convnet", "width": 1024}), None),
+            *[
+                (
+                    top(model={"name": "convnet", "width": width}),
+                    rf"model\.width is {width!r}; it must be a whole number from 1 to 1024",
+                )
+                for width in (-1, 0, 1025, 1.5, True, "wide")
+            ],
+            (
+                top(model={"name": "convnet", "weights": "x"}),
+                r"model has 'weights'; convnet has only width",
+            ),
+            (top(model={"name": "resnet18", "weights": 5}), r"model\.weights is 5; it must be the"),
+            (top(model={"name": "resnet18", "width_per_group": 32}), None),
+            (top(description=5), r"description is 5; it must be a string"),
+            (top(homepage=["x"]), r"homepage is \['x'\]; it must be a string"),
+            (top(expansion=5), r"expansion is 5; it must be a table"),
+            (top(rule=5), r"rule is 5; it must be a table"),
+            (top(lists=5), r"lists must be an array of tables"),
+            (
+                top(mirrors=[{"address": "x", "title": 5}]),
+                r"mirrors\[0\]: title is 5; it must be a s",
+            ),
+            (top(mirrors=[{"address": "x", "drive_id": 5}]), r"\[0\]: drive_id is 5; it must be"),
+            (top(recipe={"chosen": 5}), r"recipe\.chosen is 5; it must be a string"),
             (top(tasks=[]), r"tasks must be a non-empty array of tables"),
             (top(tasks=["a"]), r"tasks must be a non-empty array of tables"),
             (top(domains=[{"folders": ["x"]}]), r"domains\[0\]: name is missing"),
