@@ -5,11 +5,9 @@ from __future__ import annotations
 import atexit
 import tempfile
 from pathlib import Path
-from typing import SupportsIndex
 
-from benchmark.errors import UsageError
 from benchmark.in_process import open_arguments
-from benchmark.manifest.suite import MAX_SEED, Suite, load_suite, manifest_of
+from benchmark.manifest.suite import Suite, checked_seed, load_suite, manifest_of
 from benchmark.method import Run, SourceModel, TargetData
 from benchmark.progress import Silent
 from benchmark.runs.plan import resolve_device
@@ -53,8 +51,7 @@ def open_task(
         >>> model = fit(source.copy(), target, run)
         >>> logits = predict(model, target.images, run)  # float32 (N, C)
     """
-    if not isinstance(seed, SupportsIndex) or not 0 <= int(seed) <= MAX_SEED:
-        raise UsageError(f"seed is {seed!r}; give a whole number from 0 to {MAX_SEED}")
+    seed = checked_seed(seed)
     loaded = load_suite(suite)
     manifest = manifest_of(loaded)
     scratch = Path(tempfile.mkdtemp(prefix="htbench-"))
@@ -62,7 +59,7 @@ def open_task(
     return open_arguments(
         manifest,
         manifest.task(task),
-        seed=int(seed),
+        seed=seed,
         device=resolve_device(device),
         monitor=Terminal() if progress else Silent(),
         scratch=scratch,

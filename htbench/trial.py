@@ -16,7 +16,7 @@ from benchmark.child.steps import StepCounter
 from benchmark.errors import UsageError
 from benchmark.in_process import Loaded, adapt, open_arguments
 from benchmark.manifest.manifest import Manifest, Task
-from benchmark.manifest.suite import MAX_SEED, load_suite, manifest_of
+from benchmark.manifest.suite import checked_seed, load_suite, manifest_of
 from benchmark.method import Run, TargetData
 from benchmark.numerics import Streams
 from benchmark.progress import Monitor
@@ -146,8 +146,7 @@ def open_trial(
     Raises:
         HTBenchError: a name or a value is not valid.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"--seed {seed} is not in the range from 0 to {MAX_SEED}")
+    seed = checked_seed(seed)
     loaded = load_suite(suite)
     manifest = manifest_of(loaded)
     (task_id, *_), _ = select(loaded, [] if task is None else [task], [])

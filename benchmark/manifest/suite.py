@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from benchmark.commands import command
-from benchmark.errors import ManifestError, first
+from benchmark.errors import ManifestError, UsageError, first
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.catalogue import is_file, load_manifest, published_recipes, withdrawn_as
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
@@ -20,6 +20,17 @@ from benchmark.text import near
 ENTRIES = ("title", "manifest", "tasks", "methods", "seeds", "recipe", "tuned")
 MAX_SEED = 2**32 - 1
 ALL = "all"  # in place of a list of methods: every method that ships with the suite
+
+
+def checked_seed(seed: object) -> int:
+    """A seed that need not be among those of a suite.
+
+    Raises:
+        UsageError: it is not a whole number from 0 to ``MAX_SEED``.
+    """
+    if not isinstance(seed, SupportsIndex) or not 0 <= int(seed) <= MAX_SEED:
+        raise UsageError(f"seed is {seed!r}; give a whole number from 0 to {MAX_SEED}")
+    return int(seed)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 from benchmark.driver import plan_suite
 from benchmark.errors import DataError, MethodError, UsageError
 from benchmark.files import make_folder, read_sealed, seal, write_file
-from benchmark.manifest.suite import MAX_SEED, Suite
+from benchmark.manifest.suite import Suite, checked_seed
 from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord, same_predictions
 from benchmark.runs.plan import PlannedRun
@@ -99,8 +99,7 @@ def choose(
                 f"--task {task} is not in suite {suite.name}; it has: {', '.join(suite.tasks)}"
             )
     for seed in seeds:
-        if seed > MAX_SEED:
-            raise UsageError(f"--seed {seed} is not in the range from 0 to {MAX_SEED}")
+        checked_seed(seed)
     tasks = list(dict.fromkeys(tasks))  # a run is repeated once
     cells = [(task, seed) for task in tasks or suite.tasks for seed in seeds or suite.seeds]
     submitted = [cell for cell in cells if cell[1] in suite.seeds]

@@ -6,12 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmark.errors import ManifestError
+from benchmark.errors import ManifestError, UsageError
 from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import load_manifest
-from benchmark.manifest.suite import known_suites, load_suite
+from benchmark.manifest.suite import checked_seed, known_suites, load_suite
 from benchmark.methods.find import entry_point_sources
 
 
@@ -123,3 +124,14 @@ class TestLoadSuite:
         with pytest.raises(ManifestError, match=message) as error:
             load_suite(str(path))
         assert str(error.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1, np.int64(3)])
+def test_a_seed_is_a_whole_number(seed: object) -> None:
+    assert checked_seed(seed) == seed
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.0, "0", None])
+def test_another_seed_is_refused_by_its_value(seed: object) -> None:
+    with pytest.raises(UsageError, match=rf"^seed is {seed!r}; give a whole number from 0 to 429"):
+        checked_seed(seed)

@@ -48,7 +48,7 @@ class TestChoose:
             choose(SUITE, 1, ("c",), ())
         with pytest.raises(UsageError, match="name also a --seed of suite icons"):
             choose(SUITE, 1, (), (71,))
-        with pytest.raises(UsageError, match="--seed 4294967296 is not in the range"):
+        with pytest.raises(UsageError, match="seed is 4294967296; give a whole number from 0"):
             choose(SUITE, 1, (), (1, 1 << 32))
 
     def test_a_task_that_is_named_twice_is_repeated_once(self) -> None:
