@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from benchmark.choices import ISOLATION
 from benchmark.errors import UsageError
 from benchmark.files import temporary_folder
 from benchmark.folders import data_folder
@@ -20,8 +21,6 @@ from benchmark.methods.describe import MethodDescription
 from benchmark.methods.find import MethodLocation
 from benchmark.networks.names import library_of, parse_network
 from benchmark.sources.network import NetworkTimes, time_network, try_network
-
-ISOLATION = ("auto", "required")
 
 
 class Session:

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmark.choices import DEVICES
 from benchmark.errors import MethodError, UsageError
 from benchmark.images.store.store import store_key
 from benchmark.jobs import Value
@@ -28,7 +29,6 @@ from benchmark.methods.describe import MethodDescription
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
 from benchmark.text import near, ranges
 
-DEVICES = ("auto", "cpu", "cuda")
 # Nodes of which one is there where an NVIDIA GPU is (the second on Windows' Linux). A run's sandbox
 # allows these devices only: torch also calls AMD's GPUs "cuda", and Jetsons have other nodes.
 CUDA_NODES = ("/dev/nvidiactl", "/dev/dxg")

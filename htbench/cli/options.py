@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from benchmark.choices import DEVICES
 from benchmark.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,8 +27,8 @@ model_option = click.option(
 
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
+    type=click.Choice(DEVICES),
+    default=DEVICES[0],
     show_default=True,
     help="Device to run on.",
 )

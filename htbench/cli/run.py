@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.choices import ISOLATION
 from benchmark.commands import command as command_line
 from benchmark.text import plural
 from htbench.cli.options import (
@@ -72,8 +73,8 @@ _BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the
 @jobs_option
 @click.option(
     "--isolation",
-    type=click.Choice(["auto", "required"]),
-    default="auto",
+    type=click.Choice(ISOLATION),
+    default=ISOLATION[0],
     show_default=True,
     help="What to do if methods cannot be fully sandboxed. required: fail. auto: run "
     "anyway and record it.",

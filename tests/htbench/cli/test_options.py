@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 import pytest
 
+from benchmark.choices import DEVICES, ISOLATION
 from htbench.cli.options import seeds_option
-from tests.htbench.command import Htbench
+from tests.htbench.command import Htbench, all_commands
 
 
 def parsed(*words: str) -> tuple[int, ...]:
@@ -34,3 +35,13 @@ def test_a_seed_that_the_suite_does_not_have_is_refused_with_its_range(htbench: 
     status, _, err = htbench("run", "--suite", "icons", "--seed", "1-3", "--device", "cpu")
     assert status == 2
     assert err == "htbench: --seed 3 is not in suite icons; it has: 0-2\n"
+
+
+def test_every_command_has_the_choices_of_python() -> None:
+    options = [option for _, command in all_commands() for option in command.params]
+    for name, known in (("device", DEVICES), ("isolation", ISOLATION)):
+        types = [option.type for option in options if option.name == name]
+        assert types
+        for kind in types:
+            assert isinstance(kind, click.Choice)
+            assert (tuple(kind.choices)) == known
