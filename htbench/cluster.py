@@ -27,6 +27,7 @@ def array_job(
     *,
     network: str | None,
     device: str,
+    has_jobs: bool,
 ) -> str:
     """The text of an array job that runs a suite in shards.
 
@@ -37,6 +38,7 @@ def array_job(
         workspace: where the shards' workspaces are merged; theirs are in a folder beside it.
         options: more options of ``htbench run``.
         network, device: as among these options.
+        has_jobs: whether ``--jobs`` is among them.
 
     Raises:
         UsageError: the suite is tuned, or a path or an option has a control character.
@@ -62,6 +64,9 @@ def array_job(
         ]
     )
     model = ("--model", network) if network else ()
+    # A job of HTCondor sees all cores of its machine, also those of other jobs; on a GPU there is
+    # one run at a time anyway.
+    condor_jobs = () if has_jobs or device == "cuda" else ("--jobs", "$(request_cpus)")
     reference = manifest_of(suite).argument
     values = {
         "NAME": suite.name,
@@ -81,7 +86,7 @@ def array_job(
         "FOLDER": str(Path.cwd()),
         "QUOTED_FOLDER": shlex.quote(str(Path.cwd())),
         "PYTHON": python,
-        "CONDOR_RUN": " ".join(map(_condor, ["-m", "htbench", *run])),
+        "CONDOR_RUN": " ".join([*map(_condor, ["-m", "htbench", *run]), *condor_jobs]),
         "CONDOR_SHARDS_FOLDER": _condor(f"{parts}/", "$INT(Shard)"),
         "CONDOR_DATA_FOLDER": _condor(str(data_folder())),
     }

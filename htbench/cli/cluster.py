@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -13,6 +13,9 @@ from benchmark.errors import UsageError
 from htbench.cli.options import json_option, out_file_option, suite_option, workspace_option
 from htbench.cli.output import print_or_write
 from htbench.progress import Terminal
+
+if TYPE_CHECKING:
+    from benchmark.manifest.suite import Suite
 
 # Options of `htbench run` that a plan is made from.
 PLAN_OPTIONS = (
@@ -43,6 +46,8 @@ def _checked(run_options: Sequence[str], own: Sequence[str], *refused: str) -> d
     """
     from htbench.cli.run import command as run_command
 
+    if "--" in run_options:
+        raise UsageError("-- is given twice; write it once, before the options of `htbench run`")
     context = run_command.make_context("htbench run", [*run_options, *own])
     theirs = run_command.make_context("htbench run", [*run_options], resilient_parsing=True)
     for name in refused:
@@ -50,6 +55,29 @@ def _checked(run_options: Sequence[str], own: Sequence[str], *refused: str) -> d
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} cannot be one of the options after --; remove it there")
     return context.params
+
+
+class _WithRunOptions(click.Command):
+    """A command that takes options of `htbench run` after ``--``, and says so of one before."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from htbench.cli.run import command as run_command
+
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            names = {name for option in run_command.params for name in option.opts}
+            if error.option_name not in names:
+                raise
+            raise UsageError(
+                f"{error.option_name} is an option of `htbench run`; write it after `--`, at the "
+                f"end: `{ctx.command_path} ... -- {error.option_name}`"
+            ) from None
+
+
+run_options_argument = click.argument(
+    "run_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF RUN]"
+)
 
 
 @click.group("cluster")
@@ -63,7 +91,7 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(cls=_WithRunOptions)
 @click.option("--slurm", is_flag=True, help="Write a SLURM job array.")
 @click.option("--kubernetes", is_flag=True, help="Write an indexed job.")
 @click.option("--htcondor", is_flag=True, help="Write an HTCondor submit file.")
@@ -77,7 +105,7 @@ def command() -> None:
 )
 @workspace_option
 @out_file_option("File to write.  [default: standard output]")
-@click.argument("run_options", nargs=-1, type=click.UNPROCESSED)
+@run_options_argument
 def script(
     suite: str,
     shards: int,
@@ -104,19 +132,53 @@ def script(
         raise UsageError("choose one batch system with --slurm, --kubernetes or --htcondor")
     words = ["--suite", suite, "--shard", f"1/{shards}"]
     options = _checked(run_options, words, "suite", "shard", "workspace", "smoke", "dry_run")
+    loaded = load_suite(suite)
     text = array_job(
         chosen[0],
-        load_suite(suite),
+        loaded,
         shards,
         workspace,
         run_options,
         network=options["network"],
         device=options["device"],
+        has_jobs=options["jobs"] is not None,
     )
+    _check_names(loaded, shards, workspace, options)
     print_or_write(text, out)
 
 
-@command.command("run")
+def _check_names(suite: Suite, shards: int, workspace: Path, options: Mapping[str, Any]) -> None:
+    """Check what each job would refuse: tasks, methods, seeds, settings and the number of shards.
+
+    A plugin may be on the machines of the jobs only; then only tasks and seeds are checked.
+
+    Raises:
+        HTBenchError: a name or a value cannot be used.
+    """
+    from benchmark.driver import plan_suite
+    from benchmark.runs.plan import select
+    from htbench.results import open_workspace
+    from htbench.run import shard_of
+    from leaderboard.gamma_star import DERIVED
+
+    select(suite, options["tasks"], options["seeds"])
+    if options["plugins"]:
+        return
+    part, costs = shard_of(f"1/{shards}")
+    with plan_suite(
+        suite,
+        open_workspace(workspace),
+        **{name: options[name] for name in ("tasks", "methods", "seeds", "settings")},
+        device=options["device"],
+        derived=DERIVED,
+        shard=part,
+        costs=costs,
+        elsewhere=True,
+    ):
+        pass  # a plan is checked when it is made
+
+
+@command.command("run", cls=_WithRunOptions)
 @click.option(
     "--address",
     required=True,
@@ -126,7 +188,7 @@ def script(
 @suite_option(required=True)
 @workspace_option
 @json_option
-@click.argument("run_options", nargs=-1, type=click.UNPROCESSED)
+@run_options_argument
 def run_on_cluster(
     address: str, suite: str, workspace: Path, as_json: bool, run_options: tuple[str, ...]
 ) -> None:

@@ -19,6 +19,7 @@ from tests.htbench.command import Htbench, parse
 
 SHARDS = 8
 OPTIONS = ("--device", "cuda", "--plugin", 'it\'s "my" $method.py', "--set", "x=a  b")
+PLUGIN = ("--plugin", "my_method.py")  # without one, the real Python would plan the runs
 WORKSPACE = 'it\'s "my" $workspace'
 
 
@@ -75,7 +76,7 @@ def test_a_slurm_job_runs_its_shard(htbench: Htbench, program: Path, tmp_path: P
     assert directives["array"] == f"1-{SHARDS}"
     assert shlex.split(directives["chdir"]) == [str(tmp_path / "my folder")]
     assert directives["gres"] == "gpu:1"
-    assert "\n##SBATCH --gres=gpu:1\n" in script(htbench, "slurm")
+    assert "\n##SBATCH --gres=gpu:1\n" in script(htbench, "slurm", *PLUGIN)
 
 
 def test_a_kubernetes_job_runs_its_shard(htbench: Htbench, program: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_kubernetes_job_runs_its_shard(htbench: Htbench, program: Path) -> Non
     words, _ = run([*container["command"], *container["args"]], JOB_COMPLETION_INDEX="2")
     check(words, "auto/8", "2")
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
-    plain = yaml.safe_load(script(htbench, "kubernetes"))["spec"]["template"]["spec"]
+    plain = yaml.safe_load(script(htbench, "kubernetes", *PLUGIN))["spec"]["template"]["spec"]
     assert plain["containers"][0]["resources"]["limits"] == {"cpu": "8", "memory": "32Gi"}
 
 
@@ -110,10 +111,20 @@ def test_an_htcondor_job_runs_its_shard(htbench: Htbench, program: Path, tmp_pat
     assert lines["executable"] == str(program / "python")
     words = condor_words(lines["arguments"], Shard="3", DOLLAR="$")
     assert words[:2] == ["-m", "htbench"]
+    assert "--jobs" not in words  # a GPU has one run at a time
     check(words[2:], "3/8", "3")
     assert condor_words(lines["environment"]) == [f"HTBENCH_DATA={tmp_path / 'my data'}"]
     assert lines["initialdir"] == str(tmp_path / "my folder")
     assert text.endswith(f"\nqueue {SHARDS}\n")
+
+
+def test_an_htcondor_job_uses_only_the_cores_that_it_asks_for(htbench: Htbench) -> None:
+    for options, jobs in (((), "8"), (("--jobs", "3"), "3")):
+        text = script(htbench, "htcondor", *options)
+        lines = dict(re.findall(r"^(\w+) = (.*)$", text, re.MULTILINE))
+        words = condor_words(lines["arguments"], Shard="3", request_cpus=lines["request_cpus"])
+        assert words.count("--jobs") == 1
+        assert words[words.index("--jobs") + 1] == jobs
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -132,7 +143,7 @@ def test_the_merge_names_the_workspaces_of_all_shards(
 ) -> None:
     for number in ("1", "2"):
         Path(f"{WORKSPACE}-shards", number).mkdir(parents=True)
-    text = script(htbench, system)
+    text = script(htbench, system, *PLUGIN)
     (line,) = re.findall(r"^# {6}(.* workspace merge .*)$", text, re.MULTILINE)
     if system == "slurm":
         *submit, wrapped = shlex.split(line)
@@ -147,7 +158,7 @@ def test_the_merge_names_the_workspaces_of_all_shards(
 
 def test_a_workspace_is_not_read_as_options(htbench: Htbench, program: Path) -> None:
     Path("-w-shards", "1").mkdir(parents=True)
-    text = script(htbench, "htcondor", workspace="-w")
+    text = script(htbench, "htcondor", *PLUGIN, workspace="-w")
     (line,) = re.findall(r"^# {6}(.* workspace merge .*)$", text, re.MULTILINE)
     words, _ = run(["sh", "-c", line])
     words = words[words.index("workspace") :]
@@ -177,6 +188,36 @@ def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> 
     status, _, err = htbench("cluster", "script", "--slurm", "--suite", suite, "--shards", "2")
     assert status == 2
     assert "has tuned methods" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "finetune"], "--method is an option of `htbench run`; write it after `--`"),
+        (["--meth", "finetune"], "No such option"),
+        (["--", "--", "--method", "finetune"], "-- is given twice; write it once"),
+        (["--", "--method", "finetun"], "no method 'finetun'; did you mean finetune or"),
+        (["--", "--task", "solid"], "--task solid is not in suite icons"),
+        (["--", "--plugin", "elsewhere.py", "--seed", "3"], "--seed 3 is not in suite icons"),
+        (["--", "--set", "x=1"], "--set x: no selected method has this field"),
+        (["--", "--method", "source", "--seed", "0"], "use at most 5 shards"),
+    ],
+)
+def test_what_every_job_would_refuse_is_refused(
+    htbench: Htbench, words: list[str], message: str
+) -> None:
+    status, out, err = htbench(
+        "cluster", "script", "--slurm", "--suite", "icons", "--shards", "8", *words
+    )
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_ray_takes_options_of_run_after_the_dashes_too(htbench: Htbench) -> None:
+    words = ("--suite", "icons", "--address", "auto", "--method", "finetune")
+    status, _, err = htbench("cluster", "run", *words)
+    assert status == 2
+    assert "`htbench cluster run ... -- --method`" in err
 
 
 def test_it_can_be_written_to_a_file(htbench: Htbench, tmp_path: Path) -> None:
