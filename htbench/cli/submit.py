@@ -259,7 +259,7 @@ def verify_command(
     )
 
     path = out or verification_file(folder)
-    check_place(path)
+    check_place(path, folder)
     submission = _accepted_by_checks(folder, suite, published)
     cells = choose(submission.suite, runs, tasks, seeds)
     chosen = "at random" + (", among named tasks or seeds" if tasks or seeds else "")

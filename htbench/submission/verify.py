@@ -296,13 +296,22 @@ def verification_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.verification.json")
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, folder: Path) -> None:
     """Check that a new file can be written before runs are repeated for hours; creates its folder.
 
+    Args:
+        path: of the file.
+        folder: of the submission.
+
     Raises:
-        UsageError: it exists.
+        UsageError: it exists, or is inside the submission, whose digest it would change.
         OSError: it cannot be written.
     """
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"--out {path} is inside the submission {folder}, which it would change; name a file "
+            "elsewhere"
+        )
     if path.exists() or path.is_symlink():  # the author of the submission may have written it
         raise UsageError(f"{path} exists; delete it, or name another file with --out")
     make_folder(path.parent)

@@ -228,10 +228,18 @@ def test_where_a_verification_cannot_be_written_nothing_is_repeated(
 ) -> None:
     folder = submission(*FILLED_IN)
     monkeypatch.setattr("htbench.submission.verify.verify", lambda *arguments: pytest.fail("ran"))
-    out = folder / "submission.toml" / "verification.json"
+    out = folder.with_name("file") / "verification.json"
+    out.parent.touch()
     status, _, err = htbench("submit", "verify", folder, *BY, *options, "--out", out)
     assert status == 2
-    assert "submission.toml" in err
+    assert f"{out.parent}" in err
+    link = folder.with_name("link")
+    link.symlink_to(folder)
+    for out in (folder / "v.json", folder / "new" / "v.json", link / "runs" / "v.json"):
+        status, _, err = htbench("submit", "verify", folder, *BY, *options, "--out", out)
+        assert status == 2
+        assert f"--out {out} is inside the submission {folder}" in err
+    assert not (folder / "new").exists()
     status, _, err = htbench("submit", "verify", "/", *BY, *options)
     assert status == 2
     assert "/ cannot be a submission" in err
