@@ -1,12 +1,16 @@
-"""Add a user's manifest to the data folder, so that its name and version find it."""
+"""Add a user's manifests to the data folder, so that their names and versions find them."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmark.errors import DataError, ManifestError, UsageError
-from benchmark.files import new_folder, write_file
+from benchmark.files import discard, new_folder, write_file
 from benchmark.manifest.catalogue import check_free_name, load_manifest, own_folder
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import known_suites, load_suite
@@ -31,28 +35,66 @@ def find_folders(place: Path) -> list[Path]:
     return sorted(file.parent for file in files)
 
 
-def add_manifest(folder: Path) -> tuple[Manifest, tuple[str, ...], bool]:
-    """Copy a checked manifest and its suites into the data folder.
+@dataclass(frozen=True)
+class Added:
+    """A manifest in the data folder.
+
+    Attributes:
+        manifest: the manifest.
+        suites: names of its suites that were copied.
+        is_new: whether it was not there before.
+    """
+
+    manifest: Manifest
+    suites: tuple[str, ...]
+    is_new: bool
+
+
+def add_manifests(folders: Sequence[Path]) -> list[Added]:
+    """Copy checked manifests and their suites into the data folder: all of them, or none.
 
     Of a manifest that is there already, the suites are copied again: they may be new or changed.
 
     Args:
-        folder: the manifest's folder.
-
-    Returns:
-        The manifest in the data folder; the names of its suites; whether it is new there.
+        folders: the folders of the manifests.
 
     Raises:
-        ManifestError: the manifest breaks a rule.
+        ManifestError: a manifest breaks a rule.
         UsageError: its name is that of a published data set, or another manifest of its name and
-            version was added before.
+            version was added before, or is among these.
+        DataError: a file cannot be read or written; nothing was added.
     """
+    copies = [_checked(folder) for folder in folders]
+    first_of: dict[str, _Copy] = {}
+    for copy in copies:
+        other = first_of.setdefault(copy.manifest.reference, copy)
+        if other.manifest.digest != copy.manifest.digest:
+            raise UsageError(
+                f"{other.folder} and {copy.folder} are both {copy.manifest.reference}, with other "
+                f"content; give one another version in its manifest.toml"
+            )
+    # The old suites stay where they are moved until all is done, and are moved back by `undo`.
+    with contextlib.ExitStack() as staging, contextlib.ExitStack() as undo:
+        added = [_add(copy, staging, undo) for copy in copies]
+        undo.pop_all()
+    return added
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A manifest to copy from a folder, with its suites."""
+
+    folder: Path
+    manifest: Manifest
+    suites: Sequence[Path]
+
+
+def _checked(folder: Path) -> _Copy:
     manifest = load_manifest(folder)
     check_free_name(manifest.name)
     suites = _suites_of(manifest, folder)
     home = own_folder(manifest.reference)
-    is_new = not home.exists()
-    if not is_new:
+    if home.exists():
         before = load_manifest(manifest.reference)
         if before.digest != manifest.digest:
             raise UsageError(
@@ -60,23 +102,49 @@ def add_manifest(folder: Path) -> tuple[Manifest, tuple[str, ...], bool]:
                 f"instead of {manifest.digest[:12]}; give the changed manifest another version in "
                 f"{folder / 'manifest.toml'}, or delete {home}"
             )
+    return _Copy(folder, manifest, suites)
+
+
+def _add(copy: _Copy, staging: contextlib.ExitStack, undo: contextlib.ExitStack) -> Added:
+    """Copy one manifest; ``undo`` then takes it back, and ``staging`` ends after that.
+
+    Raises:
+        DataError: a file cannot be read or written.
+    """
+    folder, manifest, home = copy.folder, copy.manifest, own_folder(copy.manifest.reference)
+    is_new = not home.exists()
     files = [folder / name for name in FILES if (folder / name).is_file()]
     files += [folder / pin.file for pin in manifest.checkpoints if pin.file is not None]
     try:
         if is_new:
             with new_folder(home) as building:
-                for file in (*files, *suites):
-                    copy = building / file.relative_to(folder)
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, copy)
+                for file in (*files, *copy.suites):
+                    target = building / file.relative_to(folder)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, target)
+            undo.callback(discard, home)
         else:
-            for suite in suites:
-                write_file(home / suite.name, suite.read_bytes())
+            place = Path(staging.enter_context(TemporaryDirectory(prefix=".adding-", dir=home)))
+            for suite in copy.suites:
+                write_file(place / suite.name, suite.read_bytes())
+            for suite in copy.suites:
+                _replace(home / suite.name, place / suite.name, place / f"{suite.name}.old", undo)
     except OSError as error:
         raise DataError(
             f"cannot copy {folder} to {home}: {error.strerror or error}; nothing was added"
         ) from None
-    return load_manifest(manifest.reference), tuple(suite.stem for suite in suites), is_new
+    manifest = load_manifest(manifest.reference)
+    return Added(manifest, tuple(suite.stem for suite in copy.suites), is_new)
+
+
+def _replace(path: Path, new: Path, old: Path, undo: contextlib.ExitStack) -> None:
+    """Replace a file, if there is one, and let ``undo`` put it back, which takes no space."""
+    if path.exists():
+        shutil.copyfile(path, old)
+        undo.callback(old.replace, path)
+    else:
+        undo.callback(path.unlink, missing_ok=True)
+    new.replace(path)
 
 
 def _suites_of(manifest: Manifest, folder: Path) -> list[Path]:

@@ -225,27 +225,26 @@ def add(folders: tuple[Path, ...], as_json: bool) -> None:
 
     FOLDER is a manifest's folder, or a folder of several. The files are copied, with the suites
     that lie beside them, which are then known by name; run the command again after you change or
-    add a suite. Names of published data sets are reserved.
+    add a suite. If one cannot be added, none is. Names of published data sets are reserved.
 
     \b
     Examples:
       htbench manifest add animals
       htbench manifest add ./my_manifests --json
     """
-    from benchmark.own_data.add import add_manifest, find_folders
+    from benchmark.own_data.add import add_manifests, find_folders
 
-    entries: list[dict[str, Any]] = []
-    for folder in (found for place in folders for found in find_folders(place)):
-        manifest, suites, is_new = add_manifest(folder)
-        entries.append(
-            {
-                "manifest": manifest.reference,
-                "digest": manifest.digest,
-                "folder": str(manifest.root),
-                "suites": list(suites),
-                "new": is_new,
-            }
-        )
+    added = add_manifests([folder for place in folders for folder in find_folders(place)])
+    entries: list[dict[str, Any]] = [
+        {
+            "manifest": one.manifest.reference,
+            "digest": one.manifest.digest,
+            "folder": str(one.manifest.root),
+            "suites": list(one.suites),
+            "new": one.is_new,
+        }
+        for one in added
+    ]
     if as_json:
         print_json(entries)
         return

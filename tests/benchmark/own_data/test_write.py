@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmark.errors import ManifestError, UsageError
+from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.images.copy.verify import verify_images
 from benchmark.images.place import absent_paths, images_folder
 from benchmark.manifest.catalogue import load_manifest, own_folder
 from benchmark.manifest.suite import load_suite, own_suites
 from benchmark.own_data import write
-from benchmark.own_data.add import add_manifest, find_folders
+from benchmark.own_data.add import Added, add_manifests, find_folders
 from benchmark.own_data.build import parse_reference
 from benchmark.own_data.write import write_manifest
 from tests.benchmark.own_data.pictures import build, grid, paint, png
@@ -131,34 +133,47 @@ class TestNames:
         assert parse_reference("mine@1.0") == ("mine", "1.0")
 
 
+def add(folder: Path) -> Added:
+    (added,) = add_manifests([folder])
+    return added
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 class TestAdd:
     def test_it_is_found_by_name(self, photos: Path, tmp_path: Path) -> None:
         write_manifest(build(photos, draws=2), tmp_path / "out", COMMAND)
-        manifest, suites, is_new = add_manifest(tmp_path / "out")
-        assert (manifest.reference, suites, is_new) == ("mine@0.1", ("mine", "mine-draws"), True)
+        added = add(tmp_path / "out")
+        assert added.manifest.reference == "mine@0.1"
+        assert (added.suites, added.is_new) == (("mine", "mine-draws"), True)
         assert load_manifest("mine@0.1").digest == load_manifest(tmp_path / "out").digest
         assert load_suite("mine-draws").manifest == str(own_folder("mine@0.1"))
         assert own_suites() == ["mine", "mine-draws"]
-        assert add_manifest(tmp_path / "out")[2] is False
+        assert not add(tmp_path / "out").is_new
 
     def test_suites_are_copied_again(self, photos: Path, tmp_path: Path) -> None:
         write_manifest(build(photos), tmp_path / "out", COMMAND)
-        add_manifest(tmp_path / "out")
+        add(tmp_path / "out")
         suite = tmp_path / "out" / "mine.toml"
         suite.write_text(suite.read_text().replace("[0, 1, 2]", "[7]"))
         (tmp_path / "out" / "small.toml").write_text(suite.read_text())
-        assert add_manifest(tmp_path / "out")[1:] == (("mine", "small"), False)
+        added = add(tmp_path / "out")
+        assert (added.suites, added.is_new) == (("mine", "small"), False)
         assert load_suite("mine").seeds == load_suite("small").seeds == (7,)
 
     def test_another_manifest_of_that_version_is_refused(
         self, photos: Path, tmp_path: Path
     ) -> None:
         write_manifest(build(photos), tmp_path / "out", COMMAND)
-        add_manifest(tmp_path / "out")
+        add(tmp_path / "out")
         file = tmp_path / "out" / "manifest.toml"
         file.write_text(file.read_text().replace("Not stated yet", "CC0"))
         with pytest.raises(UsageError, match=r"another mine@0.1 was added before, .* or delete"):
-            add_manifest(tmp_path / "out")
+            add(tmp_path / "out")
         with pytest.raises(UsageError, match=r"mine@0.1 was added already, .*mine@0.2"):
             write_manifest(build(photos), tmp_path / "again", COMMAND)
 
@@ -168,25 +183,75 @@ class TestAdd:
         text = file.read_text()
         file.write_text(text.replace('name = "mine"', 'name = "icons"', 1))
         with pytest.raises(UsageError, match="icons is the name of a published data set"):
-            add_manifest(tmp_path / "out")
+            add(tmp_path / "out")
         file.write_text(text)
         (tmp_path / "out" / "mine.toml").rename(tmp_path / "out" / "pacs.toml")
         with pytest.raises(UsageError, match=r"pacs.toml has the name of a published suite"):
-            add_manifest(tmp_path / "out")
+            add(tmp_path / "out")
 
     def test_a_broken_manifest_is_refused(self, photos: Path, tmp_path: Path) -> None:
         write_manifest(build(photos), tmp_path / "out", COMMAND)
         (tmp_path / "out" / "images.parquet").write_bytes(b"")
         with pytest.raises(ManifestError, match="not a readable Parquet file"):
-            add_manifest(tmp_path / "out")
+            add(tmp_path / "out")
+        assert not own_folder("mine@0.1").exists()
+
+    def test_all_are_added_or_none(
+        self, photos: Path, own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first of two was added, and one of two suites was replaced: "nothing was added"."""
+        write_manifest(build(photos, draws=2), tmp_path / "one", COMMAND)
+        add(tmp_path / "one")
+        for suite in ("mine", "mine-draws"):
+            file = tmp_path / "one" / f"{suite}.toml"
+            file.write_text(file.read_text().replace("[0, 1, 2]", "[7]"))
+        (tmp_path / "one" / "small.toml").write_text(file.read_text())
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        file = tmp_path / "two" / "manifest.toml"
+        file.write_text(file.read_text().replace('version = "0.1"', 'version = "0.2"'))
+        before = contents(own_data)
+        copyfile = shutil.copyfile
+
+        def failing_after(copies: int) -> Callable[..., None]:
+            left = iter(range(copies))
+
+            def copy(*paths: Path) -> None:
+                if next(left, None) is None:
+                    raise OSError(28, "No space left on device")
+                copyfile(*paths)
+
+            return copy
+
+        # Copied are: of one, two suites aside; of two, three files and three suites.
+        for folders, copies in ((["two", "one"], 7), (["one", "two"], 1), (["one", "two"], 4)):
+            monkeypatch.setattr(shutil, "copyfile", failing_after(copies))
+            with pytest.raises(DataError, match="No space left on device; nothing was added"):
+                add_manifests([tmp_path / folder for folder in folders])
+            assert contents(own_data) == before
+        monkeypatch.undo()
+        monkeypatch.setenv("HTBENCH_DATA", str(own_data))
+        added = add_manifests([tmp_path / "one", tmp_path / "two"])
+        assert [one.is_new for one in added] == [False, True]
+        assert load_suite(str(own_folder("mine@0.1") / "small.toml")).seeds == (7,)
+        assert not list(own_data.rglob(".*"))
+
+    def test_two_with_one_name_are_refused_before_anything_is_added(
+        self, photos: Path, tmp_path: Path
+    ) -> None:
+        write_manifest(build(photos), tmp_path / "one", COMMAND)
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        file = tmp_path / "two" / "manifest.toml"
+        file.write_text(file.read_text().replace("Not stated yet", "CC0"))
+        with pytest.raises(UsageError, match=r"one and .*two are both mine@0.1"):
+            add_manifests([tmp_path / "one", tmp_path / "two"])
         assert not own_folder("mine@0.1").exists()
 
     def test_two_suites_of_one_name_are_named_by_path(self, photos: Path, tmp_path: Path) -> None:
         write_manifest(build(photos), tmp_path / "out", COMMAND)
-        add_manifest(tmp_path / "out")
+        add(tmp_path / "out")
         file = tmp_path / "out" / "manifest.toml"
         file.write_text(file.read_text().replace('version = "0.1"', 'version = "0.2"'))
-        add_manifest(tmp_path / "out")
+        add(tmp_path / "out")
         with pytest.raises(ManifestError, match="several suites mine; give the path of one"):
             load_suite("mine")
         assert own_suites() == [str(own_folder(f"mine@0.{n}") / "mine.toml") for n in (1, 2)]
