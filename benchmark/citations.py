@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UsageError
-from benchmark.manifest.catalogue import load_manifest, published_manifests, published_recipes
+from benchmark.manifest.catalogue import (
+    load_manifest,
+    load_published,
+    published_manifests,
+    published_recipes,
+)
 from benchmark.manifest.recipe import load_recipe
 
 BOARD = "board"
@@ -32,9 +37,17 @@ def read_citations() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name("citations.toml").read_text("utf-8"))
 
 
-def citable_names() -> list[str]:
-    """Every name that :func:`citations_of` knows: data sets, then methods, then the board."""
-    return [*_citable_data(), *read_citations()["methods"], BOARD]
+def all_citations(report: Callable[[str], None]) -> dict[str, list[Citation]]:
+    """What to cite for every name that :func:`citations_of` knows.
+
+    Data sets, then methods, then the board.
+
+    Args:
+        report: called with a sentence for each manifest of the user that cannot be read.
+    """
+    data = {manifest.reference for manifest in load_published(report)}
+    names = [*sorted({*data, *published_recipes()}), *read_citations()["methods"], BOARD]
+    return {name: citations_of(name) for name in names}
 
 
 def citations_of(name: str) -> list[Citation]:

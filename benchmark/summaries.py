@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,19 @@ from benchmark.folders import packaged_manifests
 from benchmark.images.store.store import check_images
 from benchmark.manifest.catalogue import (
     load_manifest,
+    load_published,
     pinned_digests,
-    published_manifests,
     shown_reference,
 )
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.roles import split_totals
-from benchmark.manifest.suite import Suite, known_suites, load_suite, own_suites
+from benchmark.manifest.suite import Suite, load_suites
 from benchmark.sources.spec import SourceSpec, find_source
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Report = Callable[[str], None]
 
 
 def manifest_summary(manifest: Manifest) -> dict[str, Any]:
@@ -141,8 +143,8 @@ def verify_manifest(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def dataset_summaries() -> list[dict[str, Any]]:
-    """Every published data set version."""
+def dataset_summaries(report: Report) -> list[dict[str, Any]]:
+    """Every data set version; see :func:`benchmark.manifest.catalogue.load_published`."""
     return [
         {
             "manifest": _shown(manifest),
@@ -152,13 +154,13 @@ def dataset_summaries() -> list[dict[str, Any]]:
             "tasks": len(manifest.tasks),
             "title": manifest.document["title"],
         }
-        for manifest in map(load_manifest, published_manifests())
+        for manifest in load_published(report)
     ]
 
 
-def task_summaries(suite: Suite | None) -> list[dict[str, Any]]:
-    """The tasks of a suite, or of every published data set."""
-    references: Sequence[str] = [suite.manifest] if suite else published_manifests()
+def task_summaries(suite: Suite | None, report: Report) -> list[dict[str, Any]]:
+    """The tasks of a suite, or of every data set version as in :func:`dataset_summaries`."""
+    manifests = [load_manifest(suite.manifest)] if suite else load_published(report)
     return [
         {
             "task": task.id,
@@ -168,17 +170,23 @@ def task_summaries(suite: Suite | None) -> list[dict[str, Any]]:
             "seen": len(task.seen),
             "missing": int(manifest.missing_mask(task).sum()),
         }
-        for manifest in map(load_manifest, references)
+        for manifest in manifests
         for shown in [_shown(manifest)]
         for task in manifest.tasks
         if suite is None or task.id in suite.tasks
     ]
 
 
-def suite_summaries() -> list[dict[str, Any]]:
-    """Every suite that ships, and those of manifests that the user expanded or added."""
-    suites = [load_suite(name) for name in (*known_suites(), *own_suites())]
-    shown = {m: _shown(load_manifest(m)) for m in {suite.manifest for suite in suites}}
+def suite_summaries(report: Report) -> list[dict[str, Any]]:
+    """Every suite whose manifest can be read; see :func:`benchmark.manifest.suite.load_suites`."""
+    suites = load_suites(report)
+    shown: dict[str, str] = {}
+    for reference in dict.fromkeys(suite.manifest for suite in suites):
+        try:
+            shown[reference] = _shown(load_manifest(reference))
+        except ManifestError as error:
+            names = [suite.argument for suite in suites if suite.manifest == reference]
+            report(f"{' and '.join(names)} left out: {error}")
     return [
         {
             **vars(suite),
@@ -188,6 +196,7 @@ def suite_summaries() -> list[dict[str, Any]]:
             "seeds": list(suite.seeds),
         }
         for suite in suites
+        if suite.manifest in shown
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import HTBenchError, RecordError, UsageError
+from benchmark.errors import HTBenchError, ManifestError, RecordError, UsageError
 from benchmark.files import discard
 from benchmark.manifest.catalogue import load_manifest, published_manifests
 from benchmark.manifest.manifest import Manifest
@@ -260,7 +261,11 @@ def _set_aside(workspace: Workspace, damaged: Sequence[Damage]) -> Iterator[str]
 def _manifests(workspace: Workspace) -> list[Manifest]:
     """The manifests of the runs, as far as they are known; other runs are scored when needed."""
     names = {record.manifest for record in workspace.records()}
-    manifests = [load_manifest(name) for name in published_manifests() if name in names]
+    manifests = []
+    for name in published_manifests():
+        if name in names:
+            with contextlib.suppress(ManifestError):  # the user broke it after the runs
+                manifests.append(load_manifest(name))
     suite = workspace.newest_suite()
     try:
         return [*manifests, manifest_of(load_suite(suite))] if suite else manifests

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,27 @@ def published_manifests() -> list[str]:
         for path in folder.glob("*/*/manifest.toml")
     }
     return sorted(reference for reference in references if withdrawn_as(reference) is None)
+
+
+def load_published(report: Callable[[str], None]) -> list[Manifest]:
+    """Read every manifest of :func:`published_manifests` that can be read.
+
+    Args:
+        report: called for each that a user added or expanded and that cannot be read, with a
+            sentence on why and what to do.
+
+    Raises:
+        ManifestError: a manifest that ships breaks a rule.
+    """
+    manifests = []
+    for reference in published_manifests():
+        try:
+            manifests.append(load_manifest(reference))
+        except ManifestError as error:
+            if packaged_manifests().joinpath(*reference.split("@")).is_dir():
+                raise
+            report(f"{reference} is left out: {error}")
+    return manifests
 
 
 def published_recipes() -> list[str]:
@@ -123,7 +144,7 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
             if is_file(folder / name / version / "manifest.toml"):
-                manifest = _read_by_name(folder / name / version)
+                manifest = _read(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
                         f"the folder {manifest.root} contains {manifest.reference}, not "
@@ -131,7 +152,7 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
                     )
                 return replace(manifest, given=None)
     elif is_file(Path(reference) / "manifest.toml"):
-        manifest = read_manifest(Path(reference))
+        manifest = _read(Path(reference))
         withdrawn = withdrawn_as(manifest.reference)
         recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")
         if withdrawn and withdrawn.digest in (manifest.digest, recipe_digest):
@@ -157,8 +178,8 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     )
 
 
-def _read_by_name(folder: Path) -> Manifest:
-    """Read a manifest that was given by name; one that is not valid stops commands that list all.
+def _read(folder: Path) -> Manifest:
+    """Read a manifest; the message says what to do about one in the data folder.
 
     Raises:
         ManifestError: it breaks a rule.
@@ -166,9 +187,9 @@ def _read_by_name(folder: Path) -> Manifest:
     try:
         return read_manifest(folder)
     except ManifestError as error:
-        if folder.is_relative_to(packaged_manifests()):
+        if not folder.is_relative_to(data_folder() / "manifests"):
             raise
-        raise ManifestError(f"{error}; to do without this manifest, delete {folder}") from None
+        raise ManifestError(f"{error}; correct it, or delete {folder} to do without it") from None
 
 
 def is_file(path: Path) -> bool:

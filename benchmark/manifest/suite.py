@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -152,6 +152,24 @@ def own_suites() -> list[str]:
         name if names.count(name) == 1 and name not in known_suites() else str(file)
         for name, file in zip(names, files, strict=True)
     ]
+
+
+def load_suites(report: Callable[[str], None]) -> list[Suite]:
+    """Read every suite that ships, and those of :func:`own_suites` that can be read.
+
+    Args:
+        report: called for each of the latter that cannot, with a sentence on why and what to do.
+
+    Raises:
+        ManifestError: a suite that ships breaks a rule.
+    """
+    suites = [load_suite(name) for name in known_suites()]
+    for name, file in zip(own_suites(), _own_suites(), strict=True):
+        try:
+            suites.append(load_suite(name))
+        except ManifestError as error:
+            report(f"{name} is left out: {error}; correct it, or delete {file} to do without it")
+    return suites
 
 
 def known_suites() -> list[str]:

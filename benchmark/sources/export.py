@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.commands import command
-from benchmark.errors import UsageError
+from benchmark.errors import DataError, UsageError
 from benchmark.files import check_output, new_folder
-from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
+from benchmark.manifest.catalogue import load_manifest, load_published, shown_reference
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.networks.names import network_label
@@ -113,18 +113,24 @@ def export_source(spec: SourceSpec, out: Path) -> None:
         (building / "README.md").write_text(card(spec, source), "utf-8")
 
 
-def pinned_sources() -> list[SourceCheckpoint]:
-    """The source models that published manifests fix and that are here.
+def pinned_sources(report: Callable[[str], None]) -> list[SourceCheckpoint]:
+    """The source models that manifests fix and that are here.
 
-    Raises:
-        DataError: one of them is damaged.
+    Args:
+        report: called with a sentence for each that is damaged, and as by
+            :func:`benchmark.manifest.catalogue.load_published`.
     """
-    sources = (
-        find_source(SourceSpec.of(manifest, pin.sources, "cpu", pin.seed))
-        for manifest in map(load_manifest, published_manifests())
-        for pin in manifest.checkpoints
-    )
-    return [source for source in sources if source is not None]
+    sources = []
+    for manifest in load_published(report):
+        for pin in manifest.checkpoints:
+            try:
+                source = find_source(SourceSpec.of(manifest, pin.sources, "cpu", pin.seed))
+            except DataError as error:
+                report(str(error))
+                continue
+            if source is not None:
+                sources.append(source)
+    return sources
 
 
 def summary(source: SourceCheckpoint) -> dict[str, Any]:

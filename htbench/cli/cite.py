@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from htbench.cli.options import json_option
-from htbench.cli.output import print_json, printable
+from htbench.cli.output import list_problems, print_json, printable
 
 
 @click.command("cite")
@@ -22,17 +22,21 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
       htbench cite icons@2.0 wise-ft board
       htbench cite > references.bib
     """
-    from benchmark.citations import citable_names, citations_of
+    from benchmark.citations import all_citations, citations_of
 
-    citations = {name: citations_of(name) for name in names or citable_names()}
-    pairs = [(name, citation) for name, entries in citations.items() for citation in entries]
-    if as_json:
-        print_json([{"for": name, "key": c.key, "bibtex": c.bibtex} for name, c in pairs])
-        return
-    used_by: dict[str, list[str]] = {}
-    texts: dict[str, str] = {}
-    for name, citation in pairs:
-        used_by.setdefault(citation.key, []).append(name)
-        texts.setdefault(citation.key, citation.bibtex)
-    blocks = [f"% {', '.join(used_by[key])}\n{text}" for key, text in texts.items()]
-    click.echo(printable("\n\n".join(blocks)))
+    with list_problems() as problems:
+        if names:
+            citations = {name: citations_of(name) for name in names}
+        else:
+            citations = all_citations(problems.append)
+        pairs = [(name, citation) for name, entries in citations.items() for citation in entries]
+        if as_json:
+            print_json([{"for": name, "key": c.key, "bibtex": c.bibtex} for name, c in pairs])
+            return
+        used_by: dict[str, list[str]] = {}
+        texts: dict[str, str] = {}
+        for name, citation in pairs:
+            used_by.setdefault(citation.key, []).append(name)
+            texts.setdefault(citation.key, citation.bibtex)
+        blocks = [f"% {', '.join(used_by[key])}\n{text}" for key, text in texts.items()]
+        click.echo(printable("\n\n".join(blocks)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,7 @@ from benchmark.commands import ways_to_images
 from benchmark.errors import UsageError
 from benchmark.text import plural
 from htbench.cli.options import json_option
-from htbench.cli.output import print_json, print_table, printable
+from htbench.cli.output import list_problems, print_json, print_table, printable
 from htbench.progress import log, step_bars
 
 if TYPE_CHECKING:
@@ -248,14 +249,19 @@ def status(as_json: bool) -> None:
       htbench data status --json
     """
     from benchmark.images.status import data_status
-    from benchmark.manifest.catalogue import load_manifest, published_manifests
+    from benchmark.manifest.catalogue import load_published
     from htbench.cli.list import print_unexpanded
 
-    references = published_manifests()
-    entries = [data_status(load_manifest(reference)) for reference in references]
-    if as_json:
-        print_json(entries)
-        return
+    with list_problems() as problems:
+        entries = [data_status(manifest) for manifest in load_published(problems.append)]
+        if as_json:
+            print_json(entries)
+            return
+        _print_status(entries)
+        print_unexpanded()
+
+
+def _print_status(entries: Sequence[Mapping[str, Any]]) -> None:
     rows: list[list[object]] = []
     for e in entries:
         complete = e["here"] == e["images"]
@@ -272,7 +278,6 @@ def status(as_json: bool) -> None:
             ]
         )
     print_table(rows, ["data set", "state", "images", "verified", "MB", "stores", "where"])
-    print_unexpanded(references)
 
 
 @command.command()

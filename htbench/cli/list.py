@@ -26,6 +26,7 @@ from htbench.cli.output import (
     MAX_CELL,
     fixed,
     is_terminal,
+    list_problems,
     print_json,
     print_table,
     run_problems,
@@ -127,16 +128,18 @@ def tasks(suite: str | None, as_json: bool) -> None:
     from benchmark.manifest.suite import load_suite
     from benchmark.summaries import task_summaries
 
-    entries = task_summaries(None if suite is None else load_suite(suite))
-    if as_json:
-        print_json(entries)
-        return
-    columns = ("task", "manifest", "source", "target", "seen classes", "missing classes")
-    rows = [
-        [e["task"], e["manifest"], "+".join(e["sources"]), e["target"], e["seen"], e["missing"]]
-        for e in entries
-    ]
-    print_table(rows, columns)
+    loaded = None if suite is None else load_suite(suite)
+    with list_problems() as problems:
+        entries = task_summaries(loaded, problems.append)
+        if as_json:
+            print_json(entries)
+            return
+        columns = ("task", "manifest", "source", "target", "seen classes", "missing classes")
+        rows = [
+            [e["task"], e["manifest"], "+".join(e["sources"]), e["target"], e["seen"], e["missing"]]
+            for e in entries
+        ]
+        print_table(rows, columns)
 
 
 @command.command()
@@ -151,15 +154,20 @@ def suites(as_json: bool) -> None:
     """
     from benchmark.summaries import suite_summaries
 
-    entries = suite_summaries()
-    if as_json:
-        print_json(entries)
-        return
-    rows = [
-        [e["name"], e["manifest"], *(len(e[n]) for n in ("tasks", "methods", "seeds")), e["title"]]
-        for e in entries
-    ]
-    print_table(rows, ["suite", "manifest", "tasks", "methods", "seeds", "title"])
+    with list_problems() as problems:
+        entries = suite_summaries(problems.append)
+        if as_json:
+            print_json(entries)
+            return
+        rows = [
+            [
+                *(e["name"], e["manifest"]),
+                *(len(e[n]) for n in ("tasks", "methods", "seeds")),
+                e["title"],
+            ]
+            for e in entries
+        ]
+        print_table(rows, ["suite", "manifest", "tasks", "methods", "seeds", "title"])
 
 
 @command.command()
@@ -174,22 +182,27 @@ def datasets(as_json: bool) -> None:
     """
     from benchmark.summaries import dataset_summaries
 
-    entries = dataset_summaries()
-    if as_json:
-        print_json(entries)
-        return
-    rows = [
-        [e["manifest"], e["images"], e["classes"], " ".join(e["domains"]), e["tasks"], e["title"]]
-        for e in entries
-    ]
-    print_table(rows, ["data set", "images", "classes", "domains", "tasks", "title"])
-    print_unexpanded([e["manifest"] for e in entries])
+    with list_problems() as problems:
+        entries = dataset_summaries(problems.append)
+        if as_json:
+            print_json(entries)
+            return
+        rows = [
+            [
+                *(e["manifest"], e["images"], e["classes"], " ".join(e["domains"])),
+                *(e["tasks"], e["title"]),
+            ]
+            for e in entries
+        ]
+        print_table(rows, ["data set", "images", "classes", "domains", "tasks", "title"])
+        print_unexpanded()
 
 
-def print_unexpanded(references: list[str]) -> None:
-    """Print how to expand each recipe that has not been expanded into one of these manifests."""
-    from benchmark.manifest.catalogue import published_recipes
+def print_unexpanded() -> None:
+    """Print how to expand each recipe that has not been expanded."""
+    from benchmark.manifest.catalogue import published_manifests, published_recipes
 
+    references = published_manifests()
     for recipe in published_recipes():
         if recipe not in references:
             click.echo(

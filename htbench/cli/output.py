@@ -48,6 +48,22 @@ def run_problems() -> Iterator[list[str]]:
         click.get_current_context().exit(1)
 
 
+@contextlib.contextmanager
+def list_problems() -> Iterator[list[str]]:
+    """Collect sentences about what a list leaves out, and print them at the end.
+
+    The command then exits with status 1, after what it prints about all others.
+    """
+    from htbench.progress import log
+
+    problems: list[str] = []
+    yield problems
+    for problem in dict.fromkeys(problems):
+        log(problem)
+    if problems:
+        click.get_current_context().exit(1)
+
+
 def message_line(text: str) -> str:
     """An error message or a line of progress: printable and bounded.
 

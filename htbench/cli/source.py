@@ -18,7 +18,7 @@ from htbench.cli.options import (
     seeds_option,
     suite_option,
 )
-from htbench.cli.output import print_json, print_table, printable
+from htbench.cli.output import list_problems, print_json, print_table, printable
 from htbench.progress import Terminal
 
 if TYPE_CHECKING:
@@ -209,17 +209,14 @@ def list_(as_json: bool) -> None:
     """
     from benchmark.sources.export import pinned_sources, summary
     from benchmark.sources.spec import damaged_sources, known_sources
-    from htbench.progress import log
 
-    sources = [*known_sources(), *pinned_sources()]
-    if as_json:
-        print_json([summary(source) for source in sources])
-    else:
-        _print(sources)
-    if problems := damaged_sources():
-        for problem in problems:
-            log(problem)
-        click.get_current_context().exit(1)
+    with list_problems() as problems:
+        sources = [*known_sources(), *pinned_sources(problems.append)]
+        problems += damaged_sources()
+        if as_json:
+            print_json([summary(source) for source in sources])
+        else:
+            _print(sources)
 
 
 def _print(sources: Sequence[SourceCheckpoint]) -> None:

@@ -1,0 +1,64 @@
+"""A manifest or suite that the user added and broke is left out of lists, and named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.own_data.add import add_manifests
+from tests.htbench.command import Htbench
+
+LISTS = (
+    ("list", "datasets"),
+    ("list", "tasks"),
+    ("list", "suites"),
+    ("data", "status"),
+    ("source", "list"),
+    ("cite",),
+)
+
+
+@pytest.fixture
+def added(draft: Any, own_data: Path) -> Path:
+    """The folder of an added manifest and its suite."""
+    folder = draft.write()
+    (folder / "mine.toml").write_text(
+        'title = "T"\nmanifest = "."\ntasks = ["outline-solid"]\nmethods = ["source"]\n'
+        "seeds = [0]\n"
+    )
+    (one,) = add_manifests([folder])
+    assert one.suites == ("mine",)
+    return one.manifest.root
+
+
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_a_broken_manifest_hides_no_other(
+    htbench: Htbench, added: Path, words: tuple[str, ...]
+) -> None:
+    whole = json.loads(htbench(*words, "--json")[1])
+    (added / "manifest.toml").write_text("x = ")
+    status, out, err = htbench(*words, "--json")
+    assert status == 1
+    assert json.loads(out) == [entry for entry in whole if "mini" not in json.dumps(entry)]
+    (line,) = err.splitlines()
+    assert "left out: " in line or "is left out: " in line
+    assert str(added / "manifest.toml") in line
+    assert line.endswith(f"correct it, or delete {added} to do without it")
+    status, out, err = htbench(*words)
+    assert (status, err) == (1, f"{line}\n")
+    assert out
+
+
+def test_a_broken_suite_hides_no_other(htbench: Htbench, added: Path) -> None:
+    whole = json.loads(htbench("list", "suites", "--json")[1])
+    assert "mine" in [entry["name"] for entry in whole]
+    (added / "mine.toml").write_text("x = ")
+    status, out, err = htbench("list", "suites", "--json")
+    assert status == 1
+    assert json.loads(out) == [entry for entry in whole if entry["name"] != "mine"]
+    file = added / "mine.toml"
+    assert err.startswith(f"mine is left out: {file} is not valid TOML")
+    assert err.endswith(f"correct it, or delete {file} to do without it\n")
