@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 TUNED = (
     "chosen for each task on folds of seen training images; methods without (tuned) have no search "
-    "space and are at their defaults"
+    "space and are at their defaults; costs are without the searches, whose steps are in the notes"
 )
 MAX_SETTINGS = 150  # characters of a label that name settings
 BoardCell = dict[Hashable, Any]  # a row of ``Board.cells``

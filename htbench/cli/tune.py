@@ -216,3 +216,16 @@ def _print(searches: Searches, *, whole: bool) -> None:
         if whole or row[-1]
     ]
     print_table(rows, ["task", "method", "settings", *SEARCH_HEADERS])
+    every = [search for of_task in searches.values() for search in of_task.values()]
+    tried = [entry for search in every for entry in search["tried"]]
+    failed = sum(entry["score"] is None for entry in tried)
+    steps = sorted(search["steps"] for search in every)
+    cost = " to ".join(str(number) for number in dict.fromkeys((steps[0], steps[-1])))
+    click.echo(
+        "\npseudo: on held-out training images of the seen classes, half of which play missing; "
+        "the setting with the highest mean is chosen"
+    )
+    click.echo(
+        f"{plural(len(tried), 'setting')} tried, of which {failed} failed on at least one fold and "
+        f"cannot be chosen; gradient steps of a search: {cost}"
+    )

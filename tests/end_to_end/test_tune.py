@@ -227,6 +227,9 @@ def test_several_methods_are_tuned_over_what_they_declare(whole):
         # Both methods share the fine-tuning of a fold.
         assert search["steps"] == 3 * 20
     assert "chosen" in printed
+    assert "6 settings tried, of which 0 failed on at least one fold" in printed
+    assert printed.count("gradient steps of a search: 60\n") == 1
+    assert "costs are without the searches, whose steps are in the notes" in printed
     rates = {record["made_from"]["recipe"]["head_lr"] for record in Mini.records(workspace)}
     assert sorted(rates) == pytest.approx(sorted(0.1 * float(Fraction(f)) for f in {*factors, "1"}))
 
