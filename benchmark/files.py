@@ -174,7 +174,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
+    with named_as(path):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
     try:
         with _named(path):
             yield temporary
@@ -185,12 +186,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if stat.S_ISREG(mode):
             _sync(temporary)
         reach("file-written")
-        temporary.replace(path)
+        with named_as(path):
+            temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):  # of the two errors, the first one matters
             temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+@contextlib.contextmanager
+def named_as(path: Path) -> Iterator[None]:
+    """Give an error of a temporary file the path that people know."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 @contextlib.contextmanager
@@ -225,7 +236,8 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
         The path of the temporary folder.
     """
     make_folder(final.parent)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
+    with named_as(final):
+        building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
     replaced: list[Path] = []
     try:
         building.chmod(0o755)  # mkdtemp creates it for its owner only

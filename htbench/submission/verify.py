@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmark.driver import plan_suite
 from benchmark.errors import DataError, MethodError, UsageError
-from benchmark.files import make_folder, read_sealed, seal, write_file
+from benchmark.files import make_folder, named_as, read_sealed, seal, write_file
 from benchmark.manifest.suite import Suite, checked_seed
 from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord, same_predictions
@@ -315,7 +315,10 @@ def check_place(path: Path, folder: Path) -> None:
     if path.exists() or path.is_symlink():  # the author of the submission may have written it
         raise UsageError(f"{path} exists; delete it, or name another file with --out")
     make_folder(path.parent)
-    with tempfile.NamedTemporaryFile(prefix=f".{path.name[:20]}-", dir=path.parent):
+    with (
+        named_as(path),
+        tempfile.NamedTemporaryFile(prefix=f".{path.name[:20]}-", dir=path.parent),
+    ):
         pass
 
 

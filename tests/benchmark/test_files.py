@@ -392,3 +392,20 @@ def test_an_error_of_a_full_disk_names_the_path(tmp_path: Path, kind: str) -> No
         write()
     expected = tmp_path / ("htbench-" if kind == "temporary" else "name")
     assert str(failed.value.filename).startswith(str(expected))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that takes no files")
+def test_an_error_of_a_temporary_file_names_the_path_that_was_asked_for() -> None:
+    for path, write in (
+        (Path("/proc/file"), lambda path: write_file(path, b"x")),
+        (Path("/proc/folder"), lambda path: new_folder(path).__enter__()),
+    ):
+        with pytest.raises(OSError, match=f"'{path}'$") as error:
+            write(path)
+        assert error.value.filename == str(path)
+
+
+def test_an_error_of_the_last_rename_names_the_path_only(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=f"'{tmp_path}'$") as error:
+        write_file(tmp_path, b"x")
+    assert error.value.filename2 is None
