@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmark.errors import UsageError
-from benchmark.files import new_folder
+from benchmark.files import check_output, new_folder
 from benchmark.methods.find import METHOD_NAME, entry_point_sources
 from benchmark.start import PACKAGES
 from leaderboard.gamma_star import DERIVED
@@ -40,7 +40,8 @@ def write_project(name: str, folder: Path) -> tuple[Path, Path]:
         UsageError: the name cannot be used, or the folder exists.
     """
     module = _module_name(name)
-    if folder.exists() or folder.is_symlink():
+    check_output(folder, folder=True)
+    if folder.exists():
         raise UsageError(f"{folder} exists; choose another folder with --out")
     values = {"@NAME@": name, "@MODULE@": module, "@CLASS@": _class_name(name)}
     folder.parent.mkdir(parents=True, exist_ok=True)

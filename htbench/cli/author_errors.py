@@ -43,6 +43,8 @@ def author_errors(status: int = 1) -> Iterator[None]:
         if isinstance(error, BrokenPipeError) and _has_no_reader():
             raise
         frames = _author_frames(error.__traceback__)
+        if frames is None and not isinstance(error, SyntaxError):  # of a file that never ran
+            frames = error.__traceback__
         lines = traceback.format_exception(type(error), error, frames)
         click.echo(printable("".join(lines), keep="\n\t"), err=True, nl=False)
         sys.exit(status)
@@ -56,11 +58,11 @@ def _has_no_reader() -> bool:
 
 
 def _author_frames(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame of the author's code on; all of it if there is none."""
+    """The traceback from the first frame of the author's code on."""
     first = frames
     while first is not None and _is_ours(first.tb_frame.f_code.co_filename):
         first = first.tb_next
-    return first or frames
+    return first
 
 
 def _is_ours(file: str) -> bool:

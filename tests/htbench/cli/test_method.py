@@ -236,6 +236,23 @@ class TestCheck:
         assert (status, out) == (2, "")
         assert "the file does not define a method" in err
 
+    @pytest.mark.parametrize("words", [("check",), ("try",)])
+    def test_a_file_that_is_not_python_is_named(
+        self, htbench: Htbench, tmp_path: Path, words: tuple[str, ...]
+    ) -> None:
+        """These were tracebacks of this suite."""
+        file = tmp_path / "binary.py"
+        file.write_bytes(bytes(range(256)))
+        status, out, err = htbench("method", *words, file)
+        assert (status, out) == (2, "")
+        assert f"cannot load {file}: it is not a file of Python code (" in err
+        assert "Traceback" not in err
+        file.write_text("def adapt(:\n")
+        status, out, err = htbench("method", *words, file)
+        assert (status, out) == (2, "")
+        assert err.startswith(f'  File "{file}", line 1\n')
+        assert "SyntaxError: invalid syntax" in err
+
 
 class TestNew:
     def test_the_project_works_as_it_is(
@@ -312,6 +329,15 @@ class TestNew:
         assert status == 2
         assert f"{tmp_path} exists; choose another folder with --out" in err
         assert (tmp_path / "keep").read_text() == "x"
+
+    def test_a_dash_does_not_become_a_folder(
+        self, htbench: Htbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        status, _, err = htbench("method", "new", "my-method", "--out", "-")
+        assert status == 2
+        assert "'-' does not mean standard output here" in err
+        assert not list(tmp_path.iterdir())
 
 
 def test_a_failure_is_an_assertion() -> None:
