@@ -92,6 +92,8 @@ def command(
         raise UsageError('name the authors of the results, such as --author "Ada Lovelace"')
     if not all(author.strip() for author in authors):  # CITATION.cff would not be valid
         raise UsageError('--author is empty; give a name, such as --author "Ada Lovelace"')
+    if title is not None and not title.strip():
+        raise UsageError("--title is empty; give a title, or leave it out for the suite's")
     check_folder(out)
     refuse_workspace_of(published)
     place = Workspace(workspace)

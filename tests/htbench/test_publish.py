@@ -278,6 +278,7 @@ def test_refusals(place: Path, tmp_path: Path, htbench: Htbench) -> None:
     for more, message in (
         ((), "name the authors"),
         (("--author", "A", "--author", " "), "--author is empty"),
+        (("--author", "A", "--title", " "), "--title is empty"),
         (("--published",), "--workspace cannot be combined with --published"),
         (("--author", "A", "--workspace", tmp_path / "empty"), "has no runs of suite two"),
     ):
