@@ -45,9 +45,10 @@ def all_citations(report: Callable[[str], None]) -> dict[str, list[Citation]]:
     Args:
         report: called with a sentence for each manifest of the user that cannot be read.
     """
-    data = {manifest.reference for manifest in load_published(report)}
-    names = [*sorted({*data, *published_recipes()}), *read_citations()["methods"], BOARD]
-    return {name: citations_of(name) for name in names}
+    documents = {name: load_recipe(name).document for name in published_recipes()}
+    documents |= {manifest.reference: manifest.document for manifest in load_published(report)}
+    data = {name: [_citation(name, document)] for name, document in sorted(documents.items())}
+    return data | {name: citations_of(name) for name in (*read_citations()["methods"], BOARD)}
 
 
 def citations_of(name: str) -> list[Citation]:
@@ -63,9 +64,7 @@ def citations_of(name: str) -> list[Citation]:
         return [Citation(key, table["entries"][key].strip()) for key in keys]
     if "@" in name or (Path(name) / "manifest.toml").is_file():
         is_recipe = name in published_recipes() and name not in published_manifests()
-        document = load_recipe(name).document if is_recipe else load_manifest(name).document
-        bibtex = document["citation"].strip()
-        return [Citation(_key(bibtex) or name, bibtex)]
+        return [_citation(name, (load_recipe if is_recipe else load_manifest)(name).document)]
     raise UsageError(
         f"no citation for {name!r}; data sets: {', '.join(_citable_data())}; methods: "
         f"{', '.join(table['methods'])}; and {BOARD}"
@@ -95,6 +94,12 @@ def short_reference(key: str) -> tuple[str, str | None]:
 def _citable_data() -> list[str]:
     """Manifests, and recipes, which can be cited before they are expanded."""
     return sorted({*published_manifests(), *published_recipes()})
+
+
+def _citation(name: str, document: Mapping[str, Any]) -> Citation:
+    """What the document of a manifest or of a recipe says to cite."""
+    bibtex = document["citation"].strip()
+    return Citation(_key(bibtex) or name, bibtex)
 
 
 def _fields(bibtex: str) -> Mapping[str, str]:

@@ -186,7 +186,8 @@ def suite_summaries(report: Report) -> list[dict[str, Any]]:
             shown[reference] = _shown(load_manifest(reference))
         except ManifestError as error:
             names = [suite.argument for suite in suites if suite.manifest == reference]
-            report(f"{' and '.join(names)} left out: {error}")
+            verb = "is" if len(names) == 1 else "are"
+            report(f"{' and '.join(names)} {verb} left out: {error}")
     return [
         {
             **vars(suite),

@@ -54,7 +54,7 @@ def load_published(report: Callable[[str], None]) -> list[Manifest]:
         try:
             manifests.append(load_manifest(reference))
         except ManifestError as error:
-            if packaged_manifests().joinpath(*reference.split("@")).is_dir():
+            if is_file(packaged_manifests().joinpath(*reference.split("@"), "manifest.toml")):
                 raise
             report(f"{reference} is left out: {error}")
     return manifests

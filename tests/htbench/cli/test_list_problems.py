@@ -44,12 +44,27 @@ def test_a_broken_manifest_hides_no_other(
     assert status == 1
     assert json.loads(out) == [entry for entry in whole if "mini" not in json.dumps(entry)]
     (line,) = err.splitlines()
-    assert "left out: " in line or "is left out: " in line
+    assert " is left out: " in line
     assert str(added / "manifest.toml") in line
     assert line.endswith(f"correct it, or delete {added} to do without it")
     status, out, err = htbench(*words)
     assert (status, err) == (1, f"{line}\n")
     assert out
+
+
+@pytest.mark.parametrize("words", [w for w in LISTS if w != ("list", "suites")], ids=" ".join)
+def test_a_broken_expansion_hides_no_other(
+    htbench: Htbench, own_data: Path, words: tuple[str, ...]
+) -> None:
+    """The folder of the recipe has the same name and version, and ships."""
+    whole = json.loads(htbench(*words, "--json")[1])
+    file = own_data / "manifests" / "iwildcam" / "1.1" / "manifest.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("x = ")
+    status, out, err = htbench(*words, "--json")
+    assert status == 1
+    assert json.loads(out) == whole  # what to cite for the recipe, too
+    assert err.startswith(f"iwildcam@1.1 is left out: {file} is not valid TOML")
 
 
 def test_a_broken_suite_hides_no_other(htbench: Htbench, added: Path) -> None:
