@@ -35,12 +35,15 @@ class Folder:
 def top_of(origin: Path) -> str:
     """The absolute path of a file or folder through links, without the ``..`` that the user wrote.
 
-    The system takes ``link/..`` for the folder above the link's target, so a link before a ``..``
-    is resolved. The names of other links stay: one may be a domain's.
+    The system takes ``link/..`` for the folder above the link's target, so a link right before a
+    ``..`` is resolved. The names of other links stay: one may be a domain's.
     """
     path = Path("/")
     for part in origin.absolute().parts[1:]:
-        path = path.resolve().parent if part == ".." else path / part
+        if part != "..":
+            path /= part
+        else:
+            path = (path.resolve() if path.is_symlink() else path).parent
     return str(path)
 
 

@@ -271,6 +271,14 @@ class TestLinks:
         assert top_of(tmp_path / "link" / ".." / "copy" / "..") == str(tmp_path / "disk")
         assert top_of(tmp_path / "disk" / ".." / "link") == str(tmp_path / "link")
 
+    def test_the_name_of_a_link_further_up_stays(
+        self, manifest: Manifest, copy: Path, tmp_path: Path
+    ) -> None:
+        """It may be the only place of a domain's name."""
+        (copy / "art").rename(tmp_path / "0123abcd")
+        (tmp_path / "Art").symlink_to("0123abcd")
+        assert import_images(manifest, tmp_path / "Art" / "cup" / "..", copy=False) == 1
+
     def test_folders_that_link_to_each_other(self, manifest: Manifest, tmp_path: Path) -> None:
         """Folders that link to each other have many paths, also without a circle."""
         folders = [tmp_path / "maze" / str(number) for number in range(4)]
