@@ -148,7 +148,7 @@ def script(
 
 
 def _check_names(suite: Suite, shards: int, workspace: Path, options: Mapping[str, Any]) -> None:
-    """Check what each job would refuse: tasks, methods, seeds, settings and the number of shards.
+    """Check what each job would refuse: names, settings and the number of shards.
 
     A plugin may be on the machines of the jobs only; then only tasks and seeds are checked.
 
@@ -169,6 +169,7 @@ def _check_names(suite: Suite, shards: int, workspace: Path, options: Mapping[st
         suite,
         open_workspace(workspace),
         **{name: options[name] for name in ("tasks", "methods", "seeds", "settings")},
+        network=options["network"],
         device=options["device"],
         derived=DERIVED,
         shard=part,

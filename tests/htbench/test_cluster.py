@@ -199,6 +199,7 @@ def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> 
         (["--", "--method", "finetun"], "no method 'finetun'; did you mean finetune or"),
         (["--", "--task", "solid"], "--task solid is not in suite icons"),
         (["--", "--plugin", "elsewhere.py", "--seed", "3"], "--seed 3 is not in suite icons"),
+        (["--", "--model", "resnet19"], "--model resnet19: "),
         (["--", "--set", "x=1"], "--set x: no selected method has this field"),
         (["--", "--method", "source", "--seed", "0"], "use at most 5 shards"),
     ],
