@@ -224,15 +224,17 @@ def _import(module: str) -> ModuleType:
     """Import a module.
 
     Raises:
-        ContractError: a dataclass in it is not frozen, or it is no text; Python's message does not
-            say how to fix it, or which file it is.
+        ContractError: a dataclass in it is not frozen, or it or a file that it imports is not text;
+            Python's message does not say how to fix it, or that it is about a file.
     """
     try:
         return importlib.import_module(module)
     except SyntaxError as error:
         if error.filename is not None:
             raise
-        raise ContractError(f"it is not a file of Python code ({error})") from None
+        raise ContractError(
+            f"it, or a file that it imports, is not Python code ({error})"
+        ) from None
     except TypeError as error:
         if "non-frozen dataclass" not in str(error):
             raise

@@ -245,8 +245,12 @@ class TestCheck:
         file.write_bytes(bytes(range(256)))
         status, out, err = htbench("method", *words, file)
         assert (status, out) == (2, "")
-        assert f"cannot load {file}: it is not a file of Python code (" in err
+        assert f"cannot load {file}: it, or a file that it imports, is not Python code (" in err
         assert "Traceback" not in err
+        (tmp_path / "imports.py").write_text("import binary\n")
+        status, out, err = htbench("method", *words, tmp_path / "imports.py")
+        assert (status, out) == (2, "")
+        assert "imports.py: it, or a file that it imports, is not Python code (" in err
         file.write_text("def adapt(:\n")
         status, out, err = htbench("method", *words, file)
         assert (status, out) == (2, "")
