@@ -162,9 +162,9 @@ def _location(
 ) -> Location:
     rule, count = recipe.rule, len(recipe.classes)
     test = np.bincount(y[~adaptation], minlength=count)
-    adapted = np.bincount(y[adaptation], minlength=count) > 0
-    seen = adapted & known
-    missing = (test > 0) & known & ~adapted
+    in_adaptation = np.bincount(y[adaptation], minlength=count) > 0
+    seen = in_adaptation & known
+    missing = (test > 0) & known & ~in_adaptation
     needs = (
         (int(adaptation.sum()), rule.min_adaptation_images, "adaptation image"),
         (int(test.sum()), rule.min_test_images, "test image"),

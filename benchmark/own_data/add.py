@@ -36,7 +36,7 @@ def find_folders(place: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedManifest:
     """A manifest in the data folder.
 
     Attributes:
@@ -50,7 +50,7 @@ class Added:
     is_new: bool
 
 
-def add_manifests(folders: Sequence[Path]) -> list[Added]:
+def add_manifests(folders: Sequence[Path]) -> list[AddedManifest]:
     """Copy checked manifests and their suites into the data folder: all of them, or none.
 
     Of a manifest that is there already, the suites are copied again: they may be new or changed.
@@ -70,8 +70,8 @@ def add_manifests(folders: Sequence[Path]) -> list[Added]:
         other = first_of.setdefault(copy.manifest.reference, copy)
         if other.manifest.digest != copy.manifest.digest:
             raise UsageError(
-                f"{other.folder} and {copy.folder} are both {copy.manifest.reference}, with other "
-                f"content; give one another version in its manifest.toml"
+                f"{other.folder} and {copy.folder} are both {copy.manifest.reference}, and differ; "
+                "give one of them another version in its manifest.toml"
             )
     # The old suites stay where they are moved until all is done, and are moved back by `undo`.
     with contextlib.ExitStack() as staging, contextlib.ExitStack() as undo:
@@ -105,7 +105,7 @@ def _checked(folder: Path) -> _Copy:
     return _Copy(folder, manifest, suites)
 
 
-def _add(copy: _Copy, staging: contextlib.ExitStack, undo: contextlib.ExitStack) -> Added:
+def _add(copy: _Copy, staging: contextlib.ExitStack, undo: contextlib.ExitStack) -> AddedManifest:
     """Copy one manifest; ``undo`` then takes it back, and ``staging`` ends after that.
 
     Raises:
@@ -134,7 +134,7 @@ def _add(copy: _Copy, staging: contextlib.ExitStack, undo: contextlib.ExitStack)
             f"cannot copy {folder} to {home}: {error.strerror or error}; nothing was added"
         ) from None
     manifest = load_manifest(manifest.reference)
-    return Added(manifest, tuple(suite.stem for suite in copy.suites), is_new)
+    return AddedManifest(manifest, tuple(suite.stem for suite in copy.suites), is_new)
 
 
 def _replace(path: Path, new: Path, old: Path, undo: contextlib.ExitStack) -> None:

@@ -15,7 +15,7 @@ from benchmark.errors import DataError
 from benchmark.files import FILE_MODE
 from benchmark.folders import check_space
 
-WRITTEN_FILE = ".htbench-importing"  # in a folder on another disk
+TEMPORARY_NAME = ".htbench-importing"  # in a folder on another disk
 
 
 @contextlib.contextmanager
@@ -88,13 +88,13 @@ class Placing:
     def copy(self, file: str | Path, path: str) -> None:
         """Copy a file to the image at a relative path."""
         target = self._target(path)
-        shutil.copyfile(file, self._written(target))
+        shutil.copyfile(file, self._temporary_of(target))
         self._move(target)
 
     def write(self, pieces: Iterable[bytes], path: str) -> None:
         """Write bytes to the image at a relative path."""
         target = self._target(path)
-        with self._written(target).open("wb", buffering=0) as file:
+        with self._temporary_of(target).open("wb", buffering=0) as file:
             for piece in pieces:
                 file.write(piece)
         self._move(target)
@@ -115,15 +115,15 @@ class Placing:
             Path(folder).mkdir(parents=True, exist_ok=True)
             # A folder in the copy may be a link to another disk, or a mount, too.
             is_here = Path(folder).stat().st_dev == self._device
-            self._folders[folder] = self._temporary if is_here else Path(folder, WRITTEN_FILE)
+            self._folders[folder] = self._temporary if is_here else Path(folder, TEMPORARY_NAME)
         return target
 
-    def _written(self, target: str) -> Path:
+    def _temporary_of(self, target: str) -> Path:
         """Where an image is written before it is moved to its place."""
         return self._folders[target.rpartition("/")[0]]
 
     def _move(self, target: str) -> None:
-        temporary = self._written(target)
+        temporary = self._temporary_of(target)
         temporary.chmod(FILE_MODE)  # whatever the umask
         temporary.replace(target)
         self.has_written = True

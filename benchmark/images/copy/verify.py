@@ -196,10 +196,10 @@ def _folders(manifest: Manifest) -> set[str]:
 
 
 def _files(root: Path, folders: set[str]) -> Iterator[str]:
-    """Paths below a folder of everything but folders and broken links.
+    """Paths below a folder of everything but broken links and the folders that are searched.
 
-    Linked folders that have a place in ``folders`` are followed, because runs read the images in
-    them; other links are not, so none leads in a circle.
+    Linked folders that have a place in ``folders`` are searched, because runs read the images in
+    them; others are not, so none leads in a circle.
     """
     prefixes = [""]
     while prefixes:

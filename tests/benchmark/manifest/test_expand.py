@@ -212,10 +212,10 @@ def slow_reference(
             day_of.setdefault(row["seq_id"], row["datetime"][:10])
         adaptation = [row for row in rows_here if day_of[row["seq_id"]] in first_half]
         test = [row for row in rows_here if day_of[row["seq_id"]] not in first_half]
-        adapted = {int(row["y"]) for row in adaptation}
-        seen = adapted & known
+        in_adaptation = {int(row["y"]) for row in adaptation}
+        seen = in_adaptation & known
         counts = Counter(int(row["y"]) for row in test)
-        missing = {y for y in counts if y in known and y not in adapted}
+        missing = {y for y in counts if y in known and y not in in_adaptation}
         if (
             len(days) > 1
             and len(adaptation) >= 50

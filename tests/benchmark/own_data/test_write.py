@@ -15,7 +15,7 @@ from benchmark.images.place import absent_paths, images_folder
 from benchmark.manifest.catalogue import load_manifest, own_folder
 from benchmark.manifest.suite import load_suite, own_suites
 from benchmark.own_data import write
-from benchmark.own_data.add import Added, add_manifests, find_folders
+from benchmark.own_data.add import AddedManifest, add_manifests, find_folders
 from benchmark.own_data.build import parse_reference
 from benchmark.own_data.write import write_manifest
 from tests.benchmark.own_data.pictures import build, grid, paint, png
@@ -133,7 +133,7 @@ class TestNames:
         assert parse_reference("mine@1.0") == ("mine", "1.0")
 
 
-def add(folder: Path) -> Added:
+def add(folder: Path) -> AddedManifest:
     (added,) = add_manifests([folder])
     return added
 
