@@ -96,7 +96,7 @@ class Trial:
             methods = [entry.method for entry in self.chain]
             counter, start = StepCounter(), time.monotonic()
             model, last = adapt(methods, source, target, lambda: self._again(run), self.seed)
-            seconds = time.monotonic() - start
+            seconds, steps = time.monotonic() - start, counter.facts(last)
             count = min(len(held_out), FIRST_IMAGES)
             first = predict_batch(model, held_out.images[torch.arange(count)], last)
             check_logits(first, count, len(held_out.classes))
@@ -107,7 +107,7 @@ class Trial:
             source=_accuracies(before, held_out, missing),
             method=_accuracies(logits, held_out, missing),
             images=len(held_out),
-            steps=max(counter.count, last.total_steps),
+            steps=max(steps["counted_steps"], steps["total_steps"]),
             seconds=seconds,
             notes=tuple(last.notes),
         )
