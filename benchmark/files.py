@@ -236,7 +236,7 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
         The path of the temporary folder.
     """
     make_folder(final.parent)
-    with named_as(final):
+    with named_as(building_in or final):
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
     replaced: list[Path] = []
     try:

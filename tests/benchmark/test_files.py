@@ -405,6 +405,14 @@ def test_an_error_of_a_temporary_file_names_the_path_that_was_asked_for() -> Non
         assert error.value.filename == str(path)
 
 
+def test_an_error_of_the_folder_to_build_in_names_that(tmp_path: Path) -> None:
+    """As when another command has removed the temporary folder of a driver."""
+    absent = tmp_path / "absent"
+    with pytest.raises(FileNotFoundError) as error:
+        new_folder(tmp_path / "final", building_in=absent).__enter__()
+    assert error.value.filename == str(absent)
+
+
 def test_an_error_of_the_last_rename_names_the_path_only(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=f"'{tmp_path}'$") as error:
         write_file(tmp_path, b"x")
