@@ -43,6 +43,13 @@ MAX_SCANS = 100  # of a progressive JPEG; each costs a pass over all pixels, and
 MAX_SEGMENTS = 10_000  # of a JPEG: profiles and metadata are in pieces of up to 64 KiB
 _SCAN, _END = 0xDA, 0xD9
 _SWITCHES = threading.RLock()  # one image at a time is decoded, with its own switches
+# A process that is forked while another thread decodes, such as a data loader's worker, would have
+# a lock that nobody releases, and the switches of that image.
+os.register_at_fork(
+    before=_SWITCHES.acquire,
+    after_in_parent=_SWITCHES.release,
+    after_in_child=_SWITCHES.release,
+)
 # A marker of a JPEG other than those within the data of a scan: a zero after 0xFF, and restarts.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
 ORIENTATION = 0x0112  # the EXIF tag; 1 is upright

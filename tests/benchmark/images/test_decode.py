@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -314,6 +317,44 @@ def test_switches_of_pil_that_others_set_change_nothing(
             image.load()
     assert ImageFile.LOAD_TRUNCATED_IMAGES is allows
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+FORK = """
+import io, os, threading
+from PIL import Image, ImageFile
+from benchmark.images.decode import decode, opened
+file = io.BytesIO()
+Image.new("RGB", (8, 8)).save(file, "PNG")
+data, is_open, may_close = file.getvalue(), threading.Event(), threading.Event()
+
+def hold():
+    with opened(data, truncated=True):
+        is_open.set()
+        may_close.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+is_open.wait()
+threading.Timer(0.2, may_close.set).start()
+if child := os.fork():
+    thread.join()
+    decode(data)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+else:
+    decode(data)
+    os._exit(ImageFile.LOAD_TRUNCATED_IMAGES)
+"""
+
+
+def test_a_process_that_is_forked_while_a_thread_decodes_can_decode() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORK], start_new_session=True
+    ) as process:
+        try:
+            assert process.wait(timeout=30) == 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 class TestFiles:
