@@ -6,11 +6,10 @@ import re
 
 from benchmark.errors import first
 from benchmark.manifest.reader import Reader
-from benchmark.networks.names import OWN
+from benchmark.networks.names import OWN, is_weights_name
 
 MAX_WIDTH = 1024  # the network then has 245 million weights
 _NETWORK = re.compile(r"(timm/)?[A-Za-z0-9_-]+")
-_WEIGHTS = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def check_model(reader: Reader) -> None:
@@ -30,11 +29,10 @@ def check_model(reader: Reader) -> None:
             "of a network, such as 'convnet', 'resnet18' or 'timm/resnet18'"
         )
     if name != OWN:
-        weights = model.get("weights", "none")
-        if not isinstance(weights, str) or not _WEIGHTS.fullmatch(weights):
+        if "weights" in model and not is_weights_name(model["weights"]):
             raise reader.fail(
-                f"model.weights is {weights!r}; it must be the name of pretrained weights, such as "
-                "'ResNet18_Weights.IMAGENET1K_V1'"
+                f"model.weights is {model['weights']!r}; it must be a name such as "
+                "'ResNet50_Weights.IMAGENET1K_V1'"
             )
         return
     if extra := sorted(model.keys() - {"name", "width"}):

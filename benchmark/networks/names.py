@@ -12,6 +12,7 @@ from benchmark.errors import UsageError
 
 OWN = "convnet"  # this suite's own network; all others are torchvision's or begin with TIMM
 TIMM = "timm/"
+_WEIGHTS = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+")
 _TEXT = re.compile(r"(timm/)?([A-Za-z0-9_-]+)(?:([.@])([A-Za-z0-9_.]+))?")
 
 
@@ -40,6 +41,11 @@ def parse_network(text: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
     if weights is not None:
         table["weights"] = f"{name}.{weights}" if library else weights
     return table
+
+
+def is_weights_name(name: object) -> bool:
+    """Whether it may name pretrained weights, as ``ResNet50_Weights.IMAGENET1K_V1`` does."""
+    return isinstance(name, str) and _WEIGHTS.fullmatch(name) is not None
 
 
 def library_of(model: Mapping[str, Any]) -> dict[str, str]:

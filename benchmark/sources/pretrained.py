@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Any
 from benchmark.errors import DataError, ManifestError
 from benchmark.files import matches_digest, read_sealed
 from benchmark.folders import data_folder
+from benchmark.networks.names import is_weights_name
 
 WEIGHTS_FILE = "weights.safetensors"
 RECORD_FILE = "weights.json"
 MAX_RECORD_BYTES = 1 << 16
-_NAME = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def pretrained_name(model: Mapping[str, Any]) -> str | None:
         ManifestError: it is not a name such as ``ResNet50_Weights.IMAGENET1K_V1``.
     """
     name = model.get("weights")
-    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
+    if name is not None and not is_weights_name(name):
         raise ManifestError(
             f"[model] weights is {name!r}; it must be a name such as "
             "'ResNet50_Weights.IMAGENET1K_V1'"
