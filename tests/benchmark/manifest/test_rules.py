@@ -131,7 +131,10 @@ class TestDocument:
                 top(model={"name": "convnet", "weights": "x"}),
                 r"model has 'weights'; convnet has only width",
             ),
-            (top(model={"name": "resnet18", "weights": 5}), r"model\.weights is 5; it must be a name"),
+            (
+                top(model={"name": "resnet18", "weights": 5}),
+                r"model\.weights is 5; it must be a name",
+            ),
             (top(model={"name": "resnet18", "width_per_group": 32}), None),
             (top(description=5), r"description is 5; it must be a string"),
             (top(homepage=["x"]), r"homepage is \['x'\]; it must be a string"),
