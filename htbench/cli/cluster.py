@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,18 +166,20 @@ def _check_names(suite: Suite, shards: int, workspace: Path, options: Mapping[st
     if options["plugins"]:
         return
     part, costs = shard_of(f"1/{shards}")
-    with plan_suite(
-        suite,
-        open_workspace(workspace),
-        **{name: options[name] for name in ("tasks", "methods", "seeds", "settings")},
-        network=options["network"],
-        device=options["device"],
-        derived=DERIVED,
-        shard=part,
-        costs=costs,
-        elsewhere=True,
-    ):
-        pass  # a plan is checked when it is made
+    # Not isolation and limits, which depend on the machine of the job.
+    names = ("tasks", "methods", "seeds", "settings", "network", "device")
+    with ExitStack() as stack:  # a plan is checked when it is made
+        stack.enter_context(
+            plan_suite(
+                suite,
+                open_workspace(workspace),
+                **{name: options[name] for name in names},
+                derived=DERIVED,
+                shard=part,
+                costs=costs,
+                elsewhere=True,
+            )
+        )
 
 
 @command.command("run", cls=_WithRunOptions)
