@@ -13,7 +13,7 @@ from benchmark.commands import command as recommended
 from benchmark.commands import ways_to_images
 from benchmark.errors import UsageError
 from benchmark.text import plural
-from htbench.cli.options import json_option
+from htbench.cli.options import LocalPath, json_option
 from htbench.cli.output import list_problems, print_json, print_table, printable
 from htbench.progress import log, step_bars
 
@@ -87,7 +87,7 @@ def download(dataset: str, accept_terms: bool) -> None:
 
 @command.command("import")
 @_dataset
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=LocalPath(exists=True))
 @click.option(
     "--copy",
     is_flag=True,

@@ -9,6 +9,7 @@ import click
 from benchmark.errors import UsageError
 from htbench.cli.options import (
     OWN_SUITE,
+    LocalPath,
     methods_option,
     refuse_workspace_of,
     suite_option,
@@ -38,7 +39,7 @@ class _Figure(click.Command):
     "--out",
     required=True,
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="File to write; its extension (.svg, .png or .pdf) is the format.",
 )
 @suite_option(OWN_SUITE)

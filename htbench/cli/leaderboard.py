@@ -11,6 +11,7 @@ import click
 
 from htbench.cli.options import (
     OWN_SUITE,
+    LocalPath,
     methods_option,
     status_option,
     suite_option,
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     metavar="PATH",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Write to this file instead of standard output; with html, to this folder.",
 )
 @workspace_option

@@ -11,7 +11,7 @@ import click
 
 from benchmark.commands import command as recommended
 from benchmark.text import plural
-from htbench.cli.options import json_option, out_file_option
+from htbench.cli.options import LocalPath, json_option, out_file_option
 from htbench.cli.output import print_json, print_or_write, print_table, printable
 from htbench.cli.own_data import add, new, print_counts
 
@@ -138,13 +138,13 @@ def digest(manifest: str) -> None:
     "--metadata",
     required=True,
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="The metadata.csv of your copy of the data set.",
 )
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Folder to write the manifest to.  [default: a folder inside the data folder]",
 )
 @click.option(

@@ -13,6 +13,7 @@ import click
 
 from benchmark.text import plural
 from htbench.cli.options import (
+    LocalPath,
     device_option,
     json_option,
     plugins_option,
@@ -196,7 +197,7 @@ def try_command(
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Folder to create.  [default: NAME]",
 )
 def new(name: str, out: Path | None) -> None:

@@ -15,6 +15,32 @@ from benchmark.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
 
+
+class LocalPath(click.Path):
+    """A file or folder, as a ``Path``; the choices are those of `click.Path`.
+
+    An empty value and one that begins with two hyphens are refused: they come from a shell
+    variable that is not set, and would be the current folder or a folder called ``--json``.
+    """
+
+    def __init__(self, **choices: Any) -> None:
+        super().__init__(path_type=Path, **choices)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path.
+
+        Raises:
+            click.BadParameter: the value is not a path, or not one that the choices allow.
+        """
+        if value == "":
+            self.fail("a path is needed, and this one is empty", param, ctx)
+        if str(value).startswith("--"):
+            self.fail(
+                f"a path is needed before {value}; if that is the path, write ./{value}", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 model_option = click.option(
@@ -156,7 +182,7 @@ workspace_option = click.option(
     default="workspace",
     show_default=True,
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Folder for runs and results.",
 )
 
@@ -228,7 +254,7 @@ def out_file_option(purpose: str) -> Option[Any]:
     return click.option(
         "--out",
         metavar="FILE",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=LocalPath(dir_okay=False),
         callback=_checked_output,
         help=purpose,
     )

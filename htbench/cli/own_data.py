@@ -14,7 +14,7 @@ import click
 
 from benchmark.commands import command as recommended
 from benchmark.text import plural
-from htbench.cli.options import json_option
+from htbench.cli.options import LocalPath, json_option
 from htbench.cli.output import message_line, print_json, print_table
 from htbench.progress import log, step_bars
 
@@ -51,7 +51,7 @@ def _parsed_share(
     "origin",
     required=True,
     metavar="FOLDER|CSV",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Folder of <domain>/<class>/<image>, or a CSV file with the columns path, domain, class "
     "and, if you like, split and group.",
 )
@@ -95,7 +95,7 @@ def _parsed_share(
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Folder to create.  [default: NAME]",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
@@ -216,9 +216,7 @@ def _print_next(written: Written, folder: Path) -> None:
 
 
 @click.command("add")
-@click.argument(
-    "folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(path_type=Path)
-)
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...", type=LocalPath())
 @json_option
 def add(folders: tuple[Path, ...], as_json: bool) -> None:
     """Add manifests to the data folder, so that every command finds them by name@version.

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-from htbench.cli.options import OWN_SUITE, refuse_workspace_of, suite_option, workspace_option
+from htbench.cli.options import (
+    OWN_SUITE,
+    LocalPath,
+    refuse_workspace_of,
+    suite_option,
+    workspace_option,
+)
 from htbench.cli.output import run_problems
 from htbench.progress import log
 
@@ -21,7 +27,7 @@ DEVELOPERS = "The Holistic Transfer Bench developers"
     "--out",
     required=True,
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Folder to write: new, or one that this command wrote, which it replaces.",
 )
 @suite_option(OWN_SUITE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htbench.cli.options import (
+    LocalPath,
     combine,
     device_option,
     jobs_option,
@@ -55,7 +56,7 @@ def command() -> None:
 @click.option(
     "--weights",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="Read the manifest's pretrained weights from this file instead of downloading them.",
 )
 @seeds_option(
@@ -126,7 +127,7 @@ _source_option = combine(
 
 
 @command.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=LocalPath(exists=True, dir_okay=False))
 @_origin_options
 @_source_option
 @click.option(
@@ -170,7 +171,7 @@ def import_(
     "--out",
     required=True,
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="Folder to create; it must not exist yet.",
 )
 @device_option

@@ -10,7 +10,7 @@ import click
 
 from benchmark.errors import UsageError
 from benchmark.text import plural
-from htbench.cli.options import json_option, task_option
+from htbench.cli.options import LocalPath, json_option, task_option
 from htbench.cli.output import print_json, printable
 from htbench.progress import log
 
@@ -42,7 +42,7 @@ def command() -> None:
 @click.option(
     "--figure",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="Also draw the counts of --task as a figure (.png, .svg or .pdf).",
 )
 @json_option
@@ -93,7 +93,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
     "--out",
     required=True,
     metavar="PATH",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     help="File or folder to write, depending on the format.",
 )
 @click.option(
@@ -104,7 +104,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="In lists and tables, write the paths of your copy of the data set in this folder.",
 )
 @click.option(

@@ -11,6 +11,7 @@ import click
 
 from benchmark.text import plural, printable
 from htbench.cli.options import (
+    LocalPath,
     Option,
     json_option,
     seeds_option,
@@ -31,14 +32,12 @@ _STYLES: dict[str, dict[str, Any]] = {
     "failed": {"fg": "red", "bold": True},
     "flagged": {"fg": "yellow", "bold": True},
 }
-_FOLDER = click.argument(
-    "folder", metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path)
-)
+_FOLDER = click.argument("folder", metavar="FOLDER", type=LocalPath(file_okay=False))
 _OUT = click.option(
     "--out",
     required=True,
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Folder to create.",
 )
 _OWN_SUITE = suite_option(
@@ -48,7 +47,7 @@ _OWN_SUITE = suite_option(
 _PUBLISHED = click.option(
     "--published",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="The folder leaderboard/published of a checkout.  [default: that of this installation]",
 )
 
@@ -105,7 +104,7 @@ def command() -> None:
 @click.option(
     "--code-folder",
     metavar="DIR",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    type=LocalPath(file_okay=False, exists=True),
     help="Where to look for files of the method that its runs did not keep, since they have more "
     "than 1 MiB.",
 )
@@ -219,7 +218,7 @@ def check(
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="File to write.  [default: FOLDER.verification.json]",
 )
 @json_option
@@ -292,7 +291,7 @@ def _print_verification(result: Verification, path: Path) -> None:
 @click.option(
     "--verification",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=LocalPath(dir_okay=False),
     help="What `submit verify` wrote, to mark the row as verified. Never a file that came with the "
     "submission.",
 )

@@ -10,7 +10,7 @@ import click
 from benchmark.commands import command as command_line
 from benchmark.errors import MAX_MESSAGE
 from benchmark.text import one_line, plural
-from htbench.cli.options import json_option, workspace_option
+from htbench.cli.options import LocalPath, json_option, workspace_option
 from htbench.cli.output import print_json
 from htbench.progress import StepLines
 
@@ -33,12 +33,12 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("workspaces", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("workspaces", nargs=-1, required=True, type=LocalPath())
 @click.option(
     "--into",
     required=True,
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LocalPath(file_okay=False),
     help="Workspace to copy runs into; it may be new.",
 )
 @json_option

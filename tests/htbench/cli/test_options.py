@@ -6,7 +6,7 @@ import click
 import pytest
 
 from benchmark.choices import DEVICES, ISOLATION
-from htbench.cli.options import seeds_option
+from htbench.cli.options import LocalPath, seeds_option
 from tests.htbench.command import Htbench, all_commands
 
 
@@ -45,3 +45,30 @@ def test_every_command_has_the_choices_of_python() -> None:
         for kind in types:
             assert isinstance(kind, click.Choice)
             assert (tuple(kind.choices)) == known
+
+
+def test_every_path_is_a_local_path() -> None:
+    options = [option for _, command in all_commands() for option in command.params]
+    paths = [option.type for option in options if isinstance(option.type, click.Path)]
+    assert len(paths) > 20
+    assert all(isinstance(kind, LocalPath) for kind in paths)
+
+
+@pytest.mark.parametrize("value", ["", "--json", "--suite"])
+@pytest.mark.parametrize(
+    "words", [["leaderboard", "--workspace"], ["submit", "verify"], ["data", "import", "icons"]]
+)
+def test_the_value_of_a_variable_that_is_not_set_is_not_a_path(
+    htbench: Htbench, words: list[str], value: str
+) -> None:
+    end = [value] if words[-1].startswith("-") else ["--", value]
+    status, _, err = htbench(*words, *end)
+    assert status == 2
+    assert "a path is needed" in err
+    assert f"write ./{value}" in err if value else "this one is empty" in err
+
+
+def test_a_path_may_begin_with_two_hyphens_below_a_folder(htbench: Htbench) -> None:
+    status, _, err = htbench("leaderboard", "--suite", "icons", "--workspace", "./--json")
+    assert status == 2
+    assert "has no runs" in err
