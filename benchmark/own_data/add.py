@@ -56,7 +56,7 @@ def add_manifests(folders: Sequence[Path]) -> list[AddedManifest]:
     Of a manifest that is there already, the suites are copied again: they may be new or changed.
 
     Args:
-        folders: the folders of the manifests.
+        folders: the folders of the manifests; one that is repeated is added once.
 
     Raises:
         ManifestError: a manifest breaks a rule.
@@ -64,7 +64,7 @@ def add_manifests(folders: Sequence[Path]) -> list[AddedManifest]:
             version was added before, or is among these.
         DataError: a file cannot be read or written; nothing was added.
     """
-    copies = [_checked(folder) for folder in folders]
+    copies = [_checked(folder) for folder in {each.resolve(): each for each in folders}.values()]
     first_of: dict[str, _Copy] = {}
     for copy in copies:
         other = first_of.setdefault(copy.manifest.reference, copy)
@@ -117,6 +117,7 @@ def _add(copy: _Copy, staging: contextlib.ExitStack, undo: contextlib.ExitStack)
     files += [folder / pin.file for pin in manifest.checkpoints if pin.file is not None]
     try:
         if is_new:
+            undo.callback(_remove_if_empty, home.parent)
             with new_folder(home) as building:
                 for file in (*files, *copy.suites):
                     target = building / file.relative_to(folder)
@@ -135,6 +136,11 @@ def _add(copy: _Copy, staging: contextlib.ExitStack, undo: contextlib.ExitStack)
         ) from None
     manifest = load_manifest(manifest.reference)
     return AddedManifest(manifest, tuple(suite.stem for suite in copy.suites), is_new)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it has other versions, or does not exist
+        folder.rmdir()
 
 
 def _replace(path: Path, new: Path, old: Path, undo: contextlib.ExitStack) -> None:

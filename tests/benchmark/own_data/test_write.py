@@ -235,6 +235,24 @@ class TestAdd:
         assert load_suite(str(own_folder("mine@0.1") / "small.toml")).seeds == (7,)
         assert not list(own_data.rglob(".*"))
 
+    def test_a_failed_add_leaves_no_folder(
+        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_paths: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+        write_manifest(build(photos), tmp_path / "out", COMMAND)
+        monkeypatch.setattr(shutil, "copyfile", full)
+        with pytest.raises(DataError, match="nothing was added"):
+            add(tmp_path / "out")
+        assert not own_folder("mine@0.1").parent.exists()
+
+    def test_a_folder_that_is_repeated_is_added_once(self, photos: Path, tmp_path: Path) -> None:
+        write_manifest(build(photos), tmp_path / "out", COMMAND)
+        (tmp_path / "link").symlink_to("out")
+        (added,) = add_manifests([tmp_path / "out", tmp_path / "link", tmp_path / "out"])
+        assert added.is_new
+
     def test_two_with_one_name_are_refused_before_anything_is_added(
         self, photos: Path, tmp_path: Path
     ) -> None:
