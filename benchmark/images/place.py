@@ -24,20 +24,22 @@ def images_folder(manifest: Manifest) -> Path:
     return data_folder() / "images" / f"{manifest.name}-{manifest.version}"
 
 
-def image_sizes(manifest: Manifest) -> NDArray[np.int64]:
-    """The size of each row's image in the local copy in bytes, that of a link's target; 0: absent.
+def image_size(path: str | Path) -> int:
+    """The size of an image's file in bytes, that of a link's target; 0 if it is absent.
 
     An empty file counts as absent: after a power cut, a new file may be empty.
     """
-    root, sizes = str(images_folder(manifest)), np.zeros(manifest.table.num_rows, np.int64)
-    for row, path in enumerate(chain.from_iterable(slices(manifest.table["path"]))):
-        try:
-            status = os.stat(f"{root}/{path}")  # noqa: PTH116 - Path takes three times as long
-        except OSError:
-            continue
-        if stat.S_ISREG(status.st_mode):
-            sizes[row] = status.st_size
-    return sizes
+    try:
+        status = os.stat(path)  # noqa: PTH116 - Path takes three times as long
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def image_sizes(manifest: Manifest) -> NDArray[np.int64]:
+    """The `image_size` of each of the manifest's rows in the local copy."""
+    root, paths = str(images_folder(manifest)), chain.from_iterable(slices(manifest.table["path"]))
+    return np.fromiter((image_size(f"{root}/{path}") for path in paths), np.int64)
 
 
 def absent_rows(manifest: Manifest) -> NDArray[np.int64]:

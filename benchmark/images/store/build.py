@@ -22,6 +22,7 @@ from benchmark import pool
 from benchmark.errors import DataError, first
 from benchmark.files import atomic_path, digest_file, matches_digest, read_sealed, seal, write_file
 from benchmark.images.decode import decode_file
+from benchmark.images.place import image_size
 from benchmark.images.store.jpeg import encode, write_pack
 from benchmark.progress import Logger, Progress
 
@@ -126,7 +127,7 @@ def build_parts(plan: BuildPlan, progress: Progress, log: Logger) -> None:
 
 def _check_present(plan: BuildPlan) -> None:
     members = plan.all_members
-    absent = [m.path for m in members if not (plan.images / m.path).is_file()]
+    absent = [m.path for m in members if not image_size(plan.images / m.path)]
     if absent:
         raise DataError(
             f"{len(absent)} of {len(members)} required images of {plan.reference} are "

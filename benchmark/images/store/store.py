@@ -38,7 +38,7 @@ from benchmark.files import (
 from benchmark.folders import data_folder
 from benchmark.images import LARGE_PIXELS
 from benchmark.images.decode import RULES, decode, opened
-from benchmark.images.place import images_folder
+from benchmark.images.place import image_size, images_folder
 from benchmark.images.store import jpeg
 from benchmark.images.store.build import (
     MAX_INDEX_BYTES,
@@ -190,7 +190,7 @@ def absent_images(manifest: Manifest, domain: str, need: ImageNeed) -> list[str]
         return []
     root = images_folder(manifest)
     members = _parts(manifest, domain, need).values()
-    return [m.path for part in members for m in part if not (root / m.path).is_file()]
+    return [m.path for part in members for m in part if not image_size(root / m.path)]
 
 
 def open_store(

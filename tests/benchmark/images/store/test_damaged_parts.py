@@ -118,6 +118,13 @@ def test_a_chunk_of_other_types_with_its_own_checksum(
     assert _read_part(store, "test", 6, None) is not None
 
 
+def test_an_image_that_a_power_cut_left_empty_is_missing(plan: BuildPlan) -> None:
+    (plan.images / "test-3.png").write_bytes(b"")
+    (plan.images / "train-0-1.png").unlink()
+    with pytest.raises(DataError, match=r"2 of 11 required images of mini@0\.1 are missing"):
+        run(plan)
+
+
 def test_the_index_of_another_part(plan: BuildPlan) -> None:
     run(plan)
     for suffix in (".json", plan.suffix):
