@@ -11,9 +11,16 @@ Example:
 from __future__ import annotations
 
 import importlib.util
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError(
+        "htbench does not run on Windows: each run is a forked process, which Windows does not "
+        "have; install it in the Windows Subsystem for Linux (`wsl --install`)"
+    )
 
 
 def _own_packages_first() -> None:

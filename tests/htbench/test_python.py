@@ -110,6 +110,14 @@ def check(folder: Path, expected: dict[str, str]) -> None:
     assert (folder / "ws" / "leaderboard.md").is_file()
 
 
+def test_windows_is_refused_with_the_way_out() -> None:
+    code = "import sys; sys.platform = 'win32'; import htbench"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("ImportError: htbench does not run on Window")
+    assert "Windows Subsystem for Linux" in process.stderr
+
+
 def test_in_a_script_without_a_main_guard(
     mini: Mini, plugin: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
