@@ -145,14 +145,28 @@ settings_option = click.option(
 )
 
 
+def names_of(text: str) -> list[str]:
+    """The names in a text such as ``source,finetune``; a label with settings is one name."""
+    return [text] if "(" in text else [name.strip() for name in text.split(",")]
+
+
+def _parsed_names(_context: object, _option: object, texts: Sequence[str]) -> tuple[str, ...]:
+    """The names in the values of an option, each once."""
+    return tuple(dict.fromkeys(name for text in texts for name in names_of(text)))
+
+
 def tasks_option(purpose: str) -> Option[Any]:
-    """``--task`` of a command that takes several."""
-    return click.option("--task", "tasks", multiple=True, metavar="TASK", help=purpose)
+    """``--task`` of a command that takes several; each value is a name or a list ``A,B``."""
+    return click.option(
+        "--task", "tasks", multiple=True, metavar="TASK", callback=_parsed_names, help=purpose
+    )
 
 
 def methods_option(purpose: str) -> Option[Any]:
-    """``--method``, repeatable."""
-    return click.option("--method", "methods", multiple=True, metavar="METHOD", help=purpose)
+    """``--method``, repeatable; each value is a name or a list ``A,B``."""
+    return click.option(
+        "--method", "methods", multiple=True, metavar="METHOD", callback=_parsed_names, help=purpose
+    )
 
 
 def status_option(purpose: str, *choices: str) -> Option[Any]:
@@ -168,7 +182,7 @@ def status_option(purpose: str, *choices: str) -> Option[Any]:
 
 OWN_SUITE = "Name of a suite, or path of its file.  [default: that of the workspace's newest runs]"
 RUN_SEEDS = "Run only this seed, or range of seeds such as 0-4; repeatable."
-RUN_TASKS = "Run only this task; repeatable."
+RUN_TASKS = "Run only this task, or these (A,B); repeatable."
 
 
 def plugins_option(purpose: str) -> Option[Any]:

@@ -18,6 +18,7 @@ from htbench.cli.options import (
     jobs_option,
     json_option,
     memory_limit_option,
+    methods_option,
     model_option,
     plugins_option,
     seeds_option,
@@ -55,12 +56,8 @@ _BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the
 @click.command("run")
 @suite_option(required=True)
 @tasks_option(RUN_TASKS)
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    metavar="METHOD",
-    help="Run only this method; repeatable.  [default: all methods of the suite]",
+@methods_option(
+    "Run only this method, or these (A,B); repeatable.  [default: all methods of the suite]"
 )
 @seeds_option(RUN_SEEDS)
 @settings_option

@@ -18,6 +18,7 @@ from htbench.cli.options import (
     json_option,
     memory_limit_option,
     model_option,
+    names_of,
     seeds_option,
     suite_option,
     tasks_option,
@@ -197,7 +198,7 @@ def _selected(suite: Suite, names: str | None) -> list[str]:
         return []
     if names == ALL:
         return list(suite.methods)
-    selected = [name.strip() for name in names.split(",")]
+    selected = names_of(names)
     if unknown := [name for name in selected if name not in suite.methods]:
         raise UsageError(
             f"--methods: {unknown[0]!r} is not in suite {suite.name}; it has: "

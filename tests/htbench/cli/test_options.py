@@ -6,7 +6,7 @@ import click
 import pytest
 
 from benchmark.choices import DEVICES, ISOLATION
-from htbench.cli.options import LocalPath, seeds_option
+from htbench.cli.options import LocalPath, methods_option, seeds_option, tasks_option
 from tests.htbench.command import Htbench, all_commands
 
 
@@ -72,3 +72,20 @@ def test_a_path_may_begin_with_two_hyphens_below_a_folder(htbench: Htbench) -> N
     status, _, err = htbench("leaderboard", "--suite", "icons", "--workspace", "./--json")
     assert status == 2
     assert "has no runs" in err
+
+
+def test_methods_and_tasks_may_be_lists() -> None:
+    command = click.Command("x", params=[])
+    tasks_option("")(command)
+    methods_option("")(command)
+    words = ["--method", "source, finetune", "--method", "finetune,wise-ft", "--task", "a,b+c"]
+    labels = ["--method", "lolsgd(rounds=2, classes=3)"]
+    values = command.make_context("x", words + labels).params
+    assert values["tasks"] == ("a", "b+c")
+    assert values["methods"] == ("source", "finetune", "wise-ft", "lolsgd(rounds=2, classes=3)")
+
+
+def test_an_unknown_method_of_a_list_is_named_alone(htbench: Htbench) -> None:
+    status, _, err = htbench("run", "--suite", "icons", "--method", "source,finetun")
+    assert status == 2
+    assert "no method 'finetun'; did you mean" in err
