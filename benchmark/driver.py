@@ -28,7 +28,7 @@ from benchmark.manifest.suite import Suite, manifest_of, run_command
 from benchmark.methods.resolve import resolve
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
-from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, select, with_sources
+from benchmark.runs.plan import PlannedRun, RunSpec, grid, resolve_device, with_sources
 from benchmark.runs.shards import Shard, split
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
@@ -269,7 +269,7 @@ def plan_suite(
         tune = run_command(suite, *workspace.option)
         raise UsageError(f"suite {suite.name} has tuned methods; run `{tune}` instead")
     manifest = manifest or manifest_of(suite)
-    task_ids, seed_list = select(suite, tasks, seeds)
+    part = suite.part(tasks, seeds)
     is_here = not (elsewhere and device == "cuda") or resolve_device("auto") == "cuda"
     device = resolve_device(device) if is_here else device
     settings = settings or {}
@@ -283,7 +283,7 @@ def plan_suite(
         manifest = session.with_network(manifest, network)
         names = methods or (() if plugins else suite.methods)
         descriptions = resolve(names, plugins, session.describe, derived or {})
-        cells = grid(manifest, task_ids, descriptions, seed_list, device, settings)
+        cells = grid(manifest, part.tasks, descriptions, part.seeds, device, settings)
         if shard is not None:
             cells = split(cells, shard.count, costs or {})[shard.number - 1]
         for method in descriptions:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -184,26 +183,22 @@ def write_board(
 def asked_cells(
     suite: Suite,
     workspace: Workspace,
-    tasks: Sequence[str],
-    seeds: Sequence[int],
     asked: Collection[str],
     manifest: Manifest | None = None,
 ) -> AskedCells | None:
     """The table of the cells that a run was asked for.
 
     Args:
-        suite: the suite.
+        suite: the suite, with only the tasks and seeds that were asked for.
         workspace: where runs are kept.
-        tasks, seeds: those that were asked for.
         asked: keys of the runs.
         manifest: the suite's, if it was read before.
 
     Returns:
         None if none of the runs has a row.
     """
-    part = replace(suite, tasks=tuple(tasks), seeds=tuple(seeds))
     boards = suite_boards(
-        part, workspace, lambda problem: None, asked, manifest=manifest, comparisons=False
+        suite, workspace, lambda problem: None, asked, manifest=manifest, comparisons=False
     )
     board = next((board for board in boards if not board.keys.isdisjoint(asked)), None)
     if board is None:

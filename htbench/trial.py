@@ -20,7 +20,7 @@ from benchmark.manifest.suite import checked_seed, load_suite, manifest_of
 from benchmark.method import Run, TargetData
 from benchmark.numerics import Streams
 from benchmark.progress import Monitor
-from benchmark.runs.plan import resolve_device, select
+from benchmark.runs.plan import resolve_device
 from benchmark.training import predict, predict_batch
 from benchmark.tuning.folds import HELD_OUT_SHARE, MISSING_SHARE, check_held_out
 from htbench.checks import load_argument
@@ -149,7 +149,7 @@ def open_trial(
     seed = checked_seed(seed)
     loaded = load_suite(suite)
     manifest = manifest_of(loaded)
-    (task_id, *_), _ = select(loaded, [] if task is None else [task], [])
+    task_id = loaded.part([] if task is None else [task]).tasks[0]
     entry = manifest.task(task_id)
     chain = load_argument(method, plugins, settings)
     if len(entry.seen) < FEWEST_CLASSES:

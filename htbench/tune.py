@@ -22,7 +22,7 @@ from benchmark.methods.resolve import resolve
 from benchmark.networks.names import network_label
 from benchmark.progress import Monitor
 from benchmark.records import RunRecord
-from benchmark.runs.plan import PlannedRun, grid, resolve_device, select
+from benchmark.runs.plan import PlannedRun, grid, resolve_device
 from benchmark.runs.workspace import Workspace
 from benchmark.tuning.folds import check_task
 from benchmark.tuning.search import Candidate, Search
@@ -152,7 +152,7 @@ def plan_tuning(
         HTBenchError: a name, a value, the plugin or the device cannot be used.
     """
     manifest = manifest_of(suite)
-    task_ids, seed_list = select(suite, tasks, seeds)
+    part = suite.part(tasks, seeds)
     device = resolve_device(device)
     workspace.suite = suite.location
     with session.Session(
@@ -162,7 +162,7 @@ def plan_tuning(
     ) as started:
         manifest = started.with_network(manifest, network)
         plugins = [] if plugin is None else [plugin]
-        for task in task_ids:
+        for task in part.tasks:
             check_task(manifest.task(task))
         names = list(dict.fromkeys(methods))
         chains = [resolve([name], [], started.describe, DERIVED) for name in names]
@@ -190,7 +190,7 @@ def plan_tuning(
             session=started,
             manifest=manifest,
             repeats=repeats,
-            seed=seed_list[0],
+            seed=part.seeds[0],
             device=device,
             width=jobs or slots(device),
             scorer=_seen_and_missing,
@@ -199,7 +199,7 @@ def plan_tuning(
         with workspace:
             described = resolve(others, [], started.describe, DERIVED) if others else []
             yield TuningPlan(
-                search, candidates, described, list(task_ids), list(seed_list), workspace
+                search, candidates, described, list(part.tasks), list(part.seeds), workspace
             )
 
 

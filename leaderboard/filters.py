@@ -1,4 +1,4 @@
-"""Show a part of a suite's tables: some tasks, some methods, or some states."""
+"""Show a part of a suite's tables: some methods, or some states."""
 
 from __future__ import annotations
 
@@ -7,28 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from benchmark.errors import MAX_ITEM, UsageError
-from benchmark.manifest.suite import Suite
-from benchmark.text import near, one_line, plural
+from benchmark.text import one_line, plural
 from leaderboard import remarks
 from leaderboard.board import MEAN, Board
 
 STATES = ("ok", "partial", "failed", "not-applicable")  # see ``cells.cell_states``
-
-
-def with_tasks(suite: Suite, tasks: Collection[str]) -> Suite:
-    """The suite with only some of its tasks, in its order; all of them if none is named.
-
-    Raises:
-        UsageError: a task is not in the suite.
-    """
-    for task in tasks:
-        if task not in suite.tasks:
-            raise UsageError(
-                f"--task {one_line(task, MAX_ITEM)} is not in suite {suite.name}; "
-                f"{near(task, suite.tasks)}it has: "
-                f"{', '.join(suite.tasks)}"
-            )
-    return replace(suite, tasks=tuple(t for t in suite.tasks if not tasks or t in tasks))
 
 
 def only(boards: Sequence[Board], methods: Collection[str], states: Collection[str]) -> list[Board]:

@@ -216,6 +216,8 @@ def find_pair(boards: Sequence[Board], first: str, second: str) -> Pair:
     else:
         words = ("list", "runs", "--suite", board.suite.argument, *board.workspace_option)
         remedy = f"`{command(*words)}` shows the runs that exist"
+        if shared and len(board.suite.seeds) > 1:
+            remedy += ", and --seed compares runs of some seeds"
     raise UsageError(f"{names[0]} and {names[1]} cannot be compared: they {what}; {remedy}")
 
 

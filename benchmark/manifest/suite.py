@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 from benchmark.commands import command
-from benchmark.errors import ManifestError, UsageError, first
+from benchmark.errors import MAX_ITEM, ManifestError, UsageError, first
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.catalogue import is_file, load_manifest, published_recipes, withdrawn_as
 from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.reader import NAME, Reader, check_canonical
 from benchmark.methods.find import builtin_methods
-from benchmark.text import near
+from benchmark.text import near, one_line, ranges
 
 ENTRIES = ("title", "manifest", "tasks", "methods", "seeds", "recipe", "tuned")
 MAX_SEED = 2**32 - 1
@@ -66,6 +66,29 @@ class Suite:
         if not self.argument.endswith(".toml"):
             return self.argument
         return str(Path(self.argument).resolve())
+
+    def part(self, tasks: Collection[str] = (), seeds: Collection[int] = ()) -> Suite:
+        """The suite with only some of its tasks and seeds, in its order; all where none are named.
+
+        Raises:
+            UsageError: a task or seed is not in the suite.
+        """
+        for task in tasks:
+            if task not in self.tasks:
+                raise UsageError(
+                    f"--task {one_line(task, MAX_ITEM)} is not in suite {self.name}; "
+                    f"{near(task, self.tasks)}it has: {', '.join(self.tasks)}"
+                )
+        for seed in seeds:
+            if seed not in self.seeds:
+                raise UsageError(  # '0' is not 0
+                    f"--seed {seed!r} is not in suite {self.name}; it has: {ranges(self.seeds)}"
+                )
+        return replace(
+            self,
+            tasks=tuple(t for t in self.tasks if not tasks or t in tasks),
+            seeds=tuple(s for s in self.seeds if not seeds or s in seeds),
+        )
 
 
 def load_suite(name: str | Path | Suite) -> Suite:

@@ -24,10 +24,9 @@ from benchmark.keys import (
 )
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.rates import rate_text
-from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
-from benchmark.text import near, ranges
+from benchmark.text import near
 
 # Nodes of which one is there where an NVIDIA GPU is (the second on Windows' Linux). A run's sandbox
 # allows these devices only: torch also calls AMD's GPUs "cuda", and Jetsons have other nodes.
@@ -209,29 +208,6 @@ def with_sources(
             shared.setdefault(run.cell, {}),
         )
         yield spec
-
-
-def select(suite: Suite, tasks: Sequence[str], seeds: Sequence[int]) -> tuple[list[str], list[int]]:
-    """The requested tasks and seeds of a suite; all of them where none are named.
-
-    Raises:
-        UsageError: a task or seed is not in the suite.
-    """
-    for kind, wanted, known, listed in (
-        ("task", tasks, suite.tasks, ", ".join(suite.tasks)),
-        ("seed", seeds, suite.seeds, ranges(suite.seeds)),
-    ):
-        for item in wanted:
-            if item not in known:
-                hint = near(str(item), map(str, known)) if kind == "task" else ""
-                shown = item if kind == "task" else repr(item)  # '0' is not 0
-                raise UsageError(
-                    f"--{kind} {shown} is not in suite {suite.name}; {hint}it has: {listed}"
-                )
-    return (
-        [t for t in suite.tasks if not tasks or t in tasks],
-        [s for s in suite.seeds if not seeds or s in seeds],
-    )
 
 
 def resolve_device(choice: str) -> str:

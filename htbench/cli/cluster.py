@@ -157,12 +157,11 @@ def _check_names(suite: Suite, shards: int, workspace: Path, options: Mapping[st
         HTBenchError: a name or a value cannot be used.
     """
     from benchmark.driver import plan_suite
-    from benchmark.runs.plan import select
     from htbench.results import open_workspace
     from htbench.run import shard_of
     from leaderboard.gamma_star import DERIVED
 
-    select(suite, options["tasks"], options["seeds"])
+    suite.part(options["tasks"], options["seeds"])
     if options["plugins"]:
         return
     part, costs = shard_of(f"1/{shards}")

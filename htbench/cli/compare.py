@@ -9,8 +9,10 @@ import click
 from benchmark.errors import UsageError
 from htbench.cli.options import (
     OWN_SUITE,
+    SHOWN_SEEDS,
     out_file_option,
     refuse_workspace_of,
+    seeds_option,
     suite_option,
     tasks_option,
     workspace_option,
@@ -26,6 +28,7 @@ FORM_OF = {".tex": "latex", ".md": "markdown", ".json": "json", ".txt": "termina
 @click.argument("second")
 @suite_option(OWN_SUITE)
 @tasks_option("Compare on this task only; repeatable.  [default: all tasks of the suite]")
+@seeds_option(SHOWN_SEEDS)
 @workspace_option
 @click.option(
     "--published", is_flag=True, help="Compare published results instead of a workspace's."
@@ -45,6 +48,7 @@ def command(
     second: str,
     suite: str | None,
     tasks: tuple[str, ...],
+    seeds: tuple[int, ...],
     workspace: Path,
     published: bool,
     form: str | None,
@@ -67,7 +71,6 @@ def command(
     from htbench.own_suite import chosen_suite
     from htbench.published_boards import published_board
     from htbench.run import existing_boards
-    from leaderboard.filters import with_tasks
     from leaderboard.pairs import find_pair
     from leaderboard.render import pair as render
     from leaderboard.render.compare_figure import KINDS, draw
@@ -80,7 +83,7 @@ def command(
         )
     refuse_workspace_of(published)
     place = Workspace(workspace)
-    loaded = with_tasks(chosen_suite(suite, None if published else place), tasks)
+    loaded = chosen_suite(suite, None if published else place).part(tasks, seeds)
     with run_problems() as problems:
         if published:
             boards = [published_board(loaded)]

@@ -9,9 +9,11 @@ import click
 from benchmark.errors import UsageError
 from htbench.cli.options import (
     OWN_SUITE,
+    SHOWN_SEEDS,
     LocalPath,
     methods_option,
     refuse_workspace_of,
+    seeds_option,
     suite_option,
     task_option,
     workspace_option,
@@ -44,6 +46,7 @@ class _Figure(click.Command):
 )
 @suite_option(OWN_SUITE)
 @task_option("Draw this task.  [default: the mean over all tasks]")
+@seeds_option(SHOWN_SEEDS)
 @methods_option("Name or draw this method; repeatable.  [default: the figure chooses]")
 @click.option(
     "--width",
@@ -79,6 +82,7 @@ def command(
     out: Path,
     suite: str | None,
     task: str | None,
+    seeds: tuple[int, ...],
     methods: tuple[str, ...],
     width: str,
     published: bool,
@@ -101,7 +105,6 @@ def command(
     from htbench.published_boards import published_board
     from htbench.results import log_reader
     from htbench.run import existing_boards
-    from leaderboard.filters import with_tasks
     from leaderboard.render.figures import Request, figure_bytes, form_of
     from leaderboard.render.figures.request import inches
     from leaderboard.rows import MEAN
@@ -115,9 +118,8 @@ def command(
     size = inches(width)
     refuse_workspace_of(published)
     place = Workspace(workspace)
-    loaded = chosen_suite(suite, None if published else place)
-    # Reports an unknown task before runs are scored.
-    with_tasks(loaded, [] if task is None else [task])
+    loaded = chosen_suite(suite, None if published else place).part(seeds=seeds)
+    loaded.part([] if task is None else [task])  # reports an unknown one before runs are scored
     with run_problems() as problems:
         if published:
             board = published_board(loaded)

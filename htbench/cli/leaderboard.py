@@ -11,8 +11,10 @@ import click
 
 from htbench.cli.options import (
     OWN_SUITE,
+    SHOWN_SEEDS,
     LocalPath,
     methods_option,
+    seeds_option,
     status_option,
     suite_option,
     tasks_option,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 @click.command("leaderboard")
 @suite_option(OWN_SUITE)
 @tasks_option("Show only this task; repeatable. On a terminal, adds a table for each task.")
+@seeds_option(SHOWN_SEEDS)
 @methods_option("Show only this method, or this method with its settings; repeatable.")
 @status_option(
     "Show only methods whose runs are all ok, not all there (partial), and so on; repeatable.",
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
 def command(
     suite: str | None,
     tasks: tuple[str, ...],
+    seeds: tuple[int, ...],
     methods: tuple[str, ...],
     states: tuple[str, ...],
     form: str | None,
@@ -102,14 +106,14 @@ def command(
     from htbench.own_suite import chosen_suite
     from htbench.run import existing_boards
     from leaderboard.columns import table_columns
-    from leaderboard.filters import only, with_tasks
+    from leaderboard.filters import only
     from leaderboard.partial import with_partial_means
 
     table_columns(columns)  # reports an unknown column before runs are scored
     form = _form(form, out)
     _check_out(form, out)
     place = Workspace(workspace)
-    loaded = with_tasks(chosen_suite(suite, place), tasks)
+    loaded = chosen_suite(suite, place).part(tasks, seeds)
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
         if pooled and not all(board.has_pooled for board in boards):

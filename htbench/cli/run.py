@@ -139,7 +139,6 @@ def command(
     call_ahead()
     from benchmark.driver import plan_suite
     from benchmark.manifest.suite import load_suite, manifest_of
-    from benchmark.runs.plan import select
     from htbench.results import open_workspace
     from htbench.run import shard_of
     from htbench.smoke import METHODS as SMOKE_METHODS
@@ -156,7 +155,7 @@ def command(
         tasks, seeds = tasks or loaded.tasks[:1], seeds or loaded.seeds[:1]
         methods = methods or (() if plugins else SMOKE_METHODS)
         whole = manifest_of(loaded)
-        manifest = small(whole, map(whole.task, select(loaded, tasks, seeds)[0]))
+        manifest = small(whole, map(whole.task, loaded.part(tasks, seeds).tasks))
     with plan_suite(
         loaded,
         place,
@@ -220,7 +219,6 @@ def print_results(
         as_json: whether the board is printed as JSON.
     """
     from benchmark.networks.names import network_label
-    from benchmark.runs.plan import select
     from htbench.cli.leaderboard import print_boards
     from htbench.run import asked_cells, write_board
 
@@ -231,9 +229,7 @@ def print_results(
         parts = ("tasks", "methods", "seeds", "settings", "plugins")
         is_part = any(options[name] for name in parts) and not as_json
         cells = (
-            asked_cells(
-                suite, place, *select(suite, options["tasks"], options["seeds"]), asked, manifest
-            )
+            asked_cells(suite.part(options["tasks"], options["seeds"]), place, asked, manifest)
             if is_part
             else None
         )

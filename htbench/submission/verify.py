@@ -93,11 +93,7 @@ def choose(
     Raises:
         UsageError: the suite has no such task, or none of the seeds.
     """
-    for task in tasks:
-        if task not in suite.tasks:
-            raise UsageError(
-                f"--task {task} is not in suite {suite.name}; it has: {', '.join(suite.tasks)}"
-            )
+    suite.part(tasks)
     for seed in seeds:
         checked_seed(seed)
     tasks = list(dict.fromkeys(tasks))  # a run is repeated once

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmark.text import plural, ranges
+from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
 from leaderboard.render.cells import rounded
@@ -158,7 +158,7 @@ def _caption(board: Board, task: str, cells: Mapping[str, BoardCell]) -> str:
     tied = "not significantly worse than it overall" if rank_line(board, task) else ""
     ties = [*([tied] if tied else []), "equal to it as rounded" + (" elsewhere" if tied else "")]
     sentences = [
-        f"{board.suite.title}: {what}; seeds {ranges(board.suite.seeds)}, {context}",
+        f"{board.suite.title}: {what}; {seed_list(board.suite.seeds)}, {context}",
         *interval_legend(board),
         rank_line(board, task).rstrip("."),
         f"Bold: the best method, and those {' or '.join(ties)}",

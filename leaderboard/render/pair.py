@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.text import plural, printable_json, ranges
+from benchmark.text import plural, printable_json, seed_list
 from leaderboard.board import MEAN, POOLED
 from leaderboard.pairs import MIN_IMAGES, ClassDifference, Pair
 from leaderboard.render.asked import difference_text
@@ -72,13 +72,12 @@ def _class_rows(classes: Sequence[ClassDifference]) -> list[list[str]]:
 
 
 def _legend(pair: Pair) -> list[str]:
-    seeds = ranges(pair.board.suite.seeds)
     names = [column.heading for column in pair.metrics]
     return [
         f"first and second: {names[0]} accuracy in per cent; {', '.join(names)}: the paired "
         "difference, first minus second, on the same tasks, seeds and test images, in points",
         f"p: two-sided, of no difference in {names[0]} accuracy, for this pair alone; "
-        f"seeds {seeds}",
+        f"{seed_list(pair.board.suite.seeds)}",
         *filter(None, [interval_line(pair.board)]),
         *_pooled_legend(pair),
     ]

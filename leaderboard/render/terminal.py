@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.commands import command
-from benchmark.text import printable, ranges, time_of
+from benchmark.text import printable, seed_list, time_of
 from leaderboard import gamma_star
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column
@@ -221,7 +221,7 @@ def to_terminal(
 def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
     context = board.context
     facts = [f"{context['manifest']}, {context['network']}, recipe {context['recipe']}"]
-    facts.append(f"seeds {ranges(board.suite.seeds)}")
+    facts.append(seed_list(board.suite.seeds))
     finished = np.nan_to_num(board.rows.numbers("measured_finished")).max(initial=0.0)
     if finished and (newest := moment(finished)):
         facts.append(f"newest run {newest}")

@@ -8,7 +8,7 @@ from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.board import MEAN, Board
-from leaderboard.filters import STATES, only, with_tasks
+from leaderboard.filters import STATES, only
 from tests.leaderboard.grids import TASKS, build, failed, grid, row
 
 
@@ -63,15 +63,8 @@ def test_nothing_left_is_an_error(board: Board) -> None:
         only([board], ["mine"], ["failed"])
 
 
-def test_some_tasks_of_a_suite_are_in_its_order(suite: Suite) -> None:
-    assert with_tasks(suite, []) == suite
-    assert with_tasks(suite, [TASKS[2], TASKS[0]]).tasks == (TASKS[0], TASKS[2])
-    with pytest.raises(UsageError, match=r"--task nope is not in suite icons; it has: outline-"):
-        with_tasks(suite, ["nope"])
-
-
 def test_the_mean_is_over_the_tasks_that_are_shown(suite: Suite, icons: Manifest) -> None:
     rows = [row(icons, "mine", TASKS[0], seed, overall=10.0) for seed in range(3)]
     rows += [row(icons, "mine", TASKS[2], seed, overall=30.0) for seed in range(3)]
-    (board,) = build(with_tasks(suite, [TASKS[0], TASKS[2]]), icons, rows)
+    (board,) = build(suite.part([TASKS[0], TASKS[2]]), icons, rows)
     assert board.of_task(MEAN)["mine"]["overall"] == 20.0

@@ -136,7 +136,8 @@ def test_what_cannot_be_compared_is_an_error(suite: Suite, icons: Manifest) -> N
         find_pair(boards, "mine", "min")
     message = (
         "mine and finetune cannot be compared: they share no task of which both have runs of seeds "
-        "0-2; `htbench list runs --suite icons --workspace w` shows the runs that exist"
+        "0-2; `htbench list runs --suite icons --workspace w` shows the runs that exist, "
+        "and --seed compares runs of some seeds"
     )
     there = [dataclasses.replace(b, workspace_option=("--workspace", "w")) for b in boards]
     with pytest.raises(UsageError, match=f"^{message}$"):

@@ -12,7 +12,7 @@ import pytest
 from benchmark.errors import ManifestError, UsageError
 from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import load_manifest
-from benchmark.manifest.suite import checked_seed, known_suites, load_suite
+from benchmark.manifest.suite import Suite, checked_seed, known_suites, load_suite
 from benchmark.methods.find import entry_point_sources
 
 
@@ -135,3 +135,20 @@ def test_a_seed_is_a_whole_number(seed: object) -> None:
 def test_another_seed_is_refused_by_its_value(seed: object) -> None:
     with pytest.raises(UsageError, match=rf"^seed is {seed!r}; give a whole number from 0 to 429"):
         checked_seed(seed)
+
+
+class TestPart:
+    SUITE = Suite("icons", "Icons", "icons@2.0", ("t1", "t2", "t3"), ("source",), (0, 1, 2))
+
+    def test_all_where_none_are_named(self) -> None:
+        assert self.SUITE.part([], []) == self.SUITE.part() == self.SUITE
+
+    def test_some_in_the_order_of_the_suite(self) -> None:
+        part = self.SUITE.part(["t3", "t1", "t3"], [2, 0])
+        assert (part.tasks, part.seeds) == (("t1", "t3"), (0, 2))
+
+    def test_what_is_not_the_suites(self) -> None:
+        with pytest.raises(UsageError, match=r"--task t9 is not in suite icons; .*has: t1, t2, t3"):
+            self.SUITE.part(["t9"])
+        with pytest.raises(UsageError, match="--seed 3 is not in suite icons; it has: 0-2"):
+            self.SUITE.part(seeds=[3])

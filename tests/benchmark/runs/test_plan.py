@@ -14,12 +14,11 @@ from benchmark.errors import ManifestError, MethodError, UsageError
 from benchmark.files import digest_json
 from benchmark.folders import PACKAGE
 from benchmark.manifest.manifest import Manifest
-from benchmark.manifest.suite import Suite
 from benchmark.methods import find as registry
 from benchmark.methods.describe import MethodDescription, describe_cached
 from benchmark.methods.files import OwnFile
 from benchmark.runs import plan
-from benchmark.runs.plan import RunSpec, grid, select, with_sources
+from benchmark.runs.plan import RunSpec, grid, with_sources
 from benchmark.sources.spec import SourceCheckpoint
 
 pytestmark = pytest.mark.usefixtures("own_data")
@@ -122,22 +121,6 @@ class TestGrid:
     ) -> None:
         with pytest.raises(ManifestError, match="no task 'solid-solid'"):
             grid(mini, ["solid-solid"], [method("a")], [0], "cpu", {})
-
-
-class TestSelect:
-    SUITE = Suite("icons", "Icons", "icons@2.0", ("t1", "t2", "t3"), ("source",), (0, 1, 2))
-
-    def test_all_where_none_are_named(self) -> None:
-        assert select(self.SUITE, [], []) == (["t1", "t2", "t3"], [0, 1, 2])
-
-    def test_some_in_the_order_of_the_suite(self) -> None:
-        assert select(self.SUITE, ["t3", "t1", "t3"], [2, 0]) == (["t1", "t3"], [0, 2])
-
-    def test_what_is_not_the_suites(self) -> None:
-        with pytest.raises(UsageError, match="--task t9 is not in suite icons; it has: t1, t2, t3"):
-            select(self.SUITE, ["t9"], [])
-        with pytest.raises(UsageError, match="--seed 3 is not in suite icons; it has: 0-2"):
-            select(self.SUITE, [], [3])
 
 
 class TestDevice:

@@ -66,6 +66,18 @@ def test_methods_that_share_no_runs_get_a_command_for_their_workspace(
     assert f"`htbench list runs --suite icons --workspace {tmp_path}/ws` shows the runs" in err
 
 
+def test_seeds_that_both_have_are_compared(
+    htbench: Htbench, words: tuple[object, ...], write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "ws", "gla", TASK, 1, skill=1.0)
+    status, _, err = htbench("compare", "gla", *words[2:])
+    assert status == 2
+    assert err.endswith("shows the runs that exist, and --seed compares runs of some seeds\n")
+    status, markdown, _ = htbench("compare", "gla", *words[2:], "--seed", "1")
+    assert status == 0
+    assert "for this pair alone; seed 1\n" in markdown
+
+
 def test_suites_without_published_results_are_refused(htbench: Htbench) -> None:
     status, _, err = htbench("compare", "a", "b", "--suite", "office-home", "--published")
     assert status == 2

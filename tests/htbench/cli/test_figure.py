@@ -31,6 +31,8 @@ def test_a_figure_of_one_task(htbench: Htbench, workspace: Path, kind: str) -> N
     assert status == 0, err
     assert f"Suite icons, {TASK}, seeds 0-2." in caption
     assert out.read_text().startswith("<?xml")
+    caption = htbench(*words, "--seed", "1", "--out", out)[1]
+    assert f"Suite icons, {TASK}, seed 1." in caption
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,20 @@ def test_filters_of_the_leaderboard(htbench: Htbench, workspace: Path) -> None:
     assert err.endswith("htbench: no runs of method 'lfw'; did you mean lwf?\n")
 
 
+def test_the_table_of_some_seeds_has_ranks(
+    htbench: Htbench, write_run: WriteRun, tmp_path: Path
+) -> None:
+    for method in ("source", "finetune"):
+        write_run(tmp_path, method, TASKS[0], 1, skill=1.0)
+    words = ("leaderboard", "--suite", "icons", "--workspace", tmp_path, "--format", "json")
+    (table,) = json.loads(htbench(*words, "--task", TASKS[0], "--seed", "1")[1])
+    ranks = {cell["label"]: cell["rank"] for cell in table["cells"] if cell["seeds"] == 1}
+    assert ranks.keys() == {"source", "finetune", "gamma-star"}
+    assert None not in (ranks["source"], ranks["finetune"])
+    status, _, err = htbench(*words, "--seed", "3")
+    assert (status, err) == (2, "htbench: --seed 3 is not in suite icons; it has: 0-2\n")
+
+
 def test_filters_of_the_runs(htbench: Htbench, workspace: Path) -> None:
     def listed(*options: str) -> list[tuple[str, str]]:
         words = ("list", "runs", "--workspace", workspace, "--json")
