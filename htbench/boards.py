@@ -69,6 +69,7 @@ def load_boards(
     Example:
         >>> board = load_boards("icons")[0]
         >>> board.to_frame()[["label", "task", "overall", "overall_half", "rank"]]
+        >>> (board,) = load_boards(load_suite("icons").part(seeds=[0]))  # of runs of one seed
     """
     loaded = load_suite(suite)
     problems: list[str] = []
