@@ -77,7 +77,7 @@ class Suite:
             if task not in self.tasks:
                 raise UsageError(
                     f"--task {one_line(task, MAX_ITEM)} is not in suite {self.name}; "
-                    f"{near(task, self.tasks)}it has: {', '.join(self.tasks)}"
+                    f"{near(str(task), self.tasks)}it has: {', '.join(self.tasks)}"
                 )
         for seed in seeds:
             if seed not in self.seeds:

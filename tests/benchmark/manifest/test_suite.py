@@ -150,5 +150,7 @@ class TestPart:
     def test_what_is_not_the_suites(self) -> None:
         with pytest.raises(UsageError, match=r"--task t9 is not in suite icons; .*has: t1, t2, t3"):
             self.SUITE.part(["t9"])
+        with pytest.raises(UsageError, match=r"--task 3 is .*did you mean t3\?"):
+            self.SUITE.part([3])  # type: ignore[list-item]
         with pytest.raises(UsageError, match="--seed 3 is not in suite icons; it has: 0-2"):
             self.SUITE.part(seeds=[3])
