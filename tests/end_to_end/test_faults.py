@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -126,7 +127,14 @@ _time.time = _back
 def test_the_clock_is_set_back_by_a_day(mini, finished, tmp_path, after) -> None:
     (tmp_path / "sitecustomize.py").write_text(BACK.format(after=after))
     environment = {**mini.environment(), "PYTHONPATH": str(tmp_path)}
-    words = ["python", "-m", "htbench", "run", *map(str, mini.options(tmp_path / "w")), *METHODS]
+    words = [
+        sys.executable,
+        "-m",
+        "htbench",
+        "run",
+        *map(str, mini.options(tmp_path / "w")),
+        *METHODS,
+    ]
     result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     check_same(mini, tmp_path / "w", finished)
@@ -150,7 +158,7 @@ def test_a_soak_leaves_nothing_behind(mini, tmp_path) -> None:
     words += ["--method", "source", "--method", "bn-stats"]
     samples: list[tuple[int, int, int]] = []
     with subprocess.Popen(
-        ["python", "-m", "htbench", *words],
+        [sys.executable, "-m", "htbench", *words],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
