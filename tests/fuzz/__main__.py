@@ -14,8 +14,11 @@ import argparse
 import atexit
 import contextlib
 import hashlib
+import os
 import random
 import resource
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -35,7 +38,7 @@ class Fuzzer:
         from tests.fuzz.targets import TARGETS
 
         self.name, self.target = name, TARGETS[name]
-        self.read = self.target.prepare(Path(tempfile.mkdtemp(prefix="htbench-fuzz-")))
+        self.read = self.target.prepare(Path(tempfile.mkdtemp()))
         self.seeds = self.target.seeds()
         for seed in self.seeds:  # a seed is valid; reading it also imports what is imported late
             self.read(seed)
@@ -91,7 +94,7 @@ def with_atheris(fuzzer: Fuzzer, seconds: float) -> None:
     """Let libFuzzer damage valid files; ends the process."""
     import atheris
 
-    corpus = Path(tempfile.mkdtemp(prefix="htbench-fuzz-"))
+    corpus = Path(tempfile.mkdtemp())
     for number, data in enumerate(fuzzer.seeds):
         (corpus / str(number)).write_bytes(data)
     options = [f"-max_total_time={seconds:.0f}", "-rss_limit_mb=0", "-max_len=262144"]
@@ -118,6 +121,20 @@ def main() -> None:
 
         print(*TARGETS, sep="\n")
         return
+    folder = tempfile.mkdtemp(prefix="htbench-fuzz-")
+    if not (child := os.fork()):  # which libFuzzer ends at once, as a crash does
+        tempfile.tempdir = folder
+        fuzz(arguments)
+        return
+    try:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(f"{arguments.target}: {signal.strsignal(-code)}" if code < 0 else code)
+
+
+def fuzz(arguments: argparse.Namespace) -> None:
+    """Fuzz in this process, which may end."""
     instrumented = contextlib.nullcontext()
     if arguments.driver == "atheris":
         import atheris

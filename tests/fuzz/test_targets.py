@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -11,6 +14,7 @@ import pytest
 from tests.fuzz.mutations import mutated
 from tests.fuzz.targets import TARGETS
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 DAMAGED = 20
 
 
@@ -28,3 +32,14 @@ def test_a_target_raises_only_what_is_documented(
     for _ in range(DAMAGED):
         with contextlib.suppress(*target.errors):
             read(mutated(random, seeds))
+
+
+@pytest.mark.slow
+def test_fuzzing_leaves_only_the_last_input(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(CHECKOUT)}
+    words = [sys.executable, "-m", "tests.fuzz", "show-run", "1"]
+    subprocess.run(words, cwd=tmp_path, env=environment, check=True)
+    assert not list(temporary.iterdir())
+    assert (tmp_path / "build" / "fuzz" / "show-run.last").is_file()
