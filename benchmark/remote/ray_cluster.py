@@ -124,6 +124,8 @@ def connected(address: str) -> Iterator[None]:
     """
     require_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Otherwise a thread that calls a node after the end starts a cluster on this machine.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     import ray
 
     try:

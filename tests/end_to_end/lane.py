@@ -40,13 +40,13 @@ def processes(mark: str) -> dict[int, int]:
     return parents
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + DEADLINE
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE) -> Any:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():
             return value
         time.sleep(0.01)
-    raise AssertionError(f"waited {DEADLINE} s for {what}")
+    raise AssertionError(f"waited {seconds} s for {what}")
 
 
 class Lane:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.lane import DEADLINE, predictions, processes, wait_until
+from tests.end_to_end.lane import predictions, processes, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,6 +23,7 @@ pytestmark = [
 ]
 pytest.importorskip("ray", reason="the extra ray is not installed")
 ADDRESS = "127.0.0.1:6399"
+DEADLINE = 300  # seconds: on two cores, three nodes start their workers at once
 # Every process of a test runs in one network namespace, which this one opens and keeps.
 NAMESPACE = "ip link set lo up && exec sleep infinity"
 
@@ -37,6 +38,8 @@ class Cluster:
         self.token = self.home / ".ray" / "auth_token"
         self.token.write_text(secrets.token_hex(32))
         self.token.chmod(0o600)
+        self.temporary = folder / "t"
+        self.temporary.mkdir()
         self.mark = f"/nonexistent/{secrets.token_hex(8)}"
         self.space = subprocess.Popen(["unshare", "--net", "sh", "-c", NAMESPACE])
         self.nodes = 0
@@ -46,6 +49,7 @@ class Cluster:
             **self.mini.environment(),
             "HOME": str(self.home),
             "HTBENCH_DATA": str(self.folder / data),
+            "TMPDIR": str(self.temporary),
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
             **more,
@@ -97,13 +101,14 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory, mini) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory, mini, finished) -> Iterator[Cluster]:
+    """Three nodes, and a driver that has the source models already."""
     folder = tmp_path_factory.mktemp("ray")
     # Socket names are limited to 107 bytes: pytest's folders are too long for Ray's.
     short = Path("/tmp") / f"ray-{secrets.token_hex(3)}"
     short.symlink_to(folder)
-    cluster = Cluster(short, mini)
     shutil.copytree(mini.data, folder / "driver", dirs_exist_ok=True)
+    cluster = Cluster(short, mini)
     try:
         for _ in range(3):
             cluster.add()
@@ -111,6 +116,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, mini) -> Iterator[Cluster]
     finally:
         cluster.close()
         short.unlink()
+
+
+def wait_for_a_run(driver: subprocess.Popen, workspace: Path) -> None:
+    wait_until(
+        lambda: list(workspace.glob("runs/*")) or driver.poll() is not None, "a run", DEADLINE
+    )
 
 
 def end(driver: subprocess.Popen) -> tuple[str, str]:
@@ -138,7 +149,7 @@ def test_the_grid_is_that_of_one_machine(cluster: Cluster, finished, tmp_path) -
 
 def test_a_node_that_is_killed_loses_nothing(cluster: Cluster, finished, tmp_path) -> None:
     with cluster.run(tmp_path / "w") as driver:
-        wait_until(lambda: list(tmp_path.glob("w/runs/*")) or driver.poll() is not None, "a run")
+        wait_for_a_run(driver, tmp_path / "w")
         for process in processes(f"{cluster.mark}-2"):
             os.kill(process, signal.SIGKILL)
         _, err = end(driver)
@@ -148,7 +159,7 @@ def test_a_node_that_is_killed_loses_nothing(cluster: Cluster, finished, tmp_pat
 
 def test_a_driver_that_is_killed_resumes(cluster: Cluster, finished, tmp_path) -> None:
     with cluster.run(tmp_path / "w") as driver:
-        wait_until(lambda: list(tmp_path.glob("w/runs/*")) or driver.poll() is not None, "a run")
+        wait_for_a_run(driver, tmp_path / "w")
         driver.kill()
     done = len(list(tmp_path.glob("w/runs/*")))
     assert 0 < done < len(finished.runs())
@@ -156,6 +167,19 @@ def test_a_driver_that_is_killed_resumes(cluster: Cluster, finished, tmp_path) -
     assert predictions(tmp_path / "w") == predictions(finished.workspace)
     time.sleep(2)
     assert not [p for p in processes(cluster.mark) if b"remote.worker" in command_line(p)]
+
+
+def test_a_driver_that_is_interrupted_starts_no_cluster(cluster: Cluster, tmp_path) -> None:
+    """Ray connects by itself when it is called, as threads that still wait for a node would."""
+    mark = f"{cluster.mark}-driver"
+    with cluster.run(tmp_path / "w", HTBENCH_TEST_MARK=mark) as driver:
+        wait_for_a_run(driver, tmp_path / "w")
+        driver.send_signal(signal.SIGINT)
+        _, err = driver.communicate(timeout=DEADLINE)
+    assert driver.returncode == 130, err
+    assert "Traceback" not in err
+    assert not processes(mark), [command_line(process) for process in processes(mark)]
+    assert not list(cluster.temporary.glob("ray/*")), "sessions of other clusters"
 
 
 def command_line(process: int) -> bytes:
