@@ -167,6 +167,7 @@ def test_a_driver_that_is_killed_resumes(cluster: Cluster, finished, tmp_path) -
     assert predictions(tmp_path / "w") == predictions(finished.workspace)
     time.sleep(2)
     assert not [p for p in processes(cluster.mark) if b"remote.worker" in command_line(p)]
+    assert not list(cluster.temporary.glob("htbench-node-*")), "of the driver that was killed"
 
 
 def test_a_driver_that_is_interrupted_starts_no_cluster(cluster: Cluster, tmp_path) -> None:
