@@ -71,7 +71,7 @@ def run_in_lock(
         run = workspace.folder(spec.key)
         record = RunRecord.read(run)
         ids, logits = _predictions(run) if record.status == "ok" else ([], None)
-    files = [file.name for file in methods[-1].own.files]
+    files = [file.path for file in methods[-1].own.files]
     is_absent = record.status == NOT_APPLICABLE
     message = record.error["message"] if record.error else None
     if record.error and not is_absent:

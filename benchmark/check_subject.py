@@ -89,11 +89,11 @@ class Subject:
     locked: Callable[[], Locked]
 
     @cached_property
-    def _files(self) -> tuple[str, ...]:
-        """The names of the files that define the methods, and the classes they derive from."""
+    def _files(self) -> tuple[Path, ...]:
+        """The files that define the methods, and the classes they derive from."""
         classes = {c for method in self.chain for c in type(method).__mro__} - set(Method.__mro__)
         files = map(inspect.getsourcefile, classes)
-        return tuple(Path(file).name for file in files if file)
+        return tuple(Path(file) for file in files if file)
 
     def adapt(self, case: Case, seed: int = 0) -> Adapted:
         """Adapt to a case.
@@ -129,6 +129,14 @@ class Subject:
     def adapted(self) -> Adapted:
         """The method adapted to the slice with seed 0."""
         return self.adapt(base_case())
+
+    @cached_property
+    def repeat_gap(self) -> float:
+        """By how much a second adaptation to the slice with seed 0 differs in a logit; 0 if not."""
+        images = base_case().images
+        one = self.predict(self.adapted, images)
+        two = self.predict(self.adapt(base_case()), images)
+        return (one - two).abs().max().item()
 
     @cached_property
     def run_in_lock(self) -> LockedRun:

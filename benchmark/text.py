@@ -56,6 +56,17 @@ def shortened(text: str, limit: int) -> str:
     return data[:begin].decode(errors="ignore") + mark + data[-end:].decode(errors="ignore")
 
 
+def first_line(text: str) -> str:
+    """The first line of a text; a bracket that it leaves open is closed.
+
+    Example:
+        >>> first_line("leave it uncompiled (PermissionError: no\\nDetails: none)")
+        'leave it uncompiled (PermissionError: no …)'
+    """
+    first = text.strip().partition("\n")[0]
+    return f"{first} …)" if first.count("(") > first.count(")") else first
+
+
 def one_line(value: object, limit: int) -> str:
     """An untrusted value as one printable line of at most ``limit`` bytes."""
     try:

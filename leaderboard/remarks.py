@@ -11,14 +11,14 @@ import numpy as np
 from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import one_line, plural, printable, seed_list
+from benchmark.text import first_line, one_line, plural, seed_list
 from leaderboard import gamma_star
 from leaderboard.columns import ORACLE, SOURCE
 from leaderboard.grid import Grid
 from leaderboard.row_columns import Rows
 from leaderboard.rows import FAILED, Row, group_rows
 
-MAX_MESSAGE = 200  # characters of a method's error message
+MAX_MESSAGE = 400  # bytes of a method's error message
 MAX_NOTE = 800  # bytes of a note
 MAX_NOTES = 20  # of a run
 
@@ -200,5 +200,5 @@ def _tasks(suite: Suite, tasks: Sequence[str]) -> str:
 
 
 def _first_line(message: str | None) -> str:
-    """The first line of a method's error message, cut to ``MAX_MESSAGE`` characters."""
-    return printable((message or "").partition("\n")[0])[:MAX_MESSAGE]
+    """The first line of a method's error message, cut to ``MAX_MESSAGE`` bytes."""
+    return one_line(first_line(message or ""), MAX_MESSAGE)

@@ -39,7 +39,7 @@ def describe(server: ForkServer, location: MethodLocation, code: MethodCode, fol
     name = f"method {location.name!r} of {location.origin}" if location.name else location.origin
     failed = reply["failed"]
     message = failed["message"].removeprefix("ContractError: ")
-    place = location.file and place_in(failed.get("traceback", ""), [location.file.name])
+    place = location.file and place_in(failed.get("traceback", ""), [location.file])
     raise MethodError(f"cannot load {name}: {message}" + (f" ({place})" if place else ""))
 
 

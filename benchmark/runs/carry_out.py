@@ -15,7 +15,7 @@ from benchmark.runs.execute import Inputs, execute_run, fail_run
 from benchmark.runs.plan import RunSpec
 from benchmark.runs.workspace import Workspace
 from benchmark.sources.features import extract_features
-from benchmark.text import shortened
+from benchmark.text import first_line, shortened
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer
@@ -131,10 +131,10 @@ def _summary(record: RunRecord, spec: RunSpec, workspace: Workspace) -> str:
     """The result of a run on one line; that of a failed one says where and how to learn more."""
     if record.error is None:
         return f"{record.cost.get('wall_seconds', 0):.1f} s"
-    reason = record.error["message"].partition("\n")[0]
+    reason = first_line(record.error["message"])
     if record.status == NOT_APPLICABLE:
         return f"not applicable: {reason}"
-    files = (file.name for file in spec.planned.method.own.files)
+    files = (file.path for file in spec.planned.method.own.files)
     place = place_in(record.error["traceback"], files)
     reason = f"{place}: {reason}" if place else reason
     show = command("show", record.key[:12], *workspace.option)

@@ -118,8 +118,13 @@ def test_a_tuned_method_has_been_run(suite: Suite, icons: Manifest) -> None:
 
 
 def test_a_message_is_cut(suite: Suite, icons: Manifest) -> None:
-    (board,) = build(suite, icons, [failed(icons, "source", TASKS[0], 0, "x" * 300)])
-    assert board.problems[0] == f"failed: source on outline-solid, seed 0: {'x' * MAX_MESSAGE}"
+    text = f"what it is {'x' * MAX_MESSAGE} what to do (as it says\nin the details)"
+    (board,) = build(suite, icons, [failed(icons, "source", TASKS[0], 0, text)])
+    start = "failed: source on outline-solid, seed 0: "
+    assert board.problems[0].startswith(f"{start}what it is xx")
+    assert board.problems[0].endswith("xx what to do (as it says …)")
+    assert " … xx" in board.problems[0]
+    assert len(board.problems[0].removeprefix(start).encode()) <= MAX_MESSAGE
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "a\u009bx", "a\u202eb", "a\r", "a\ud800"])

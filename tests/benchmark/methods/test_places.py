@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmark.methods.places import place_in
@@ -15,6 +17,8 @@ TRACEBACK = """Traceback (most recent call last):
     x
   File "/suite/benchmark/training.py", line 9, in fit
     raise
+  File "/venv/site-packages/torch/hub.py", line 881, in load
+    raise
 NameError: name 'x' is not defined
 """
 
@@ -22,17 +26,18 @@ NameError: name 'x' is not defined
 @pytest.mark.parametrize(
     ("files", "place"),
     [
-        (["my_method.py"], "my_method.py:14 in adapt"),
-        (["my_method.py", "lib/helper.py"], "helper.py:3 in helper"),
+        (["/home/a/my_method.py"], "my_method.py:14 in adapt"),
+        (["/home/a/my_method.py", "/home/a/lib/helper.py"], "helper.py:3 in helper"),
+        (["/home/a/my_method.py", "/home/a/hub.py"], "my_method.py:14 in adapt"),  # not torch's
         (["method.py"], None),  # the end of another name
-        (["other.py"], None),
+        (["/home/a/other.py"], None),
         ([], None),
     ],
 )
 def test_the_last_own_line(files: list[str], place: str | None) -> None:
-    assert place_in(TRACEBACK, files) == place
+    assert place_in(TRACEBACK, map(Path, files)) == place
 
 
 def test_a_long_text_of_a_method_is_no_trouble() -> None:
-    assert place_in('  File "' * 100_000, ["a.py"]) is None
-    assert place_in("", ["a.py"]) is None
+    assert place_in('  File "' * 100_000, [Path("a.py")]) is None
+    assert place_in("", [Path("a.py")]) is None
