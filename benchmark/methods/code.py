@@ -164,14 +164,14 @@ class _Collector:
         source = self.read(file)
         self.beside = [file.parent]
         stem = re.sub(r"\W", "_", file.stem)
-        if not has_relative_imports(source):
+        folder, above = file.parent, [file.parent.name]
+        while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
+            folder = folder.parent
+            above.insert(0, folder.name)
+        if not has_relative_imports(source) and not self._names_package(source, folder):
             module = PREFIX + stem
             self.modules[module] = CodeModule(module, str(file), ())
         else:
-            folder, above = file.parent, [file.parent.name]
-            while (folder / "__init__.py").is_file() and (folder.parent / "__init__.py").is_file():
-                folder = folder.parent
-                above.insert(0, folder.name)
             self.beside.append(folder.parent)
             place = _find_in([folder.parent], folder.name)
             assert place is not None
@@ -187,6 +187,17 @@ class _Collector:
         self.followed.add(module)
         self.follow(module, file, source, module.rpartition(".")[0])
         return module
+
+    def _names_package(self, source: bytes, folder: Path) -> bool:
+        """Whether the plugin imports its own package by name, which is nowhere else."""
+        name = folder.name
+        return (
+            (folder / "__init__.py").is_file()
+            and any(one.module.partition(".")[0] == name for one in imports_of(source, ""))
+            and _find_in(self.beside, name) is None
+            and name not in sys.stdlib_module_names
+            and find_spec(name) is None
+        )
 
     def _is_free(self, name: str, place: _Place) -> bool:
         """Whether no other module has the name of the plugin's package."""

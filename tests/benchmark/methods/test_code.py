@@ -151,6 +151,23 @@ class TestAPluginInAPackage:
         code = collect("pk/mine.py")
         assert (code.message.module, names(code)) == ("pk.mine", ["pk/mine.py", "pk/near.py"])
 
+    def test_imports_of_the_package_by_name(
+        self, write: Callable[..., None], collect: Collect
+    ) -> None:
+        write({"top/__init__.py": "", "top/shared.py": "", "top/sub/__init__.py": ""})
+        write({"top/sub/mine.py": "from top.shared import x"})
+        code = collect("top/sub/mine.py")
+        assert code.message.module == "top.sub.mine"
+        assert "top/shared.py" in names(code)
+
+    def test_a_folder_that_names_no_package(
+        self, write: Callable[..., None], collect: Collect
+    ) -> None:
+        write({"pk/mine.py": "import pk", "pk/near.py": ""})  # no __init__.py
+        assert collect("pk/mine.py").message.module == "htbench_plugin_mine"
+        write({"torch/__init__.py": "", "torch/mine.py": "import torch"})  # the installed one
+        assert collect("torch/mine.py").message.module == "htbench_plugin_mine"
+
     @pytest.mark.parametrize("folder", ["torch", "json", "my-methods", "baselines"])
     def test_a_folder_whose_name_is_taken(
         self, write: Callable[..., None], collect: Collect, folder: str
