@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmark.child.notes import log_and_notes
 from benchmark.child.predict import check_logits
 from benchmark.child.steps import StepCounter
 from benchmark.errors import UsageError
@@ -97,6 +98,7 @@ class Trial:
             counter, start = StepCounter(), time.monotonic()
             model, last = adapt(methods, source, target, lambda: self._again(run), self.seed)
             seconds, steps = time.monotonic() - start, counter.facts(last)
+            notes = log_and_notes(last)["notes"]
             count = min(len(held_out), FIRST_IMAGES)
             first = predict_batch(model, held_out.images[torch.arange(count)], last)
             check_logits(first, count, len(held_out.classes))
@@ -109,7 +111,7 @@ class Trial:
             images=len(held_out),
             steps=max(steps["counted_steps"], steps["total_steps"]),
             seconds=seconds,
-            notes=tuple(last.notes),
+            notes=tuple(notes),
         )
 
     def _again(self, run: Run) -> Run:

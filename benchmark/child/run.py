@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import safetensors.torch
@@ -13,11 +11,12 @@ from torch import nn
 from benchmark import numerics
 from benchmark.child.data import on_device, open_model, open_training
 from benchmark.child.job import ContractError, Worker
+from benchmark.child.notes import log_and_notes
 from benchmark.child.plugin import check_code, load_method
 from benchmark.child.predict import predict_tests
 from benchmark.child.steps import StepCounter
 from benchmark.failpoints import reach
-from benchmark.jobs import MAX_LOG_ROWS, MAX_NOTES, RunJob
+from benchmark.jobs import RunJob
 from benchmark.method import SourceModel
 from benchmark.networks.build import Classifier, weights_of
 
@@ -51,33 +50,9 @@ def adapt_and_predict(worker: Worker, job: RunJob) -> dict[str, Any]:
     reach("model-adapted")
     is_kept = job.keep_weights and isinstance(model, Classifier)
     worker.adapted(
-        {
-            **steps.facts(run),
-            "log": _rows(run.history),
-            "notes": [str(note) for note in run.notes[:MAX_NOTES]],
-        },
+        {**steps.facts(run), **log_and_notes(run)},
         safetensors.torch.save(weights_of(model)) if is_kept else b"",
     )
     memory = predict_tests(worker, model, job.images, len(job.network.classes), run)
     check_code(set(sys.modules) - loaded, job.code, worker.scratch)
     return {**steps.facts(run), **memory}
-
-
-def _rows(history: Sequence[Any]) -> list[dict[str, float]]:
-    """The rows of the training log, to which a method may also add without ``run.log``.
-
-    Raises:
-        ContractError: one is not a dictionary of numbers by name.
-    """
-    try:
-        rows = [
-            {
-                str(name): numerics.one_number(f"{name} in run.history", value)
-                for name, value in row.items()
-            }
-            for row in history[:MAX_LOG_ROWS]
-        ]
-    except (AttributeError, TypeError) as error:
-        raise ContractError(f"{error}; add rows with run.log") from None
-    finite = [{name: n for name, n in row.items() if math.isfinite(n)} for row in rows]
-    return [row for row in finite if row]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,6 +35,7 @@ OUTPUT_FILE = "output.txt"
 MAX_WEIGHTS = 16 << 30  # bytes
 MAX_COUNT = 2**53
 MAX_NOTE = 200
+MAX_METRIC_NAME = 50  # characters
 
 
 @dataclass
@@ -303,9 +305,9 @@ def _checked_notes(notes: object) -> dict[str, Any]:
         return {}
     rows = notes.get("log")
     log = [
-        {_text(k, 50): float(v) for k, v in row.items() if _is_number(v)}
+        _checked_row(row)
         for row in (rows if isinstance(rows, list) else [])[:MAX_LOG_ROWS]
-        if isinstance(row, dict) and len(row) <= MAX_METRICS
+        if isinstance(row, dict)
     ]
     texts = notes.get("notes")
     lines = [
@@ -313,6 +315,21 @@ def _checked_notes(notes: object) -> dict[str, Any]:
         for line in (texts if isinstance(texts, list) else [])[:MAX_NOTES]
     ]
     return {"log": log, "notes": lines}
+
+
+def _checked_row(row: dict[Any, Any]) -> dict[str, float]:
+    """The first numbers of a row; names that are equal once they are cut get a number."""
+    checked: dict[str, float] = {}
+    for name, value in islice(row.items(), MAX_METRICS):
+        if not _is_number(value):
+            continue
+        short, count = _text(name, MAX_METRIC_NAME), 1
+        while short in checked:
+            count += 1
+            end = f"~{count}"
+            short = _text(name, MAX_METRIC_NAME - len(end)) + end
+        checked[short] = float(value)
+    return checked
 
 
 def _is_count(value: object) -> bool:

@@ -15,6 +15,7 @@ DOES_NOT_COMPUTE = {
     "child/__init__.py": "empty",
     "child/code.py": "which files a method's import may read",
     "child/main.py": "calls the function of a job",
+    "child/notes.py": "what is shown beside the scores",
     "child/plugin.py": "imports a method, whose own code is part of the key",
     "child/refusals.py": "explains what the sandbox refuses",
     "errors.py": "exceptions",

@@ -274,8 +274,15 @@ class TestConversation:
                 {"log": [{"a": HUGE, "b": "x", "c": None, "d": True, "e": 1}, 5, [], {"f": 2.5}]},
                 {"log": [{"e": 1.0}, {"f": 2.5}]},
             ),
-            ({"log": [{str(i): 1 for i in range(51)}]}, {"log": []}),
+            (
+                {"log": [{str(i): 1 for i in range(51)}]},
+                {"log": [{str(i): 1.0 for i in range(50)}]},
+            ),
             ({"log": [{"x" * 100: 1}]}, {"log": [{"x" * 50: 1.0}]}),
+            (
+                {"log": [{"x" * 50: 1, "x" * 51: 2, "x" * 52: 3}]},
+                {"log": [{"x" * 50: 1.0, "x" * 48 + "~2": 2.0, "x" * 48 + "~3": 3.0}]},
+            ),
             ({"log": [{"a": 1}] * 5000}, {"log": [{"a": 1.0}] * MAX_LOG_ROWS}),
             ({"notes": "x"}, {"log": []}),
         ],
