@@ -17,7 +17,7 @@ from typing import Any
 import torch._dynamo  # noqa: F401
 
 from benchmark.child import data, plugin, run, source, weights
-from benchmark.child.job import Worker, failure
+from benchmark.child.job import ContractError, Worker, failure
 from benchmark.failpoints import reach
 from benchmark.isolation import wire
 from benchmark.isolation.sandbox import Sandbox
@@ -69,6 +69,17 @@ def main(channel: socket.socket, sandbox: Sandbox) -> None:
         job, file_limit = read_job(received[0])
         worker = Worker(channel, sandbox, Path(job.scratch), file_limit)
         answer = {"done": _WORK[job.kind](worker, job)}
+    except SystemExit as error:
+        answer = {"failed": failure(_exited(error))}
     except Exception as error:
         answer = {"failed": failure(error)}
     wire.send(channel, answer)
+
+
+def _exited(error: SystemExit) -> ContractError:
+    """What a call of ``sys.exit`` in a method's code means."""
+    code = repr(error.code) if isinstance(error.code, int | str) else ""
+    return ContractError(
+        f"sys.exit({code}) was called; raise an exception instead, or htbench.NotApplicable "
+        "if the method does not apply"
+    )

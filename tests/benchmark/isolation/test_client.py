@@ -205,7 +205,6 @@ class TestForkServer:
             ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
             ("import os; os.kill(os.getpid(), 40)", "was killed by signal 40"),
             ("raise KeyboardInterrupt", "exited with code 1"),
-            ("import sys; sys.exit()", "exited with code 1"),
             ("import ctypes; ctypes.string_at(0)", "killed by SIGSEGV"),
         ],
     )
@@ -215,6 +214,15 @@ class TestForkServer:
         answer, _ = described(code)
         assert answer["failed"]["kind"] == "died"
         assert words in answer["failed"]["message"]
+
+    @pytest.mark.parametrize("code", ["0", "'enough'", ""])
+    def test_a_method_that_calls_exit_is_told_of_it(
+        self, described: Callable[[str], tuple[dict[str, Any], str]], code: str
+    ) -> None:
+        answer, _ = described(f"import sys\nsys.exit({code})")
+        assert answer["failed"]["kind"] == "contract"
+        assert f"sys.exit({code}) was called" in answer["failed"]["message"]
+        assert "method.py" in answer["failed"]["traceback"]
 
     def test_a_child_that_closes_its_channel_is_ended(
         self,
