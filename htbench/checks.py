@@ -24,7 +24,7 @@ def method_checks(
 
     Calling a check does nothing if the method passes, raises an ``AssertionError`` that says what
     was seen and what to do if it does not, and raises ``unittest.SkipTest``, which pytest shows as
-    skipped, if the check does not apply. All together take less than a minute on a CPU.
+    skipped, if the check does not apply. All together take a minute or two on a CPU.
 
     Call it in another file than the method's: a run imports the method's file, and may import
     neither the checks nor the files of other methods.
@@ -92,13 +92,14 @@ def load_argument(
         MethodError: it does not exist or is not valid.
     """
     is_file = is_plugin(method)
+    # The class counts, too: the file may define the base of its method.
+    own = file_source(method, option="") if is_file else None
     loaded = load(
         [] if is_file else [method], [*([method] if is_file else []), *plugins], settings, DERIVED
     )
     by_name = {entry.description.name: entry for entry in loaded}
     wanted = method
-    if is_file:
-        own = file_source(method)  # the class counts, too: the file may define its base
+    if own is not None:
         (wanted,) = (entry.description.name for entry in loaded if entry.description.source == own)
     chain = [by_name[wanted]]
     while (base := chain[0].description.base) is not None:

@@ -75,22 +75,27 @@ def reference_first(name: str) -> tuple[bool | str, ...]:
     return (*(name != reference for reference in REFERENCES), name)
 
 
-def file_source(argument: str) -> MethodLocation:
-    """The method of ``--plugin path/to/file.py[:Class]``.
+def file_source(argument: str, option: str = "--plugin") -> MethodLocation:
+    """The method of ``path/to/file.py[:Class]``.
+
+    Args:
+        argument: as it was typed.
+        option: the option that it was typed after; empty if it stood alone.
 
     Raises:
         MethodError: there is no such file, or the class is not an identifier.
     """
+    start = f"{option} {argument}: " if option else ""
     path, colon, attribute = argument, "", ""
     if not _is_file(argument):
         path, colon, attribute = argument.rpartition(":")
     if not _is_file(path):
-        raise MethodError(f"--plugin {argument}: {_no_file(path or argument)}")
+        raise MethodError(f"{start}{_no_file(path or argument)}")
     file = Path(path).expanduser()
     if file.suffix != ".py":
-        raise MethodError(f"--plugin {argument}: {file.name} is not a Python file (.py)")
+        raise MethodError(f"{start}{file.name} is not a Python file (.py)")
     if colon and not _ATTRIBUTE.fullmatch(attribute):
-        raise MethodError(f"--plugin {argument}: {attribute!r} is not the name of a class")
+        raise MethodError(f"{start}{attribute!r} is not the name of a class")
     return MethodLocation(None, None, attribute or None, file.resolve(), str(file.resolve()))
 
 

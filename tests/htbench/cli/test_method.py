@@ -174,6 +174,10 @@ class TestTry:
         [
             ("return None", "adapt() returned NoneType; it must return a torch.nn.Module"),
             ("return torch.nn.Flatten()", "the model returned logits of shape (8, 3072)"),
+            ("run.notes = None; return source.copy()", "run.notes is of type NoneType"),
+            ("run.history = {}; return source.copy()", "run.history is of type dict"),
+            ("run.history += [3]; return source.copy()", "a row of run.history is of type int"),
+            ("run.history += [{'a': 'b'}]; return source.copy()", "a in run.history is 'b'"),
         ],
     )
     def test_a_broken_contract_is_one_sentence(
@@ -187,7 +191,8 @@ class TestTry:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["nope.py"], "nope.py: file 'nope.py' does not exist"),
+            (["nope.py"], "htbench: file 'nope.py' does not exist"),
+            (["pyproject.toml/x.toml"], "htbench: file 'pyproject.toml/x.toml' does not exist"),
             (["finetun"], "did you mean finetune"),
             (["finetune", "--suite", "icon"], "did you mean icons"),
             (["finetune", "--task", "outline-sold"], "did you mean outline-solid"),
