@@ -247,6 +247,16 @@ def test_the_checks_of_a_run_look_at_its_outcome(
     assert words in said.get(check or "", "")
 
 
+def test_a_method_that_differs_from_itself_is_not_said_to_depend_on_its_environment() -> None:
+    subject = subject_of(draw_without_seed)
+    other = run_in_lock(logits=ZEROS)
+    subject.__dict__ |= {"run_in_lock": other, "run_in_layer": LayeredRun(None, ZEROS + 1)}
+    said = results(subject)
+    assert failed(said) == {"same-seed"}
+    for check in ("same-in-the-lock", "same-in-a-layer"):
+        assert "see same-seed" in said[check]
+
+
 def test_a_layer_that_takes_too_long_does_not_blame_imports(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
