@@ -59,8 +59,9 @@ def check(
 ) -> None:
     """Check that a method keeps the contract, on a slice of the icons.
 
-    Takes less than a minute on a CPU. The method is imported into this process; four checks look
-    at runs in the lock. Exits with status 1 if a check failed.
+    Adapts a dozen times, which takes a minute or two on a CPU, and longer if the method starts from
+    another one. The method is imported into this process; four checks look at runs in the lock.
+    Exits with status 1 if a check failed.
 
     \b
     Examples:
