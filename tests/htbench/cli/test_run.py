@@ -215,10 +215,10 @@ class TestPrints:
         assert "  | line 149\n  | \N{REPLACEMENT CHARACTER}[2J\n" in echoed
 
     def test_say_if_only_the_beginning_is_there(
-        self, echoed: str, suite: Path, monkeypatch: pytest.MonkeyPatch
+        self, echoed: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("htbench.results.OUTPUT_BYTES", 1024)
-        said = self.run()
+        said = self.run("--method", "wise-ft")
         assert "(only the last 100 lines of the first 1 KiB that the run printed)\n" in said
 
     def test_of_its_base_do_not_matter_but_of_several_runs_none_is_shown(self, echoed: str) -> None:
