@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leaderboard.statistics import LEVEL
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -100,7 +102,7 @@ class Comparison:
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.conditions))
 
 
-def tau_interval(tau: float, methods: int, level: float = 0.95) -> tuple[float, float]:
+def tau_interval(tau: float, methods: int) -> tuple[float, float]:
     """An approximate confidence interval of Kendall's tau, if the methods were a random sample.
 
     The inverse hyperbolic tangent of tau is about normal with variance 0.437 / (n - 4) (Fieller,
@@ -109,7 +111,6 @@ def tau_interval(tau: float, methods: int, level: float = 0.95) -> tuple[float, 
     Args:
         tau: between -1 and 1.
         methods: their number n.
-        level: coverage.
 
     Returns:
         Lower and upper end. NaN with fewer than 10 methods, for which the approximation is poor,
@@ -121,7 +122,7 @@ def tau_interval(tau: float, methods: int, level: float = 0.95) -> tuple[float, 
         return math.nan, math.nan
     if abs(tau) == 1:
         return tau, tau
-    half = norm.ppf((1 + level) / 2) * math.sqrt(0.437 / (methods - 4))
+    half = norm.ppf((1 + LEVEL) / 2) * math.sqrt(0.437 / (methods - 4))
     return math.tanh(math.atanh(tau) - half), math.tanh(math.atanh(tau) + half)
 
 

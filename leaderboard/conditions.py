@@ -44,16 +44,14 @@ def with_comparisons(
         return list(boards)
     main, *others = boards
     comparisons = [
-        _recipes(main, suite, manifest, results),
+        _recipes(suite, manifest, results),
         by_draw(main, manifest),
         by_share(main, manifest),
     ]
     return [replace(main, comparisons=tuple(c for c in comparisons if c is not None)), *others]
 
 
-def _recipes(
-    board: Board, suite: Suite, manifest: Manifest, results: pa.Table
-) -> Comparison | None:
+def _recipes(suite: Suite, manifest: Manifest, results: pa.Table) -> Comparison | None:
     """Compare the default recipe with those that have results."""
     if manifest.recipe_name != DEFAULT_RECIPE:
         return None

@@ -44,15 +44,16 @@ def friedman(scores: Floats) -> tuple[float, Floats]:
     return p, mean_ranks(scores)
 
 
-def nemenyi_difference(methods: int, tasks: int, level: float = LEVEL) -> float:
+def nemenyi_difference(methods: int, tasks: int) -> float:
     """The critical difference of mean ranks (Nemenyi; Demsar, JMLR 7, 2006, section 3.2.2).
+
+    The family-wise error rate is 1 - ``LEVEL``.
 
     Args:
         methods: how many are compared.
         tasks: how many tasks the ranks are means of.
-        level: 1 - the family-wise error rate.
     """
     from scipy.stats import studentized_range
 
-    q = studentized_range.ppf(level, methods, np.inf) / math.sqrt(2)
+    q = studentized_range.ppf(LEVEL, methods, np.inf) / math.sqrt(2)
     return float(q * math.sqrt(methods * (methods + 1) / (6 * tasks)))

@@ -108,11 +108,11 @@ class Bench:
         records = [RunRecord.read(file.parent) for file in files]
         return {(record.label, record.seed): record for record in records}
 
-    def want_same_bytes(self, one: str, other: str, *, least: int = 1) -> str:
-        """The runs that two workspaces share must have the same predictions."""
-        first, second = self.records(one), self.records(other)
+    def want_same_bytes(self, other: str, *, least: int) -> str:
+        """The runs that a workspace shares with ``one`` must have the same predictions."""
+        first, second = self.records("one"), self.records(other)
         shared = sorted(first.keys() & second.keys())
-        want(len(shared) >= least, f"{other} has {len(shared)} runs of {one}; wanted {least}")
+        want(len(shared) >= least, f"{other} has {len(shared)} runs of one; wanted {least}")
         differ = [
             f"{label} seed {seed}"
             for label, seed in shared

@@ -87,7 +87,7 @@ def side_by_side(bench: Bench) -> str:
     """The same runs a second time, four side by side, give the same bytes as one at a time."""
     seconds = bench.icons("four", "--jobs", 4)
     bench.figures["icons, four runs at a time"] = f"{seconds:.1f} s"
-    return bench.want_same_bytes("one", "four", least=len(bench.size.methods))
+    return bench.want_same_bytes("four", least=len(bench.size.methods))
 
 
 def agrees_with_cpu(bench: Bench) -> str:
@@ -146,7 +146,7 @@ def kill_and_resume(bench: Bench) -> str:
     time.sleep(5)
     leftover = list(_processes_in(workspace))
     bench.htbench(*words[:-2])
-    same = bench.want_same_bytes("one", "killed", least=len(bench.size.seeds))
+    same = bench.want_same_bytes("killed", least=len(bench.size.seeds))
     want(not leftover, f"processes {leftover} still run 5 s after the command was killed")
     return f"killed with {finished} of {len(bench.size.seeds)} runs finished; {same}"
 

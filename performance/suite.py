@@ -106,13 +106,14 @@ def operations(manifest: Manifest) -> int:
     return int(counter.get_total_flops())
 
 
-def operations_per_second(size: int = 1024, turns: int = 20) -> float:
+def operations_per_second() -> float:
     """The same of a product of square matrices on one thread, in its fastest turn."""
+    size = 1024
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     matrix = torch.rand(size, size)
     seconds = []
-    for _ in range(turns):
+    for _ in range(20):
         start = process_time()
         matrix @ matrix
         seconds.append(process_time() - start)

@@ -202,7 +202,7 @@ class RemoteExecutor:
             else:
                 seconds = time.monotonic() - begin
                 self.reporter.end(chain.name, f"{seconds:.1f} s on {node.name}{self._bad(chain)}")
-                self._end(chain)
+                self._end()
 
     def _bad(self, chain: Chain) -> str:
         failed = sum(self._records[key].status == "failed" for key in chain.keys)
@@ -270,7 +270,7 @@ class RemoteExecutor:
             self._fail(error)
         self._give_back(chain)
 
-    def _end(self, chain: Chain) -> None:
+    def _end(self) -> None:
         with self._changed:
             self._in_flight -= 1
             self._changed.notify_all()

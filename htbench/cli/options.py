@@ -246,9 +246,9 @@ def suite_option(
     )
 
 
-def task_option(purpose: str, *, required: bool = False) -> Option[Any]:
+def task_option(purpose: str) -> Option[Any]:
     """``--task`` of a command that takes one task."""
-    return click.option("--task", "task", required=required, metavar="TASK", help=purpose)
+    return click.option("--task", "task", metavar="TASK", help=purpose)
 
 
 def manifest_option(purpose: str) -> Option[Any]:

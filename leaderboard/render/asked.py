@@ -131,12 +131,12 @@ class AskedCells:
         return ("--model", network)
 
 
-def difference_text(difference: Difference, digits: int = 1) -> str:
+def difference_text(difference: Difference) -> str:
     """A difference with its sign, and half the width of its interval; a dash without a value."""
     if math.isnan(difference.value):
         return "-"
-    value = signed(difference.value, digits)
-    return value if math.isnan(difference.half) else f"{value} ± {difference.half:.{digits}f}"
+    value = signed(difference.value, 1)
+    return value if math.isnan(difference.half) else f"{value} ± {difference.half:.1f}"
 
 
 def _name(board: Board, task: str) -> str:

@@ -27,7 +27,6 @@ NOT_DETERMINISTIC = {
 }
 # Tensors of two devices may meet in these: an index, a copy.
 MEETINGS = {"__getitem__", "__setitem__", "copy_", "_parse_to"}
-INDEX_LAST = {"__getitem__"}
 
 
 class Pretended(Tensor):

@@ -116,9 +116,9 @@ def attribution_bytes(
     return text.getvalue().encode()
 
 
-def manifest_bytes(classes: Iterable[str], training: Path = TRAINING) -> bytes:
+def manifest_bytes(classes: Iterable[str]) -> bytes:
     """Encode manifest.toml for the class of every image; classes are sorted alphabetically."""
-    return manifest_text(sorted(set(classes)), read_training(training)).encode()
+    return manifest_text(sorted(set(classes)), read_training(TRAINING)).encode()
 
 
 def build_all(path: Path) -> dict[str, bytes]:

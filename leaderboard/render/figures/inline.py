@@ -9,16 +9,12 @@ from xml.etree import ElementTree
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 
 
-def inline_svg(content: bytes, width: str = "100%") -> str:
-    """The ``<svg>`` element of a file that matplotlib wrote.
+def inline_svg(content: bytes) -> str:
+    """The ``<svg>`` element of a file that matplotlib wrote, as wide as its container.
 
     Styles become attributes, because a content security policy may forbid ``style``; ids that
     nothing refers to are removed, and the others get a prefix, so that several figures fit into one
     page. The element has ``role="img"`` and a ``<title>``.
-
-    Args:
-        content: of the file.
-        width: of the element; its height follows.
     """
     root = ElementTree.fromstring(content)
     prefix = f"f{hashlib.sha256(content).hexdigest()[:8]}-"
@@ -51,7 +47,7 @@ def inline_svg(content: bytes, width: str = "100%") -> str:
     root.attrib.update(
         {
             "xmlns": "http://www.w3.org/2000/svg",
-            "width": width,
+            "width": "100%",
             "role": "img",
             "stroke-linejoin": "round",
             "stroke-linecap": "butt",

@@ -59,7 +59,6 @@ def place_names(
     names: Sequence[Name],
     points: Iterable[tuple[float, float]] = (),
     lines: Iterable[tuple[tuple[float, float], tuple[float, float]]] = (),
-    size: float = FONT,
 ) -> list[Box]:
     """Write names beside their points, the first ones closest to them.
 
@@ -68,7 +67,6 @@ def place_names(
         names: in the order of their importance.
         points: other points that names should not cover, in data coordinates.
         lines: segments that names should rather not cover, in data coordinates.
-        size: of the font, in points.
 
     Returns:
         The rectangle of each name, in points from the lower left corner of the figure.
@@ -84,7 +82,7 @@ def place_names(
     frame = Box(*axes.get_window_extent().extents)
     boxes: list[Box] = []
     for name, anchor in zip(names, anchors, strict=True):
-        width, height = 72 * text_inches(name.text, size), _HEIGHT * size
+        width, height = 72 * text_inches(name.text, FONT), _HEIGHT * FONT
         candidates = [
             (_box(anchor, angle, radius, width, height), radius)
             for radius in _RADII
@@ -94,7 +92,7 @@ def place_names(
             candidates, key=lambda c: _badness(c[0], c[1], boxes, marks, covered, frame)
         )
         boxes.append(box)
-        _write(axes, name, anchor, box, size, leader=radius > _LEADER)
+        _write(axes, name, anchor, box, leader=radius > _LEADER)
     return boxes
 
 
@@ -129,9 +127,7 @@ def _badness(
     return 50 * on_labels + 50 * outside + 8 * on_marks + 2 * float(inside.sum()) + radius
 
 
-def _write(
-    axes: Axes, name: Name, anchor: tuple[float, float], box: Box, size: float, leader: bool
-) -> None:
+def _write(axes: Axes, name: Name, anchor: tuple[float, float], box: Box, leader: bool) -> None:
     figure = axes.figure
     x, y = box.left / 72, (box.bottom + box.top) / 2 / 72
     axes.text(
@@ -140,7 +136,7 @@ def _write(
         name.text,
         transform=figure.dpi_scale_trans,
         color=name.color,
-        fontsize=size,
+        fontsize=FONT,
         va="center_baseline",
         ha="left",
         zorder=6,
