@@ -1,4 +1,4 @@
-"""What this machine offers to the suite: versions, device, isolation, folders, caches."""
+"""What this machine offers to the benchmark: versions, device, isolation, folders, caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exceptions that the suite raises.
+"""The exceptions that the benchmark raises.
 
     HTBenchError                  a mistake or problem that the message explains
     ├── UsageError                an invalid option or argument
@@ -27,7 +27,7 @@ MAX_ITEM = 150  # bytes of one name in a message
 
 
 class HTBenchError(Exception):
-    """Base class: catch it to catch every error that the suite reports."""
+    """Base class: catch it to catch every error that the benchmark reports."""
 
     def __str__(self) -> str:
         """The message, cut to ``MAX_MESSAGE`` bytes: it may quote what others wrote."""

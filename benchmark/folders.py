@@ -1,6 +1,6 @@
 """Folders of our own code and data, and of the user's data.
 
-The suite writes only to the data folder and the workspace.
+The benchmark writes only to the data folder and the workspace.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def data_folder() -> Path:
 
 
 def packaged_manifests() -> Path:
-    """Return the folder ``data_manifests`` that ships with the suite, without importing it.
+    """Return the folder ``data_manifests`` that ships with the benchmark, without importing it.
 
     Raises:
         FileNotFoundError: the installation is incomplete.

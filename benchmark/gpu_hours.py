@@ -1,6 +1,6 @@
 """What runs cost in GPU hours, estimated from published speeds of training ResNet-50.
 
-An estimate of this kind is for planning only: nothing of it was measured with this suite.
+An estimate of this kind is for planning only: nothing of it was measured with htbench.
 
 Loads no torch.
 """

@@ -1,4 +1,4 @@
-"""Read predictions files of the suite without parsing them as Parquet.
+"""Read predictions files of the benchmark without parsing them as Parquet.
 
 The files that ``write_predictions`` writes for the same samples and classes differ only in their
 logits and in the statistics of the logits. So a file that is otherwise equal, byte by byte, to one

@@ -126,7 +126,7 @@ _FIELDS = frozenset(f.name for f in dataclasses.fields(RunRecord))
 
 
 class NewerRecordError(RecordError):
-    """A later version of the suite wrote the record."""
+    """A later version of the benchmark wrote the record."""
 
 
 def _read_fields(path: Path) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Resolve the suite's own packages in one place, whatever else is on ``sys.path``.
+"""Resolve the benchmark's own packages in one place, whatever else is on ``sys.path``.
 
-A user's ``benchmark.py`` or ``baselines/`` may come earlier on ``sys.path`` than the suite: in the
-working directory, beside the script that runs, or on ``PYTHONPATH``. :func:`install` puts a finder
-first that resolves the suite's packages to the folders beside this one.
+A user's ``benchmark.py`` or ``baselines/`` may come earlier on ``sys.path`` than the benchmark: in
+the working directory, beside the script that runs, or on ``PYTHONPATH``. :func:`install` puts a
+finder first that resolves the benchmark's packages to the folders beside this one.
 
 This file imports the standard library only. ``htbench`` loads it by its path, before anything of
-the suite is imported. A child process of the suite runs it by its path::
+the benchmark is imported. A child process of the benchmark runs it by its path::
 
     python -P .../benchmark/start.py MODULE ARGUMENT...
 """
@@ -25,12 +25,12 @@ PACKAGES = ("htbench", "benchmark", "baselines", "leaderboard", "data_manifests"
 
 
 class OwnPackages:
-    """A finder of the suite's packages; for any other name it finds nothing."""
+    """A finder of the benchmark's packages; for any other name it finds nothing."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of one of the suite's packages."""
+        """The spec of one of the benchmark's packages."""
         if name not in PACKAGES:
             return None
         folder = ROOT / name
@@ -60,7 +60,7 @@ def _is_own(module: ModuleType, folder: Path) -> bool:
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs one of the suite's modules in a new interpreter."""
+    """The command line that runs one of the benchmark's modules in a new interpreter."""
     return [sys.executable, "-P", __file__, module, *arguments]
 
 

@@ -119,7 +119,7 @@ def _provenance() -> str:
                 entry.get("choice", "-"),
             ]
         )
-    headers = ["method", "paper", "public code", "what is equal", "what is this suite's choice"]
+    headers = ["method", "paper", "public code", "what is equal", "what is htbench's choice"]
     return pipe_table(headers, rows, left=5)
 
 

@@ -219,7 +219,7 @@ def _zenodo(card: Card) -> str:
 
 
 def _citations(card: Card) -> list[Citation]:
-    """What to cite for the benchmark, the data set and those methods that are the suite's own."""
+    """What to cite for the benchmark, the data set and the benchmark's own methods."""
     known = read_citations()["methods"]
     methods = {label.partition("(")[0] for board in card.boards for label in board.labels}
     citations = [*citations_of(BOARD)]

@@ -55,7 +55,7 @@ def definitions(boards: Sequence[Board]) -> dict[str, Definition]:
 
 
 def shown_images(manifest: Manifest) -> dict[str, bytes]:
-    """The images that ship with the suite and may be shown, by id; none of other data sets."""
+    """The images that ship with the benchmark and may be shown, by id; none of other data sets."""
     is_published = pinned_digests().get(manifest.reference) == manifest.digest
     if not is_published or manifest.document.get("images") != "embedded":
         return {}

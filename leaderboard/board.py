@@ -74,7 +74,7 @@ class Board:
         is_main: whether it is the first table of the manifest's own network.
         is_tuned: whether searches have chosen the settings of its methods.
         source_seeds: how many source models there are for the same domains.
-        declared: labels of methods that declared steps that the suite has not counted.
+        declared: labels of methods that declared steps that the benchmark has not counted.
         comparisons: how the order of methods changes with the recipe and the seen classes; see
             ``conditions.with_comparisons``.
         workspace_option: the words that name the workspace in a recommended command.

@@ -212,7 +212,7 @@ def read_logits_and_labels(
     """
     samples = _samples(manifest, task_id)
     ids, logits = read_predictions(path, (len(samples.ids), len(manifest.classes)))
-    if ids != samples.ids:  # the suite's own files are in the order of the manifest
+    if ids != samples.ids:  # the benchmark's own files are in the order of the manifest
         try:
             order = match_samples(ids, samples.ids)
         except ScoringError as error:

@@ -205,7 +205,7 @@ def relative_costs(folder: Path = FOLDER) -> dict[str, float]:
     the same images, recipe, source model and seed, which were run by the same command. Tuned runs
     are left out, since their settings change their cost.
 
-    The same on every machine with this version of the suite.
+    The same on every machine with this version of the benchmark.
     """
     rows = with_status(rows_of_table(published_rows(read_published(folder))), "ok")
     seconds = {row["key"]: row["measured_adapt_seconds"] or 0.0 for row in rows}

@@ -183,12 +183,12 @@ def _searches(suite: Suite, rows: Rows) -> list[str]:
 
 
 def _declared_note(row: Row) -> list[str]:
-    """How many of the steps the suite has not counted; empty if it has counted all."""
+    """How many of the steps the benchmark has not counted; empty if it has counted all."""
     if not row["declared_steps"]:
         return []
     declared, total = int(row["declared_steps"]), int(row["total_steps"])
     steps = plural(total, "step")
-    return [f"{declared} of {steps} are declared by the method, not counted by the suite"]
+    return [f"{declared} of {steps} are declared by the method, not counted by htbench"]
 
 
 def _settings(values: Mapping[str, Any]) -> str:

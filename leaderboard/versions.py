@@ -1,7 +1,7 @@
 """Chooses the runs of a table: every row shows one version of its method's code and settings.
 
 Runs of the same label may differ in the method's code, in defaults that have changed, in the code
-of the method that they start from, or in what the suite computed them with. Such runs are
+of the method that they start from, or in what the benchmark computed them with. Such runs are
 different versions: one version is shown, and the others are counted below the table.
 """
 
@@ -39,7 +39,7 @@ class Version(NamedTuple):
         settings: all settings as JSON; without those that a search chose, which differ by task.
         search: what the search tried, as JSON; None without a search.
         device: ``cpu`` or ``cuda``.
-        computation: the suite's code, torch and the like, as JSON.
+        computation: the benchmark's code, torch and the like, as JSON.
         base: the version of the method that the runs start from; None without one. If that run is
             not in the workspace, its key, which no other cell has.
     """

@@ -201,7 +201,7 @@ def compare(
     first, second = (by(adapt).state_dict() for adapt in (Finetune().adapt, bare))
     loop = partial(by, bare)
     ways: dict[str, Way] = {
-        "finetune of this suite": partial(by, Finetune().adapt),
+        "finetune of htbench": partial(by, Finetune().adapt),
         "a bare loop on the same tensors": loop,
         f"ImageFolder + DataLoader, {args.workers} workers": Peer(
             manifest, source, new_run(), args.workers

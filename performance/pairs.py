@@ -63,12 +63,12 @@ def main() -> None:
     groups = np.sort(random.integers(0, GROUPS, IMAGES))
     skill = random.uniform(0.3, 0.7, args.methods)
     right = random.random((args.tasks, SEEDS, IMAGES, args.methods), np.float32) < skill
-    ways = {"this suite": lambda: ours(right, groups), "loop": lambda: loop(right, groups)}
+    ways = {"htbench": lambda: ours(right, groups), "loop": lambda: loop(right, groups)}
     times = take_turns(ways, args.turns)
     pairs = args.methods * (args.methods - 1) // 2
     of_loop = pairs * args.tasks / LOOP_PAIRS
     rows = []
-    for name, factor in (("this suite", 1.0), ("loop", of_loop)):
+    for name, factor in (("htbench", 1.0), ("loop", of_loop)):
         seconds = (times[name].wall, times[name].cpu)
         rows.append([name, *(spread([factor * s for s in of]) for of in seconds)])
     print(table(rows, ["way", "wall s", "CPU s"]))

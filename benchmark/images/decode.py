@@ -208,7 +208,7 @@ def opened(data: bytes, *, truncated: bool = False) -> Iterator[Image.Image]:
 
 @contextlib.contextmanager
 def _switches(*, truncated: bool) -> Iterator[None]:
-    """Set PIL's global switches, which a program that calls the suite may have set for itself."""
+    """Set PIL's global switches, which the calling program may have set for itself."""
     from PIL import Image, ImageFile
 
     with _SWITCHES:

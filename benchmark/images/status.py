@@ -32,12 +32,12 @@ def manifest_of_files(dataset: str) -> Manifest:
     """The same for a data set whose images are files.
 
     Raises:
-        UsageError: its images are bundled with the suite.
+        UsageError: its images are bundled with htbench.
     """
     manifest = find_manifest(dataset)
     if manifest.document["images"] == "embedded":
         raise UsageError(
-            f"the images of {manifest.reference} are bundled with the suite, so there is nothing "
+            f"the images of {manifest.reference} are bundled with htbench, so there is nothing "
             "to download, import or remove"
         )
     return manifest

@@ -31,7 +31,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class ManifestRecipe:
-    """A recipe that ships with the suite.
+    """A recipe that ships with the benchmark.
 
     Attributes:
         reference: ``name@version``.

@@ -27,7 +27,7 @@ ROLES = {
     "test_excluded": "target domain, test images of all other classes: not scored",
 }
 CLASS_ORDERS = {
-    "manifest": "the manifest's order, which is also the order of this suite's logits",
+    "manifest": "the manifest's order, which is also the order of the logits in predictions",
     "sorted": "sorted by name (by code point), the order that image-folder loaders use",
     "seen-first": "the seen classes, then the missing ones, each in the manifest's order",
 }

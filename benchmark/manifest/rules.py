@@ -41,7 +41,7 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     reader = Reader(document, where)
     if document.get("format") != FORMAT:
         raise reader.fail(
-            f"format is {document.get('format')!r}; this version of the suite reads format {FORMAT}"
+            f"format is {document.get('format')!r}; this version of htbench reads format {FORMAT}"
         )
     reader.text("name", NAME)
     reader.text("version", VERSION)

@@ -19,7 +19,7 @@ from benchmark.text import near, one_line, ranges
 
 ENTRIES = ("title", "manifest", "tasks", "methods", "seeds", "recipe", "tuned")
 MAX_SEED = 2**32 - 1
-ALL = "all"  # in place of a list of methods: every method that ships with the suite
+ALL = "all"  # in place of a list of methods: every method that ships with the benchmark
 
 
 def checked_seed(seed: object) -> int:
@@ -229,7 +229,7 @@ def _check_suite(document: Mapping[str, Any], path: Path) -> Suite:
 
 
 def _suite_methods(reader: Reader) -> tuple[str, ...]:
-    """The methods that a suite names, or all that are the suite's own."""
+    """The methods that a suite names, or all that are the benchmark's own."""
     methods = reader.document.get("methods")
     if not isinstance(methods, str):
         return tuple(reader.names("methods"))
@@ -240,7 +240,7 @@ def _suite_methods(reader: Reader) -> tuple[str, ...]:
         )
     if not (names := builtin_methods()):
         raise reader.fail(
-            f"methods is {ALL!r}, but no methods are installed; reinstall the suite "
+            f"methods is {ALL!r}, but no methods are installed; reinstall htbench "
             "(pip install -e .)"
         )
     return names

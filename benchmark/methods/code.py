@@ -9,7 +9,7 @@ A run may read these files and no other of the same folders, and its key covers 
     the modules of ``baselines`` that are imported
 
 Installed packages can be read by every run. The key has name, version and RECORD digest of those
-that are imported and of their requirements, except the suite's own. Loads no torch.
+that are imported and of their requirements, except the benchmark's own. Loads no torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import MethodError
 from benchmark.folders import ROOT, installed_folders
 from benchmark.jobs import CodeModule, MethodCode
-from benchmark.methods.distributions import described, find_spec, names_of, needs_the_suite
+from benchmark.methods.distributions import described, find_spec, names_of, needs_benchmark
 from benchmark.methods.files import MAX_CODE_BYTES, OwnFile, read_own_file
 from benchmark.methods.imports import (
     MAX_SOURCE_BYTES,
@@ -149,7 +149,7 @@ class _Collector:
                 self.follow_imports()  # a declared Python file may import, and declare, others
         is_installed = location.file is None and self.modules[module.partition(".")[0]] is None
         baselines = _find_in([ROOT], _BASELINES)
-        if baselines and (is_installed or needs_the_suite(self.installed)):
+        if baselines and (is_installed or needs_benchmark(self.installed)):
             self.add_library(_BASELINES, baselines)  # installed code is not followed
         files = tuple(sorted(self.files.values(), key=lambda file: (file.name, file.sha256)))
         modules = [self.modules[name] for name in sorted(self.modules)]

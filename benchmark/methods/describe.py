@@ -188,7 +188,7 @@ def parse_description(
         )
     if track == "oracle" and not is_builtin(source):
         raise MethodError(
-            f"{source.origin}: {name} asks for the oracle track, which only the suite's own "
+            f"{source.origin}: {name} asks for the oracle track, which only the benchmark's own "
             "methods may have; leave track as 'standard'"
         )
     if not isinstance(summary, str):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmark.files import digest_json
 
-_SUITE = "holistic-transfer-bench"
+_BENCHMARK = "holistic-transfer-bench"
 
 
 def find_spec(name: str) -> ModuleSpec | None:
@@ -58,14 +58,14 @@ def _by_module() -> dict[str, list[str]]:
 def described(names: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
     """Name, version and RECORD digest of distributions and of all that they require.
 
-    The suite's own requirements are left out: they are the same for every method.
+    The benchmark's own requirements are left out: they are the same for every method.
     """
-    return tuple(sorted(map(_described, _with_requirements(names) - {_SUITE})))
+    return tuple(sorted(map(_described, _with_requirements(names) - {_BENCHMARK})))
 
 
-def needs_the_suite(names: Iterable[str]) -> bool:
-    """Whether one of the distributions, or one that it requires, requires the suite."""
-    return _SUITE in _with_requirements(names)
+def needs_benchmark(names: Iterable[str]) -> bool:
+    """Whether one of the distributions, or one that it requires, requires the benchmark."""
+    return _BENCHMARK in _with_requirements(names)
 
 
 def _with_requirements(names: Iterable[str]) -> set[str]:
@@ -73,9 +73,9 @@ def _with_requirements(names: Iterable[str]) -> set[str]:
     pending = [_canonical(name) for name in names]
     while pending:
         name = pending.pop()
-        if name not in reached and name not in _requirements(_SUITE) and _is_installed(name):
+        if name not in reached and name not in _requirements(_BENCHMARK) and _is_installed(name):
             reached.add(name)
-            pending += [] if name == _SUITE else _requirements(name)
+            pending += [] if name == _BENCHMARK else _requirements(name)
     return reached
 
 

@@ -61,7 +61,7 @@ def entry_point_sources() -> dict[str, MethodLocation]:
 
 
 def builtin_methods() -> tuple[str, ...]:
-    """Names of the suite's own methods: the two that others are measured against, then the rest.
+    """Names of the benchmark's own methods: those of ``REFERENCES``, then the others.
 
     Raises:
         MethodError: two distributions register different things under one name.
@@ -145,6 +145,6 @@ def check_known_methods(names: Iterable[str], known: Iterable[str]) -> None:
 
 
 def is_builtin(source: MethodLocation) -> bool:
-    """Whether the method is one of the suite's own: a module of the package ``baselines``."""
+    """Whether the method is one of the benchmark's own: a module of the package ``baselines``."""
     ours = source.origin.startswith("holistic-transfer-bench ")
     return ours and source.module is not None and source.module.partition(".")[0] == "baselines"

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark.errors import UsageError
 
-OWN = "convnet"  # this suite's own network; all others are torchvision's or begin with TIMM
+OWN = "convnet"  # the benchmark's own network; all others are torchvision's or begin with TIMM
 TIMM = "timm/"
 _WEIGHTS = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+")
 _TEXT = re.compile(r"(timm/)?([A-Za-z0-9_-]+)(?:([.@])([A-Za-z0-9_.]+))?")
@@ -49,7 +49,7 @@ def is_weights_name(name: object) -> bool:
 
 
 def library_of(model: Mapping[str, Any]) -> dict[str, str]:
-    """Return the name and version of a network's library; empty for this suite's own network.
+    """Return the name and version of a network's library; empty for the benchmark's own network.
 
     Raises:
         UsageError: the network is from timm, which is not installed.
@@ -68,7 +68,7 @@ def library_of(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def library_module(model: Mapping[str, Any]) -> str | None:
-    """The module that builds a network; None for this suite's own."""
+    """The module that builds a network; None for the benchmark's own."""
     name = str(model.get("name"))
     if name == OWN:
         return None

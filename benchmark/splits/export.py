@@ -230,7 +230,7 @@ def _write_folder(out: Path, plan: Plan, force: bool) -> bool:
     if out.exists() and any(out.iterdir()):
         if not _is_export(out):
             raise UsageError(
-                f"{out} already exists and is not an export of this suite (it has no valid "
+                f"{out} already exists and is not an export of htbench (it has no valid "
                 f"{ABOUT_FILE}), so it will not be replaced; give another folder"
             )
         if _holds(out, plan):

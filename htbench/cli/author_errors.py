@@ -1,4 +1,4 @@
-"""Show an exception of an author's code as Python would, without the frames of this suite."""
+"""Show an exception of an author's code as Python would, without the frames of the benchmark."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _OURS = tuple(str(ROOT / package) + "/" for package in ("htbench", "benchmark"))
 def author_errors(status: int = 1) -> Iterator[None]:
     """Print the traceback of an exception that the block raises, and exit with a status.
 
-    A broken contract is one sentence. Errors of this suite and of click pass through. ``sys.exit``
-    in the author's code is an exception like others: with its own status, often 0, the command
-    would seem to have succeeded.
+    A broken contract is one sentence. Errors of the benchmark and of click pass through.
+    ``sys.exit`` in the author's code is an exception like others: with its own status, often 0, the
+    command would seem to have succeeded.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def _author_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _is_ours(file: str) -> bool:
-    """Whether a file belongs to this suite, to click, to torch or to the import system."""
+    """Whether a file belongs to the benchmark, to click, to torch or to the import system."""
     is_library = Path(file).parent.name in ("click", "importlib", "utils")
     is_installed = any(Path(file).is_relative_to(folder) for folder in installed_folders())
     return file.startswith((*_OURS, "<frozen importlib")) or (is_library and is_installed)

@@ -1,4 +1,4 @@
-"""`htbench data`: manage the images of data sets that are not bundled with the suite."""
+"""`htbench data`: manage the images of data sets that are not bundled with the benchmark."""
 
 from __future__ import annotations
 
@@ -174,8 +174,7 @@ def verify(context: click.Context, dataset: str, as_json: bool) -> None:
             print_json({"ok": True, "reference": manifest.reference, "images": count})
         else:
             click.echo(
-                f"{manifest.reference}: all {count} images (bundled with the "
-                "suite) decode correctly"
+                f"{manifest.reference}: all {count} images (bundled with htbench) decode correctly"
             )
         return
     with step_bars() as progress_of:

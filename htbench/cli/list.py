@@ -71,7 +71,7 @@ def methods(
     """
     from benchmark.manifest.suite import load_suite
     from benchmark.runs.workspace import Workspace
-    from htbench import methods as face
+    from htbench.methods import describe_methods, markdown_table, method_entries
     from htbench.results import suite_boards
     from leaderboard.render.methods import means
 
@@ -80,12 +80,12 @@ def methods(
     if suite is None:
         refuse_workspace("is only for the accuracies that --suite adds")
     loaded = None if suite is None else load_suite(suite)
-    descriptions = face.describe_methods(loaded, plugins)
-    entries = face.method_entries(descriptions, derived=markdown or loaded is not None)
+    descriptions = describe_methods(loaded, plugins)
+    entries = method_entries(descriptions, derived=markdown or loaded is not None)
     with run_problems() as problems:
         boards = suite_boards(loaded, Workspace(workspace), problems.append) if loaded else []
         if markdown:
-            click.echo(face.markdown_table(entries, loaded, boards))
+            click.echo(markdown_table(entries, loaded, boards))
             return
         if loaded:
             entries = [{**entry, **means(boards, entry["method"])} for entry in entries]

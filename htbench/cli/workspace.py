@@ -160,7 +160,7 @@ def _problems(state: WorkspaceState) -> list[str]:
             for d in part.damaged
         ]
         sentences += [
-            f"unknown: {folder}runs/{key}: a later version of the suite wrote it; update to read it"
+            f"unknown: {folder}runs/{key}: a later version of htbench wrote it; update to read it"
             for key in part.newer
         ]
         sentences += [

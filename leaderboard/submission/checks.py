@@ -46,7 +46,7 @@ METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 MACHINE = ("cpu", "cpu_capability", "device", "htbench", "python", "torch")
 # Of seconds, bytes and steps, if not 0. What nothing takes would overflow means and axes.
 MIN_COST, MAX_COST = 1e-9, 1e15
-OURS = "baselines/"  # begins the names of the suite's own files, which no folder has copies of
+OURS = "baselines/"  # begins the names of the benchmark's own files, which no folder has copies of
 _SETTING = re.compile(r"(?:\(|, )([A-Za-z_]\w*)=")  # a name in the brackets of a label
 TEXTS = (".csv", ".json", ".md", ".py", ".toml", ".txt", ".yaml", ".yml")
 BINARIES = (".parquet", ".safetensors")

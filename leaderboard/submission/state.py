@@ -45,8 +45,8 @@ class Submission:
 
     Attributes:
         root: its folder.
-        taken: names that no method may have: those of the suite's own methods.
-        compute: digest of the suite's code that computes predictions.
+        taken: names that no method may have: those of the benchmark's own methods.
+        compute: digest of the benchmark's code that computes predictions.
         published: the folder of the published results.
         own_suite: checks against this suite instead of the published one of that name.
         results: of the checks, in order.

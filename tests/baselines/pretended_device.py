@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 CUDA = torch.device("cuda")
-# From the documentation of torch.use_deterministic_algorithms: those that this suite could meet.
+# From the documentation of torch.use_deterministic_algorithms: those that the benchmark could meet.
 NOT_DETERMINISTIC = {
     "adaptive_max_pool2d",
     "ctc_loss",

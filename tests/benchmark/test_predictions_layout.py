@@ -1,4 +1,4 @@
-"""Reading the suite's own predictions files by the places of their logits."""
+"""Reading the benchmark's own predictions files by the places of their logits."""
 
 from __future__ import annotations
 

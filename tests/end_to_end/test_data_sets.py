@@ -407,9 +407,9 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["import", "icons@2.0", "."], "are bundled with the suite"),
-            (["download", "icons@2.0"], "are bundled with the suite"),
-            (["remove", "icons@2.0"], "are bundled with the suite"),
+            (["import", "icons@2.0", "."], "are bundled with htbench"),
+            (["download", "icons@2.0"], "are bundled with htbench"),
+            (["remove", "icons@2.0"], "are bundled with htbench"),
             (["verify", "nothing@1.0"], "unknown manifest"),
             (["import", "office-home@1.0", "/nowhere"], "does not exist"),
             (["import", "office-home@1.0", "/dev/null"], "neither a folder nor a regular file"),

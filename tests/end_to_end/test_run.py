@@ -228,7 +228,7 @@ def test_a_plugin_gets_its_row_and_one_byte_of_its_helper_runs_it_again(
 
 
 BUILT_ON = '''
-"""A combination of the suite's own methods."""
+"""A combination of the benchmark's own methods."""
 
 from dataclasses import dataclass
 

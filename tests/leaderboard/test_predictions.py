@@ -48,7 +48,7 @@ class TestTrust:
 
 
 class TestRuns:
-    """Files that the suite wrote are not parsed, all others are; the scores are the same."""
+    """Files that the benchmark wrote are not parsed, all others are; the scores are the same."""
 
     def test_the_suites_own_files_are_not_parsed(
         self,

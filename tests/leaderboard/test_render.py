@@ -145,7 +145,7 @@ class TestMarkdown:
         steps = rows[0].index("steps")
         steps_of = {row[0].split(" ")[0]: row[steps] for row in rows[2:]}
         assert steps_of == {"mine": "120*", "other": "120"}
-        note = "20 of 120 steps are declared by the method, not counted by the suite"
+        note = "20 of 120 steps are declared by the method, not counted by htbench"
         assert board.notes == (f"mine on {TASKS[0]}, seed 0: {note}",)
 
     def test_the_mean_of_an_unfinished_grid_is_not_shown(self, boards: list[Board]) -> None:

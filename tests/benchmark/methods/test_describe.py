@@ -84,7 +84,7 @@ class TestDescription:
             ({"base": "no name"}, "base of mine is 'no name'"),
             ({"track": "best"}, "track of mine is 'best'"),
             ({"track": None}, "track of mine is None"),
-            ({"track": "oracle"}, "asks for the oracle track, which only the suite's own"),
+            ({"track": "oracle"}, "asks for the oracle track, which only the benchmark's own"),
             ({"summary": None}, "mine has no summary"),
             ({"fields": None}, "no list of fields"),
             ({"fields": ["alpha"]}, "no list of fields"),

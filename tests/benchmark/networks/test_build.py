@@ -1,4 +1,4 @@
-"""Networks: a backbone and a linear head, from this suite, torchvision or timm."""
+"""Networks: a backbone and a linear head, from the benchmark, torchvision or timm."""
 
 from __future__ import annotations
 

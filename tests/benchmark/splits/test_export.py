@@ -182,7 +182,7 @@ class TestWriting:
         os.mkfifo(tmp_path / "fifo" / ABOUT_FILE)
         (tmp_path / "deep" / ABOUT_FILE).write_text("[" * 100_000)
         for name in ("fifo", "deep"):
-            with pytest.raises(UsageError, match="is not an export of this suite"):
+            with pytest.raises(UsageError, match="is not an export of htbench"):
                 export_task(mini, TASK, "txt", tmp_path / name)
 
     @pytest.mark.parametrize("form", FOLDER_FORMATS)

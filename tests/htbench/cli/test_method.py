@@ -259,7 +259,7 @@ class TestCheck:
     def test_a_file_that_is_not_python_is_named(
         self, htbench: Htbench, tmp_path: Path, words: tuple[str, ...]
     ) -> None:
-        """These were tracebacks of this suite."""
+        """These were tracebacks of the benchmark."""
         file = tmp_path / "binary.py"
         file.write_bytes(bytes(range(256)))
         status, out, err = htbench("method", *words, file)
