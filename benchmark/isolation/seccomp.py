@@ -239,9 +239,19 @@ def _if_one_of(values: Iterable[int], then: int, otherwise: int) -> bytes:
     return b"".join(tests) + _return(otherwise)
 
 
+def _allow_only(index: int, values: Iterable[int]) -> bytes:
+    """Allow the call if an argument is one of the values, else refuse it."""
+    return _argument(index) + _if_one_of(values, _ALLOW, _REFUSE)
+
+
+def _refuse_unless(index: int, value: int) -> bytes:
+    """Refuse the call unless an argument is the value; otherwise go on with what follows."""
+    return _argument(index) + _op(_JUMP_IF_EQUAL, value, 1, 0) + _return(_REFUSE)
+
+
 def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, bytes]:
     """The programs of the calls that are neither allowed nor refused outright."""
-    to_itself = _argument(0) + _if_one_of([pid], _ALLOW, _REFUSE)
+    to_itself, of_itself = _allow_only(0, [pid]), _allow_only(0, [0, pid])
     verdicts = {
         "clone": _argument(0, _CLONE_THREAD | _CLONE_NEW_NAMESPACE)
         + _if_one_of([_CLONE_THREAD], _ALLOW, _REFUSE),
@@ -253,54 +263,34 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
         "tgkill": to_itself,
         "rt_sigqueueinfo": to_itself,
         "rt_tgsigqueueinfo": to_itself,
-        "prlimit64": _argument(0) + _if_one_of([0, pid], _ALLOW, _REFUSE),
-        "fcntl": _argument(1) + _if_one_of(_FCNTL.values(), _ALLOW, _REFUSE),
-        "ioctl": (_cuda_ioctls() if cuda else b"")
-        + _argument(1)
-        + _if_one_of(_IOCTL.values(), _ALLOW, _REFUSE),
-        "prctl": _argument(0) + _if_one_of(_PRCTL.values(), _ALLOW, _REFUSE),
+        "prlimit64": of_itself,
+        "sched_getparam": of_itself,
+        "sched_getscheduler": of_itself,
+        "get_robust_list": of_itself,
+        "sched_rr_get_interval": of_itself,
+        "sched_getattr": of_itself,
+        "getpgid": of_itself,
+        "getsid": of_itself,
+        "fcntl": _allow_only(1, _FCNTL.values()),
+        "ioctl": (_cuda_ioctls() if cuda else b"") + _allow_only(1, _IOCTL.values()),
+        "prctl": _allow_only(0, _PRCTL.values()),
         # With a mode it takes blocks that a file's size does not show.
-        "fallocate": _argument(1) + _if_one_of([0], _ALLOW, _REFUSE),
+        "fallocate": _allow_only(1, [0]),
         # With flags it tells whether a page is in the cache.
-        "preadv2": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
-        "pwritev2": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
+        "preadv2": _allow_only(5, [0]),
+        "pwritev2": _allow_only(5, [0]),
         # The memory node of a page of a file is what the first process that moves it chooses.
-        "mbind": _argument(5) + _if_one_of([0], _ALLOW, _REFUSE),
-        "get_mempolicy": _argument(4) + _if_one_of([0, _MPOL_F_MEMS_ALLOWED], _ALLOW, _REFUSE),
-        "madvise": _argument(2) + _if_one_of(_MADVISE.values(), _ALLOW, _REFUSE),
-        "futex": _argument(1, _FUTEX_PRIVATE)
-        + _op(_JUMP_IF_EQUAL, _FUTEX_PRIVATE, 0, 1)
-        + _return(_ALLOW)
-        + _argument(1, _FUTEX_COMMAND)
-        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT, 1, 0)
-        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT_BITSET, 0, 1)
-        + _return(_AGAIN)
-        + _if_one_of([_FUTEX_WAKE, _FUTEX_WAKE_BITSET], _NOTHING, _REFUSE),
+        "mbind": _allow_only(5, [0]),
+        "get_mempolicy": _allow_only(4, [0, _MPOL_F_MEMS_ALLOWED]),
+        "madvise": _allow_only(2, _MADVISE.values()),
+        "futex": _futex(),
         "getsockopt": _socket_options(_SOCKET_OPTIONS.values()),
         "setsockopt": _socket_options([_SO_PASSCRED]) if cuda else _return(_REFUSE),
         # A thread's number is not known beforehand; the C library takes ENOSYS for "no such thing".
         "sched_getaffinity": _argument(0) + _if_one_of([0, pid], _ALLOW, _UNKNOWN),
-        "getpriority": _argument(0)
-        + _op(_JUMP_IF_EQUAL, _PRIO_PROCESS, 1, 0)
-        + _return(_REFUSE)
-        + _argument(1)
-        + _if_one_of([0, pid], _ALLOW, _REFUSE),
-        "ioprio_get": _argument(0)
-        + _op(_JUMP_IF_EQUAL, _IOPRIO_WHO_PROCESS, 1, 0)
-        + _return(_REFUSE)
-        + _argument(1)
-        + _if_one_of([0, pid], _ALLOW, _REFUSE),
+        "getpriority": _refuse_unless(0, _PRIO_PROCESS) + _allow_only(1, [0, pid]),
+        "ioprio_get": _refuse_unless(0, _IOPRIO_WHO_PROCESS) + _allow_only(1, [0, pid]),
     }
-    for call in (
-        "sched_getparam",
-        "sched_getscheduler",
-        "get_robust_list",
-        "sched_rr_get_interval",
-        "sched_getattr",
-        "getpgid",
-        "getsid",
-    ):
-        verdicts[call] = _argument(0) + _if_one_of([0, pid], _ALLOW, _REFUSE)
     for call in ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create"):
         verdicts[call] = (
             _argument(0)
@@ -314,9 +304,7 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
         # libcuda does not start without a listening socket of its own (an abstract name, by
         # which CUDA hands memory to other processes). None can connect to it from in here.
         verdicts["socket"] = (
-            _argument(0)
-            + _op(_JUMP_IF_EQUAL, _AF_UNIX, 1, 0)
-            + _return(_REFUSE)
+            _refuse_unless(0, _AF_UNIX)
             + _argument(1, _SOCK_TYPE_MASK)
             + _if_one_of([_SOCK_SEQPACKET], _ALLOW, _REFUSE)
         )
@@ -324,15 +312,23 @@ def _verdicts(pid: int, cuda: bool, truncate_is_governed: bool) -> dict[str, byt
     return verdicts
 
 
+def _futex() -> bytes:
+    """Allow private ones; of shared ones, waiting is interrupted and waking does nothing."""
+    return (
+        _argument(1, _FUTEX_PRIVATE)
+        + _op(_JUMP_IF_EQUAL, _FUTEX_PRIVATE, 0, 1)
+        + _return(_ALLOW)
+        + _argument(1, _FUTEX_COMMAND)
+        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT, 1, 0)
+        + _op(_JUMP_IF_EQUAL, _FUTEX_WAIT_BITSET, 0, 1)
+        + _return(_AGAIN)
+        + _if_one_of([_FUTEX_WAKE, _FUTEX_WAKE_BITSET], _NOTHING, _REFUSE)
+    )
+
+
 def _socket_options(options: Iterable[int]) -> bytes:
     """Allow some options of the socket level; others reveal the process at the other end."""
-    return (
-        _argument(1)
-        + _op(_JUMP_IF_EQUAL, _SOL_SOCKET, 1, 0)
-        + _return(_REFUSE)
-        + _argument(2)
-        + _if_one_of(options, _ALLOW, _REFUSE)
-    )
+    return _refuse_unless(1, _SOL_SOCKET) + _allow_only(2, options)
 
 
 def _cuda_ioctls() -> bytes:
