@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 from benchmark.errors import RecordError, first
 from benchmark.files import SEAL, digest_file, digest_json, open_regular, read_sealed, seal
 from benchmark.parquet import PAGE_BYTES, column_size, read_texts
+from benchmark.patterns import SHA256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +38,6 @@ WEIGHTS_FILE = "weights.safetensors"
 Status = Literal["ok", "failed", "not-applicable"]
 NOT_APPLICABLE: Final = "not-applicable"  # a status, and the kind of error that causes it
 DEVICE_MEMORY = "device_peak_memory"  # a cost, on CUDA only; self-reported by the child
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _is_text_list(value: object) -> bool:
 
 
 def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+    return isinstance(value, str) and SHA256.fullmatch(value) is not None
 
 
 def _is_number_map(value: object) -> bool:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmark.patterns import SHA256
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE
-
-_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class RunFolders(NamedTuple):
@@ -34,7 +32,7 @@ def run_folders(runs: Path) -> RunFolders:
     try:
         with os.scandir(runs) as entries:
             for entry in entries:
-                if _KEY.fullmatch(entry.name):
+                if SHA256.fullmatch(entry.name):
                     keys.append(entry.name)
                 elif not entry.name.startswith(".") and _is_folder(entry):
                     foreign.append(entry.name)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmark.errors import UsageError
 from benchmark.files import check_output, new_folder
-from benchmark.methods.find import METHOD_NAME, entry_point_sources
+from benchmark.methods.find import entry_point_sources
+from benchmark.patterns import METHOD_NAME
 from benchmark.start import PACKAGES
 from leaderboard.gamma_star import DERIVED
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from benchmark.errors import HTBenchError
 from benchmark.files import canonical_json, read_bounded
 from benchmark.manifest.manifest import Manifest
+from benchmark.patterns import SHA256
 from leaderboard import gamma_star
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import read_run, scorer_digest
@@ -29,7 +29,6 @@ FOLDER = "outcomes"  # of a workspace
 INPUTS = ("key", "predictions_sha256", "manifest_digest", "task", "config")
 COLUMNS = (*INPUTS, "status", "method", "base", "n_seen", "n_missing")  # what a row must have
 MAX_BYTES = 1 << 28
-_NAME = re.compile(r"[0-9a-f]{64}")
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -99,7 +98,7 @@ def useless_outcomes(workspace: Path, runs: Collection[str]) -> tuple[list[Path]
     """
     keys = {*runs, *map(gamma_star.derived_key, runs)}
     folders = entries(workspace / FOLDER)
-    files = [path for folder in folders for path in entries(folder) if _NAME.fullmatch(path.name)]
+    files = [path for folder in folders for path in entries(folder) if SHA256.fullmatch(path.name)]
     return files, [path for path in files if path.name not in keys or _body(path) is None]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from benchmark.files import canonical_json, digest_file, read_bounded
+from benchmark.patterns import SHA256
 from leaderboard import areas, columns, outcomes, pooled, predictions, resampling, statistics
 from leaderboard.outcome_files import entries
 from leaderboard.pooled import MACRO
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 FOLDER = "intervals"  # of a workspace
 MAX_BYTES = 1 << 29  # of all files; 200 methods on 6 tasks take 100 MB
-_NAME = re.compile(r"[0-9a-f]{64}(\.\d+)?")  # the second part: a file that was being written
+_NAME = re.compile(rf"{SHA256.pattern}(\.\d+)?")  # the second part: a file that was being written
 _DIGEST = hashlib.sha256().digest_size
 _MODULES = (areas, columns, outcomes, pooled, predictions, resampling, statistics)
 _CODE = tuple(Path(str(module.__file__)) for module in _MODULES)

@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmark.errors import ManifestError, first
 from benchmark.manifest.manifest import REQUIRED_COLUMNS, Manifest, is_ascending
-from benchmark.manifest.reader import CONTROL, NOT_CANONICAL_PATH, SHA256, repeated
+from benchmark.manifest.reader import CONTROL, NOT_CANONICAL_PATH, repeated
+from benchmark.patterns import SHA256
 
 if TYPE_CHECKING:
     import pyarrow as pa

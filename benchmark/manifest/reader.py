@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import ManifestError, first
+from benchmark.patterns import SHA256
 
 MAX_TOML_DEPTH = 16
 # Names and versions become names of files and folders, which have at most 255 bytes.
 MAX_NAME = 100
 NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}")
 VERSION = re.compile(rf"(?!.{{{MAX_NAME + 1}}})[0-9]+(\.[0-9]+)*(\+[A-Za-z0-9.]+)?")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Patterns that leave the root or have two spellings on some operating system.
 NOT_CANONICAL_PATH = r"[\\:]|^/|/$|//|(^|/)\.\.?(/|$)"
@@ -38,6 +38,13 @@ class Reader:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             state = "is missing" if value is None else f"is {value!r}"
             raise self.fail(f"{key} {state}; it must be {what}")
+        return value
+
+    def sha256(self, key: str) -> str:
+        """A SHA-256 in hex."""
+        value = self.text(key)
+        if not SHA256.fullmatch(value):
+            raise self.fail(f"{key} must be 64 lower-case hexadecimal digits")
         return value
 
     def optional(self, key: str, kind: type, what: str) -> Any:

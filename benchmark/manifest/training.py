@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.errors import first
 from benchmark.manifest.manifest import DEFAULT_RECIPE, RATES
-from benchmark.manifest.reader import NOT_CANONICAL_PATH, SHA256, Reader
+from benchmark.manifest.reader import NOT_CANONICAL_PATH, Reader
 
 _RECIPE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MAX_SOURCE_SEEDS = 100
@@ -115,8 +115,7 @@ def check_sources(reader: Reader) -> None:
         if (place := (frozenset(domains), seed)) in places:
             raise pin.fail(f"{'+'.join(domains)} with seed {seed} is listed twice")
         places.add(place)
-        if not SHA256.fullmatch(pin.text("sha256")):
-            raise pin.fail("sha256 must be 64 lower-case hexadecimal digits")
+        pin.sha256("sha256")
         if not 0 <= pin.get("test_accuracy", float, "a number in per cent") <= 100:
             raise pin.fail("test_accuracy must be between 0 and 100")
         _check_places(pin)

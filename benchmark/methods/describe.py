@@ -14,7 +14,8 @@ from benchmark.folders import PACKAGE, data_folder
 from benchmark.jobs import MethodCode, Value
 from benchmark.keys import compute_digest
 from benchmark.methods.code import OwnCode, collect_code
-from benchmark.methods.find import METHOD_NAME, MethodLocation, is_builtin
+from benchmark.methods.find import MethodLocation, is_builtin
+from benchmark.patterns import METHOD_NAME
 from benchmark.text import printable
 
 MAX_DESCRIPTION_BYTES = 1 << 20

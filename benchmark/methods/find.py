@@ -9,11 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmark.errors import MethodError
+from benchmark.patterns import METHOD_NAME
 from benchmark.text import near
 
 GROUP = "holistic_transfer.methods"
 REFERENCES = ("source", "finetune")  # the unadapted model, and the default adaptation
-METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from benchmark.errors import MAX_ITEM, HTBenchError, first
 from benchmark.files import digest_json, is_safetensors, open_inside
 from benchmark.manifest.catalogue import pinned_digests
+from benchmark.patterns import METHOD_NAME
 from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RunRecord
 from benchmark.text import one_line, seed_list
 from leaderboard.accepted import read_log, shown_entries
@@ -41,7 +42,6 @@ from leaderboard.submission.state import (
 )
 from leaderboard.versions import Version, version_of
 
-METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # What one machine reports in the same way for every run.
 MACHINE = ("cpu", "cpu_capability", "device", "htbench", "python", "torch")
 # Of seconds, bytes and steps, if not 0. What nothing takes would overflow means and axes.

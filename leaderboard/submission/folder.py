@@ -25,6 +25,7 @@ from typing import Any
 from benchmark.errors import MAX_ITEM, first
 from benchmark.files import digest_json, open_inside
 from benchmark.manifest.toml import to_toml
+from benchmark.patterns import SHA256
 from benchmark.records import PREDICTIONS_FILE, RECORD_FILE
 from benchmark.text import one_line, printable
 
@@ -51,9 +52,9 @@ MAX_AUTHORS = 100
 NONE = "none"  # the paper or code that does not exist
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
-_RUN = re.compile(rf"{RUNS_FOLDER}/[0-9a-f]{{64}}/({RECORD_FILE}|{re.escape(PREDICTIONS_FILE)})")
+_RUN = re.compile(rf"{RUNS_FOLDER}/{SHA256.pattern}/({RECORD_FILE}|{re.escape(PREDICTIONS_FILE)})")
 _ADDRESS = re.compile(r"https://[^\s/?#]+\S*")
-_SUM = re.compile(r"([0-9a-f]{64})  (.+)")
+_SUM = re.compile(rf"({SHA256.pattern})  (.+)")
 
 
 class RefusedError(Exception):

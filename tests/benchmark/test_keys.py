@@ -34,6 +34,7 @@ DOES_NOT_COMPUTE = {
     "networks/__init__.py": "empty",
     "networks/names.py": "names of networks; the table itself is part of the key",
     "parquet.py": "sizes of columns, for readers of predictions",
+    "patterns.py": "forms of names and digests",
     "records.py": "schemas of what the driver writes",
     "text.py": "what is printed",
 }

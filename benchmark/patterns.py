@@ -1,0 +1,8 @@
+"""Forms of names and digests that several packages check."""
+
+from __future__ import annotations
+
+import re
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+METHOD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
