@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmark import check_cases, numerics
 from benchmark.check_cases import Case, base_case, plain_case
+from benchmark.check_lock import LockedRun
 from benchmark.check_subject import Adapted, CheckFailure, Subject, copied
 from benchmark.child.steps import StepCounter
 from benchmark.isolation.answers import ROUNDING, TOLERANCE
@@ -236,12 +237,10 @@ def _in_the_lock(subject: Subject) -> None:
 
 
 def _same_in_the_lock(subject: Subject) -> None:
-    run = subject.run_in_lock
-    if run.logits is None:
-        raise SkipTest("the run in the lock gave no predictions")
+    run, logits = _run_with_predictions(subject)
     here = subject.predict(subject.adapt(plain_case()), run.images)
     try:
-        _same_predictions(here.numpy(), run.logits)
+        _same_predictions(here.numpy(), logits)
     except CheckFailure:
         _needs_same_seed(subject)
         raise
@@ -251,6 +250,13 @@ def _needs_same_seed(subject: Subject) -> None:
     """Leave it to ``same-seed`` to say why predictions differ that also do so in one process."""
     if subject.repeat_gap:
         raise SkipTest("two adaptations with the same seed differ, see same-seed")
+
+
+def _run_with_predictions(subject: Subject) -> tuple[LockedRun, NDArray[Any]]:
+    run = subject.run_in_lock
+    if run.logits is None:
+        raise SkipTest("the run in the lock gave no predictions")
+    return run, run.logits
 
 
 def _same_predictions(here: NDArray[Any], there: NDArray[Any]) -> None:
@@ -264,13 +270,11 @@ def _same_predictions(here: NDArray[Any], there: NDArray[Any]) -> None:
 
 
 def _same_in_a_layer(subject: Subject) -> None:
-    run = subject.run_in_lock
-    if run.logits is None:
-        raise SkipTest("the run in the lock gave no predictions")
+    _, logits = _run_with_predictions(subject)
     layered = subject.run_in_layer
     if layered.logits is None:
         raise CheckFailure(f"a run from an environment on top of this one failed: {layered.error}")
-    if not np.array_equal(layered.logits, run.logits):
+    if not np.array_equal(layered.logits, logits):
         _needs_same_seed(subject)
         raise CheckFailure(
             "a run from an environment on top of this one gives other logits. The method depends "
@@ -279,9 +283,7 @@ def _same_in_a_layer(subject: Subject) -> None:
 
 
 def _time_and_memory(subject: Subject) -> None:
-    run = subject.run_in_lock
-    if run.logits is None:
-        raise SkipTest("the run in the lock gave no predictions")
+    run, _ = _run_with_predictions(subject)
     if run.seconds > MAX_SECONDS:
         raise CheckFailure(
             f"adapting takes {run.seconds:.1f} s for {check_cases.RECIPE['steps']} steps of the "

@@ -91,10 +91,9 @@ def open_arguments(
             Workspace(Path(folder)) as workspace,
         ):
             checkpoint = ready_sources(session, [spec], workspace, 1, monitor)[spec]
-    check_images(manifest, {task.target: ImageNeed(frozenset(seen + others), test=False)})
-    stores = open_stores(
-        manifest, {task.target: ImageNeed(frozenset(seen + others), test=False)}, monitor
-    )
+    needs = {task.target: ImageNeed(frozenset(seen + others), test=False)}
+    check_images(manifest, needs)
+    stores = open_stores(manifest, needs, monitor)
     job = ImageJob(
         scratch=str(scratch),
         setup=setup_of(manifest, device, seed),

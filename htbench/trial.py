@@ -199,4 +199,4 @@ def _accuracies(logits: Tensor, held_out: TargetData, missing: Tensor) -> tuple[
     """Accuracy over all columns in per cent: of seen classes, and of those that played missing."""
     right = (logits.argmax(dim=1) == held_out.labels).double()
     is_missing = missing[held_out.labels]
-    return tuple(100 * right[mask].mean().item() for mask in (~is_missing, is_missing))  # type: ignore[return-value]
+    return 100 * right[~is_missing].mean().item(), 100 * right[is_missing].mean().item()

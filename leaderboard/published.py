@@ -8,7 +8,7 @@ from which commit, on which machine. Rows of accepted submissions are beside the
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -98,14 +98,7 @@ def publish(
         )
     methods = pa.array([*suite.methods, gamma_star.NAME])
     keys = set(results.filter(pc.is_in(results["method"], methods))["key"].to_pylist())
-    keys &= boards[0].keys
-    base_of = dict(zip(results["key"].to_pylist(), results["base"].to_pylist(), strict=True))
-    waiting = list(keys)
-    while waiting:  # a row is of the version of the runs that it starts from
-        base = base_of.get(waiting.pop())
-        if base in base_of and base not in keys:
-            keys.add(base)
-            waiting.append(base)
+    keys = _with_bases(keys & boards[0].keys, results)
     rows = results.filter(pc.is_in(results["key"], pa.array(sorted(keys), pa.string())))
     rows = rows.sort_by("key")
     of_earlier = published_outcomes(earlier)
@@ -120,6 +113,19 @@ def publish(
     table = rows.append_column(STORED.field("outcomes"), column)
     write_table(folder / f"{suite.name}.parquet", table, text)
     return Published(suite.name, rows, facts, of_rows)
+
+
+def _with_bases(keys: Set[str], results: pa.Table) -> set[str]:
+    """The keys of rows and of the rows that they start from, whose version is part of theirs."""
+    base_of: dict[str, str | None]
+    base_of = dict(zip(results["key"].to_pylist(), results["base"].to_pylist(), strict=True))
+    reached, waiting = set(keys), list(keys)
+    while waiting:
+        base = base_of.get(waiting.pop())
+        if base is not None and base in base_of and base not in reached:
+            reached.add(base)
+            waiting.append(base)
+    return reached
 
 
 def _other_sources(of_workspace: pa.Table, earlier: Collection[Published]) -> str:

@@ -120,15 +120,15 @@ class LocalExecutor:
                     ended, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in ended:
                         i = running.pop(future)
-                        try:
+                        if not isinstance(future.exception(), ClaimedError):
                             results[i] = future.result()
-                        except ClaimedError:
-                            waiting[i] = items[i]  # to the end of the queue
-                            claimed.add(i)
-                            # Runs of other drivers are skipped; wait only if no other is left.
-                            if claimed.issuperset(_ready(waiting, results, after, len(waiting))):
-                                time.sleep(CLAIMED_SECONDS)
-                                claimed.clear()
+                            continue
+                        waiting[i] = items[i]  # to the end of the queue
+                        claimed.add(i)
+                        # Runs of other drivers are skipped; wait only if no other is left.
+                        if claimed.issuperset(_ready(waiting, results, after, len(waiting))):
+                            time.sleep(CLAIMED_SECONDS)
+                            claimed.clear()
             except BaseException:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise

@@ -40,25 +40,13 @@ def resolve(
     Raises:
         MethodError: unknown or derived name, clash, or circular bases.
     """
-    files = dict.fromkeys(file_source(argument) for argument in plugins)  # each once
-    from_files = [describe_cached(file, ask, keep=keep) for file in files]
     sources = entry_point_sources()
-    added: dict[str, MethodDescription] = {}
-    for description in from_files:
-        clash = sources.get(description.name) or (
-            added[description.name].source if description.name in added else None
-        )
-        if clash is not None:
-            other = f"{clash.module} of {clash.origin}" if clash.module else clash.origin
-            raise MethodError(
-                f"two methods are named {description.name!r}: {other} and "
-                f"{description.source.origin}; rename the plugin's"
-            )
-        added[description.name] = description
+    added = _plugins(plugins, sources, ask, keep=keep)
+    known = [*sources, *added]
     requested = list(dict.fromkeys([*names, *added]))
     locations = sources | {name: description.source for name, description in added.items()}
     _check_derived(requested, locations, derived)
-    check_known_methods(requested, [*sources, *added])
+    check_known_methods(requested, known)
     descriptions: dict[str, MethodDescription] = {}
 
     def visit(name: str, path: tuple[str, ...]) -> None:
@@ -67,32 +55,62 @@ def resolve(
             raise MethodError(f"circular base methods: {circle}")
         if name in descriptions:
             return
-        check_known_methods([name], [*sources, *added])
         description = added.get(name) or describe_cached(sources[name], ask, keep=keep)
         if description.base is not None:
-            if description.base not in (*sources, *added):
+            if description.base not in known:
                 raise MethodError(
                     f"{description.source.origin}: {name} declares base={description.base!r}, "
-                    f"which is not registered; {near(description.base, [*sources, *added])}"
+                    f"which is not registered; {near(description.base, known)}"
                     "(`htbench list methods` shows all)"
                 )
             visit(description.base, (*path, name))
-            if descriptions[description.base].track == "oracle" and description.track != "oracle":
-                raise MethodError(
-                    f"{description.source.origin}: {name} starts from {description.base}, an "
-                    "oracle that has seen the missing classes; start from another method"
-                )
-            if not descriptions[description.base].is_base:
-                raise MethodError(
-                    f"{description.source.origin}: {name} starts from {description.base}, whose "
-                    "adapted model is not an htbench.Classifier and so cannot be started from; "
-                    "choose another base"
-                )
+            _check_base(description, descriptions[description.base])
         descriptions[name] = description
 
     for name in requested:
         visit(name, ())
     return list(descriptions.values())
+
+
+def _plugins(
+    arguments: Iterable[str], sources: Mapping[str, MethodLocation], ask: Describe, *, keep: bool
+) -> dict[str, MethodDescription]:
+    """The methods in plugin files by name.
+
+    Raises:
+        MethodError: two of them, or one and an installed method, have the same name.
+    """
+    added: dict[str, MethodDescription] = {}
+    for file in dict.fromkeys(file_source(argument) for argument in arguments):  # each once
+        description = describe_cached(file, ask, keep=keep)
+        name = description.name
+        clash = sources.get(name) or (added[name].source if name in added else None)
+        if clash is not None:
+            other = f"{clash.module} of {clash.origin}" if clash.module else clash.origin
+            raise MethodError(
+                f"two methods are named {name!r}: {other} and "
+                f"{description.source.origin}; rename the plugin's"
+            )
+        added[name] = description
+    return added
+
+
+def _check_base(method: MethodDescription, base: MethodDescription) -> None:
+    """Check that a method may start from another.
+
+    Raises:
+        MethodError: the base is an oracle and the method is not, or it cannot be started from.
+    """
+    start = f"{method.source.origin}: {method.name} starts from {base.name}"
+    if base.track == "oracle" and method.track != "oracle":
+        raise MethodError(
+            f"{start}, an oracle that has seen the missing classes; start from another method"
+        )
+    if not base.is_base:
+        raise MethodError(
+            f"{start}, whose adapted model is not an htbench.Classifier and so cannot be started "
+            "from; choose another base"
+        )
 
 
 def _check_derived(

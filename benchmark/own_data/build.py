@@ -168,6 +168,20 @@ def build_manifest(choices: Choices, progress: Progress) -> NewManifest:
         entries, classes, domains, choices.seen, choices.draws, prefix=choices.name
     )
     document = {
+        **_head(choices, classes, domains),
+        **_training(model, entries, tasks),
+        "classes": classes,
+        "domains": [{"name": name, "folders": [folders[name]]} for name in domains],
+        "tasks": tasks,
+    }
+    return NewManifest(
+        choices, document, entries, split_rule, listing.left_out, [*listing.notes, *notes]
+    )
+
+
+def _head(choices: Choices, classes: Sequence[str], domains: Sequence[str]) -> dict[str, Any]:
+    """The entries of a manifest that say what it is."""
+    return {
         "format": FORMAT,
         "name": choices.name,
         "version": choices.version,
@@ -179,14 +193,7 @@ def build_manifest(choices: Choices, progress: Progress) -> NewManifest:
   note  = {{Not stated yet: write the citation of the data set here}},
 }}""",
         "images": "folder",
-        **_training(model, entries, tasks),
-        "classes": classes,
-        "domains": [{"name": name, "folders": [folders[name]]} for name in domains],
-        "tasks": tasks,
     }
-    return NewManifest(
-        choices, document, entries, split_rule, listing.left_out, [*listing.notes, *notes]
-    )
 
 
 def _list(origin: Path) -> Listing:

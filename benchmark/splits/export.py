@@ -92,24 +92,14 @@ def export_task(
     """
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
-    order = class_order or ("sorted" if form == "imagefolder" else "manifest")
-    if form == "imagefolder" and order != "sorted":
-        raise UsageError(
-            "image-folder loaders number classes by sorted folder name, so --format imagefolder "
-            f"needs --class-order sorted; for --class-order {order}, use another format"
-        )
-    if form == "imagefolder" and paths is not None:
-        raise UsageError("--root is for lists and tables; --format imagefolder writes images")
-    if form != "imagefolder" and with_missing_train:
-        raise UsageError(
-            "--with-missing-train is for --format imagefolder; lists and tables always name the "
-            "images of train_missing, under that role"
-        )
+    is_imagefolder = form == "imagefolder"
+    order = class_order or ("sorted" if is_imagefolder else "manifest")
+    _check_options(is_imagefolder, order, paths is not None, with_missing_train)
     frame = task_frame(manifest, task, order)
     if paths is not None:
         frame["path"] = frame["path"].map(paths)
     roles = roles_in(frame)
-    if form == "imagefolder" and not with_missing_train:
+    if is_imagefolder and not with_missing_train:
         roles.remove("train_missing")
         frame = frame[frame["role"].isin(roles)].reset_index(drop=True)
     counts = {role: int((frame["role"] == role).sum()) for role in roles}
@@ -127,6 +117,28 @@ def export_task(
             f"cannot write {out}: {error.strerror or error}; choose another path with --out"
         ) from None
     return Exported(out, form, order, counts, written)
+
+
+def _check_options(
+    is_imagefolder: bool, order: str, has_paths: bool, with_missing_train: bool
+) -> None:
+    """Check that the options suit the format.
+
+    Raises:
+        UsageError: one does not.
+    """
+    if is_imagefolder and order != "sorted":
+        raise UsageError(
+            "image-folder loaders number classes by sorted folder name, so --format imagefolder "
+            f"needs --class-order sorted; for --class-order {order}, use another format"
+        )
+    if is_imagefolder and has_paths:
+        raise UsageError("--root is for lists and tables; --format imagefolder writes images")
+    if not is_imagefolder and with_missing_train:
+        raise UsageError(
+            "--with-missing-train is for --format imagefolder; lists and tables always name the "
+            "images of train_missing, under that role"
+        )
 
 
 def file_of_task(task: str, form: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     from benchmark.manifest.manifest import Manifest, Task
 
@@ -68,7 +69,6 @@ def draw(manifest: Manifest, task: Task, counts: pd.DataFrame, out: Path) -> Non
 
 def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
-    from matplotlib.patches import Patch
 
     rows, _ = shown_classes(counts)
     columns = -(-len(rows) // COLUMN_ROWS)
@@ -113,6 +113,24 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
         f"task {task.id}: images of {task.target} in each of {plural(len(rows), 'class')}",
         va="top",
     )
+    figure.legend(
+        handles=_legend(rows),
+        loc="upper left",
+        bbox_to_anchor=(0.15 / width, 1 - 0.55 / height),
+        ncols=4 if width > 8 else 1,
+        frameon=False,
+        borderaxespad=0,
+        borderpad=0,
+        labelspacing=0.2,
+        handlelength=1.6,
+    )
+    return figure
+
+
+def _legend(rows: pd.DataFrame) -> list[Patch]:
+    """What each colour means, with the numbers of classes and images."""
+    from matplotlib.patches import Patch
+
     parts = {group: rows[rows["group"] == group] for group in ("seen", "missing", "excluded")}
     seen, missing, excluded = parts.values()
     withheld = missing["any_train"].sum() + excluded["any_train"].sum()
@@ -138,19 +156,7 @@ def _figure(manifest: Manifest, task: Task, counts: pd.DataFrame) -> Figure:
     if len(excluded):
         label = f"not scored: {plural(len(excluded), 'class')}, {tests['excluded']} test"
         handles.append(Patch(facecolor=EXCLUDED, label=label))
-    wide = width > 8
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.15 / width, 1 - 0.55 / height),
-        ncols=4 if wide else 1,
-        frameon=False,
-        borderaxespad=0,
-        borderpad=0,
-        labelspacing=0.2,
-        handlelength=1.6,
-    )
-    return figure
+    return handles
 
 
 def _bars(axes: Axes, part: pd.DataFrame, name: str, most: int) -> None:

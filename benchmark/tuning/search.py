@@ -49,6 +49,21 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class _FoldResult:
+    """What the runs of a candidate on a fold gave.
+
+    Attributes:
+        scores: seen and missing accuracy of each setting; None if its run did not succeed.
+        failed: keys of the runs without scores.
+        steps: gradient steps of all runs, bases included.
+    """
+
+    scores: Sequence[tuple[float, float] | None]
+    failed: Sequence[str]
+    steps: int
+
+
+@dataclass(frozen=True)
 class Search:
     """Tries settings on the folds of tasks.
 
@@ -85,45 +100,50 @@ class Search:
             UsageError: the task has too few seen classes.
         """
         source = self._source(task, workspace)
-        scores = [[list[tuple[float, float] | None]() for _ in c.settings] for c in candidates]
-        steps = [0] * len(candidates)
-        unsuccessful: dict[str, str] = {}  # a run on a fold by method
+        on_folds = []
         with Workspace(workspace.root / TUNING_FOLDER) as folds:
             for repeat in range(self.repeats):
                 pseudo = fold(self.manifest, task, repeat)
-                rates = _Rates(pseudo)
                 self.monitor.log(f"{task.id}: fold {repeat + 1} of {self.repeats}")
-                cells = [
-                    [self._cells(rates, candidate, settings) for settings in candidate.settings]
-                    for candidate in candidates
-                ]
-                flat = [cell for of_candidate in cells for each in of_candidate for cell in each]
-                sources = {cell.source: source for cell in flat}
-                runs = list(with_sources(flat, sources))
-                execute(self.session, runs, folds, self.width, self.monitor)
-                specs = {id(spec.planned): spec for spec in runs}
-                for i, of_candidate in enumerate(cells):
-                    keys = {specs[id(cell)].key for each in of_candidate for cell in each}
-                    steps[i] += sum(map(_steps(folds), keys))
-                    for of_setting, each in zip(scores[i], of_candidate, strict=True):
-                        spec = specs[id(each[-1])]
-                        of_setting.append(self._score(pseudo, spec, folds))
-                        if of_setting[-1] is None:
-                            unsuccessful.setdefault(spec.planned.method.name, spec.key)
-        records = {
-            candidate.method.name: record
-            for candidate, of_candidate, count in zip(candidates, scores, steps, strict=True)
-            if (record := self._record(candidate, of_candidate, count)) is not None
-        }
-        for name, key in unsuccessful.items():
-            if name in records:
+                on_folds.append(self._run_fold(pseudo, candidates, source, folds))
+        records = {}
+        for candidate, parts in zip(candidates, zip(*on_folds, strict=True), strict=True):
+            name = candidate.method.name
+            scores = list(zip(*(part.scores for part in parts), strict=True))
+            record = self._record(candidate, scores, sum(part.steps for part in parts))
+            if record is not None:
+                records[name] = record
                 continue
-            show = command("show", key[:12], *folds.option)
+            failed = (key for part in parts for key in part.failed)
+            show = command("show", next(failed)[:12], *folds.option)
             self.monitor.log(
                 f"{name} on {task.id}: no setting succeeded on every fold, so none is chosen; "
                 f"`{show}` gives a reason"
             )
         return records
+
+    def _run_fold(
+        self,
+        pseudo: Manifest,
+        candidates: Sequence[Candidate],
+        source: SourceCheckpoint,
+        folds: Workspace,
+    ) -> list[_FoldResult]:
+        """Run every setting of every candidate on a fold; return a result per candidate."""
+        rates = _Rates(pseudo)
+        cells = [[self._cells(rates, c, settings) for settings in c.settings] for c in candidates]
+        flat = [cell for of_candidate in cells for chain in of_candidate for cell in chain]
+        runs = list(with_sources(flat, {cell.source: source for cell in flat}))
+        execute(self.session, runs, folds, self.width, self.monitor)
+        specs = {id(spec.planned): spec for spec in runs}
+        results = []
+        for of_candidate in cells:
+            keys = {specs[id(cell)].key for chain in of_candidate for cell in chain}
+            last = [specs[id(chain[-1])] for chain in of_candidate]
+            scores = [self._score(pseudo, spec, folds) for spec in last]
+            failed = [s.key for s, score in zip(last, scores, strict=True) if score is None]
+            results.append(_FoldResult(scores, failed, sum(map(_steps(folds), keys))))
+        return results
 
     def _record(
         self,

@@ -89,13 +89,7 @@ def pack(
             f"{method} comes with the benchmark; a submission is of a method of your own, which "
             "runs with --plugin FILE.py"
         )
-    records: dict[str, RunRecord] = {}
-    waiting: list[str] = [row["key"] for row in rows]
-    while waiting:
-        key = waiting.pop()
-        records[key] = RunRecord.read(workspace.folder(key), key)
-        if (base := records[key].made_from["base"]) is not None:
-            waiting.append(base)
+    records = _with_bases([row["key"] for row in rows], workspace)
     with new_folder(out) as building:
         for key, record in records.items():
             folder = building / RUNS_FOLDER / key
@@ -118,6 +112,18 @@ def pack(
         (building / ENVIRONMENT_FILE).write_text(_environment(), "utf-8")
         (building / SUMS_FILE).touch()
         (building / SUMS_FILE).write_bytes(sums_of(building, _checked_files(building, label)))
+
+
+def _with_bases(keys: Iterable[str], workspace: Workspace) -> dict[str, RunRecord]:
+    """The records of runs, and of all runs that they start from, by key."""
+    records: dict[str, RunRecord] = {}
+    waiting = list(keys)
+    while waiting:
+        key = waiting.pop()
+        records[key] = RunRecord.read(workspace.folder(key), key)
+        if (base := records[key].made_from["base"]) is not None:
+            waiting.append(base)
+    return records
 
 
 def _checked_files(building: Path, label: str) -> Iterable[str]:
