@@ -73,11 +73,11 @@ def command(
     from htbench.run import existing_boards
     from leaderboard.pairs import find_pair
     from leaderboard.render import pair as render
-    from leaderboard.render.compare_figure import KINDS, draw
+    from leaderboard.render.compare_figure import FORMS, draw
 
     kind = out.suffix.lower().removeprefix(".") if out is not None and form is None else ""
-    if out is not None and form is None and kind not in KINDS and f".{kind}" not in FORM_OF:
-        known = ", ".join([*(f".{k}" for k in KINDS), *FORM_OF])
+    if out is not None and form is None and kind not in FORMS and f".{kind}" not in FORM_OF:
+        known = ", ".join([*(f".{k}" for k in FORMS), *FORM_OF])
         raise UsageError(
             f"--out {out} does not end in one of {known}; use one of them or add --format"
         )
@@ -90,7 +90,7 @@ def command(
         else:
             boards = existing_boards(loaded, place, problems.append)
         pair = find_pair(boards, first, second)
-        if kind in KINDS and out is not None:
+        if kind in FORMS and out is not None:
             print_or_write(draw(pair, kind), out)
         else:
             form = form or FORM_OF.get(f".{kind}") or ("terminal" if is_terminal() else "markdown")

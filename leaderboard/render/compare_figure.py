@@ -8,29 +8,30 @@ from typing import TYPE_CHECKING
 
 from benchmark.text import shortened
 from leaderboard.pairs import Pair
+from leaderboard.render.figures.style import BLUE, RED
+from leaderboard.render.figures.style import FORMS as FORMS
 from leaderboard.render.pair import task_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = ("svg", "png", "pdf")
-# Black, and the blue and vermilion of Okabe and Ito (2008); the marks differ as well.
-STYLES = (("#000000", "o"), ("#0072B2", "s"), ("#D55E00", "^"))  # overall, seen, missing
+# Of overall, seen and missing; the marks differ as well as the colours.
+STYLES = (("#000000", "o"), (BLUE, "s"), (RED, "^"))
 ROW_INCHES, HEAD_INCHES, WIDTH_INCHES = 0.5, 1.2, 6.0
 MAX_LABEL = 60  # bytes of a label in the figure
 
 
-def draw(pair: Pair, kind: str) -> bytes:
+def draw(pair: Pair, form: str) -> bytes:
     """Draw the differences with their intervals, one row per task; equal input gives equal bytes.
 
     Args:
         pair: the two methods.
-        kind: one of ``KINDS``.
+        form: one of :data:`FORMS`.
     """
     import matplotlib as mpl
 
     buffer = io.BytesIO()
-    date = {} if kind == "png" else {"CreationDate" if kind == "pdf" else "Date": None}
+    date = {} if form == "png" else {"CreationDate" if form == "pdf" else "Date": None}
     # Text in an SVG stays text, and a dollar sign in a label is not mathematics.
     with mpl.rc_context(
         {
@@ -41,7 +42,7 @@ def draw(pair: Pair, kind: str) -> bytes:
             "text.parse_math": False,
         }
     ):
-        _figure(pair).savefig(buffer, format=kind, dpi=150, metadata=date, bbox_inches="tight")
+        _figure(pair).savefig(buffer, format=form, dpi=150, metadata=date, bbox_inches="tight")
     return buffer.getvalue()
 
 
