@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from benchmark.commands import ways_to_images
 from benchmark.errors import UsageError
 from benchmark.text import plural
 from htbench.cli.options import LocalPath, json_option
-from htbench.cli.output import list_problems, print_json, print_table, printable
+from htbench.cli.output import ask, list_problems, print_json, print_table, printable
 from htbench.progress import log, step_bars
 
 if TYPE_CHECKING:
@@ -74,12 +73,11 @@ def download(dataset: str, accept_terms: bool) -> None:
     if not accept_terms:
         log(f"{document['title']}\n\nTerms: {document['terms'].strip()}\n")
         log(f"Please cite:\n{document['citation'].strip()}\n")
-        if not sys.stdin.isatty():
-            raise UsageError(
-                f"the images of {manifest.reference} have terms of use that you must accept; "
-                "read them above, then add --accept-terms"
-            )
-        click.confirm("Do you accept these terms?", abort=True, err=True)
+        ask(
+            "Do you accept these terms?",
+            f"the images of {manifest.reference} have terms of use that you must accept; "
+            "read them above, then add --accept-terms",
+        )
     with step_bars() as progress_of:
         fetch(manifest, data_folder() / "downloads", log, progress_of)
     _print_complete(manifest)
@@ -298,12 +296,10 @@ def remove(dataset: str, stores: bool, yes: bool) -> None:
     manifest = manifest_of_files(dataset)
     folders = local_folders(manifest, stores=stores)
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "cannot ask for confirmation, because standard input is not a terminal; add --yes"
-            )
-        for folder in folders:
-            log(f"  {folder}")
-        click.confirm("Remove these folders?", abort=True, err=True)
+        listing = "".join(printable(f"  {folder}\n") for folder in folders)
+        ask(
+            f"{listing}Remove these folders?",
+            "cannot ask for confirmation, because standard input is not a terminal; add --yes",
+        )
     for folder in remove_folders(manifest, folders):
         click.echo(f"removed {folder}")

@@ -19,6 +19,7 @@ from htbench.cli.options import (
     plugins_option,
     settings_option,
     suite_option,
+    task_option,
 )
 from htbench.cli.output import message_line, print_json
 from htbench.progress import Terminal, log
@@ -123,8 +124,8 @@ def _result(check: Check) -> tuple[str, str]:
 
 @command.command("try")
 @_METHOD
-@suite_option("Name of a suite, or path of a suite's .toml file.", default="icons")
-@click.option("--task", metavar="TASK", help="The task.  [default: the first of the suite]")
+@suite_option(default="icons")
+@task_option("The task.  [default: the first of the suite]")
 @click.option("--seed", default=0, show_default=True, metavar="SEED", help="Seed of the trial.")
 @settings_option
 @_BASES

@@ -81,11 +81,27 @@ def confirm(warning: str | None) -> None:
     Raises:
         UsageError: nobody can be asked.
     """
-    if warning is None:
-        return
+    if warning is not None:
+        ask(
+            f"{warning}; start them?",
+            f"{warning}; add --yes to start them, or use --device cuda",
+        )
+
+
+def ask(question: str, otherwise: str, *, err: bool = True) -> None:
+    """Ask the user; end the command if the answer is no.
+
+    Args:
+        question: the question.
+        otherwise: the error if standard input is not a terminal, so that nobody can be asked.
+        err: whether to ask on standard error.
+
+    Raises:
+        UsageError: nobody can be asked.
+    """
     if not sys.stdin.isatty():
-        raise UsageError(f"{warning}; add --yes to start them, or use --device cuda")
-    click.confirm(f"{warning}; start them?", abort=True, err=True)
+        raise UsageError(otherwise)
+    click.confirm(question, abort=True, err=err)
 
 
 def print_json(value: Any) -> None:

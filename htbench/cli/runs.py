@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from htbench.cli.options import (
     tasks_option,
     workspace_option,
 )
-from htbench.cli.output import print_json, print_table
+from htbench.cli.output import ask, print_json, print_table
 from htbench.progress import log
 
 if TYPE_CHECKING:
@@ -118,9 +117,8 @@ def remove(
         click.echo(f"\nwould remove {what}")
         return
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"this would remove {what}; add --yes to remove them")
-        click.confirm(f"\nremove {what}?", abort=True, err=as_json)
+        refusal = f"this would remove {what}; add --yes to remove them"
+        ask(f"\nremove {what}?", refusal, err=as_json)
     busy = remove_runs(place, [record.key for record in removal.runs])
     if busy:
         log(f"kept {plural(len(busy), 'run')} that another process is carrying out: {first(busy)}")
