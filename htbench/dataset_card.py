@@ -19,6 +19,9 @@ from leaderboard.render.markdown import (
     main_task,
 )
 
+RESULTS_FILE = "results.parquet"
+BOARD_FILE = "board.parquet"
+PREDICTIONS = "predictions"  # the folder
 KEYWORDS = ("benchmark", "fine-tuning", "transfer learning", "holistic transfer")
 MAX_TEXT = 500  # bytes of a title or a name
 MAX_LABELS = 10  # of methods in a line of the changes
@@ -79,11 +82,11 @@ class Card:
 
     def configurations(self) -> Iterator[tuple[str, str, str, str]]:
         """Name, split, files and content of each configuration; the first is the default."""
-        yield "results", "runs", "results.parquet", "one row for each run and for gamma-star"
-        yield "board", "cells", "board.parquet", "one row for each table, method and task"
+        yield "results", "runs", RESULTS_FILE, "one row for each run and for gamma-star"
+        yield "board", "cells", BOARD_FILE, "one row for each table, method and task"
         if self.has_predictions:
             what = "the logits of each run for each test image; `key` is that of results"
-            yield "predictions", "samples", "predictions/*.parquet", what
+            yield "predictions", "samples", f"{PREDICTIONS}/*.parquet", what
         what = "images with domain, class and split" if self.has_images else "names of the images"
         yield "images", "images", f"{self.folder}/images.parquet", what
 

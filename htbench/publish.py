@@ -18,7 +18,15 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.records import read_predictions, verified_predictions
 from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line, time_of
-from htbench.dataset_card import About, Card, Change, metadata_files
+from htbench.dataset_card import (
+    BOARD_FILE,
+    PREDICTIONS,
+    RESULTS_FILE,
+    About,
+    Card,
+    Change,
+    metadata_files,
+)
 from htbench.site import write_boards_site
 from leaderboard.board import Board
 from leaderboard.gamma_star import NAME as GAMMA_STAR
@@ -33,10 +41,7 @@ if TYPE_CHECKING:
     from leaderboard.published_predictions import Predictions
 
 SUMS_FILE = "SHA256SUMS"
-RESULTS_FILE = "results.parquet"
-BOARD_FILE = "board.parquet"
 CHANGES_FILE = "changes.json"
-PREDICTIONS = "predictions"
 MAX_BYTES = 8 << 20  # of the list of digests and of the changes
 MANIFEST_FILES = ("manifest.toml", "images.parquet", "ATTRIBUTION.csv")
 # Folders whose files a new version may no longer have.

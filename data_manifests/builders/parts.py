@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmark.errors import DataError, first
+from benchmark.files import write_file
 from benchmark.manifest.toml import to_toml
 
 IMAGES, MANIFEST = "images.parquet", "manifest.toml"
@@ -214,13 +215,8 @@ def write_files(folder: Path, files: Mapping[str, bytes], *, force: bool) -> Non
             "versions must not change: choose another folder with --out or, if this "
             "version is not published yet, add --force"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in changed.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_file(folder / name, content)
 
 
 def _contains(path: Path, content: bytes) -> bool:
