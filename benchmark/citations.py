@@ -17,6 +17,7 @@ from benchmark.manifest.catalogue import (
     published_manifests,
     published_recipes,
 )
+from benchmark.manifest.manifest import MANIFEST_FILE
 from benchmark.manifest.recipe import load_recipe
 
 BOARD = "board"
@@ -62,7 +63,7 @@ def citations_of(name: str) -> list[Citation]:
     if name == BOARD or name in table["methods"]:
         keys = table["board"]["keys"] if name == BOARD else table["methods"][name]
         return [Citation(key, table["entries"][key].strip()) for key in keys]
-    if "@" in name or (Path(name) / "manifest.toml").is_file():
+    if "@" in name or (Path(name) / MANIFEST_FILE).is_file():
         is_recipe = name in published_recipes() and name not in published_manifests()
         return [_citation(name, (load_recipe if is_recipe else load_manifest)(name).document)]
     raise UsageError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from benchmark.citations import BOARD, Citation, citations_of, read_citations, short_reference
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import IMAGES_FILE, Manifest
 from benchmark.text import one_line, plural
 from leaderboard.board import Board
 from leaderboard.render.markdown import (
@@ -88,7 +88,7 @@ class Card:
             what = "the logits of each run for each test image; `key` is that of results"
             yield "predictions", "samples", f"{PREDICTIONS}/*.parquet", what
         what = "images with domain, class and split" if self.has_images else "names of the images"
-        yield "images", "images", f"{self.folder}/images.parquet", what
+        yield "images", "images", f"{self.folder}/{IMAGES_FILE}", what
 
 
 def metadata_files(card: Card) -> Mapping[str, str]:

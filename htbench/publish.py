@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from benchmark.errors import MAX_ITEM, DataError, UsageError
 from benchmark.files import check_output, digest_file, new_folder, read_bounded, read_json
 from benchmark.manifest.croissant import croissant_text
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest
 from benchmark.records import read_predictions, verified_predictions
 from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line, time_of
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 SUMS_FILE = "SHA256SUMS"
 CHANGES_FILE = "changes.json"
 MAX_BYTES = 8 << 20  # of the list of digests and of the changes
-MANIFEST_FILES = ("manifest.toml", "images.parquet", "ATTRIBUTION.csv")
+MANIFEST_FILES = (MANIFEST_FILE, IMAGES_FILE, "ATTRIBUTION.csv")
 # Folders whose files a new version may no longer have.
 REPLACED = ("manifests/*", f"{PREDICTIONS}/*", "site/*")
 

@@ -15,7 +15,7 @@ from benchmark.images.copy.verify import digests_file, verified_on
 from benchmark.images.place import image_sizes, images_folder, paths_of
 from benchmark.images.store.store import store_folder, store_state
 from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
-from benchmark.manifest.manifest import Manifest, slices
+from benchmark.manifest.manifest import IMAGES_FILE, Manifest, slices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +49,7 @@ def data_status(manifest: Manifest) -> dict[str, Any]:
     root = images_folder(manifest)
     sizes = None if embedded or not root.is_dir() else image_sizes(manifest)
     here, size = (0, 0) if sizes is None else (int((sizes > 0).sum()), int(sizes.sum()))
-    packaged = manifest.root / "images.parquet"
+    packaged = manifest.root / IMAGES_FILE
     return {
         "dataset": shown_reference(manifest.reference, manifest.digest),
         "images": manifest.table.num_rows,

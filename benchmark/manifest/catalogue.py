@@ -10,7 +10,7 @@ from typing import Any
 from benchmark.commands import command
 from benchmark.errors import ManifestError, UsageError
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.manifest.manifest import RECIPE_FILE, Manifest
+from benchmark.manifest.manifest import MANIFEST_FILE, RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
 from benchmark.manifest.reader import NAME, VERSION
 from benchmark.text import near
@@ -34,7 +34,7 @@ def published_manifests() -> list[str]:
     references = {
         f"{path.parent.parent.name}@{path.parent.name}"
         for folder in manifest_folders()
-        for path in folder.glob("*/*/manifest.toml")
+        for path in folder.glob(f"*/*/{MANIFEST_FILE}")
     }
     return sorted(reference for reference in references if withdrawn_as(reference) is None)
 
@@ -54,7 +54,7 @@ def load_published(report: Callable[[str], None]) -> list[Manifest]:
         try:
             manifests.append(load_manifest(reference))
         except ManifestError as error:
-            if is_file(packaged_manifests().joinpath(*reference.split("@"), "manifest.toml")):
+            if is_file(packaged_manifests().joinpath(*reference.split("@"), MANIFEST_FILE)):
                 raise
             report(f"{reference} is left out: {error}")
     return manifests
@@ -143,7 +143,7 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     name, at, version = reference.partition("@")
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
-            if is_file(folder / name / version / "manifest.toml"):
+            if is_file(folder / name / version / MANIFEST_FILE):
                 manifest = _read(folder / name / version)
                 if manifest.reference != f"{name}@{version}":
                     raise ManifestError(
@@ -151,7 +151,7 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
                         f"{reference}; rename it to match the manifest's name and version"
                     )
                 return replace(manifest, given=None)
-    elif is_file(Path(reference) / "manifest.toml"):
+    elif is_file(Path(reference) / MANIFEST_FILE):
         manifest = _read(Path(reference))
         withdrawn = withdrawn_as(manifest.reference)
         recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")

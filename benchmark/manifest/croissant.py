@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from benchmark.files import digest_file
-from benchmark.manifest.manifest import Manifest, PinnedCheckpoint
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest, PinnedCheckpoint
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -146,8 +146,8 @@ def _files(manifest: Manifest) -> list[dict[str, Any]]:
             "sha256": digest_file(manifest.root / name),
         }
         for name, kind, what in (
-            ("manifest.toml", "application/toml", "Classes, domains, tasks, terms and recipes."),
-            ("images.parquet", "application/x-parquet", "One row for each image."),
+            (MANIFEST_FILE, "application/toml", "Classes, domains, tasks, terms and recipes."),
+            (IMAGES_FILE, "application/x-parquet", "One row for each image."),
         )
     ]
     for index, mirror in enumerate(manifest.document.get("mirrors", [])):
@@ -201,14 +201,14 @@ def _images(manifest: Manifest) -> dict[str, Any]:
             column,
             _WHAT[column],
             ["sc:Text", "cr:Split"] if column == "split" else "sc:Text",
-            source={"fileObject": {"@id": "images.parquet"}, "extract": {"column": column}},
+            source={"fileObject": {"@id": IMAGES_FILE}, "extract": {"column": column}},
             **references.get(column, {}),
         )
         for column in manifest.table.column_names
     ]
     if manifest.document["images"] == "embedded":
         source = {
-            "fileObject": {"@id": "images.parquet"},
+            "fileObject": {"@id": IMAGES_FILE},
             "extract": {"column": "image"},
             "transform": {"jsonPath": "bytes"},
         }

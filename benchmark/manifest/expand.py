@@ -25,7 +25,7 @@ from benchmark.commands import command
 from benchmark.errors import ManifestError, UsageError, first
 from benchmark.files import check_output, new_folder
 from benchmark.manifest.catalogue import own_folder
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest
 from benchmark.manifest.metadata import Metadata
 from benchmark.manifest.read import read_manifest
 from benchmark.manifest.recipe import ManifestRecipe
@@ -268,7 +268,7 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
 
     folder = expansion.home if folder is None else folder
     suite = f"{expansion.document['name']}.toml"
-    _check_free(folder, {"manifest.toml", "images.parquet", suite})
+    _check_free(folder, {MANIFEST_FILE, IMAGES_FILE, suite})
     try:
         with new_folder(folder) as building:
             text = (
@@ -276,8 +276,8 @@ def write_expansion(expansion: Expansion, folder: Path | None = None) -> Manifes
                 f"{expansion.document['expansion']['recipe']}`; the digest covers the values only, "
                 "not this comment.\n\n"
             )
-            (building / "manifest.toml").write_text(text + to_toml(expansion.document), "utf-8")
-            pq.write_table(expansion.images, building / "images.parquet", compression="zstd")
+            (building / MANIFEST_FILE).write_text(text + to_toml(expansion.document), "utf-8")
+            pq.write_table(expansion.images, building / IMAGES_FILE, compression="zstd")
             text = (
                 f"# All tasks of this manifest. To run them: {command('run', '--suite', suite)}\n"
             )

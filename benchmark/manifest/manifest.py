@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "test")
 REQUIRED_COLUMNS = ("image_id", "domain", "class", "split", "path")
 OPTIONAL_COLUMNS = ("sha256", "group", "datetime")
-RECIPE_FILE = "recipe.toml"  # instead of manifest.toml: see benchmark.manifest.expand
+MANIFEST_FILE, IMAGES_FILE = "manifest.toml", "images.parquet"  # of a version's folder
+RECIPE_FILE = "recipe.toml"  # instead of these two: see benchmark.manifest.expand
 HEADLINES = ("micro", "macro")  # averages over samples, and over classes; the first is the default
 RATES = ("lr", "head_lr", "backbone_lr")  # of a recipe; `lr` sets the other two
 DEFAULT_RECIPE = "default"  # the name of [recipe]; others are in [recipes]

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import ManifestError
 from benchmark.manifest.groups import check_groups
 from benchmark.manifest.image_rules import check_images
-from benchmark.manifest.manifest import OPTIONAL_COLUMNS, REQUIRED_COLUMNS, Manifest, sorted_by_id
+from benchmark.manifest.manifest import (
+    IMAGES_FILE,
+    MANIFEST_FILE,
+    OPTIONAL_COLUMNS,
+    REQUIRED_COLUMNS,
+    Manifest,
+    sorted_by_id,
+)
 from benchmark.manifest.rules import check_document, check_tasks
 from benchmark.parquet import read_texts
 
@@ -27,14 +34,14 @@ def read_manifest(root: Path) -> Manifest:
     Raises:
         ManifestError: a rule is broken; the message names the file and the first offenders.
     """
-    document = read_toml(root / "manifest.toml")
-    where = str(root / "manifest.toml")
+    document = read_toml(root / MANIFEST_FILE)
+    where = str(root / MANIFEST_FILE)
     check_document(document, where)
-    table = _read_images(root / "images.parquet")
+    table = _read_images(root / IMAGES_FILE)
     manifest = Manifest(root.resolve(), document, table, given=str(root))
-    check_images(manifest, str(root / "images.parquet"))
+    check_images(manifest, str(root / IMAGES_FILE))
     check_tasks(manifest, where)
-    check_groups(manifest, str(root / "images.parquet"))
+    check_groups(manifest, str(root / IMAGES_FILE))
     return manifest
 
 

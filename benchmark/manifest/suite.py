@@ -11,7 +11,7 @@ from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, ManifestError, UsageError, first
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.catalogue import is_file, load_manifest, published_recipes, withdrawn_as
-from benchmark.manifest.manifest import DEFAULT_RECIPE, Manifest
+from benchmark.manifest.manifest import DEFAULT_RECIPE, MANIFEST_FILE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.reader import NAME, Reader, check_canonical
 from benchmark.methods.find import builtin_methods
@@ -161,7 +161,7 @@ def _own_suites(name: str = "*") -> list[Path]:
     used = [
         file
         for file in files
-        if file.name != "manifest.toml"
+        if file.name != MANIFEST_FILE
         and not withdrawn_as(f"{file.parent.parent.name}@{file.parent.name}")
     ]
     return sorted(used, key=lambda file: (file.parent, file.stem))

@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.files import discard, new_folder, write_file
 from benchmark.manifest.catalogue import check_free_name, load_manifest, own_folder
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest
 from benchmark.manifest.suite import known_suites, load_suite
 
-FILES = ("manifest.toml", "images.parquet", "README.md", "croissant.json")
+FILES = (MANIFEST_FILE, IMAGES_FILE, "README.md", "croissant.json")
 
 
 def find_folders(place: Path) -> list[Path]:
@@ -24,9 +24,9 @@ def find_folders(place: Path) -> list[Path]:
     Raises:
         UsageError: there is none.
     """
-    if (place / "manifest.toml").is_file():
+    if (place / MANIFEST_FILE).is_file():
         return [place]
-    files = [*place.glob("*/manifest.toml"), *place.glob("*/*/manifest.toml")]
+    files = [*place.glob(f"*/{MANIFEST_FILE}"), *place.glob(f"*/*/{MANIFEST_FILE}")]
     if not files:
         raise UsageError(
             f"{place} has no manifest: it should contain manifest.toml and images.parquet, or "
@@ -157,7 +157,7 @@ def _suites_of(manifest: Manifest, folder: Path) -> list[Path]:
     """The suites in a manifest's folder that are of this manifest."""
     suites = []
     for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem):
-        if file.name == "manifest.toml":
+        if file.name == MANIFEST_FILE:
             continue
         try:
             suite = load_suite(file)

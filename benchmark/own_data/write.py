@@ -12,7 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.files import check_output, new_folder
 from benchmark.images.place import images_folder
 from benchmark.manifest.catalogue import own_folder
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest
 from benchmark.manifest.read import read_manifest
 from benchmark.manifest.toml import to_toml
 from benchmark.own_data.build import Choices, NewManifest
@@ -74,7 +74,7 @@ def write_manifest(new: NewManifest, folder: Path, command_line: str) -> Written
 
     check_place(new.choices, folder)
     texts = {
-        "manifest.toml": _comment(new) + to_toml(new.document),
+        MANIFEST_FILE: _comment(new) + to_toml(new.document),
         "README.md": readme_text(new, command_line),
         **_suites(new),
     }
@@ -82,7 +82,7 @@ def write_manifest(new: NewManifest, folder: Path, command_line: str) -> Written
         with new_folder(folder) as building:
             for name, text in texts.items():
                 (building / name).write_text(text, "utf-8")
-            pq.write_table(new.manifest.table, building / "images.parquet", compression="zstd")
+            pq.write_table(new.manifest.table, building / IMAGES_FILE, compression="zstd")
             manifest = read_manifest(building)
             images = link_images(manifest, {entry.path: entry.file for entry in new.entries})
     except OSError as error:

@@ -10,6 +10,7 @@ import click
 
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.folders import packaged_manifests
+from benchmark.manifest.manifest import IMAGES_FILE
 from data_manifests.builders import IWILDCAM_VERSION, VERSION
 from data_manifests.builders.icons import VERSION as ICONS_VERSION
 from data_manifests.builders.icons.package import NAME as ICONS_PACKAGE
@@ -321,7 +322,7 @@ def count_icons_twins(sheet: Path | None, split: str) -> None:
     from data_manifests.builders.icons.split import compared_splits, report, split_icons
     from data_manifests.builders.icons.twins import find_twins
 
-    icons = build.read_icons(packaged_manifests() / "icons" / ICONS_VERSION / "images.parquet")
+    icons = build.read_icons(packaged_manifests() / "icons" / ICONS_VERSION / IMAGES_FILE)
     twins = find_twins(icons)
     result = split_icons(icons, twins)
     for line in report(icons, twins, result):

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.manifest.draws import draw_classes
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE
 from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
-    IMAGES,
-    MANIFEST,
     Image,
     Task,
     images_bytes,
@@ -82,8 +81,8 @@ def build_files(images: Sequence[Image], classes: Sequence[str]) -> dict[str, by
     tasks = make_tasks(images, classes)
     lists = task_lists(images, classes, tasks)
     return {
-        MANIFEST: manifest_text(NAME, classes, tasks).encode(),
-        IMAGES: images_bytes(images),
+        MANIFEST_FILE: manifest_text(NAME, classes, tasks).encode(),
+        IMAGES_FILE: images_bytes(images),
         # Without a timestamp the bytes depend on the text and zlib alone.
         **{f"lists/{n}.gz": gzip.compress(t.encode(), mtime=0) for n, t in lists.items()},
     }

@@ -8,10 +8,9 @@ from itertools import permutations
 from pathlib import Path
 
 from benchmark.manifest.draws import draw_classes
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE
 from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
-    IMAGES,
-    MANIFEST,
     Image,
     Task,
     images_bytes,
@@ -88,7 +87,7 @@ def build_files(
     tasks = make_tasks(classes, published)
     lists = task_lists(images, classes, [task for task in tasks if ".draw" not in task.id])
     return {
-        MANIFEST: manifest_text(NAME, classes, tasks).encode(),
-        IMAGES: images_bytes(images),
+        MANIFEST_FILE: manifest_text(NAME, classes, tasks).encode(),
+        IMAGES_FILE: images_bytes(images),
         **{f"lists/{name}": text.encode() for name, text in lists.items()},
     }

@@ -17,7 +17,6 @@ from benchmark.errors import DataError, first
 from benchmark.files import write_file
 from benchmark.manifest.toml import to_toml
 
-IMAGES, MANIFEST = "images.parquet", "manifest.toml"
 ATTRIBUTION = "ATTRIBUTION.csv"
 SPLITS = ("train", "test")
 TEMPLATES = Path(__file__).parent / "templates"

@@ -24,6 +24,7 @@ from PIL import Image
 
 from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE
 from data_manifests.builders import parts
 from data_manifests.builders.__main__ import main
 from data_manifests.builders.icons import (
@@ -51,7 +52,7 @@ PAIRS = ("outline-solid", "solid-outline", "outline-color", "solid-color", "outl
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    return pq.read_table(FOLDER / parts.IMAGES)
+    return pq.read_table(FOLDER / IMAGES_FILE)
 
 
 def icon_sets(table: pa.Table) -> list[str]:
@@ -60,7 +61,7 @@ def icon_sets(table: pa.Table) -> list[str]:
 
 @pytest.fixture(scope="module")
 def manifest() -> dict:
-    return tomllib.loads((FOLDER / parts.MANIFEST).read_text("utf-8"))
+    return tomllib.loads((FOLDER / MANIFEST_FILE).read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +153,8 @@ class TestAttribution:
 
 class TestManifest:
     def test_a_rebuild_gives_the_published_file(self) -> None:
-        manifest = build.build_manifest(FOLDER)[parts.MANIFEST]
-        assert manifest.decode() == (FOLDER / parts.MANIFEST).read_text("utf-8")
+        manifest = build.build_manifest(FOLDER)[MANIFEST_FILE]
+        assert manifest.decode() == (FOLDER / MANIFEST_FILE).read_text("utf-8")
 
     def test_classes_are_those_of_the_images(self, manifest: dict, table: pa.Table) -> None:
         assert manifest["classes"] == sorted(set(table["class"].to_pylist()))

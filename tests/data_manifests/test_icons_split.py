@@ -17,6 +17,7 @@ from PIL import Image
 
 from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
+from benchmark.manifest.manifest import IMAGES_FILE
 from data_manifests.builders import parts
 from data_manifests.builders.icons import (
     build,
@@ -31,7 +32,7 @@ FOLDER = packaged_manifests() / "icons" / "2.0"
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    return pq.read_table(FOLDER / parts.IMAGES)
+    return pq.read_table(FOLDER / IMAGES_FILE)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def icon(icon_set: str, name: str, shade: int) -> selection.Icon:
 
 @pytest.fixture(scope="module")
 def pixel_icons() -> list[selection.Icon]:
-    return build.read_icons(FOLDER / parts.IMAGES)
+    return build.read_icons(FOLDER / IMAGES_FILE)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DataError
+from benchmark.manifest.manifest import IMAGES_FILE
 
 if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
@@ -23,7 +24,7 @@ def embedded_images(manifest: Manifest, domain: str) -> Iterator[tuple[str, byte
         DataError: the file cannot be read or has no column ``image`` with bytes, or the SHA-256 of
             an image does not match.
     """
-    path = manifest.root / "images.parquet"
+    path = manifest.root / IMAGES_FILE
     for image_id, image_domain, expected, image in _rows(path):
         if image_domain != domain:
             continue

@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmark.errors import DataError, UsageError, first
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE
 from data_manifests.builders.icons import package, selection
 from data_manifests.builders.icons.drawing import png_bytes
 from data_manifests.builders.icons.manifest_text import manifest_text, read_training
 from data_manifests.builders.icons.split import Split, report, split_icons
 from data_manifests.builders.icons.twins import find_twins
-from data_manifests.builders.parts import ATTRIBUTION, IMAGES, MANIFEST
+from data_manifests.builders.parts import ATTRIBUTION
 
 TRAINING = Path(__file__).with_name("training.toml")
 
@@ -147,9 +148,9 @@ def build_all(path: Path) -> dict[str, bytes]:
     for line in report(icons, twins, split):
         click.echo(line, err=True)
     return {
-        IMAGES: parquet_bytes(image_table(icons, split)),
+        IMAGES_FILE: parquet_bytes(image_table(icons, split)),
         ATTRIBUTION: attribution,
-        MANIFEST: manifest_bytes(icon.class_name for icon in icons),
+        MANIFEST_FILE: manifest_bytes(icon.class_name for icon in icons),
     }
 
 
@@ -178,10 +179,12 @@ def build_manifest(folder: Path) -> dict[str, bytes]:
         DataError: the images or training.toml cannot be read.
     """
     try:
-        classes = pq.read_table(folder / IMAGES, columns=["class"])["class"].to_pylist()
+        classes = pq.read_table(folder / IMAGES_FILE, columns=["class"])["class"].to_pylist()
     except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot read the classes from '{folder / IMAGES}': {error}") from error
-    return {MANIFEST: manifest_bytes(classes)}
+        raise DataError(
+            f"cannot read the classes from '{folder / IMAGES_FILE}': {error}"
+        ) from error
+    return {MANIFEST_FILE: manifest_bytes(classes)}
 
 
 def _require(*modules: str) -> None:

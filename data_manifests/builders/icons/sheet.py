@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.folders import packaged_manifests
+from benchmark.manifest.manifest import IMAGES_FILE
 from data_manifests.builders.icons import VERSION
 from data_manifests.builders.icons.manifest_text import NAME
 from data_manifests.builders.icons.selection import DOMAINS
-from data_manifests.builders.parts import IMAGES
 
 # Dissimilar objects, so that the styles can be compared at a glance.
 SHOWN = (
@@ -110,6 +110,6 @@ def write_sheet(path: Path, per_domain: int, *, all_classes: bool) -> None:
         per_domain: number of images per class and domain.
         all_classes: show all classes instead of ``SHOWN``.
     """
-    images = Images(packaged_manifests() / NAME / VERSION / IMAGES)
+    images = Images(packaged_manifests() / NAME / VERSION / IMAGES_FILE)
     sheet = draw_sheet(images, images.classes if all_classes else SHOWN, per_domain)
     sheet.quantize(COLOURS).save(path, optimize=True)

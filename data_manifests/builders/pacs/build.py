@@ -12,10 +12,9 @@ from itertools import permutations
 from pathlib import Path
 
 from benchmark.manifest.draws import draw_classes, training_paths
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE
 from data_manifests.builders import VERSION
 from data_manifests.builders.parts import (
-    IMAGES,
-    MANIFEST,
     Image,
     Task,
     images_bytes,
@@ -91,8 +90,8 @@ def build_files(sha256: Mapping[str, str]) -> dict[str, bytes]:
     images = split(sha256)
     classes = sorted({image.class_name for image in images})
     return {
-        MANIFEST: manifest_text(
+        MANIFEST_FILE: manifest_text(
             NAME, classes, make_tasks(classes), RECIPE.read_text("utf-8")
         ).encode(),
-        IMAGES: images_bytes(images, sha256, group_of),
+        IMAGES_FILE: images_bytes(images, sha256, group_of),
     }
