@@ -155,34 +155,31 @@ def check_record(record: RunRecord, path: Path) -> None:
         RecordError: an entry of ``made_from`` is missing or has the wrong type, or the record
             contradicts it.
     """
+    if (problem := _problem(record)) is not None:
+        raise RecordError(f"{path}: {problem}; delete the run's folder and run it again")
+
+
+def _problem(record: RunRecord) -> str | None:
+    """What is inconsistent in a record."""
     made_from = record.made_from
     for name, kind in _MADE_FROM.items():
         is_absent = name not in made_from and name != "search"
         if is_absent or not isinstance(made_from.get(name), kind):
-            raise RecordError(
-                f"{path}: {name} in made_from is missing or invalid; "
-                "delete the run's folder and run it again"
-            )
+            return f"{name} in made_from is missing or invalid"
     search = made_from.get("search") or {}
     for name, kind in _SEARCH.items() if search else ():
         if not isinstance(search.get(name), kind):
-            raise RecordError(
-                f"{path}: {name} in made_from.search is missing or "
-                "invalid; delete the run's folder and run it again"
-            )
+            return f"{name} in made_from.search is missing or invalid"
     for entry in search.get("tried", ()):
         if not (isinstance(entry, dict) and isinstance(entry.get("settings"), dict)):
-            raise RecordError(
-                f"{path}: made_from.search has an invalid entry {entry!r:.100}; delete "
-                "the run's folder and run it again"
-            )
+            return f"made_from.search has an invalid entry {entry!r:.100}"
     shown = (record.task, record.seed, record.config, record.method, record.label.split("(")[0])
     method = made_from["method"].get("name")
     if shown != (made_from["task"], made_from["seed"], made_from["config"], method, method):
-        raise RecordError(
-            f"{path}: task, seed, method, label or config does not match made_from, so "
-            "the file was modified; delete the run's folder and run it again"
+        return (
+            "task, seed, method, label or config does not match made_from, so the file was modified"
         )
+    return None
 
 
 def json_text(value: object) -> str:

@@ -23,6 +23,10 @@ POOLED_LEGEND = (
     f"pooled: {POOLED_ACCURACIES}; areas have no pooled value, because they would compare margins "
     "of different models; costs are means over tasks"
 )
+ORACLE_LEGEND = (
+    "oracle: not ranked, because the method uses missing-class training data or test labels "
+    f"({gamma_star.LEGEND})"
+)
 _STATES = {"failed": " (failed)", "not-applicable": " (n/a)"}
 
 
@@ -61,8 +65,7 @@ def _board(board: Board) -> str:
         f"- seeds: {ranges(board.suite.seeds)}, {_condition(board)}",
         *(f"- {line}" for line in interval_legend(board)),
         *(f"- {line}" for line in column_legend(board)),
-        "- oracle: not ranked, because the method uses missing-class training data or "
-        f"test labels ({gamma_star.LEGEND})",
+        f"- {ORACLE_LEGEND}",
         *([f"- {POOLED_LEGEND}"] if board.has_pooled else []),
         "",
     ]

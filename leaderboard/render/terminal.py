@@ -12,10 +12,10 @@ import numpy as np
 
 from benchmark.commands import command
 from benchmark.text import printable, seed_list, time_of
-from leaderboard import gamma_star
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column
 from leaderboard.render.markdown import (
+    ORACLE_LEGEND,
     POOLED_LEGEND,
     absent_line,
     cell_note,
@@ -248,10 +248,7 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
         parts += [*([line] if (line := rank_line(board, task)) else []), ""]
     legend = [line for line in column_legend(board) if line.partition(":")[0] not in hidden]
     if any(cell["track"] == "oracle" for cell in board.of_task(MEAN).values()):
-        legend.append(
-            "oracle: not ranked, because the method uses missing-class training data or test "
-            f"labels ({gamma_star.LEGEND})"
-        )
+        legend.append(ORACLE_LEGEND)
     if board.shows_pooled and board.has_pooled:
         legend.append(POOLED_LEGEND)
     parts.append(bullets([*interval_legend(board), *legend]))
