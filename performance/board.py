@@ -175,7 +175,7 @@ def beside_bencheval() -> None:
 def main() -> None:
     """Measure each size in its own process and print a table."""
     parser = argparse.ArgumentParser(description="Measure boards of many rows.")
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--rows", type=int, choices=SHAPES, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--against", choices=["bencheval"], help="compare rank tables instead")
     arguments = parser.parse_args()

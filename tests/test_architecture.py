@@ -45,9 +45,9 @@ FORBIDDEN = {
         ),
         ("leaderboard.results", "benchmark.driver", "leaderboard.results -> benchmark.driver"),
     ],
-    "circles": [
-        ("benchmark.manifest.read", "benchmark.splits.export", ".manifest -> .splits"),  # two rooms
-        ("leaderboard.columns", "leaderboard.board", ".columns -> .board"),  # inside a room
+    "cycles": [
+        ("benchmark.manifest.read", "benchmark.splits.export", ".manifest -> .splits"),  # packages
+        ("leaderboard.columns", "leaderboard.board", ".columns -> .board"),  # modules
     ],
 }
 

@@ -63,8 +63,8 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
         "leaderboard/board.py",
     } <= set(names)
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
-    rooms = {name.partition("/")[0].partition("-")[0] for name in names}
-    assert rooms == {
+    packages = {name.partition("/")[0].partition("-")[0] for name in names}
+    assert packages == {
         "htbench",
         "benchmark",
         "baselines",
@@ -80,8 +80,8 @@ def test_the_wheel_holds_code_manifests_and_images_and_nothing_else(wheel):
 
 
 def test_it_is_the_installed_copy_that_is_used(installed):
-    for room in ("htbench", "benchmark", "baselines", "leaderboard", "data_manifests"):
-        where = Path(installed.say(f"import {room}; print({room}.__file__)"))
+    for package in ("htbench", "benchmark", "baselines", "leaderboard", "data_manifests"):
+        where = Path(installed.say(f"import {package}; print({package}.__file__)"))
         assert where.is_relative_to(installed.site)
 
 
