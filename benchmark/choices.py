@@ -1,4 +1,10 @@
-"""The words that can be chosen for a device and for isolation, from Python and the command line."""
+"""The words that options offer, from Python and the command line. Imports nothing."""
 
 DEVICES = ("auto", "cpu", "cuda")
 ISOLATION = ("auto", "required")
+SPLIT_FORMATS = ("txt", "csv", "parquet", "json", "imagefolder")
+CLASS_ORDERS = {
+    "manifest": "the manifest's order, which is also the order of this suite's logits",
+    "sorted": "sorted by name (by code point), the order that image-folder loaders use",
+    "seen-first": "the seen classes, then the missing ones, each in the manifest's order",
+}

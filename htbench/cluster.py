@@ -14,8 +14,8 @@ from benchmark.errors import UsageError
 from benchmark.folders import data_folder
 from benchmark.manifest.suite import Suite, manifest_of
 
-SYSTEMS = ("slurm", "kubernetes", "htcondor")
-_SUFFIXES = {"slurm": "sh", "kubernetes": "yaml", "htcondor": "sub"}
+# Batch systems, and the suffixes of their files.
+SYSTEMS = {"slurm": "sh", "kubernetes": "yaml", "htcondor": "sub"}
 
 
 def array_job(
@@ -32,7 +32,7 @@ def array_job(
     """The text of an array job that runs a suite in shards.
 
     Args:
-        system: one of ``SYSTEMS``.
+        system: a key of ``SYSTEMS``.
         suite: the suite.
         shards: their number.
         workspace: where the shards' workspaces are merged; theirs are in a folder beside it.
@@ -74,7 +74,7 @@ def array_job(
         "DATA": command("data", "verify", reference),
         "PREPARE": command("source", "train", *of_suite, *model, "--device", device),
         "DRY_RUN": command(*run, "--shard", f"1/{shards}", "--dry-run"),
-        "FILE": f"htbench.{_SUFFIXES[system]}",
+        "FILE": f"htbench.{SYSTEMS[system]}",
         "MERGE": merge,
         "WRAPPED_MERGE": shlex.quote(merge),
         "BOARD": command("leaderboard", *of_suite, "--workspace", workspace),

@@ -30,3 +30,10 @@ KINDS = {
     "partial": Kind("accuracy against the number of seen classes", "shares"),
     "sensitivity": Kind("accuracy and rank under several recipes, draws or shares", "sensitivity"),
 }
+# What is equal along the grey lines of ``tradeoff``.
+LINES = ("overall", "harmonic")
+# What is on the horizontal axis of ``cost``: the key of the board's column, and the axis label.
+COSTS = {
+    "seconds": ("measured_adapt_seconds", "seconds of adaptation, base runs included"),
+    "steps": ("total_steps", "gradient steps, those of base runs included"),
+}

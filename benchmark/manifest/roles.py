@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmark.choices import CLASS_ORDERS
 from benchmark.errors import UsageError
 from benchmark.manifest.catalogue import load_manifest
 
@@ -25,11 +26,6 @@ ROLES = {
     "train_missing": "target domain, training images of the missing classes: oracle methods only",
     "test": "target domain, test images of the seen and the missing classes: scored",
     "test_excluded": "target domain, test images of all other classes: not scored",
-}
-CLASS_ORDERS = {
-    "manifest": "the manifest's order, which is also the order of the logits in predictions",
-    "sorted": "sorted by name (by code point), the order that image-folder loaders use",
-    "seen-first": "the seen classes, then the missing ones, each in the manifest's order",
 }
 COLUMNS = ("image_id", "path", "domain", "split", "role", "class", "label", "seen")
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmark.choices import CLASS_ORDERS, SPLIT_FORMATS
 from benchmark.errors import DataError, UsageError, first
 from benchmark.files import check_output, new_folder, read_json, write_file
 from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import (
-    CLASS_ORDERS,
     COLUMNS,
     ROLES,
     ordered_classes,
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 
     from benchmark.manifest.manifest import Manifest
 
-FORMATS = {
-    "txt": "a folder with one <role>.txt per role, one line `path label` per image",
-    "csv": "one file, with one row per image",
-    "parquet": "one file, with one row per image",
-    "json": "one file, a list with one object per image",
-    "imagefolder": "a folder with <role>/<class>/<image>",
-}
 FOLDER_FORMATS = ("txt", "imagefolder")
 CLASSES_FILE = "classes.txt"  # class names, one per line, in the order of the labels
 ABOUT_FILE = "export.json"  # describes the export, and marks the folder as replaceable
@@ -47,7 +40,7 @@ class Exported:
 
     Attributes:
         out: the file or folder.
-        format: a key of :data:`FORMATS`; ``class_order``: a key of ``CLASS_ORDERS``.
+        format: one of ``SPLIT_FORMATS``; ``class_order``: a key of ``CLASS_ORDERS``.
         counts: images in each role.
         written: False if the same export existed already.
     """
@@ -75,7 +68,7 @@ def export_task(
     Args:
         manifest: a checked manifest.
         task: id of one of its tasks.
-        form: a key of :data:`FORMATS`.
+        form: one of ``SPLIT_FORMATS``.
         out: the file or folder to create. An existing one is left alone if it is the same
             export, and refused otherwise.
         class_order: a key of ``CLASS_ORDERS``; default ``sorted`` for ``imagefolder``, whose
@@ -90,8 +83,8 @@ def export_task(
         ManifestError: there is no such task.
         DataError: images are absent, or the export cannot be written.
     """
-    if form not in FORMATS:
-        raise UsageError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
+    if form not in SPLIT_FORMATS:
+        raise UsageError(f"unknown format {form!r}; known: {', '.join(SPLIT_FORMATS)}")
     is_imagefolder = form == "imagefolder"
     order = class_order or ("sorted" if is_imagefolder else "manifest")
     _check_options(is_imagefolder, order, paths is not None, with_missing_train)

@@ -20,7 +20,7 @@ from htbench.cli.options import (
 )
 from htbench.cli.output import run_problems
 from htbench.progress import log
-from leaderboard.figure_kinds import KINDS
+from leaderboard.figure_kinds import COSTS, KINDS, LINES
 
 # The option that only one figure has.
 ONLY = {"against": "per-class", "lines": "tradeoff", "cost": "cost", "by": "sensitivity"}
@@ -58,12 +58,12 @@ class _Figure(click.Command):
 @click.option("--against", metavar="METHOD", help="per-class: compare with it.  [default: source]")
 @click.option(
     "--lines",
-    type=click.Choice(["overall", "harmonic"]),
+    type=click.Choice(LINES),
     help="tradeoff: what is equal along the grey lines.  [default: overall]",
 )
 @click.option(
     "--cost",
-    type=click.Choice(["seconds", "steps"]),
+    type=click.Choice(list(COSTS)),
     help="cost: what is on the horizontal axis.  [default: seconds]",
 )
 @click.option(

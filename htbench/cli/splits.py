@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.choices import CLASS_ORDERS, SPLIT_FORMATS
 from benchmark.errors import UsageError
 from benchmark.text import plural
 from htbench.cli.options import LocalPath, json_option, task_option
@@ -86,7 +87,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
     "--format",
     "form",
     required=True,
-    type=click.Choice(["txt", "csv", "parquet", "json", "imagefolder"]),
+    type=click.Choice(SPLIT_FORMATS),
     help="Output format (see above).",
 )
 @click.option(
@@ -98,7 +99,7 @@ def show(manifest: str, task: str | None, figure: Path | None, as_json: bool) ->
 )
 @click.option(
     "--class-order",
-    type=click.Choice(["manifest", "sorted", "seen-first"]),
+    type=click.Choice(list(CLASS_ORDERS)),
     help="Order in which classes are numbered.  [default: manifest, or sorted for imagefolder]",
 )
 @click.option(
@@ -164,7 +165,6 @@ def export(
       htbench splits export icons@2.0 --task outline-solid --format imagefolder --out images
     """
     from benchmark.manifest.catalogue import load_manifest
-    from benchmark.manifest.roles import CLASS_ORDERS
     from benchmark.splits.export import export_task, file_of_task
     from benchmark.splits.roots import paths_below
 

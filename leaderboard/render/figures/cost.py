@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmark.errors import UsageError
 from benchmark.text import plural
+from leaderboard.figure_kinds import COSTS
 from leaderboard.render.figures.placing import Name, place_names
 from leaderboard.render.figures.request import Drawing, Request
 from leaderboard.render.figures.style import MUTED, add_panel, looks, new_figure, shown
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LIMIT, LIMIT_NARROW = 14, 9
-# Key of the board's column, and label of the axis.
-COSTS = {
-    "seconds": ("measured_adapt_seconds", "seconds of adaptation, base runs included"),
-    "steps": ("total_steps", "gradient steps, those of base runs included"),
-}
 
 
 def pareto_front(cost: np.ndarray, value: np.ndarray) -> np.ndarray:

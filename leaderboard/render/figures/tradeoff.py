@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 LIMIT = 12  # methods that are named
 LIMIT_NARROW = 8
-LINES = ("overall", "harmonic")
 Point: TypeAlias = tuple[float, float]
 
 

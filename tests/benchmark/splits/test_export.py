@@ -11,11 +11,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from benchmark.choices import SPLIT_FORMATS
 from benchmark.errors import DataError, UsageError
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.roles import COLUMNS, ROLES, ordered_classes, role_frame, task_frame
-from benchmark.splits.export import ABOUT_FILE, FOLDER_FORMATS, FORMATS, export_task
+from benchmark.splits.export import ABOUT_FILE, FOLDER_FORMATS, export_task
 from benchmark.splits.roots import paths_below
 from tests.benchmark.expected_roles import TASK, check_roles, expected_roles
 
@@ -136,7 +137,7 @@ class TestOwnPaths:
 
 
 class TestWriting:
-    @pytest.mark.parametrize("form", FORMATS)
+    @pytest.mark.parametrize("form", SPLIT_FORMATS)
     def test_a_second_export_has_the_same_bytes(
         self, mini: Manifest, tmp_path: Path, form: str
     ) -> None:
@@ -149,7 +150,7 @@ class TestWriting:
         assert content(tmp_path / "a") == content(tmp_path / "b")
         assert not export_task(mini, TASK, form, tmp_path / "a" / "out").written
 
-    @pytest.mark.parametrize("form", FORMATS)
+    @pytest.mark.parametrize("form", SPLIT_FORMATS)
     def test_force_alone_replaces_another_export(
         self, mini: Manifest, tmp_path: Path, form: str
     ) -> None:
@@ -162,7 +163,7 @@ class TestWriting:
         assert not export_task(mini, TASK, form, out).written
         assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
-    @pytest.mark.parametrize("form", FORMATS)
+    @pytest.mark.parametrize("form", SPLIT_FORMATS)
     @pytest.mark.parametrize("force", [False, True])
     def test_a_folder_of_the_user_is_never_replaced(
         self, mini: Manifest, tmp_path: Path, form: str, force: bool

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.choices import SPLIT_FORMATS
 from benchmark.manifest.manifest import Manifest
-from benchmark.splits.export import FORMATS
 from tests.benchmark.expected_roles import TASK, expected_roles
 from tests.end_to_end.conftest import Mini
 from tests.htbench.command import Htbench
@@ -107,7 +107,7 @@ def test_splits_and_their_neighbours_load_no_torch(mini: Mini, tmp_path: Path) -
         ["splits", "show", reference, *task, "--figure", str(tmp_path / "f.svg")],
         *(
             ["splits", "export", reference, *task, "--format", form, "--out", str(tmp_path / form)]
-            for form in FORMATS
+            for form in SPLIT_FORMATS
         ),
         ["cite", reference, "board"],
     ]
