@@ -161,31 +161,19 @@ def plan_tuning(
         limits=Limits.of_run(Limits.seconds, memory_limit),
     ) as started:
         manifest = started.with_network(manifest, network)
-        plugins = [] if plugin is None else [plugin]
         for task in part.tasks:
             check_task(manifest.task(task))
-        names = list(dict.fromkeys(methods))
+        names = dict.fromkeys(methods)
         chains = [resolve([name], [], started.describe, DERIVED) for name in names]
-        chains += [resolve([], plugins, started.describe, DERIVED)] if plugins else []
-        if grids and len(chains) > 1:
-            raise UsageError("--grid is for a single method; leave it out to tune several")
-        tuned = [c for c in chains if len(chains) == 1 or c[-1].search is not None]
-        if not tuned:
-            run = [word for name in names for word in ("--method", name)]
-            words = ("run", "--suite", suite.argument, *run, *workspace.option)
-            raise UsageError(
-                f"none of {', '.join(names)} declares a search space, so nothing can be tuned; run "
-                f"`{command(*words)}`, or tune a single one with --grid"
-            )
-        candidates = [
-            Candidate(c, settings_of(grids, c[-1]) if grids else declared_settings(c[-1]))
-            for c in tuned
-        ]
+        if plugin is not None:
+            chains.append(resolve([], [plugin], started.describe, DERIVED))
+        candidates = _candidates(chains, grids, suite, workspace)
         for candidate in candidates:
             fields = {canonical_json(fields_of(s)): fields_of(s) for s in candidate.settings}
             for settings in fields.values():
                 started.check(candidate.method, candidate.method.configure(settings))
-        others = [c[-1].name for c in chains if c not in tuned]
+        tuned = {candidate.method.name for candidate in candidates}
+        others = [c[-1].name for c in chains if c[-1].name not in tuned]
         search = Search(
             session=started,
             manifest=manifest,
@@ -201,6 +189,39 @@ def plan_tuning(
             yield TuningPlan(
                 search, candidates, described, list(part.tasks), list(part.seeds), workspace
             )
+
+
+def _candidates(
+    chains: Sequence[list[MethodDescription]],
+    grids: Sequence[str],
+    suite: Suite,
+    workspace: Workspace,
+) -> list[Candidate]:
+    """The methods that can be tuned, with their settings.
+
+    Args:
+        chains: each method, last, after its bases.
+        grids: see :func:`plan_tuning`.
+        suite, workspace: for the recommended command.
+
+    Raises:
+        UsageError: none can be tuned, or a grid or a method's own space cannot be used.
+    """
+    if grids and len(chains) > 1:
+        raise UsageError("--grid is for a single method; leave it out to tune several")
+    tuned = [c for c in chains if len(chains) == 1 or c[-1].search is not None]
+    if not tuned:
+        names = [c[-1].name for c in chains]
+        run = [word for name in names for word in ("--method", name)]
+        words = ("run", "--suite", suite.argument, *run, *workspace.option)
+        raise UsageError(
+            f"none of {', '.join(names)} declares a search space, so nothing can be tuned; run "
+            f"`{command(*words)}`, or tune a single one with --grid"
+        )
+    return [
+        Candidate(c, settings_of(grids, c[-1]) if grids else declared_settings(c[-1]))
+        for c in tuned
+    ]
 
 
 def _seen_and_missing(predictions: Path, manifest: Manifest, task: str) -> tuple[float, float]:

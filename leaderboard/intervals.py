@@ -169,15 +169,10 @@ def statistics_of(
     if everywhere and is_pooled(tasks, manifest):
         labels[POOLED] = everywhere
         means_by_seed = {key: estimates[MEAN, key].by_seed for key in keys}
-        metrics = pooled.micro_metrics(grid, everywhere)
-        of_draws: Mapping[str, NDArray[np.float32]] = {}
-        if resampling is not None and cells is not None:
-            more = _pooled(resampling, grid, everywhere, metrics, manifest, cells, files)
-            metrics, of_draws = {**metrics, **more[0]}, more[1]
-            df = resampling.degrees_of_freedom(tasks, pooled=True)
-        values = pooled.column_values(metrics, everywhere, means_by_seed)
-        for key in keys:
-            estimates[POOLED, key] = Estimates(values[key], of_draws.get(key), df)
+        of_pooled = _pooled_estimates(
+            grid, everywhere, means_by_seed, manifest, resampling, cells, files
+        )
+        estimates |= {(POOLED, key): estimate for key, estimate in of_pooled.items()}
     return Statistics(
         estimates={key: e for key, e in estimates.items() if e.by_seed.size},
         labels={**labels, MEAN: everywhere},
@@ -271,6 +266,37 @@ def _replicates(
         if files is not None:
             files.write(paths[task], replicates[task])
     return replicates
+
+
+def _pooled_estimates(
+    grid: Grid,
+    labels: Sequence[str],
+    means_by_seed: Mapping[str, NDArray[np.float64]],
+    manifest: Manifest,
+    resampling: Resampling | None,
+    cells: _Cells | None,
+    files: ReplicateFiles | None,
+) -> dict[str, Estimates]:
+    """The estimates of pooled samples by column.
+
+    Args:
+        grid: the values of the runs.
+        labels: of the methods that are complete on every task.
+        means_by_seed: of the tasks, by column.
+        manifest: the suite's.
+        resampling: of the grid's tasks; None if only scores are known.
+        cells: of the grid; likewise.
+        files: where the values are kept.
+    """
+    metrics = pooled.micro_metrics(grid, labels)
+    of_draws: Mapping[str, NDArray[np.float32]] = {}
+    df = 0.0
+    if resampling is not None and cells is not None:
+        macro, of_draws = _pooled(resampling, grid, labels, metrics, manifest, cells, files)
+        metrics = {**metrics, **macro}
+        df = resampling.degrees_of_freedom(grid.tasks, pooled=True)
+    values = pooled.column_values(metrics, labels, means_by_seed)
+    return {key: Estimates(values[key], of_draws.get(key), df) for key in means_by_seed}
 
 
 def _pooled(
