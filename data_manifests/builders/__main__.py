@@ -10,7 +10,6 @@ import click
 
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.folders import packaged_manifests
-from benchmark.manifest.manifest import IMAGES_FILE
 from data_manifests.builders import IWILDCAM_VERSION, VERSION
 from data_manifests.builders.icons import VERSION as ICONS_VERSION
 from data_manifests.builders.icons.package import NAME as ICONS_PACKAGE
@@ -318,6 +317,7 @@ def count_icons_twins(sheet: Path | None, split: str) -> None:
     Look at the near copies that splitting by family alone leaves:
       python -m data_manifests.builders icons-twins --sheet twins.png
     """
+    from benchmark.manifest.manifest import IMAGES_FILE
     from data_manifests.builders.icons import build, twin_sheet
     from data_manifests.builders.icons.split import compared_splits, report, split_icons
     from data_manifests.builders.icons.twins import find_twins

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +22,16 @@ def test_help_shows_two_examples(arguments: list[str]) -> None:
     assert result.exit_code == 0
     prefix = " ".join(["python -m data_manifests.builders", *arguments])
     assert result.stdout.count(f"  {prefix}") == 2
+
+
+@pytest.mark.parametrize("name", ["domainnet", "office-home", "pacs"])
+def test_an_error_is_one_sentence_with_status_2(name: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, [name, "--facts", str(tmp_path)])
+    assert result.exit_code == 2
+    assert re.fullmatch(
+        r"Error: cannot read '.*': .*; use --facts to give the folder that contains it\n",
+        result.stderr,
+    )
 
 
 def test_every_data_set_has_a_command() -> None:

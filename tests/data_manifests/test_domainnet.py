@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from benchmark.folders import packaged_manifests
 from benchmark.manifest.catalogue import load_manifest, pinned_digests
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite
 from data_manifests.builders import domainnet, parts
-from data_manifests.builders.__main__ import main
 
 DATA_SET = packaged_manifests() / "domainnet"
 FOLDER = DATA_SET / "1.0"
@@ -223,14 +221,6 @@ class TestBuilder:
         tasks = domainnet.make_tasks(images, manifest.classes)
         text = parts.manifest_text("domainnet", manifest.classes, tasks)
         assert text == (FOLDER / "manifest.toml").read_text("utf-8")
-
-    def test_an_error_is_one_sentence_with_status_2(self, tmp_path: Path) -> None:
-        result = CliRunner().invoke(main, ["domainnet", "--facts", str(tmp_path)])
-        assert result.exit_code == 2
-        assert re.fullmatch(
-            r"Error: cannot read '.*': .*; use --facts to give the folder that contains it\n",
-            result.stderr,
-        )
 
 
 class TestReadme:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from benchmark.errors import DataError
 from benchmark.folders import packaged_manifests
@@ -19,7 +18,6 @@ from benchmark.manifest.catalogue import load_manifest, pinned_digests
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.manifest.suite import load_suite
 from data_manifests.builders import office_home, parts
-from data_manifests.builders.__main__ import main
 
 DATA_SET = packaged_manifests() / "office-home"
 FOLDER = DATA_SET / "1.0"
@@ -231,14 +229,6 @@ class TestBuilder:
             DataError, match="label 1 means class 'Bike', but the path is of class 'Bed'"
         ):
             parts.read_list("Art/Bed/00001.jpg 1\n", "train", ["Bed", "Bike"])
-
-    def test_an_error_is_one_sentence_with_status_2(self, tmp_path: Path) -> None:
-        result = CliRunner().invoke(main, ["office-home", "--facts", str(tmp_path)])
-        assert result.exit_code == 2
-        assert re.fullmatch(
-            r"Error: cannot read '.*': .*; use --facts to give the folder that contains it\n",
-            result.stderr,
-        )
 
 
 class TestReadme:

@@ -15,31 +15,20 @@ from benchmark.manifest.toml import to_toml
 from benchmark.records import RunRecord
 from tests.end_to_end.conftest import Mini
 
+GRID = ("--grid", "alpha=0.0,0.5,1.0")
 TASK = "outline-solid"
 HUNDRED = ",".join(str(number / 100) for number in range(1, 101))
+
+
+def tune_words(mini, workspace):
+    words = ("tune", "wise-ft", "--suite", mini.suite, "--task", TASK, "--seed", "0")
+    return (*words, *GRID, "--repeats", "2", "--json", "--workspace", workspace)
 
 
 @pytest.fixture(scope="module")
 def tuned(mini, command, tmp_path_factory):
     workspace = tmp_path_factory.mktemp("tune") / "ws"
-    result = command(
-        mini,
-        "tune",
-        "wise-ft",
-        "--suite",
-        mini.suite,
-        "--task",
-        TASK,
-        "--seed",
-        "0",
-        "--grid",
-        "alpha=0.0,0.5,1.0",
-        "--repeats",
-        "2",
-        "--json",
-        "--workspace",
-        workspace,
-    )
+    result = command(mini, *tune_words(mini, workspace))
     assert result.returncode == 0, result.stderr
     return workspace, json.loads(result.stdout)
 
@@ -93,23 +82,7 @@ def test_no_run_of_the_search_was_given_a_test_image(tuned, mini):
 def test_the_same_command_has_nothing_left_to_do(tuned, htbench, mini):
     workspace, searches = tuned
     before = sorted(path.name for path in (workspace / "tuning" / "runs").iterdir())
-    again = htbench(
-        "tune",
-        "wise-ft",
-        "--suite",
-        mini.suite,
-        "--task",
-        TASK,
-        "--seed",
-        "0",
-        "--grid",
-        "alpha=0.0,0.5,1.0",
-        "--repeats",
-        "2",
-        "--json",
-        "--workspace",
-        workspace,
-    )
+    again = htbench(*tune_words(mini, workspace))
     assert json.loads(again.stdout) == searches
     assert sorted(path.name for path in (workspace / "tuning" / "runs").iterdir()) == before
 

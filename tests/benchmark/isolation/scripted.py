@@ -61,6 +61,14 @@ class Script:
         assert message.keys() == {"images"}
         return bytes(wire.receive_data(self.channel, sum(message["images"])))
 
+    def early_byte(self) -> bytes | None:
+        """What the driver sends before it is asked to; None if it waits."""
+        self.channel.settimeout(0.3)
+        try:
+            return self.channel.recv(1)
+        except TimeoutError:
+            return None
+
     def rows(self, data: bytes) -> None:
         """Answer a batch."""
         self.say(data, rows=len(data))
