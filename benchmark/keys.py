@@ -195,7 +195,7 @@ def encoded_entries(entries: Mapping[str, object]) -> dict[str, str]:
 
     The names are those of facts, in which JSON escapes nothing.
     """
-    return {name: _encoded_entry(name, of) for name, of in entries.items()}
+    return {name: _encoded_entry(name, value) for name, value in entries.items()}
 
 
 @lru_cache(maxsize=1 << 14, typed=True)

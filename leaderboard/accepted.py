@@ -263,7 +263,7 @@ def withdraw(published: Path, name: str, suite: str | None, by: str, why: str) -
     """
     log = read_log(published)
     shown = shown_entries(log)
-    entries = [e for (of, n), e in shown.items() if n == name and suite in (None, of)]
+    entries = [e for (of_suite, n), e in shown.items() if n == name and suite in (None, of_suite)]
     if not entries:
         known = sorted({n for _, n in shown})
         raise UsageError(

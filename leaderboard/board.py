@@ -216,7 +216,10 @@ class Board:
         return {
             cell["label"]: {
                 **cell,
-                **{name: of.get(cell["label"], math.nan) for name, of in varying.items()},
+                **{
+                    name: of_labels.get(cell["label"], math.nan)
+                    for name, of_labels in varying.items()
+                },
             }
             for cell in self.values[self.values["task"] == task].to_dict("records")
         }
@@ -326,7 +329,7 @@ def _with_tuned(rows: Rows, *, keep_default: bool) -> list[Rows]:
     """
     is_tuned = rows.is_known("search")
     default, tuned = (
-        {(of[0]["protocol"], of[0]["model"]): of for of in part.groups("protocol", "model")}
+        {(g[0]["protocol"], g[0]["model"]): g for g in part.groups("protocol", "model")}
         for part in (rows.where(~is_tuned), rows.where(is_tuned))
     )
     groups = list(default.values()) if keep_default else []

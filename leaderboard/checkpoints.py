@@ -46,7 +46,9 @@ class SourceNames:
         for row in sorted(runs, key=lambda row: (order[row["task"]], row["seed"])):
             name = self.name(row["task"], row["seed"])
             digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]
-        return ", ".join(f"{name} {' '.join(of.values())}" for name, of in digests.items())
+        return ", ".join(
+            f"{name} {' '.join(by_seed.values())}" for name, by_seed in digests.items()
+        )
 
     def codes(self, rows: Rows) -> NDArray[np.intp]:
         """(N,) numbers that are equal for rows of the same source model."""

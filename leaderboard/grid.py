@@ -105,8 +105,8 @@ def with_columns(rows: Iterable[Row], tasks: Sequence[str], seeds: Sequence[int]
         for key, value in columns.column_values(peers[label], peers).items():
             values[key][:, i] = value
     # An entry of the row keeps its type, and is None where it has no value.
-    more = {key: of for key, of in values.items() if key not in SCHEMA.names}
-    return rows.with_values({key: of.reshape(-1)[grid.cells] for key, of in more.items()})
+    more = {key: array for key, array in values.items() if key not in SCHEMA.names}
+    return rows.with_values({key: array.reshape(-1)[grid.cells] for key, array in more.items()})
 
 
 class _OfLabel(Mapping[str, Any]):

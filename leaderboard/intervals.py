@@ -137,7 +137,9 @@ def statistics_of(
     rows = Rows.of(rows)
     grid = Grid.of_rows(rows, tasks, seeds)
     names = np.array(grid.labels, dtype=object)
-    labels = {task: tuple(names[of]) for task, of in zip(tasks, grid.complete, strict=True)}
+    labels = {
+        task: tuple(names[complete]) for task, complete in zip(tasks, grid.complete, strict=True)
+    }
     in_all = grid.complete.all(axis=0)
     everywhere = tuple(names[in_all])
     resampling: Resampling | None = None
@@ -206,7 +208,9 @@ class _Cells:
 
     def inputs(self, tasks: Sequence[str], labels: Sequence[str]) -> list[list[Any]]:
         """What the outcomes of some cells depend on: lists by input, task, label and seed."""
-        at = np.ix_([self._tasks[task] for task in tasks], [self._labels[of] for of in labels])
+        at = np.ix_(
+            [self._tasks[task] for task in tasks], [self._labels[label] for label in labels]
+        )
         return [of_input[self._at[at]].tolist() for of_input in self._inputs]
 
     def outcomes(self, task: str, labels: Sequence[str]) -> dict[str, list[Outcomes]] | None:

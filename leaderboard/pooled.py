@@ -53,11 +53,11 @@ def micro_metrics(grid: Grid, labels: Sequence[str]) -> dict[str, Floats]:
     sizes = [grid.values(f"n_{group}")[:, at] for group in groups]  # (tasks, labels, seeds) each
     # An accuracy is 100 times a whole number over another, so this finds the first one.
     hits = [
-        np.rint(grid.values(group)[:, at] * of / 100)
-        for group, of in zip(groups, sizes, strict=True)
+        np.rint(grid.values(group)[:, at] * sizes_of_group / 100)
+        for group, sizes_of_group in zip(groups, sizes, strict=True)
     ]
-    of_group = [of.sum(axis=0).T for of in sizes]
-    metrics = accuracies_of([of.sum(axis=0).T for of in hits], *of_group)
+    of_group = [counts.sum(axis=0).T for counts in sizes]
+    metrics = accuracies_of([counts.sum(axis=0).T for counts in hits], *of_group)
     return {**metrics, "harmonic": harmonic_of(metrics["seen"], metrics["missing"])}
 
 
@@ -102,9 +102,9 @@ def macro_of_classes(hits: Floats, sizes: Floats) -> dict[str, Floats]:
     )
     means = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        for name, (right, of) in zip(MACRO, parts, strict=True):
-            shares = np.where(of > 0, 100 * right / of, 0.0)
-            means[name] = np.asarray(shares.sum(axis=-1) / np.count_nonzero(of > 0, axis=-1))
+        for name, (right, total) in zip(MACRO, parts, strict=True):
+            shares = np.where(total > 0, 100 * right / total, 0.0)
+            means[name] = np.asarray(shares.sum(axis=-1) / np.count_nonzero(total > 0, axis=-1))
     return means
 
 
@@ -218,7 +218,7 @@ class PooledDrawn:
         """The sums over tasks of numbers of seen and of missing samples."""
         scales = [task.scale for task in self._tasks]
         return [
-            np.asarray(sum(scale * of for scale, of in zip(scales, of_group, strict=True)))
+            np.asarray(sum(scale * values for scale, values in zip(scales, of_group, strict=True)))
             for of_group in zip(*of_tasks, strict=True)
         ]
 

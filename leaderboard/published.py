@@ -137,12 +137,12 @@ def _other_sources(of_workspace: pa.Table, earlier: Collection[Published]) -> st
         return {tuple(row[name] for name in cell): row["source_digest"] for row in rows}
 
     own, published = by_cell(of_workspace), by_cell(published_rows(earlier))
-    for of, digest in own.items():
-        if of in published and published[of] != digest:
-            task, seed = of[-2:]
+    for place, digest in own.items():
+        if place in published and published[place] != digest:
+            task, seed = place[-2:]
             return (
                 f"the published runs of {task} with seed {seed} adapt the source model "
-                f"{published[of][:12]} and these {digest[:12]}, as training gives other weights "
+                f"{published[place][:12]} and these {digest[:12]}, as training gives other weights "
                 "on another kind of processor, so they do not complete each other; "
             )
     return ""
@@ -151,7 +151,7 @@ def _other_sources(of_workspace: pa.Table, earlier: Collection[Published]) -> st
 def _joined_facts(facts: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """The facts of several results, each value once: ``{"commit": "abc; def", ...}``."""
     names = facts[-1]
-    each = {name: [part for of in facts for part in of[name].split("; ")] for name in names}
+    each = {name: [part for entry in facts for part in entry[name].split("; ")] for name in names}
     return {name: "; ".join(dict.fromkeys(parts)) for name, parts in each.items()}
 
 

@@ -143,7 +143,7 @@ def in_draws(
             for i, label in enumerate(labels):
                 of_part = column.compute(of_runs[label], of_runs)
                 of_columns[column.key][part, i] = np.mean(of_part, axis=1)
-    return {key: (of - values[key]).astype(np.float32) for key, of in of_columns.items()}
+    return {key: (draws - values[key]).astype(np.float32) for key, draws in of_columns.items()}
 
 
 class Drawn:

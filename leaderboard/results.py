@@ -230,7 +230,9 @@ def _rows_of_part(part: _Part) -> tuple[int, pa.Table, list[str]]:
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     # What is known about the samples of a manifest is kept for the next part, see `predictions.py`.
-    manifests = {key: _manifests.setdefault(key, of) for key, of in part.manifests.items()}
+    manifests = {
+        key: _manifests.setdefault(key, manifest) for key, manifest in part.manifests.items()
+    }
     part = part._replace(manifests=manifests)
     for key, seen in part.stamps.items():
         folder = part.runs / key

@@ -96,7 +96,9 @@ class Rows(Sequence[Row]):
     def take(self, positions: NDArray[np.intp]) -> Rows:
         """The rows at some positions."""
         index = positions if self._index is None else self._index[positions]
-        return Rows(self._table, index, {k: of[positions] for k, of in self._values.items()})
+        return Rows(
+            self._table, index, {k: values[positions] for k, values in self._values.items()}
+        )
 
     def where(self, keep: NDArray[np.bool_]) -> Rows:
         """The rows for which an (N,) array is true."""

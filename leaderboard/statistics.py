@@ -393,7 +393,9 @@ def rank(estimates: Estimates, level: float = LEVEL) -> Ranking:
     pairs = methods * (methods - 1) // 2
     errors, dfs, p = (np.empty(pairs) for _ in range(3))
     for rows, later, part in _pairs(methods):
-        errors[part], dfs[part] = (of[later] for of in estimates.errors(rows.start, rows.stop))
+        errors[part], dfs[part] = (
+            of_rows[later] for of_rows in estimates.errors(rows.start, rows.stop)
+        )
         difference = (values[rows, None] - values[None, :])[later]
         p[part] = _p_of_differences(difference, errors[part], dfs[part])
     detectable = _detectable(errors, dfs, level)

@@ -91,7 +91,7 @@ def select(suite: Suite, rows: Rows, every: Rows, asked: Collection[str]) -> Sel
     parts = np.split(
         order, np.cumsum(np.bincount(labels.numbers, minlength=len(labels.names)))[:-1]
     )
-    for label, part in sorted(zip(labels.names, parts, strict=True), key=lambda of: of[0]):
+    for label, part in sorted(zip(labels.names, parts, strict=True), key=lambda pair: pair[0]):
         if (facts[part] == facts[part[0]]).all() and len(np.unique(cells[part])) == len(part):
             shown.append(part)  # the usual case: all are of one version
             continue

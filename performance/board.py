@@ -166,7 +166,7 @@ def beside_bencheval() -> None:
             start = time.perf_counter()
             function()
             seconds[name].append(time.perf_counter() - start)
-    fastest = {name: min(of) for name, of in seconds.items()}
+    fastest = {name: min(times) for name, times in seconds.items()}
     rows = [[name, 1000 * least] for name, least in fastest.items()]
     print(tabulate(rows, ["mean ranks of 18,000 rows", "ms, fastest of 20"]))
     print(f"ratio {fastest['bencheval'] / fastest['htbench']:.1f}; the ranks are equal")

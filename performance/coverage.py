@@ -90,8 +90,8 @@ def layout_of_icons() -> Layout:
     }
     return Layout(
         len(suite.tasks),
-        " / ".join(str(len(of)) for of in sizes.values()),
-        " / ".join(f"{of.max() / of.sum():.0%}" for of in sizes.values()),
+        " / ".join(str(len(groups)) for groups in sizes.values()),
+        " / ".join(f"{groups.max() / groups.sum():.0%}" for groups in sizes.values()),
         [(sizes[target], n) for target, n in tasks.items()],
     )
 
@@ -103,12 +103,12 @@ def truth() -> np.ndarray:
     return np.array([(expit(m + spread * nodes) * weights).sum() / weights.sum() for m in LOGIT])
 
 
-def one_repeat(of: Layout, generator: np.random.Generator) -> tuple[Estimates, Estimates]:
+def one_repeat(layout: Layout, generator: np.random.Generator) -> tuple[Estimates, Estimates]:
     """The estimates of both methods, and those of their samples only."""
     of_seed = OF_SEEDS * generator.standard_normal((SEEDS, 2))  # a seed is the same on all tasks
     by_seed = np.zeros((SEEDS, 2))
     replicates = np.zeros((DRAWS, 2))
-    for sizes, tasks in of.test_sets:
+    for sizes, tasks in layout.test_sets:
         groups = np.repeat(np.arange(len(sizes)), sizes)
         shared = OF_GROUPS * generator.standard_normal(len(sizes))
         own = OF_DIFFERENCE * generator.standard_normal((len(sizes), 2))
@@ -118,11 +118,11 @@ def one_repeat(of: Layout, generator: np.random.Generator) -> tuple[Estimates, E
         counts = statistics.draw_counts(len(sizes), DRAWS, int(generator.integers(1 << 31)))
         drawn = counts @ sizes
         for right in of_tasks:
-            by_seed += right.mean(axis=0) / of.tasks
+            by_seed += right.mean(axis=0) / layout.tasks
             hits = counts @ statistics.sums_by_group(right.mean(axis=1), groups, len(sizes))
-            replicates += (hits / drawn[:, None] - right.mean(axis=(0, 1))) / of.tasks
+            replicates += (hits / drawn[:, None] - right.mean(axis=(0, 1))) / layout.tasks
     df = statistics.sample_degrees_of_freedom(
-        [len(sizes) for sizes, _ in of.test_sets], [tasks for _, tasks in of.test_sets]
+        [len(sizes) for sizes, _ in layout.test_sets], [tasks for _, tasks in layout.test_sets]
     )
     return (
         Estimates(by_seed, replicates.astype(np.float32), df),
@@ -130,14 +130,14 @@ def one_repeat(of: Layout, generator: np.random.Generator) -> tuple[Estimates, E
     )
 
 
-def coverage(of: Layout, repeats: int) -> list[float]:
+def coverage(layout: Layout, repeats: int) -> list[float]:
     """Coverage of the three rules in per cent, of means and of differences."""
     generator = np.random.default_rng(0)
     true = truth()
     held = np.zeros((3, 2))
     of_seeds = statistics.quantile(0.95, SEEDS - 1)
     for _ in range(repeats):
-        full, samples = one_repeat(of, generator)
+        full, samples = one_repeat(layout, generator)
         intervals = full.intervals()[0], full.difference(0, 1)
         rules = (
             [i.half for i in intervals],
@@ -159,8 +159,8 @@ def main() -> None:
     args = parser.parse_args()
     layouts = [layout(*numbers) for numbers in LAYOUTS] if args.layout == "all" else []
     rows = [
-        [of.tasks, of.groups, of.largest] + [f"{value:.1f}" for value in coverage(of, args.repeats)]
-        for of in (*layouts, layout_of_icons())
+        [one.tasks, one.groups, one.largest, *(f"{v:.1f}" for v in coverage(one, args.repeats))]
+        for one in (*layouts, layout_of_icons())
     ]
     rules = ("satterthwaite", "seeds", "samples only")
     headers = ["tasks", "groups", "largest"]

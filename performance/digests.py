@@ -78,15 +78,15 @@ def main() -> None:
         "records": [Timed(files.digest_json), Timed(keys.digest_entries)],
     }
     total = run(options.suite, methods, seeds)
-    seconds = {name: sum(timed.seconds for timed in of) for name, of in counters.items()}
+    seconds = {name: sum(timed.seconds for timed in counter) for name, counter in counters.items()}
     rows = [
         [
             name,
-            sum(timed.calls for timed in of),
+            sum(timed.calls for timed in counter),
             f"{seconds[name]:.3f}",
             f"{100 * seconds[name] / total:.2f} %",
         ]
-        for name, of in counters.items()
+        for name, counter in counters.items()
     ]
     rows.append(["the whole command", "", f"{total:.1f}", "100 %"])
     print(tabulate(rows, ["digests of", "number", "seconds", "share"]))

@@ -70,7 +70,7 @@ def main() -> None:
     rows = []
     for name, factor in (("htbench", 1.0), ("loop", of_loop)):
         seconds = (times[name].wall, times[name].cpu)
-        rows.append([name, *(spread([factor * s for s in of]) for of in seconds)])
+        rows.append([name, *(spread([factor * s for s in times]) for times in seconds)])
     print(table(rows, ["way", "wall s", "CPU s"]))
     print(
         f"\n{pairs:,} pairs of {args.methods} methods on {args.tasks} tasks of {IMAGES:,} images "

@@ -55,9 +55,9 @@ def with_scikit_learn(logits: np.ndarray, labels: np.ndarray, seen: np.ndarray) 
     predicted = logits.argmax(axis=1)
     pairs = [(labels, predicted)]
     for group in (seen, ~seen):
-        of = group[labels]
+        rows = group[labels]
         within = np.where(group, logits, -np.inf).argmax(axis=1)
-        pairs += [(labels[of], predicted[of]), (labels[of], within[of])]
+        pairs += [(labels[rows], predicted[rows]), (labels[rows], within[rows])]
     micro = [accuracy_score(truth, guess) for truth, guess in pairs]
     macro = [
         recall_score(truth, guess, labels=np.unique(truth), average="macro")
@@ -74,13 +74,14 @@ def with_torchmetrics(logits: np.ndarray, labels: np.ndarray, seen: np.ndarray) 
     pairs = [(scores, truth)]
     for mask in (seen, ~seen):
         group = torch.from_numpy(mask)
-        of = group[truth]
-        own = scores[of]
-        pairs += [(own, truth[of]), (own.masked_fill(~group, -math.inf), truth[of])]
+        rows = group[truth]
+        own = scores[rows]
+        pairs += [(own, truth[rows]), (own.masked_fill(~group, -math.inf), truth[rows])]
     accuracy = partial(multiclass_accuracy, num_classes=len(seen))
-    micro = [float(accuracy(of, labels, average="micro")) for of, labels in pairs]
+    micro = [float(accuracy(scores, labels, average="micro")) for scores, labels in pairs]
     macro = [
-        float(accuracy(of, labels, average="none")[labels.unique()].mean()) for of, labels in pairs
+        float(accuracy(scores, labels, average="none")[labels.unique()].mean())
+        for scores, labels in pairs
     ]
     return micro + macro
 

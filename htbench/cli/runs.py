@@ -81,13 +81,7 @@ def remove(
     records = list(place.records())
     for method in methods:
         check_known(method, sorted({record.label for record in records}))
-    known = sorted({record.task for record in records})
-    for task in tasks:
-        if task not in known:
-            raise UsageError(
-                f"--task {task}: {place.root} has no runs of this task; {near(task, known)}"
-                f"it has: {first(known, 8)}"
-            )
+    _check_tasks(tasks, records, place.root)
     removal = plan_removal(
         records,
         lambda record: (
@@ -130,6 +124,16 @@ def remove(
         click.echo(f"removed {plural(len(removal.runs) - len(busy), 'run')}")
 
 
+def _check_tasks(tasks: Iterable[str], records: Iterable[RunRecord], root: Path) -> None:
+    known = sorted({record.task for record in records})
+    for task in tasks:
+        if task not in known:
+            raise UsageError(
+                f"--task {task}: {root} has no runs of this task; {near(task, known)}"
+                f"it has: {first(known, 8)}"
+            )
+
+
 def _print_json(runs: Sequence[RunRecord], kept: Sequence[RunRecord], busy: Sequence[str]) -> None:
     """The keys of the runs that are removed (with ``--dry-run``, would be), and of the others."""
     print_json(
@@ -147,8 +151,8 @@ def _print(records: Sequence[RunRecord]) -> None:
     for record in records:
         seeds.setdefault((record.label, record.task, record.status), []).append(record.seed)
     rows = [
-        [label, task, status, seed_list(of).partition(" ")[2], len(of)]
-        for (label, task, status), of in sorted(seeds.items())
+        [label, task, status, seed_list(numbers).partition(" ")[2], len(numbers)]
+        for (label, task, status), numbers in sorted(seeds.items())
     ]
     print_table(rows, ["method", "task", "status", "seeds", "runs"])
 

@@ -91,7 +91,7 @@ def _rows(board: Board) -> Iterator[dict[str, Any]]:
             "table": board.name,
             **{str(name): _known(value) for name, value in cell.items()},
             **shared,
-            **{name: [run[of] for run in of_cell] for name, (of, _) in CHAIN.items()},
+            **{name: [run[column] for run in of_cell] for name, (column, _) in CHAIN.items()},
         }
 
 

@@ -113,7 +113,7 @@ class Grid:
         from rich.cells import cell_len
 
         columns = zip(self.headers, *self._texts(), strict=True)
-        widths = [max(cell_len(c) for c in of) for of in columns]
+        widths = [max(cell_len(c) for c in column) for column in columns]
         at = self.left - 1
         least = max([MIN_LABEL, *(MIN_NAME + cell_len(note) for _, note in self.rows)])
         longest_label, widths[at] = widths[at], min(widths[at], least)

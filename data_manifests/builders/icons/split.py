@@ -59,7 +59,7 @@ def split_icons(icons: Sequence[Icon], twins: Twins) -> Split:
     if unmerged := unmerged_sets(icons, twins):
         raise DataError(
             "these sets share many near copies; put each pair in one family, in FAMILIES: "
-            + ", ".join(f"{a} and {b} ({n} of {of} cells)" for a, b, n, of in unmerged)
+            + ", ".join(f"{a} and {b} ({n} of {total} cells)" for a, b, n, total in unmerged)
         )
     families = [family_of(icon.icon_set) for icon in icons]
     designs = twins.designs(len(icons))

@@ -170,8 +170,8 @@ def _iso_lines(axes: Axes, kind: str, shares: np.ndarray) -> list[Point]:
 def _caption(request: Request, labels: list[str], named: list[str], shares: np.ndarray) -> str:
     what = "harmonic mean of both" if request.lines == "harmonic" else request.overall
     if request.lines == "overall" and np.ptp(shares) > 0.005:
-        of = "seen classes" if request.is_macro else "seen-class images"
-        what += f" if every task had the mean share of {of}, {100 * shares.mean():.0f} %"
+        units = "seen classes" if request.is_macro else "seen-class images"
+        what += f" if every task had the mean share of {units}, {100 * shares.mean():.0f} %"
     varying = request.board.statistics
     has_intervals = varying is not None and bool(
         varying.intervals(request.task, request.accuracies[1])

@@ -216,7 +216,7 @@ def _curve(board: Board, label: str, runs: Sequence[Row], log_of: LogOf) -> Mark
     ok = with_status(runs, "ok")
     logs = {(row["task"], row["seed"]): log_of(row) for row in ok}
     lines = [
-        svg.Line(task, *mean_curve([log for (of, _), log in logs.items() if of == task]))
+        svg.Line(task, *mean_curve([log for (t, _), log in logs.items() if t == task]))
         for task in board.suite.tasks
     ]
     steps, losses = mean_curve(list(logs.values()))
@@ -291,7 +291,9 @@ def _shared(runs: Sequence[Row]) -> tuple[tuple[str, tuple[tuple[str, int], ...]
     counts = {
         name: Counter(_plain(row[key]) for row in runs if row[key]) for name, key in SHARED.items()
     }
-    return tuple((name, tuple(of.most_common())) for name, of in counts.items() if of)
+    return tuple(
+        (name, tuple(counter.most_common())) for name, counter in counts.items() if counter
+    )
 
 
 def _plain(text: str) -> str:

@@ -99,7 +99,7 @@ def task_facts(manifest: Manifest, task_id: str, images: Mapping[str, bytes]) ->
                 test=int(test[index]),
                 train_bar=svg.bar(float(train[index]), largest, "seen"),
                 test_bar=svg.bar(float(test[index]), largest, "seen" if seen[index] else "missing"),
-                examples=tuple(of[index] for of in shown if index in of),
+                examples=tuple(by_class[index] for by_class in shown if index in by_class),
             )
             for index in order
         ),
