@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.method import Run, SourceModel, TargetData, TrainingRecipe
 from benchmark.networks.build import Classifier
 from benchmark.progress import Silent
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MANIFEST = "icons@2.0"
 TASK = "slice"
@@ -57,7 +60,7 @@ def icons_slice() -> Manifest:
     return Manifest(icons.root, document, _few_rows(icons, set(names)))
 
 
-def _few_rows(icons: Manifest, names: set[str]) -> Any:
+def _few_rows(icons: Manifest, names: set[str]) -> pa.Table:
     """The rows of the first images of each class and split."""
     import pyarrow as pa
 

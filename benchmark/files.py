@@ -419,7 +419,7 @@ def read_sealed(
 def _is_sealed(content: bytes, digest: object) -> bool:
     """Whether a digest is that of all of a file but the entry with the digest.
 
-    So it is if :func:`seal` wrote all of it, and then its entries need not be encoded again.
+    It is if :func:`seal` wrote the whole file; its entries then need not be encoded again.
     """
     if not (isinstance(digest, str) and len(digest) == 64 and digest.isascii()):
         return False

@@ -17,6 +17,8 @@ from benchmark.text import one_line, printable, shortened
 from htbench.long_runs import duration
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
     from benchmark.progress import Reporter
 
 MEGABYTE = 10**6
@@ -242,7 +244,7 @@ def _in_bytes(name: str) -> bool:
     return name.startswith("downloading")
 
 
-def _rich_bars(*columns: Any) -> Any:
+def _rich_bars(*columns: ProgressColumn) -> Progress:
     """Bars of rich with a name, some columns and the time left, gone when they stop."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ class _OfLabel(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self._label if name == "label" else self._grid.values(name)[:, self._i]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(SCHEMA.names)
 
     def __len__(self) -> int:

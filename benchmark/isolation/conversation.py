@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from benchmark.errors import RunError
 from benchmark.failpoints import reach
@@ -157,9 +157,9 @@ def _receive_weights(child: Child, size: object, path: Path, limit: int) -> None
     """Write the weights that follow a message to a file, before the child has any test image."""
     if not _is_count(size):
         raise _broken(f"the run announced weights of {_text(size, 100)} bytes")
-    left = int(cast(int, size))
-    if left > limit:
-        raise _broken(f"the run sent {left} bytes of weights, more than the network has")
+    if size > limit:
+        raise _broken(f"the run sent {size} bytes of weights, more than the network has")
+    left = size
     with path.open("wb") as file:
         while left:
             part = child.receive_data(min(left, 1 << 20))
@@ -332,7 +332,7 @@ def _checked_row(row: dict[Any, Any]) -> dict[str, float]:
     return checked
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     """A whole number that any arithmetic, and any file format, can take."""
     return type(value) is int and 0 <= value <= MAX_COUNT
 

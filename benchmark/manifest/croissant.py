@@ -185,7 +185,9 @@ def _checkpoint(manifest: Manifest, pin: PinnedCheckpoint) -> dict[str, Any]:
     return file
 
 
-def _field(record_set: str, name: str, what: str, kind: Any = "sc:Text", **more: Any) -> Any:
+def _field(
+    record_set: str, name: str, what: str, kind: str | list[str] = "sc:Text", **more: Any
+) -> dict[str, Any]:
     field = {"@type": "cr:Field", "@id": f"{record_set}/{name}", "name": name}
     return {**field, "description": what, "dataType": kind, **more}
 

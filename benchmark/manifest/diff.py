@@ -122,7 +122,7 @@ def _first(row: tuple[str, Any, Any]) -> str:
     return row[0]
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None  # pandas holds NaN for an absent value
 
 

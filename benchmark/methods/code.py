@@ -38,6 +38,8 @@ from benchmark.methods.imports import (
 from benchmark.start import PACKAGES
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
     from benchmark.methods.find import MethodLocation
 
 MAX_CODE_FILES = 2000
@@ -393,7 +395,7 @@ class _Collector:
         self.files[path] = OwnFile(name, path, sha256(data).hexdigest())
 
 
-def _place_of(spec: Any) -> _Place:
+def _place_of(spec: ModuleSpec) -> _Place:
     file = Path(spec.origin) if spec.has_location and spec.origin else None
     return _Place(file, tuple(map(Path, spec.submodule_search_locations or ())))
 

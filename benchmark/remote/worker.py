@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmark.driver import (
     SuitePlan,
@@ -62,7 +62,7 @@ class Worker:
         """The keys of those of the runs that the plan has on this machine."""
         return list(self._specs)
 
-    def serve(self, requests: Any, slots: int) -> None:
+    def serve(self, requests: IO[str], slots: int) -> None:
         """Answer requests until there are no more."""
         with ThreadPoolExecutor(slots) as pool:
             while line := requests.readline(MAX_LINE):

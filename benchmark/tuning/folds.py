@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from benchmark.errors import UsageError
 from benchmark.folds import Fold, draw_fold
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.text import plural
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MISSING_SHARE = 0.5  # of the seen classes plays missing
 HELD_OUT_SHARE = 0.2  # of the images of every seen class
@@ -119,7 +122,7 @@ def _document(manifest: Manifest, task: Task, repeat: int, missing: set[str]) ->
     return {**manifest.document, "tasks": [pseudo]}
 
 
-def _table(manifest: Manifest, images: set[str], tests: set[str]) -> Any:
+def _table(manifest: Manifest, images: set[str], tests: set[str]) -> pa.Table:
     """The rows of some images with their new ``split``; other columns are unchanged."""
     import pyarrow as pa
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from benchmark.text import plural
 from htbench.cli.options import LocalPath, json_option, out_file_option
 from htbench.cli.output import print_json, print_or_write, print_table, printable
 from htbench.cli.own_data import add, new, print_counts
+
+if TYPE_CHECKING:
+    from benchmark.manifest.expand import Location
 
 MAX_VALUE = 60  # characters of a value in a comparison
 
@@ -207,7 +211,7 @@ def expand(
     click.echo(f"next    {recommended('run', '--suite', suite)}")
 
 
-def _print_locations(locations: Any) -> None:
+def _print_locations(locations: Sequence[Location]) -> None:
     numbers = ("days", "adaptation", "test", "test_seen", "test_missing", "excluded")
     rows = [
         [
@@ -299,7 +303,7 @@ def _image_lines(images: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _image_example(entry: Any) -> str:
+def _image_example(entry: str | Mapping[str, Any]) -> str:
     if isinstance(entry, str):
         return entry
     return f"{entry['image_id']} ({_short(entry['a'])} -> {_short(entry['b'])})"
@@ -326,7 +330,7 @@ def _name_lines(title: str, change: dict[str, Any]) -> list[str]:
     return lines + ([f"{title} reordered"] if change["reordered"] else [])
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """A value on one line."""
     text = "none" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"

@@ -20,7 +20,6 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from benchmark.errors import MAX_ITEM, first
 from benchmark.files import digest_json, open_inside
@@ -216,7 +215,7 @@ def read_form(root: Path) -> Form:
     return Form(**values)  # type: ignore[arg-type]  # check_entry gives what each field needs
 
 
-def check_entry(name: str, value: Any) -> str | tuple[str, ...]:
+def check_entry(name: str, value: object) -> str | tuple[str, ...]:
     """The value of an entry of ``submission.toml``, as :class:`Form` has it.
 
     Raises:

@@ -11,6 +11,8 @@ from benchmark.errors import DataError
 from benchmark.manifest.manifest import IMAGES_FILE
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from benchmark.manifest.manifest import Manifest
 
 
@@ -56,7 +58,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
-def _holds_images(schema: Any) -> bool:
+def _holds_images(schema: pa.Schema) -> bool:
     """Whether there is a column ``image`` of structs with ``bytes``, as Hugging Face writes."""
     import pyarrow as pa
 
