@@ -1,7 +1,9 @@
-"""The words that options offer, from Python and the command line. Imports nothing."""
+"""What options offer and their defaults, from Python and the command line. Imports nothing."""
 
 DEVICES = ("auto", "cpu", "cuda")
 ISOLATION = ("auto", "required")
+WORKSPACE = "workspace"  # the default
+TIME_LIMIT = 86_400  # seconds of a run, by default
 SPLIT_FORMATS = ("txt", "csv", "parquet", "json", "imagefolder")
 CLASS_ORDERS = {
     "manifest": "the manifest's order, which is also the order of this suite's logits",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from benchmark.choices import WORKSPACE
 from benchmark.errors import HTBenchError
 from benchmark.files import digest_json
 from benchmark.manifest.suite import Suite, known_suites, load_suite, manifest_of
-from benchmark.runs.workspace import DEFAULT as PLACE
 from benchmark.runs.workspace import Workspace
 from benchmark.text import one_line
 from htbench.progress import log
@@ -34,7 +34,7 @@ def chosen_suite(suite: str | None, workspace: Workspace | None) -> Suite:
     name = workspace.newest_suite()
     of_journal = None if name is None else _readable(name)
     own = of_journal or _of_rows(workspace)
-    place = workspace.option[-1] if workspace.option else PLACE
+    place = workspace.option[-1] if workspace.option else WORKSPACE
     if name is not None and of_journal is None:
         own = own or load_suite(DEFAULT)
         log(

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from benchmark.choices import TIME_LIMIT
 from benchmark.errors import RunError, UsageError
 from benchmark.isolation import cgroup, measure, wire
 from benchmark.isolation.launch import start_server
@@ -45,7 +46,7 @@ class Limits:
         output: bytes of printed output.
     """
 
-    seconds: float = 24 * 3600.0
+    seconds: float = float(TIME_LIMIT)
     memory: int = field(default_factory=lambda: measure.default_memory(cgroup.memory_limit()))
     scratch: int = 16 << 30
     output: int = 16 << 20

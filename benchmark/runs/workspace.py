@@ -26,6 +26,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from benchmark.choices import WORKSPACE
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
 from benchmark.files import matches_digest, new_folder, temporary_folder
@@ -39,7 +40,6 @@ from benchmark.run_folders import run_folders, stamp
 from benchmark.runs.drivers import driver_folders, may_be_swept, this_driver
 from benchmark.trees import remove_tree
 
-DEFAULT = "workspace"
 JOURNAL_FILE = "journal.jsonl"
 TUNING_FOLDER = "tuning"  # runs on folds are kept apart from runs on tasks
 
@@ -73,7 +73,7 @@ class Workspace:
         # Not even a shell expands --workspace=~/runs, and nobody wants a folder named ~.
         self.root = Path(os.path.expanduser(root)).resolve()  # noqa: PTH111 - keeps ~NOBODY as it is
         self._read_known = read_known
-        default = root == Path(DEFAULT)
+        default = root == Path(WORKSPACE)
         self.option = () if default else ("--workspace", str(root))  # of a recommended command
         self.suite: str | None = None  # of the runs that this driver carries out; see `note`
         self.runs = self.root / "runs"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from benchmark.choices import DEVICES
+from benchmark.choices import DEVICES, TIME_LIMIT, WORKSPACE
 from benchmark.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,7 +69,7 @@ jobs_option = click.option(
 time_limit_option = click.option(
     "--time-limit",
     type=click.FloatRange(min=0, min_open=True),
-    default=86400,
+    default=TIME_LIMIT,
     show_default=True,
     metavar="SECONDS",
     help="Time limit per run.",
@@ -194,7 +194,7 @@ def plugins_option(purpose: str) -> Option[Any]:
 workspace_option = click.option(
     "--workspace",
     "workspace",
-    default="workspace",
+    default=WORKSPACE,
     show_default=True,
     metavar="DIR",
     type=LocalPath(file_okay=False),

@@ -15,6 +15,7 @@ from htbench.cli.output import print_json
 from htbench.progress import StepLines
 
 if TYPE_CHECKING:
+    from benchmark.runs.workspace import Workspace
     from htbench.workspace import RunsState, WorkspaceState
 
 MEBIBYTE = 1 << 20
@@ -86,13 +87,14 @@ def check(context: click.Context, workspace: Path, as_json: bool) -> None:
       htbench workspace check
       htbench workspace check --workspace shards/1 --json
     """
+    from benchmark.runs.workspace import Workspace
     from htbench.workspace import workspace_state
 
     state = workspace_state(workspace, StepLines)
     if as_json:
         print_json(state.as_dict())
     else:
-        _print_state(state, workspace)
+        _print_state(state, Workspace(workspace))
     if not state.is_well:
         context.exit(1)
 
@@ -128,7 +130,7 @@ def repair(context: click.Context, workspace: Path, as_json: bool) -> None:
         context.exit(1)
 
 
-def _print_state(state: WorkspaceState, workspace: Path) -> None:
+def _print_state(state: WorkspaceState, workspace: Workspace) -> None:
     lines = {
         "workspace": state.folder,
         "runs": _summary(state.runs),
@@ -145,8 +147,8 @@ def _print_state(state: WorkspaceState, workspace: Path) -> None:
         click.echo(f"{name:<12}{text}")
     _print_sentences(_problems(state))
     if state.repairable:
-        options = () if workspace == Path("workspace") else ("--workspace", workspace)
-        click.echo(f"run `{command_line('workspace', 'repair', *options)}` to repair this")
+        repair = command_line("workspace", "repair", *workspace.option)
+        click.echo(f"run `{repair}` to repair this")
 
 
 def _problems(state: WorkspaceState) -> list[str]:
