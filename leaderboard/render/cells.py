@@ -1,4 +1,4 @@
-"""Tables of Markdown: their layout, numbers and escaped text."""
+"""The cells of tables as text: numbers, ranks, and the layout and markup of Markdown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from leaderboard.board import Board, BoardCell
 from leaderboard.columns import Column
 
 # What Markdown treats as markup. An underscore inside a word is not.
@@ -38,6 +39,17 @@ def rounded(column: Column, value: float | None) -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{round(value, column.digits) + 0.0:.{column.digits}f}"  # + 0.0: no "-0.0"
+
+
+def rank_text(cell: BoardCell) -> str:
+    """The rank of a cell, or empty."""
+    return "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
+
+
+def declared_mark(board: Board, column: Column, cell: BoardCell) -> str:
+    """What follows a number of steps some of which the method declared itself; else empty."""
+    is_declared = column.key == "total_steps" and cell["label"] in board.declared
+    return "*" if is_declared else ""
 
 
 def signed(value: float, digits: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
-from leaderboard.render.cells import rounded
+from leaderboard.render.cells import rank_text, rounded
 from leaderboard.render.markdown import coverage, interval_legend, main_task, rank_line
 
 _SPECIAL = {
@@ -82,11 +82,14 @@ def _table(board: Board, label: str) -> str:
 
     def line(name: str) -> str:
         cell = cells[name]
-        rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
         values = [_value(c, cell, bold=name in best[c.key]) for c in shown]
         return (
             " & ".join(
-                [*([rank] if has_ranks else []), latex_text(name + coverage(board, cell)), *values]
+                [
+                    *([rank_text(cell)] if has_ranks else []),
+                    latex_text(name + coverage(board, cell)),
+                    *values,
+                ]
             )
             + r" \\"
         )

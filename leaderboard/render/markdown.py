@@ -11,7 +11,7 @@ from leaderboard import gamma_star
 from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
-from leaderboard.render.cells import literal, pipe_table, rounded
+from leaderboard.render.cells import declared_mark, literal, pipe_table, rank_text, rounded
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
 
@@ -218,8 +218,7 @@ def table_cells(board: Board, task: str) -> tuple[list[str], list[list[str]]]:
     for label in board.shown_labels(task):
         cell = cells[label]
         values = [cell_value(board, column, cell) for column in shown]
-        rank = "" if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}"
-        rows.append([rank, label + cell_note(board, cell), *values])
+        rows.append([rank_text(cell), label + cell_note(board, cell), *values])
     headers = ["rank", "method", *(column.heading for column in shown)]
     if not any(row[0] for row in rows):  # too few methods, or nothing is known but one seed
         headers, rows = headers[1:], [row[1:] for row in rows]
@@ -253,6 +252,4 @@ def cell_value(board: Board, column: Column, cell: BoardCell) -> str:
     text, half = rounded(column, cell[column.key]), cell[f"{column.key}_half"]
     if column.sampled and not math.isnan(half):
         text += f" ± {half:.{column.digits}f}"
-    if column.key == "total_steps" and cell["label"] in board.declared:
-        text += "*"
-    return text
+    return text + declared_mark(board, column, cell)

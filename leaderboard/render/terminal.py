@@ -14,6 +14,7 @@ from benchmark.commands import command
 from benchmark.text import printable, seed_list, time_of
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column
+from leaderboard.render.cells import rank_text
 from leaderboard.render.markdown import (
     ORACLE_LEGEND,
     POOLED_LEGEND,
@@ -275,8 +276,7 @@ def _grid(board: Board, task: str) -> tuple[Grid, Sequence[Column]]:
         is_oracle = cell["track"] == "oracle"
         note = cell_note(board, cell)
         if ranked:
-            rank = "oracle" if is_oracle else ""
-            numbers = [rank if math.isnan(cell["rank"]) else f"{cell['rank']:.0f}", label, *numbers]
+            numbers = [rank_text(cell) or "oracle" * is_oracle, label, *numbers]
             note = note.replace(" (oracle)", "")
         else:
             numbers = [label, *numbers]

@@ -16,6 +16,7 @@ from leaderboard import columns, remarks
 from leaderboard.board import MEAN, Board
 from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
+from leaderboard.render.cells import rank_text
 from leaderboard.render.figures.request import LogOf
 from leaderboard.render.figures.training import mean_curve, running_mean
 from leaderboard.render.site.ranking import (
@@ -24,7 +25,6 @@ from leaderboard.render.site.ranking import (
     Table,
     as_points,
     number,
-    rank_of,
     state_badge,
 )
 from leaderboard.rows import Row, with_status
@@ -169,7 +169,7 @@ def build_section(
             TaskLine(
                 task,
                 task_pages[task],
-                rank_of(cell),
+                rank_text(cell),
                 state_badge(board, task, cell),
                 table.numbers[task][label],
             )

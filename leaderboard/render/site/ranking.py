@@ -14,7 +14,7 @@ from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import REFERENCES, Column, column_of
 from leaderboard.render import svg
-from leaderboard.render.cells import rounded
+from leaderboard.render.cells import declared_mark, rank_text, rounded
 
 REFERENCE = columns.SOURCE  # the row that a thin line in every interval shows
 # What pages call the pseudo-tasks.
@@ -146,7 +146,7 @@ def build_ranking(table: Table, task: str, pages: Mapping[str, str]) -> Ranking:
     metrics = tuple(column for column in shown if column.sampled)
     scales = {column.key: _scale(column, [cells[label] for label in labels]) for column in metrics}
     source = cells.get(REFERENCE)
-    ranks = [rank_of(cells[label]) for label in labels]
+    ranks = [rank_text(cells[label]) for label in labels]
     lines = [
         Line(
             label=label,
@@ -213,12 +213,6 @@ def _is_oracle(cell: BoardCell) -> bool:
     return bool(cell["track"] == "oracle")
 
 
-def rank_of(cell: BoardCell) -> str:
-    """The rank of a cell, or empty."""
-    rank = cell.get("rank")
-    return "" if rank is None or math.isnan(rank) else str(int(rank))
-
-
 def _ties(ranks: Sequence[str]) -> list[int]:
     """0 or 1 for each line, which changes where the rank does; -1 without a rank."""
     ties: list[int] = []
@@ -255,9 +249,7 @@ def state_badge(board: Board, task: str, cell: BoardCell) -> str:
 def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:
     value = cell[column.key]
     half = half_of(cell, column.key) if column.sampled else math.nan
-    text = number(column, value)
-    if column.key == "total_steps" and cell["label"] in board.declared:
-        text += "*"
+    text = number(column, value) + declared_mark(board, column, cell)
     return Cell(
         column=column,
         text=text,
