@@ -40,7 +40,8 @@ def check_document(document: Mapping[str, Any], where: str) -> None:
     reader = Reader(document, where)
     if document.get("format") != FORMAT:
         raise reader.fail(
-            f"format is {document.get('format')!r}; this version of htbench reads format {FORMAT}"
+            f"format is {document.get('format')!r}; this version of the benchmark reads format "
+            f"{FORMAT}"
         )
     reader.text("name", NAME)
     reader.text("version", VERSION)

@@ -32,7 +32,7 @@ def pinned_file(spec: SourceSpec, pin: PinnedCheckpoint) -> Path | None:
         remedy = (
             f"delete it to download it again: rm {shlex.quote(str(path))}"
             if pin.file is None
-            else "restore it from where the manifest comes from, or install htbench again"
+            else "restore it from where the manifest comes from, or reinstall htbench"
         )
         raise DataError(
             f"the source model of {spec.name} in {path} is missing or does not have the SHA-256 "

@@ -162,7 +162,8 @@ def _problems(state: WorkspaceState) -> list[str]:
             for d in part.damaged
         ]
         sentences += [
-            f"unknown: {folder}runs/{key}: a later version of htbench wrote it; update to read it"
+            f"unknown: {folder}runs/{key}: a later version of the benchmark wrote it; "
+            "update to read it"
             for key in part.newer
         ]
         sentences += [

@@ -68,7 +68,7 @@ class TestDocument:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (top(format=2), r"format is 2; this version of htbench reads format 1"),
+            (top(format=2), r"format is 2; this version of the benchmark reads format 1"),
             (without("format"), r"format is None"),
             *[
                 (without(key), rf"{key} is missing")

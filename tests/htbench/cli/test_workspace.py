@@ -132,7 +132,7 @@ class TestCheck:
         assert (status, state["runs"]["newer"]) == (1, [records[1].key])
         status, out, _ = htbench("workspace", "repair", "--workspace", workspace)
         assert status == 1
-        assert "a later version of htbench wrote it" in out
+        assert "a later version of the benchmark wrote it" in out
         assert path.is_file()
 
     def test_commands_of_other_machines_are_named(self, htbench: Htbench, workspace: Path) -> None:
