@@ -91,8 +91,9 @@ def _same_seed(subject: Subject) -> None:
     if subject.repeat_gap:
         raise CheckFailure(
             f"two adaptations with seed 0 differ by up to {subject.repeat_gap:.3g} in a logit. "
-            'Draw all random numbers from run.stream("method") or torch\'s global generator, not '
-            "from random or numpy.random, and do not depend on the time or on the order of a set"
+            'Draw all random numbers from run.stream("method") or the global generators of torch, '
+            "NumPy and Python, give each generator of your own a seed, and do not depend on the "
+            "time or on the order of a set"
         )
 
 

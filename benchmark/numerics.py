@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import platform
+import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,10 +94,16 @@ class Streams:
 
 
 def seed_globals(seed: int) -> None:
-    """Seed torch's global generators, which dropout and plain ``torch.rand`` calls use."""
+    """Seed the global generators of torch, NumPy and Python.
+
+    Dropout and plain ``torch.rand`` calls use torch's, and libraries of augmentations the others.
+    """
+    import numpy as np
     import torch
 
     torch.manual_seed(derive(seed, "global"))
+    np.random.seed(derive(seed, "numpy") % 2**32)
+    random.seed(derive(seed, "random"))
 
 
 def environment(device: torch.device) -> dict[str, str]:

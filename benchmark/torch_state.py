@@ -1,13 +1,15 @@
-"""The settings of torch that are global to a process: what they are, and how to put them back."""
+"""Settings of torch and generators that are global to a process, and how to put them back."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.modules import module as modules
 from torch.optim import optimizer as optimizers
@@ -114,10 +116,10 @@ def torch_state() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def kept_torch_state() -> Iterator[None]:
-    """Put every setting, the hooks and the global generator back at the end of the block."""
+    """Put every setting, the hooks and the global generators back at the end of the block."""
     before = {name: get() for name, (get, _) in _SETTINGS.items()}
     hooks = [(entries, dict(entries)) for _, entries in _HOOKS]
-    generator = torch.get_rng_state()
+    generators = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield
     finally:
@@ -126,4 +128,6 @@ def kept_torch_state() -> Iterator[None]:
         for entries, kept in hooks:
             entries.clear()
             entries.update(kept)
-        torch.set_rng_state(generator)
+        torch.set_rng_state(generators[0])
+        np.random.set_state(generators[1])
+        random.setstate(generators[2])

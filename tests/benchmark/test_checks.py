@@ -61,7 +61,10 @@ def refusing(is_unusual: Callable[[Any, Any], bool]) -> Callable[..., nn.Module]
 def draw_without_seed(source, target, run):
     model = source.copy()
     with torch.no_grad():
-        model.head.bias += 0.01 * torch.from_numpy(np.random.randn(len(model.head.bias))).float()
+        model.head.bias += (
+            0.01
+            * torch.from_numpy(np.random.default_rng().normal(size=len(model.head.bias))).float()
+        )
     return model
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +73,20 @@ def test_the_global_generator_has_a_separate_seed():
         assert torch.initial_seed() == derive(5, "global")
         seed_globals(5)
         assert torch.equal(one, torch.rand(4))
+
+
+def test_the_global_generators_of_numpy_and_python_are_seeded_and_put_back():
+    before = np.random.get_state()[1].copy(), random.getstate()
+    with kept_torch_state():
+        draws = []
+        for seed in (5, 5, 6):
+            seed_globals(seed)
+            draws.append((np.random.rand(), random.random()))
+    assert draws[0] == draws[1]
+    assert not set(draws[0]) & set(draws[2])
+    assert len({*draws[0], *draws[2]}) == 4
+    assert np.array_equal(before[0], np.random.get_state()[1])
+    assert before[1] == random.getstate()
 
 
 @pytest.mark.parametrize("tf32", [False, True])
