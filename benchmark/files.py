@@ -25,7 +25,6 @@ from typing import Any
 
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.failpoints import reach
-from benchmark.trees import remove_tree
 
 FILE_MODE = 0o644
 SETTLED_SECONDS = 2  # this long after a change, a file's times show every later change
@@ -177,7 +176,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     with named_as(path):
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
     try:
-        with _named(path):
+        with adding_path(path):
             yield temporary
         mode = temporary.lstat().st_mode
         if stat.S_ISREG(mode) and stat.S_IMODE(mode) != FILE_MODE:  # a strict umask
@@ -205,7 +204,7 @@ def named_as(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def adding_path(path: Path) -> Iterator[None]:
     """Give an error that names no path, such as that of a write to a full disk, this one."""
     try:
         yield
@@ -241,7 +240,7 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
     replaced: list[Path] = []
     try:
         building.chmod(0o755)  # mkdtemp creates it for its owner only
-        with _named(final):
+        with adding_path(final):
             yield building
         _sync_tree(building)
         while not _rename_folder(building, final):
@@ -432,18 +431,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a JSON number")
     return value
-
-
-@contextlib.contextmanager
-def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder that is removed afterwards, however deeply a child has nested folders in it.
-
-    Args:
-        parent: where to create it; default: the system's temporary folder.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="htbench-", dir=parent))
-    try:
-        with _named(folder):
-            yield folder
-    finally:
-        remove_tree(folder)

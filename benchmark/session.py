@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from benchmark.choices import ISOLATION
 from benchmark.errors import UsageError
-from benchmark.files import temporary_folder
 from benchmark.folders import data_folder
 from benchmark.isolation import sandbox
 from benchmark.isolation.client import ForkServer, Limits
@@ -21,6 +20,7 @@ from benchmark.methods.describe import MethodDescription
 from benchmark.methods.find import MethodLocation
 from benchmark.networks.names import library_of, parse_network
 from benchmark.sources.network import NetworkTimes, time_network, try_network
+from benchmark.temporary import temporary_folder
 
 
 class Session:

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from benchmark.files import temporary_folder
 from benchmark.folders import data_folder
 from benchmark.manifest.manifest import Manifest, Task
 from benchmark.runs.workspace import Workspace, temporary_workspace
+from benchmark.temporary import temporary_folder
 
 VARIABLE = "HTBENCH_DATA"
 METHODS = ("source", "finetune")  # unless others are asked for

@@ -11,7 +11,6 @@ from pathlib import Path
 from benchmark import driver, session
 from benchmark.errors import UsageError
 from benchmark.executors.local import slots
-from benchmark.files import temporary_folder
 from benchmark.manifest.manifest import Manifest
 from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device
@@ -19,6 +18,7 @@ from benchmark.runs.workspace import Workspace
 from benchmark.sources import export, train
 from benchmark.sources.get_pretrained import import_pretrained
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
+from benchmark.temporary import temporary_folder
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ It forks and locks nothing in its own process. Loads no torch.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -16,7 +15,6 @@ import queue
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -28,8 +26,7 @@ from benchmark.files import digest_file, open_inside
 from benchmark.folders import PACKAGE, data_folder
 from benchmark.keys import compute_digest
 from benchmark.remote.worker import MAX_LINE
-from benchmark.runs.drivers import host_name
-from benchmark.trees import remove_tree
+from benchmark.temporary import locked_folder
 
 # Packages that the bytes of predictions, and of the files that hold them, depend on.
 PACKAGES = ("holistic-transfer-bench", "torch", "torchvision", "numpy", "pillow", "pyarrow")
@@ -51,7 +48,7 @@ class Node:
     """What a driver asks of a machine. Every method may be called from several threads."""
 
     def __init__(self) -> None:
-        self._folder, self._lock_of_folder = _new_folder()
+        self._folder, self._lock_of_folder = locked_folder("node")  # Ray may kill this process
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count()
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
@@ -202,33 +199,6 @@ class Node:
     def _last_words(self) -> str:
         text = (self._folder / "output").read_text("utf-8", "replace")
         return text[-LAST_WORDS:].strip() or "it printed nothing"
-
-
-def _new_folder() -> tuple[Path, int]:
-    """A new temporary folder, and a descriptor that locks it while this process lives.
-
-    Removes those of killed nodes of this host: Ray kills a node and its worker with the driver.
-    """
-    prefix = f"htbench-node-{host_name()}-"
-    for other in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):  # it has been removed, or is another user's
-            descriptor = os.open(other, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            if _lock(descriptor):
-                remove_tree(other)
-            os.close(descriptor)
-    new = Path(tempfile.mkdtemp(prefix="htbench-new-node-"))  # not of those names before its lock
-    descriptor = os.open(new, os.O_RDONLY)
-    _lock(descriptor)
-    return new.rename(new.with_name(prefix + new.name.rpartition("-")[2])), descriptor
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a folder; whether that is possible, and no other process has locked it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from benchmark.choices import WORKSPACE
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
-from benchmark.files import matches_digest, new_folder, temporary_folder
+from benchmark.files import matches_digest, new_folder
 from benchmark.records import (
     NOT_APPLICABLE,
     WEIGHTS_FILE,
@@ -38,6 +38,7 @@ from benchmark.records import (
 )
 from benchmark.run_folders import run_folders, stamp
 from benchmark.runs.drivers import driver_folders, may_be_swept, this_driver
+from benchmark.temporary import temporary_folder
 from benchmark.trees import remove_tree
 
 JOURNAL_FILE = "journal.jsonl"

@@ -18,7 +18,6 @@ from benchmark.files import (
     is_safetensors,
     new_folder,
     seal,
-    temporary_folder,
 )
 from benchmark.folders import data_folder
 from benchmark.isolation.conversation import no_progress, request, run_job
@@ -33,6 +32,7 @@ from benchmark.sources.pretrained import (
     pretrained_name,
     weights_folder,
 )
+from benchmark.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from benchmark.isolation.client import ForkServer

@@ -29,9 +29,9 @@ from benchmark.files import (
     read_json,
     read_sealed,
     seal,
-    temporary_folder,
     write_file,
 )
+from benchmark.temporary import temporary_folder
 
 
 class Stop(BaseException):

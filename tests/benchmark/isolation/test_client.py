@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from benchmark.errors import RunError, UsageError
-from benchmark.files import temporary_folder
 from benchmark.isolation import cgroup, client, launch, sandbox
 from benchmark.isolation.client import Child, Exit, ForkServer, Limits
 from benchmark.isolation.conversation import request
@@ -33,6 +32,7 @@ from benchmark.methods.code import collect_code
 from benchmark.methods.find import file_source
 from benchmark.session import Session
 from benchmark.sources.network import try_network
+from benchmark.temporary import temporary_folder
 from benchmark.trees import remove_tree
 from tests.benchmark.isolation.scripted import FakeServer
 

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from benchmark import doctor
-from benchmark.files import temporary_folder
 from benchmark.isolation import launch, wire
 from benchmark.isolation.launch import Process, start_server, warm_address, warm_folder
 from benchmark.isolation.sandbox import Availability, available
+from benchmark.temporary import temporary_folder
 
 pytestmark = pytest.mark.skipif(bool(available().missing), reason="runs are not isolated here")
 
