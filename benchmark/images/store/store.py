@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -382,8 +382,9 @@ def _read_whole(folder: Path, manifest: Manifest, damaged: Logger | None) -> Dom
 def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) -> None:
     train = manifest.samples(domain, "train")
     test = manifest.samples(domain, "test")
-    pixels = dict(_decode_all(manifest, domain, progress, len(train.ids) + len(test.ids)))
-    if absent := [i for i in (*train.ids, *test.ids) if i not in pixels]:
+    used = (*train.ids, *test.ids)  # a fold of a search has a part of the domain's images
+    pixels = dict(_decode_all(manifest, domain, progress, frozenset(used)))
+    if absent := [i for i in used if i not in pixels]:
         raise DataError(f"{manifest.reference}: no image data for {first(absent)}")
     classes: dict[int, list[str]] = {}
     for image_id, label in zip(train.ids, train.labels.tolist(), strict=True):
@@ -411,12 +412,15 @@ def _write(path: Path, ids: list[str], pixels: dict[str, NDArray[np.uint8]]) -> 
 
 
 def _decode_all(
-    manifest: Manifest, domain: str, progress: Progress, total: int
+    manifest: Manifest, domain: str, progress: Progress, ids: Collection[str] | None = None
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    for finished, (image_id, data) in enumerate(embedded_images(manifest, domain), start=1):
+    """The pixels of a domain's embedded images by id: of all, or of some."""
+    images = embedded_images(manifest, domain)
+    wanted = ((i, data) for i, data in images if ids is None or i in ids)
+    for finished, (image_id, data) in enumerate(wanted, start=1):
         yield image_id, _decode(image_id, data, manifest.image_size)
-        if finished % 256 == 0 or finished == total:
-            progress(finished, total)
+        if ids is not None and (finished % 256 == 0 or finished == len(ids)):
+            progress(finished, len(ids))
 
 
 def _decode(image_id: str, data: bytes, size: int) -> NDArray[np.uint8]:
@@ -443,7 +447,7 @@ def check_images(manifest: Manifest) -> int:
     ids = {
         image_id
         for domain in manifest.domains
-        for image_id, _ in _decode_all(manifest, domain.name, lambda finished, total: None, 0)
+        for image_id, _ in _decode_all(manifest, domain.name, lambda finished, total: None)
     }
     if absent := set(manifest.table["image_id"].to_pylist()) - ids:
         raise DataError(f"{manifest.reference}: no image data for {first(sorted(absent))}")

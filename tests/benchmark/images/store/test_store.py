@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -258,6 +259,18 @@ class TestBuilding:
         calls: list[tuple[int, int]] = []
         open_store(mini, "solid", lambda finished, total: calls.append((finished, total)))
         assert calls == [(30, 30)]
+
+    def test_images_that_the_manifest_leaves_out_are_not_decoded(
+        self, mini: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        is_train = pc.equal(mini.table["split"], "train")  # as a fold of a search has some of them
+        part = dataclasses.replace(mini, table=mini.table.filter(is_train))
+        images = part.samples("solid", "train").ids
+        decode, decoded = module._decode, []
+        monkeypatch.setattr(module, "_decode", lambda *a: (decoded.append(a[0]), decode(*a))[1])
+        module._build(tmp_path / "store", part, "solid", lambda finished, total: None)
+        assert 0 < len(images) < 30
+        assert sorted(decoded) == sorted(images)
 
     def test_threads_share_one_build(self, mini: Manifest, builds: list[str]) -> None:
         barrier, roots = threading.Barrier(4), []
