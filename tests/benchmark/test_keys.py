@@ -10,7 +10,6 @@ from benchmark.keys import COMPUTES, compute_digest
 
 # What a child imports from this package and why it does not change the bytes that it computes.
 DOES_NOT_COMPUTE = {
-    "trees.py": "removes folders",
     "__init__.py": "names",
     "child/__init__.py": "empty",
     "child/code.py": "which files a method's import may read",
