@@ -402,14 +402,6 @@ def last_output(folder: Path, count: int) -> list[str]:
         return []
 
 
-def is_output_cut(folder: Path) -> bool:
-    """Whether a run printed more than the folder keeps, which is the beginning."""
-    try:
-        return (folder / OUTPUT_FILE).stat().st_size >= OUTPUT_BYTES
-    except OSError:
-        return False
-
-
 def run_details(run: str, suite: str, workspace: Path) -> RunDetails:
     """Read and score one run; see :func:`find_run` and :func:`manifest_of_run`."""
     folder = find_run(run, workspace, suite)

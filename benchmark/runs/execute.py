@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,15 +86,33 @@ def execute_run(
         code = _unchanged_code(outcome, spec)
         with workspace.new_run(spec.key) as building:
             sums = _write_answer(outcome, store, building)
-            with (folder / OUTPUT_FILE).open("rb") as file:  # a sparse file may be of any length
-                output = file.read(MAX_OUTPUT_TEXT)
-            if output:
+            if output := printed(folder / OUTPUT_FILE):
                 (building / OUTPUT_FILE).write_bytes(output)
             keep_code(code, building)
             record = _record(spec, outcome, sums)
             (building / RECORD_FILE).write_bytes(record.to_bytes())
             reach("record-written")
     return record
+
+
+def printed(file: Path) -> bytes:
+    """What a run printed; of more than ``MAX_OUTPUT_TEXT`` bytes the beginning and the end.
+
+    The end is what a failed run said last; a line between the two says how much is left out.
+    """
+    with file.open("rb") as output:
+        size = os.fstat(output.fileno()).st_size  # a sparse file may be of any length
+        if size <= MAX_OUTPUT_TEXT:
+            return output.read(MAX_OUTPUT_TEXT)
+        half = MAX_OUTPUT_TEXT // 2 - 50  # with room for the line
+        begin = output.read(half)
+        output.seek(size - half)
+        end = output.read(half)
+    # Whole lines, unless there is only one.
+    begin = begin[: begin.rfind(b"\n") + 1] or begin
+    end = end[end.find(b"\n") + 1 :] or end
+    left_out = f"[{size - len(begin) - len(end)} bytes left out]\n"
+    return b"".join((begin, b"" if begin.endswith(b"\n") else b"\n", left_out.encode(), end))
 
 
 def fail_run(spec: RunSpec, workspace: Workspace, message: str, kind: str = "base") -> RunRecord:

@@ -246,13 +246,11 @@ def print_results(
 
 def _echo_output(folder: Path) -> None:
     """Print what a run printed, on standard error: the board is on standard output."""
-    from htbench.results import OUTPUT_BYTES, is_output_cut, last_output
+    from htbench.results import last_output
 
     lines = last_output(folder, MAX_OUTPUT_LINES + 1)
-    is_cut = is_output_cut(folder)
-    if is_cut or len(lines) > MAX_OUTPUT_LINES:
-        kept = f"of the first {OUTPUT_BYTES >> 10} KiB " if is_cut else ""
-        log(f"(only the last {MAX_OUTPUT_LINES} lines {kept}that the run printed)")
+    if len(lines) > MAX_OUTPUT_LINES:
+        log(f"(only the last {MAX_OUTPUT_LINES} lines that the run printed)")
     for line in lines[-MAX_OUTPUT_LINES:]:
         log(f"  | {line}")
 

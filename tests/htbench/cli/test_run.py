@@ -214,13 +214,6 @@ class TestPrints:
         assert "line 50\n" not in echoed
         assert "  | line 149\n  | \N{REPLACEMENT CHARACTER}[2J\n" in echoed
 
-    def test_say_if_only_the_beginning_is_there(
-        self, echoed: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("htbench.results.OUTPUT_BYTES", 1024)
-        said = self.run("--method", "wise-ft")
-        assert "(only the last 100 lines of the first 1 KiB that the run printed)\n" in said
-
     def test_of_its_base_do_not_matter_but_of_several_runs_none_is_shown(self, echoed: str) -> None:
         assert "| line 149" in self.run("--method", "wise-ft")
         assert "| line" not in self.run("--method", "wise-ft", "--method", "lwf")
