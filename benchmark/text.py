@@ -63,7 +63,7 @@ def first_line(text: str) -> str:
         >>> first_line("leave it uncompiled (PermissionError: no\\nDetails: none)")
         'leave it uncompiled (PermissionError: no …)'
     """
-    first = text.strip().partition("\n")[0]
+    first = text.lstrip("\n").partition("\n")[0]
     return f"{first} …)" if first.count("(") > first.count(")") else first
 
 

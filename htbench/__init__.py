@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
     raise ImportError(
-        "htbench does not run on Windows: each run is a forked process, which Windows does not "
-        "have; install it in the Windows Subsystem for Linux (`wsl --install`)"
+        "the benchmark does not run on Windows: each run is a forked process, which Windows does "
+        "not have; install it in the Windows Subsystem for Linux (`wsl --install`)"
     )
 
 

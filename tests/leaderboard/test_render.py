@@ -16,6 +16,7 @@ import pytest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
 from benchmark.records import RunRecord
+from benchmark.text import shortened
 from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.columns import table_columns
 from leaderboard.render import FORMATS
@@ -208,7 +209,8 @@ class TestMarkdown:
             ("Foo.__init__() of a_name", r"Foo.\_\_init\_\_() of a_name"),
             (r"a\|b", r"a\\\|b"),
             ("\u202eright to left", "�right to left"),
-            ("x" * 300, "x" * 200),
+            ("x" * 300, "x" * 300),
+            ("x" * 600, shortened("x" * 600, 400)),
         ],
     )
     def test_markup_and_control_characters_are_shown_as_they_are(

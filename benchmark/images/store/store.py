@@ -380,8 +380,7 @@ def _read_whole(folder: Path, manifest: Manifest, damaged: Logger | None) -> Dom
 
 
 def _build(folder: Path, manifest: Manifest, domain: str, progress: Progress) -> None:
-    train = manifest.samples(domain, "train")
-    test = manifest.samples(domain, "test")
+    train, test = (manifest.samples(domain, split) for split in ("train", "test"))
     used = (*train.ids, *test.ids)  # a fold of a search has a part of the domain's images
     pixels = dict(_decode_all(manifest, domain, progress, frozenset(used)))
     if absent := [i for i in used if i not in pixels]:
@@ -415,8 +414,7 @@ def _decode_all(
     manifest: Manifest, domain: str, progress: Progress, ids: Collection[str] | None = None
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """The pixels of a domain's embedded images by id: of all, or of some."""
-    images = embedded_images(manifest, domain)
-    wanted = ((i, data) for i, data in images if ids is None or i in ids)
+    wanted = (one for one in embedded_images(manifest, domain) if ids is None or one[0] in ids)
     for finished, (image_id, data) in enumerate(wanted, start=1):
         yield image_id, _decode(image_id, data, manifest.image_size)
         if ids is not None and (finished % 256 == 0 or finished == len(ids)):
@@ -444,11 +442,8 @@ def check_images(manifest: Manifest) -> int:
     Raises:
         DataError: an image is missing, damaged or of the wrong size, or its SHA-256 does not match.
     """
-    ids = {
-        image_id
-        for domain in manifest.domains
-        for image_id, _ in _decode_all(manifest, domain.name, lambda finished, total: None)
-    }
+    parts = (_decode_all(manifest, d.name, lambda finished, total: None) for d in manifest.domains)
+    ids = {image_id for images in parts for image_id, _ in images}
     if absent := set(manifest.table["image_id"].to_pylist()) - ids:
         raise DataError(f"{manifest.reference}: no image data for {first(sorted(absent))}")
     return len(ids)
