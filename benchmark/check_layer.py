@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from benchmark.check_lock import SECONDS, run_in_lock
 from benchmark.folders import PACKAGE
 from benchmark.in_process import load
 from benchmark.methods.describe import MethodDescription
+from benchmark.temporary import temporary_folder
 
 # Seconds that imports may take in addition to the run: a few, but minutes on a busy machine.
 IMPORTS = 300.0
@@ -59,11 +59,11 @@ def run_in_layer(
         None if this Python cannot create environments.
     """
     sources = [method.source for method in methods]
-    with tempfile.TemporaryDirectory(prefix="htbench-") as folder:
-        python = _layer(Path(folder) / "layer")
+    with temporary_folder() as folder:
+        python = _layer(folder / "layer")
         if python is None:
             return None
-        out = Path(folder) / "logits.npy"
+        out = folder / "logits.npy"
         request = {
             "names": [source.name for source in sources if source.file is None],
             "plugins": [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmark.records import NOT_APPLICABLE, PREDICTIONS_FILE, RunRecord, read_
 from benchmark.runs.plan import grid
 from benchmark.runs.workspace import Workspace
 from benchmark.session import Session
+from benchmark.temporary import temporary_folder
 
 SECONDS = 60.0  # after which the run is stopped
 
@@ -59,12 +59,12 @@ def run_in_lock(
         manifest: of embedded images.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="htbench-") as folder,
+        temporary_folder() as folder,
         Session(never=[manifest.root], limits=Limits.of_run(SECONDS, None)) as session,
     ):
         tasks = [task.id for task in manifest.tasks]
         cells = grid(manifest, tasks, methods, [0], "cpu", settings)
-        workspace = Workspace(Path(folder))
+        workspace = Workspace(folder)
         plan = SuitePlan(session, manifest, cells, workspace)
         plan.execute(1, Silent())
         spec = plan.ready[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from benchmark.in_process import adapt
 from benchmark.method import Method, Run, SourceModel
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.places import place_in
+from benchmark.temporary import temporary_folder
 from benchmark.training import predict_batch
 
 
@@ -103,10 +103,10 @@ class Subject:
             CheckFailure: it raises anything else, or does not return a module.
         """
         source = case.source()
-        with tempfile.TemporaryDirectory(prefix="htbench-") as scratch:
+        with temporary_folder() as scratch:
             try:
                 model, run = adapt(
-                    self.chain, source, case.target, lambda: case.run(seed, Path(scratch)), seed
+                    self.chain, source, case.target, lambda: case.run(seed, scratch), seed
                 )
             except NotApplicable as reason:
                 raise SkipTest(f"the method is not applicable: {reason}") from None

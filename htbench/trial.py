@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,6 +20,7 @@ from benchmark.method import Run, TargetData
 from benchmark.numerics import Streams
 from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device
+from benchmark.temporary import temporary_folder
 from benchmark.training import predict, predict_batch
 from benchmark.tuning.folds import HELD_OUT_SHARE, MISSING_SHARE, check_held_out
 from htbench.checks import load_argument
@@ -80,14 +79,14 @@ class Trial:
             NotApplicable: the method says so.
             ContractError: what it returns breaks the contract. Other exceptions are its own.
         """
-        with tempfile.TemporaryDirectory(prefix="htbench-") as folder:
+        with temporary_folder() as folder:
             source, whole, run = open_arguments(
                 self.manifest,
                 self.entry,
                 seed=self.seed,
                 device=self.device,
                 monitor=self.monitor,
-                scratch=Path(folder),
+                scratch=folder,
                 untrained=self.smoke,
             )
             if self.smoke:
