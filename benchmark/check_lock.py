@@ -60,7 +60,7 @@ def run_in_lock(
     """
     with (
         temporary_folder() as folder,
-        Session(never=[manifest.root], limits=Limits.of_run(SECONDS, None)) as session,
+        Session(never=[manifest.root], limits=Limits(seconds=SECONDS)) as session,
     ):
         tasks = [task.id for task in manifest.tasks]
         cells = grid(manifest, tasks, methods, [0], "cpu", settings)

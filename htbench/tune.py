@@ -123,6 +123,7 @@ def plan_tuning(
     repeats: int,
     device: str,
     jobs: int | None,
+    time_limit: float,
     memory_limit: float | None,
     monitor: Monitor,
 ) -> Iterator[TuningPlan]:
@@ -142,6 +143,7 @@ def plan_tuning(
         repeats: folds of each task.
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: runs side by side; None for one per core on CPU and one on a GPU.
+        time_limit: seconds that one run may take.
         memory_limit: GiB that one run may use; None for 80 % of this machine's memory.
         monitor: shows the progress.
 
@@ -158,7 +160,7 @@ def plan_tuning(
     with session.Session(
         never=[workspace.root, manifest.root],
         cuda=device == "cuda",
-        limits=Limits.of_run(Limits.seconds, memory_limit),
+        limits=Limits.of_run(time_limit, memory_limit),
     ) as started:
         manifest = started.with_network(manifest, network)
         for task in part.tasks:

@@ -30,6 +30,7 @@ WATCH_SECONDS = 0.1
 SCRATCH_SECONDS = 1.0
 MAX_GIB = 1 << 33  # 2 ** 63 bytes
 DESCRIBE_SECONDS = 300  # enough to import a method's code, and to check its settings
+RAISE_SECONDS = "; to raise it, use --time-limit SECONDS"
 RAISE_MEMORY = "; to raise it, use --memory-limit GIB"
 
 
@@ -44,16 +45,19 @@ class Limits:
         scratch: bytes on disk of its files, those included that are open or mapped but no longer
             have a name, and at least 4 KiB for each; and the length of any one file that it writes.
         output: bytes of printed output.
+        raise_seconds, raise_memory: how a user raises the limit, as the end of a sentence.
     """
 
     seconds: float = float(TIME_LIMIT)
     memory: int = field(default_factory=lambda: measure.default_memory(cgroup.memory_limit()))
     scratch: int = 16 << 30
     output: int = 16 << 20
+    raise_seconds: str = ""
+    raise_memory: str = ""
 
     @classmethod
     def of_run(cls, seconds: float, memory: float | None) -> Self:
-        """Limits of a run: seconds, and GiB of memory; None for the default.
+        """Limits that are options of a command: seconds, and GiB of memory; None for the default.
 
         Raises:
             UsageError: one is not a positive number, or has more bytes than an address.
@@ -64,7 +68,7 @@ class Limits:
             raise UsageError(
                 f"the memory limit is {memory:g}; give a positive number of GiB, below {MAX_GIB}"
             )
-        limits = cls(seconds=seconds)
+        limits = cls(seconds=seconds, raise_seconds=RAISE_SECONDS, raise_memory=RAISE_MEMORY)
         return limits if memory is None else replace(limits, memory=round(memory * 2**30))
 
 
@@ -116,9 +120,11 @@ class Child:
         if self._exit.done() or self.killed_for:
             return
         if time.monotonic() > self._deadline:
-            self.killed_for = f"it exceeded the time limit of {limits.seconds:g} s"
+            self.killed_for = (
+                f"it exceeded the time limit of {limits.seconds:g} s{limits.raise_seconds}"
+            )
         elif pid is not None and (used := measure.memory(pid)) > limits.memory:
-            self.killed_for = f"{_too_much(used, limits.memory, 'memory')}{RAISE_MEMORY}"
+            self.killed_for = f"{_too_much(used, limits.memory, 'memory')}{limits.raise_memory}"
         elif (used := measure.bytes_taken(os.fstat(self._output))) > limits.output:
             self.killed_for = _too_much(used, limits.output, "printed output")
         elif (problem := self._scratch_problem()) is not None:
@@ -189,8 +195,11 @@ class Child:
             self.kill()
             how = self._exit.result()
         if self._group is not None and not self.killed_for and cgroup.exceeded_memory(self._group):
-            limit = self._limits.memory / 2**20
-            self.killed_for = f"it used more memory than the limit of {limit:.0f} MiB{RAISE_MEMORY}"
+            limits = self._limits
+            self.killed_for = (
+                f"it used more memory than the limit of {limits.memory / 2**20:.0f} MiB"
+                f"{limits.raise_memory}"
+            )
         return how
 
     def __enter__(self) -> Self:
@@ -278,9 +287,13 @@ class ForkServer:
             RunError: the server has exited.
         """
         # The user's limits are those of a method's code; training a source model may take more.
-        short = replace(self.limits, seconds=min(self.limits.seconds, DESCRIBE_SECONDS))
-        kinds = {RunJob.kind: self.limits, DescribeJob.kind: short, ConfigureJob.kind: short}
-        limits = kinds.get(job.kind) or Limits(memory=max(self.limits.memory, Limits().memory))
+        of_run = short = self.limits
+        if of_run.seconds > DESCRIBE_SECONDS:
+            short = replace(of_run, seconds=DESCRIBE_SECONDS, raise_seconds="")
+        kinds = {RunJob.kind: of_run, DescribeJob.kind: short, ConfigureJob.kind: short}
+        limits = kinds.get(job.kind) or Limits(
+            memory=max(of_run.memory, Limits().memory), raise_memory=of_run.raise_memory
+        )
         ours, theirs = socket.socketpair()
         try:
             with theirs, self._lock:

@@ -14,6 +14,7 @@ from htbench.cli.options import (
     LocalPath,
     Option,
     json_option,
+    memory_limit_option,
     seeds_option,
     suite_option,
     tasks_option,
@@ -212,6 +213,7 @@ def check(
 )
 @tasks_option("Choose among runs of this task; repeatable.")
 @time_limit_option
+@memory_limit_option
 @_by("Who verifies, for the record.")
 @_OWN_SUITE
 @_PUBLISHED
@@ -230,6 +232,7 @@ def verify_command(
     seeds: tuple[int, ...],
     tasks: tuple[str, ...],
     time_limit: float,
+    memory_limit: float | None,
     by: str,
     suite: str | None,
     published: Path | None,
@@ -262,7 +265,7 @@ def verify_command(
     submission = _accepted_by_checks(folder, suite, published)
     cells = choose(submission.suite, runs, tasks, seeds)
     chosen = "at random" + (", among named tasks or seeds" if tasks or seeds else "")
-    result = verify(submission, cells, by, chosen, Terminal(), time_limit)
+    result = verify(submission, cells, by, chosen, Terminal(), time_limit, memory_limit)
     write_verification(path, result)
     if as_json:
         print_json(asdict(result))

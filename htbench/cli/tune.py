@@ -22,6 +22,7 @@ from htbench.cli.options import (
     seeds_option,
     suite_option,
     tasks_option,
+    time_limit_option,
     workspace_option,
     yes_option,
 )
@@ -78,6 +79,7 @@ SEARCH_HEADERS = ("pseudo-seen %", "pseudo-missing %", "mean", "")
 @workspace_option
 @device_option
 @jobs_option
+@time_limit_option
 @memory_limit_option
 @yes_option
 @json_option
@@ -97,6 +99,7 @@ def command(
     workspace: Path,
     device: str,
     jobs: int | None,
+    time_limit: float,
     memory_limit: float | None,
     yes: bool,
     as_json: bool,
@@ -137,6 +140,7 @@ def command(
         repeats=repeats,
         device=device,
         jobs=jobs,
+        time_limit=time_limit,
         memory_limit=memory_limit,
         monitor=Terminal(),
     ) as plan:

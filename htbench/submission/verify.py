@@ -116,6 +116,7 @@ def verify(
     chosen: str,
     monitor: Monitor,
     time_limit: float,
+    memory_limit: float | None,
 ) -> Verification:
     """Repeat cells of a submission that has passed its checks.
 
@@ -128,13 +129,15 @@ def verify(
         by, chosen: see :class:`Verification`.
         monitor: shows the progress.
         time_limit: seconds that one run may take; a run that takes more differs.
+        memory_limit: GiB that one run may use, None for 80 % of this machine's memory; as above.
     """
+    limits = time_limit, memory_limit
     repeated = []
     machine: dict[str, str] = {}
     for task, seed in cells:
         with temporary_workspace() as workspace:
             try:
-                record, reason = _repeat(submission, workspace, task, seed, monitor, time_limit)
+                record, reason = _repeat(submission, workspace, task, seed, monitor, limits)
             except MethodError as error:  # such as a class that has another name than it says
                 announced = seed in submission.suite.seeds
                 repeated.append(Cell(task, seed, announced, False, DIFFERS, str(error), {}))
@@ -159,7 +162,7 @@ def _repeat(
     task: str,
     seed: int,
     monitor: Monitor,
-    time_limit: float,
+    limits: tuple[float, float | None],
 ) -> tuple[RunRecord, str]:
     """Carry out one run from the submitted files; its record, and why it counts as another one."""
     submitted = submission.of_method[0]
@@ -176,7 +179,8 @@ def _repeat(
             settings=settings,
             device=submitted.made_from["device"],
             isolation="required",
-            time_limit=time_limit,
+            time_limit=limits[0],
+            memory_limit=limits[1],
         ) as plan:
             cell = next(c for c in plan.cells if c.method.name == submission.form.name)
             others = _other_settings(cell, submitted)

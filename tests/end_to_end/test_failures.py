@@ -391,7 +391,7 @@ def test_limits_end_a_run_and_no_other(limited):
 def test_a_run_over_its_time_says_so(limited):
     error = limited.records["endless"]["error"]
     assert error["kind"] == "limit"
-    assert "exceeded the time limit of 5 s" in error["message"]
+    assert "the time limit of 5 s; to raise it, use --time-limit SECONDS" in error["message"]
     assert 5 <= limited.records["endless"]["cost"]["wall_seconds"] < 30
     assert (
         f"- failed: endless on outline-solid, seed 0: {error['message']}" in limited.result.stdout

@@ -270,15 +270,16 @@ def test_the_working_directory_need_not_be_accessible(
         try_network(running, load_manifest("icons@2.0"), "cpu", tmp_path)
 
 
-LIMIT = "MiB of memory; the limit is 1024 MiB; to raise it, use --memory-limit GIB"
+MEMORY = "MiB of memory; the limit is 1024 MiB; to raise it, use --memory-limit GIB"
+SECONDS = "it exceeded the time limit of 1 s; to raise it, use --time-limit SECONDS"
 
 
 @pytest.mark.parametrize("kind", [DescribeJob, ConfigureJob])
 @pytest.mark.parametrize(
     ("limits", "code", "words"),
     [
-        (Limits(seconds=1), "while True: pass", "exceeded the time limit of 1 s"),
-        (Limits(memory=1 << 30), "x = bytearray(2 << 30)\nwhile True: pass", LIMIT),
+        (Limits.of_run(1, None), "while True: pass", SECONDS),
+        (Limits.of_run(300, 1), "x = bytearray(2 << 30)\nwhile True: pass", MEMORY),
     ],
 )
 def test_the_limits_of_a_run_hold_while_its_method_is_asked(
@@ -291,7 +292,20 @@ def test_the_limits_of_a_run_hold_while_its_method_is_asked(
     with ForkServer(limits=limits) as running:
         answer = request(running, job, tmp_path)
     assert answer["failed"]["kind"] == "limit"
-    assert words in answer["failed"]["message"]
+    assert answer["failed"]["message"].endswith(words)
+
+
+def test_a_limit_that_no_option_raises_names_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of loading a method, whatever the time limit of its runs is."""
+    monkeypatch.setattr(client, "DESCRIBE_SECONDS", 1)
+    (tmp_path / "method.py").write_text("while True: pass")
+    (tmp_path / "scratch").mkdir()
+    method = collect_code(file_source(str(tmp_path / "method.py"))).message
+    with ForkServer(limits=Limits.of_run(60, None)) as running:
+        answer = request(running, DescribeJob(str(tmp_path / "scratch"), method), tmp_path)
+    assert answer["failed"]["message"].endswith("it exceeded the time limit of 1 s")
 
 
 def test_a_child_joins_a_control_group_before_its_job(

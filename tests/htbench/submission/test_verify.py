@@ -115,7 +115,7 @@ def test_each_run_is_alone_in_a_fresh_workspace_and_in_the_lock(
         of_method=[SimpleNamespace(made_from={"device": "cpu"}, config={})],
     )
     cells = [("a", 0), ("b", 71)]
-    result = verify(submission, cells, "me", "at random", None, 60.0)  # type: ignore[arg-type]
+    result = verify(submission, cells, "me", "at random", None, 60.0, None)  # type: ignore[arg-type]
     assert len(set(roots)) == 2
     assert not any(root.exists() for root in roots)
     assert [(call["tasks"], call["seeds"]) for call in calls] == [(["a"], [0]), (["b"], [71])]
