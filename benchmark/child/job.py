@@ -163,7 +163,7 @@ def failure(error: Exception) -> dict[str, str]:
         text = f"{rule} ({text.strip()})"
     return {
         "kind": "contract" if isinstance(error, ContractError) else "exception",
-        "message": f"{type(error).__name__}: {text}"[:MAX_TEXT],
+        "message": f"{type(error).__name__}: {text or _line(error)}"[:MAX_TEXT],
         "traceback": _cut(traceback.format_exc()),
     }
 
@@ -174,6 +174,12 @@ def _text(error: Exception) -> str:
         return str(error)
     except Exception:
         return "(its message cannot be shown)"
+
+
+def _line(error: Exception) -> str:
+    """The line of code that raised an exception which has no text, such as ``assert a == b``."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"raised by `{frames[-1].line}`" if frames and frames[-1].line else "it has no message"
 
 
 def _rule(error: Exception) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmark.child.job import ContractError, failure
 from benchmark.errors import NotApplicable
 from benchmark.jobs import MAX_TEXT
@@ -31,6 +33,16 @@ def test_an_exception_without_a_text() -> None:
             raise RuntimeError
 
     assert "its message cannot be shown" in failure_of(Mute())["message"]
+
+
+def test_an_exception_with_an_empty_text_names_its_line() -> None:
+    assert failure_of(AssertionError())["message"] == "AssertionError: raised by `raise error`"
+
+
+def test_an_exception_with_neither_text_nor_line() -> None:
+    with pytest.raises(StopIteration) as raised:
+        exec(compile("next(iter(()))", "<no file>", "exec"), {})
+    assert failure(raised.value)["message"] == "StopIteration: it has no message"
 
 
 def test_long_texts_are_cut_and_keep_both_ends() -> None:
