@@ -86,9 +86,7 @@ def file_source(argument: str, option: str = "--plugin") -> MethodLocation:
         MethodError: there is no such file, or the class is not an identifier.
     """
     start = f"{option} {argument}: " if option else ""
-    path, colon, attribute = argument, "", ""
-    if not _is_file(argument):
-        path, colon, attribute = argument.rpartition(":")
+    path, colon, attribute = _parts(argument)
     if not _is_file(path):
         raise MethodError(f"{start}{_no_file(path or argument)}")
     file = Path(path).expanduser()
@@ -97,6 +95,16 @@ def file_source(argument: str, option: str = "--plugin") -> MethodLocation:
     if colon and not _ATTRIBUTE.fullmatch(attribute):
         raise MethodError(f"{start}{attribute!r} is not the name of a class")
     return MethodLocation(None, None, attribute or None, file.resolve(), str(file.resolve()))
+
+
+def is_method_file(argument: str) -> bool:
+    """Whether the file of ``path/to/file.py[:Class]`` exists."""
+    return _is_file(_parts(argument)[0])
+
+
+def _parts(argument: str) -> tuple[str, str, str]:
+    """The path of ``path/to/file.py[:Class]``, which may have a colon, the colon and the class."""
+    return (argument, "", "") if _is_file(argument) else argument.rpartition(":")
 
 
 def _no_file(path: str) -> str:

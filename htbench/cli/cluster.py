@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from benchmark.errors import UsageError
 from htbench.cli.options import json_option, out_file_option, suite_option, workspace_option
 from htbench.cli.output import print_or_write
-from htbench.progress import Terminal
+from htbench.progress import Terminal, log
 
 if TYPE_CHECKING:
     from benchmark.manifest.suite import Suite
@@ -151,22 +151,28 @@ def script(
 def _check_names(suite: Suite, shards: int, workspace: Path, options: Mapping[str, Any]) -> None:
     """Check what each job would refuse: names, settings and the number of shards.
 
-    A plugin may be on the machines of the jobs only; then only tasks and seeds are checked.
+    A plugin may be on the machines of the jobs only; then only tasks and seeds are checked, and a
+    message says so.
 
     Raises:
         HTBenchError: a name or a value cannot be used.
     """
     from benchmark.driver import plan_suite
+    from benchmark.methods.find import is_method_file
     from htbench.results import open_workspace
     from htbench.run import shard_of
     from leaderboard.gamma_star import DERIVED
 
     suite.part(options["tasks"], options["seeds"])
-    if options["plugins"]:
+    if absent := [plugin for plugin in options["plugins"] if not is_method_file(plugin)]:
+        log(
+            f"--plugin {absent[0]}: there is no such file on this machine; each job looks for it, "
+            "and checks methods and settings then"
+        )
         return
     part, costs = shard_of(f"1/{shards}")
     # Not isolation and limits, which depend on the machine of the job.
-    names = ("tasks", "methods", "seeds", "settings", "network", "device")
+    names = ("tasks", "methods", "seeds", "settings", "plugins", "network", "device")
     with ExitStack() as stack:  # a plan is checked when it is made
         stack.enter_context(
             plan_suite(

@@ -214,6 +214,24 @@ def test_what_every_job_would_refuse_is_refused(
     assert message in err
 
 
+def test_a_plugin_is_checked_where_it_exists(htbench: Htbench, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from htbench import Method\n\n\nclass Mine(Method):\n    name = 'mine'\n\n"
+        "    def adapt(self, source, target, run):\n        return source.copy()\n"
+    )
+    words = ("cluster", "script", "--slurm", "--suite", "icons", "--shards", "2", "--")
+    status, out, err = htbench(*words, "--plugin", plugin, "--set", "alpha=1")
+    assert (status, out) == (2, "")
+    assert "--set alpha: no selected method has this field" in err
+    status, out, err = htbench(*words, "--plugin", f"{plugin}:Mine")
+    assert (status, err) == (0, "")
+    assert f"{plugin}:Mine" in out
+    status, out, err = htbench(*words, "--plugin", tmp_path / "mien.py:Mine")
+    assert status == 0
+    assert "mien.py:Mine: there is no such file on this machine; each job looks for it" in err
+
+
 def test_ray_takes_options_of_run_after_the_dashes_too(htbench: Htbench) -> None:
     words = ("--suite", "icons", "--address", "auto", "--method", "finetune")
     status, _, err = htbench("cluster", "run", *words)
