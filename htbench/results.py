@@ -102,9 +102,13 @@ def load_results(
 
 
 def shown_problems(problems: Sequence[str]) -> list[str]:
-    """The sentences about folders without a row that are shown: the first ones, cut if too long."""
-    shown = [one_line(problem, MAX_MESSAGE) for problem in problems[:MAX_PROBLEMS]]
-    if more := len(problems) - len(shown):
+    """The sentences about folders without a row that are shown: the first ones, cut if too long.
+
+    Each is shown once, however often the folder was read.
+    """
+    different = list(dict.fromkeys(problems))
+    shown = [one_line(problem, MAX_MESSAGE) for problem in different[:MAX_PROBLEMS]]
+    if more := len(different) - len(shown):
         shown.append(f"{plural(more, 'more folder')} in the workspace cannot be used")
     return shown
 

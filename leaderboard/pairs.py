@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, UsageError
+from benchmark.manifest.suite import Suite
 from benchmark.text import one_line, seed_list
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column, column_of
@@ -59,11 +60,18 @@ class _TaskPart(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods of a board that are both complete on at least one of its tasks."""
+    """Two methods of a board that are both complete on at least one of its tasks.
+
+    Attributes:
+        board: a table with both.
+        first, second: their labels.
+        left_out: tasks that the table does not have, because one of them is not complete there.
+    """
 
     board: Board
     first: str
     second: str
+    left_out: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> tuple[Column, ...]:
@@ -164,6 +172,7 @@ class Pair:
             "first": self.first,
             "second": self.second,
             "level": LEVEL,
+            "left_out": list(self.left_out),
             "tasks": [
                 {
                     "task": task,
@@ -188,6 +197,27 @@ class Pair:
         return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
+def compare(
+    boards_of: Callable[[Suite], Sequence[Board]], suite: Suite, first: str, second: str
+) -> Pair:
+    """The pair of methods that two texts name, on a table of the tasks on which both are complete.
+
+    Args:
+        boards_of: gives the boards of a suite.
+        suite: the suite.
+        first, second: as for :func:`find_pair`.
+
+    Raises:
+        UsageError: as :func:`find_pair`.
+    """
+    pair = find_pair(boards_of(suite), first, second)
+    left_out = tuple(task for task in suite.tasks if task not in pair.tasks)
+    if not left_out:
+        return pair
+    part = suite.part([task for task in suite.tasks if task in pair.tasks])
+    return replace(find_pair(boards_of(part), pair.first, pair.second), left_out=left_out)
+
+
 def find_pair(boards: Sequence[Board], first: str, second: str) -> Pair:
     """The pair of methods that two texts name, in the first board that has both.
 
@@ -205,7 +235,7 @@ def find_pair(boards: Sequence[Board], first: str, second: str) -> Pair:
         raise UsageError(f"{first!r} and {second!r} are the same method; name two different ones")
     shared = [board for board in boards if all(name in board.labels for name in names)]
     for board in shared:
-        if (pair := Pair(board, *names)).tasks:
+        if (pair := Pair(board, names[0], names[1])).tasks:
             return pair
     board = boards[0]
     what = "are in different tables"

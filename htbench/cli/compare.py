@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,10 @@ from htbench.cli.options import (
 )
 from htbench.cli.output import is_terminal, print_or_write, run_problems, screen
 from htbench.progress import log
+
+if TYPE_CHECKING:
+    from benchmark.manifest.suite import Suite
+    from leaderboard.board import Board
 
 FORM_OF = {".tex": "latex", ".md": "markdown", ".json": "json", ".txt": "terminal"}
 
@@ -58,8 +63,8 @@ def command(
 
     Each is the name of a method in the leaderboard, with its settings if it has several rows, or
     the beginning of such a name. Differences are paired: on the same tasks, seeds and test images.
-    The first row is the mean over tasks. Where no two tasks share a test set, the second one is of
-    the test images of all tasks together (pooled).
+    The first row is the mean over the tasks of which both have all runs. Where no two of them share
+    a test set, the second one is of the test images of all tasks together (pooled).
 
     \b
     Examples:
@@ -71,7 +76,7 @@ def command(
     from htbench.own_suite import chosen_suite
     from htbench.published_boards import published_board
     from htbench.run import existing_boards
-    from leaderboard.pairs import find_pair
+    from leaderboard.pairs import compare
     from leaderboard.render import pair as render
     from leaderboard.render.compare_figure import FORMS, draw
 
@@ -85,11 +90,13 @@ def command(
     place = Workspace(workspace)
     loaded = chosen_suite(suite, None if published else place).part(tasks, seeds)
     with run_problems() as problems:
-        if published:
-            boards = [published_board(loaded)]
-        else:
-            boards = existing_boards(loaded, place, problems.append)
-        pair = find_pair(boards, first, second)
+
+        def boards_of(part: Suite) -> list[Board]:
+            if published:
+                return [published_board(part)]
+            return existing_boards(part, place, problems.append)
+
+        pair = compare(boards_of, loaded, first, second)
         if kind in FORMS and out is not None:
             print_or_write(draw(pair, kind), out)
         else:

@@ -80,6 +80,7 @@ def _legend(pair: Pair) -> list[str]:
         f"{seed_list(pair.board.suite.seeds)}",
         *filter(None, [interval_line(pair.board)]),
         *_pooled_legend(pair),
+        *_left_out(pair),
     ]
 
 
@@ -91,6 +92,13 @@ def _pooled_legend(pair: Pair) -> list[str]:
     if math.isnan(pair.value(pair.first, POOLED)):
         legend += "; not known here, because accuracies of classes need the outcome of each image"
     return [legend]
+
+
+def _left_out(pair: Pair) -> list[str]:
+    """The tasks that are not compared."""
+    if not pair.left_out:
+        return []
+    return [f"not compared, because runs are missing or failed: {', '.join(pair.left_out)}"]
 
 
 def _sections(pair: Pair) -> list[tuple[str, list[list[str]]]]:

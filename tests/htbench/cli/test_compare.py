@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.records import RunRecord
+from benchmark.runs.workspace import Workspace
 from tests.htbench.command import Htbench
 
 WriteRun = Callable[..., RunRecord]
@@ -76,6 +77,30 @@ def test_seeds_that_both_have_are_compared(
     status, markdown, _ = htbench("compare", "gla", *words[2:], "--seed", "1")
     assert status == 0
     assert "for this pair alone; seed 1\n" in markdown
+
+
+def test_tasks_that_only_one_has_are_named(
+    htbench: Htbench, words: tuple[object, ...], write_run: WriteRun, tmp_path: Path
+) -> None:
+    """The mean, the groups and the classes are those of the tasks that both have."""
+    for seed in range(3):
+        write_run(tmp_path / "ws", "lwf", "solid-outline", seed, skill=2.0)
+        write_run(tmp_path / "ws", "finetune", "solid-outline", seed, skill=1.0)
+        write_run(tmp_path / "ws", "finetune", "outline-color", seed, skill=1.0)
+    broken = write_run(tmp_path / "ws", "gla", TASK, 0, skill=1.0).key
+    (Workspace(tmp_path / "ws").folder(broken) / "run.json").write_text("{")
+    both = ("--task", "solid-outline", "--task", TASK)
+    status, markdown, err = htbench(*words[:7])
+    assert status == 1
+    assert err.count("is not valid JSON") == 1, err
+    assert htbench(*words[:7], *both)[1] == "\n".join(
+        line for line in markdown.split("\n") if not line.startswith("- not compared")
+    )
+    assert "\n| mean over 2 tasks " in markdown
+    (line,) = [line for line in markdown.split("\n") if line.startswith("- not compared")]
+    left_out = ["outline-color", "solid-color", "outline+solid-color"]
+    assert line == f"- not compared, because runs are missing or failed: {', '.join(left_out)}"
+    assert json.loads(htbench(*words[:7], "--format", "json")[1])["left_out"] == left_out
 
 
 def test_suites_without_published_results_are_refused(htbench: Htbench) -> None:
