@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +14,7 @@ import numpy as np
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import run_command
-from benchmark.text import one_line, seed_list
+from benchmark.text import one_line, ranges, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
@@ -123,6 +125,20 @@ class Request:
             return "leave out --published to draw the results of a workspace"
         return f"run `{run_command(board.suite, *board.workspace_option)}` first"
 
+    def _part(self) -> list[str]:
+        """The options that draw the task of which most runs have scores; none if that is this."""
+        rows = self.board.rows
+        ok = rows.where(rows.equal("status", "ok") & rows.is_in("task", self.tasks))
+        cells = [(row["task"], row["seed"]) for row in ok.dicts(["task", "seed"])]
+        if not cells:
+            return []
+        ((task, _),) = Counter(task for task, _ in cells).most_common(1)
+        seeds = {seed for of_task, seed in cells if of_task == task}
+        words = [] if task == self.task else ["--task", task]
+        if seeds != set(self.board.suite.seeds):
+            words += ["--seed", ranges(seeds).replace(" ", "")]
+        return words
+
     def cells(self) -> dict[str, BoardCell]:
         """The complete cells by label, the best first and oracles last.
 
@@ -137,8 +153,10 @@ class Request:
         }
         if not complete:
             what = "all tasks" if self.task == MEAN else f"task {self.task}"
+            part = self._part()
             raise UsageError(
                 f"no method has completed {what} of suite {self.board.suite.name}; {self.remedy}"
+                + (f", or draw what there is with `{shlex.join(part)}`" if part else "")
             )
         return complete
 

@@ -317,8 +317,18 @@ def test_spread_keeps_order_and_distance_and_moves_little() -> None:
 def test_an_incomplete_board_says_what_to_run(icons: Manifest, suite: Suite) -> None:
     rows = [row(icons, "finetune", TASKS[0], seed) for seed in range(3)]
     of_one = build(suite, icons, rows)[0]
-    with pytest.raises(UsageError, match=r"no method has completed all tasks .*`htbench run"):
+    message = (
+        r"no method has completed all tasks of suite icons; run `htbench run --suite icons` first, "
+        f"or draw what there is with `--task {TASKS[0]}`$"
+    )
+    with pytest.raises(UsageError, match=message):
         figure_bytes(Request(of_one), "tradeoff", "svg")
+    two = [*rows[:2], row(icons, "finetune", TASKS[1], 0)]
+    of_seeds = build(suite, icons, two)[0]
+    with pytest.raises(UsageError, match=f"with `--task {TASKS[0]} --seed 0-1`$"):
+        figure_bytes(Request(of_seeds), "tradeoff", "svg")
+    with pytest.raises(UsageError, match=f"task {TASKS[1]} of suite .* is with `--seed 0`$"):
+        figure_bytes(Request(of_seeds, task=TASKS[1]), "tradeoff", "svg")
     published = dataclasses.replace(of_one, is_published=True)
     with pytest.raises(UsageError, match="all tasks of suite icons; leave out --published to draw"):
         figure_bytes(Request(published), "tradeoff", "svg")
