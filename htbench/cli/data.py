@@ -89,7 +89,7 @@ def download(dataset: str, accept_terms: bool) -> None:
 @click.option(
     "--copy",
     is_flag=True,
-    help="Copy the files from a folder instead of linking to them, also where there are links.",
+    help="Copy the files from a folder instead of linking to them; replaces links that exist.",
 )
 @json_option
 @click.pass_context

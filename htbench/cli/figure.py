@@ -42,12 +42,12 @@ class _Figure(click.Command):
     required=True,
     metavar="FILE",
     type=LocalPath(),
-    help="File to write; its extension (.svg, .png or .pdf) is the format.",
+    help="File to write; its extension (.svg, .png or .pdf) sets the format.",
 )
 @suite_option(OWN_SUITE)
 @task_option("Draw this task.  [default: the mean over all tasks]")
 @seeds_option(SHOWN_SEEDS)
-@methods_option("Name or draw this method; repeatable.  [default: the figure chooses]")
+@methods_option("Label or draw this method; repeatable.  [default: the figure chooses]")
 @click.option(
     "--width",
     default="page",

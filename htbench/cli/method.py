@@ -61,7 +61,7 @@ def check(
     """Check that a method keeps the contract, on a slice of the icons.
 
     Adapts a dozen times, which takes a minute or two on a CPU, and longer if the method starts from
-    another one. The method is imported into this process; four checks look at runs in the lock.
+    another one. The method is imported into this process; four checks look at sandboxed runs.
     Exits with status 1 if a check failed.
 
     \b
@@ -131,7 +131,7 @@ def _result(check: Check) -> tuple[str, str]:
 @_BASES
 @device_option
 @click.option(
-    "--smoke", is_flag=True, help="Take two steps on few images, to see whether it works at all."
+    "--smoke", is_flag=True, help="Take two steps on a few images, to see whether it works at all."
 )
 @click.pass_context
 def try_command(
@@ -145,7 +145,7 @@ def try_command(
     device: str,
     smoke: bool,
 ) -> None:
-    """Adapt with a method in this process, without the lock; nothing is recorded.
+    """Adapt with a method in this process, without the sandbox; nothing is recorded.
 
     What the method prints goes to the terminal, breakpoint() works, and an exception ends the
     command with its traceback and status 1. Half of the seen classes play missing; the accuracies
@@ -173,7 +173,7 @@ def try_command(
             smoke=smoke,
             monitor=Terminal(),
         )
-    log("This runs in your own process, without the lock; nothing is recorded.")
+    log("This runs in your own process, without the sandbox; nothing is recorded.")
     with author_errors():
         try:
             result = trial.carry_out()

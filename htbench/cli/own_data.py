@@ -53,7 +53,7 @@ def _parsed_share(
     metavar="FOLDER|CSV",
     type=LocalPath(),
     help="Folder of <domain>/<class>/<image>, or a CSV file with the columns path, domain, class "
-    "and, if you like, split and group.",
+    "and optionally split and group.",
 )
 @click.option(
     "--seen",
@@ -81,8 +81,8 @@ def _parsed_share(
 @click.option(
     "--group-by",
     metavar="REGEX",
-    help="Keep images together in train or test: a regular expression whose first parenthesis, in "
-    "the image's path, is the name of its group.",
+    help="Keep images together in train or test: what the first parentheses of this regular "
+    "expression match in an image's path is the name of its group.",
 )
 @click.option(
     "--model",

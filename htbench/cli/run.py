@@ -87,7 +87,7 @@ _BOARD_MODULES = ("pandas", "scipy.special", "htbench.run")  # what printing the
 @click.option(
     "--smoke",
     is_flag=True,
-    help="Take two steps on few images of the first task and seed, with source and finetune, "
+    help="Take two steps on a few images of the first task and seed, with source and finetune, "
     "unless you name others, to see whether a set-up works. Nothing is recorded.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the planned runs without running them.")
@@ -272,7 +272,7 @@ def _print_smoke(runs: int, failed: int, place: Workspace, as_json: bool) -> Non
         return
     click.echo(f"{runs - failed} of {plural(runs, 'run')} finished, {failed} failed")
     kept = f"; `htbench show` reads failed runs in {place.root}" if failed else ""
-    click.echo(f"two steps on few images; nothing is recorded{kept}")
+    click.echo(f"two steps on a few images; nothing is recorded{kept}")
 
 
 def _print_asked(cells: AskedCells) -> None:

@@ -239,7 +239,7 @@ def verify_command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Check a submission, and repeat some of its runs from the submitted files, in the lock.
+    """Check a submission, and repeat some of its runs from the submitted files, in the sandbox.
 
     The runs are chosen at random, among the tasks and seeds that you name. Each has a fresh
     workspace. Predictions must be the same bytes on the same kind of machine; on another kind,

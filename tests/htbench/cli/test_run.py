@@ -252,7 +252,7 @@ class TestSmoke:
         # three seen classes of two images
         assert "| 6 images 2 steps 5\n" in err
         assert out == (
-            "1 of 1 run finished, 0 failed\ntwo steps on few images; nothing is recorded\n"
+            "1 of 1 run finished, 0 failed\ntwo steps on a few images; nothing is recorded\n"
         )
         assert not list((tmp_path / "temporary").iterdir())
         assert not (tmp_path / "workspace").exists()
