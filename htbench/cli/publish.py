@@ -47,6 +47,7 @@ DEVELOPERS = "The Holistic Transfer Bench developers"
 )
 @click.option(
     "--license",
+    "--licence",
     "license_name",
     type=click.Choice(LICENSES),
     default=LICENSES[0],

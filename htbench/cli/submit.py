@@ -101,7 +101,7 @@ def command() -> None:
 @click.option("--author", "authors", multiple=True, metavar="NAME", help="An author; repeatable.")
 @click.option("--paper", default="", metavar="URL", help="Address of the paper, or 'none'.")
 @click.option("--code", default="", metavar="URL", help="Address of public code, or 'none'.")
-@click.option("--licence", default="", metavar="LICENCE", help="Licence of the code, such as MIT.")
+@click.option("--licence", "--license", default="", help="Licence of the code, such as MIT.")
 @click.option(
     "--code-folder",
     metavar="DIR",

@@ -67,7 +67,7 @@ def release(once: Once, place: Path, htbench: Htbench) -> Path:
 
     def fill(folder: Path) -> None:
         authors = ("--author", "Ada Lovelace", "--author", 'A "B": {c}')
-        options = ("--title", "Two: methods", "--license", "CC-BY-4.0", "--predictions")
+        options = ("--title", "Two: methods", "--licence", "CC-BY-4.0", "--predictions")
         status, _, err = htbench(*words(place, folder, *authors, *options))
         assert status == 0, err
         assert "version 1" in err

@@ -126,7 +126,7 @@ def test_pack_prints_json(
 ) -> None:
     submission()  # writes the runs
     out = tmp_path / "again"
-    at = ("--workspace", tmp_path / "ws", "--out", out, "--licence", "MIT", "--json")
+    at = ("--workspace", tmp_path / "ws", "--out", out, "--license", "MIT", "--json")
     status, text, err = htbench("submit", "pack", "half-way", *options[:2], *at)
     assert (status, err) == (0, "")
     assert json.loads(text) == {
