@@ -296,14 +296,16 @@ class Drawn:
         """The mean area under the curves of some runs in each draw, (R,); NaN without samples of
         a group of classes."""
         is_seen, n_groups = self._samples.is_seen, self._counts.shape[1]
+        sizes = self._sizes.prod(axis=1)
         if n_groups > MAX_PAIRED_GROUPS:
             influence, area = areas.mean_influence(runs, is_seen)
-            return np.asarray(area + self.scale * self._sums(influence[:, None])[:, 0])
+            linear = area + self.scale * self._sums(influence[:, None])[:, 0]
+            return np.where(sizes > 0, linear, np.nan)
         each = [areas.pairs_in_order(run, is_seen, self._groups, n_groups) for run in runs]
         pairs = np.mean(each, axis=0)
         in_order = ((self._wide_counts @ pairs) * self._wide_counts).sum(axis=1)
         with np.errstate(invalid="ignore"):
-            return np.asarray(in_order / self._sizes.prod(axis=1))
+            return np.asarray(in_order / sizes)
 
 
 class DrawnRuns:
@@ -345,9 +347,9 @@ def accuracies_of(
 
 
 def harmonic_of(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The harmonic mean, 0 if both are 0."""
+    """The harmonic mean: 0 if both are 0, NaN if one is."""
     total = a + b
-    return np.where(total > 0, 2 * a * b / np.where(total > 0, total, 1), 0.0)
+    return np.where(total == 0, 0.0, 2 * a * b / np.where(total == 0, 1, total))
 
 
 class _Methods(Mapping[str, Any]):

@@ -19,7 +19,7 @@ from leaderboard import areas, columns, resampling, statistics
 from leaderboard.board import build_boards
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
-from leaderboard.predictions import counted_samples
+from leaderboard.predictions import CountedSamples, counted_samples
 from leaderboard.render.markdown import interval_line
 from leaderboard.resampling import Drawn
 from leaderboard.rows import MEAN, POOLED, SCHEMA, Row
@@ -197,6 +197,27 @@ class TestSamples:
             if estimates.replicates is not None:
                 expected = pytest.approx(estimates.replicates, abs=1e-9, nan_ok=True)
                 assert parts.estimates[cell].replicates == expected
+
+    @pytest.mark.parametrize("n_groups", [6, resampling.MAX_PAIRED_GROUPS + 1])
+    def test_a_draw_without_missing_samples_has_no_value(self, n_groups: int) -> None:
+        """All of them are in one group, which many draws lack."""
+        generator = np.random.default_rng(5)
+        groups = np.repeat(np.arange(n_groups), 4)
+        is_seen = groups > 0
+        samples = CountedSamples((~is_seen).astype(np.int64), is_seen, groups.astype(object))
+        right = generator.random(len(groups)) < 0.5
+        right[:4] = True
+        margin = generator.normal(size=len(groups)).astype(np.float32)
+        counts = statistics.draw_counts(n_groups, 100)
+        drawn = Drawn(counts, groups, samples, [[Outcomes(right, right, margin)]])
+        values = {column.key: np.zeros(1) for column in resampling.SAMPLED}
+        found = resampling.in_draws(drawn, ["source"], values)
+        lacks = counts[:, 0] == 0
+        assert 10 < lacks.sum() < 90
+        for key in ("missing", "macro_missing", "harmonic", "ausuc", "openworld_auc"):
+            assert np.isnan(found[key][:, 0]).tolist() == lacks.tolist(), key
+        for key in ("overall", "seen"):
+            assert np.isfinite(found[key]).all(), key
 
     @pytest.mark.parametrize(("paired", "error"), [(resampling.MAX_PAIRED_GROUPS, 1e-9), (0, 0.1)])
     def test_an_area_is_that_of_the_drawn_samples(
