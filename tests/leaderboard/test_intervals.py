@@ -211,13 +211,13 @@ class TestSamples:
         counts = statistics.draw_counts(n_groups, 100)
         drawn = Drawn(counts, groups, samples, [[Outcomes(right, right, margin)]])
         values = {column.key: np.zeros(1) for column in resampling.SAMPLED}
-        found = resampling.in_draws(drawn, ["source"], values)
+        in_draws = resampling.in_draws(drawn, ["source"], values)
         lacks = counts[:, 0] == 0
         assert 10 < lacks.sum() < 90
         for key in ("missing", "macro_missing", "harmonic", "ausuc", "openworld_auc"):
-            assert np.isnan(found[key][:, 0]).tolist() == lacks.tolist(), key
+            assert np.isnan(in_draws[key][:, 0]).tolist() == lacks.tolist(), key
         for key in ("overall", "seen"):
-            assert np.isfinite(found[key]).all(), key
+            assert np.isfinite(in_draws[key]).all(), key
 
     @pytest.mark.parametrize(("paired", "error"), [(resampling.MAX_PAIRED_GROUPS, 1e-9), (0, 0.1)])
     def test_an_area_is_that_of_the_drawn_samples(
