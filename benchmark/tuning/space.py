@@ -59,8 +59,8 @@ def settings_of(grids: Sequence[str], method: MethodDescription) -> list[dict[st
 def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
     """The settings of a method's declared search space, at most ``BUDGET``.
 
-    The space has every combination of the values that the method declares and of ``RATES``. Of a
-    larger one, the defaults come first, then those whose SHA-256 is smallest.
+    The space has the defaults, which come first, and every combination of the values that the
+    method declares and of ``RATES``. Of a larger one, those whose SHA-256 is smallest are kept.
 
     Raises:
         MethodError: the method is an oracle, declares no space, or a value has the wrong type.
@@ -78,11 +78,10 @@ def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
     def rank(settings: Mapping[str, str]) -> bytes:
         return hashlib.sha256(canonical_json([method.name, dict(settings)])).digest()
 
+    space = [first, *(settings for settings in space if settings != first)]
     if len(space) > BUDGET:
-        others = sorted((s for s in space if s != first), key=rank)[: BUDGET - 1]
+        others = sorted(space[1:], key=rank)[: BUDGET - 1]
         space = [first, *sorted(others, key=space.index)]
-    elif first not in space[:1]:
-        space = [first, *(s for s in space if s != first)][:BUDGET]
     return _checked(space, method)
 
 

@@ -52,6 +52,13 @@ class TestDeclared:
         assert settings[0] == {"alpha": "0.5", "rate-factor": "1"}
         assert len(settings) == 1 + 2 * 3
 
+    def test_such_a_default_counts_in_the_budget(self) -> None:
+        """The space is then cut like any larger one, not by leaving out its last setting."""
+        settings = declared_settings(method({"count": (1, 2, 4, 5)}))
+        assert len(settings) == BUDGET
+        assert settings[0] == {"count": "3", "rate-factor": "1"}
+        assert settings[-1] == {"count": "5", "rate-factor": "1/10"}
+
     def test_a_method_without_a_space_cannot_be_tuned_over_it(self) -> None:
         with pytest.raises(MethodError, match=r"mine declares no search space; .*--grid"):
             declared_settings(method(None))
