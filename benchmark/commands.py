@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmark.text import ranges
 
 if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
@@ -22,6 +25,16 @@ def command(*words: object) -> str:
         "htbench data import 'my sets/0.1' PATH"
     """
     return shlex.join(["htbench", *map(_word, words)])
+
+
+def seed_words(seeds: Iterable[int]) -> list[str]:
+    """The words of an option that names some seeds.
+
+    Example:
+        >>> seed_words([0, 1, 2, 5])
+        ['--seed', '0-2,5']
+    """
+    return ["--seed", ranges(seeds).replace(" ", "")]
 
 
 def _word(word: object) -> str:

@@ -78,7 +78,7 @@ def one_line(value: object, limit: int) -> str:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers as ranges, ascending, in the form that ``--seed`` takes.
+    """Whole numbers as ranges, ascending, for a sentence.
 
     Example:
         >>> ranges([0, 1, 2, 5])

@@ -264,7 +264,7 @@ def predict_batch(model: nn.Module, images: Tensor, run: Run) -> Any:
         if others := sorted(str(dtype) for dtype in dtypes - {prepared.dtype}):
             raise TypeError(
                 f"the model cannot predict float32 images, and has weights of {', '.join(others)}; "
-                "return model.float(), or convert the images in its forward()"
+                f"return model.float(), or convert the images in its forward() ({error})"
             ) from error
         raise
 

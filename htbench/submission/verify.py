@@ -131,13 +131,14 @@ def verify(
         time_limit: seconds that one run may take; a run that takes more differs.
         memory_limit: GiB that one run may use, None for 80 % of this machine's memory; as above.
     """
-    limits = time_limit, memory_limit
     repeated = []
     machine: dict[str, str] = {}
     for task, seed in cells:
         with temporary_workspace() as workspace:
             try:
-                record, reason = _repeat(submission, workspace, task, seed, monitor, limits)
+                record, reason = _repeat(
+                    submission, workspace, task, seed, monitor, time_limit, memory_limit
+                )
             except MethodError as error:  # such as a class that has another name than it says
                 announced = seed in submission.suite.seeds
                 repeated.append(Cell(task, seed, announced, False, DIFFERS, str(error), {}))
@@ -162,7 +163,8 @@ def _repeat(
     task: str,
     seed: int,
     monitor: Monitor,
-    limits: tuple[float, float | None],
+    time_limit: float,
+    memory_limit: float | None,
 ) -> tuple[RunRecord, str]:
     """Carry out one run from the submitted files; its record, and why it counts as another one."""
     submitted = submission.of_method[0]
@@ -179,8 +181,8 @@ def _repeat(
             settings=settings,
             device=submitted.made_from["device"],
             isolation="required",
-            time_limit=limits[0],
-            memory_limit=limits[1],
+            time_limit=time_limit,
+            memory_limit=memory_limit,
         ) as plan:
             cell = next(c for c in plan.cells if c.method.name == submission.form.name)
             others = _other_settings(cell, submitted)

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from benchmark.commands import command
+from benchmark.commands import command, seed_words
 from benchmark.networks.names import network_label
-from benchmark.text import plural, ranges, seed_list
+from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import FINETUNE, REFERENCES, Column, column_of
 from leaderboard.filters import only
@@ -116,7 +116,7 @@ class AskedCells:
         if self.absent:
             methods = [word for name in self.absent for word in ("--method", name)]
             cells = [word for task in suite.tasks for word in ("--task", task)]
-            cells += ["--seed", ranges(suite.seeds).replace(" ", "")]
+            cells += seed_words(suite.seeds)
             where = ("--suite", suite.argument, *self._model, *cells, *self.board.workspace_option)
             names = ", ".join(self.absent)
             yield f"No runs of {names} to compare with:", command("run", *where, *methods)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 
 from benchmark.text import plural
 from leaderboard.columns import column_of
@@ -55,9 +56,13 @@ def _remarks(comparison: Comparison) -> list[str]:
         "columns",
     ]
     if comparison.incomplete:
-        names = ", ".join(map(literal, comparison.incomplete))
-        lines.append(f"not compared, because runs are missing or failed: {names}")
+        lines.append(not_compared(map(literal, comparison.incomplete)))
     return lines
+
+
+def not_compared(names: Iterable[str]) -> str:
+    """What a comparison leaves out: methods, or tasks."""
+    return f"not compared, because runs are missing or failed: {', '.join(names)}"
 
 
 def tau_texts(comparison: Comparison) -> list[str]:

@@ -11,6 +11,7 @@ from leaderboard.board import MEAN, POOLED
 from leaderboard.pairs import MIN_IMAGES, ClassDifference, Pair
 from leaderboard.render.asked import difference_text
 from leaderboard.render.cells import literal, pipe_table, signed
+from leaderboard.render.comparison import not_compared
 from leaderboard.render.latex import latex_text
 from leaderboard.render.markdown import POOLED_ACCURACIES, interval_line
 from leaderboard.render.terminal import Grid, Screen, bullets, wrapped
@@ -80,7 +81,7 @@ def _legend(pair: Pair) -> list[str]:
         f"{seed_list(pair.board.suite.seeds)}",
         *filter(None, [interval_line(pair.board)]),
         *_pooled_legend(pair),
-        *_left_out(pair),
+        *([not_compared(pair.left_out)] if pair.left_out else []),
     ]
 
 
@@ -92,13 +93,6 @@ def _pooled_legend(pair: Pair) -> list[str]:
     if math.isnan(pair.value(pair.first, POOLED)):
         legend += "; not known here, because accuracies of classes need the outcome of each image"
     return [legend]
-
-
-def _left_out(pair: Pair) -> list[str]:
-    """The tasks that are not compared."""
-    if not pair.left_out:
-        return []
-    return [f"not compared, because runs are missing or failed: {', '.join(pair.left_out)}"]
 
 
 def _sections(pair: Pair) -> list[tuple[str, list[list[str]]]]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from benchmark.commands import seed_words
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import run_command
-from benchmark.text import one_line, ranges, seed_list
+from benchmark.text import one_line, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
@@ -126,18 +126,18 @@ class Request:
         return f"run `{run_command(board.suite, *board.workspace_option)}` first"
 
     def _part(self) -> list[str]:
-        """The options that draw the task of which most runs have scores; none if that is this."""
+        """The options that draw the most runs that a ranked method has of one task; or none."""
         rows = self.board.rows
         ok = rows.where(rows.equal("status", "ok") & rows.is_in("task", self.tasks))
-        cells = [(row["task"], row["seed"]) for row in ok.dicts(["task", "seed"])]
-        if not cells:
+        seeds: dict[tuple[str, str], set[int]] = {}
+        for row in ok.dicts(["track", "task", "label", "seed"]):
+            if row["track"] != "oracle":
+                seeds.setdefault((row["task"], row["label"]), set()).add(row["seed"])
+        if not seeds:
             return []
-        ((task, _),) = Counter(task for task, _ in cells).most_common(1)
-        seeds = {seed for of_task, seed in cells if of_task == task}
+        (task, _), most = max(seeds.items(), key=lambda item: len(item[1]))
         words = [] if task == self.task else ["--task", task]
-        if seeds != set(self.board.suite.seeds):
-            words += ["--seed", ranges(seeds).replace(" ", "")]
-        return words
+        return words if most == set(self.board.suite.seeds) else [*words, *seed_words(most)]
 
     def cells(self) -> dict[str, BoardCell]:
         """The complete cells by label, the best first and oracles last.

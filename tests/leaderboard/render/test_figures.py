@@ -329,6 +329,10 @@ def test_an_incomplete_board_says_what_to_run(icons: Manifest, suite: Suite) -> 
         figure_bytes(Request(of_seeds), "tradeoff", "svg")
     with pytest.raises(UsageError, match=f"task {TASKS[1]} of suite .* is with `--seed 0`$"):
         figure_bytes(Request(of_seeds, task=TASKS[1]), "tradeoff", "svg")
+    others = [row(icons, "lwf", TASKS[0], 2), row(icons, "oracle-finetune", TASKS[1], 1)]
+    of_different = build(suite, icons, [*two, *others])[0]
+    with pytest.raises(UsageError, match=f"with `--task {TASKS[0]} --seed 0-1`$"):
+        figure_bytes(Request(of_different), "tradeoff", "svg")
     published = dataclasses.replace(of_one, is_published=True)
     with pytest.raises(UsageError, match="all tasks of suite icons; leave out --published to draw"):
         figure_bytes(Request(published), "tradeoff", "svg")
