@@ -19,14 +19,13 @@ from benchmark.check_cases import Case, base_case, icons_slice
 from benchmark.check_layer import LayeredRun, run_in_layer
 from benchmark.check_lock import LockedRun, run_in_lock
 from benchmark.child.job import ContractError
-from benchmark.child.predict import check_logits
+from benchmark.child.predict import predict_logits
 from benchmark.errors import NotApplicable, UsageError
 from benchmark.in_process import adapt
 from benchmark.method import Method, Run, SourceModel
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.places import place_in
 from benchmark.temporary import temporary_folder
-from benchmark.training import predict_batch
 
 
 class CheckFailure(AssertionError):
@@ -51,8 +50,7 @@ class Adapted:
         model = copied(self.model) if fresh else self.model
         classes = self.source.head.out_features
         with torch.inference_mode():
-            logits = predict_batch(model, images, self.run)
-            return check_logits(logits, len(images), classes).to(torch.float32)
+            return predict_logits(model, images, self.run, classes).to(torch.float32)
 
 
 def copied(model: nn.Module) -> nn.Module:

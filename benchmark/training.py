@@ -250,23 +250,9 @@ def predict(model: nn.Module, images: Tensor | LazyImages, run: Run) -> Tensor:
 
 @torch.inference_mode()
 def predict_batch(model: nn.Module, images: Tensor, run: Run) -> Any:
-    """Return what a model in evaluation mode returns for one batch of images, uint8.
-
-    Raises:
-        TypeError: it fails, and has weights of another precision than the images.
-    """
+    """Return what a model in evaluation mode returns for one batch of images, uint8."""
     model.eval()
-    prepared = run.transforms.evaluate(images.to(run.device))
-    try:
-        return model(prepared)
-    except RuntimeError as error:
-        dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
-        if others := sorted(str(dtype) for dtype in dtypes - {prepared.dtype}):
-            raise TypeError(
-                f"the model cannot predict float32 images, and has weights of {', '.join(others)}; "
-                f"return model.float(), or convert the images in its forward() ({error})"
-            ) from error
-        raise
+    return model(run.transforms.evaluate(images.to(run.device)))
 
 
 def index_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.child.notes import log_and_notes
-from benchmark.child.predict import check_logits
+from benchmark.child.predict import check_logits, predict_logits
 from benchmark.child.steps import StepCounter
 from benchmark.errors import UsageError
 from benchmark.in_process import Loaded, adapt, open_arguments
@@ -21,7 +21,7 @@ from benchmark.numerics import Streams
 from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device
 from benchmark.temporary import temporary_folder
-from benchmark.training import predict, predict_batch
+from benchmark.training import predict
 from benchmark.tuning.folds import HELD_OUT_SHARE, MISSING_SHARE, check_held_out
 from htbench.checks import load_argument
 
@@ -99,8 +99,8 @@ class Trial:
             seconds, steps = time.monotonic() - start, counter.facts(last)
             notes = log_and_notes(last)["notes"]
             count = min(len(held_out), FIRST_IMAGES)
-            first = predict_batch(model, held_out.images[torch.arange(count)], last)
-            check_logits(first, count, len(held_out.classes))
+            first = held_out.images[torch.arange(count)]
+            predict_logits(model, first, last, len(held_out.classes))
             logits = predict(model, held_out.images, last)
             check_logits(logits, len(held_out), len(held_out.classes))
             before = predict(source.copy(), held_out.images, last)

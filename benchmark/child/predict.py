@@ -24,13 +24,33 @@ def predict_tests(
     """Answer every batch that the driver hands out with its logits; return facts for the driver.
 
     Raises:
-        ContractError: what the model returns is not a tensor, has another shape, or is not finite.
+        ContractError: as :func:`predict_logits`.
     """
     for encoded in worker.batches():
-        logits = predict_batch(model, decode(encoded, form), run)
-        worker.answer(check_logits(logits, len(encoded), classes))
+        worker.answer(predict_logits(model, decode(encoded, form), run, classes))
     reach("answer-written")
     return device_memory(run.device)
+
+
+def predict_logits(model: nn.Module, images: Tensor, run: Run, classes: int) -> Tensor:
+    """The logits (N, C) that an adapted model returns for one batch of images, uint8.
+
+    Raises:
+        ContractError: they are not a tensor, have another shape, or are not finite; or the model
+            has weights of a precision that cannot take the images. Other exceptions are its own.
+    """
+    try:
+        logits = predict_batch(model, images, run)
+    except RuntimeError as error:
+        dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
+        if others := sorted(str(dtype) for dtype in dtypes - {torch.float32}):
+            raise ContractError(
+                "the model that adapt() returned cannot predict float32 images, and has weights of "
+                f"{', '.join(others)}; return model.float(), or convert the images in its "
+                f"forward() ({error})"
+            ) from error
+        raise
+    return check_logits(logits, len(images), classes)
 
 
 def decode(encoded: list[bytes], form: ImageFormat) -> Tensor:

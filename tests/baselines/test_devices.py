@@ -14,10 +14,9 @@ import torch
 from baselines.finetune import Finetune
 from benchmark.child.data import on_device
 from benchmark.child.job import Worker
-from benchmark.child.predict import check_logits
+from benchmark.child.predict import predict_logits
 from benchmark.isolation import wire
 from benchmark.networks.build import weights_of
-from benchmark.training import predict_batch
 from htbench import SourceModel, fit, predict
 from tests.baselines.conftest import METHODS
 from tests.baselines.pretended_device import CUDA, Pretended, pretended_cuda
@@ -74,7 +73,7 @@ def test_what_a_child_sends_comes_from_the_device(source, target, new_run, tmp_p
         run = replace(new_run(steps=1), device=device)
         model = fit(source.copy().to(device), on_device(target, device), run)
         worker = Worker(None, None, tmp_path, 0)
-        worker.answer(check_logits(predict_batch(model, images, run), 5, 6))
+        worker.answer(predict_logits(model, images, run, 6))
         weights = weights_of(model)
         assert not any(isinstance(value, Pretended) for value in weights.values())
         worker.adapted({}, safetensors.torch.save(weights))
