@@ -125,19 +125,28 @@ class Request:
             return "leave out --published to draw the results of a workspace"
         return f"run `{run_command(board.suite, *board.workspace_option)}` first"
 
-    def _part(self) -> list[str]:
-        """The options that draw the most runs that a ranked method has of one task; or none."""
+    def _or_part(self, methods: Sequence[str] = ()) -> str:
+        """After ``remedy``: how to draw the most runs of one task that a ranked method has.
+
+        Args:
+            methods: only these; all if empty.
+
+        Returns:
+            The end of a message, or nothing if there are no runs.
+        """
         rows = self.board.rows
         ok = rows.where(rows.equal("status", "ok") & rows.is_in("task", self.tasks))
         seeds: dict[tuple[str, str], set[int]] = {}
         for row in ok.dicts(["track", "task", "label", "seed"]):
-            if row["track"] != "oracle":
+            if row["track"] != "oracle" and (not methods or is_method(row["label"], methods)):
                 seeds.setdefault((row["task"], row["label"]), set()).add(row["seed"])
         if not seeds:
-            return []
+            return ""
         (task, _), most = max(seeds.items(), key=lambda item: len(item[1]))
         words = [] if task == self.task else ["--task", task]
-        return words if most == set(self.board.suite.seeds) else [*words, *seed_words(most)]
+        if most != set(self.board.suite.seeds):
+            words += seed_words(most)
+        return f", or draw what there is with `{shlex.join(words)}`" if words else ""
 
     def cells(self) -> dict[str, BoardCell]:
         """The complete cells by label, the best first and oracles last.
@@ -153,10 +162,9 @@ class Request:
         }
         if not complete:
             what = "all tasks" if self.task == MEAN else f"task {self.task}"
-            part = self._part()
             raise UsageError(
                 f"no method has completed {what} of suite {self.board.suite.name}; {self.remedy}"
-                + (f", or draw what there is with `{shlex.join(part)}`" if part else "")
+                f"{self._or_part()}"
             )
         return complete
 
@@ -194,7 +202,8 @@ class Request:
             ):
                 raise UsageError(f"{name} is an oracle, which this figure leaves out; name another")
             raise UsageError(
-                f"{name} does not have all of its runs; {self.remedy}, or choose another --method"
+                f"{name} does not have all of its runs; {self.remedy}{self._or_part([method])}, or "
+                "choose another --method"
             )
         return [label for label in among if self.methods and is_method(label, self.methods)]
 

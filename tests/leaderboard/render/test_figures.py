@@ -333,6 +333,12 @@ def test_an_incomplete_board_says_what_to_run(icons: Manifest, suite: Suite) -> 
     of_different = build(suite, icons, [*two, *others])[0]
     with pytest.raises(UsageError, match=f"with `--task {TASKS[0]} --seed 0-1`$"):
         figure_bytes(Request(of_different), "tradeoff", "svg")
+    both = [*[row(icons, "finetune", task, seed) for task in TASKS for seed in range(3)], others[0]]
+    of_both = build(suite, icons, both)[0]
+    with pytest.raises(
+        UsageError, match=f"'lwf' .* is with `--task {TASKS[0]} --seed 2`, or choose"
+    ):
+        figure_bytes(Request(of_both, methods=("lwf",)), "tradeoff", "svg")
     published = dataclasses.replace(of_one, is_published=True)
     with pytest.raises(UsageError, match="all tasks of suite icons; leave out --published to draw"):
         figure_bytes(Request(published), "tradeoff", "svg")
