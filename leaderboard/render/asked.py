@@ -76,7 +76,7 @@ class AskedCells:
         return tuple(map(column_of, self.board.headline))
 
     def values(self, task: str, cell: BoardCell) -> list[str]:
-        """A label's cells: overall, the difference to finetune, seen and missing accuracy."""
+        """A label's cells: overall, the difference from finetune, seen and missing accuracy."""
         overall, *others = (cell_value(self.board, column, cell) for column in self._columns)
         return [overall, self._difference(task, cell["label"]), *others]
 
