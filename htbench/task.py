@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import tempfile
 from pathlib import Path
 
 from benchmark.in_process import open_arguments
@@ -11,6 +10,7 @@ from benchmark.manifest.suite import Suite, checked_seed, load_suite, manifest_o
 from benchmark.method import Run, SourceModel, TargetData
 from benchmark.progress import Silent
 from benchmark.runs.plan import resolve_device
+from benchmark.temporary import locked_folder
 from benchmark.trees import remove_tree
 from htbench.progress import Terminal
 
@@ -39,7 +39,8 @@ def open_task(
 
     Returns:
         ``(source, target, run)``, the arguments of ``Method.adapt``. ``target.features`` and
-        ``run.base`` are None; ``run.scratch`` is a folder that is deleted when the process exits.
+        ``run.base`` are None; ``run.scratch`` is a folder that is deleted when the process exits,
+        or when another task is opened on this host if the process is killed.
 
     Raises:
         ManifestError: the suite or the task does not exist.
@@ -54,7 +55,7 @@ def open_task(
     seed = checked_seed(seed)
     loaded = load_suite(suite)
     manifest = manifest_of(loaded)
-    scratch = Path(tempfile.mkdtemp(prefix="htbench-"))
+    scratch, _ = locked_folder("task")  # locked until the process ends, even if it is killed
     atexit.register(remove_tree, scratch)
     return open_arguments(
         manifest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -211,22 +212,33 @@ def test_an_argument_that_cannot_be_used_is_refused(
         run_suite(mini.suite, workspace=tmp_path, **argument)
 
 
-def test_the_scratch_folder_of_an_open_task_is_removed(mini: Mini, tmp_path: Path) -> None:
-    code = (
-        f"import htbench\nrun = htbench.open_task({str(mini.suite)!r}, 'outline-solid')[2]\n"
-        "(run.scratch / 'notes.txt').touch()\nprint(run.scratch)"
-    )
-    process = subprocess.run(
-        [sys.executable, "-W", "default::ResourceWarning", "-c", code],
-        env={**mini.environment(), "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    scratch = Path(process.stdout.strip())
+@pytest.mark.parametrize("end", ["", "\nos.kill(os.getpid(), signal.SIGKILL)"])
+def test_the_scratch_folder_of_an_open_task_is_removed(
+    mini: Mini, tmp_path: Path, end: str
+) -> None:
+    """When its process ends, or if that is killed, by the next one."""
+
+    def scratch_of(end: str) -> Path:
+        code = (
+            "import htbench, os, signal\n"
+            f"run = htbench.open_task({str(mini.suite)!r}, 'outline-solid')[2]\n"
+            f"(run.scratch / 'notes.txt').touch()\nprint(run.scratch, flush=True){end}"
+        )
+        process = subprocess.run(
+            [sys.executable, "-W", "default::ResourceWarning", "-c", code],
+            env={**mini.environment(), "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert process.returncode == (-signal.SIGKILL if end else 0)
+        assert "ResourceWarning" not in process.stderr
+        return Path(process.stdout.strip())
+
+    scratch = scratch_of(end)
     assert scratch.parent == tmp_path
+    assert scratch.exists() == bool(end)
+    scratch_of("")
     assert not scratch.exists()
-    assert "ResourceWarning" not in process.stderr
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", 2**32])
