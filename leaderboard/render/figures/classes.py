@@ -124,11 +124,13 @@ def _pair(request: Request) -> tuple[str, str]:
 
 
 def _extremes(group: list[Change]) -> tuple[list[Change | None], int]:
-    """The changes to draw, with None for those between them, and how many are left out."""
+    """The changes to draw, with None for the smaller ones between them, and how many these are."""
     if len(group) <= MAX_BARS:
         return list(group), 0
-    half = (MAX_BARS - 1) // 2
-    return [*group[:half], None, *group[-half:]], len(group) - 2 * half
+    order = sorted(range(len(group)), key=lambda i: -abs(group[i].points))
+    kept = [group[i] for i in sorted(order[: MAX_BARS - 1])]
+    gains = [change for change in kept if change.points > 0]
+    return [*gains, None, *kept[len(gains) :]], len(group) - len(kept)
 
 
 def _panel(axes: Axes, bars: list[Change | None], rows: int, end: float) -> None:

@@ -184,6 +184,20 @@ def test_class_accuracies_are_those_of_a_naive_loop(icons: Manifest, board: Boar
     )
 
 
+def test_of_many_classes_those_that_change_most_are_drawn(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where most of them gain: the smallest gains are left out, and not those between."""
+    points = [*range(50, 0, -1), -5.5, -20]
+    group = [classes.Change(f"class {p}", float(p)) for p in points]
+    monkeypatch.setattr(classes, "changes", lambda *_: (group, group))
+    drawing = draw(Request(board, methods=("lwf",)), "per-class")
+    names = [text.get_text() for text in drawing.figure.axes[0].get_yticklabels()]
+    largest = [f"class {p}" for p in range(50, 12, -1)]
+    assert names == [*largest, "\N{VERTICAL ELLIPSIS}", "class -20"]
+    assert "Left out: 26 classes with a smaller change." in drawing.caption
+
+
 def test_a_mean_change_of_classes_that_rounds_to_0_has_no_minus(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
