@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmark.errors import RecordError
+from benchmark.errors import MAX_ITEM, RecordError
 from benchmark.files import canonical_json, digest_json
 from benchmark.records import DEVICE_MEMORY, RunRecord
+from benchmark.text import one_line
 from leaderboard.scoring import Scores
 
 Row = Mapping[str, Any]  # by the names of SCHEMA
@@ -89,6 +90,9 @@ _MADE_FROM: dict[str, type | tuple[type, ...]] = {
 _NOT_COMPUTATION = (*_MADE_FROM, "store")
 # What the board reports of the search that chose a run's settings.
 _SEARCH: dict[str, type] = {"by": str, "folds": int, "steps": int, "chosen": dict, "tried": list}
+# Of seconds, bytes and steps, if not 0. What nothing takes would overflow means and axes. A method
+# may declare as many steps as a count can have.
+_MIN_COST, _MAX_COST = 1e-9, 2.0**53
 
 
 def row_of_record(record: RunRecord) -> dict[str, Any]:
@@ -152,8 +156,8 @@ def check_record(record: RunRecord, path: Path) -> None:
         record: the record; ``path``: its file, for messages.
 
     Raises:
-        RecordError: an entry of ``made_from`` is missing or has the wrong type, or the record
-            contradicts it.
+        RecordError: an entry of ``made_from`` is missing or has the wrong type, the record
+            contradicts it, or a cost cannot be.
     """
     if (problem := _problem(record)) is not None:
         raise RecordError(f"{path}: {problem}; delete the run's folder and run it again")
@@ -179,6 +183,17 @@ def _problem(record: RunRecord) -> str | None:
         return (
             "task, seed, method, label or config does not match made_from, so the file was modified"
         )
+    return _cost_problem(record.cost)
+
+
+def _cost_problem(cost: Mapping[str, float]) -> str | None:
+    """What cannot be in the cost of a run."""
+    for name, value in cost.items():
+        if value and not _MIN_COST <= value <= _MAX_COST:
+            return f"{one_line(name, MAX_ITEM)} in cost is {value}, which cannot be"
+    declared, total = (cost.get(name, 0) for name in ("declared_steps", "total_steps"))
+    if declared > total:
+        return f"{declared} of {total} steps in cost are declared, which cannot be"
     return None
 
 

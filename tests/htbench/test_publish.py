@@ -241,7 +241,7 @@ def test_a_failed_run_has_no_scores_and_changes_nothing_the_second_time(
 ) -> None:
     own, out = tmp_path / "own", tmp_path / "out"
     shutil.copytree(place, own)
-    write_run(own / "workspace", "lora", TASK, 0, **FAILED, cost={"finished": 1e300})
+    write_run(own / "workspace", "lora", TASK, 0, **FAILED, cost={"finished": 1e15})
     command = words(own, out, "--author", "A")
     assert htbench(*command)[0] == 0
     (failed,) = (

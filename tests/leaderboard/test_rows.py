@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,33 @@ def test_a_search_that_tried_no_settings(
     search = {"by": "x", "folds": 3, "steps": 1, "chosen": {}, "tried": [{"alpha": 1}]}
     write_run(tmp_path, "finetune", made={"search": search})
     with pytest.warns(UserWarning, match=r"has an invalid entry \{'alpha': 1\}"):
+        update_results(tmp_path, [icons])
+
+
+@pytest.mark.parametrize(
+    ("cost", "problem"),
+    [
+        ({"adapt_seconds": 1e308}, "adapt_seconds in cost is 1e+308, which cannot be"),
+        ({"peak_memory": -1}, "peak_memory in cost is -1, which cannot be"),
+        ({"declared_steps": 201}, "201 of 200 steps in cost are declared, which cannot be"),
+        ({"total_steps": 0, "declared_steps": 1}, "1 of 0 steps in cost are declared"),
+    ],
+)
+def test_costs_that_cannot_be(
+    tmp_path: Path, write_run: WriteRun, icons: Manifest, cost: dict[str, float], problem: str
+) -> None:
+    """They would end the board or a figure in a traceback."""
+    record = write_run(tmp_path, "finetune")
+    change_record(tmp_path, record, cost={**record.cost, **cost})
+    with pytest.warns(UserWarning, match=re.escape(problem)):
+        assert update_results(tmp_path, [icons]).num_rows == 0
+
+
+def test_declared_steps_without_a_total(
+    tmp_path: Path, write_run: WriteRun, icons: Manifest
+) -> None:
+    change_record(tmp_path, write_run(tmp_path, "finetune"), cost={"declared_steps": 5})
+    with pytest.warns(UserWarning, match="5 of 0 steps in cost are declared"):
         update_results(tmp_path, [icons])
 
 

@@ -96,7 +96,7 @@ def test_costs_that_cannot_be_are_refused(
     path = records(folder)[0]
     change_record(path, cost={**json.loads(path.read_text())["cost"], **cost})
     (name,) = cost
-    assert f"says that its {name} is" in reasons(checked(folder, published))["grid"]
+    assert f"{name} in cost is" in reasons(checked(folder, published))["records"]
 
 
 def test_best_of_ten_seeds_is_refused(
