@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.manifest.manifest import Manifest
+from benchmark.text import printable
 from leaderboard.row_columns import Rows
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class SourceNames:
         runs = rows.distinct("task", "seed", "source_digest")
         for row in sorted(runs, key=lambda row: (order[row["task"]], row["seed"])):
             name = self.name(row["task"], row["seed"])
-            digests.setdefault(name.partition(" ")[0], {})[name] = row["source_digest"][:12]
+            digests.setdefault(name.partition(" ")[0], {})[name] = printable(
+                row["source_digest"][:12]
+            )
         return ", ".join(
             f"{name} {' '.join(by_seed.values())}" for name, by_seed in digests.items()
         )

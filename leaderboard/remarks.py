@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.isolation.facts import FULL_ISOLATION
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import first_line, one_line, plural, seed_list
+from benchmark.text import first_line, one_line, plural, printable, seed_list
 from leaderboard import gamma_star
 from leaderboard.columns import ORACLE, SOURCE
 from leaderboard.grid import Grid
@@ -178,7 +178,8 @@ def _searches(suite: Suite, rows: Rows) -> list[str]:
             if (tasks := {row["task"] for row in of_settings})
         ]
         head = f"{label}, {seed_list(row['seed'] for row in group)}"
-        lines.append(f"{head}, chosen by {by} ({', '.join(cost)}): {'; '.join(parts)}")
+        line = f"{head}, chosen by {by} ({', '.join(cost)}): {'; '.join(parts)}"
+        lines.append(printable(line))
     return lines
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from benchmark.files import digest_json
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import plural
+from benchmark.text import plural, printable
 from leaderboard import gamma_star
 from leaderboard.row_columns import Rows
 from leaderboard.rows import Row, group_rows, json_text
@@ -263,7 +263,8 @@ def _other_versions(
     if rest := others[MAX_NAMED:]:
         count = sum(len(versions[other]) for other in rest)
         parts.append(f"{plural(count, 'run')} of {plural(len(rest), 'more version')}")
-    return [f"{label}: the row shows {_name(shown)}; not averaged: {'; '.join(parts)}"]
+    line = f"{label}: the row shows {_name(shown)}; not averaged: {'; '.join(parts)}"
+    return [printable(line)]
 
 
 def _repeated_cells(label: str, rows: Iterable[Row]) -> list[str]:

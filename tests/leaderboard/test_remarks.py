@@ -137,6 +137,27 @@ def test_control_characters_are_replaced(suite: Suite, icons: Manifest, text: st
     assert board.problems[0].startswith("failed: source") or not rows
 
 
+@pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "a\u202eb"])
+def test_control_characters_in_what_a_run_was_made_from_are_replaced(
+    suite: Suite, icons: Manifest, text: str
+) -> None:
+    search = {"by": text, "folds": 3, "steps": 7, "chosen": {text: text}, "tried": []}
+    rows = [
+        *grid(icons, "tuned", search=json.dumps(search)),
+        *grid(icons, "mine"),
+        *grid(icons, "mine", computation=json.dumps({text: 1})),
+        row(icons, "other", TASKS[0], source_digest=text),
+    ]
+    boards = build(suite, icons, rows)
+    versions = [line for board in boards for line in board.versions]
+    notes = [line for board in boards for line in board.notes]
+    sources = [board.context["source models"] for board in boards]
+    assert any("not averaged: 9 runs of code - (other a" in line for line in versions)
+    assert any("tuned, seeds 0-2, chosen by a" in line for line in notes)
+    assert any(line.startswith("outline a") for line in sources)
+    assert all(line.isprintable() for line in (*versions, *notes, *sources))
+
+
 def test_methods_that_ran_without_full_isolation_are_named(suite: Suite, icons: Manifest) -> None:
     full, partial = json.dumps(FULL_ISOLATION), json.dumps(FULL_ISOLATION[1:])
     rows = [
