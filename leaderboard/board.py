@@ -277,6 +277,8 @@ def build_boards(
         network = "" if own else f", {_network(group[0])}"
         network += ", tuned" if _is_tuned(group) and not suite.tuned else ""
         for table in split_by_checkpoint(group, sources, order):
+            if _is_tuned(group) and not _is_tuned(table):  # untuned rows of other source models
+                continue
             count[network] += 1
             number = f", table {count[network]}" if count[network] > 1 else ""
             name = f"{suite.name}{network}{number}{changed}"

@@ -176,6 +176,21 @@ class TestTables:
         search = {"by": "x", "folds": 2, "steps": 1, "tried": [], "chosen": {"rate-factor": chosen}}
         assert build(suite, icons, grid(icons, "mine(tuned)", search=json.dumps(search))) == []
 
+    def test_rows_of_source_models_without_tuned_runs_are_in_no_tuned_table(
+        self, suite: Suite, icons: Manifest
+    ) -> None:
+        search = {"by": "x", "folds": 2, "steps": 1, "tried": [], "chosen": {}}
+        rows = [
+            *grid(icons, "mine(tuned)", search=json.dumps(search)),
+            *grid(icons, "source"),
+            *grid(icons, "source", source_digest="of another machine", measured_finished=2000.0),
+        ]
+        boards = build(suite, icons, rows)
+        assert [board.name for board in boards] == ["icons", "icons, table 2", "icons, tuned"]
+        assert boards[2].labels == ["mine(tuned)", "source"]
+        (board,) = build(dataclasses.replace(suite, tuned=True), icons, rows)
+        assert (board.name, board.is_tuned) == ("icons", True)
+
     @pytest.mark.parametrize("changes", [{"protocol": "0.9"}])
     def test_rows_that_do_not_compare_are_in_separate_tables(
         self, suite: Suite, icons: Manifest, changes: dict[str, Any]
