@@ -21,10 +21,10 @@ from leaderboard.outcomes import Outcomes
 from leaderboard.picks import Picks
 from leaderboard.predictions import TaskScores, pick_run, truth_of, with_excluded
 from leaderboard.row_columns import Rows
-from leaderboard.rows import MEASURED, METRICS, STEPS, Row, json_text
+from leaderboard.rows import GAMMA_STAR, MEASURED, METRICS, STEPS, Row, json_text
 from leaderboard.scoring import score_picks_at_best_gamma
 
-NAME = "gamma-star"
+NAME = GAMMA_STAR
 BASE = "finetune"  # the method whose predictions it is derived from
 TRACK = "oracle"  # it uses test labels
 SUMMARY = "Fine-tuning plus the constant on the missing-class logits that maximises test accuracy."

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from benchmark.errors import MAX_ITEM, RecordError
 from benchmark.files import canonical_json, digest_json
+from benchmark.patterns import METHOD_NAME
 from benchmark.records import DEVICE_MEMORY, RunRecord
 from benchmark.text import one_line
 from leaderboard.scoring import Scores
@@ -23,6 +24,7 @@ Row = Mapping[str, Any]  # by the names of SCHEMA
 FAILED = "failed"  # a status
 MEAN = "mean"  # the pseudo-task that averages over a suite's tasks
 POOLED = "pooled"  # the pseudo-task of the test samples of all tasks together
+GAMMA_STAR = "gamma-star"  # the method of rows that are derived from runs; see gamma_star.py
 COUNTS = ("n_seen", "n_missing")
 EXCLUDED = "n_excluded"  # test samples that are in neither group of the task
 METRICS = tuple(f.name for f in fields(Scores) if f.name not in COUNTS)
@@ -157,7 +159,7 @@ def check_record(record: RunRecord, path: Path) -> None:
 
     Raises:
         RecordError: an entry of ``made_from`` is missing or has the wrong type, the record
-            contradicts it, or a cost cannot be.
+            contradicts it, or its method's name or a cost cannot be.
     """
     if (problem := _problem(record)) is not None:
         raise RecordError(f"{path}: {problem}; delete the run's folder and run it again")
@@ -183,6 +185,8 @@ def _problem(record: RunRecord) -> str | None:
         return (
             "task, seed, method, label or config does not match made_from, so the file was modified"
         )
+    if not METHOD_NAME.fullmatch(record.method) or record.method == GAMMA_STAR:
+        return f"{one_line(repr(record.method), MAX_ITEM)} cannot be the name of a method"
     return _cost_problem(record.cost)
 
 

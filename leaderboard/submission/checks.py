@@ -14,7 +14,6 @@ from typing import NamedTuple
 from benchmark.errors import MAX_ITEM, HTBenchError, first
 from benchmark.files import digest_json, is_safetensors, open_inside
 from benchmark.manifest.catalogue import pinned_digests
-from benchmark.patterns import METHOD_NAME
 from benchmark.records import PREDICTIONS_FILE, PROTOCOL, RunRecord
 from benchmark.text import one_line, seed_list
 from leaderboard.accepted import read_log, shown_entries
@@ -119,12 +118,7 @@ def _form(submission: Submission) -> None:
 
 
 def _name(submission: Submission) -> None:
-    name = submission.form.name
-    if not METHOD_NAME.fullmatch(name):
-        raise RefusedError(
-            f"{one_line(repr(name), MAX_ITEM)} cannot be a method's name; use lower-case letters, "
-            "digits and dashes"
-        )
+    name = submission.form.name  # a plain one: the records of its runs have been checked
     if name in submission.taken:
         raise RefusedError(f"{name!r} is the name of a method of the benchmark; choose another")
     codes = {submission.by_key[record.key]["method_code"] for record in submission.of_method}

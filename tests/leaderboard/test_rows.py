@@ -132,6 +132,17 @@ def test_a_search_that_tried_no_settings(
         update_results(tmp_path, [icons])
 
 
+@pytest.mark.parametrize("name", ["gamma-star", "=1+1", "-1", "a b", "\x1b[31m"])
+def test_names_that_no_method_can_have(
+    tmp_path: Path, write_run: WriteRun, icons: Manifest, name: str
+) -> None:
+    """gamma-star would replace the derived row, and a spreadsheet would compute a formula."""
+    write_run(tmp_path, name)
+    problem = re.escape(f"{name!r} cannot be the name of a method")
+    with pytest.warns(UserWarning, match=problem):
+        assert update_results(tmp_path, [icons]).num_rows == 0
+
+
 @pytest.mark.parametrize(
     ("cost", "problem"),
     [

@@ -216,16 +216,22 @@ def test_a_suite_must_be_a_published_one(submit: Pack, published: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "check", "message"),
     [
-        ("finetune", "is the name of a method of the benchmark"),
-        ("../x", "cannot be a method's name"),
-        ("Half-Way", "cannot be a method's name"),
-        ("a b", "cannot be a method's name"),
+        ("finetune", "name", "is the name of a method of the benchmark"),
+        ("../x", "records", "cannot be the name of a method"),
+        ("Half-Way", "records", "cannot be the name of a method"),
+        ("a b", "records", "cannot be the name of a method"),
     ],
 )
 def test_a_name_is_checked(
-    name: str, message: str, submit: Pack, write_run: WriteRun, icons: Manifest, published: Path
+    name: str,
+    check: str,
+    message: str,
+    submit: Pack,
+    write_run: WriteRun,
+    icons: Manifest,
+    published: Path,
 ) -> None:
     folder = submit()
     shutil.rmtree(folder / "runs")
@@ -235,4 +241,4 @@ def test_a_name_is_checked(
         shutil.rmtree(path)
     change_form(folder, 'name = "half-way"', f'name = "{name}"')
     refresh_sums(folder)
-    assert message in reasons(checked(folder, published))["name"]
+    assert message in reasons(checked(folder, published))[check]
