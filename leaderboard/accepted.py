@@ -265,6 +265,10 @@ def withdraw(published: Path, name: str, suite: str | None, by: str, why: str) -
     shown = shown_entries(log)
     entries = [e for (of_suite, n), e in shown.items() if n == name and suite in (None, of_suite)]
     if not entries:
+        if suites := [of_suite for of_suite, n in shown if n == name]:
+            raise UsageError(
+                f"{name} is not on the board of suite {suite}; it is on: {', '.join(suites)}"
+            )
         known = sorted({n for _, n in shown})
         raise UsageError(
             f"no accepted submission is named {name!r}; {near(name, known)}there are: "

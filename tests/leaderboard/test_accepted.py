@@ -151,7 +151,7 @@ def test_a_withdrawal_names_a_submission_that_is_there(tmp_path: Path, icons: Ma
     accept(tmp_path, part(icons))
     with pytest.raises(UsageError, match=r"no accepted submission is named 'half-wy'.* half-way"):
         withdraw(tmp_path, "half-wy", None, "me", "why")
-    with pytest.raises(UsageError, match="no accepted submission"):
+    with pytest.raises(UsageError, match=r"not on the board of suite icons-full; it is on: icons$"):
         withdraw(tmp_path, "half-way", "icons-full", "me", "why")
     assert len(read_log(tmp_path)) == 1
 
