@@ -49,7 +49,7 @@ def rank_text(cell: BoardCell) -> str:
 def declared_mark(board: Board, column: Column, cell: BoardCell) -> str:
     """What follows a number of steps some of which the method declared itself; else empty."""
     is_declared = column.key == "total_steps" and cell["label"] in board.declared
-    return "*" if is_declared else ""
+    return "*" if is_declared and not math.isnan(cell[column.key]) else ""
 
 
 def signed(value: float, digits: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
-from leaderboard.render.cells import rank_text, rounded
+from leaderboard.render.cells import declared_mark, rank_text, rounded
 from leaderboard.render.markdown import coverage, interval_legend, main_task, rank_line
 
 _SPECIAL = {
@@ -82,7 +82,7 @@ def _table(board: Board, label: str) -> str:
 
     def line(name: str) -> str:
         cell = cells[name]
-        values = [_value(c, cell, bold=name in best[c.key]) for c in shown]
+        values = [_value(board, c, cell, bold=name in best[c.key]) for c in shown]
         return (
             " & ".join(
                 [
@@ -121,7 +121,7 @@ def _table(board: Board, label: str) -> str:
     )
 
 
-def _value(column: Column, cell: BoardCell, *, bold: bool) -> str:
+def _value(board: Board, column: Column, cell: BoardCell, *, bold: bool) -> str:
     """A number in mathematics, where a hyphen is a minus; bold if it is among the best."""
     text, half = rounded(column, cell[column.key]), cell[f"{column.key}_half"]
     if text == "-":
@@ -129,7 +129,7 @@ def _value(column: Column, cell: BoardCell, *, bold: bool) -> str:
     number = f"$\\mathbf{{{text}}}$" if bold else f"${text}$"
     if column.sampled and not math.isnan(half):
         number += f"{{\\tiny$\\pm{half:.{column.digits}f}$}}"
-    return number
+    return number + declared_mark(board, column, cell)
 
 
 def _best(board: Board, task: str, column: Column, cells: Mapping[str, BoardCell]) -> set[str]:

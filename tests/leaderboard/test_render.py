@@ -22,6 +22,7 @@ from leaderboard.columns import table_columns
 from leaderboard.render import FORMATS
 from leaderboard.results import update_results
 from tests.leaderboard.grids import build, grid
+from tests.leaderboard.runs import FAILED
 
 WriteRun = Callable[..., RunRecord]
 TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
@@ -140,12 +141,15 @@ class TestMarkdown:
         cost = {"total_steps": 120, "sequential_steps": 120, "finished": 1.0}
         write_run(tmp_path, "mine", TASKS[0], cost={**cost, "declared_steps": 20})
         write_run(tmp_path, "other", TASKS[0], cost={**cost, "declared_steps": 0})
+        write_run(tmp_path, "mine", TASKS[1], **FAILED)
         (board,) = build_boards(suite, icons, update_results(tmp_path, [icons]))
         text = FORMATS["markdown"]([board])
         (rows,) = [rows for name, rows in tables(text).items() if name.startswith(TASKS[0])]
         steps = rows[0].index("steps")
         steps_of = {row[0].split(" ")[0]: row[steps] for row in rows[2:]}
         assert steps_of == {"mine": "120*", "other": "120"}
+        (rows,) = [rows for name, rows in tables(text).items() if name.startswith(TASKS[1])]
+        assert {row[rows[0].index("steps")] for row in rows[2:]} == {"-"}
         note = "20 of 120 steps are declared by the method, not counted by htbench"
         assert board.notes == (f"mine on {TASKS[0]}, seed 0: {note}",)
 

@@ -125,6 +125,15 @@ class TestWhatIsShown:
         assert "$120$" in text
         assert "$120$" not in to_latex([board])
 
+    def test_steps_that_a_method_declares_are_marked(self, suite: Suite, icons: Manifest) -> None:
+        rows = grid(icons, "mine", total_steps=120, declared_steps=20) + grid(icons, "other")
+        (board,) = build(suite, icons, rows)
+        text = to_latex([dataclasses.replace(board, optional_columns=("total_steps",))])
+        assert {name: cells[-1] for name, cells in rows_of(text).items()} == {
+            "mine": r"$120$* \\",
+            "other": r"$100$ \\",
+        }
+
     def test_labels_of_several_tables_differ(self, suite: Suite, icons: Manifest) -> None:
         rows = grid(icons, "source", source_digest="a") + grid(icons, "source", source_digest="b")
         text = to_latex(build(suite, icons, rows))
