@@ -59,7 +59,7 @@ def remark_lists(boards: Sequence[Board]) -> Iterator[str]:
 
 
 def _board(board: Board) -> str:
-    lines = [f"# Leaderboard: {literal(board.name)}", "", board.suite.title, ""]
+    lines = [f"# Leaderboard: {literal(board.name)}", "", literal(board.suite.title), ""]
     lines += [f"- {name}: {literal(value)}" for name, value in board.context.items()]
     lines += [
         f"- seeds: {ranges(board.suite.seeds)}, {_condition(board)}",

@@ -244,6 +244,11 @@ class TestMarkdown:
         for name in ("csv", "json"):
             assert all(c.isprintable() or c == "\n" for c in FORMATS[name](built))
 
+    def test_the_title_of_a_suite_is_shown_as_it_is(self, suite: Suite, icons: Manifest) -> None:
+        titled = dataclasses.replace(suite, title="a_b *c* [d] <e>")
+        text = FORMATS["markdown"](build(titled, icons, grid(icons, "mine")))
+        assert text.splitlines()[2] == r"a_b \*c\* \[d\] \<e\>"
+
 
 class TestData:
     def test_csv(self, boards: list[Board]) -> None:
