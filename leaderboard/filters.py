@@ -52,8 +52,12 @@ def check_known(method: str, labels: Collection[str]) -> None:
     if any(is_method(label, [method]) for label in labels):
         return
     names = [one_line(label, MAX_ITEM) for label in labels]
-    near = difflib.get_close_matches(method, names, n=3)
-    rest = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(names)}"
+    if near := difflib.get_close_matches(method, names, n=3):
+        rest = f"did you mean {' or '.join(near)}?"
+    elif names:
+        rest = f"there are: {', '.join(names)}"
+    else:
+        rest = "there are none of any method; choose another workspace with --workspace"
     raise UsageError(f"no runs of method {one_line(repr(method), MAX_ITEM)}; {rest}")
 
 

@@ -8,7 +8,7 @@ from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.board import MEAN, Board
-from leaderboard.filters import STATES, only
+from leaderboard.filters import STATES, check_known, only
 from tests.leaderboard.grids import TASKS, build, failed, grid, row
 
 
@@ -56,6 +56,8 @@ def test_an_unknown_method_gets_suggestions(board: Board) -> None:
         only([board], ["minne"], ())
     with pytest.raises(UsageError, match="no runs of method 'zzz'; there are: bad, mine, "):
         only([board], ["zzz"], ())
+    with pytest.raises(UsageError, match="'zzz'; there are none of any method; choose another wor"):
+        check_known("zzz", [])
 
 
 def test_nothing_left_is_an_error(board: Board) -> None:
