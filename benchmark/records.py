@@ -343,9 +343,10 @@ def _check_size(
     file: pq.ParquetFile, source: pa.NativeFile, shape: tuple[int, int] | None, path: Path
 ) -> None:
     """Refuse what takes too much memory, by what the pages say that they hold."""
-    samples, logits = (MAX_SAMPLES, MAX_PREDICTIONS)
+    samples, logits, why = (MAX_SAMPLES, MAX_PREDICTIONS, "")
     if shape is not None:
         samples, logits = 2 * shape[0], 2 * shape[0] * shape[1]
+        why = f", twice what the task has: {shape[0]} x {shape[1]}; is it of another task?"
     rows = file.metadata.num_rows
     size = column_size(source, "logits")
     kind = _storage(file.schema_arrow.field("logits").type)
@@ -353,9 +354,9 @@ def _check_size(
     if width < 0:
         width = -(-size.values // rows) if rows else 0
     if rows * width > logits or size.values > logits:
-        raise RecordError(f"{path} declares {rows} x {width} logits; the limit is {logits}")
+        raise RecordError(f"{path} declares {rows} x {width} logits; the limit is {logits}{why}")
     if rows > samples:
-        raise RecordError(f"{path} declares {rows} samples; the limit is {samples}")
+        raise RecordError(f"{path} declares {rows} samples; the limit is {samples}{why}")
     if size.bytes > logits * 16 + PAGE_BYTES:
         raise RecordError(f"{path}: the pages of logits take {size.bytes} bytes")
 

@@ -127,6 +127,8 @@ class TestScorePredictions:
         path = self.rewrite(tmp_path, icons, lambda i, z: (i, z))
         with pytest.raises(ScoringError, match="unknown sample id"):
             score_predictions(path, icons, "solid-outline")
+        with pytest.raises(RecordError, match=r"has: 309 x 65; is it of another task\?"):
+            score_predictions(path, icons, "outline-color")
 
 
 @pytest.mark.parametrize("module", [picks, scoring, scoring_input])
