@@ -170,7 +170,7 @@ def build_section(
                 task,
                 task_pages[task],
                 rank_text(cell),
-                state_badge(board, task, cell),
+                state_badge(board, cell),
                 table.numbers[task][label],
             )
             for task, cell in cells.items()
@@ -227,7 +227,7 @@ def _curve(board: Board, label: str, runs: Sequence[Row], log_of: LogOf) -> Mark
 
 
 def _gaps(table: Table, label: str, pages: Mapping[str, str]) -> tuple[tuple[Gap, ...], Markup]:
-    """The paired differences from its neighbours and the references, and the axis of the drawings."""
+    """The paired differences from its neighbours and the references, and the drawings' axis."""
     board = table.board
     if board.statistics is None:
         return (), Markup()

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from benchmark.text import plural
 from leaderboard import columns
 from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import REFERENCES, Column, column_of
 from leaderboard.render import svg
 from leaderboard.render.cells import declared_mark, rank_text, rounded
+from leaderboard.render.markdown import coverage
 
 REFERENCE = columns.SOURCE  # the row that a thin line in every interval shows
 # What pages call the pseudo-tasks.
@@ -153,7 +153,7 @@ def build_ranking(table: Table, task: str, pages: Mapping[str, str]) -> Ranking:
             page=pages[label],
             rank=rank,
             tie=tie,
-            badges=_badges(board, task, cells[label]),
+            badges=_badges(board, cells[label]),
             cells=table.numbers[task][label],
             intervals={
                 key: svg.interval(
@@ -233,16 +233,16 @@ def _scale(column: Column, cells: Sequence[BoardCell]) -> svg.Scale:
     )
 
 
-def _badges(board: Board, task: str, cell: BoardCell) -> tuple[str, ...]:
+def _badges(board: Board, cell: BoardCell) -> tuple[str, ...]:
     badges = [cell["provenance"]] if cell["provenance"] in (SUBMITTED, VERIFIED) else []
-    state = state_badge(board, task, cell)
+    state = state_badge(board, cell)
     return (*badges, *([state] if state else []))
 
 
-def state_badge(board: Board, task: str, cell: BoardCell) -> str:
-    """What is missing of a cell, such as ``2 of 3 seeds``; or empty."""
-    if cell["state"] == "partial" and cell["seeds"] and task not in AVERAGES:
-        return f"{cell['seeds']} of {plural(len(board.suite.seeds), 'seed')}"
+def state_badge(board: Board, cell: BoardCell) -> str:
+    """What is missing of a cell, such as ``2 of 3 seeds`` or ``3 of 5 tasks``; or empty."""
+    if covered := coverage(board, cell):
+        return covered.strip(" ()")
     return "" if cell["state"] == "ok" else STATES.get(cell["state"], str(cell["state"]))
 
 

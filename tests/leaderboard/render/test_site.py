@@ -24,6 +24,7 @@ from benchmark.records import RunRecord
 from leaderboard.board import build_boards
 from leaderboard.comparison import compare
 from leaderboard.outcome_files import WorkspaceOutcomes
+from leaderboard.partial import with_partial_means
 from leaderboard.predictions import counted_samples
 from leaderboard.render.site import write_site
 from leaderboard.render.site.folder import page_name, write_folder
@@ -142,6 +143,17 @@ class TestPages:
         legend = "<dt>not shown</dt><dd>disr., gap, because no method has a value</dd>"
         for page in (home, text):
             assert legend in page
+
+    def test_a_partial_mean_says_which_part_it_covers(
+        self, tmp_path: Path, suite: Suite, icons: Manifest
+    ) -> None:
+        rows = [row(icons, "finetune", task, seed) for task in TASKS[:2] for seed in range(3)]
+        (board,) = build(suite, icons, rows)
+        folder = write(tmp_path / "site", [with_partial_means(board)])
+        home = (folder / "index.html").read_text("utf-8")
+        assert '<span class="badge">2 of 3 tasks</span>' in home
+        method = Page(folder / page_name("methods", "finetune"))
+        assert [line[0] for line in method.rows if line[:1] == ["mean over tasks2 of 3 tasks"]]
 
     def test_a_page_of_a_method_says_what_the_columns_mean(self, site: Path) -> None:
         text = (site / page_name("methods", "wise-ft")).read_text("utf-8")
