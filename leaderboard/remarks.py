@@ -47,13 +47,15 @@ def _not_run(suite: Suite, rows: Rows) -> list[str]:
     refused = np.zeros(grid.shape, dtype=bool)
     refused.reshape(-1)[grid.cells[rows.equal("status", NOT_APPLICABLE)]] = True
     missing &= ~refused.any(axis=2, keepdims=True)
-    # A derived row can only be missing where its base succeeded; elsewhere the base is named.
+    # A derived row can only be missing where its base succeeded; elsewhere the base is named. It
+    # cannot be run by itself, so it is not named where a filter has left out its base.
     succeeded = np.zeros(grid.shape, dtype=bool)
     succeeded.reshape(-1)[grid.cells[rows.equal("status", "ok")]] = True
     position = {label: i for i, label in enumerate(grid.labels)}
-    for derived, base in gamma_star.base_labels(rows).items():
-        if derived in position:
-            missing[:, position[derived]] &= succeeded[:, position[base]]
+    bases = gamma_star.base_labels(rows)
+    for label in rows.where(rows.equal("method", gamma_star.NAME)).codes("label").names:
+        can_be = succeeded[:, position[bases[label]]] if label in bases else False
+        missing[:, position[label]] &= can_be
     tuned = rows.where(rows.is_known("search")).codes("method").names
     known = {*grid.labels, *tuned}  # tuned, or as declared
     lines = []

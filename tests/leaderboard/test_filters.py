@@ -36,6 +36,19 @@ def test_a_method_is_a_name_or_a_label(board: Board) -> None:
     assert one.context["shown"] == "2 of 6 methods; ranks are among all of them"
 
 
+def test_a_derived_row_without_its_base_is_not_called_not_run(
+    suite: Suite, icons: Manifest
+) -> None:
+    rows = [row(icons, label, TASKS[0], method=label) for label in ("finetune", "gamma-star")]
+    rows[1]["base"] = rows[0]["key"]
+    (board,) = build(suite, icons, rows)
+    elsewhere = f"{TASKS[0]}, seeds 1-2; {TASKS[1]}, {TASKS[2]}, seeds 0-2"
+    assert board.problems[1] == f"not run: finetune on {elsewhere}"
+    (shown,) = only([board], ["gamma-star"], ())
+    assert shown.labels == ["gamma-star"]
+    assert shown.problems == ()
+
+
 def test_methods_are_shown_by_their_state(board: Board) -> None:
     labels = {state: only([board], (), [state])[0].labels for state in STATES}
     assert labels == {
