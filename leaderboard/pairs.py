@@ -17,7 +17,7 @@ from benchmark.manifest.suite import Suite
 from benchmark.text import one_line, seed_list
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column, column_of
-from leaderboard.filters import check_known
+from leaderboard.filters import check_known, is_method
 from leaderboard.predictions import counted_samples
 from leaderboard.statistics import LEVEL, Difference
 
@@ -252,7 +252,8 @@ def find_pair(boards: Sequence[Board], first: str, second: str) -> Pair:
 
 
 def find_label(text: str, labels: Sequence[str]) -> str:
-    """The label that a text names: the label itself, or its beginning if no other begins so.
+    """The label that a text names: the label itself, the only one of the method, or its beginning
+    if no other begins so.
 
     Raises:
         UsageError: no label or several; the message names similar ones.
@@ -260,8 +261,10 @@ def find_label(text: str, labels: Sequence[str]) -> str:
     if text in labels:
         return text
     matches = [label for label in labels if label.startswith(text)]
-    if len(matches) == 1:
-        return matches[0]
+    of_method = [label for label in matches if is_method(label, [text])]
+    for found in (of_method, matches):
+        if len(found) == 1:
+            return found[0]
     if matches:
         shown = [one_line(label, MAX_ITEM) for label in matches[:MAX_NAMED]]
         more = f" and {len(matches) - MAX_NAMED} more" if len(matches) > MAX_NAMED else ""

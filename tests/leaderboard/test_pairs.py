@@ -124,6 +124,7 @@ def test_names_are_labels_or_their_beginnings() -> None:
     assert find_label("finetune", labels) == "finetune"
     assert find_label("finetune-", labels) == "finetune-short"
     assert find_label("mine(alpha=2", labels) == "mine(alpha=2.0)"
+    assert find_label("a", ["a(tuned)", "a-short(tuned)"]) == "a(tuned)"  # the method's only row
     with pytest.raises(UsageError, match=r"'mine' is the beginning of several methods: mine\(alph"):
         find_label("mine", labels)
     with pytest.raises(UsageError, match="no runs of method 'fintune'; did you mean finetune"):
