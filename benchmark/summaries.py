@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from benchmark.errors import ManifestError
 from benchmark.folders import packaged_manifests
 from benchmark.images.store.store import check_images
@@ -111,9 +109,11 @@ def splits_summary(manifest: Manifest, counts: Mapping[str, pd.DataFrame]) -> di
 
 def group_count(manifest: Manifest) -> int | None:
     """How many groups the images belong to, such as cameras; None without that column."""
+    import pyarrow.compute as pc
+
     if "group" not in manifest.table.column_names:
         return None
-    return len(np.unique(manifest.table["group"].to_pylist()))
+    return int(pc.count_distinct(manifest.table["group"], mode="only_valid").as_py())
 
 
 def verify_manifest(manifest: Manifest) -> dict[str, Any]:
