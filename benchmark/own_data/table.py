@@ -23,11 +23,12 @@ def list_table(file: Path) -> Listing:
     Raises:
         UsageError: the file cannot be read, or values cannot be used; the message has the first.
     """
-    rows = _rows(file)
+    by_line = _rows(file)
+    rows = list(by_line.values())
     times = Counter(row["path"] for row in rows)
 
     def check(column: str, problem: str, is_bad: Callable[[str], bool]) -> None:
-        bad = [f"line {n}: {row[column]}" for n, row in enumerate(rows, 2) if is_bad(row[column])]
+        bad = [f"line {n}: {row[column]}" for n, row in by_line.items() if is_bad(row[column])]
         if bad:
             raise UsageError(f"{file}: {len(bad)} values of {column} {problem}: {first(bad)}")
 
@@ -64,7 +65,8 @@ def list_table(file: Path) -> Listing:
     return Listing(str(file.parent), entries, LeftOut(), notes)
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def _rows(file: Path) -> dict[int, dict[str, str]]:
+    """The rows by the number of their line, which is the last one of a row with line breaks."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text)
@@ -76,7 +78,9 @@ def _rows(file: Path) -> list[dict[str, str]]:
                     "with commas between them; split and group are optional"
                 )
             kept = [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
-            rows = [{name: _value(name, row[name]) for name in kept} for row in reader]
+            rows = {}
+            for row in reader:
+                rows[reader.line_num] = {name: _value(name, row[name]) for name in kept}
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {file} as CSV in UTF-8: {error}") from None
     if not rows:

@@ -46,6 +46,7 @@ def test_split_and_group_are_optional_columns(tmp_path: Path) -> None:
         ("path,domain,class\n/1.png,a,cat\n", "path are not relative .*line 2: /1.png"),
         ("path,domain,class\n../1.png,a,cat\n", "path are not relative .*line 2: ../1.png"),
         ("path,domain,class\n1.png,a,cat\n3.png,a,cat\n", "not files: 'line 3: 3.png'"),
+        ("path,domain,class\n\n1.png,a,cat\n\n3.png,a,cat\n", "not files: 'line 5: 3.png'"),
         ("path,domain,class\n1.png,a,cat\n1.png,a,dog\n", "2 values of path occur more than once"),
         ("path,domain,class,split\n1.png,a,cat,dev\n", "not train, val or test: 'line 2: dev'"),
     ],
