@@ -13,6 +13,7 @@ from benchmark.images.copy.match import SPLIT_FOLDERS
 from benchmark.manifest.image_rules import is_portable
 from benchmark.own_data.folder import agreed_splits
 from benchmark.own_data.listing import Entry, LeftOut, Listing
+from benchmark.text import plural
 
 REQUIRED, OPTIONAL = ("path", "domain", "class"), ("split", "group")
 
@@ -78,11 +79,24 @@ def _rows(file: Path) -> dict[int, dict[str, str]]:
                     "with commas between them; split and group are optional"
                 )
             kept = [name for name in (*REQUIRED, *OPTIONAL) if name in columns]
-            rows = {}
+            if repeated := [name for name in kept if columns.count(name) > 1]:
+                raise UsageError(
+                    f"{file} has more than one column named {first(repeated)}; rename or remove "
+                    "all but one"
+                )
+            rows, longer = {}, []
             for row in reader:
+                extra = row.pop(None, [])
+                if any(map(str.strip, extra)):
+                    longer.append(f"line {reader.line_num}: {','.join(extra)}")
                 rows[reader.line_num] = {name: _value(name, row[name]) for name in kept}
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {file} as CSV in UTF-8: {error}") from None
+    if longer:
+        raise UsageError(
+            f"{file}: {plural(len(longer), 'row')} with more values than columns: {first(longer)}; "
+            "put double quotes around a value that has a comma"
+        )
     if not rows:
         raise UsageError(f"{file} lists no images; it has only its first line")
     return rows

@@ -27,6 +27,11 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     ]
 
 
+def test_empty_values_after_the_last_column_are_ignored(tmp_path: Path) -> None:
+    text = "path,domain,class\n1.png,sketch,dog,, \n"
+    assert listed(tmp_path, text) == [("1.png", "sketch", "dog", None, None)]
+
+
 def test_split_and_group_are_optional_columns(tmp_path: Path) -> None:
     text = "path,domain,class,split,group\n1.png,a,cat,Test,g\nin/2.png,a,cat,train,\n"
     assert listed(tmp_path, text) == [
@@ -49,6 +54,8 @@ def test_split_and_group_are_optional_columns(tmp_path: Path) -> None:
         ("path,domain,class\n\n1.png,a,cat\n\n3.png,a,cat\n", "not files: 'line 5: 3.png'"),
         ("path,domain,class\n1.png,a,cat\n1.png,a,dog\n", "2 values of path occur more than once"),
         ("path,domain,class,split\n1.png,a,cat,dev\n", "not train, val or test: 'line 2: dev'"),
+        ("path,domain,class,class\n1.png,a,cat,x\n", "more than one column named 'class'"),
+        ("path,domain,class\n1.png,a,cat, owl\n", "1 row with .* 'line 2:  owl'.* double quotes"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, text: str, message: str) -> None:
