@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmark.errors import UsageError, first
 from benchmark.images.copy.match import SPLIT_FOLDERS
 from benchmark.manifest.image_rules import is_portable
+from benchmark.manifest.reader import CONTROL
 from benchmark.own_data.folder import agreed_splits
 from benchmark.own_data.listing import Entry, LeftOut, Listing
 from benchmark.text import plural
@@ -44,7 +45,7 @@ def list_table(file: Path) -> Listing:
     check("path", "are not files", lambda value: not (file.parent / value).is_file())
     check("path", "occur more than once", lambda value: times[value] > 1)
     for column in rows[0].keys() - {"path", "split"}:
-        check(column, "have control characters", lambda value: not value.isprintable())
+        check(column, "have control characters", lambda value: bool(CONTROL.search(value)))
     splits: dict[str, str | None] = {row["path"]: None for row in rows}
     notes: list[str] = []
     if "split" in rows[0]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.errors import UsageError
+from benchmark.own_data.folder import list_folder
 from benchmark.own_data.table import list_table
 from tests.benchmark.own_data.pictures import paint
 
@@ -40,6 +41,14 @@ def test_split_and_group_are_optional_columns(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["می\u200cخواهم", "São\xa0Paulo", "👩\u200d🚀"])
+def test_a_class_may_have_any_text_that_a_folder_may(tmp_path: Path, name: str) -> None:
+    paint(tmp_path / "folder", [f"{domain}/{name}/1.png" for domain in "ab"])
+    in_folder = {entry.class_name for entry in list_folder(tmp_path / "folder").entries}
+    in_table = {row[2] for row in listed(tmp_path, f"path,domain,class\n1.png,a,{name}\n")}
+    assert in_table == in_folder == {name}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -54,6 +63,7 @@ def test_split_and_group_are_optional_columns(tmp_path: Path) -> None:
         ("path,domain,class\n\n1.png,a,cat\n\n3.png,a,cat\n", "not files: 'line 5: 3.png'"),
         ("path,domain,class\n1.png,a,cat\n1.png,a,dog\n", "2 values of path occur more than once"),
         ("path,domain,class,split\n1.png,a,cat,dev\n", "not train, val or test: 'line 2: dev'"),
+        ("path,domain,class\n1.png,a,c\tat\n", "1 values of class have control characters"),
         ("path,domain,class,class\n1.png,a,cat,x\n", "more than one column named 'class'"),
         ("path,domain,class\n1.png,a,cat, owl\n", "1 row with .* 'line 2:  owl'.* double quotes"),
     ],
