@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmark.errors import DataError, ManifestError, UsageError
+from benchmark.errors import DataError, UsageError
 from benchmark.files import discard, new_folder, write_file
 from benchmark.manifest.catalogue import check_free_name, load_manifest, own_folder
 from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest
+from benchmark.manifest.read import read_toml
 from benchmark.manifest.suite import known_suites, load_suite
 
 FILES = (MANIFEST_FILE, IMAGES_FILE, "README.md", "croissant.json")
@@ -59,7 +60,7 @@ def add_manifests(folders: Sequence[Path]) -> list[AddedManifest]:
         folders: the folders of the manifests; one that is repeated is added once.
 
     Raises:
-        ManifestError: a manifest breaks a rule.
+        ManifestError: a manifest or suite breaks a rule.
         UsageError: its name is that of a published data set, or another manifest of its name and
             version was added before, or is among these.
         DataError: a file cannot be read or written; nothing was added.
@@ -154,15 +155,17 @@ def _replace(path: Path, new: Path, old: Path, undo: contextlib.ExitStack) -> No
 
 
 def _suites_of(manifest: Manifest, folder: Path) -> list[Path]:
-    """The suites in a manifest's folder that are of this manifest."""
+    """The suites in a manifest's folder that are of this manifest.
+
+    Raises:
+        ManifestError: a suite cannot be read.
+        UsageError: one has the name of a published suite.
+    """
     suites = []
     for file in sorted(folder.glob("*.toml"), key=lambda file: file.stem):
-        if file.name == MANIFEST_FILE:
+        if file.name == MANIFEST_FILE or "manifest" not in read_toml(file):  # no suite
             continue
-        try:
-            suite = load_suite(file)
-        except ManifestError:
-            continue  # another kind of file
+        suite = load_suite(file)
         if Path(suite.manifest).resolve() == manifest.root:
             if file.stem in known_suites():
                 raise UsageError(f"{file} has the name of a published suite; rename it")

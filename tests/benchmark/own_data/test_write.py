@@ -165,6 +165,25 @@ class TestAdd:
         assert (added.suites, added.is_new) == (("mine", "small"), False)
         assert load_suite("mine").seeds == load_suite("small").seeds == (7,)
 
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("[0, 1, 2]", "[0, 1, 2", "mine.toml is not valid TOML"),
+            ("[0, 1, 2]", "[0, -1]", "mine.toml: seeds must be"),
+        ],
+    )
+    def test_a_suite_that_cannot_be_read_is_refused(
+        self, photos: Path, tmp_path: Path, old: str, new: str, message: str
+    ) -> None:
+        """It was skipped, and the suite of that name stayed as it was."""
+        write_manifest(build(photos), tmp_path / "out", COMMAND)
+        (tmp_path / "out" / "other.toml").write_text("[tool]\nname = 1\n")
+        assert add(tmp_path / "out").suites == ("mine",)
+        suite = tmp_path / "out" / "mine.toml"
+        suite.write_text(suite.read_text().replace(old, new))
+        with pytest.raises(ManifestError, match=message):
+            add(tmp_path / "out")
+
     def test_another_manifest_of_that_version_is_refused(
         self, photos: Path, tmp_path: Path
     ) -> None:
