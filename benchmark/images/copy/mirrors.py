@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from benchmark.commands import command
 from benchmark.download import download
-from benchmark.errors import DataError
+from benchmark.errors import DataError, UsageError
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
 from benchmark.images.decode import MAX_FILE_BYTES
@@ -54,7 +54,7 @@ def fetch(
         log(f"trying {name}")
         try:
             _import_from(manifest, mirror, folder, log, progress_for)
-        except DataError as error:
+        except (DataError, UsageError) as error:  # UsageError: an archive of other images
             problems.append(f"{name}: {error}")
             log(str(error))
     if absent := len(absent_rows(manifest)):

@@ -129,6 +129,16 @@ def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_digest(own, pictures)
     assert any("has SHA-256" in line for line in messages)
 
 
+def test_the_next_mirror_is_tried_after_an_archive_of_other_images(own, pictures):
+    other = zipped({f"other/{path}.gif": data for path, data in pictures.items()})
+    with serve(other=Served(other), good=Served(zipped(pictures))) as site:
+        mirrors = [{"address": f"{site.address}/{name}"} for name in ("other", "good")]
+        manifest = manifest_of(pictures, mirrors, own)
+        messages = walk(manifest, own)
+    assert_whole(manifest, pictures)
+    assert any("contains no images of far@0.1" in line for line in messages)
+
+
 def test_the_reason_for_each_failed_mirror_is_given(own, pictures):
     with serve(page=Served(b"<html><title>Too many</title>")) as site:
         mirrors = [
