@@ -113,6 +113,24 @@ def test_archives_of_complete_domains_are_skipped(own, pictures):
     assert list((own / "downloads").iterdir()) == []
 
 
+def test_an_archive_that_was_not_unpacked_is_not_downloaded_again(own, pictures):
+    served = Served(zipped(pictures))
+    digest = hashlib.sha256(served.data).hexdigest()
+    with serve(all=served) as site:
+        manifest = manifest_of(
+            pictures, [{"address": f"{site.address}/all", "sha256": digest}], own
+        )
+        blocked = images_folder(manifest) / min(pictures)
+        blocked.mkdir(parents=True)
+        with pytest.raises(DataError, match="run the same command again to continue"):
+            walk(manifest, own)
+        blocked.rmdir()
+        walk(manifest, own)
+    assert len(served.requests) == 1
+    assert_whole(manifest, pictures)
+    assert list((own / "downloads").iterdir()) == []
+
+
 def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_digest(own, pictures):
     good = Served(zipped(pictures))
     page = Served(b"<html><title>Too many</title>")
