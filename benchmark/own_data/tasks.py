@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import permutations
 from typing import Any
 
 from benchmark.errors import UsageError, first
 from benchmark.manifest.draws import draw_classes
+from benchmark.manifest.reader import MAX_NAME
 from benchmark.own_data.listing import Entry
 from benchmark.text import plural
 
@@ -40,7 +41,8 @@ def draw_tasks(
         The tables of the tasks, first those of draw 1; and notes for the user.
 
     Raises:
-        UsageError: no pair can have a task, or a pair has too few classes for that many seen.
+        UsageError: no pair can have a task, a pair has too few classes for that many seen, or two
+            tasks would have one name.
     """
     pairs = list(permutations(domains, 2))
     if len(pairs) * draws > MAX_TASKS:
@@ -80,6 +82,7 @@ def draw_tasks(
             "training images in the target. Add images, or check that classes have the same names "
             "in all domains"
         )
+    _check_ids(tasks)
     notes = []
     if skipped:
         notes.append(
@@ -91,6 +94,27 @@ def draw_tasks(
             "because there are few classes to draw from"
         )
     return tasks, notes
+
+
+def _check_ids(tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Check the names of tasks, which come from those of two domains.
+
+    Raises:
+        UsageError: one is too long, or two are equal.
+    """
+    named: dict[str, str] = {}
+    for task in tasks:
+        name, pair = task["id"], first([*task["sources"], task["target"]])
+        if len(name) > MAX_NAME:
+            raise UsageError(
+                f"the task of the domains {pair} would be named {name!r}, which has {len(name)} "
+                f"characters, more than {MAX_NAME}; give the domains shorter names"
+            )
+        if (other := named.setdefault(name, pair)) != pair:
+            raise UsageError(
+                f"the tasks of the domains {other} and of {pair} would both be named {name!r}; "
+                "rename one of these domains"
+            )
 
 
 def _seen_count(seen: int | Fraction, pair: str, shared: int, trained: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from fractions import Fraction
 
 import pytest
@@ -22,7 +23,7 @@ def cells(text: str) -> list:
     ]
 
 
-def full(domains: str, classes: str) -> list:
+def full(domains: Iterable[str], classes: str) -> list:
     """One training and one test image in every cell."""
     words = [f"{d}/{c}/{s}" for d in domains for c in classes for s in ("train", "test")]
     return cells(" ".join(words))
@@ -101,6 +102,22 @@ def test_too_many_seen_classes_or_tasks_are_refused() -> None:
     domains = [f"d{number}" for number in range(40)]
     with pytest.raises(UsageError, match=r"40 domains .* give 1560 tasks, more than 1000; if"):
         draw_tasks([], ["a"], domains, HALF, 1, "mine")
+
+
+@pytest.mark.parametrize(
+    ("domains", "draws", "message"),
+    [
+        (["a", "a-b", "b-c", "c"], 1, r"'a', 'b-c' .* 'a-b', 'c' .* named 'a-b-c'; rename one"),
+        (["a", "b", "b.draw2"], 2, r"named 'a-b.draw2'; rename one"),
+        (["a" * 60, "b" * 40], 1, r"named 'a{60}-b{40}', which has 101 characters, .* shorter"),
+    ],
+)
+def test_domains_whose_tasks_cannot_be_named_are_refused(
+    domains: list[str], draws: int, message: str
+) -> None:
+    entries = [e for domain in domains for e in full([domain], "xy")]
+    with pytest.raises(UsageError, match=message):
+        draw_tasks(entries, ["x", "y"], domains, HALF, draws, "mine")
 
 
 def test_equal_draws_are_noted() -> None:
