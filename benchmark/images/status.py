@@ -14,8 +14,13 @@ from benchmark.files import discard
 from benchmark.images.copy.verify import digests_file, verified_on
 from benchmark.images.place import image_sizes, images_folder, paths_of
 from benchmark.images.store.store import store_folder, store_state
-from benchmark.manifest.catalogue import load_manifest, published_manifests, shown_reference
-from benchmark.manifest.manifest import IMAGES_FILE, Manifest, slices
+from benchmark.manifest.catalogue import (
+    is_file,
+    load_manifest,
+    published_manifests,
+    shown_reference,
+)
+from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest, slices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +28,13 @@ if TYPE_CHECKING:
 
 
 def find_manifest(dataset: str) -> Manifest:
-    """A manifest by reference, folder, or by its name alone if there is only one version."""
+    """A manifest by reference, folder, or by its name alone if there is only one version.
+
+    A folder of that name comes first, because every command takes a manifest's folder.
+    """
     versions = [r for r in published_manifests() if r.partition("@")[0] == dataset]
-    return load_manifest(versions[0] if len(versions) == 1 else dataset)
+    is_name = len(versions) == 1 and not is_file(Path(dataset) / MANIFEST_FILE)
+    return load_manifest(versions[0] if is_name else dataset)
 
 
 def manifest_of_files(dataset: str) -> Manifest:
