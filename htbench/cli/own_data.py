@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Mapping
@@ -35,11 +36,12 @@ def _parsed_share(
     """
     if value is None:
         return None
-    if or_count and value.isascii() and value.isdecimal() and int(value[:9]) > 0:
-        return int(value)
     head, _, digits = value.partition(".")
-    if head in ("", "0") and digits.isascii() and digits.isdecimal() and int(digits) > 0:
-        return Fraction(f"0.{digits}")
+    with contextlib.suppress(ValueError):  # more digits than Python converts
+        if or_count and value.isascii() and value.isdecimal() and int(value) > 0:
+            return int(value)
+        if head in ("", "0") and digits.isascii() and digits.isdecimal() and int(digits) > 0:
+            return Fraction(f"0.{digits}")
     count = ", or a number of classes such as 4" if or_count else ""
     raise click.BadParameter(f"{value!r} is not a share such as 0.5{count}")
 

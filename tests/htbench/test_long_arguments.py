@@ -9,6 +9,7 @@ import pytest
 from tests.htbench.command import Htbench
 
 LONG = "x" * 100_000
+DIGITS = "9" * 100_000
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ LONG = "x" * 100_000
         ("run", "--suite", "icons", "--task", LONG, "--dry-run"),
         ("run", "--suite", "icons", "--method", LONG, "--dry-run"),
         ("run", "--suite", "icons", "--set", f"{LONG}=1", "--dry-run"),
+        ("manifest", "new", "mine", "--from", ".", "--seen", DIGITS),
+        ("manifest", "new", "mine", "--from", ".", "--train", f"0.{DIGITS}"),
     ],
     ids=lambda arguments: " ".join(word[:10] for word in arguments),
 )
