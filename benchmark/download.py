@@ -13,8 +13,9 @@ import urllib.request
 from email.message import Message
 from importlib.metadata import version
 from pathlib import Path
+from string import punctuation
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from benchmark.errors import DataError
 from benchmark.folders import check_space
@@ -73,8 +74,7 @@ def download(
         DataError: the download failed. A file with the wrong size or SHA-256 is deleted, an
             incomplete one is kept.
     """
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise DataError(f"{address} is not an http or https URL")
+    _check_address(address)
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(f"{destination.name}.part")
     tries = 0
@@ -104,6 +104,26 @@ def download(
     part.replace(destination)
     _note_of(part).unlink(missing_ok=True)
     return destination
+
+
+def _check_address(address: str) -> None:
+    """Check that a request can be sent to an address.
+
+    Raises:
+        DataError: it cannot.
+    """
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise DataError(f"{address} is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https"):
+        raise DataError(f"{address} is not an http or https URL")
+    path, query = (quote(text, safe=punctuation) for text in (parts.path, parts.query))
+    if (path, query) != (parts.path, parts.query):
+        encoded = parts._replace(path=path, query=query).geturl()
+        raise DataError(
+            f"{address} has blanks or characters outside ASCII; give it percent-encoded: {encoded}"
+        )
 
 
 def _get(address: str, part: Path, size: int | None, progress: Progress) -> None:

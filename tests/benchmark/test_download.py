@@ -158,6 +158,21 @@ def test_a_file_with_the_wrong_digest_is_deleted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://[x/file", "not a URL: Invalid IPv6 URL"),
+        ("http://127.0.0.1:9/ä.zip", "percent-encoded: http://127.0.0.1:9/%C3%A4.zip$"),
+        ("http://127.0.0.1:9/a b/%20.zip?x=ä b", r"9/a%20b/%20.zip\?x=%C3%A4%20b$"),
+    ],
+)
+def test_an_address_that_no_request_can_have_is_refused(
+    tmp_path: Path, address: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        download(address, tmp_path / "file")
+
+
 def test_only_http(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not an http or https URL"):
         download("file:///etc/passwd", tmp_path / "file")
