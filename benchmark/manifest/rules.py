@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from benchmark.manifest.training import check_recipes, check_sources
 from benchmark.manifest.transforms import check_transforms
 
 FORMAT = 1
+DRIVE = "drive.google.com"  # a mirror on this host is downloaded by the id of its file
 # Where the pixels are: in images.parquet itself, or in files that the user has.
 IMAGE_SOURCES = ("embedded", "folder")
 STORES = ("raw", "jpeg")  # how the image store keeps pixels, where a manifest says so
@@ -82,9 +84,15 @@ def _check_mirrors(reader: Reader) -> None:
     """Where the images can be downloaded: an address, optionally its size and SHA-256."""
     for index, entry in enumerate(_check_tables(reader, "mirrors")):
         mirror = Reader(entry, f"{reader.where}: mirrors[{index}]")
-        mirror.text("address")
+        address = mirror.text("address")
         for key in ("title", "revision", "drive_id", "drive_resource_key"):
             mirror.optional(key, str, "a string")
+        try:
+            host = urlsplit(address).hostname
+        except ValueError as error:
+            raise mirror.fail(f"address is {address!r}, which is not a URL: {error}") from None
+        if host == DRIVE and "drive_id" not in entry:
+            raise mirror.fail(f"an address on {DRIVE} needs drive_id, the id of the file in it")
         if "bytes" in entry and mirror.get("bytes", int, "a number of bytes") < 1:
             raise mirror.fail("bytes must be at least 1")
         if "sha256" in entry:

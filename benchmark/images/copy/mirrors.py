@@ -16,6 +16,7 @@ from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
 from benchmark.images.decode import MAX_FILE_BYTES
 from benchmark.images.place import absent_paths, absent_rows, images_folder
+from benchmark.manifest.rules import DRIVE
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from benchmark.manifest.manifest import Manifest
 
 
-HUB, DRIVE = "huggingface.co", "drive.google.com"
+HUB = "huggingface.co"
 PATH_COLUMN, IMAGE_COLUMN = "image_path", "image"
 
 Mirror = dict[str, Any]

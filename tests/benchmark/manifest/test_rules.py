@@ -145,6 +145,11 @@ class TestDocument:
                 top(mirrors=[{"address": "x", "title": 5}]),
                 r"mirrors\[0\]: title is 5; it must be a s",
             ),
+            (
+                top(mirrors=[{"address": "https://drive.google.com/file/d/x/view"}]),
+                r"\[0\]: an address on drive.google.com needs drive_id",
+            ),
+            (top(mirrors=[{"address": "http://[x/y.zip"}]), r"\[0\]: address is .* not a URL"),
             (top(mirrors=[{"address": "x", "drive_id": 5}]), r"\[0\]: drive_id is 5; it must be"),
             (top(recipe={"chosen": 5}), r"recipe\.chosen is 5; it must be a string"),
             (top(tasks=[]), r"tasks must be a non-empty array of tables"),
