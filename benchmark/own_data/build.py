@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.errors import UsageError, first
 from benchmark.images.copy.archive import SUFFIXES as ARCHIVES
 from benchmark.manifest.catalogue import check_free_name
-from benchmark.manifest.manifest import Manifest
+from benchmark.manifest.manifest import MANIFEST_FILE, Manifest
 from benchmark.manifest.read import check_manifest
 from benchmark.manifest.reader import MAX_NAME, NAME, VERSION
 from benchmark.manifest.rules import FORMAT
@@ -115,8 +115,12 @@ def parse_reference(text: str) -> tuple[str, str]:
         UsageError: it is not of this form, or is the name of a published data set.
     """
     name, at, version = text.partition("@")
-    is_valid = NAME.fullmatch(name) and name != "manifest"  # a suite is in the file <name>.toml
-    if not is_valid or (at and not VERSION.fullmatch(version)):
+    if name.lower() == MANIFEST_FILE.removesuffix(".toml"):
+        raise UsageError(
+            f"{text[:100]!r} cannot name a manifest, because its suite would have the file name "
+            f"{MANIFEST_FILE}; choose another name"
+        )
+    if not NAME.fullmatch(name) or (at and not VERSION.fullmatch(version)):
         raise UsageError(
             f"{text[:100]!r} cannot name a manifest; use up to {MAX_NAME} letters, digits, "
             "dots, dashes and underscores, and a version such as 0.1 or 1.0: NAME or NAME@VERSION"

@@ -116,9 +116,12 @@ class TestWrite:
 
 
 class TestNames:
-    @pytest.mark.parametrize(
-        "name", ["", "a b", "../x", "mine@", "mine@x", "manifest", "ä", "x" * 101]
-    )
+    @pytest.mark.parametrize("name", ["manifest", "Manifest@1.0"])
+    def test_a_suite_never_has_the_name_of_the_manifests_file(self, name: str) -> None:
+        with pytest.raises(UsageError, match=r"its suite would have the file name manifest\.toml"):
+            parse_reference(name)
+
+    @pytest.mark.parametrize("name", ["", "a b", "../x", "mine@", "mine@x", "ä", "x" * 101])
     def test_a_name_must_be_plain(self, name: str) -> None:
         with pytest.raises(UsageError, match="cannot name a manifest"):
             parse_reference(name)
