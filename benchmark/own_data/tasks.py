@@ -80,7 +80,7 @@ def draw_tasks(
             "no pair of domains has a task: a source and a target need at least two classes with "
             "training images in the source and test images in the target, one of them also with "
             "training images in the target. Add images, or check that classes have the same names "
-            "in all domains"
+            "in all domains and that no group has all images of a class"
         )
     _check_ids(tasks)
     notes = []

@@ -63,6 +63,7 @@ def test_a_csv_file_with_groups(tmp_path: Path) -> None:
         ),
         (["a/train/x/1.png", "b/test/x/1.png"], {"train": 1}, "so --train has no effect; leave"),
         (grid(), {"group_by": "("}, "--group-by '\\(' is not a valid"),
+        (grid(), {"group_by": "(photo|sketch)"}, "no pair of domains .* no group has all images"),
         (grid(), {"model": "no/net"}, "--model 'no/net' is not valid"),
     ],
 )
