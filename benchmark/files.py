@@ -27,6 +27,7 @@ from benchmark.errors import HTBenchError, UsageError
 from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
+BUILDING = ".building-"  # how the name of a folder begins that has not got its final one
 SETTLED_SECONDS = 2  # this long after a change, a file's times show every later change
 # Kept, because a new one for each value takes as long as encoding a short one.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -236,7 +237,7 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
     """
     make_folder(final.parent)
     with named_as(building_in or final):
-        building = Path(tempfile.mkdtemp(prefix=".building-", dir=building_in or final.parent))
+        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=building_in or final.parent))
     replaced: list[Path] = []
     try:
         building.chmod(0o755)  # mkdtemp creates it for its owner only

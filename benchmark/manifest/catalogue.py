@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.commands import command
 from benchmark.errors import ManifestError, UsageError
+from benchmark.files import BUILDING
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.manifest import MANIFEST_FILE, RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
@@ -26,6 +27,11 @@ def own_folder(reference: str) -> Path:
     return data_folder().joinpath("manifests", *reference.split("@"))
 
 
+def finished(files: Iterable[Path]) -> Iterator[Path]:
+    """The files that are not in a folder which a command builds, or left when it was killed."""
+    return (file for file in files if not file.parent.name.startswith(BUILDING))
+
+
 def published_manifests() -> list[str]:
     """References (``name@version``) of every manifest in those folders, sorted.
 
@@ -34,7 +40,7 @@ def published_manifests() -> list[str]:
     references = {
         f"{path.parent.parent.name}@{path.parent.name}"
         for folder in manifest_folders()
-        for path in folder.glob(f"*/*/{MANIFEST_FILE}")
+        for path in finished(folder.glob(f"*/*/{MANIFEST_FILE}"))
     }
     return sorted(reference for reference in references if withdrawn_as(reference) is None)
 

@@ -10,7 +10,13 @@ from typing import Any, SupportsIndex
 from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, ManifestError, UsageError, first
 from benchmark.folders import data_folder, packaged_manifests
-from benchmark.manifest.catalogue import is_file, load_manifest, published_recipes, withdrawn_as
+from benchmark.manifest.catalogue import (
+    finished,
+    is_file,
+    load_manifest,
+    published_recipes,
+    withdrawn_as,
+)
 from benchmark.manifest.manifest import DEFAULT_RECIPE, MANIFEST_FILE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.reader import NAME, Reader, check_canonical
@@ -157,7 +163,7 @@ def _own_suite(name: str) -> Path | None:
 
 def _own_suites(name: str = "*") -> list[Path]:
     """The files of the suites in the folders of manifests that the user expanded or added."""
-    files = (data_folder() / "manifests").glob(f"*/*/{name}.toml")
+    files = finished((data_folder() / "manifests").glob(f"*/*/{name}.toml"))
     used = [
         file
         for file in files

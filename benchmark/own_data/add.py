@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from benchmark.errors import DataError, UsageError
 from benchmark.files import discard, new_folder, write_file
-from benchmark.manifest.catalogue import check_free_name, load_manifest, own_folder
+from benchmark.manifest.catalogue import check_free_name, finished, load_manifest, own_folder
 from benchmark.manifest.manifest import IMAGES_FILE, MANIFEST_FILE, Manifest
 from benchmark.manifest.read import read_toml
 from benchmark.manifest.suite import known_suites, load_suite
@@ -28,6 +28,7 @@ def find_folders(place: Path) -> list[Path]:
     if (place / MANIFEST_FILE).is_file():
         return [place]
     files = [*place.glob(f"*/{MANIFEST_FILE}"), *place.glob(f"*/*/{MANIFEST_FILE}")]
+    files = list(finished(files))
     if not files:
         raise UsageError(
             f"{place} has no manifest: it should contain manifest.toml and images.parquet, or "

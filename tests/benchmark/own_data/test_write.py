@@ -12,7 +12,7 @@ import pytest
 from benchmark.errors import DataError, ManifestError, UsageError
 from benchmark.images.copy.verify import verify_images
 from benchmark.images.place import absent_paths, images_folder
-from benchmark.manifest.catalogue import load_manifest, own_folder
+from benchmark.manifest.catalogue import load_manifest, own_folder, published_manifests
 from benchmark.manifest.suite import load_suite, own_suites
 from benchmark.own_data import write
 from benchmark.own_data.add import AddedManifest, add_manifests, find_folders
@@ -186,6 +186,17 @@ class TestAdd:
         suite.write_text(suite.read_text().replace(old, new))
         with pytest.raises(ManifestError, match=message):
             add(tmp_path / "out")
+
+    def test_what_a_killed_command_left_is_no_manifest(self, photos: Path, tmp_path: Path) -> None:
+        write_manifest(build(photos), tmp_path / "out", COMMAND)
+        add(tmp_path / "out")
+        home = own_folder("mine@0.1")
+        for folder in (tmp_path, home.parent):
+            shutil.copytree(home, folder / ".building-x1")
+        assert [name for name in published_manifests() if name.startswith("mine")] == ["mine@0.1"]
+        assert own_suites() == ["mine"]
+        assert load_suite("mine").manifest == str(home)
+        assert find_folders(tmp_path) == [tmp_path / "out"]
 
     def test_another_manifest_of_that_version_is_refused(
         self, photos: Path, tmp_path: Path
