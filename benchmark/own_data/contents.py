@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,12 +42,11 @@ def read_images(listing: Listing, progress: Progress) -> list[Entry]:
     entries = listing.entries
     contents: dict[int, _Content] = {}
     starts = range(0, len(entries), CHUNK)
-    jobs = [(n, [e.file for e in entries[n : n + CHUNK]]) for n in starts]
+    jobs = [(n, [(e.file, e.path) for e in entries[n : n + CHUNK]]) for n in starts]
     for start, part in pool.each(_read_files, jobs, len(entries)):
         contents.update(enumerate(part, start))
         progress(len(contents), len(entries))
     usable = []
-    notes: defaultdict[str, int] = defaultdict(int)
     for number, entry in enumerate(entries):
         content = contents[number]
         if content.problem is not None:
@@ -55,21 +54,27 @@ def read_images(listing: Listing, progress: Progress) -> list[Entry]:
             listing.left_out.add(reason, entry.path)
             continue
         usable.append(replace(entry, sha256=content.sha256))
-        for note in content.notes:
-            notes[note] += 1
+    kept = _without_copies(usable, listing.left_out)
+    paths = {entry.path for entry in kept}
+    notes = Counter(
+        note
+        for number, entry in enumerate(entries)
+        if entry.path in paths
+        for note in contents[number].notes
+    )
     listing.notes += [f"{plural(count, 'image')}: {note}" for note, count in sorted(notes.items())]
-    return _without_copies(usable, listing.left_out)
+    return kept
 
 
-def _read_files(job: tuple[int, Sequence[str]]) -> tuple[int, list[_Content]]:
+def _read_files(job: tuple[int, Sequence[tuple[str, str]]]) -> tuple[int, list[_Content]]:
     start, files = job
-    return start, [_read_file(Path(file)) for file in files]
+    return start, [_read_file(file, path) for file, path in files]
 
 
-def _read_file(file: Path) -> _Content:
+def _read_file(file: str, path: str) -> _Content:
     try:
         data = read_file(file)
-        _, truncated, notes = decode(data, file.suffix)
+        _, truncated, notes = decode(data, Path(path).suffix)  # a link may lead to another suffix
     except DataError as error:
         return _Content(str(error), "", ())
     problem = "the file ends early" if truncated else None

@@ -40,6 +40,17 @@ def test_what_is_unusual_is_noted_and_used(tmp_path: Path) -> None:
     assert listing.notes == ["1 image: PNG, but the name ends in .jpg"]
 
 
+def test_the_notes_are_those_of_the_images_that_are_used(tmp_path: Path) -> None:
+    paint(tmp_path, ["a/cat/1.jpg", "b/cat/1.jpg", "store/1f", "store/2f.png"])
+    for name, target in (("a/cat/2.jpg", "1f"), ("b/cat/2.jpg", "2f.png")):
+        (tmp_path / name).symlink_to(tmp_path / "store" / target)
+    (tmp_path / "a/cat/3.jpg").write_bytes(png(0))  # as a/cat/1.jpg
+    (tmp_path / "b/cat/3.jpg").write_bytes(png(2))  # as a/cat/2.jpg
+    listing, entries = read(tmp_path)
+    assert [entry.path for entry in entries] == ["a/cat/1.jpg", "b/cat/1.jpg", "b/cat/2.jpg"]
+    assert listing.notes == ["3 images: PNG, but the name ends in .jpg"]
+
+
 def test_one_copy_stays_and_a_test_image_before_a_training_image(tmp_path: Path) -> None:
     paint(tmp_path, ["a/test/cat/b.png", "a/train/cat/1.png"])
     for name in ("train/cat/a", "test/cat/c"):
