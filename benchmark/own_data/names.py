@@ -46,7 +46,7 @@ def domain_names(folders: Iterable[str]) -> dict[str, str]:
     left becomes ``domain1``, with its number in the order of the names.
 
     Raises:
-        UsageError: two domains get the same name.
+        UsageError: two domains get the same name, or names that differ only in case or separators.
     """
     names: dict[str, str] = {}
     for number, folder in enumerate(sorted(set(folders)), start=1):
@@ -54,10 +54,11 @@ def domain_names(folders: Iterable[str]) -> dict[str, str]:
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", ascii_.strip()).strip("_.-")
         names[folder] = name or f"domain{number}"
     for name in names.values():
-        same = [folder for folder, other in names.items() if other == name]
+        same = {folder: other for folder, other in names.items() if loose(other) == loose(name)}
         if len(same) > 1:
             raise UsageError(
-                f"the domains {first(same)} would both be named {name!r}, because names of "
-                "domains have ASCII letters and digits only; rename one of them"
+                f"the domains {first(same)} would be named {first(sorted(set(same.values())))}, "
+                "because names of domains have ASCII letters and digits only, and differ in more "
+                "than case and separators; rename one of them"
             )
     return names
