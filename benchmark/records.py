@@ -14,7 +14,7 @@ import numpy as np
 from benchmark.errors import RecordError, first
 from benchmark.files import SEAL, digest_file, digest_json, open_regular, read_sealed, seal
 from benchmark.parquet import PAGE_BYTES, column_size, read_texts
-from benchmark.patterns import SHA256
+from benchmark.patterns import SHA256, TRACKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -228,7 +228,8 @@ def _is_cost(value: object) -> bool:
 _IS_VALID: Mapping[str, Callable[[Any], bool]] = {
     "key": _is_digest,
     "made_from": lambda v: isinstance(v, dict),
-    **dict.fromkeys(("manifest", "task", "method", "label", "track"), _is_text),
+    **dict.fromkeys(("manifest", "task", "method", "label"), _is_text),
+    "track": lambda v: v in TRACKS,
     "config": lambda v: isinstance(v, dict),
     "seed": _is_whole,
     "status": lambda v: v in get_args(Status),

@@ -15,7 +15,7 @@ from benchmark.jobs import MethodCode, Value
 from benchmark.keys import compute_digest
 from benchmark.methods.code import OwnCode, collect_code
 from benchmark.methods.find import MethodLocation, is_builtin
-from benchmark.patterns import METHOD_NAME
+from benchmark.patterns import METHOD_NAME, TRACKS
 from benchmark.text import printable
 
 MAX_DESCRIPTION_BYTES = 1 << 20
@@ -183,7 +183,7 @@ def parse_description(
     base, track, summary = answer.get("base"), answer.get("track"), answer.get("summary")
     if not (base is None or (isinstance(base, str) and METHOD_NAME.fullmatch(base))):
         raise MethodError(f"{source.origin}: base of {name} is {base!r}, not a method's name")
-    if track not in ("standard", "oracle"):
+    if track not in TRACKS:
         raise MethodError(
             f"{source.origin}: the track of {name} is {track!r}; it must be 'standard'"
         )

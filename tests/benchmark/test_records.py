@@ -90,6 +90,7 @@ class TestRecord:
             ({"seed": True}, "seed is 'True'"),
             ({"seed": 1 << 63}, "seed is"),
             ({"label": None}, "label is 'None'"),
+            ({"track": "fast"}, "track is 'fast'"),
             ({"config": "alpha=1"}, "config is"),
             ({"error": "boom"}, "error is 'boom'"),
             ({"error": {"message": 3}}, "error is"),
