@@ -27,7 +27,7 @@ from benchmark.errors import HTBenchError, UsageError
 from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
-BUILDING = ".building-"  # how the name of a folder begins that has not got its final one
+BUILDING = ".building-"  # the prefix of a folder that is still being written
 SETTLED_SECONDS = 2  # this long after a change, a file's times show every later change
 # Kept, because a new one for each value takes as long as encoding a short one.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -159,7 +159,7 @@ def check_record(record: RunRecord, path: Path) -> None:
 
     Raises:
         RecordError: an entry of ``made_from`` is missing or has the wrong type, the record
-            contradicts it, or its method's name or a cost cannot be.
+            contradicts it, or the method's name or a cost is impossible.
     """
     if (problem := _problem(record)) is not None:
         raise RecordError(f"{path}: {problem}; delete the run's folder and run it again")
@@ -194,10 +194,10 @@ def _cost_problem(cost: Mapping[str, float]) -> str | None:
     """What cannot be in the cost of a run."""
     for name, value in cost.items():
         if value and not _MIN_COST <= value <= _MAX_COST:
-            return f"{one_line(name, MAX_ITEM)} in cost is {value}, which cannot be"
+            return f"{one_line(name, MAX_ITEM)} in cost is {value}, which is impossible"
     declared, total = (cost.get(name, 0) for name in ("declared_steps", "total_steps"))
     if declared > total:
-        return f"{declared} of {total} steps in cost are declared, which cannot be"
+        return f"{declared} of {total} steps in cost are declared, which is impossible"
     return None
 
 

@@ -146,9 +146,9 @@ def test_names_that_no_method_can_have(
 @pytest.mark.parametrize(
     ("cost", "problem"),
     [
-        ({"adapt_seconds": 1e308}, "adapt_seconds in cost is 1e+308, which cannot be"),
-        ({"peak_memory": -1}, "peak_memory in cost is -1, which cannot be"),
-        ({"declared_steps": 201}, "201 of 200 steps in cost are declared, which cannot be"),
+        ({"adapt_seconds": 1e308}, "adapt_seconds in cost is 1e+308, which is impossible"),
+        ({"peak_memory": -1}, "peak_memory in cost is -1, which is impossible"),
+        ({"declared_steps": 201}, "201 of 200 steps in cost are declared, which is impossible"),
         ({"total_steps": 0, "declared_steps": 1}, "1 of 0 steps in cost are declared"),
     ],
 )
