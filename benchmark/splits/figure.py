@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import DataError, UsageError
+from benchmark.drawing import form_of, settings, to_bytes
+from benchmark.errors import DataError
 from benchmark.files import check_output, write_file
 from benchmark.manifest.catalogue import shown_reference
 from benchmark.manifest.roles import shown_classes
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from benchmark.manifest.manifest import Manifest, Task
 
-KINDS = ("png", "svg", "pdf")
 # Blue and orange of Okabe and Ito (2008): distinct with every common colour blindness, and in
 # greyscale prints, where the orange is lighter.
 SEEN, MISSING = "#0072B2", "#E69F00"
@@ -39,28 +38,18 @@ def draw(manifest: Manifest, task: Task, counts: pd.DataFrame, out: Path) -> Non
         manifest: the manifest; its reference is in the title.
         task: the task that the counts are of.
         counts: from :func:`benchmark.manifest.roles.class_counts`.
-        out: the file; its extension, one of :data:`KINDS`, decides the format.
+        out: the file; its extension, one of :data:`benchmark.drawing.FORMS`, decides the format.
 
     Raises:
         UsageError: unknown extension.
         DataError: the file cannot be written.
     """
-    kind = out.suffix.lower().removeprefix(".")
-    if kind not in KINDS:
-        raise UsageError(
-            f"cannot draw to {out.name!r}; the file name must end in .{', .'.join(KINDS)}"
-        )
-    import matplotlib as mpl
-
-    buffer = io.BytesIO()
-    # Equal input gives equal bytes: no date, no random ids. Text in an SVG stays text.
-    date = {} if kind == "png" else {"CreationDate" if kind == "pdf" else "Date": None}
-    with mpl.rc_context({"svg.hashsalt": "htbench", "svg.fonttype": "none", "font.size": FONT}):
-        figure = _figure(manifest, task, counts)
-        figure.savefig(buffer, format=kind, dpi=150, metadata=date)
+    form = form_of(out)
+    with settings({"font.size": FONT}):
+        content = to_bytes(_figure(manifest, task, counts), form, dpi=150)
     try:
         check_output(out)
-        write_file(out, buffer.getvalue())
+        write_file(out, content)
     except OSError as error:
         raise DataError(
             f"cannot write {out}: {error.strerror}; choose another path with --figure"
@@ -186,6 +175,5 @@ def _bars(axes: Axes, part: pd.DataFrame, name: str, most: int) -> None:
 
 
 def _short(name: str) -> str:
-    """Shorten a class name to fit beside its bar, and escape matplotlib's math markup."""
-    shown = name if len(name) <= 40 else name[:39] + "…"
-    return shown.replace("$", r"\$")
+    """Shorten a class name to fit beside its bar."""
+    return name if len(name) <= 40 else name[:39] + "…"

@@ -72,13 +72,14 @@ def command(
       htbench compare lwf finetune --task outline-solid --format json
       htbench compare balanced-softmax wise-ft --out difference.svg
     """
+    from benchmark.drawing import FORMS
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
     from htbench.published_boards import published_board
     from htbench.run import existing_boards
     from leaderboard.pairs import compare
     from leaderboard.render import pair as render
-    from leaderboard.render.compare_figure import FORMS, draw
+    from leaderboard.render.compare_figure import draw
 
     kind = out.suffix.lower().removeprefix(".") if out is not None and form is None else ""
     if out is not None and form is None and kind not in FORMS and f".{kind}" not in FORM_OF:

@@ -99,13 +99,14 @@ def command(
       htbench figure per-class --method lwf --against finetune --width column --out lwf.svg
       htbench figure partial --suite icons-partial --out partial.png
     """
+    from benchmark.drawing import form_of
     from benchmark.files import check_output, write_file
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
     from htbench.published_boards import published_board
     from htbench.results import log_reader
     from htbench.run import existing_boards
-    from leaderboard.render.figures import Request, figure_bytes, form_of
+    from leaderboard.render.figures import Request, figure_bytes
     from leaderboard.render.figures.request import inches
     from leaderboard.rows import MEAN
 

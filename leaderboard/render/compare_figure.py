@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING
 
+from benchmark.drawing import settings, to_bytes
 from benchmark.text import shortened
 from leaderboard.pairs import Pair
 from leaderboard.render.figures.style import BLUE, RED
-from leaderboard.render.figures.style import FORMS as FORMS
 from leaderboard.render.pair import task_name
 
 if TYPE_CHECKING:
@@ -26,24 +25,10 @@ def draw(pair: Pair, form: str) -> bytes:
 
     Args:
         pair: the two methods.
-        form: one of :data:`FORMS`.
+        form: one of :data:`benchmark.drawing.FORMS`.
     """
-    import matplotlib as mpl
-
-    buffer = io.BytesIO()
-    date = {} if form == "png" else {"CreationDate" if form == "pdf" else "Date": None}
-    # Text in an SVG stays text, and a dollar sign in a label is not mathematics.
-    with mpl.rc_context(
-        {
-            "svg.hashsalt": "htbench",
-            "svg.fonttype": "none",
-            "pdf.fonttype": 42,
-            "font.size": 9,
-            "text.parse_math": False,
-        }
-    ):
-        _figure(pair).savefig(buffer, format=form, dpi=150, metadata=date, bbox_inches="tight")
-    return buffer.getvalue()
+    with settings({"font.size": 9}):
+        return to_bytes(_figure(pair), form, dpi=150, bbox_inches="tight")
 
 
 def _figure(pair: Pair) -> Figure:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UsageError
+from benchmark.drawing import settings, to_bytes
 from leaderboard.board import Board
 from leaderboard.figure_kinds import KINDS
 from leaderboard.render.figures.inline import inline_svg
 from leaderboard.render.figures.request import Drawing, Request
-from leaderboard.render.figures.style import FORMS, settings, to_bytes
+from leaderboard.render.figures.style import PNG_DPI, SETTINGS
 
-__all__ = ["Request", "draw", "figure_bytes", "figure_svg", "form_of"]
+__all__ = ["Request", "draw", "figure_bytes", "figure_svg"]
 
 
 def draw(request: Request, kind: str) -> Drawing:
@@ -45,9 +44,11 @@ def figure_bytes(request: Request, kind: str, form: str) -> tuple[bytes, str]:
     Raises:
         UsageError: as for :func:`draw`.
     """
-    with settings():
+    dpi = PNG_DPI if form == "png" else 72
+    with settings(SETTINGS):
         drawing = draw(request, kind)
-        return to_bytes(drawing.figure, form, drawing.caption), drawing.caption
+        title = {"Title": drawing.caption}
+        return to_bytes(drawing.figure, form, dpi=dpi, metadata=title), drawing.caption
 
 
 def figure_svg(board: Board, kind: str, **options: Any) -> str:
@@ -62,17 +63,3 @@ def figure_svg(board: Board, kind: str, **options: Any) -> str:
         UsageError: as for :func:`draw`.
     """
     return inline_svg(figure_bytes(Request(board, **options), kind, "svg")[0])
-
-
-def form_of(path: Path) -> str:
-    """The format that a file's extension names.
-
-    Raises:
-        UsageError: it names none.
-    """
-    form = path.suffix.lower().removeprefix(".")
-    if form not in FORMS:
-        raise UsageError(
-            f"cannot draw to {path.name!r}; the file name must end in .{', .'.join(FORMS)}"
-        )
-    return form

@@ -1,15 +1,8 @@
-"""How all figures look: colours, markers, sizes, text, and the bytes of a file.
-
-Text is never parsed as mathematics, because labels come from plugins. All settings of matplotlib
-are its defaults and those below, whatever the user's are, and are set back afterwards.
-"""
+"""How the figures of a board look: colours, markers, sizes and text."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +14,6 @@ if TYPE_CHECKING:
 
 Line: TypeAlias = "str | tuple[float, tuple[float, ...]]"
 
-FORMS = ("svg", "png", "pdf")
 FONT = 7.5  # points
 MAX_LABEL = 30  # characters
 MUTED, GRID, INK = "#8A8A8A", "#E4E4E4", "#222222"
@@ -30,14 +22,7 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PINK, SKY = "#CC79A7", "#56B4E9"
 _DARKER = {ORANGE: "#9A6A00", GREEN: "#007A59", RED: "#B34E00", PINK: "#A34A7B", SKY: "#1F7AB0"}
 _FAMILIES = ("DejaVu Sans", "Bitstream Vera Sans", "Verdana", "Arial", "Helvetica")
-# Of the window system and its loop, which a figure has nothing to do with.
-_NOT_OURS = ("backend", "interactive", "toolbar", "webagg", "tk.")
-_SETTINGS: dict[str, Any] = {
-    "text.parse_math": False,
-    "text.usetex": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "htbench",
-    "pdf.fonttype": 42,
+SETTINGS: dict[str, Any] = {  # see `benchmark.drawing`
     "font.family": "sans-serif",
     "font.sans-serif": list(_FAMILIES),
     "font.size": FONT,
@@ -146,34 +131,6 @@ def shown(label: str, limit: int = MAX_LABEL) -> str:
         return label
     end = (limit - 1) // 2
     return f"{label[: limit - 1 - end]}…{label[-end:]}"
-
-
-@contextlib.contextmanager
-def settings() -> Iterator[None]:
-    """Draw and save figures in this block; nothing of it is left in matplotlib."""
-    import matplotlib as mpl
-
-    defaults = dict(mpl.rcParamsDefault.items())
-    ours: Any = {k: v for k, v in defaults.items() if not k.startswith(_NOT_OURS)} | _SETTINGS
-    with mpl.rc_context(ours), warnings.catch_warnings():
-        # The font does not have every letter that a label may have; a box is drawn instead.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
-
-
-def to_bytes(figure: Figure, form: str, title: str) -> bytes:
-    """The content of a file; equal figures have equal bytes.
-
-    Args:
-        figure: the figure.
-        form: one of :data:`FORMS`.
-        title: goes into the file's metadata.
-    """
-    date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form, {})
-    buffer = io.BytesIO()
-    dpi = PNG_DPI if form == "png" else 72
-    figure.savefig(buffer, format=form, dpi=dpi, metadata={"Title": title, **date})
-    return buffer.getvalue()
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from scipy.integrate import trapezoid
 
+from benchmark.drawing import settings
 from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite
@@ -28,7 +29,7 @@ from leaderboard.render.figures.curve import curve
 from leaderboard.render.figures.placing import Box, Name, place_names, spread
 from leaderboard.render.figures.profile import performance_profile
 from leaderboard.render.figures.request import Drawing, scores
-from leaderboard.render.figures.style import add_panel, new_figure, settings, shown
+from leaderboard.render.figures.style import SETTINGS, add_panel, new_figure, shown
 from leaderboard.render.figures.tradeoff import iso_line, share_seen
 from leaderboard.render.figures.training import mean_curve, running_mean
 from leaderboard.rows import SCHEMA
@@ -64,7 +65,7 @@ def board(icons: Manifest, suite: Suite) -> Board:
 
 
 def drawn(board: Board, kind: str, **options: Any) -> Any:
-    with settings():
+    with settings(SETTINGS):
         return draw(Request(board, **options), kind).figure
 
 
@@ -300,7 +301,7 @@ def test_labels_are_cut_in_the_middle() -> None:
 
 
 def test_names_of_many_points_do_not_overlap() -> None:
-    with settings():
+    with settings(SETTINGS):
         figure = new_figure(6.8, 4)
         axes = add_panel(figure, 0.4, 0.4, 0.1, 0.1)
         axes.set(xlim=(0, 100), ylim=(0, 100))
@@ -313,7 +314,7 @@ def test_names_of_many_points_do_not_overlap() -> None:
 @pytest.mark.parametrize("angle", range(0, 180, 15))
 def test_the_name_of_a_point_on_a_curve_does_not_touch_its_marker(angle: int) -> None:
     along = 4 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
-    with settings():
+    with settings(SETTINGS):
         axes = add_panel(new_figure(3.3, 3), 0.4, 0.4, 0.1, 0.1)
         axes.set(xlim=(-5, 5), ylim=(-5, 5))
         lines = [(tuple(-along), tuple(along))]
