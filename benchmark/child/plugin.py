@@ -107,7 +107,9 @@ def _json_default(default: Any) -> bool | int | float | str | None:
     """A default that JSON can hold; None for any other, which the driver then rejects."""
     if type(default) is float:
         return default if math.isfinite(default) else None
-    return default if type(default) in (bool, int, str) else None
+    if type(default) is int:  # one of thousands of digits has no JSON
+        return default if -(2**63) <= default < 2**63 else None
+    return default if type(default) in (bool, str) else None
 
 
 def _check_class(method: type[Method]) -> None:

@@ -272,11 +272,10 @@ def _parse_search(
 
 
 def _search_value(field: Field, value: object, method: str, source: MethodLocation) -> Value:
-    typed = float(value) if field.type == "float" and type(value) is int else value
-    if isinstance(typed, bool | int | float | str) and (
-        type(typed) is _PYTHON_TYPES[field.type] and _is_valid_setting(typed)
-    ):
-        return typed
+    if isinstance(value, bool | int | float | str) and _is_valid_setting(value):
+        typed = float(value) if field.type == "float" and type(value) is int else value
+        if type(typed) is _PYTHON_TYPES[field.type]:
+            return typed
     raise MethodError(
         f"{source.origin}: search of {method} has {value!r:.100} for {field.name}, which must be "
         f"{_EXPECTED[field.type]}"

@@ -97,7 +97,10 @@ def test_defaults_that_json_can_hold(default: object) -> None:
     assert _json_default(default) is default
 
 
-@pytest.mark.parametrize("default", [float("nan"), float("-inf"), None, [1], object()])
+@pytest.mark.parametrize(
+    "default",
+    [float("nan"), float("-inf"), None, [1], object(), 2**63, pytest.param(10**5000, id="digits")],
+)
 def test_defaults_that_json_cannot_hold(default: object) -> None:
     assert _json_default(default) is None
 

@@ -106,6 +106,13 @@ class TestDescription:
             ({"fields": [{"name": "a", "type": "str", "default": "\x1b[2J"}]}, "printable"),
             ({"fields": [{"name": "\x1b", "type": "int", "default": 1}]}, "no valid name"),
             ({"fields": [{"name": "a", "type": "int", "default": 1}] * 2}, "two fields"),
+            (
+                {
+                    "fields": [{"name": "a", "type": "float", "default": 1}],
+                    "search": {"a": [10**400]},
+                },
+                "for a, which must be a finite number",
+            ),
         ],
     )
     def test_a_hostile_answer(
