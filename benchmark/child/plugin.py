@@ -82,12 +82,17 @@ def _search(method: type[Method]) -> dict[str, list[bool | int | float | str | N
     """The search space in a form that JSON can hold; the driver checks the values.
 
     Raises:
-        ContractError: it is not a mapping from names to lists.
+        ContractError: it is not a mapping from names to lists, or a text takes the place of a list.
     """
     search: Any = method.search
     if search is None:
         return None
     try:
+        if texts := [name for name in search if isinstance(search[name], str)]:
+            raise ContractError(
+                f"{method.__name__}.search has the text {search[texts[0]]!r:.100} for "
+                f"{texts[0]}; write a tuple of the values to try: ({search[texts[0]]!r:.100},)"
+            )
         return {str(name): [_json_default(value) for value in search[name]] for name in search}
     except TypeError:
         raise ContractError(

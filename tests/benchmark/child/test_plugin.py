@@ -173,6 +173,15 @@ def test_an_attribute_of_another_type_is_refused_with_what_to_write(
         declarations(method)
 
 
+def test_a_text_is_not_a_list_of_values_to_try(tmp_path: Path) -> None:
+    head = (
+        "@dataclass(frozen=True)\nclass Mine(Method):\n    name = 'mine'\n    mode: str = 'fast'\n"
+    )
+    method = load_method(write(tmp_path, f"{head}    search = {{'mode': ('slow')}}\n{ADAPT}"))
+    with pytest.raises(ContractError, match=r"^Mine\.search has the text 'slow' for mode; write a"):
+        declarations(method)
+
+
 def test_a_dataclass_that_is_not_frozen_is_explained(tmp_path: Path) -> None:
     code = write(tmp_path, f"@dataclass\nclass Mine(Method):\n    name = 'mine'\n{ADAPT}")
     with pytest.raises(ContractError, match=r"decorate it with @dataclass\(frozen=True\)"):
