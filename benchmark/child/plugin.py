@@ -124,6 +124,12 @@ def _check_class(method: type[Method]) -> None:
         ContractError: hyper-parameters are not fields, or ``adapt`` takes other arguments.
     """
     own = [n for n, t in _annotations(method).items() if "ClassVar" not in str(t)]
+    fields = (field.name for field in dataclasses.fields(method))
+    if declared := [name for name in (*own, *fields) if name in _annotations(Method)]:
+        raise ContractError(
+            f"{method.__name__}.{declared[0]} has an annotation, so it is a hyper-parameter; write "
+            f"{declared[0]} = ... without one"
+        )
     if own and "__dataclass_fields__" not in vars(method):
         raise ContractError(
             f"{method.__name__} has hyper-parameters ({', '.join(own)}) but is not a dataclass; "

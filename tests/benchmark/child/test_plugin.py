@@ -132,7 +132,9 @@ class TestCheckCode:
             r"flag: bool = \.\.\., or FLAG = \.\.\. for a constant",
         ),
         ("    def adapt(self, source, target):\n        pass\n", r"write adapt\(self, source, tar"),
+        ("    uses_features: bool = True\n" + ADAPT, r"write uses_features = \.\.\. without one"),
         ("    ALPHA = 0.5\n    _b = 1\n    kind: ClassVar[str] = 'x'\n" + ADAPT, None),
+        ("    track: ClassVar[str] = 'standard'\n" + ADAPT, None),
     ],
 )
 def test_what_python_accepts_in_silence_is_refused(
