@@ -130,7 +130,7 @@ def _located(method: type[Method]) -> tuple[list[str], list[str]]:
 
 def _settings(method: Method) -> dict[str, str]:
     """The hyper-parameters of a method as ``--set`` takes them."""
-    values = {field.name: getattr(method, field.name) for field in fields(method)}
+    values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
         for name, value in values.items()

@@ -61,6 +61,7 @@ def declarations(method: type[Method]) -> dict[str, Any]:
                 "default": _json_default(f.default),
             }
             for f in dataclasses.fields(method)
+            if f.init  # others are set by the method itself
         ],
         "files": list(method.files),
         "search": _search(method),

@@ -22,6 +22,7 @@ from benchmark.files import digest_file
 from benchmark.jobs import MethodCode
 from benchmark.methods.code import collect_code
 from benchmark.methods.find import builtin_methods, entry_point_sources, file_source
+from htbench.checks import _settings
 
 HEAD = "from dataclasses import dataclass\nfrom htbench import Method\n\n"
 ADAPT = "    def adapt(self, source, target, run):\n        return source.copy()\n"
@@ -90,6 +91,15 @@ def test_hyper_parameters_need_the_decorator(tmp_path: Path) -> None:
         _check_class(load_method(write(tmp_path, body)))
     body = body.replace("class", "@dataclass(frozen=True)\nclass")
     _check_class(load_method(write(tmp_path, body, "decorated.py")))
+
+
+def test_what_a_method_computes_itself_is_no_hyper_parameter(tmp_path: Path) -> None:
+    """A run creates the method with all hyper-parameters, and cannot with such a field."""
+    body = f"alpha: float = 0.5\n    half: float = field(init=False, default=0.25)\n{ADAPT}"
+    head = "from dataclasses import field\n@dataclass(frozen=True)\nclass Mine(Method):\n"
+    method = load_method(write(tmp_path, f"{head}    name = 'mine'\n    {body}"))
+    assert [entry["name"] for entry in declarations(method)["fields"]] == ["alpha"]
+    assert _settings(method()) == {"alpha": "0.5"}
 
 
 @pytest.mark.parametrize("default", [True, 3, 0.5, "text"])
