@@ -171,12 +171,8 @@ def _source_unchanged(subject: Subject) -> None:
     adapted = subject.adapt(case)
     subject.predict(adapted, case.images, fresh=False)
     model = adapted.source._model
-    before = case.source()._model
-    changed = [
-        name
-        for name, value in before.state_dict().items()
-        if not torch.equal(value, model.state_dict()[name])
-    ]
+    before, now = case.source()._model.state_dict(), model.state_dict()
+    changed = [name for name in {**before, **now} if not _same(before.get(name), now.get(name))]
     if any(parameter.requires_grad for parameter in model.parameters()):
         changed.append("requires_grad")
     if any(module.training for module in model.modules()):
@@ -189,6 +185,13 @@ def _source_unchanged(subject: Subject) -> None:
             f"adapt() or the adapted model changed the source model: {', '.join(changed[:3])}"
             f"{more}. Train source.copy(), and leave source as it is"
         )
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether a tensor of a model, which another model may lack, is the same in both."""
+    if one is None or other is None:
+        return False
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _torch_state(subject: Subject) -> None:

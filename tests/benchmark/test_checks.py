@@ -163,6 +163,14 @@ def test_every_check_is_tested() -> None:
     assert names == {"finite-logits", *BROKEN, *LOCKED}
 
 
+@pytest.mark.parametrize("change", [nn.utils.parametrizations.weight_norm, nn.Module.double])
+def test_the_source_may_not_change_in_form_either(change) -> None:
+    subject = subject_of(lambda source, *_: (source.copy(), change(source.head))[0])
+    checks = {check.name: check for check in checks_of(subject)}
+    with pytest.raises(CheckFailure, match=r"changed the source model: head\."):
+        checks["source-unchanged"]()
+
+
 @pytest.mark.parametrize(
     ("adapt", "words"),
     [
