@@ -237,7 +237,8 @@ def _ended(child: Child) -> _Failure:
     ended = child.finish()
     if child.killed_for:
         return _failure("limit", f"the run was stopped: {child.killed_for}")
-    return _failure("died", f"the run's process {ended} before it returned a result")
+    # With a colon, as others have it: some callers show what follows the type of an exception.
+    return _failure("died", f"the run ended early: its process {ended} before it returned a result")
 
 
 def _broken(message: str) -> _Failure:

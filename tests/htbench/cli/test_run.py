@@ -102,6 +102,21 @@ def test_a_dry_run_of_a_shard_shows_its_runs(suite: Path, htbench: Htbench) -> N
         run_suite(suite, shard="1/3", device="cpu")
 
 
+def test_settings_with_which_the_process_of_a_method_ends_are_refused_with_the_reason(
+    suite: Path, htbench: Htbench
+) -> None:
+    Path("ends.py").write_text(
+        "from dataclasses import dataclass\nfrom os import _exit\nfrom htbench import Method\n\n"
+        "@dataclass(frozen=True)\nclass Ends(Method):\n    name = 'ends'\n"
+        "    alpha: float = 1.0\n\n"
+        "    def __post_init__(self):\n        _exit(7)\n\n    def adapt(self, *_): ...\n"
+    )
+    words = (*options(suite), "--plugin", "ends.py", "--set", "alpha=0.3", "--dry-run")
+    status, _, err = htbench(*words)
+    ended = "its process exited with code 7 before it returned a result"
+    assert (status, err) == (2, f"htbench: ends(alpha=0.3): {ended}\n")
+
+
 def test_the_estimate_grows_with_the_steps(draft: Draft, suite: Path, htbench: Htbench) -> None:
     draft.document["recipe"]["steps"] = 10**8
     draft.write()
