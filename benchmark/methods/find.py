@@ -40,7 +40,8 @@ def entry_point_sources() -> dict[str, MethodLocation]:
     """Every method that an installed distribution registers, by name.
 
     Raises:
-        MethodError: two distributions register different things under one name.
+        MethodError: two distributions register different things under one name, or an entry point
+            names no class.
     """
     locations: dict[str, MethodLocation] = {}
     origins: dict[metadata.Distribution | None, str] = {None: "unknown"}
@@ -49,7 +50,13 @@ def entry_point_sources() -> dict[str, MethodLocation]:
         if dist is not None and dist not in origins:  # each look-up parses the metadata
             origins[dist] = f"{dist.name} {dist.version}"
         origin = origins[dist]
-        source = MethodLocation(point.name, point.module, point.attr, None, origin)
+        try:
+            source = MethodLocation(point.name, point.module, point.attr, None, origin)
+        except AttributeError:  # as Python has it where the value has another form
+            raise MethodError(
+                f"{origin}: its entry point {point.name} = {point.value} is not of the form "
+                "package.module:Class; correct it and install the package again, or uninstall it"
+            ) from None
         other = locations.setdefault(point.name, source)
         if (other.module, other.attribute) != (source.module, source.attribute):
             raise MethodError(

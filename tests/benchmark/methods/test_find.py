@@ -75,6 +75,15 @@ class TestDiscovery:
         for part in ("other.method:Theirs of other 1.0", "baselines.lolsgd:LOLSGD of holistic"):
             assert part in str(caught.value)
 
+    @pytest.mark.parametrize("value", ["my-package.method:Theirs", "other.method:"])
+    def test_an_entry_point_of_another_form(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+    ) -> None:
+        distribution(tmp_path, "other", f"theirs = {value}")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(MethodError, match=f"^other 1.0: its entry point theirs = {value} is"):
+            entry_point_sources()
+
     def test_the_same_thing_twice_is_no_clash(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
