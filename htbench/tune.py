@@ -24,7 +24,7 @@ from benchmark.progress import Monitor
 from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, grid, resolve_device
 from benchmark.runs.workspace import Workspace
-from benchmark.tuning.folds import check_task
+from benchmark.tuning.folds import check_folds
 from benchmark.tuning.search import Candidate, Search
 from benchmark.tuning.space import declared_settings, fields_of, settings_of
 from leaderboard.gamma_star import DERIVED
@@ -164,7 +164,7 @@ def plan_tuning(
     ) as started:
         manifest = started.with_network(manifest, network)
         for task in part.tasks:
-            check_task(manifest.task(task))
+            check_folds(manifest, manifest.task(task), repeats)
         names = dict.fromkeys(methods)
         chains = [resolve([name], [], started.describe, DERIVED) for name in names]
         if plugin is not None:

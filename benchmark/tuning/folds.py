@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.errors import UsageError
 from benchmark.folds import Fold, draw_fold
-from benchmark.manifest.manifest import Manifest, Task
+from benchmark.manifest.manifest import Manifest, Samples, Task
 from benchmark.text import plural
 
 if TYPE_CHECKING:
@@ -27,12 +27,22 @@ HELD_OUT_SHARE = 0.2  # of the images of every seen class
 MIN_SEEN = 4  # half of fewer is a single class
 
 
-def check_task(task: Task) -> None:
-    """Check that a task has folds.
+def check_folds(manifest: Manifest, task: Task, repeats: int) -> None:
+    """Check that a task has folds, before anything runs.
+
+    Args:
+        manifest: the manifest of the task.
+        task: the task.
+        repeats: the number of folds.
 
     Raises:
-        UsageError: it has too few seen classes.
+        UsageError: it has too few seen classes, or too few images of them.
     """
+    for repeat in range(repeats):
+        _draw(manifest, task, repeat)
+
+
+def _check_task(task: Task) -> None:
     if len(task.seen) < MIN_SEEN:
         raise UsageError(
             f"task {task.id} has {plural(len(task.seen), 'seen class')}, and folds need at least "
@@ -80,7 +90,25 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
     Raises:
         UsageError: the task has too few seen classes, or too few images of them.
     """
-    check_task(task)
+    train, drawn = _draw(manifest, task, repeat)
+    is_seen = manifest.seen_mask(task)[train.labels].tolist()
+    images = {image_id for image_id, seen in zip(train.ids, is_seen, strict=True) if seen}
+    missing = {manifest.classes[label] for label in drawn.missing}
+    tests = {train.ids[row] for row in drawn.held_out}
+    return Manifest(
+        manifest.root,
+        _document(manifest, task, repeat, missing),
+        _table(manifest, images, tests),
+        manifest.other_model,
+        manifest.argument,
+        manifest.recipe_name,
+        manifest.rate_factor,
+    )
+
+
+def _draw(manifest: Manifest, task: Task, repeat: int) -> tuple[Samples, Fold]:
+    """The training images of a task's target, and a fold of their rows."""
+    _check_task(task)
     train = manifest.samples(task.target, "train")
     samples: dict[int, list[int]] = {}
     for row, label in enumerate(train.labels.tolist()):
@@ -98,17 +126,7 @@ def fold(manifest: Manifest, task: Task, repeat: int) -> Manifest:
 
     drawn = draw_fold(samples, MISSING_SHARE, HELD_OUT_SHARE, shuffle)
     check_held_out(task.id, drawn, [int(train.labels[row]) for row in drawn.held_out])
-    missing = {manifest.classes[label] for label in drawn.missing}
-    tests = {train.ids[row] for row in drawn.held_out}
-    return Manifest(
-        manifest.root,
-        _document(manifest, task, repeat, missing),
-        _table(manifest, {train.ids[row] for rows in samples.values() for row in rows}, tests),
-        manifest.other_model,
-        manifest.argument,
-        manifest.recipe_name,
-        manifest.rate_factor,
-    )
+    return train, drawn
 
 
 def _document(manifest: Manifest, task: Task, repeat: int, missing: set[str]) -> Mapping[str, Any]:

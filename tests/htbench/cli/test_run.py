@@ -154,6 +154,24 @@ def test_a_search_of_more_than_a_day_asks_for_yes(
     assert "started" in htbench(*options, "--yes")[2]
 
 
+def test_folds_that_can_hold_out_no_image_are_refused_before_any_search(
+    draft: Draft, suite: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = draft.document["classes"][:4]
+    for task in draft.document["tasks"]:
+        task["seen"] = list(names)
+    for name in names:
+        others = draft.rows_of(domain="solid", split="train", **{"class": name})[1:]
+        draft.rows[:] = [row for row in draft.rows if row not in others]
+    draft.write()
+    monkeypatch.setattr("htbench.tune.TuningPlan.choose", SuitePlan.execute)
+    options = ("tune", "lolsgd", "--suite", suite, "--grid", "local_models=5,10", "--device", "cpu")
+    status, _, err = htbench(*options)
+    assert status == 2
+    assert "task outline-solid has no image to hold out of the seen classes that stay seen" in err
+    assert not Path("workspace").exists()
+
+
 def test_a_call_from_python_says_that_it_takes_more_than_a_day(
     draft: Draft, suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
