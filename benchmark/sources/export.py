@@ -60,8 +60,8 @@ def choose_specs(
     for seed in seeds:
         if seed not in range(count):
             raise UsageError(
-                f"--seed {seed}: {manifest.reference} has {count} source models for each source, "
-                "numbered from 0"
+                f"--seed {seed}: {manifest.reference} has {plural(count, 'source model')} for each "
+                "source, numbered from 0"
             )
     known = {frozenset(domains): domains for domains in reversed(of_tasks)}
     chosen = list(of_tasks)
@@ -85,11 +85,12 @@ def only_spec(specs: Sequence[SourceSpec]) -> SourceSpec:
         UsageError: there are several.
     """
     if len(specs) > 1:
-        listed = ", ".join(dict.fromkeys("+".join(spec.domains) for spec in specs))
-        options = "--source"
-        if specs[0].manifest.source_seeds > 1:
-            options += f" and --seed (below {specs[0].manifest.source_seeds})"
-        raise UsageError(f"name one source model with {options}: {listed}")
+        names = dict.fromkeys("+".join(spec.domains) for spec in specs)
+        options = ["--source"] if len(names) > 1 else []
+        if len({spec.seed for spec in specs}) > 1:
+            options.append(f"--seed (below {specs[0].manifest.source_seeds})")
+        listed = ", ".join(names)
+        raise UsageError(f"name one source model with {' and '.join(options)}: {listed}")
     return specs[0]
 
 
