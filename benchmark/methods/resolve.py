@@ -85,6 +85,11 @@ def _plugins(
         description = describe_cached(file, ask, keep=keep)
         name = description.name
         clash = sources.get(name) or (added[name].source if name in added else None)
+        if clash is not None and clash.file == file.file:
+            raise MethodError(
+                f"two plugins are the method {name!r} of {file.origin}; leave one out, or rename "
+                "one if they are two classes"
+            )
         if clash is not None:
             other = f"{clash.module} of {clash.origin}" if clash.module else clash.origin
             raise MethodError(

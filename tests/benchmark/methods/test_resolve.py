@@ -90,3 +90,10 @@ class TestResolve:
         with pytest.raises(MethodError, match="two methods are named 'mine'") as caught:
             resolve([], paths, lambda *_: answer("mine"))
         assert all(path in str(caught.value) for path in paths)
+
+    def test_a_file_and_its_class_are_one_plugin_too_many(
+        self, files: Callable[..., list[str]]
+    ) -> None:
+        (path,) = files("a")
+        with pytest.raises(MethodError, match=f"'mine' of {path}; leave one out, or rename one if"):
+            resolve([], [path, f"{path}:Mine"], lambda *_: answer("mine"))
