@@ -284,8 +284,7 @@ def _only_method(module: ModuleType) -> type[Method]:
     if len(concrete) > 1:
         names = ", ".join(item.__name__ for item in concrete)
         raise ContractError(
-            f"the file defines {len(concrete)} methods ({names}); choose one: "
-            "--plugin FILE.py:Class"
+            f"the file defines {len(concrete)} methods ({names}); choose one by FILE.py:Class"
         )
     return (concrete or own)[0]
 

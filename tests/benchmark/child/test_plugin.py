@@ -62,7 +62,9 @@ class TestLoadMethod:
         body = "".join(f"class {n}(Method):\n    name = '{n.lower()}'\n{ADAPT}\n" for n in "AB")
         code = write(tmp_path, body)
         assert load_method(replace(code, attribute="B")).name == "b"
-        with pytest.raises(ContractError, match=r"defines 2 methods \(A, B\); choose one"):
+        with pytest.raises(
+            ContractError, match=r"2 methods \(A, B\); choose one by FILE\.py:Class"
+        ):
             load_method(code)
 
     def test_a_module(self) -> None:
