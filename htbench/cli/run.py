@@ -21,6 +21,7 @@ from htbench.cli.options import (
     methods_option,
     model_option,
     plugins_option,
+    refuse_workspace,
     seeds_option,
     settings_option,
     suite_option,
@@ -151,6 +152,7 @@ def command(
     if smoke:
         if part is not None:
             raise click.UsageError("--smoke and --shard exclude each other")
+        refuse_workspace("cannot be combined with --smoke, which records nothing")
         place = context.with_resource(smoke_workspace())
         tasks, seeds = tasks or loaded.tasks[:1], seeds or loaded.seeds[:1]
         methods = methods or (() if plugins else SMOKE_METHODS)

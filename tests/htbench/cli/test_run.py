@@ -318,3 +318,8 @@ class TestSmoke:
         status, _, err = smoke("--shard", "1/2")
         assert status == 2
         assert "--smoke and --shard exclude each other" in err
+
+    def test_in_a_workspace_is_refused(self, smoke) -> None:
+        status, _, err = smoke("--workspace", "mine", "--dry-run")
+        assert status == 2
+        assert "--workspace cannot be combined with --smoke, which records nothing" in err
