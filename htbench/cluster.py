@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -52,6 +53,8 @@ def array_job(
     program = ["htbench"] if system == "kubernetes" else [python, "-m", "htbench"]
     of_suite = ("--suite", suite.argument)
     run = ["run", *of_suite, *options]
+    # To a shell, a quoted ~ is the name of a folder.
+    workspace = Path(os.path.expanduser(workspace))  # noqa: PTH111 - keeps ~NOBODY as it is
     parts = f"{workspace}-shards"
     if parts.startswith("-"):  # or it would be read as an option
         parts = f"./{parts}"

@@ -51,7 +51,7 @@ def merge_workspaces(
     Raises:
         UsageError: a source does not exist or is the other workspace.
     """
-    target = into.resolve()
+    target = Workspace(into).root
     for source in sources:
         if not source.is_dir():
             raise UsageError(f"{source} is not a folder; name the folders of workspaces")

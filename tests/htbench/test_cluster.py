@@ -166,6 +166,17 @@ def test_a_workspace_is_not_read_as_options(htbench: Htbench, program: Path) -> 
     parse(words)
 
 
+def test_a_workspace_may_begin_with_a_tilde(
+    htbench: Htbench, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w-shards" / "1").mkdir(parents=True)
+    text = script(htbench, "htcondor", *PLUGIN, workspace="~/w")
+    (line,) = re.findall(r"^# {6}(.* workspace merge .*)$", text, re.MULTILINE)
+    words, _ = run(["sh", "-c", line])
+    assert words[-3:] == [str(tmp_path / "w-shards" / "1"), "--into", str(tmp_path / "w")]
+
+
 def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> None:
     words = ("cluster", "script", "--suite", "icons", "--shards", "8")
     for systems in ((), ("--slurm", "--kubernetes")):

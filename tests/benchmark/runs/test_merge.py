@@ -92,6 +92,15 @@ class TestCopies:
         assert (merged.copied, merged.present, merged.problems) == ([], 6, [])
         assert (tmp_path / "w" / "journal.jsonl").read_bytes() == journal
 
+    def test_the_other_workspace_may_begin_with_a_tilde(
+        self, two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(two[0])
+        merge(two, Path("~/into"))
+        assert content(tmp_path / "into").keys() >= content(two[0]).keys()
+        assert not Path("~").exists()
+
     def test_the_journal_says_where_each_run_came_from(
         self, two: list[Path], tmp_path: Path
     ) -> None:
