@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmark import session
 from benchmark.citations import read_citations, short_reference
+from benchmark.errors import MethodError
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
-from benchmark.methods.find import entry_point_sources, reference_first
+from benchmark.methods.find import entry_point_sources, is_builtin, reference_first
 from benchmark.methods.resolve import resolve
 from leaderboard import gamma_star
 from leaderboard.board import Board
 from leaderboard.render.methods import MethodLine, methods_table
 
 
-def describe_methods(suite: Suite | None, plugins: Sequence[str] = ()) -> list[MethodDescription]:
+def describe_methods(
+    suite: Suite | None,
+    plugins: Sequence[str] = (),
+    report: Callable[[str], None] | None = None,
+) -> list[MethodDescription]:
     """Describe the methods of a suite, or every installed one, and the plugins.
 
     A child process imports them.
@@ -24,13 +29,30 @@ def describe_methods(suite: Suite | None, plugins: Sequence[str] = ()) -> list[M
     Args:
         suite: the suite; None for all methods that are installed.
         plugins: files with methods, as ``--plugin`` takes them.
+        report: without a suite, called with a sentence for each method of another distribution
+            that cannot be described, which is then left out; None: it is an error.
 
     Raises:
         MethodError: a method is unknown or cannot be described, or two have the same name.
     """
-    names = suite.methods if suite else entry_point_sources()
     with session.Session() as started:
-        return resolve(names, plugins, started.describe, gamma_star.DERIVED)
+
+        def described(names: Iterable[str], plugins: Sequence[str]) -> list[MethodDescription]:
+            return resolve(names, plugins, started.describe, gamma_star.DERIVED)
+
+        if suite is not None:
+            return described(suite.methods, plugins)
+        names = []
+        for name, location in entry_point_sources().items():
+            if report is not None and not is_builtin(location):
+                try:
+                    described([name], [])
+                except MethodError as error:
+                    remedy = f"correct {location.origin}, or uninstall it to do without it"
+                    report(f"{name} is left out: {error}; {remedy}")
+                    continue
+            names.append(name)
+        return described(names, plugins)
 
 
 def method_entries(methods: Iterable[MethodDescription], *, derived: bool) -> list[dict[str, Any]]:

@@ -80,9 +80,9 @@ def methods(
     if suite is None:
         refuse_workspace("is only for the accuracies that --suite adds")
     loaded = None if suite is None else load_suite(suite)
-    descriptions = describe_methods(loaded, plugins)
-    entries = method_entries(descriptions, derived=markdown or loaded is not None)
     with run_problems() as problems:
+        descriptions = describe_methods(loaded, plugins, problems.append)
+        entries = method_entries(descriptions, derived=markdown or loaded is not None)
         boards = suite_boards(loaded, Workspace(workspace), problems.append) if loaded else []
         if markdown:
             click.echo(markdown_table(entries, loaded, boards))

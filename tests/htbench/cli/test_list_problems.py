@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmark.methods.find import GROUP, builtin_methods
 from benchmark.own_data.add import add_manifests
 from tests.htbench.command import Htbench
 
@@ -77,3 +78,20 @@ def test_a_broken_suite_hides_no_other(htbench: Htbench, added: Path) -> None:
     file = added / "mine.toml"
     assert err.startswith(f"mine is left out: {file} is not valid TOML")
     assert err.endswith(f"correct it, or delete {file} to do without it\n")
+
+
+def test_a_broken_method_of_another_package_hides_no_other(
+    htbench: Htbench, own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\ntheirs = not_there:Theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, err = htbench("list", "methods", "--json")
+    assert status == 1
+    assert [entry["method"] for entry in json.loads(out)] == sorted(builtin_methods())
+    assert err == (
+        "theirs is left out: cannot load method 'theirs' of other 1.0: ModuleNotFoundError: No "
+        "module named 'not_there'; correct other 1.0, or uninstall it to do without it\n"
+    )
