@@ -61,7 +61,7 @@ def machine_report(workspace: Path) -> dict[str, dict[str, Any]]:
         "workspace": _workspace(workspace),
         "file systems": {
             "data": describe_mount(data_folder()),
-            "workspace": describe_mount(workspace),
+            "workspace": describe_mount(Workspace(workspace).root),
         },
     }
 

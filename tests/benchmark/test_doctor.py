@@ -1,4 +1,4 @@
-"""What ``htbench doctor`` says of a GPU."""
+"""What ``htbench doctor`` says of a GPU and of folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import doctor
+from benchmark.mounts import describe_mount
 
 
 def facts(monkeypatch: pytest.MonkeyPatch, node: str, code: str) -> dict[str, object]:
@@ -38,3 +39,12 @@ def test_the_question_is_one_that_torch_understands(monkeypatch):
     section = facts(monkeypatch, "/dev/null", doctor._ASK_TORCH)
     assert str(section["NVIDIA GPU"]).startswith("not usable: ")
     assert "NVIDIA" in str(section["NVIDIA GPU"]) or "CUDA" in str(section["NVIDIA GPU"])
+
+
+def test_the_file_system_of_a_workspace_in_the_home_folder(
+    own_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/proc")
+    report = doctor.machine_report(Path("~/workspace"))
+    assert report["file systems"]["workspace"] == describe_mount(Path("/proc/workspace"))
+    assert report["workspace"]["folder"].startswith("/proc/workspace ")
