@@ -92,7 +92,7 @@ def _past(
     for record in workspace.records():
         if record.status != "ok":
             continue
-        if record.made_from.get("model") == model:
+        if record.made_from.get("model") == model and "wall_seconds" in record.cost:
             seconds.setdefault(record.method, []).append(record.cost["wall_seconds"])
         if record.made_from.get("recipe") == recipe and "total_steps" in record.cost:
             steps.setdefault(record.method, []).append(record.cost["total_steps"])

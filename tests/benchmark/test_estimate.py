@@ -55,6 +55,12 @@ def test_a_run_takes_what_is_known_best(mini: Manifest) -> None:
     assert estimate.of_run(cell(mini, "new")) == prediction + recipe
 
 
+def test_a_record_without_its_time_says_nothing(mini: Manifest) -> None:
+    untimed = record(mini, "known", 99, 7)
+    del untimed.cost["wall_seconds"]
+    assert estimates(mini, untimed, record(mini, "known", 20, 7)).of_run(cell(mini, "known")) == 20
+
+
 def test_runs_side_by_side_follow_the_source_models(mini: Manifest) -> None:
     estimate = estimates(mini, record(mini, "known", 10, 7), times=NetworkTimes(STEP, IMAGE))
     cells = [cell(mini, "known")] * 6
