@@ -57,7 +57,7 @@ def check_known(method: str, labels: Collection[str]) -> None:
     elif names:
         rest = f"there are: {', '.join(names)}"
     else:
-        rest = "there are none of any method; choose another workspace with --workspace"
+        rest = "there are no runs of any method; choose another workspace with --workspace"
     raise UsageError(f"no runs of method {one_line(repr(method), MAX_ITEM)}; {rest}")
 
 

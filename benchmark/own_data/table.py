@@ -95,8 +95,8 @@ def _rows(file: Path) -> dict[int, dict[str, str]]:
         raise UsageError(f"cannot read {file} as CSV in UTF-8: {error}") from None
     if longer:
         raise UsageError(
-            f"{file}: {plural(len(longer), 'row')} with more values than columns: {first(longer)}; "
-            "put double quotes around a value that has a comma"
+            f"{file} has {plural(len(longer), 'row')} with more values than columns: "
+            f"{first(longer)}; put double quotes around a value that has a comma"
         )
     if not rows:
         raise UsageError(f"{file} lists no images; it has only its first line")

@@ -69,7 +69,7 @@ def test_an_unknown_method_gets_suggestions(board: Board) -> None:
         only([board], ["minne"], ())
     with pytest.raises(UsageError, match="no runs of method 'zzz'; there are: bad, mine, "):
         only([board], ["zzz"], ())
-    with pytest.raises(UsageError, match="'zzz'; there are none of any method; choose another wor"):
+    with pytest.raises(UsageError, match="'zzz'; there are no runs of any method; choose"):
         check_known("zzz", [])
 
 
