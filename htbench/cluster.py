@@ -55,6 +55,8 @@ def array_job(
     run = ["run", *of_suite, *options]
     # To a shell, a quoted ~ is the name of a folder.
     workspace = Path(os.path.expanduser(workspace))  # noqa: PTH111 - keeps ~NOBODY as it is
+    if workspace.name in ("", ".."):  # of . and .., which have no name to put beside them
+        workspace = workspace.resolve()
     parts = f"{workspace}-shards"
     if parts.startswith("-"):  # or it would be read as an option
         parts = f"./{parts}"

@@ -262,9 +262,9 @@ def find_label(text: str, labels: Sequence[str]) -> str:
         return text
     matches = [label for label in labels if label.startswith(text)]
     of_method = [label for label in matches if is_method(label, [text])]
-    for found in (of_method, matches):
-        if len(found) == 1:
-            return found[0]
+    for candidates in (of_method, matches):
+        if len(candidates) == 1:
+            return candidates[0]
     if matches:
         shown = [one_line(label, MAX_ITEM) for label in matches[:MAX_NAMED]]
         more = f" and {len(matches) - MAX_NAMED} more" if len(matches) > MAX_NAMED else ""

@@ -177,6 +177,20 @@ def test_a_workspace_may_begin_with_a_tilde(
     assert words[-3:] == [str(tmp_path / "w-shards" / "1"), "--into", str(tmp_path / "w")]
 
 
+@pytest.mark.parametrize("workspace", [".", "x/.."])
+def test_the_shards_of_this_folder_are_beside_it(
+    htbench: Htbench, program: Path, workspace: str
+) -> None:
+    here = Path.cwd()
+    Path("x").mkdir()
+    shard = here.with_name(f"{here.name}-shards") / "1"
+    shard.mkdir(parents=True)
+    text = script(htbench, "htcondor", *PLUGIN, workspace=workspace)
+    (line,) = re.findall(r"^# {6}(.* workspace merge .*)$", text, re.MULTILINE)
+    words, _ = run(["sh", "-c", line])
+    assert words[-3:] == [str(shard), "--into", str(here)]
+
+
 def test_what_cannot_be_written_is_refused(htbench: Htbench, tmp_path: Path) -> None:
     words = ("cluster", "script", "--suite", "icons", "--shards", "8")
     for systems in ((), ("--slurm", "--kubernetes")):
