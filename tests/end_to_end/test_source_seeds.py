@@ -135,7 +135,7 @@ def test_wrong_input(pinned: Mini, command: Any, tmp_path: Path) -> None:
     assert "--seed 2: " in result.sentence
     assert "has 2 source models for each source" in result.sentence
     result = command(pinned, "source", "export", *manifest, "--out", tmp_path / "x")
-    assert "name one source model with --source and --seed" in result.sentence
+    assert "name one source model with --seed (below 2): outline" in result.sentence
     file = files(pinned)[0]
     result = command(pinned, "source", "import", file, *manifest, "--seed", "0")
     assert "fixes the source model" in result.sentence

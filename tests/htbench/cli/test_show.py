@@ -18,6 +18,7 @@ from benchmark.errors import RecordError
 from benchmark.files import digest_json
 from benchmark.isolation.conversation import OUTPUT_FILE
 from benchmark.manifest.manifest import Manifest
+from benchmark.patterns import TRACKS
 from benchmark.records import RECORD_FILE, RunRecord
 from benchmark.text import REPLACEMENT
 from htbench.cli.output import plot_curve
@@ -78,7 +79,7 @@ record_fields = st.fixed_dictionaries(
         "method": text,
         "label": text,
         "config": st.dictionaries(text, value, max_size=3),
-        "track": text,
+        "track": st.sampled_from(TRACKS),
         "seed": whole,
         "status": st.sampled_from(["ok", "failed", "not-applicable"]),
         "error": st.none()
@@ -170,7 +171,6 @@ FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "log key": lambda t: {"log": [{t: 1.0}]},
     "label": lambda t: {"label": t},
     "task": lambda t: {"task": t},
-    "track": lambda t: {"track": t},
     "manifest": lambda t: {"manifest": t},
     "note": lambda t: {"notes": [t]},
     "isolation": lambda t: {"isolation": [t, "b"]},
