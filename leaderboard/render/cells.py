@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from leaderboard.board import Board, BoardCell
+from benchmark.text import plural
+from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import Column
 
 # What Markdown treats as markup. An underscore inside a word is not.
@@ -50,6 +51,21 @@ def declared_mark(board: Board, column: Column, cell: BoardCell) -> str:
     """What follows a number of steps some of which the method declared itself; else empty."""
     is_declared = column.key == "total_steps" and cell["label"] in board.declared
     return "*" if is_declared and not math.isnan(cell[column.key]) else ""
+
+
+def coverage(board: Board, cell: BoardCell) -> str:
+    """What a partial value covers, such as ``3 of 5 tasks`` or ``1 of 3 seeds``, or empty."""
+    if cell["state"] != "partial" or not cell["tasks"]:
+        return ""
+    tasks, seeds = len(board.suite.tasks), len(board.suite.seeds)
+    if cell["task"] == MEAN and cell["tasks"] < tasks:
+        return f"{cell['tasks']} of {plural(tasks, 'task')}"
+    return f"{cell['seeds']} of {plural(seeds, 'seed')}"
+
+
+def in_brackets(text: str) -> str:
+    """What follows a name or a state: the text in brackets, or nothing if it is empty."""
+    return f" ({text})" if text else ""
 
 
 def signed(value: float, digits: int) -> str:

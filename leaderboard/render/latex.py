@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
-from leaderboard.render.cells import declared_mark, rank_text, rounded
-from leaderboard.render.markdown import coverage, interval_legend, main_task, rank_line
+from leaderboard.render.cells import coverage, declared_mark, in_brackets, rank_text, rounded
+from leaderboard.render.markdown import interval_legend, main_task, rank_line
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -87,7 +87,7 @@ def _table(board: Board, label: str) -> str:
             " & ".join(
                 [
                     *([rank_text(cell)] if has_ranks else []),
-                    latex_text(name + coverage(board, cell)),
+                    latex_text(name + in_brackets(coverage(board, cell))),
                     *values,
                 ]
             )

@@ -11,7 +11,15 @@ from leaderboard import gamma_star
 from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
-from leaderboard.render.cells import declared_mark, literal, pipe_table, rank_text, rounded
+from leaderboard.render.cells import (
+    coverage,
+    declared_mark,
+    in_brackets,
+    literal,
+    pipe_table,
+    rank_text,
+    rounded,
+)
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.statistics import POWER
 
@@ -227,7 +235,7 @@ def table_cells(board: Board, task: str) -> tuple[list[str], list[list[str]]]:
 
 def cell_note(board: Board, cell: BoardCell) -> str:
     """What follows a label: the state of its cell, and whether other runs exist."""
-    note = _STATES.get(cell["state"], "") + coverage(board, cell)
+    note = _STATES.get(cell["state"], "") + in_brackets(coverage(board, cell))
     if cell["track"] == "oracle":
         note += " (oracle)"
     if cell["provenance"] in (SUBMITTED, VERIFIED):
@@ -235,16 +243,6 @@ def cell_note(board: Board, cell: BoardCell) -> str:
     if cell["other_runs"]:
         note += f" ({cell['runs']} runs exist)"
     return note
-
-
-def coverage(board: Board, cell: BoardCell) -> str:
-    """What a partial value covers, such as `` (3 of 5 tasks)`` or `` (1 of 3 seeds)``, or empty."""
-    if cell["state"] != "partial" or not cell["tasks"]:
-        return ""
-    tasks, seeds = len(board.suite.tasks), len(board.suite.seeds)
-    if cell["task"] == MEAN and cell["tasks"] < tasks:
-        return f" ({cell['tasks']} of {plural(tasks, 'task')})"
-    return f" ({cell['seeds']} of {plural(seeds, 'seed')})"
 
 
 def cell_value(board: Board, column: Column, cell: BoardCell) -> str:

@@ -13,8 +13,7 @@ from leaderboard.accepted import SUBMITTED, VERIFIED
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import REFERENCES, Column, column_of
 from leaderboard.render import svg
-from leaderboard.render.cells import declared_mark, rank_text, rounded
-from leaderboard.render.markdown import coverage
+from leaderboard.render.cells import coverage, declared_mark, rank_text, rounded
 
 REFERENCE = columns.SOURCE  # the row that a thin line in every interval shows
 # What pages call the pseudo-tasks.
@@ -241,9 +240,9 @@ def _badges(board: Board, cell: BoardCell) -> tuple[str, ...]:
 
 def state_badge(board: Board, cell: BoardCell) -> str:
     """What is missing of a cell, such as ``2 of 3 seeds`` or ``3 of 5 tasks``; or empty."""
-    if covered := coverage(board, cell):
-        return covered.strip(" ()")
-    return "" if cell["state"] == "ok" else STATES.get(cell["state"], str(cell["state"]))
+    if cell["state"] == "ok":
+        return ""
+    return coverage(board, cell) or STATES.get(cell["state"], str(cell["state"]))
 
 
 def _cell(column: Column, cell: BoardCell, board: Board) -> Cell:
