@@ -18,6 +18,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from benchmark.errors import DataError
+from benchmark.files import matches_digest
 from benchmark.folders import check_space
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
@@ -55,6 +56,8 @@ def download(
 ) -> Path:
     """Download a file, or the rest of it if an earlier call was interrupted.
 
+    Nothing is downloaded if the destination has the published SHA-256 already.
+
     The bytes go to ``<name>.part`` next to the destination, which is renamed once it is complete
     and verified. A partial file is resumed only if the server confirms that the file has not
     changed since, and if its last ``OVERLAP`` bytes are those that the server sends.
@@ -75,6 +78,8 @@ def download(
             incomplete one is kept.
     """
     _check_address(address)
+    if sha256 is not None and matches_digest(destination, sha256):
+        return destination
     destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(f"{destination.name}.part")
     tries = 0

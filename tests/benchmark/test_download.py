@@ -40,6 +40,16 @@ def test_a_file_is_downloaded(tmp_path: Path) -> None:
     assert sorted(other.name for other in path.parent.iterdir()) == ["file.zip"]
 
 
+def test_only_a_file_with_the_published_digest_is_not_downloaded_again(tmp_path: Path) -> None:
+    served = Served(DATA)
+    with serve(file=served) as site:
+        for content, digest, times in ((DATA, SUM, 0), (DATA, None, 1), (b"other", SUM, 2)):
+            (file := tmp_path / "file").write_bytes(content)
+            assert download(f"{site.address}/file", file, sha256=digest) == file
+            assert file.read_bytes() == DATA
+            assert len(served.requests) == times
+
+
 def test_a_closed_connection_is_resumed(tmp_path: Path) -> None:
     served, messages = Served(DATA, cut=[300_000, 200_000 + OVERLAP]), []
     with serve(file=served) as site:

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from benchmark.commands import command
 from benchmark.download import download
 from benchmark.errors import DataError, UsageError
-from benchmark.files import matches_digest
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
 from benchmark.images.decode import MAX_FILE_BYTES
@@ -95,17 +94,14 @@ def _import_from(
     else:
         address = _hub_file(mirror) if host == HUB else mirror["address"]
         archive = folder / (Path(urlsplit(address).path).name or "archive")
-        sha256 = mirror.get("sha256")
-        # It is there already if unpacking it was interrupted.
-        if sha256 is None or not matches_digest(archive, sha256):
-            download(
-                address,
-                archive,
-                size=mirror.get("bytes"),
-                sha256=sha256,
-                progress=progress_for(f"downloading {archive.name}"),
-                log=log,
-            )
+        download(  # it may be there, if unpacking it was interrupted
+            address,
+            archive,
+            size=mirror.get("bytes"),
+            sha256=mirror.get("sha256"),
+            progress=progress_for(f"downloading {archive.name}"),
+            log=log,
+        )
     progress = progress_for(f"unpacking {archive.name}")
     import_images(manifest, archive, copy=True, progress=progress, log=log)
     archive.unlink()
