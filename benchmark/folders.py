@@ -41,13 +41,22 @@ def installed_folders() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(folder).resolve() for folder in folders))
 
 
+def expanded(path: str | Path) -> Path:
+    """A path in which ~ or ~USER is the home folder, as a shell has it.
+
+    Not every shell expands it in ``--workspace=~/runs``, and nobody wants a folder named ~. An
+    unknown user's stays as it is, where ``Path.expanduser`` raises an error.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def data_folder() -> Path:
     """Return the folder of image stores, source models and expanded manifests.
 
     It is ``$HTBENCH_DATA``; default: the platform's cache folder, such as ``~/.cache/htbench``.
     """
     if folder := os.environ.get("HTBENCH_DATA"):
-        return Path(os.path.expanduser(folder)).resolve()  # noqa: PTH111 - keeps ~NOBODY as it is
+        return expanded(folder).resolve()
     return Path(platformdirs.user_cache_dir("htbench", appauthor=False))
 
 

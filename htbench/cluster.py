@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from benchmark.commands import command
 from benchmark.errors import UsageError
-from benchmark.folders import data_folder
+from benchmark.folders import data_folder, expanded
 from benchmark.manifest.suite import Suite, manifest_of
 
 # Batch systems, and the suffixes of their files.
@@ -53,8 +52,7 @@ def array_job(
     program = ["htbench"] if system == "kubernetes" else [python, "-m", "htbench"]
     of_suite = ("--suite", suite.argument)
     run = ["run", *of_suite, *options]
-    # To a shell, a quoted ~ is the name of a folder.
-    workspace = Path(os.path.expanduser(workspace))  # noqa: PTH111 - keeps ~NOBODY as it is
+    workspace = expanded(workspace)  # to a shell, a quoted ~ is the name of a folder
     if workspace.name in ("", ".."):  # of . and .., which have no name to put beside them
         workspace = workspace.resolve()
     parts = f"{workspace}-shards"

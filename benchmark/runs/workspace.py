@@ -30,6 +30,7 @@ from benchmark.choices import WORKSPACE
 from benchmark.errors import RecordError
 from benchmark.failpoints import reach
 from benchmark.files import matches_digest, new_folder
+from benchmark.folders import expanded
 from benchmark.records import (
     NOT_APPLICABLE,
     WEIGHTS_FILE,
@@ -71,8 +72,7 @@ class Workspace:
     """
 
     def __init__(self, root: Path, read_known: Callable[[], Mapping[str, str]] = dict) -> None:
-        # Not even a shell expands --workspace=~/runs, and nobody wants a folder named ~.
-        self.root = Path(os.path.expanduser(root)).resolve()  # noqa: PTH111 - keeps ~NOBODY as it is
+        self.root = expanded(root).resolve()
         self._read_known = read_known
         default = root == Path(WORKSPACE)
         self.option = () if default else ("--workspace", str(root))  # of a recommended command

@@ -164,6 +164,7 @@ def export(
       htbench splits export office-home@1.0 --format csv --root ~/OfficeHome --out office-home
       htbench splits export icons@2.0 --task outline-solid --format imagefolder --out images
     """
+    from benchmark.folders import expanded
     from benchmark.manifest.catalogue import load_manifest
     from benchmark.splits.export import export_task, file_of_task
     from benchmark.splits.roots import paths_below
@@ -174,8 +175,8 @@ def export(
         if task is None
         else {task: out}
     )
-    paths = paths_below(loaded, root.expanduser()) if root else None
-    if root and not root.expanduser().exists():
+    paths = paths_below(loaded, expanded(root)) if root else None
+    if root and not expanded(root).exists():
         log(f"{root} is not on this machine; the manifest's paths are used below it")
     exported = {
         name: export_task(

@@ -30,6 +30,15 @@ def test_export_reports_what_it_wrote(htbench: Htbench, tmp_path: Path) -> None:
     assert report["counts"]["test"] == 720
 
 
+def test_the_home_of_an_unknown_user_is_a_folder_of_that_name(
+    htbench: Htbench, tmp_path: Path
+) -> None:
+    words = ("splits", "export", "icons@2.0", "--task", TASK, "--format", "csv")
+    status, _, err = htbench(*words, "--root", "~nobody-here/icons", "--out", tmp_path / "a.csv")
+    assert status == 0, err
+    assert "~nobody-here/icons is not on this machine" in err
+
+
 def test_export_writes_all_tasks_with_paths_of_the_user(
     htbench: Htbench, icons: Manifest, tmp_path: Path
 ) -> None:
