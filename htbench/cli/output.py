@@ -89,7 +89,7 @@ def confirm(warning: str | None) -> None:
 
 
 def ask(question: str, otherwise: str, *, err: bool = True) -> None:
-    """Ask the user; end the command if the answer is no.
+    """Ask the user; end the command, with status 1, if the answer is no.
 
     Args:
         question: the question.
@@ -99,9 +99,13 @@ def ask(question: str, otherwise: str, *, err: bool = True) -> None:
     Raises:
         UsageError: nobody can be asked.
     """
+    from htbench.progress import log
+
     if not sys.stdin.isatty():
         raise UsageError(otherwise)
-    click.confirm(question, abort=True, err=err)
+    if not click.confirm(question, err=err):
+        log("nothing was done")
+        click.get_current_context().exit(1)
 
 
 def print_json(value: Any) -> None:

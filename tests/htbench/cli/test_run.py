@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import tempfile
@@ -170,6 +171,20 @@ def test_folds_that_can_hold_out_no_image_are_refused_before_any_search(
     assert status == 2
     assert "task outline-solid has no image to hold out of the seen classes that stay seen" in err
     assert not Path("workspace").exists()
+
+
+def test_the_answer_no_ends_the_command_before_anything_is_done(
+    draft: Draft, suite: Path, htbench: Htbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft.document["recipe"]["steps"] = 10**8
+    draft.write()
+    for answer, ending in (("n\n", (1, "nothing was done")), ("y\n", (2, "started"))):
+        terminal = io.StringIO(answer)
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdin", terminal)
+        status, _, err = htbench(*options(suite))
+        assert (status, ending[1] in err, "Interrupted" in err) == (ending[0], True, False)
+        assert not Path("workspace").exists()
 
 
 def test_a_call_from_python_says_that_it_takes_more_than_a_day(
