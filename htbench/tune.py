@@ -88,6 +88,10 @@ class TuningPlan:
             )
         return searches
 
+    def without_choice(self, searches: Searches) -> int:
+        """How many pairs of a method and a task have no chosen setting."""
+        return len(self.tasks) * len(self.candidates) - sum(map(len, searches.values()))
+
     def run(self, searches: Searches) -> list[RunRecord]:
         """Run the methods with the settings that :meth:`choose` returned.
 

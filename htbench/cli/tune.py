@@ -151,8 +151,11 @@ def command(
             print_json(searches)
         else:
             _print(searches, whole=names is None)
+        if unchosen := plan.without_choice(searches):
+            searched = plural(unchosen, "search")
+            log(f"{searched} ended without a setting that succeeded on every fold; see above")
         if search_only:
-            return
+            context.exit(1 if unchosen else 0)
         records = plan.run(searches)
         asked = plan.keys(searches)
     with run_problems() as problems:
@@ -162,7 +165,7 @@ def command(
         if failed := sum(record.status == "failed" for record in records):
             runs = plural(failed, "run")
             log(f"{runs} with the chosen settings failed; the leaderboard gives the reasons")
-            context.exit(1)
+        context.exit(1 if failed or unchosen else 0)
 
 
 def is_search(search: object) -> TypeGuard[Mapping[str, Any]]:

@@ -130,6 +130,18 @@ def test_methods_that_declare_nothing_are_left_to_run(htbench, mini, tmp_path):
     assert not (tmp_path / "ws").exists()
 
 
+def with_few_seen_classes(mini, folder, count):
+    """Write the suite with a second task of few seen classes; return it and the task's id."""
+    manifest, suite = folder / "mini" / "0.1", folder / "few.toml"
+    shutil.copytree(mini.manifest, manifest)
+    document = load_manifest(manifest).document
+    first, second = document["tasks"]
+    few = {**second, "seen": second["seen"][:count]}
+    (manifest / "manifest.toml").write_text(to_toml({**document, "tasks": [first, few]}))
+    suite.write_text(mini.suite.read_text().replace(str(mini.manifest), str(manifest)))
+    return suite, few["id"]
+
+
 DOES_NOT_APPLY = """
 from dataclasses import dataclass
 
@@ -158,18 +170,28 @@ def test_settings_that_do_not_succeed_have_a_command_that_says_why(htbench, mini
         assert "not-applicable: too dark on folds" in htbench(*shlex.split(show)).stdout
 
 
+def test_a_task_without_a_choice_ends_the_search_with_status_1(htbench, mini, tmp_path):
+    """Before, only a line of the log said that the tuned board would not have the task."""
+    plugin = tmp_path / "does_not_apply.py"
+    body = "if target.seen.sum() > 2:\n            return source.copy()\n        raise"
+    plugin.write_text(DOES_NOT_APPLY.replace("raise", body))
+    suite, few = with_few_seen_classes(mini, tmp_path, 4)  # two of them stay seen in a fold
+    words = ("--seed", "0", "--repeats", "1", "--suite", suite, "--workspace", tmp_path / "ws")
+    for option in ("--search-only", "--json"):
+        result = htbench("tune", "--plugin", plugin, *words, option)
+        assert result.returncode == 1
+        assert f"does-not-apply on {few}: no setting succeeded on every fold" in result.stderr
+        assert "1 search ended without a setting that succeeded on every fold" in result.stderr
+    assert {task for task, of_task in json.loads(result.stdout).items() if of_task} == {TASK}
+    assert {row["task"] for row in Mini.rows(tmp_path / "ws")} == {TASK}
+
+
 def test_a_task_without_folds_is_refused_before_any_search(htbench, mini, tmp_path):
-    manifest, suite = tmp_path / "mini" / "0.1", tmp_path / "few.toml"
-    shutil.copytree(mini.manifest, manifest)
-    document = load_manifest(manifest).document
-    first, second = document["tasks"]
-    few = {**second, "seen": second["seen"][:3]}
-    (manifest / "manifest.toml").write_text(to_toml({**document, "tasks": [first, few]}))
-    suite.write_text(mini.suite.read_text().replace(str(mini.manifest), str(manifest)))
+    suite, few = with_few_seen_classes(mini, tmp_path, 3)
     words = ("--suite", suite, "--workspace", tmp_path / "ws")
     error = htbench("tune", "finetune", *words).sentence
     assert error == (
-        f"htbench: task {few['id']} has 3 seen classes, and folds need at least 4; choose other "
+        f"htbench: task {few} has 3 seen classes, and folds need at least 4; choose other "
         "tasks with --task\n"
     )
     assert not (tmp_path / "ws").exists()
