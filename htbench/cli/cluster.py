@@ -226,6 +226,7 @@ def run_on_cluster(
       htbench cluster run --suite office-home --address auto -- --device cuda --method finetune
     """
     from benchmark.driver import plan_suite
+    from benchmark.folders import expanded
     from benchmark.manifest.suite import load_suite
     from benchmark.remote.ray_cluster import require_ray
     from htbench.cli.run import print_results
@@ -238,7 +239,7 @@ def run_on_cluster(
     require_ray()
     loaded, place = load_suite(suite), open_workspace(workspace)
     options = {name: chosen[name] for name in PLAN_OPTIONS}
-    options["plugins"] = [str(Path(plugin).absolute()) for plugin in chosen["plugins"]]
+    options["plugins"] = [str(expanded(plugin).absolute()) for plugin in chosen["plugins"]]
     with plan_suite(loaded, place, **options, derived=DERIVED, elsewhere=True) as plan:
         records = execute_on_ray(
             plan,
