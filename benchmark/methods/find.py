@@ -152,6 +152,14 @@ def check_known_methods(names: Iterable[str], known: Iterable[str]) -> None:
                     f"no method {name!r}; for the one in {file}, use --plugin {file}, or "
                     f"`htbench method try {file}`"
                 )
+            label, bracket, settings = name.partition("(")
+            if bracket and label in known:
+                options = settings.removesuffix(")").split(", ")
+                words = [f"--set {s}" if "=" in s else "--set FIELD=VALUE" for s in options]
+                raise MethodError(
+                    f"no method {name!r}; a method's settings have an option of their own: "
+                    f"--method {label} {' '.join(words)}"
+                )
             hint = near(name, known).rstrip() or f"known: {', '.join(known)}"
             raise MethodError(
                 f"no method {name!r}; {hint} (`htbench list methods` shows all; "
