@@ -10,8 +10,8 @@ from benchmark.text import plural
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import Column
 
-# What Markdown treats as markup. An underscore inside a word is not.
-_MARKUP = re.compile(r"[\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# What Markdown, with GitHub's formulas, treats as markup. An underscore inside a word is not.
+_MARKUP = re.compile(r"[\\`*\[\]<>|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?[A-Za-z0-9]+;)")
 
 
 def pipe_table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
