@@ -22,6 +22,7 @@ from benchmark.files import canonical_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import gamma_star
+from leaderboard.accepted import FOLDER as SUBMISSIONS
 from leaderboard.accepted import STORED, Accepted, read_accepted
 from leaderboard.board import MEAN, build_boards
 from leaderboard.intervals import OutcomesOf
@@ -180,6 +181,28 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
         results = table.select(SCHEMA.names)
         entries.append(Published(path.stem, results, json.loads(facts), outcomes))
     return entries
+
+
+def results_folder(folder: Path | None) -> Path:
+    """The folder of published results that ``--published`` names; None: that of this installation.
+
+    An empty folder, or one with submissions only, is that of a new board.
+
+    Raises:
+        UsageError: it is not a folder, or what it has are other files, so that a submission would
+            be compared with nothing.
+    """
+    if folder is None:
+        return FOLDER
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    names = {path.name for path in folder.iterdir()} - {SUBMISSIONS}
+    if names and not any(name.endswith(".parquet") for name in names):
+        raise UsageError(
+            f"{folder} has files but no published results; name the folder leaderboard/published "
+            "of a checkout, or an empty one"
+        )
+    return folder
 
 
 def read_all(folder: Path = FOLDER) -> list[Published | Accepted]:

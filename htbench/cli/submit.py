@@ -386,16 +386,14 @@ def _writable(published: Path | None) -> Path:
         UsageError: none is named, and this installation is not a checkout.
     """
     from benchmark.errors import UsageError
-    from leaderboard.published import FOLDER
+    from leaderboard.published import FOLDER, results_folder
 
-    if published is not None and not published.is_dir():
-        raise UsageError(f"{published} is not a folder")
     if published is None and not (FOLDER.parents[1] / "pyproject.toml").is_file():
         raise UsageError(
             "this installation is not a checkout of the repository; name the folder "
             "leaderboard/published of one with --published"
         )
-    return published or FOLDER
+    return results_folder(published)
 
 
 def _inspected(
@@ -407,16 +405,16 @@ def _inspected(
     from benchmark.manifest.suite import load_suite
     from benchmark.methods.find import builtin_methods
     from leaderboard.gamma_star import DERIVED
-    from leaderboard.published import FOLDER
+    from leaderboard.published import results_folder
     from leaderboard.submission.checks import CHECKS, inspect
     from leaderboard.submission.state import Submission
 
-    for path in (folder, published):
-        if path is not None and not path.is_dir():
-            raise UsageError(f"{path} is not a folder")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
     own = None if suite is None else load_suite(suite)
     taken = {*builtin_methods(), *DERIVED}
-    submission = Submission(folder.resolve(), taken, compute_digest(), published or FOLDER, own)
+    others = results_folder(published)
+    submission = Submission(folder.resolve(), taken, compute_digest(), others, own)
     width = max(len(check.name) for check in CHECKS)
     for result in inspect(submission):
         if not quiet:

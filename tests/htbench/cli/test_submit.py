@@ -170,6 +170,26 @@ def test_accept_and_withdraw_change_the_rows_and_the_log(
     assert [entry.action for entry in read_log(published)] == ["accept", "verify", "withdraw"]
 
 
+def test_a_folder_of_other_files_is_not_taken_for_published_results(
+    htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
+) -> None:
+    """Every submission passes a comparison with nothing."""
+    folder = submission(*FILLED_IN)
+    file = tmp_path / "published" / "README.md"
+    file.touch()
+    for words in (("check", folder), ("accept", folder, *BY)):
+        assert htbench("submit", *words, *options) == (
+            2,
+            "",
+            f"htbench: {file.parent} has files but no published results; name the folder "
+            "leaderboard/published of a checkout, or an empty one\n",
+        )
+    withdraw = ("submit", "withdraw", "half-way", *BY, "--why", "asked", "--published", file)
+    status, _, err = htbench(*withdraw)
+    assert status == 2
+    assert "README.md" in err
+
+
 def test_accept_and_withdraw_print_their_lines_of_the_log(
     htbench: Htbench, submission: WriteSubmission, options: tuple[Any, ...], tmp_path: Path
 ) -> None:
