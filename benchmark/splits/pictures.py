@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.commands import ways_to_images
 from benchmark.errors import DataError, first
-from benchmark.images.decode import decode, read_file
+from benchmark.images.decode import decode, decode_file
 from benchmark.images.place import images_folder
 from benchmark.images.store.embedded import embedded_images
 
@@ -49,15 +49,20 @@ def find_images(manifest: Manifest, frame: pd.DataFrame) -> list[bytes | Path]:
     return files
 
 
-def open_image(image: bytes | Path) -> Image.Image:
+def open_image(image: bytes | Path, sha256: str | None) -> Image.Image:
     """Decode an image as RGB.
 
+    Args:
+        image: one of those that :func:`find_images` returns.
+        sha256: what the SHA-256 (hex) of a file must be; None for any. Embedded bytes have been
+            checked with the manifest.
+
     Raises:
-        DataError: it cannot be decoded.
+        DataError: it is another image, or cannot be decoded.
     """
+    if isinstance(image, Path):
+        return decode_file(image, sha256).image
     try:
-        data, suffix = (image, "") if isinstance(image, bytes) else (read_file(image), image.suffix)
-        return decode(data, suffix).image
+        return decode(image, "").image
     except DataError as error:
-        where = "an embedded image" if isinstance(image, bytes) else str(image)
-        raise DataError(f"cannot decode {where}: {error}") from None
+        raise DataError(f"an embedded image cannot be decoded: {error}") from None

@@ -34,18 +34,23 @@ class TaskDataset(Dataset[tuple[Any, int]]):
         labels: list[int],
         image_ids: list[str],
         classes: tuple[str, ...],
+        checksums: list[str | None],
         transform: Callable[[Image.Image], Any] | None = None,
     ) -> None:
         self.labels, self.image_ids, self.classes = labels, image_ids, classes
-        self._images, self._transform = images, transform
+        self._images, self._checksums, self._transform = images, checksums, transform
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self._images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The image (PIL, RGB, or the output of the transform) and its label."""
-        image = open_image(self._images[index])
+        """The image (PIL, RGB, or the output of the transform) and its label.
+
+        Raises:
+            DataError: its file cannot be decoded, or is not the one that the manifest names.
+        """
+        image = open_image(self._images[index], self._checksums[index])
         return (self._transform(image) if self._transform else image), self.labels[index]
 
 
@@ -85,6 +90,6 @@ def torch_dataset(
     frame = role_frame(manifest, task, role, class_order)
     classes = ordered_classes(manifest, manifest.task(task), class_order)
     images = find_images(manifest, frame)
-    return TaskDataset(
-        images, frame["label"].tolist(), frame["image_id"].tolist(), classes, transform
-    )
+    labels, image_ids = frame["label"].tolist(), frame["image_id"].tolist()
+    checksums = frame["sha256"].tolist() if "sha256" in frame else [None] * len(frame)
+    return TaskDataset(images, labels, image_ids, classes, checksums, transform)

@@ -54,3 +54,12 @@ def test_a_missing_image_names_the_command(folder_manifest: Manifest, images: Pa
     (images / path).unlink()
     with pytest.raises(DataError, match="htbench data import"):
         torch_dataset(folder_manifest, "outline-solid", "test")
+
+
+def test_another_image_in_place_of_one_is_refused(folder_manifest: Manifest, images: Path) -> None:
+    first, second = role_frame(folder_manifest, "outline-solid", "test")["path"][:2]
+    (images / first).write_bytes((images / second).read_bytes())
+    data = torch_dataset(folder_manifest, "outline-solid", "test")
+    with pytest.raises(DataError, match="is another image: its SHA-256 is"):
+        data[0]
+    assert data[1][1] == data.labels[1]
