@@ -105,7 +105,7 @@ def download(
         if log is not None:
             log(f"{address}: {problem}; retrying")
         time.sleep(PAUSE * 2 ** (tries - 1))
-    _check(address, part, size, sha256)
+    check_file(address, part, size, sha256)
     part.replace(destination)
     _note_of(part).unlink(missing_ok=True)
     return destination
@@ -214,7 +214,12 @@ def _copy(
         raise ConnectionError(f"connection closed after {received} of {total} bytes")
 
 
-def _check(address: str, part: Path, size: int | None, sha256: str | None) -> None:
+def check_file(address: str, part: Path, size: int | None, sha256: str | None) -> None:
+    """Compare a downloaded file with its published length and SHA-256.
+
+    Raises:
+        DataError: they differ; the file has been deleted.
+    """
     length = _length(part)
     if size is not None and length != size:
         _delete(part)

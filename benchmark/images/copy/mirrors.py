@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from benchmark.commands import command
-from benchmark.download import download
+from benchmark.download import check_file, download
 from benchmark.errors import DataError, UsageError
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
@@ -103,7 +103,12 @@ def _import_from(
             log=log,
         )
     progress = progress_for(f"unpacking {archive.name}")
-    import_images(manifest, archive, copy=True, progress=progress, log=log)
+    try:
+        import_images(manifest, archive, copy=True, progress=progress, log=log)
+    except (DataError, UsageError):
+        if "sha256" not in mirror:  # it may be damaged, and gdown would not load it again
+            archive.unlink(missing_ok=True)
+        raise
     archive.unlink()
 
 
@@ -137,6 +142,7 @@ def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
         raise DataError(f"cannot download {mirror['address']}: {_reason(error)}") from None
     if not archive.is_file():
         raise DataError(f"cannot download {mirror['address']}: gdown wrote no file")
+    check_file(mirror["address"], archive, mirror.get("bytes"), mirror.get("sha256"))
 
 
 def _hub_name(mirror: Mirror) -> str:

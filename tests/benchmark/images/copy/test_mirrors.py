@@ -240,25 +240,48 @@ def test_a_file_of_the_hub_is_found_by_its_digest(own, pictures, monkeypatch):
     assert_whole(manifest, pictures)
 
 
-def test_google_drive_uses_gdown(own, pictures, monkeypatch):
+DRIVE_MIRROR = {
+    "address": "https://drive.google.com/file/d/abc/view",
+    "drive_id": "abc",
+    "drive_resource_key": "0-1",
+}
+
+
+def let_gdown_ask(site, monkeypatch):
     """gdown itself asks a server here; only the address of Drive is another."""
     gdown = pytest.importorskip("gdown")
-    data = zipped(pictures)
     real = gdown.download
-    with serve(uc=Served(data)) as site:
 
-        def here(address: str, output: str, **options: Any) -> Any:
-            assert address == "https://drive.google.com/uc?id=abc&resourcekey=0-1"
-            return real(f"{site.address}/uc", output, **options)
+    def here(address: str, output: str, **options: Any) -> Any:
+        assert address == "https://drive.google.com/uc?id=abc&resourcekey=0-1"
+        return real(f"{site.address}/uc", output, **options)
 
-        monkeypatch.setattr(gdown, "download", here)
-        mirror = {
-            "address": "https://drive.google.com/file/d/abc/view",
-            "drive_id": "abc",
-            "drive_resource_key": "0-1",
-        }
-        manifest = manifest_of(pictures, [mirror], own)
+    monkeypatch.setattr(gdown, "download", here)
+
+
+def test_google_drive_uses_gdown(own, pictures, monkeypatch):
+    with serve(uc=Served(zipped(pictures))) as site:
+        let_gdown_ask(site, monkeypatch)
+        manifest = manifest_of(pictures, [DRIVE_MIRROR], own)
         walk(manifest, own)
+    assert_whole(manifest, pictures)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_an_unusable_archive_of_google_drive_is_downloaded_again(own, pictures, pinned):
+    """gdown takes any file of that name for the complete one."""
+    data = zipped(pictures)
+    digest = {"sha256": hashlib.sha256(data).hexdigest()} if pinned else {}
+    manifest = manifest_of(pictures, [DRIVE_MIRROR | digest], own)
+
+    def fetch_from_drive(content: bytes) -> None:
+        with serve(uc=Served(content)) as site, pytest.MonkeyPatch.context() as patch:
+            let_gdown_ask(site, patch)
+            walk(manifest, own)
+
+    with pytest.raises(DataError, match="was deleted" if pinned else "still missing"):
+        fetch_from_drive(data[: len(data) // 2])
+    fetch_from_drive(data)
     assert_whole(manifest, pictures)
 
 
