@@ -62,8 +62,8 @@ def draw(request: Request) -> Drawing:
             f"{len(tasks)}, with which the test finds hardly any difference; use the ranks of "
             "`htbench leaderboard`, which resample test images, or `htbench figure profile`"
         )
-    labels = request.ranked()
-    labels = request.chosen(labels) or labels
+    chosen = request.chosen(request.ranked())
+    labels = chosen or request.ranked()
     if len(labels) < MIN_METHODS:
         raise UsageError(
             f"a critical-difference diagram needs at least {MIN_METHODS} methods, and there are "
@@ -79,7 +79,7 @@ def draw(request: Request) -> Drawing:
         f"Mean ranks over {len(tasks)} tasks, 1 is the best. Methods under one bar do not differ "
         f"significantly (Nemenyi test, {100 * (1 - LEVEL):.0f} %, critical difference "
         f"{difference:.2f}); the test takes tasks as independent, which tasks that share images "
-        f"are not. {request.what()}",
+        f"are not. {request.what()}{'' if chosen else request.not_drawn(list(request.cells()))}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -253,12 +253,17 @@ class Request:
 
     def not_drawn(self, drawn: Sequence[str]) -> str:
         """A sentence about the labels of the board that a figure leaves out; or empty."""
-        left = sorted(label for label in self.board.labels if label not in drawn)
-        if not left:
-            return ""
-        names = ", ".join(left[:MAX_NAMES])
-        more = f" and {len(left) - MAX_NAMES} more" if len(left) > MAX_NAMES else ""
-        return f" Not drawn, because runs are missing or failed: {names}{more}."
+        return incomplete(label for label in self.board.labels if label not in drawn)
+
+
+def incomplete(labels: Iterable[str]) -> str:
+    """A sentence about labels that are left out of a figure; empty if there are none."""
+    left = sorted(labels)
+    if not left:
+        return ""
+    names = ", ".join(left[:MAX_NAMES])
+    more = f" and {len(left) - MAX_NAMES} more" if len(left) > MAX_NAMES else ""
+    return f" Not drawn, because runs are missing or failed: {names}{more}."
 
 
 def scores(request: Request, labels: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,7 @@ from leaderboard.columns import column_of
 from leaderboard.comparison import Comparison
 from leaderboard.conditions import TITLES
 from leaderboard.render.comparison import tau_text
-from leaderboard.render.figures.request import Drawing, Request
+from leaderboard.render.figures.request import Drawing, Request, incomplete
 from leaderboard.render.figures.series import (
     Series,
     draw_lines,
@@ -67,12 +67,13 @@ def draw(request: Request) -> Drawing:
         f"{condition} {tau_text(tau)}"
         for condition, tau in zip(comparison.conditions[1:], comparison.taus(), strict=True)
     )
+    left_out = {*request.board.labels, *comparison.incomplete} - comparison.overall.keys()
     return Drawing(
         figure,
         f"{comparison.title}: {name}, per cent, and rank of {plural(len(ranked), 'method')}. "
         f"Kendall's tau with the order under {comparison.conditions[0]}: {taus}. {flipped} of "
         f"{plural(pairs, 'pair')} of methods change their order. "
-        f"Suite {request.board.suite.name}.",
+        f"Suite {request.board.suite.name}.{incomplete(left_out)}",
     )
 
 

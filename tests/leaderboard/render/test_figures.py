@@ -144,7 +144,12 @@ def test_cd_refuses_few_tasks_and_draws_ranks_and_the_difference(
         for label, value in overall.items()
         for i, task in enumerate(suite.tasks)
     ]
-    content, caption = figure_bytes(Request(build(suite, icons, rows)[0]), "cd", "svg")
+    rows.append(row(icons, "gla", suite.tasks[0], overall=50.0))
+    of_suite = build(suite, icons, rows)[0]
+    content, caption = figure_bytes(Request(of_suite), "cd", "svg")
+    assert caption.endswith(" Not drawn, because runs are missing or failed: gla.")
+    some = figure_bytes(Request(of_suite, methods=tuple(overall)), "cd", "svg")[1]
+    assert "Not drawn" not in some
     text = content.decode()
     difference = f"{nemenyi_difference(3, 15):.2f}"
     assert f"critical difference {difference}" in text
@@ -386,6 +391,7 @@ def test_partial_and_sensitivity_draw_the_numbers_of_the_board(icons: Manifest) 
         for label, base in (("source", 40.0), ("finetune", 50.0))
         for i, task in enumerate(suite.tasks)
     ]
+    rows.append(row(icons, "gla", suite.tasks[0], overall=50.0))
     of_suite = build(suite, icons, rows)[0]
     comparison = by_share(of_suite, icons)
     assert comparison is not None
@@ -397,5 +403,7 @@ def test_partial_and_sensitivity_draw_the_numbers_of_the_board(icons: Manifest) 
             tuple(map(float, ln.get_ydata())) for ln in panel.lines if len(ln.get_ydata()) == 4
         }
         assert lines == expected
+    caption = figure_bytes(Request(of_suite), "sensitivity", "svg")[1]
+    assert caption.endswith(" Not drawn, because runs are missing or failed: gla.")
     assert [len(task.seen) for task in map(icons.task, suite.tasks[:8:2])] == [8, 16, 32, 48]
     assert panel.get_xlabel() == "of 65 seen"
