@@ -46,6 +46,10 @@ class DataError(HTBenchError):
     """Images or files that are missing, damaged or different from the manifest's."""
 
 
+class StorageError(DataError):
+    """Files that cannot be written, such as onto a full disk."""
+
+
 class MethodError(HTBenchError):
     """An unknown method, two methods of one name, or invalid settings."""
 

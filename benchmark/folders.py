@@ -14,7 +14,7 @@ from pathlib import Path
 import platformdirs
 
 import benchmark
-from benchmark.errors import DataError
+from benchmark.errors import StorageError
 
 PACKAGE = Path(benchmark.__file__).resolve().parent
 ROOT = PACKAGE.parent  # of all our packages: a checkout, or a site-packages folder
@@ -81,11 +81,11 @@ def check_space(folder: Path, size: int, need: str) -> None:
         need: the beginning of the message's second half, such as ``the images need``.
 
     Raises:
-        DataError: they do not fit.
+        StorageError: they do not fit.
     """
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise DataError(
+        raise StorageError(
             f"{folder} has {free / 2**30:.2f} GiB free, but {need} {size / 2**30:.2f} GiB: free "
             "some space, or set HTBENCH_DATA to a folder on a larger disk"
         )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from benchmark.commands import command
 from benchmark.download import check_file, download
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import DataError, StorageError, UsageError
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
 from benchmark.images.decode import MAX_FILE_BYTES
@@ -105,6 +105,8 @@ def _import_from(
     progress = progress_for(f"unpacking {archive.name}")
     try:
         import_images(manifest, archive, copy=True, progress=progress, log=log)
+    except StorageError:
+        raise
     except (DataError, UsageError):
         if "sha256" not in mirror:  # it may be damaged, and gdown would not load it again
             archive.unlink(missing_ok=True)

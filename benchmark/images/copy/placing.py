@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmark.errors import DataError
+from benchmark.errors import StorageError
 from benchmark.files import FILE_MODE
 from benchmark.folders import check_space
 
@@ -27,7 +27,7 @@ def placing(root: Path) -> Iterator[Placing]:
     interrupted import leaves whole images only, and the next one removes what else it left.
 
     Raises:
-        DataError: a file cannot be read or written.
+        StorageError: a file cannot be written, or that of a link cannot be read.
     """
     from filelock import FileLock
 
@@ -47,7 +47,7 @@ def placing(root: Path) -> Iterator[Placing]:
                     os.sync()  # one flush for all of them
     except OSError as error:
         path = error.filename2 or error.filename or root
-        raise DataError(
+        raise StorageError(
             f"the import stopped at {path}: {error.strerror or error}; fix this, then run the "
             "same command again to continue"
         ) from None
@@ -103,7 +103,7 @@ class Placing:
         """Check that that many bytes fit on the disk.
 
         Raises:
-            DataError: they do not.
+            StorageError: they do not.
         """
         check_space(self.root, size, "the images need")
 

@@ -285,6 +285,21 @@ def test_an_unusable_archive_of_google_drive_is_downloaded_again(own, pictures, 
     assert_whole(manifest, pictures)
 
 
+def test_an_archive_of_google_drive_that_found_a_full_disk_is_kept(own, pictures, monkeypatch):
+    manifest = manifest_of(pictures, [DRIVE_MIRROR], own)
+    with serve(uc=Served(zipped(pictures))) as site:
+        let_gdown_ask(site, monkeypatch)
+        with monkeypatch.context() as patch:
+            usage = types.SimpleNamespace(free=5)
+            patch.setattr("benchmark.folders.shutil.disk_usage", lambda path: usage)
+            with pytest.raises(DataError, match="free some space"):
+                walk(manifest, own)
+        (kept,) = own.rglob("abc.archive")
+        assert kept.read_bytes() == zipped(pictures)
+        walk(manifest, own)
+    assert_whole(manifest, pictures)
+
+
 def test_without_gdown_the_extra_is_named(own, pictures, monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", None)
     mirror = {"address": "https://drive.google.com/file/d/abc/view", "drive_id": "abc"}

@@ -12,12 +12,13 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pyarrow as pa
 import pytest
 
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import DataError, StorageError, UsageError
 from benchmark.images.copy.folder import top_of
 from benchmark.images.copy.match import Matcher
 from benchmark.images.copy.remarks import Remarks
@@ -313,6 +314,20 @@ class TestArchives:
         assert "2 files not among the images of small@0.1: " in text
         assert "1 archive that cannot be used: 'Broken.zip'" in text
         assert "Art.ZIP'" not in text
+
+    def test_a_full_disk_ends_the_import_of_a_folder_of_archives(
+        self, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The archives are fine; all of them were said to be unusable, one after the other."""
+        (tmp_path / "down").mkdir()
+        for name in ("Art.zip", "Real World.zip"):
+            self.zipped(tmp_path / "down" / name, "cup/1.jpg")
+        usage = SimpleNamespace(free=5)
+        monkeypatch.setattr("benchmark.folders.shutil.disk_usage", lambda path: usage)
+        lines: list[str] = []
+        with pytest.raises(StorageError, match="free some space"):
+            import_images(manifest, tmp_path / "down", copy=False, log=lines.append)
+        assert lines == []
 
     def test_files_and_archives_side_by_side(self, manifest: Manifest, copy: Path) -> None:
         (copy / "real world" / "cup" / "1.jpg").unlink()
