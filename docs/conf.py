@@ -17,7 +17,9 @@ myst_heading_anchors = 3  # so that pages can link to headings
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # as in the code: a value may be a path of the machine that builds
 napoleon_numpy_docstring = False
+napoleon_use_rtype = False  # what is before a colon in a section "Returns:" is not a type
 napoleon_use_ivar = True
 
 # Furo comes with its fonts, styles and scripts: the built pages load nothing from the network.
