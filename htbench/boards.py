@@ -56,8 +56,8 @@ def load_boards(
             they have. Such a mean has no rank.
 
     Returns:
-        The tables of the manifest's own network first. Most workspaces have one table; runs that
-        do not compare, such as those of two source models, are in several.
+        The tables, those of the manifest's own network first. Most workspaces have one table; runs
+        that do not compare, such as those of two source models, are in several.
 
     Warns:
         UserWarning: folders of the workspace cannot be used; see :func:`load_results`.

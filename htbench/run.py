@@ -68,7 +68,8 @@ def run_suite(
         seeds: only these seeds; all if None or empty.
         settings: hyper-parameters by name; each applies to every selected method that has that
             field.
-        network: another network: ``NAME`` or ``NAME@WEIGHTS`` of torchvision, ``timm/NAME``.
+        network: another network: ``NAME`` or ``NAME@WEIGHTS`` of torchvision, ``timm/NAME`` or
+            ``timm/NAME.TAG``.
         workspace: where runs and results are kept.
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: number of parallel runs; None means one per core on the CPU, or one on a GPU.

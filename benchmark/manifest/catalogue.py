@@ -138,9 +138,20 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
         reference: ``name@version``, or the path of a folder with ``manifest.toml``. A loaded
             manifest is returned as it is.
 
+    Returns:
+        The manifest. ``classes`` are names in the order of the logits; ``tasks``, and ``task(id)``,
+        have ``sources``, ``target`` and ``seen``; ``table`` has one row for each image; ``digest``
+        is a SHA-256 in hex.
+
     Raises:
         ManifestError: it does not exist, breaks a rule, was withdrawn, or is a recipe that was not
             expanded.
+
+    Example:
+        >>> from htbench import load_manifest
+        >>> manifest = load_manifest("icons@2.0")
+        >>> len(manifest.classes), len(manifest.task("outline-solid").seen)
+        (65, 32)
     """
     if isinstance(reference, Manifest):
         return reference

@@ -103,8 +103,17 @@ def load_suite(name: str | Path | Suite) -> Suite:
     Args:
         name: its name or file. A loaded suite is returned as it is.
 
+    Returns:
+        The suite, with ``name``, ``title``, ``manifest`` (a reference or a folder), and tuples of
+        ``tasks``, ``methods`` and ``seeds``.
+
     Raises:
         ManifestError: it does not exist or breaks a rule.
+
+    Example:
+        >>> from htbench import load_suite
+        >>> load_suite("icons").seeds
+        (0, 1, 2)
     """
     if isinstance(name, Suite):
         return name

@@ -74,6 +74,10 @@ def torch_dataset(
         class_order: decides the label of each class: ``manifest``, ``sorted`` (by name) or
             ``seen-first``.
 
+    Returns:
+        A dataset of (image, label), with ``classes`` (the names, in the order of the labels),
+        ``labels`` and ``image_ids``.
+
     Raises:
         UsageError: there is no such role or class order.
         ManifestError: there is no such manifest or task.
