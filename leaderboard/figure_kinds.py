@@ -23,7 +23,7 @@ KINDS = {
     ),
     "ausuc": Kind("the seen-unseen curves of several methods", "curve"),
     "cost": Kind("overall accuracy against seconds or steps, with the Pareto front", "cost"),
-    "profile": Kind("how often each method is within so many points of the best", "profile"),
+    "profile": Kind("how often each method is within a number of points of the best", "profile"),
     "cd": Kind("critical-difference diagram of mean ranks, for 8 or more tasks", "critical"),
     "per-class": Kind("gains and losses of one method against another, by class", "classes"),
     "curves": Kind("training losses", "training"),

@@ -204,9 +204,9 @@ def run_on_cluster(
     """Run a suite on the machines of a Ray cluster, and print the results.
 
     Each machine carries out one chain of runs per core, or one per GPU: a run and those that start
-    from it. What it computes is verified here and renamed into the workspace. A machine that is
-    lost costs only what it was carrying out, machines that join are used, and the same command
-    resumes after an interruption.
+    from it. What it computes is verified here and renamed into the workspace. If a machine is lost,
+    others repeat only the runs that it had not finished. Machines that join are used. After an
+    interruption, the same command resumes.
 
     All machines need the same Python environment with the extra ray, and RAY_AUTH_MODE=token with
     the same token. Image stores and source models are sent to those that do not have them. Files

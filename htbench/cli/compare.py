@@ -9,7 +9,7 @@ import click
 
 from benchmark.errors import UsageError
 from htbench.cli.options import (
-    OWN_SUITE,
+    ANY_SUITE,
     SHOWN_SEEDS,
     out_file_option,
     refuse_workspace_of,
@@ -31,7 +31,7 @@ FORM_OF = {".tex": "latex", ".md": "markdown", ".json": "json", ".txt": "termina
 @click.command("compare")
 @click.argument("first")
 @click.argument("second")
-@suite_option(OWN_SUITE)
+@suite_option(ANY_SUITE)
 @tasks_option("Compare on this task only; repeatable.  [default: all tasks of the suite]")
 @seeds_option(SHOWN_SEEDS)
 @workspace_option
@@ -63,8 +63,8 @@ def command(
 
     Each is the name of a method in the leaderboard, with its settings if it has several rows, or
     the beginning of such a name. Differences are paired: on the same tasks, seeds and test images.
-    The first row is the mean over the tasks of which both have all runs. Where no two of them share
-    a test set, the second one is of the test images of all tasks together (pooled).
+    The first row is the mean over the tasks on which both have all runs. Where no two of these
+    share a test set, the second row pools the test images of all of them.
 
     \b
     Examples:

@@ -99,7 +99,7 @@ def import_(
     """Import the images of DATASET from folders or archives (zip, tar).
 
     Files are matched by the end of their path, so any parent folders are fine, and so is a folder
-    of archives. What is left out is counted and named. Exits with status 1 if images are still
+    of archives. What is left out is counted, with examples. Exits with status 1 if images are still
     missing.
 
     \b

@@ -8,7 +8,7 @@ import click
 
 from benchmark.errors import UsageError
 from htbench.cli.options import (
-    OWN_SUITE,
+    ANY_SUITE,
     SHOWN_SEEDS,
     LocalPath,
     methods_option,
@@ -44,7 +44,7 @@ class _Figure(click.Command):
     type=LocalPath(),
     help="File to write; its extension (.svg, .png or .pdf) sets the format.",
 )
-@suite_option(OWN_SUITE)
+@suite_option(ANY_SUITE)
 @task_option("Draw this task.  [default: the mean over all tasks]")
 @seeds_option(SHOWN_SEEDS)
 @methods_option("Label or draw this method; repeatable.  [default: the figure chooses]")

@@ -88,9 +88,9 @@ def show(manifest: str, as_json: bool) -> None:
 @click.argument("manifest")
 @json_option
 def verify(manifest: str, as_json: bool) -> None:
-    """Check that a manifest is valid and that its digest is the pinned one.
+    """Check that a manifest is valid, and say whether its digest is the pinned one.
 
-    Also checks that its packaged images decode.
+    Also checks that its packaged images decode. Exits with status 2 if a check fails.
 
     \b
     Examples:

@@ -181,6 +181,7 @@ def status_option(purpose: str, *choices: str) -> Option[Any]:
 
 
 OWN_SUITE = "Name of a suite, or path of its file.  [default: that of the workspace's newest runs]"
+ANY_SUITE = OWN_SUITE.removesuffix("]") + "; icons with --published]"
 RUN_SEEDS = "Run only this seed, or range of seeds such as 0-4; repeatable."
 SHOWN_SEEDS = "Use only runs of this seed, or range of seeds such as 0-4; repeatable."
 RUN_TASKS = "Run only this task, or these (A,B); repeatable."

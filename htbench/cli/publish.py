@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from htbench.cli.options import (
-    OWN_SUITE,
+    ANY_SUITE,
     LocalPath,
     refuse_workspace_of,
     suite_option,
@@ -30,7 +30,7 @@ DEVELOPERS = "The Holistic Transfer Bench developers"
     type=LocalPath(file_okay=False),
     help="Folder to write: new, or one that this command wrote, which it replaces.",
 )
-@suite_option(OWN_SUITE)
+@suite_option(ANY_SUITE)
 @click.option(
     "--published",
     is_flag=True,

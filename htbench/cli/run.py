@@ -122,7 +122,7 @@ def command(
     otherwise the runs that you asked for, with source, finetune, the best method and the oracle on
     the same tasks and seeds. The whole leaderboard is also in leaderboard.md of the workspace.
 
-    With --shard, the board is printed after `htbench workspace merge`, by `htbench leaderboard`.
+    With --shard, no board is printed: run `htbench workspace merge`, then `htbench leaderboard`.
 
     Finished runs are not repeated, so you can run the same command again to resume. Exits with
     status 1 if any run failed; the output gives the reason.

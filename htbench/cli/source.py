@@ -146,8 +146,9 @@ def import_(
 ) -> None:
     """Import a source model trained elsewhere, from a safetensors file or a torch state dict.
 
-    Tensor names must be those that `htbench source export` writes, or those of the torchvision
-    network. The model is evaluated on the source domains' test images. Later runs start from it.
+    Tensor names must be those that `htbench source export` writes, or those of the network in
+    torchvision or timm. The model is evaluated on the source domains' test images. Later runs start
+    from it.
 
     \b
     Examples:

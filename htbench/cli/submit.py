@@ -106,8 +106,8 @@ def command() -> None:
     "--code-folder",
     metavar="DIR",
     type=LocalPath(file_okay=False, exists=True),
-    help="Where to look for files of the method that its runs did not keep, since they have more "
-    "than 1 MiB.",
+    help="Where to look for files of the method that its runs did not keep, because they have more "
+    "than 1 MiB, or 8 MiB together.",
 )
 @json_option
 def pack_command(
