@@ -6,7 +6,7 @@ WORKSPACE = "workspace"  # the default
 TIME_LIMIT = 86_400  # seconds of a run, by default
 SPLIT_FORMATS = ("txt", "csv", "parquet", "json", "imagefolder")
 CLASS_ORDERS = {
-    "manifest": "the manifest's order, which is also the order of this suite's logits",
+    "manifest": "the manifest's order, which is also the order of logits",
     "sorted": "sorted by name (by code point), the order that image-folder loaders use",
-    "seen-first": "the seen classes, then the missing ones, each in the manifest's order",
+    "seen-first": "the seen classes, then the others, each in the manifest's order",
 }
