@@ -26,11 +26,11 @@ def method_checks(
     was seen and what to do if it does not, and raises ``unittest.SkipTest``, which pytest shows as
     skipped, if the check does not apply. All together take a minute or two on a CPU.
 
-    Call it in another file than the method's: a run imports the method's file, and may import
+    Call it in a file other than the method's: a run imports the method's file, and may import
     neither the checks nor the files of other methods.
 
     Args:
-        method: the class, or an instance to check with other settings than the defaults.
+        method: the class, or an instance to check with settings other than the defaults.
         plugins: files of methods that it starts from, unless these are installed.
 
     Returns:
