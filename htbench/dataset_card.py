@@ -66,6 +66,7 @@ class Card:
         changes: of the results, the oldest first.
         has_predictions: whether there is a configuration for predictions.
         has_images: whether the manifest holds its images.
+        digest: SHA-256 (hex) of the data, of which a change must change the configurations.
     """
 
     boards: Sequence[Board]
@@ -74,6 +75,7 @@ class Card:
     changes: Sequence[Change]
     has_predictions: bool
     has_images: bool
+    digest: str
 
     @property
     def folder(self) -> str:
@@ -126,6 +128,8 @@ def _readme(card: Card) -> str:
     for number, (name, split, path, _) in enumerate(card.configurations()):
         lines += [f"- config_name: {name}", *(["  default: true"] if number == 0 else [])]
         lines += ["  data_files:", f"  - split: {split}", f"    path: {_yaml(path)}"]
+        # `datasets` caches a local folder by its name and these entries, whatever is in its files.
+        lines += [f"  description: {_yaml(f'SHA-256 of the data: {card.digest}')}"]
     lines += ["---", "", f"# {one_line(card.about.title, MAX_TEXT)}", "", _summary(card), ""]
     lines += ["## Load it", "", "| configuration | split | files | content |", "|---|---|---|---|"]
     lines += [f"| `{n}` | `{s}` | `{p}` | {what} |" for n, s, p, what in card.configurations()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -87,7 +88,9 @@ def write_publication(
                 _write_run(building / PREDICTIONS, *of_run)
         write_boards_site(building / "site", boards)
         has_images = manifest.document.get("images") == "embedded"
-        card = Card(boards, manifest, about, tuple(changes), predictions is not None, has_images)
+        digest = hashlib.sha256(_sums(building).encode()).hexdigest()
+        has_predictions = predictions is not None
+        card = Card(boards, manifest, about, tuple(changes), has_predictions, has_images, digest)
         for name, text in metadata_files(card).items():
             (building / name).write_text(text, "utf-8")
         (building / CHANGES_FILE).write_text(

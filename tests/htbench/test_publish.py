@@ -117,6 +117,20 @@ class TestLoadDataset:
         assert images.num_rows == icons.table.num_rows
         assert images[0]["image"].size == (32, 32)
 
+    def test_new_results_in_the_same_folder_are_not_the_cached_ones(
+        self, place: Path, tmp_path: Path, htbench: Htbench, write_run: WriteRun
+    ) -> None:
+        own, out = tmp_path / "own", tmp_path / "out"
+        shutil.copytree(place, own)
+        command = words(own, out, "--author", "A")
+        assert htbench(*command)[0] == 0
+        before = self.load(out)
+        replace_source(own, write_run)
+        assert htbench(*command)[0] == 0
+        after = self.load(out)
+        assert after["key"].tolist() == pd.read_parquet(out / "results.parquet")["key"].tolist()
+        assert set(after["key"]) != set(before["key"])
+
     def test_the_example_of_the_card(self, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (code,) = re.findall(r"```python\n(.*?)```", (release / "README.md").read_text(), re.DOTALL)
         monkeypatch.chdir(release)
@@ -190,6 +204,20 @@ def test_the_card_has_the_board_and_the_terms_of_the_data(release: Path, icons: 
     assert "- Version 1 (1971-01-01): 3 rows added: `finetune`, `gamma-star`, `source`." in card
 
 
+def replace_source(own: Path, write_run: WriteRun) -> Path:
+    """Put another run of ``source`` in the place of the one in a workspace; the folder that was."""
+    (source,) = (
+        path.parent
+        for path in own.glob("workspace/runs/*/run.json")
+        if json.loads(path.read_text())["method"] == "source"
+    )
+    shutil.rmtree(source)
+    write_run(
+        own / "workspace", "source", TASK, 0, skill=0.7, finished=86400.0 * 400, made={"torch": "9"}
+    )
+    return source
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
@@ -210,15 +238,7 @@ def test_two_times_gives_the_same_bytes_and_other_results_a_new_version(
     assert (status, "no result changed" in err) == (0, True), err
     assert contents(out) == contents(release)
 
-    (source,) = (
-        path.parent
-        for path in own.glob("workspace/runs/*/run.json")
-        if json.loads(path.read_text())["method"] == "source"
-    )
-    shutil.rmtree(source)
-    write_run(
-        own / "workspace", "source", TASK, 0, skill=0.7, finished=86400.0 * 400, made={"torch": "9"}
-    )
+    source = replace_source(own, write_run)
     assert htbench(*command)[0] == 0
     first, second = json.loads((out / "changes.json").read_text())
     assert first["version"] == 1
