@@ -286,7 +286,10 @@ SUFFIXES = {
     "_half": "half the width of the 95 % interval",
 }
 TABLE = "the table of the suite: runs that do not compare are in separate tables"
-RANK = "1 + the number of methods that are significantly better in overall accuracy"
+RANK = (
+    "1 + the number of methods that are significantly better in overall accuracy, or in macro "
+    "overall if this is the headline"
+)
 
 
 def file_columns() -> tuple[str, ...]:
