@@ -10,6 +10,7 @@ from benchmark.text import plural
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import Column
 
+INCOMPLETE = "because runs are missing, failed or not applicable"
 # What Markdown, with GitHub's formulas, treats as markup. An underscore inside a word is not.
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?[A-Za-z0-9]+;)")
 

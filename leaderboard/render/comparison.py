@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from benchmark.text import plural
 from leaderboard.columns import column_of
 from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison, tau_interval
-from leaderboard.render.cells import literal, pipe_table, rounded
+from leaderboard.render.cells import INCOMPLETE, literal, pipe_table, rounded
 
 INTERVAL = "; in brackets the 95 % interval, if they were a random sample of methods"
 
@@ -62,7 +62,7 @@ def _remarks(comparison: Comparison) -> list[str]:
 
 def not_compared(names: Iterable[str]) -> str:
     """What a comparison leaves out: methods, or tasks."""
-    return f"not compared, because runs are missing or failed: {', '.join(names)}"
+    return f"not compared, {INCOMPLETE}: {', '.join(names)}"
 
 
 def tau_texts(comparison: Comparison) -> list[str]:

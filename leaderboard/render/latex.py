@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
 from leaderboard.columns import Column
-from leaderboard.render.cells import coverage, declared_mark, in_brackets, rank_text, rounded
+from leaderboard.render.cells import (
+    INCOMPLETE,
+    coverage,
+    declared_mark,
+    in_brackets,
+    rank_text,
+    rounded,
+)
 from leaderboard.render.markdown import interval_legend, main_task, rank_line
 
 _SPECIAL = {
@@ -170,5 +177,5 @@ def _caption(board: Board, task: str, cells: Mapping[str, BoardCell]) -> str:
         sentences.append("Oracles, below the line, are not ranked")
     absent = [name for name in board.labels_of(task) if math.isnan(cells[name]["overall"])]
     if absent:
-        sentences.append(f"Not shown, because runs failed or are missing: {', '.join(absent)}")
+        sentences.append(f"Not shown, {INCOMPLETE}: {', '.join(absent)}")
     return " ".join(f"{latex_text(s[0].upper() + s[1:])}." for s in sentences if s)

@@ -68,7 +68,7 @@ class TestCompare:
         result = comparison(one={**ONE, "d": 99.0}, two=SWAPPED)
         assert result.incomplete == ("d",)
         assert "d" not in result.overall
-        assert "runs are missing or failed: d" in comparison_markdown(result)
+        assert "runs are missing, failed or not applicable: d" in comparison_markdown(result)
 
     @pytest.mark.parametrize("conditions", [{}, {"one": ONE}, {"one": ONE, "two": {"a": 1.0}}])
     def test_nothing_to_compare(self, conditions: dict[str, dict[str, float]]) -> None:

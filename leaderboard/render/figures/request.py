@@ -19,6 +19,7 @@ from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
 from leaderboard.outcomes import Outcomes
+from leaderboard.render.cells import INCOMPLETE
 from leaderboard.rows import Row
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def incomplete(labels: Iterable[str]) -> str:
         return ""
     names = ", ".join(left[:MAX_NAMES])
     more = f" and {len(left) - MAX_NAMES} more" if len(left) > MAX_NAMES else ""
-    return f" Not drawn, because runs are missing or failed: {names}{more}."
+    return f" Not drawn, {INCOMPLETE}: {names}{more}."
 
 
 def scores(request: Request, labels: Sequence[str]) -> np.ndarray:

@@ -23,6 +23,7 @@ from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison
 from leaderboard.conditions import TITLES, by_board, by_tuning
 from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
+from leaderboard.render.cells import INCOMPLETE
 from leaderboard.render.comparison import INTERVAL, tau_texts
 from leaderboard.render.figures import Request, figure_bytes
 from leaderboard.render.figures.inline import inline_svg
@@ -119,6 +120,7 @@ class _Site:
             "number": number,
             "column_legend": column_legend,
             "interval_legend": interval_legend,
+            "incomplete": INCOMPLETE,
             "bar_width": svg.BAR_WIDTH,
             "bar_height": svg.BAR_HEIGHT,
         }

@@ -99,7 +99,8 @@ def test_tasks_that_only_one_has_are_named(
     assert "\n| mean over 2 tasks " in markdown
     (line,) = [line for line in markdown.split("\n") if line.startswith("- not compared")]
     left_out = ["outline-color", "solid-color", "outline+solid-color"]
-    assert line == f"- not compared, because runs are missing or failed: {', '.join(left_out)}"
+    why = "because runs are missing, failed or not applicable"
+    assert line == f"- not compared, {why}: {', '.join(left_out)}"
     assert json.loads(htbench(*words[:7], "--format", "json")[1])["left_out"] == left_out
 
 

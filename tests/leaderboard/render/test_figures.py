@@ -147,7 +147,7 @@ def test_cd_refuses_few_tasks_and_draws_ranks_and_the_difference(
     rows.append(row(icons, "gla", suite.tasks[0], overall=50.0))
     of_suite = build(suite, icons, rows)[0]
     content, caption = figure_bytes(Request(of_suite), "cd", "svg")
-    assert caption.endswith(" Not drawn, because runs are missing or failed: gla.")
+    assert caption.endswith(" Not drawn, because runs are missing, failed or not applicable: gla.")
     some = figure_bytes(Request(of_suite, methods=tuple(overall)), "cd", "svg")[1]
     assert "Not drawn" not in some
     text = content.decode()
@@ -404,6 +404,6 @@ def test_partial_and_sensitivity_draw_the_numbers_of_the_board(icons: Manifest) 
         }
         assert lines == expected
     caption = figure_bytes(Request(of_suite), "sensitivity", "svg")[1]
-    assert caption.endswith(" Not drawn, because runs are missing or failed: gla.")
+    assert caption.endswith(" Not drawn, because runs are missing, failed or not applicable: gla.")
     assert [len(task.seen) for task in map(icons.task, suite.tasks[:8:2])] == [8, 16, 32, 48]
     assert panel.get_xlabel() == "of 65 seen"

@@ -12,6 +12,7 @@ import pytest
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
+from benchmark.records import NOT_APPLICABLE
 from leaderboard.board import MEAN, Board
 from leaderboard.render import FORMATS
 from leaderboard.render.latex import latex_text, to_latex
@@ -110,8 +111,11 @@ class TestWhatIsShown:
     ) -> None:
         rows = grid(icons, "source") + grid(icons, "part")[:-1]
         rows += [*grid(icons, "mine")[1:], failed(icons, "mine", TASKS[0], 0)]
+        refused = {"status": NOT_APPLICABLE, "error_message": "m"}
+        rows += [failed(icons, "bn", task, 0) | refused for task in TASKS]
         text = to_latex(build(suite, icons, rows))
-        assert "Not shown, because runs failed or are missing: mine, part." in text
+        why = "because runs are missing, failed or not applicable"
+        assert f"Not shown, {why}: bn, mine, part." in text
         assert set(rows_of(text)) == {"source"}
 
     def test_one_task_is_shown_by_itself_and_costs_on_request(
