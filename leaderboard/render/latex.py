@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, POOLED, Board, BoardCell
-from leaderboard.columns import Column
+from leaderboard.columns import Column, column_of
 from leaderboard.render.cells import (
     INCOMPLETE,
     coverage,
@@ -165,13 +165,15 @@ def _caption(board: Board, task: str, cells: Mapping[str, BoardCell]) -> str:
     averages = {MEAN: f"mean over {tasks}", POOLED: f"test images of {tasks} pooled"}
     what = averages.get(task, task)
     context = ", ".join(f"{n} {board.context[n]}" for n in ("manifest", "protocol", "network"))
-    tied = "not significantly worse than it overall" if rank_line(board, task) else ""
-    ties = [*([tied] if tied else []), "equal to it as rounded" + (" elsewhere" if tied else "")]
+    bold = "the best method, and those equal to it as rounded"
+    if rank_line(board, task):
+        heading = column_of(board.headline[0]).heading
+        bold = f"in {heading} accuracy, the methods of rank 1; in other columns, {bold}"
     sentences = [
         f"{board.suite.title}: {what}; {seed_list(board.suite.seeds)}, {context}",
         *interval_legend(board),
         rank_line(board, task).rstrip("."),
-        f"Bold: the best method, and those {' or '.join(ties)}",
+        f"Bold: {bold}",
     ]
     if any(cell["track"] == "oracle" for cell in cells.values()):
         sentences.append("Oracles, below the line, are not ranked")

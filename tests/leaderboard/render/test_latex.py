@@ -16,7 +16,7 @@ from benchmark.records import NOT_APPLICABLE
 from leaderboard.board import MEAN, Board
 from leaderboard.render import FORMATS
 from leaderboard.render.latex import latex_text, to_latex
-from tests.leaderboard.grids import TASKS, build, failed, grid
+from tests.leaderboard.grids import TASKS, build, failed, grid, macro_board
 
 HOSTILE = (
     r"\write18{touch owned}",
@@ -29,6 +29,7 @@ HOSTILE = (
     "é中\U0001f600\u0301",
     "a--b ``c'' ?`d \"e <f> |g",
 )
+MARKED = "Bold: in overall accuracy, the methods of rank 1"
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs}
 \begin{document}
@@ -92,6 +93,13 @@ class TestMarks:
         assert r"\mathbf" in table["b"][0]
         assert r"\mathbf" not in table["source"][0]
         assert r"{\tiny$\pm5.0$}" in table["a"][0]  # 4.303 * 2 / sqrt(3)
+        assert f"{MARKED}; in other columns, the best method, and those equal" in to_latex([board])
+        few = dataclasses.replace(suite, seeds=(0,))
+        assert "Bold: the best method, and those equal" in to_latex(build(few, icons, rows))
+
+    def test_the_caption_names_the_column_that_ranks(self, suite: Suite, icons: Manifest) -> None:
+        macro = MARKED.replace("overall", "macro overall")
+        assert macro in to_latex([macro_board(suite, icons)])
 
     def test_oracles_are_in_a_block_below_a_rule_and_never_marked(
         self, suite: Suite, icons: Manifest
