@@ -175,6 +175,8 @@ def _caption(board: Board, task: str, cells: Mapping[str, BoardCell]) -> str:
         rank_line(board, task).rstrip("."),
         f"Bold: {bold}",
     ]
+    if "shown" in board.context:  # a filter leaves methods out
+        sentences.append(f"Shown: {board.context['shown']}")
     if any(cell["track"] == "oracle" for cell in cells.values()):
         sentences.append("Oracles, below the line, are not ranked")
     absent = [name for name in board.labels_of(task) if math.isnan(cells[name]["overall"])]

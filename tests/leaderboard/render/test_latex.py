@@ -14,6 +14,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.records import NOT_APPLICABLE
 from leaderboard.board import MEAN, Board
+from leaderboard.filters import only
 from leaderboard.render import FORMATS
 from leaderboard.render.latex import latex_text, to_latex
 from tests.leaderboard.grids import TASKS, build, failed, grid, macro_board
@@ -125,6 +126,12 @@ class TestWhatIsShown:
         why = "because runs are missing, failed or not applicable"
         assert f"Not shown, {why}: bn, mine, part." in text
         assert set(rows_of(text)) == {"source"}
+
+    def test_a_part_of_the_methods_is_said_to_be_one(self, suite: Suite, icons: Manifest) -> None:
+        boards = board_of(suite, icons, "source", "finetune", "mine")
+        line = "Shown: 1 of 3 methods; ranks are among all of them."
+        assert line in to_latex(only(boards, ["source"], ()))
+        assert "Shown" not in to_latex(boards)
 
     def test_one_task_is_shown_by_itself_and_costs_on_request(
         self, suite: Suite, icons: Manifest
