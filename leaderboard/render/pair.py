@@ -107,9 +107,11 @@ def _few_images(pair: Pair) -> list[str]:
     n_few = sum(row.n < MIN_IMAGES for row in pair.classes)
     if not n_few:
         return []
+    has_both = len({row.name for row in pair.classes}) < len(pair.classes)
+    twice = " (one that is seen in some tasks and missing in others counts twice)" * has_both
     return [
-        f"gains and losses: without {n_few} of {len(pair.classes)} classes that have fewer than "
-        f"{MIN_IMAGES} test images; --format json has every class"
+        f"gains and losses: of {plural(len(pair.classes), 'class')}{twice}, {n_few} with fewer "
+        f"than {MIN_IMAGES} test images are left out; --format json has every class"
     ]
 
 

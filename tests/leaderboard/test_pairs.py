@@ -106,9 +106,14 @@ def test_a_class_with_few_test_images_is_in_no_list_of_the_largest(pair: Pair) -
     assert gains == [c for c in large if c.difference > 0]
     assert losses == [c for c in reversed(large) if c.difference < 0]
     assert pair.largest(3) == (gains[:3], losses[:3])
-    line = f"without {len(few)} of {len(pair.classes)} classes that have fewer than 10 test images"
+    assert len({c.name for c in pair.classes}) < len(pair.classes)
+    twice = "(one that is seen in some tasks and missing in others counts twice)"
+    line = f"of {len(pair.classes)} classes {twice}, {len(few)} with fewer than 10 test images"
     assert line in pair_markdown(pair)
     assert line in " ".join(pair_terminal(pair, Screen(200)).split())
+    one = dataclasses.replace(pair.board.suite, tasks=TASKS[:1])
+    of_one = dataclasses.replace(pair, board=dataclasses.replace(pair.board, suite=one))
+    assert f"of {len(of_one.classes)} classes, " in pair_markdown(of_one)
     assert "gains and losses" not in pair_latex(pair)  # which has no such lists
 
 
