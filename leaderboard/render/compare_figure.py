@@ -39,13 +39,14 @@ def _figure(pair: Pair) -> Figure:
     axes = figure.subplots()
     axes.axvline(0, color="0.6", linewidth=0.8, zorder=0)
     shifts = (-0.22, 0.0, 0.22)
+    has_intervals = False
     for shift, column, (color, marker) in zip(shifts, pair.metrics, STYLES, strict=True):
         differences = [pair.difference(task, column.key) for task in tasks]
         points = [(i, d) for i, d in enumerate(differences) if d is not None]
         axes.errorbar(
             [d.value for _, d in points],
             [i + shift for i, _ in points],
-            xerr=[0.0 if math.isnan(d.half) else d.half for _, d in points],
+            xerr=[d.half for _, d in points],  # nothing is drawn for NaN
             fmt=marker,
             color=color,
             markersize=5,
@@ -53,13 +54,15 @@ def _figure(pair: Pair) -> Figure:
             linewidth=1.2,
             label=column.heading,
         )
+        has_intervals |= any(math.isfinite(d.half) for _, d in points)
     if 0 < len(pair.averages) < len(tasks):
         axes.axhline(len(pair.averages) - 0.5, color="0.8", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(tasks)), [task_name(pair, task) for task in tasks])
     axes.set_ylim(len(tasks) - 0.5, -0.5)
     first, second = (shortened(label, MAX_LABEL) for label in (pair.first, pair.second))
     axes.set_title(f"{first}\nminus {second}", loc="left", fontsize=10)
-    axes.set_xlabel("difference in accuracy, points, with 95 % interval")
+    interval = ", with 95 % interval" if has_intervals else ""
+    axes.set_xlabel(f"difference in accuracy, points{interval}")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from benchmark.drawing import settings
 from benchmark.errors import UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
@@ -213,6 +214,19 @@ def test_the_figure_has_text_as_text_and_the_same_bytes_twice(pair: Pair) -> Non
     for word in ("minus finetune", "mean over 2 tasks", TASKS[0], "missing", "&lt;b&gt;"):
         assert word in svg.decode()
     assert compare_figure.draw(pair, "pdf").startswith(b"%PDF")
+    assert b"with 95 % interval" in svg
+
+
+def test_the_figure_of_one_seed_has_no_intervals(suite: Suite, icons: Manifest) -> None:
+    one = dataclasses.replace(suite, seeds=(0,))
+    rows = grid(icons, "mine", overall=60.0) + grid(icons, "finetune")
+    pair = find_pair(build(one, icons, rows), "mine", "finetune")
+    assert b"interval" not in compare_figure.draw(pair, "svg")
+    with settings({}):
+        (axes,) = compare_figure._figure(pair).axes
+    ends = [line.get_xdata() for line in axes.lines if line.get_marker() == "|"]
+    assert len(ends) == 2 * 3  # of each of overall, seen and missing
+    assert np.isnan(np.array(ends, dtype=float)).all()
     assert compare_figure.draw(pair, "png").startswith(b"\x89PNG")
 
 

@@ -172,11 +172,9 @@ def _caption(request: Request, labels: list[str], named: list[str], shares: np.n
     if request.lines == "overall" and np.ptp(shares) > 0.005:
         units = "seen classes" if request.is_macro else "seen-class images"
         what += f" if every task had the mean share of {units}, {100 * shares.mean():.0f} %"
-    varying = request.board.statistics
-    has_intervals = varying is not None and bool(
-        varying.intervals(request.task, request.accuracies[1])
-    )
-    bars = " Bars are 95 % intervals." if has_intervals else ""
+    cells = request.cells()
+    has_bars = any(_bars(cells[label], *request.accuracies[1:]) for label in named)
+    bars = " Bars are 95 % intervals." if has_bars else ""
     others = (
         f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
     )

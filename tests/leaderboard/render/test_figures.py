@@ -250,6 +250,15 @@ def test_a_macro_board_is_drawn_by_macro_accuracy(icons: Manifest, suite: Suite)
     assert scores(Request(of_macro), ["mine"]).tolist() == [[[35.0]] * 3] * 3
 
 
+def test_a_caption_promises_only_bars_that_are_drawn(icons: Manifest, suite: Suite) -> None:
+    rows = [*grid(icons, "source"), *grid(icons, "finetune", overall=60.0)]
+    for kind in ("tradeoff", "cost"):
+        for seeds, has_bars in (((0, 1, 2), True), ((0,), False)):
+            (of_seeds,) = build(dataclasses.replace(suite, seeds=seeds), icons, rows)
+            caption = figure_bytes(Request(of_seeds), kind, "svg")[1]
+            assert ("Bars are" in caption) == has_bars, (kind, seeds)
+
+
 def test_the_weight_of_seen_accuracy(icons: Manifest, suite: Suite) -> None:
     of_macro = macro_board(suite, icons)
     micro = dataclasses.replace(of_macro, manifest=icons)
