@@ -73,13 +73,14 @@ def draw(request: Request) -> Drawing:
     difference = nemenyi_difference(len(labels), len(tasks))
     order = np.lexsort((np.array(labels), mean_ranks))
     ranks, labels = mean_ranks[order], [labels[i] for i in order]
+    left_out = "" if chosen else request.not_drawn(list(request.cells()))
     diagram = _Diagram(request.width, labels, ranks, difference, p, len(tasks))
     return Drawing(
         diagram.figure(),
         f"Mean ranks over {len(tasks)} tasks, 1 is the best. Methods under one bar do not differ "
         f"significantly (Nemenyi test, {100 * (1 - LEVEL):.0f} %, critical difference "
         f"{difference:.2f}); the test takes tasks as independent, which tasks that share images "
-        f"are not. {request.what()}{'' if chosen else request.not_drawn(list(request.cells()))}",
+        f"are not. {request.what(is_mean=False)}{left_out}",
     )
 
 

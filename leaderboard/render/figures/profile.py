@@ -68,5 +68,5 @@ def draw(request: Request) -> Drawing:
         figure,
         f"Performance profiles: in how many of {cells} a method is at most τ points of "
         f"{request.overall} behind the best of {plural(len(labels), 'method')} in that cell."
-        f"{others} {request.what()}{request.not_drawn(list(request.cells()))}",
+        f"{others} {request.what(is_mean=False)}{request.not_drawn(list(request.cells()))}",
     )

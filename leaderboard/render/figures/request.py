@@ -246,10 +246,15 @@ class Request:
             pairs.append((row, known))
         return pairs
 
-    def what(self) -> str:
-        """Suite, tasks and seeds, for captions."""
+    def what(self, *, is_mean: bool = True) -> str:
+        """Suite, tasks and seeds, for captions.
+
+        Args:
+            is_mean: whether the figure shows means over the tasks.
+        """
         suite = self.board.suite
-        tasks = f"mean over {len(suite.tasks)} tasks" if len(self.tasks) > 1 else self.tasks[0]
+        several = f"{'mean over ' * is_mean}{len(suite.tasks)} tasks"
+        tasks = several if len(self.tasks) > 1 else self.tasks[0]
         return f"Suite {suite.name}, {tasks}, {seed_list(suite.seeds)}."
 
     def not_drawn(self, drawn: Sequence[str]) -> str:

@@ -89,5 +89,5 @@ def draw(request: Request) -> Drawing:
         figure,
         f"Accuracy, per cent, on all test images, those of seen and those of missing classes, "
         f"against the number of seen classes; means over {each} each."
-        f"{others_line} {request.what()}{request.not_drawn(labels)}",
+        f"{others_line} {request.what(is_mean=False)}{request.not_drawn(labels)}",
     )

@@ -64,9 +64,13 @@ def board(icons: Manifest, suite: Suite) -> Board:
     return build_boards(suite, icons, table, outcomes=lambda of_run: known.get(of_run["key"]))[0]
 
 
-def drawn(board: Board, kind: str, **options: Any) -> Any:
+def drawing_of(board: Board, kind: str, **options: Any) -> Drawing:
     with settings(SETTINGS):
-        return draw(Request(board, **options), kind).figure
+        return draw(Request(board, **options), kind)
+
+
+def drawn(board: Board, kind: str, **options: Any) -> Any:
+    return drawing_of(board, kind, **options).figure
 
 
 def points(figure: Any) -> set[tuple[float, float]]:
@@ -248,6 +252,19 @@ def test_a_macro_board_is_drawn_by_macro_accuracy(icons: Manifest, suite: Suite)
         text = figure_svg(of_macro, kind, cost="steps")
         assert "acro overall accuracy" in text, kind
     assert scores(Request(of_macro), ["mine"]).tolist() == [[[35.0]] * 3] * 3
+
+
+def test_a_caption_says_mean_over_tasks_only_of_means(icons: Manifest, board: Board) -> None:
+    assert "Suite icons, mean over 3 tasks, seeds 0-2." in drawing_of(board, "tradeoff").caption
+    assert "Suite icons, 3 tasks, seeds 0-2." in drawing_of(board, "profile").caption
+    one = drawing_of(board, "profile", task=TASKS[0]).caption
+    assert f"Suite icons, {TASKS[0]}, seeds 0-2." in one
+    for name, kind, tasks in (("icons-draws", "cd", 15), ("icons-partial", "partial", 16)):
+        suite = dataclasses.replace(load_suite(name), seeds=(0,))
+        overall = {"source": 40.0, "finetune": 50.0, "lwf": 60.0}
+        rows = [row(icons, n, task, overall=v) for n, v in overall.items() for task in suite.tasks]
+        caption = drawing_of(build(suite, icons, rows)[0], kind).caption
+        assert f"Suite {name}, {tasks} tasks, seed 0." in caption
 
 
 def test_a_caption_promises_only_bars_that_are_drawn(icons: Manifest, suite: Suite) -> None:
