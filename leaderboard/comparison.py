@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leaderboard.statistics import LEVEL
+from leaderboard.task_ranks import without_rounding_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,8 +51,8 @@ class Comparison:
 
     def ranks(self, label: str) -> tuple[int, ...]:
         """1 + the number of ranked methods that are better, under each condition."""
-        values = self._values()
-        return tuple((1 + (values > self.overall[label]).sum(axis=0)).tolist())
+        own = without_rounding_errors(np.array(self.overall[label]))
+        return tuple((1 + (self._values() > own).sum(axis=0)).tolist())
 
     def taus(self) -> tuple[float, ...]:
         """Kendall's tau-b between the order under the first condition and each other's.
@@ -97,9 +98,10 @@ class Comparison:
         }
 
     def _values(self) -> NDArray[np.float64]:
-        """Float64 array of shape (ranked methods, conditions)."""
+        """Float64 array of shape (ranked methods, conditions), in which ties are exact."""
         rows = [self.overall[label] for label in self.ranked]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.conditions))
+        values = np.array(rows, dtype=np.float64).reshape(len(rows), len(self.conditions))
+        return without_rounding_errors(values)
 
 
 def tau_interval(tau: float, methods: int) -> tuple[float, float]:

@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
 
 
+DIGITS = 9  # decimal places in which accuracies in per cent can differ
+
+
+def without_rounding_errors(accuracies: Floats) -> Floats:
+    """Accuracies in per cent, of which equal ones are exactly equal.
+
+    They are means of ratios of counts, which depend on the order of summation in their last digits.
+    """
+    return np.asarray(np.round(accuracies, DIGITS))
+
+
 def mean_ranks(scores: Floats) -> Floats:
     """(M,) mean ranks over tasks of (tasks, M) scores, where larger is better; ties are halved."""
     from scipy.stats import rankdata
 
+    scores = without_rounding_errors(scores)
     order = np.argsort(-scores, axis=1)
     descending = np.take_along_axis(scores, order, axis=1)
     if (descending[:, 1:] < descending[:, :-1]).all():  # no ties: faster by a factor of 4
@@ -36,11 +48,18 @@ def friedman(scores: Floats) -> tuple[float, Floats]:
         scores: (tasks, M), larger is better.
 
     Returns:
-        p, and the (M,) mean ranks over tasks; 1 is the best, ties get their mean rank.
+        p, and the (M,) mean ranks over tasks; 1 is the best, ties get their mean rank. p is NaN
+        with fewer than three methods, and 1 if all are equal on every task.
     """
     from scipy.stats import friedmanchisquare
 
-    p = float(friedmanchisquare(*scores.T).pvalue) if scores.shape[1] > 2 else math.nan
+    scores = without_rounding_errors(scores)
+    if scores.shape[1] < 3:
+        p = math.nan
+    elif (scores == scores[:, :1]).all():
+        p = 1.0
+    else:
+        p = float(friedmanchisquare(*scores.T).pvalue)
     return p, mean_ranks(scores)
 
 

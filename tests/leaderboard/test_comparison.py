@@ -79,6 +79,14 @@ class TestCompare:
         assert math.isnan(*result.taus())
         assert result.flips() == (0, 0)
 
+    def test_values_that_differ_by_rounding_are_tied(self) -> None:
+        a, b = (0.1 + 0.2) + 0.3, 0.1 + (0.2 + 0.3)
+        result = comparison(one={"a": a, "b": b, "c": 0.0}, two={"a": b, "b": a, "c": 0.0})
+        assert a > b
+        assert (result.ranks("a"), result.ranks("b")) == ((1, 1), (1, 1))
+        assert result.flips() == (0, 3)
+        assert result.taus() == pytest.approx((1.0,))
+
     @PROPERTY
     @given(
         st.integers(2, 7).flatmap(

@@ -14,7 +14,7 @@ from leaderboard import columns
 from leaderboard.grid import Grid, with_columns
 from leaderboard.row_columns import Rows
 from leaderboard.rows import SCHEMA, Row
-from leaderboard.task_ranks import mean_ranks
+from leaderboard.task_ranks import friedman, mean_ranks
 from tests.leaderboard.grids import TASKS, build, cell, failed, row
 
 
@@ -78,3 +78,12 @@ def test_the_cells_of_a_board_are_means_of_the_runs(
 def test_mean_ranks_with_and_without_ties() -> None:
     assert mean_ranks(np.array([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0]])).tolist() == [2.0, 2.5, 1.5]
     assert mean_ranks(np.array([[3.0, 3.0, 2.0], [1.0, 2.0, 3.0]])).tolist() == [2.25, 1.75, 2.0]
+    assert (0.1 + 0.2) + 0.3 != 0.1 + (0.2 + 0.3)
+    assert mean_ranks(np.array([[(0.1 + 0.2) + 0.3, 0.1 + (0.2 + 0.3)]])).tolist() == [1.5, 1.5]
+
+
+def test_friedman_finds_nothing_in_accuracies_that_differ_by_rounding() -> None:
+    equal = np.full((9, 3), 50.0)
+    equal[::2, 1] += 7e-15
+    p, ranks = friedman(equal)
+    assert (p, ranks.tolist()) == (1.0, [2.0, 2.0, 2.0])
