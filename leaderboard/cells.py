@@ -70,7 +70,7 @@ def cells_of(
         "label": of_labels(np.array(labels, dtype=object)),
         "task": [*tasks] * len(labels) + [MEAN] * len(labels),
         "tasks": each(is_shown.astype(int), np.where(complete, len(tasks), 0)),
-        "seeds": each(counts["ok"], np.where(complete, n_seeds, 0)),
+        "seeds": each(counts["ok"] * is_shown, np.where(complete, n_seeds, 0)),
         "state": each(of_tasks, of_means),
         **{name: of_labels(heads_of[name]) for name in names},
         "runs": each(exist, exist.sum(axis=1)),
