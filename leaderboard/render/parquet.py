@@ -85,8 +85,13 @@ def _rows(board: Board) -> Iterator[dict[str, Any]]:
         for task in (run["task"], MEAN, POOLED):
             runs.setdefault((run["label"], task), []).append(run)
     shared = _shared(board.rows)
-    for cell in ordered_cells(board).to_dict("records"):
+    cells = ordered_cells(board).to_dict("records")
+    covered = {(cell["label"], cell["task"]) for cell in cells if cell["tasks"]}
+    for cell in cells:
         of_cell = runs.get((cell["label"], cell["task"]), [])
+        if cell["task"] == MEAN and cell["state"] == "partial" and cell["tasks"]:
+            # Not those of tasks that the mean is not over: some of their runs have failed.
+            of_cell = [run for run in of_cell if (run["label"], run["task"]) in covered]
         yield {
             "table": board.name,
             **{str(name): _known(value) for name, value in cell.items()},

@@ -17,6 +17,7 @@ from benchmark.manifest.suite import Suite
 from benchmark.records import PROTOCOL
 from leaderboard.board import MEAN, Board
 from leaderboard.columns import file_columns
+from leaderboard.partial import with_partial_means
 from leaderboard.render import FORMATS
 from leaderboard.render.parquet import CHAIN, SHARED, schema, to_parquet
 from tests.leaderboard.grids import TASKS, build, failed, grid, row
@@ -73,6 +74,12 @@ def test_a_row_has_the_digests_of_what_it_was_computed_from(
     assert (broken["overall"], len(broken["run_keys"])) == (None, 3)
     assert rows["icons", "part", MEAN]["base_keys"] == ["b", "b"]
     assert rows["icons", "part", TASKS[2]]["run_keys"] == []
+    assert len(rows["icons", "finetune", MEAN]["run_keys"]) == 9
+    # A mean over some of the tasks is of the runs of these.
+    partial = pq.read_table(pa.BufferReader(to_parquet([with_partial_means(boards[0])])))
+    (mean,) = [r for r in partial.to_pylist() if (r["label"], r["task"]) == ("finetune", MEAN)]
+    assert (mean["tasks"], mean["overall"]) == (2, 60.0)
+    assert mean["run_tasks"] == [TASKS[1]] * 3 + [TASKS[2]] * 3
 
 
 def test_the_metadata_names_the_suite_the_manifest_and_the_version(
