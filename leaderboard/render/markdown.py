@@ -100,14 +100,22 @@ def _condition(board: Board) -> str:
     seeds = board.suite.seeds
     if len(seeds) == 1:
         return "so intervals are conditional on this seed and its source models"
-    models = len({seed % board.source_seeds for seed in seeds})
+    models = _source_models(board)
     if models == 1:
         return "all of which adapt the same source models, so intervals are conditional on these"
     return f"which adapt {models} source models in turn"
 
 
+def _source_models(board: Board) -> int:
+    """How many source models for the same domains the seeds adapt."""
+    return len({seed % board.source_seeds for seed in board.suite.seeds})
+
+
 def interval_line(board: Board) -> str:
-    """What an interval of a board's methods, or of a pair of them, covers; empty without any."""
+    """What an interval of a board's methods, or of a pair of them, covers; empty without any.
+
+    It also names what the interval is conditional on.
+    """
     varying = board.statistics
     if varying is None or (varying.groups is None and varying.seeds <= 1):
         return ""
@@ -118,9 +126,10 @@ def interval_line(board: Board) -> str:
         unit = plural(varying.groups, "group" if varying.has_groups else "test image")
         samples = f"{unit}{' of similar test images' * varying.has_groups}, which are resampled"
         what = f"over {samples}, and over {seeds}" if seeds else f"over {samples}"
-        what += "; tasks are fixed"
-        if varying.has_single_group:
-            what += "; a test set with a single group has no intervals, nor has a mean over it"
+    fixed = "tasks" if _source_models(board) > 1 else "tasks and source models"
+    what += f"; {fixed if seeds else 'tasks, the seed and its source models'} are fixed"
+    if varying.has_single_group:
+        what += "; a test set with a single group has no intervals, nor has a mean over it"
     return f"±: half the width of a 95 % interval, for the variance {what}"
 
 

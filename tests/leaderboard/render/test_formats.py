@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
+from leaderboard.board import build_boards
+from leaderboard.outcomes import Outcomes
+from leaderboard.predictions import counted_samples
 from leaderboard.render import FORMATS, format_of
+from leaderboard.render.notebook import to_notebook
+from leaderboard.render.terminal import Screen, to_terminal
+from leaderboard.rows import SCHEMA, Row
+from tests.leaderboard import grids
 from tests.leaderboard.grids import TASKS, build, failed, grid
 
 PROPERTY = settings(deadline=None, database=None, max_examples=10, phases=(Phase.generate,))
@@ -74,5 +82,30 @@ def test_the_caption_counts_the_source_models_that_the_seeds_adapt(
 ) -> None:
     assert icons.source_seeds == 3
     rows = [row | {"seed": seed} for seed in seeds for row in grid(icons, "source")]
-    text = FORMATS["markdown"].render(build(replace(suite, seeds=seeds), icons, rows))
-    assert expected in str(text)
+    boards = build(replace(suite, seeds=seeds), icons, rows)
+    assert expected in str(FORMATS["markdown"].render(boards))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "fixed"),
+    [
+        ((0,), "tasks, the seed and its source models"),
+        ((0, 3), "tasks and source models"),
+        ((0, 1, 3), "tasks"),
+    ],
+)
+def test_captions_say_what_intervals_are_conditional_on(
+    suite: Suite, icons: Manifest, seeds: tuple[int, ...], fixed: str
+) -> None:
+    def outcomes(of_run: Row) -> Outcomes:
+        is_seen = counted_samples(icons, of_run["task"]).is_seen
+        return Outcomes(is_seen, is_seen, is_seen.astype(np.float32))
+
+    rows = [grids.row(icons, "source", task, seed) for task in TASKS for seed in seeds]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    (board,) = build_boards(replace(suite, seeds=seeds), icons, table, outcomes=outcomes)
+    assert board.statistics is not None
+    assert board.statistics.groups is not None
+    shown = [FORMATS["latex"]([board]), FORMATS["markdown"]([board]), to_notebook(board)]
+    for text in (*shown, " ".join(to_terminal([board], Screen(400), tasks=False).split())):
+        assert f"; {fixed} are fixed" in text
