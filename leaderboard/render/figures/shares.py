@@ -87,7 +87,8 @@ def draw(request: Request) -> Drawing:
     )
     return Drawing(
         figure,
-        f"Accuracy, per cent, on all test images, those of seen and those of missing classes, "
-        f"against the number of seen classes; means over {each} each."
+        f"{'Macro accuracy' if request.is_macro else 'Accuracy'}, per cent, on all test images, "
+        f"those of seen and those of missing classes, against the number of seen classes; means "
+        f"over {each} each."
         f"{others_line} {request.what(is_mean=False)}{request.not_drawn(labels)}",
     )

@@ -265,6 +265,15 @@ def test_a_caption_says_mean_over_tasks_only_of_means(icons: Manifest, board: Bo
         rows = [row(icons, n, task, overall=v) for n, v in overall.items() for task in suite.tasks]
         caption = drawing_of(build(suite, icons, rows)[0], kind).caption
         assert f"Suite {name}, {tasks} tasks, seed 0." in caption
+    assert caption.startswith("Accuracy, per cent, on all test images")
+
+
+def test_the_caption_of_macro_accuracies_by_share_says_so(icons: Manifest) -> None:
+    macro = dataclasses.replace(icons, document={**icons.document, "headline": "macro"})
+    suite = dataclasses.replace(load_suite("icons-partial"), seeds=(0,))
+    rows = [row(macro, label, task) for label in ("source", "lwf") for task in suite.tasks]
+    caption = drawing_of(build(suite, macro, rows)[0], "partial").caption
+    assert caption.startswith("Macro accuracy, per cent, on all test images")
 
 
 def test_a_caption_promises_only_bars_that_are_drawn(icons: Manifest, suite: Suite) -> None:
