@@ -235,6 +235,7 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
     ]
     single = len(board.suite.tasks) == 1
     hidden: dict[str, None] = {}
+    visible: set[str] = set()  # in some table
     averages = [] if single else [MEAN]
     averages += [POOLED] if board.shows_pooled and board.has_pooled else []
     for task in averages + (list(board.suite.tasks) if tasks or single else []):
@@ -245,9 +246,11 @@ def _board(board: Board, screen: Screen, tasks: bool) -> list[RenderableType]:
             continue
         parts.append(grid.fit(max(screen.width, MIN_WIDTH), _order(board, grid, columns)))
         hidden.update(dict.fromkeys(grid.hidden))
+        visible.update(set(grid.headers) - set(grid.hidden))
         parts += [line] if (line := absent_line(board, task)) else []
         parts += [*([line] if (line := rank_line(board, task)) else []), ""]
-    legend = [line for line in column_legend(board) if line.partition(":")[0] not in hidden]
+    nowhere = hidden.keys() - visible
+    legend = [line for line in column_legend(board) if line.partition(":")[0] not in nowhere]
     if any(cell["track"] == "oracle" for cell in board.of_task(MEAN).values()):
         legend.append(ORACLE_LEGEND)
     if board.shows_pooled and board.has_pooled:

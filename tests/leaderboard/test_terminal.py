@@ -52,6 +52,20 @@ def test_columns_are_hidden_from_the_right_and_named(board: Board) -> None:
     assert "Hidden" not in wide
 
 
+def test_a_column_of_some_tables_is_explained(suite: Suite, icons: Manifest) -> None:
+    rows = [
+        row(icons, label, task, seed, missing=40.0 + 40 * seed * (task == TASKS[1]))
+        for label in ("source", "mine")
+        for task in TASKS
+        for seed in range(3)
+    ]
+    text = to_terminal(build(suite, icons, rows), Screen(71), tasks=True)
+    headings = [line.split() for line in text.splitlines() if line.split()[1:2] == ["method"]]
+    assert [heading[-1] for heading in headings] == ["disr.", "H", "disr.", "H"]
+    assert "- H: harmonic mean" in text
+    assert "Hidden at this width: H, " in text
+
+
 def test_a_column_that_was_asked_for_is_hidden_last(board: Board) -> None:
     asked = dataclasses.replace(board, optional_columns=("openworld_auc",))
     heading = table_lines(to_terminal([asked], Screen(78), tasks=False))[0]
