@@ -32,8 +32,9 @@ def only(boards: Sequence[Board], methods: Collection[str], states: Collection[s
         check_known(method, known)
     shown = [board for board in (_only(b, methods, states) for b in boards) if board.labels]
     if not shown:
+        who = "none of the chosen methods" if methods else "no method"
         raise UsageError(
-            f"no method has the state {' or '.join(states)}; leave out --status to see all"
+            f"{who} has the state {' or '.join(states)}; leave out --status to see all"
         )
     return shown
 

@@ -74,7 +74,9 @@ def test_an_unknown_method_gets_suggestions(board: Board) -> None:
 
 
 def test_nothing_left_is_an_error(board: Board) -> None:
-    with pytest.raises(UsageError, match="no method has the state failed; leave out --status"):
+    with pytest.raises(UsageError, match=r"^no method has the state failed; leave out --status"):
+        only(only([board], ["mine"], ()), (), ["failed"])
+    with pytest.raises(UsageError, match=r"^none of the chosen methods has the state failed; "):
         only([board], ["mine"], ["failed"])
 
 
