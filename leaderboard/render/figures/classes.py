@@ -160,7 +160,7 @@ def _panel(axes: Axes, bars: list[Change | None], rows: int, end: float) -> None
 
 
 def _caption(request: Request, label: str, against: str, left_out: int) -> str:
-    more = f" Left out: {plural(left_out, 'class')} with a smaller change." if left_out else ""
+    more = f" Left out: {plural(left_out, 'smaller change')}." if left_out else ""
     several = len(request.tasks) > 1
     both = (
         " A class that is seen in some tasks and missing in others is on both sides."

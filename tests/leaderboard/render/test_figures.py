@@ -205,7 +205,7 @@ def test_of_many_classes_those_that_change_most_are_drawn(
     names = [text.get_text() for text in drawing.figure.axes[0].get_yticklabels()]
     largest = [f"class {p}" for p in range(50, 12, -1)]
     assert names == [*largest, "\N{VERTICAL ELLIPSIS}", "class -20"]
-    assert "Left out: 26 classes with a smaller change." in drawing.caption
+    assert "Left out: 26 smaller changes." in drawing.caption
 
 
 def test_a_mean_change_of_classes_that_rounds_to_0_has_no_minus(
