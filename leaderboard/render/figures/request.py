@@ -14,6 +14,7 @@ from benchmark.commands import seed_words
 from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import run_command
+from benchmark.records import NOT_APPLICABLE
 from benchmark.text import one_line, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
@@ -202,6 +203,13 @@ class Request:
                 for label, cell in cells.items()
             ):
                 raise UsageError(f"{name} is an oracle, which this figure leaves out; name another")
+            states = {cell["state"] for label, cell in cells.items() if is_method(label, [method])}
+            if states == {NOT_APPLICABLE}:
+                what = "some tasks of the suite" if self.task == MEAN else f"task {self.task}"
+                raise UsageError(
+                    f"{name} does not apply to {what}; choose another --method"
+                    f"{self._or_part([method])}"
+                )
             raise UsageError(
                 f"{name} does not have all of its runs; {self.remedy}{self._or_part([method])}, or "
                 "choose another --method"

@@ -394,6 +394,11 @@ def test_an_incomplete_board_says_what_to_run(icons: Manifest, suite: Suite) -> 
         UsageError, match=f"'lwf' .* is with `--task {TASKS[0]} --seed 2`, or choose"
     ):
         figure_bytes(Request(of_both, methods=("lwf",)), "tradeoff", "svg")
+    refused = row(icons, "bn", TASKS[0], status="not-applicable", error_message="m", overall=None)
+    of_refused = build(suite, icons, [*both, refused])[0]
+    for task, words in ((MEAN, "some tasks of the suite"), (TASKS[0], f"task {TASKS[0]}")):
+        with pytest.raises(UsageError, match=f"'bn' does not apply to {words}; choose another"):
+            figure_bytes(Request(of_refused, task=task, methods=("bn",)), "tradeoff", "svg")
     published = dataclasses.replace(of_one, is_published=True)
     with pytest.raises(UsageError, match="all tasks of suite icons; leave out --published to draw"):
         figure_bytes(Request(published), "tradeoff", "svg")
