@@ -101,6 +101,7 @@ def command(
       htbench leaderboard --suite icons --out icons.tex --column total_steps
       htbench leaderboard --format html --out site
     """
+    from benchmark.commands import seed_words
     from benchmark.errors import UsageError
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
@@ -133,7 +134,19 @@ def command(
             write_boards_site(out, boards, log_reader(place))
             log(f"wrote {out}; open {out / 'index.html'} in a browser")
         else:
-            print_boards(boards, form, problems, out=out, by_task=bool(tasks))
+            # Not --status and --pooled, for which a single task may have nothing.
+            named = {"--task": tasks, "--method": methods, "--column": columns}
+            options = [
+                *(
+                    word
+                    for name, values in named.items()
+                    for value in values
+                    for word in (name, value)
+                ),
+                *(seed_words(seeds) if seeds else []),
+                *(["--allow-partial"] if allow_partial else []),
+            ]
+            print_boards(boards, form, problems, out=out, by_task=bool(tasks), options=options)
 
 
 def _check_out(form: str, out: Path | None) -> None:
@@ -191,6 +204,7 @@ def print_boards(
     out: Path | None = None,
     network: str | None = None,
     by_task: bool = False,
+    options: Sequence[str] = (),
 ) -> None:
     """Print boards, or write them to a file.
 
@@ -203,6 +217,7 @@ def print_boards(
         network: print only the tables of this network (in the form of ``--model``); if None, print
             all.
         by_task: whether the format ``terminal`` has a table for each task.
+        options: what has chosen them, for the commands that the format ``terminal`` recommends.
     """
     from htbench.results import shown_problems
     from leaderboard.render import FORMATS
@@ -217,7 +232,7 @@ def print_boards(
         from leaderboard.render.terminal import to_terminal
 
         first = boards[0]
-        words = ("leaderboard", "--suite", first.suite.argument, *first.workspace_option)
+        words = ["leaderboard", "--suite", first.suite.argument, *first.workspace_option, *options]
         content: str | bytes = to_terminal(shown, screen(plain=out is not None), by_task, words)
     else:
         content = FORMATS[form].render(shown)

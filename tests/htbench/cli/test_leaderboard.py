@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def test_filters_of_the_leaderboard(htbench: Htbench, workspace: Path) -> None:
     status, _, err = htbench(*words, "--method", "lfw")
     assert status == 2
     assert err.endswith("htbench: no runs of method 'lfw'; did you mean lwf?\n")
+
+
+def test_a_recommended_command_has_the_options_that_chose_the_board(
+    htbench: Htbench, workspace: Path
+) -> None:
+    words = ("leaderboard", "--workspace", workspace, "--format", "terminal")
+    options = ("--method", "finetune", "--method", "source", "--seed", "0-1", "--allow-partial")
+    shown = htbench(*words, *options, "--status", "partial")[1]
+    (line,) = [line for line in shown.splitlines() if line.startswith("  htbench ")]
+    assert line.endswith(f" {' '.join(options)} --task {TASKS[0]}")
+    assert htbench(*shlex.split(line)[1:])[0] == 0
 
 
 def test_the_table_of_some_seeds_has_ranks(
