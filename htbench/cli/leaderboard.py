@@ -117,7 +117,7 @@ def command(
     loaded = chosen_suite(suite, place).part(tasks, seeds)
     with run_problems() as problems:
         boards = only(existing_boards(loaded, place, problems.append), methods, states)
-        if pooled and not all(board.has_pooled for board in boards):
+        if pooled and not any(board.has_pooled for board in boards):
             raise UsageError(
                 "--pooled: no pooled values; a suite has them if it has several tasks, no two of "
                 "them share a test set, and a method has completed all of them"

@@ -216,6 +216,21 @@ def test_no_site_is_written_without_runs(htbench: Htbench, tmp_path: Path) -> No
     assert not (tmp_path / "site").exists()
 
 
+def test_pooled_values_are_those_of_the_tables_that_have_them(
+    htbench: Htbench, write_run: WriteRun, tmp_path: Path
+) -> None:
+    for task in TASKS:
+        write_run(tmp_path, "source", task)
+    write_run(tmp_path, "source", made={"model": {"name": "resnet18", "weights": "none"}})
+    tasks = ("--task", TASKS[0], "--task", TASKS[1])
+    words = ("leaderboard", "--workspace", tmp_path, "--seed", "0", "--pooled", *tasks)
+    status, out, _ = htbench(*words, "--format", "terminal")
+    assert (status, out.count("Test images of 2 tasks pooled (")) == (0, 1)
+    status, out, _ = htbench(*words, "--format", "latex")
+    assert (status, out.count("test images of 2 tasks pooled;")) == (0, 1)
+    assert out.count("mean over 2 tasks;") == 1
+
+
 def test_pooled_values_of_a_suite_without_are_refused(htbench: Htbench, workspace: Path) -> None:
     status, out, err = htbench("leaderboard", "--workspace", workspace, "--pooled")
     assert (status, out) == (2, "")
