@@ -44,6 +44,7 @@ def fetch(
 
     Raises:
         DataError: images are still missing; the message gives the reason for each mirror.
+        StorageError: files cannot be written, such as onto a full disk.
     """
     problems = []
     for mirror in manifest.document.get("mirrors", []):
@@ -55,6 +56,8 @@ def fetch(
         log(f"trying {name}")
         try:
             _import_from(manifest, mirror, folder, log, progress_for)
+        except StorageError:  # another mirror would only fill the disk
+            raise
         except (DataError, UsageError) as error:  # UsageError: an archive of other images
             problems.append(f"{name}: {error}")
             log(str(error))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmark import download as download_module
-from benchmark.errors import DataError
+from benchmark.errors import DataError, StorageError
 from benchmark.images.copy import mirrors as module
 from benchmark.images.copy.mirrors import fetch
 from benchmark.images.place import absent_paths, images_folder
@@ -237,6 +237,26 @@ def test_a_file_of_the_hub_is_found_by_its_digest(own, pictures, monkeypatch):
         mirror = {"address": "https://huggingface.co/datasets/someone/far", "sha256": digest}
         manifest = manifest_of(pictures, [mirror], own)
         walk(manifest, own)
+    assert_whole(manifest, pictures)
+
+
+def test_a_full_disk_ends_the_download(own, pictures, monkeypatch):
+    """The archive of the next mirror would only fill the disk."""
+    data = zipped(pictures)
+    pin = {"sha256": hashlib.sha256(data).hexdigest()}
+    with serve(a=Served(data), b=Served(data)) as site:
+        mirrors = [{"address": f"{site.address}/{name}"} | pin for name in "ab"]
+        manifest = manifest_of(pictures, mirrors, own)
+        with monkeypatch.context() as patch:
+            free = iter([2**40, 5])  # before the download, and before it is unpacked
+            usage = lambda path: types.SimpleNamespace(free=next(free))  # noqa: E731
+            patch.setattr("benchmark.folders.shutil.disk_usage", usage)
+            with pytest.raises(StorageError, match=r"the images need .* free some space"):
+                walk(manifest, own)
+        (kept,) = (own / "downloads").iterdir()
+        assert kept.name == "a"
+        walk(manifest, own)
+        assert not site.files["b"].requests
     assert_whole(manifest, pictures)
 
 
