@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from htbench.cli.options import (
-    OWN_SUITE,
+    ANY_SUITE,
     SHOWN_SEEDS,
     LocalPath,
     methods_option,
+    refuse_workspace_of,
     seeds_option,
     status_option,
     suite_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("leaderboard")
-@suite_option(OWN_SUITE)
+@suite_option(ANY_SUITE)
 @tasks_option("Show only this task; repeatable. On a terminal, adds a table for each task.")
 @seeds_option(SHOWN_SEEDS)
 @methods_option("Show only this method, or this method with its settings; repeatable.")
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     type=LocalPath(),
     help="Write to this file instead of standard output; with html, to this folder.",
 )
+@click.option("--published", is_flag=True, help="Show published results instead of a workspace's.")
 @workspace_option
 def command(
     suite: str | None,
@@ -85,6 +87,7 @@ def command(
     pooled: bool,
     columns: tuple[str, ...],
     out: Path | None,
+    published: bool,
     workspace: Path,
 ) -> None:
     """Score new runs and print the leaderboard of a suite.
@@ -100,11 +103,13 @@ def command(
       htbench leaderboard --suite icons --out icons.csv
       htbench leaderboard --suite icons --out icons.tex --column total_steps
       htbench leaderboard --format html --out site
+      htbench leaderboard --suite icons-full --published
     """
     from benchmark.commands import seed_words
     from benchmark.errors import UsageError
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
+    from htbench.published_boards import published_board
     from htbench.run import existing_boards
     from leaderboard.columns import table_columns
     from leaderboard.filters import only
@@ -113,10 +118,15 @@ def command(
     table_columns(columns)  # reports an unknown column before runs are scored
     form = _form(form, out)
     _check_out(form, out)
+    refuse_workspace_of(published)
     place = Workspace(workspace)
-    loaded = chosen_suite(suite, place).part(tasks, seeds)
+    loaded = chosen_suite(suite, None if published else place).part(tasks, seeds)
     with run_problems() as problems:
-        boards = only(existing_boards(loaded, place, problems.append), methods, states)
+        if published:
+            boards = [published_board(loaded)]
+        else:
+            boards = existing_boards(loaded, place, problems.append)
+        boards = only(boards, methods, states)
         if pooled and not any(board.has_pooled for board in boards):
             raise UsageError(
                 "--pooled: no pooled values; a suite has them if it has several tasks, no two of "
@@ -131,7 +141,7 @@ def command(
             from htbench.results import log_reader
             from htbench.site import write_boards_site
 
-            write_boards_site(out, boards, log_reader(place))
+            write_boards_site(out, boards, None if published else log_reader(place))
             log(f"wrote {out}; open {out / 'index.html'} in a browser")
         else:
             # Not --status and --pooled, for which a single task may have nothing.
@@ -145,6 +155,7 @@ def command(
                 ),
                 *(seed_words(seeds) if seeds else []),
                 *(["--allow-partial"] if allow_partial else []),
+                *(["--published"] if published else []),
             ]
             print_boards(boards, form, problems, out=out, by_task=bool(tasks), options=options)
 

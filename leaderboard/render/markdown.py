@@ -48,8 +48,10 @@ def remark_lists(boards: Sequence[Board]) -> Iterator[str]:
     if not boards:
         return
     first = boards[0]
-    runs = command("list", "runs", "--suite", first.suite.argument, *first.workspace_option)
-    versions = f"A row shows one version of its method. `{runs}` lists all runs."
+    versions = "A row shows one version of its method."
+    if not first.is_published:
+        runs = command("list", "runs", "--suite", first.suite.argument, *first.workspace_option)
+        versions += f" `{runs}` lists all runs."
     s = "s" if len(boards) > 1 else ""
     for heading, text, field in (
         ("Other versions", versions, "versions"),

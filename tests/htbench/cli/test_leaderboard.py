@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.manifest.suite import load_suite
 from benchmark.records import RunRecord
+from htbench.published_boards import published_board
 from tests.htbench.command import Htbench
 
 WriteRun = Callable[..., RunRecord]
@@ -235,3 +238,27 @@ def test_pooled_values_of_a_suite_without_are_refused(htbench: Htbench, workspac
     status, out, err = htbench("leaderboard", "--workspace", workspace, "--pooled")
     assert (status, out) == (2, "")
     assert "--pooled: no pooled values; a suite has them if it has several tasks, no two" in err
+
+
+def test_published_results_are_shown_in_every_form(htbench: Htbench, tmp_path: Path) -> None:
+    status, text, err = htbench("leaderboard", "--published", "--format", "json")
+    assert (status, err) == (0, "")
+    (table,) = json.loads(text)
+    (lwf,) = [cell for cell in table["cells"] if (cell["label"], cell["task"]) == ("lwf", "mean")]
+    expected = published_board(load_suite("icons")).of_task("mean")["lwf"]
+    assert {name: lwf[name] for name in ("overall", "overall_half", "rank", "seeds")} == {
+        name: expected[name] for name in ("overall", "overall_half", "rank", "seeds")
+    }
+    words = ("leaderboard", "--published", "--suite", "icons-tuned")
+    shown = htbench(*words, "--format", "terminal")[1]
+    lines = [line for line in shown.splitlines() if line.startswith("  htbench ")]
+    assert all("--suite icons-tuned --published" in line for line in lines)
+    (line,) = [line for line in lines if line.endswith(f" --task {TASKS[0]}")]
+    status, text, err = htbench(*shlex.split(line)[1:], "--method", "finetune", "--format", "csv")
+    assert (status, err) == (0, "")
+    assert {row["label"] for row in csv.DictReader(text.splitlines())} == {"finetune(tuned)"}
+    assert htbench(*words, "--format", "html", "--out", tmp_path / "site")[0] == 0
+    assert (tmp_path / "site" / "index.html").is_file()
+    status, out, err = htbench(*words, "--workspace", tmp_path)
+    assert (status, out) == (2, "")
+    assert "--workspace cannot be combined with --published" in err
