@@ -7,11 +7,30 @@ from pathlib import Path
 
 from benchmark.errors import UsageError
 from benchmark.manifest.suite import Suite, manifest_of
+from benchmark.runs.workspace import Workspace
+from htbench.run import existing_boards
 from leaderboard import gamma_star
 from leaderboard.accepted import Accepted, describe_submission, submissions_on
 from leaderboard.board import Board, build_boards
 from leaderboard.conditions import with_comparisons
 from leaderboard.published import FOLDER, Published, published_outcomes, published_rows, read_all
+from leaderboard.results import Report
+
+
+def chosen_boards(suite: Suite, workspace: Workspace | None, report: Report) -> list[Board]:
+    """The boards of a suite in a workspace, or the published one, as ``--published`` chooses.
+
+    Args:
+        suite: the suite.
+        workspace: where runs are kept; new ones are scored first. None for published results.
+        report: called with sentences about folders of runs that cannot be used.
+
+    Raises:
+        UsageError: there are no results of the suite.
+    """
+    if workspace is None:
+        return [published_board(suite)]
+    return existing_boards(suite, workspace, report)
 
 
 def published_board(suite: Suite, folder: Path = FOLDER) -> Board:

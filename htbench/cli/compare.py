@@ -75,8 +75,7 @@ def command(
     from benchmark.drawing import FORMS
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.published_boards import published_board
-    from htbench.run import existing_boards
+    from htbench.published_boards import chosen_boards
     from leaderboard.pairs import compare
     from leaderboard.render import pair as render
     from leaderboard.render.compare_figure import draw
@@ -88,14 +87,12 @@ def command(
             f"--out {out} does not end in one of {known}; use one of them or add --format"
         )
     refuse_workspace_of(published)
-    place = Workspace(workspace)
-    loaded = chosen_suite(suite, None if published else place).part(tasks, seeds)
+    place = None if published else Workspace(workspace)
+    loaded = chosen_suite(suite, place).part(tasks, seeds)
     with run_problems() as problems:
 
         def boards_of(part: Suite) -> list[Board]:
-            if published:
-                return [published_board(part)]
-            return existing_boards(part, place, problems.append)
+            return chosen_boards(part, place, problems.append)
 
         pair = compare(boards_of, loaded, first, second)
         if kind in FORMS and out is not None:

@@ -103,9 +103,8 @@ def command(
     from benchmark.files import check_output, write_file
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.published_boards import published_board
+    from htbench.published_boards import chosen_boards
     from htbench.results import log_reader
-    from htbench.run import existing_boards
     from leaderboard.render.figures import Request, figure_bytes
     from leaderboard.render.figures.request import inches
     from leaderboard.rows import MEAN
@@ -118,22 +117,19 @@ def command(
     check_output(out)
     size = inches(width)
     refuse_workspace_of(published)
-    place = Workspace(workspace)
-    loaded = chosen_suite(suite, None if published else place).part(seeds=seeds)
+    place = None if published else Workspace(workspace)
+    loaded = chosen_suite(suite, place).part(seeds=seeds)
     loaded.part([] if task is None else [task])  # reports an unknown one before runs are scored
     with run_problems() as problems:
-        if published:
-            board = published_board(loaded)
-        else:
-            board, *others = existing_boards(loaded, place, problems.append)
-            if others:
-                log(f"drawing the table {board.name}, the first of {1 + len(others)}")
+        board, *others = chosen_boards(loaded, place, problems.append)
+        if others:
+            log(f"drawing the table {board.name}, the first of {1 + len(others)}")
         request = Request(
             board,
             task=task or MEAN,
             methods=methods,
             width=size,
-            log_of=None if published else log_reader(place),
+            log_of=None if place is None else log_reader(place),
             **options,
         )
         content, caption = figure_bytes(request, kind, form)

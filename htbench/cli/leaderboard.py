@@ -109,8 +109,7 @@ def command(
     from benchmark.errors import UsageError
     from benchmark.runs.workspace import Workspace
     from htbench.own_suite import chosen_suite
-    from htbench.published_boards import published_board
-    from htbench.run import existing_boards
+    from htbench.published_boards import chosen_boards
     from leaderboard.columns import table_columns
     from leaderboard.filters import only
     from leaderboard.partial import with_partial_means
@@ -119,14 +118,10 @@ def command(
     form = _form(form, out)
     _check_out(form, out)
     refuse_workspace_of(published)
-    place = Workspace(workspace)
-    loaded = chosen_suite(suite, None if published else place).part(tasks, seeds)
+    place = None if published else Workspace(workspace)
+    loaded = chosen_suite(suite, place).part(tasks, seeds)
     with run_problems() as problems:
-        if published:
-            boards = [published_board(loaded)]
-        else:
-            boards = existing_boards(loaded, place, problems.append)
-        boards = only(boards, methods, states)
+        boards = only(chosen_boards(loaded, place, problems.append), methods, states)
         if pooled and not any(board.has_pooled for board in boards):
             raise UsageError(
                 "--pooled: no pooled values; a suite has them if it has several tasks, no two of "
@@ -141,7 +136,7 @@ def command(
             from htbench.results import log_reader
             from htbench.site import write_boards_site
 
-            write_boards_site(out, boards, None if published else log_reader(place))
+            write_boards_site(out, boards, None if place is None else log_reader(place))
             log(f"wrote {out}; open {out / 'index.html'} in a browser")
         else:
             # Not --status and --pooled, for which a single task may have nothing.

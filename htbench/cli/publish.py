@@ -91,8 +91,7 @@ def command(
     from htbench.dataset_card import About
     from htbench.own_suite import chosen_suite
     from htbench.publish import check_folder, push, workspace_predictions, write_publication
-    from htbench.published_boards import published_board
-    from htbench.run import existing_boards
+    from htbench.published_boards import chosen_boards
     from leaderboard.published_predictions import predictions_of
 
     if not published and not authors:
@@ -104,13 +103,10 @@ def command(
     check_folder(out)
     refuse_workspace_of(published)
     place = Workspace(workspace)
-    loaded = chosen_suite(suite, None if published else place)
+    shown = None if published else place
+    loaded = chosen_suite(suite, shown)
     with run_problems() as problems:
-        boards = (
-            [published_board(loaded)]
-            if published
-            else existing_boards(loaded, place, problems.append)
-        )
+        boards = chosen_boards(loaded, shown, problems.append)
         if problems:
             raise UsageError(
                 f"nothing was written to {out}, because runs of the workspace cannot be used; "
