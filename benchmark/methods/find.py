@@ -154,11 +154,11 @@ def check_known_methods(names: Iterable[str], known: Iterable[str]) -> None:
                 )
             label, bracket, settings = name.partition("(")
             if bracket and label in known:
-                options = settings.removesuffix(")").split(", ")
-                words = [f"--set {s}" if "=" in s else "--set FIELD=VALUE" for s in options]
+                fields = [s for s in settings.removesuffix(")").split(", ") if "=" in s]
+                options = [f"--method {label}", *(f"--set {field}" for field in fields)]
                 raise MethodError(
-                    f"no method {name!r}; a method's settings have an option of their own: "
-                    f"--method {label} {' '.join(words)}"
+                    f"no method {name!r}, which is the label of a row; name the method, and its "
+                    f"settings with --set: {' '.join(options)}"
                 )
             hint = near(name, known).rstrip() or f"known: {', '.join(known)}"
             raise MethodError(
