@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 from benchmark.errors import UsageError
@@ -17,20 +18,23 @@ from leaderboard.published import FOLDER, Published, published_outcomes, publish
 from leaderboard.results import Report
 
 
-def chosen_boards(suite: Suite, workspace: Workspace | None, report: Report) -> list[Board]:
+def chosen_boards(
+    suite: Suite, workspace: Workspace | None, report: Report, asked: Collection[str] = ()
+) -> list[Board]:
     """The boards of a suite in a workspace, or the published one, as ``--published`` chooses.
 
     Args:
         suite: the suite.
         workspace: where runs are kept; new ones are scored first. None for published results.
         report: called with sentences about folders of runs that cannot be used.
+        asked: keys of runs whose versions are shown. Of published results there is one version.
 
     Raises:
         UsageError: there are no results of the suite.
     """
     if workspace is None:
         return [published_board(suite)]
-    return existing_boards(suite, workspace, report)
+    return existing_boards(suite, workspace, report, asked)
 
 
 def published_board(suite: Suite, folder: Path = FOLDER) -> Board:

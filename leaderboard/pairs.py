@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -198,24 +198,30 @@ class Pair:
 
 
 def compare(
-    boards_of: Callable[[Suite], Sequence[Board]], suite: Suite, first: str, second: str
+    boards_of: Callable[[Suite, Collection[str]], Sequence[Board]],
+    suite: Suite,
+    first: str,
+    second: str,
 ) -> Pair:
     """The pair of methods that two texts name, on a table of the tasks on which both are complete.
 
     Args:
-        boards_of: gives the boards of a suite.
+        boards_of: gives the boards of a suite; the second argument has the keys of runs whose
+            versions they show, as for :func:`leaderboard.board.build_boards`.
         suite: the suite.
         first, second: as for :func:`find_pair`.
 
     Raises:
         UsageError: as :func:`find_pair`.
     """
-    pair = find_pair(boards_of(suite), first, second)
+    pair = find_pair(boards_of(suite, ()), first, second)
     left_out = tuple(task for task in suite.tasks if task not in pair.tasks)
     if not left_out:
         return pair
     part = suite.part([task for task in suite.tasks if task in pair.tasks])
-    return replace(find_pair(boards_of(part), pair.first, pair.second), left_out=left_out)
+    # On some of the tasks, another version of a method's code could have more runs.
+    boards = boards_of(part, pair.board.keys)
+    return replace(find_pair(boards, pair.first, pair.second), left_out=left_out)
 
 
 def find_pair(boards: Sequence[Board], first: str, second: str) -> Pair:

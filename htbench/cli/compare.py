@@ -22,6 +22,8 @@ from htbench.cli.output import is_terminal, print_or_write, run_problems, screen
 from htbench.progress import log
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from benchmark.manifest.suite import Suite
     from leaderboard.board import Board
 
@@ -91,8 +93,8 @@ def command(
     loaded = chosen_suite(suite, place).part(tasks, seeds)
     with run_problems() as problems:
 
-        def boards_of(part: Suite) -> list[Board]:
-            return chosen_boards(part, place, problems.append)
+        def boards_of(part: Suite, asked: Collection[str]) -> list[Board]:
+            return chosen_boards(part, place, problems.append, asked)
 
         pair = compare(boards_of, loaded, first, second)
         if kind in FORMS and out is not None:

@@ -104,6 +104,25 @@ def test_tasks_that_only_one_has_are_named(
     assert json.loads(htbench(*words[:7], "--format", "json")[1])["left_out"] == left_out
 
 
+def test_shared_tasks_show_the_version_that_the_board_shows(
+    htbench: Htbench, words: tuple[object, ...], write_run: WriteRun, tmp_path: Path
+) -> None:
+    """The version with the most runs of the suite, not the newest that has the shared tasks."""
+    others = ("solid-outline", "outline-color")
+    for seed in range(3):
+        for task in others:
+            write_run(tmp_path / "ws", "lwf", task, seed, skill=2.0)
+        write_run(tmp_path / "ws", "finetune", others[0], seed, skill=1.0)
+    before = json.loads(htbench(*words[:7], "--format", "json")[1])
+    code = {"method": {"name": "lwf", "code": {"files": [["lwf.py", "edited"]]}}}
+    for seed in range(3):
+        for task in (TASK, others[0]):
+            write_run(tmp_path / "ws", "lwf", task, seed, made=code, skill=0.1, finished=2000.0)
+    after = json.loads(htbench(*words[:7], "--format", "json")[1])
+    assert len(after["left_out"]) == 3
+    assert after == before
+
+
 def test_suites_without_published_results_are_refused(htbench: Htbench) -> None:
     status, _, err = htbench("compare", "a", "b", "--suite", "office-home", "--published")
     assert status == 2
