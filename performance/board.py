@@ -150,7 +150,8 @@ def beside_bencheval() -> None:
 
     def theirs() -> pd.DataFrame:
         off = {f"include_{name}": False for name in ("elo", "winrate", "improvability")}
-        return evaluator.leaderboard(frame, average_seeds=True, **off)
+        board: pd.DataFrame = evaluator.leaderboard(frame, average_seeds=True, **off)
+        return board
 
     def ours() -> dict[str, float]:
         grid = Grid.of_rows(Rows(table), suite.tasks, suite.seeds)

@@ -146,7 +146,8 @@ def coverage(layout: Layout, repeats: int) -> list[float]:
         )
         off = (full.values[0] - true[0], full.values[0] - full.values[1] - (true[0] - true[1]))
         held += [[abs(o) <= h for o, h in zip(off, halves, strict=True)] for halves in rules]
-    return (100 * held.T.ravel() / repeats).tolist()
+    per_cent: list[float] = (100 * held.T.ravel() / repeats).tolist()
+    return per_cent
 
 
 def main() -> None:

@@ -17,10 +17,11 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lolsgd import seen_data
+from lolsgd import Adapt, seen_data
 from measure import ratios, spread, table, take_turns
 from torch import nn
 
@@ -39,7 +40,7 @@ WANTED = 1.05  # times the bare loop, at most
 def bare(source: SourceModel, target: TargetData, run: Run) -> nn.Module:
     """The loop as one would write it for this recipe alone."""
     model, recipe = source.copy().train(), run.recipe
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(model.backbone.parameters()), "lr": recipe.backbone_lr},
         {"params": list(model.head.parameters()), "lr": recipe.head_lr},
     ]
@@ -85,12 +86,12 @@ def main() -> None:
     source = SourceModel(build(manifest.document["model"], len(manifest.classes)), "0" * 64)
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(adapt: object) -> nn.Module:
+        def run(adapt: Adapt) -> nn.Module:
             streams = Streams(0)  # the same draws in every turn
             settings = (torch.device("cpu"), recipe, transforms, streams, Path(folder))
             return adapt(source, target, Run(*settings))
 
-        ways = {"finetune": Finetune().adapt, "bare loop": bare}
+        ways: dict[str, Adapt] = {"finetune": Finetune().adapt, "bare loop": bare}
         first, second = (run(adapt).state_dict() for adapt in ways.values())
         assert all(torch.equal(first[name], second[name]) for name in first)
         times = take_turns({name: partial(run, adapt) for name, adapt in ways.items()}, args.turns)

@@ -32,7 +32,7 @@ from measure import spread, table, take_turns
 from benchmark.driver import open_stores, ready_sources, target_needs
 from benchmark.executors.local import LocalExecutor, slots
 from benchmark.images.store.store import DomainStore
-from benchmark.isolation.client import Child
+from benchmark.isolation.client import Child, Exit
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite
@@ -94,12 +94,12 @@ class Clock:
             clock.cpu.update(dict.fromkeys(message or (), process_time() + clock._child))
             return message
 
-        def finish(child: Child) -> Any:
+        def finish(child: Child) -> Exit:
             outcome = clock._finish(child)
             clock.times["ended"] = perf_counter()
             return outcome
 
-        Child.receive, Child.finish = receive, finish  # type: ignore[method-assign]
+        Child.receive, Child.finish = receive, finish  # type: ignore[method-assign, assignment]
         return self
 
     def __exit__(self, *_: object) -> None:

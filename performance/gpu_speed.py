@@ -70,7 +70,6 @@ class Peer:
     def __init__(self, manifest: Manifest, source: SourceModel, run: Run, workers: int) -> None:
         folder = images_folder(manifest) / manifest.tasks[0].target
         data = ImageFolder(str(folder), peer_transform(manifest))
-        keep = {"persistent_workers": True} if workers else {}
         is_cuda = run.device.type == "cuda"
         self._loader: Any = DataLoader(
             data,
@@ -79,7 +78,7 @@ class Peer:
             drop_last=True,
             num_workers=workers,
             pin_memory=is_cuda,
-            **keep,
+            persistent_workers=workers > 0,
         )
         self._batches = self._endless()
         self._source, self._run = source, run

@@ -147,6 +147,7 @@ def measure(
         with (folder / kind).open("rb") as file:
             stores[kind] = open_images(file.fileno(), count, STORED, kind)
     raw = stores["raw"]
+    assert isinstance(raw, Tensor)
     normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(*MEAN_STD)]
     tensor = v2.Compose([*of_torchvision(v2, full=full), *normalise])
     pil = T.Compose([*of_torchvision(T, full=full), T.ToTensor(), T.Normalize(*MEAN_STD)])

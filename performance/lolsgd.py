@@ -36,7 +36,7 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.method import TrainingRecipe
 from benchmark.networks.build import build
 from benchmark.numerics import Streams
-from htbench import Method, Run, SourceModel, TargetData, cosine, fit
+from htbench import Method, Run, SourceModel, TargetData, cosine
 
 LIMIT = 1.2  # the maximum cost, as a multiple of fine-tuning
 
@@ -48,15 +48,15 @@ class Naive(LOLSGD):
 
     def adapt(self, source: SourceModel, target: TargetData, run: Run) -> nn.Module:
         """Repeat theta <- mean over m of SGD(theta; D without the classes that m leaves out)."""
-        rounds = self._rounds(run.recipe.steps)
+        rounds = self.default_rounds(run.recipe.steps)
         model = source.copy()
         for round_index in range(rounds):
             states = []
             for _ in range(self.local_models):
                 local = copy.deepcopy(model)
                 local_target = target.only(self._kept_classes(target, run))
-                factor = cosine(round_index, rounds)
-                fit(local, local_target, run, steps=self.local_steps, rate=lambda _, f=factor: f)
+                rate = cosine(round_index, rounds)
+                self.train_locally(local, source, local_target, run, rate)
                 states.append({k: v.clone() for k, v in local.state_dict().items()})
             model.load_state_dict(
                 {
@@ -121,10 +121,10 @@ def main() -> None:
                 run = Run(torch.device("cpu"), recipe, transforms, Streams(repeat), Path(folder))
                 times[name].append(one(method, source, target, run))
     plain = times.pop("finetune")[1:]  # the caches are cold in the first turn
-    rows = [["finetune", median(plain), 1.0, 1.0, 1.0]]
+    rows = [("finetune", median(plain), 1.0, 1.0, 1.0)]
     for name, durations in times.items():
         ratios = [a / b for a, b in zip(durations[1:], plain, strict=True)]
-        rows.append([name, median(durations[1:]), median(ratios), min(ratios), max(ratios)])
+        rows.append((name, median(durations[1:]), median(ratios), min(ratios), max(ratios)))
     print(f"{args.steps} gradient steps on {len(target)} images, {args.repeats} turns")
     columns = ["method", "median s", "times finetune", "least", "most"]
     print(tabulate(rows, columns, floatfmt=".2f"))

@@ -10,6 +10,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ TRAIN = T.Compose(
 TEST = T.Compose([T.ToTensor(), NORMALIZE])
 
 
-def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+def endless(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches, epoch after epoch."""
     while True:
         yield from loader
@@ -44,8 +45,15 @@ def endless(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
 def train(model: nn.Module, folder: Path, steps: int, workers: int) -> None:
     """Take steps of SGD with a cosine schedule."""
     data = ImageFolder(str(folder), TRAIN, allow_empty=True)
-    options = {"num_workers": workers, "persistent_workers": workers > 0}
-    batches = endless(DataLoader(data, 64, shuffle=True, drop_last=True, **options))
+    loader = DataLoader(
+        data,
+        64,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    batches = endless(loader)
     optimizer = torch.optim.SGD(
         model.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
@@ -72,10 +80,11 @@ def main() -> None:
     if args.steps:
         train(model, args.folder / "train", args.steps, args.workers)
     model.eval()
-    test = DataLoader(ImageFolder(str(args.folder / "test"), TEST), 256, num_workers=args.workers)
+    data = ImageFolder(str(args.folder / "test"), TEST)
+    test = DataLoader(data, 256, num_workers=args.workers)
     with torch.inference_mode():
         predicted = torch.cat([model(images).argmax(dim=1) for images, _ in test])
-    print(f"accuracy {float((predicted == torch.tensor(test.dataset.targets)).float().mean()):.4f}")
+    print(f"accuracy {float((predicted == torch.tensor(data.targets)).float().mean()):.4f}")
 
 
 if __name__ == "__main__":

@@ -32,14 +32,14 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from leaderboard import score
 
+Case = tuple[np.ndarray, np.ndarray, np.ndarray]  # logits, labels, the seen mask
+
 WANTED = 4  # times np.argmax, at most
 LEARNED = 100_000  # samples: fewer are too few to be forgotten between two turns
 SWEEP_SIZES = (250, 1000)
 
 
-def make_case(
-    n_samples: int, n_classes: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_case(n_samples: int, n_classes: int, seed: int = 0) -> Case:
     """Return random float32 logits (N, C) that favour the seen half, labels and the seen mask."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, n_classes, n_samples)
@@ -106,13 +106,15 @@ def ours(logits: np.ndarray, labels: np.ndarray, seen: np.ndarray) -> list[float
     return [every[prefix + name] / 100 for prefix in ("", "macro_") for name in names]
 
 
-def in_turn(way: Callable[..., object], cases: list[tuple]) -> Callable[[], object]:
+def in_turn(way: Callable[..., object], cases: list[Case]) -> Callable[[], object]:
     """A function that applies a way to the next case each time."""
     following = cycle(cases)
     return lambda: way(*next(following))
 
 
-def compare(others: dict[str, Callable[..., object]], sizes: list[int], classes: int) -> list:
+def compare(
+    others: dict[str, Callable[..., list[float]]], sizes: list[int], classes: int
+) -> list[list[str]]:
     """Rows of the first table, for one number of classes."""
     rows, seconds = [], []
     for size in sizes:
@@ -120,7 +122,11 @@ def compare(others: dict[str, Callable[..., object]], sizes: list[int], classes:
         cases = [make_case(size, classes, i) for i in range(min(turns, -(-LEARNED // size)))]
         for name, other in others.items():
             assert np.allclose(ours(*cases[0]), other(*cases[0]), atol=1e-6), name
-        ways = {"score": score, "argmax": lambda logits, *_: logits.argmax(axis=1), **others}
+        ways: dict[str, Callable[..., object]] = {
+            "score": score,
+            "argmax": lambda logits, *_: logits.argmax(axis=1),
+            **others,
+        }
         times = take_turns({name: in_turn(way, cases) for name, way in ways.items()}, turns)
         mine = times.pop("score")
         seconds.append(sorted(mine.cpu)[turns // 2])
@@ -128,7 +134,8 @@ def compare(others: dict[str, Callable[..., object]], sizes: list[int], classes:
         rows.append([f"{classes}", f"{size:,}", spread([1000 * s for s in mine.cpu])])
         rows[-1] += [spread(over, 1), *(spread(ratios(t.cpu, mine.cpu), 1) for t in times.values())]
         print(f"C = {classes}, N = {size}: done", file=sys.stderr)
-    print(f"C = {classes}: growth exponent in N {growth(sizes, seconds):.2f}  ", flush=True)
+    if len(sizes) > 1:
+        print(f"C = {classes}: growth exponent in N {growth(sizes, seconds):.2f}  ", flush=True)
     return rows
 
 
@@ -142,7 +149,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[65, 182, 345])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    others: dict[str, Callable[..., object]] = {"scikit-learn": with_scikit_learn}
+    others: dict[str, Callable[..., list[float]]] = {"scikit-learn": with_scikit_learn}
     if find_spec("torchmetrics"):
         others["torchmetrics"] = with_torchmetrics
     rows = [row for classes in args.classes for row in compare(others, args.sizes, classes)]
@@ -153,7 +160,10 @@ def main() -> None:
         for size in SWEEP_SIZES:
             case = make_case(size, classes)
             assert math.isclose(score(*case).ausuc, with_a_sweep(*case), abs_tol=1e-12)
-            ways = {"score": partial(score, *case), "sweep": partial(with_a_sweep, *case)}
+            ways: dict[str, Callable[[], object]] = {
+                "score": partial(score, *case),
+                "sweep": partial(with_a_sweep, *case),
+            }
             times = take_turns(ways, 3)
             over = ratios(times["sweep"].cpu, times["score"].cpu)
             rows.append([f"{classes}", f"{size:,}", spread(over, 0)])

@@ -139,7 +139,7 @@ def main() -> None:
         folder = Path(name)
         words = [w for task in tasks for w in ("--task", task)]
         words += [w for seed in seeds for w in ("--seed", str(seed))]
-        run = ("run", "--suite", "icons", "--workspace", folder / "workspace", *words)
+        run = ["run", "--suite", "icons", "--workspace", str(folder / "workspace"), *words]
         ours.time(lambda: htbench(*run, data=folder / "data"))
         task = manifest.task(suite.tasks[0])
         images = folder / "images"

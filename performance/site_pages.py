@@ -1,7 +1,7 @@
 """The size and speed of a site with many methods, tasks and seeds, in headless Chromium.
 
-    python performance/site.py
-    python performance/site.py --methods 50 --tasks 10
+    python performance/site_pages.py
+    python performance/site_pages.py --methods 50 --tasks 10
 
 It writes a site from synthetic rows and prints the size of the home page, the time until it is
 ready, and the longest time of a click (sort, filter, metric, costs) until the next frame.
