@@ -76,6 +76,7 @@ def download(
     Raises:
         DataError: the download failed. A file with the wrong size or SHA-256 is deleted, an
             incomplete one is kept.
+        StorageError: the file does not fit on the disk.
     """
     _check_address(address)
     if sha256 is not None and matches_digest(destination, sha256):
@@ -136,7 +137,8 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
 
     Raises:
         OSError: the connection failed or was closed early; the received bytes are kept.
-        DataError: the response is a web page or too long, or the disk is too small.
+        DataError: the response is a web page or too long.
+        StorageError: the rest of the file does not fit on the disk.
     """
     request = urllib.request.Request(address)
     request.add_header(

@@ -4,6 +4,7 @@
     ├── UsageError                an invalid option or argument
     ├── ManifestError             an invalid manifest or suite, or one that does not exist
     ├── DataError                 images or files that are missing, damaged or unexpected
+    ├── StorageError              files that cannot be written, such as onto a full disk
     ├── MethodError               an unknown method, a name conflict or invalid settings
     ├── NotApplicable             the method cannot work on this network or task; not a failure
     ├── RunError                  a run that did not start or that returned an invalid result
@@ -46,8 +47,11 @@ class DataError(HTBenchError):
     """Images or files that are missing, damaged or different from the manifest's."""
 
 
-class StorageError(DataError):
-    """Files that cannot be written, such as onto a full disk."""
+class StorageError(HTBenchError):
+    """Files that cannot be written, such as onto a full disk; other data would not help.
+
+    It is no ``DataError``, so that whoever tries one origin after the other stops here.
+    """
 
 
 class MethodError(HTBenchError):

@@ -190,7 +190,7 @@ def opened(data: bytes, *, truncated: bool = False) -> Iterator[Image.Image]:
                     "decompression bomb?)"
                 )
             yield image
-    except (DataError, GeneratorExit):
+    except DataError:
         raise
     except UnidentifiedImageError:
         raise DataError(

@@ -79,6 +79,7 @@ def download_pretrained(server: ForkServer, manifest: Manifest, log: Logger) -> 
 
     Raises:
         DataError: the download failed; the message names the address.
+        StorageError: the file does not fit on the disk.
     """
     name = pretrained_name(manifest.model)
     assert name is not None

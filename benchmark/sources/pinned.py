@@ -48,6 +48,7 @@ def download_pinned(spec: SourceSpec, pin: PinnedCheckpoint, log: Logger) -> Pat
 
     Raises:
         DataError: none has it; the message names each address.
+        StorageError: it does not fit on the disk.
     """
     path = _path(spec, pin)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -114,8 +114,9 @@ def unpack(
         The number of extracted images.
 
     Raises:
-        DataError: a member is encrypted, has another size than the archive states, is too large for
-            an image, or does not fit on the disk; or the archive is damaged.
+        DataError: a member is encrypted, has another size than the archive states, or is too large
+            for an image; or the archive is damaged.
+        StorageError: the images do not fit on the disk.
     """
     selection = {member.number: member for member in members if member.number in places}
     for member in selection.values():

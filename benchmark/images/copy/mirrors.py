@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from benchmark.commands import command
 from benchmark.download import check_file, download
-from benchmark.errors import DataError, StorageError, UsageError
+from benchmark.errors import DataError, UsageError
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
 from benchmark.images.decode import MAX_FILE_BYTES
@@ -56,8 +56,6 @@ def fetch(
         log(f"trying {name}")
         try:
             _import_from(manifest, mirror, folder, log, progress_for)
-        except StorageError:  # another mirror would only fill the disk
-            raise
         except (DataError, UsageError) as error:  # UsageError: an archive of other images
             problems.append(f"{name}: {error}")
             log(str(error))
@@ -108,8 +106,6 @@ def _import_from(
     progress = progress_for(f"unpacking {archive.name}")
     try:
         import_images(manifest, archive, copy=True, progress=progress, log=log)
-    except StorageError:
-        raise
     except (DataError, UsageError):
         if "sha256" not in mirror:  # it may be damaged, and gdown would not load it again
             archive.unlink(missing_ok=True)
@@ -214,8 +210,6 @@ def _hub_problems(name: str) -> Iterator[None]:
     """Turn any exception of the hub's libraries into a DataError of one sentence."""
     try:
         yield
-    except (DataError, GeneratorExit):
-        raise
     except Exception as error:
         raise DataError(f"cannot read {name} from the Hugging Face hub: {_reason(error)}") from None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from benchmark.errors import DataError, StorageError, UsageError, first
+from benchmark.errors import DataError, UsageError, first
 from benchmark.images.copy.archive import SUFFIXES, Member, list_members, unpack
 from benchmark.images.copy.folder import top_of, walk
 from benchmark.images.copy.match import Matcher
@@ -217,8 +217,6 @@ def _try_archive(task: _Import, archive: Path, remarks: Remarks, log: Logger | N
     """Extract one of several archives; another one may be better."""
     try:
         task.take_archive(archive, remarks)
-    except StorageError:
-        raise
     except (DataError, UsageError) as error:
         remarks.add(Kind("archive", "that cannot be used"), archive.name)
         if log is not None:

@@ -7,13 +7,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from benchmark.download import download
 from benchmark.driver import ready_sources
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import DataError, StorageError, UsageError
 from benchmark.progress import Silent
 from benchmark.runs.workspace import Workspace
 from benchmark.sources import train
@@ -133,6 +134,18 @@ class TestDownload:
             with pytest.raises(DataError, match=r"outline: .*/gone.*404.*/wrong.*SHA-256"):
                 ready(spec, tmp_path)
         assert find_source(spec) is None
+
+    def test_a_full_disk_is_not_the_fault_of_an_address(
+        self, draft: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The next address would only fill the disk, and the message would name them all."""
+        usage = SimpleNamespace(free=5)
+        monkeypatch.setattr("benchmark.folders.shutil.disk_usage", lambda path: usage)
+        with serve(one=Served(CONTENT), other=Served(CONTENT)) as site:
+            spec = pinned(draft, urls=[f"{site.address}/one", f"{site.address}/other"])
+            with pytest.raises(StorageError, match=r"the download needs .* free some space"):
+                ready(spec, tmp_path)
+            assert not site.files["other"].requests
 
     def test_a_damaged_download_is_named(self, draft: Any, tmp_path: Path) -> None:
         with serve(right=Served(CONTENT)) as site:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmark.errors import DataError, HTBenchError, UsageError
+from benchmark.errors import DataError, HTBenchError, StorageError, UsageError
 from benchmark.images.copy import archive as module
 from benchmark.images.copy.archive import list_members, unpack
 from benchmark.images.copy.placing import placing
@@ -297,7 +297,7 @@ class TestLimits:
         monkeypatch.undo()
         usage = lambda path: type("U", (), {"free": 5})  # noqa: E731
         monkeypatch.setattr("benchmark.folders.shutil.disk_usage", usage)
-        with pytest.raises(DataError, match="free some space"):
+        with pytest.raises(StorageError, match="free some space"):
             take(archive, tmp_path / "out")
 
     def test_overlapping_members(self, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_an_archive_that_was_not_unpacked_is_not_downloaded_again(own, pictures)
         )
         blocked = images_folder(manifest) / min(pictures)
         blocked.mkdir(parents=True)
-        with pytest.raises(DataError, match="run the same command again to continue"):
+        with pytest.raises(StorageError, match="run the same command again to continue"):
             walk(manifest, own)
         blocked.rmdir()
         walk(manifest, own)
@@ -312,7 +312,7 @@ def test_an_archive_of_google_drive_that_found_a_full_disk_is_kept(own, pictures
         with monkeypatch.context() as patch:
             usage = types.SimpleNamespace(free=5)
             patch.setattr("benchmark.folders.shutil.disk_usage", lambda path: usage)
-            with pytest.raises(DataError, match="free some space"):
+            with pytest.raises(StorageError, match="free some space"):
                 walk(manifest, own)
         (kept,) = own.rglob("abc.archive")
         assert kept.read_bytes() == zipped(pictures)

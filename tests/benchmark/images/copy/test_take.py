@@ -203,7 +203,9 @@ def test_absent_images_are_replaced(manifest: Manifest, copy: Path, tmp_path: Pa
 @pytest.mark.parametrize("by_copy", [False, True])
 def test_a_folder_where_an_image_belongs(manifest: Manifest, copy: Path, by_copy: bool) -> None:
     (images_folder(manifest) / PATHS[0] / "x").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"the import stopped at .*Art/cup/1\.jpg: Is a directory"):
+    with pytest.raises(
+        StorageError, match=r"the import stopped at .*Art/cup/1\.jpg: Is a directory"
+    ):
         import_images(manifest, copy, copy=by_copy)
 
 
