@@ -203,8 +203,9 @@ def _head(choices: Choices, classes: Sequence[str], domains: Sequence[str]) -> d
 def _list(origin: Path) -> Listing:
     if origin.is_dir():
         return list_folder(origin)
-    if not origin.exists():
-        raise UsageError(f"--from {origin} does not exist; give a folder of images or a CSV file")
+    if not origin.is_file():  # a pipe or a device may have no end
+        what = "is not a regular file" if origin.exists() else "does not exist"
+        raise UsageError(f"--from {origin} {what}; give a folder of images or a CSV file")
     if origin.name.lower().endswith(ARCHIVES):
         raise UsageError(f"--from {origin} is an archive; unpack it, and give the folder")
     return list_table(origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,9 @@ def test_what_cannot_be_built(
 def test_origins_that_are_neither_folder_nor_csv(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist; give a folder of images or a CSV file"):
         build(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe.csv")  # which nobody writes to
+    with pytest.raises(UsageError, match=r"pipe.csv is not a regular file; give a folder of"):
+        build(tmp_path / "pipe.csv")
     (tmp_path / "set.zip").touch()
     with pytest.raises(UsageError, match=r"set.zip is an archive; unpack it"):
         build(tmp_path / "set.zip")
