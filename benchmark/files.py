@@ -154,6 +154,14 @@ def matches_digest(path: Path, sha256: object) -> bool:
     return digest == sha256
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a path leads to a regular file; a text that no path can be leads to none.
+
+    ``Path.is_file`` raises an error for one that is too long.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def is_safetensors(beginning: bytes) -> bool:
     """Whether a file with these first nine bytes is safetensors: a length, then JSON."""
     return beginning[8:9] == b"{"

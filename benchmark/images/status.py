@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UsageError
-from benchmark.files import discard
+from benchmark.files import discard, is_file
 from benchmark.images.copy.verify import digests_file, verified_on
 from benchmark.images.place import image_sizes, images_folder, paths_of
 from benchmark.images.store.store import store_folder, store_state
 from benchmark.manifest.catalogue import (
-    is_file,
     load_manifest,
     published_manifests,
     shown_reference,

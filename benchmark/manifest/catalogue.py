@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmark.commands import command
 from benchmark.errors import ManifestError, UsageError
-from benchmark.files import BUILDING
+from benchmark.files import BUILDING, is_file
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.manifest import MANIFEST_FILE, RECIPE_FILE, Manifest
 from benchmark.manifest.read import read_manifest, read_toml
@@ -27,6 +27,11 @@ def own_folder(reference: str) -> Path:
     return data_folder().joinpath("manifests", *reference.split("@"))
 
 
+def reference_of(file: Path) -> str:
+    """``name@version`` of a file in the folder of a version, ``.../name/version/manifest.toml``."""
+    return f"{file.parent.parent.name}@{file.parent.name}"
+
+
 def finished(files: Iterable[Path]) -> Iterator[Path]:
     """The files that are not in a folder which a command builds, or left when it was killed."""
     return (file for file in files if not file.parent.name.startswith(BUILDING))
@@ -38,7 +43,7 @@ def published_manifests() -> list[str]:
     Expansions of a withdrawn recipe are left out.
     """
     references = {
-        f"{path.parent.parent.name}@{path.parent.name}"
+        reference_of(path)
         for folder in manifest_folders()
         for path in finished(folder.glob(f"*/*/{MANIFEST_FILE}"))
     }
@@ -69,7 +74,7 @@ def load_published(report: Callable[[str], None]) -> list[Manifest]:
 def published_recipes() -> list[str]:
     """References of the recipes that ship; each expands to a manifest with the user's metadata."""
     return sorted(
-        f"{path.parent.parent.name}@{path.parent.name}"
+        reference_of(path)
         for path in packaged_manifests().glob(f"*/*/{RECIPE_FILE}")
         if VERSION.fullmatch(path.parent.name)  # the folder builders has other files of this name
     )
@@ -161,26 +166,49 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     if at and NAME.fullmatch(name) and VERSION.fullmatch(version):
         for folder in manifest_folders():
             if is_file(folder / name / version / MANIFEST_FILE):
-                manifest = _read(folder / name / version)
-                if manifest.reference != f"{name}@{version}":
-                    raise ManifestError(
-                        f"the folder {manifest.root} contains {manifest.reference}, not "
-                        f"{reference}; rename it to match the manifest's name and version"
-                    )
-                return replace(manifest, given=None)
+                return _load_named(folder / name / version, reference)
     elif is_file(Path(reference) / MANIFEST_FILE):
-        manifest = _read(Path(reference))
-        withdrawn = withdrawn_as(manifest.reference)
-        recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")
-        if withdrawn and withdrawn.digest in (manifest.digest, recipe_digest):
-            raise _withdrawn(f"{manifest.reference} in {manifest.root}", withdrawn)
-        return manifest
+        return _load_folder(Path(reference))
+    raise _unknown(reference)
+
+
+def _load_named(folder: Path, reference: str) -> Manifest:
+    """Read the manifest of a name and version; commands then name it so, not by its folder.
+
+    Raises:
+        ManifestError: it breaks a rule, or has another name or version.
+    """
+    manifest = _read(folder)
+    if manifest.reference != reference:
+        raise ManifestError(
+            f"the folder {manifest.root} contains {manifest.reference}, not {reference}; rename it "
+            "to match the manifest's name and version"
+        )
+    return replace(manifest, given=None)
+
+
+def _load_folder(folder: Path) -> Manifest:
+    """Read the manifest in any folder.
+
+    Raises:
+        ManifestError: it breaks a rule, or is a copy of a version that was withdrawn.
+    """
+    manifest = _read(folder)
+    withdrawn = withdrawn_as(manifest.reference)
+    recipe_digest = manifest.document.get("expansion", {}).get("recipe_digest")
+    if withdrawn and withdrawn.digest in (manifest.digest, recipe_digest):
+        raise _withdrawn(f"{manifest.reference} in {manifest.root}", withdrawn)
+    return manifest
+
+
+def _unknown(reference: str) -> ManifestError:
+    """What to say where there is no manifest: it may be a recipe, or a typing error."""
     recipes = published_recipes()
     for recipe in recipes:
-        if reference in (recipe, recipe.partition("@")[0]) or (
-            Path(reference).resolve() == packaged_manifests().joinpath(*recipe.split("@"))
-        ):
-            raise ManifestError(
+        folder = packaged_manifests().joinpath(*recipe.split("@"))
+        is_folder = is_file(Path(reference) / RECIPE_FILE) and Path(reference).samefile(folder)
+        if is_folder or reference in (recipe, recipe.partition("@")[0]):
+            return ManifestError(
                 f"{recipe} is a recipe, not a manifest. Expand it first, using the metadata file "
                 "from your copy of the data set: "
                 + command("manifest", "expand", recipe, "--metadata", "metadata.csv")
@@ -188,9 +216,8 @@ def load_manifest(reference: str | Path | Manifest) -> Manifest:
     names = published_manifests()
     known = ", ".join(names) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
-    raise ManifestError(
-        f"unknown manifest {reference!r}; {near(reference, [*names, *recipes])}"
-        f"known: {known}. "
+    return ManifestError(
+        f"unknown manifest {reference!r}; {near(reference, [*names, *recipes])}known: {known}. "
         "Give name@version, or a folder that contains manifest.toml and images.parquet"
     )
 
@@ -207,14 +234,6 @@ def _read(folder: Path) -> Manifest:
         if not folder.is_relative_to(data_folder() / "manifests"):
             raise
         raise ManifestError(f"{error}; correct it, or delete {folder} to do without it") from None
-
-
-def is_file(path: Path) -> bool:
-    """Whether a path leads to a file; a text that is too long for a path does not."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def _withdrawn(name: str, withdrawn: Withdrawn) -> ManifestError:

@@ -9,12 +9,13 @@ from typing import Any, SupportsIndex
 
 from benchmark.commands import command
 from benchmark.errors import MAX_ITEM, ManifestError, UsageError, first
+from benchmark.files import is_file
 from benchmark.folders import data_folder, packaged_manifests
 from benchmark.manifest.catalogue import (
     finished,
-    is_file,
     load_manifest,
     published_recipes,
+    reference_of,
     withdrawn_as,
 )
 from benchmark.manifest.manifest import DEFAULT_RECIPE, MANIFEST_FILE, Manifest
@@ -176,8 +177,7 @@ def _own_suites(name: str = "*") -> list[Path]:
     used = [
         file
         for file in files
-        if file.name != MANIFEST_FILE
-        and not withdrawn_as(f"{file.parent.parent.name}@{file.parent.name}")
+        if file.name != MANIFEST_FILE and not withdrawn_as(reference_of(file))
     ]
     return sorted(used, key=lambda file: (file.parent, file.stem))
 

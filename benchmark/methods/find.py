@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from benchmark.errors import MethodError
+from benchmark.files import is_file
+from benchmark.folders import expanded
 from benchmark.patterns import METHOD_NAME
 from benchmark.text import near
 
@@ -96,7 +99,7 @@ def file_source(argument: str, option: str = "--plugin") -> MethodLocation:
     path, colon, attribute = _parts(argument)
     if not _is_file(path):
         raise MethodError(f"{start}{_no_file(path or argument)}")
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.suffix != ".py":
         raise MethodError(f"{start}{file.name} is not a Python file (.py)")
     if colon and not _ATTRIBUTE.fullmatch(attribute):
@@ -120,19 +123,12 @@ def _no_file(path: str) -> str:
         return f"there is no file {path!r}; did you mean {path}.py?"
     if path in entry_point_sources():
         return f"there is no file {path!r}, but an installed method; use --method {path}"
-    what = "is not a regular file" if _is(Path.exists, path) else "does not exist"
-    return f"file {path!r} {what}"
+    exists = os.path.exists(expanded(path))  # noqa: PTH110 - an error for a text that is too long
+    return f"file {path!r} {'is not a regular file' if exists else 'does not exist'}"
 
 
 def _is_file(path: str) -> bool:
-    return _is(Path.is_file, path)
-
-
-def _is(test: Callable[[Path], bool], path: str) -> bool:
-    try:
-        return test(Path(path).expanduser())
-    except (OSError, ValueError, RuntimeError):  # too long, a null byte, no such user
-        return False
+    return is_file(expanded(path))
 
 
 def check_known_methods(names: Iterable[str], known: Iterable[str]) -> None:

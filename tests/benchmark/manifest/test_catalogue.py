@@ -31,6 +31,7 @@ class TestLoadManifest:
         [
             *("icons", "icons@", "icons@9.9", "../icons@2.0", ""),
             *(f"{'x' * 300}@1.0", f"icons@2.{'0' * 300}", f"icons@2.0+{'x' * 300}", "x" * 300),
+            *("icons\0", "\0@1.0"),
         ],
     )
     def test_an_unknown_reference_lists_the_known_ones(self, reference: str) -> None:
