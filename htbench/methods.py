@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmark import session
 from benchmark.citations import read_citations, short_reference
 from benchmark.errors import MethodError
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
 from benchmark.methods.find import entry_point_sources, is_builtin, reference_first
 from benchmark.methods.resolve import resolve
+from benchmark.session import Session
 from leaderboard import gamma_star
 from leaderboard.board import Board
 from leaderboard.render.methods import MethodLine, methods_table
@@ -35,10 +35,10 @@ def describe_methods(
     Raises:
         MethodError: a method is unknown or cannot be described, or two have the same name.
     """
-    with session.Session() as started:
+    with Session() as session:
 
         def described(names: Iterable[str], plugins: Sequence[str]) -> list[MethodDescription]:
-            return resolve(names, plugins, started.describe, gamma_star.DERIVED)
+            return resolve(names, plugins, session.describe, gamma_star.DERIVED)
 
         if suite is not None:
             return described(suite.methods, plugins)

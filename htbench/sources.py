@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import driver, session
+from benchmark import driver
 from benchmark.errors import UsageError
 from benchmark.executors.local import slots
 from benchmark.manifest.manifest import Manifest
 from benchmark.progress import Monitor
 from benchmark.runs.plan import resolve_device
 from benchmark.runs.workspace import Workspace
+from benchmark.session import Session
 from benchmark.sources import export, train
 from benchmark.sources.get_pretrained import import_pretrained
 from benchmark.sources.spec import SourceCheckpoint, SourceSpec
@@ -70,7 +71,7 @@ def train_sources(
         UsageError: the suite, the manifest, the network or a name does not exist.
         DataError: images or weights are missing or damaged.
     """
-    with _open(origin) as (started, manifest, of_tasks, device):
+    with _open(origin) as (session, manifest, of_tasks, device):
         specs = export.choose_specs(manifest, of_tasks, names, device, seeds)
         if again:
             trained = [dataclasses.replace(s, is_trained=True) if s.pin else s for s in specs]
@@ -78,10 +79,10 @@ def train_sources(
                 dict.fromkeys(s for pair in zip(specs, trained, strict=True) for s in pair)
             )
         if weights is not None:
-            import_pretrained(started.server, manifest, weights, monitor.log)
+            import_pretrained(session.server, manifest, weights, monitor.log)
         with temporary_folder() as folder, Workspace(folder) as workspace:
             width = jobs or slots(device)
-            checkpoints = driver.ready_sources(started, specs, workspace, width, monitor)
+            checkpoints = driver.ready_sources(session, specs, workspace, width, monitor)
     return [checkpoints[spec] for spec in specs]
 
 
@@ -111,11 +112,11 @@ def import_source(
     """
     if not file.is_file():  # the child would wait for a FIFO, and read a device until memory ends
         raise UsageError(f"{file} is not a regular file; give the path of one")
-    with _open(origin) as (started, manifest, of_tasks, device):
+    with _open(origin) as (session, manifest, of_tasks, device):
         spec = _only(manifest, of_tasks, name, seed, device)
         stores = driver.open_stores(manifest, driver.source_needs([spec]), monitor)
         with temporary_folder() as folder:
-            return train.import_source(started.server, spec, stores, file, note, folder)
+            return train.import_source(session.server, spec, stores, file, note, folder)
 
 
 def export_source(origin: Origin, out: Path, *, name: str | None, seed: int | None = None) -> None:
@@ -135,14 +136,12 @@ def export_source(origin: Origin, out: Path, *, name: str | None, seed: int | No
 
 
 @contextlib.contextmanager
-def _open(
-    origin: Origin,
-) -> Iterator[tuple[session.Session, Manifest, list[tuple[str, ...]], str]]:
+def _open(origin: Origin) -> Iterator[tuple[Session, Manifest, list[tuple[str, ...]], str]]:
     """The session, the manifest with its network, the source domains by task, and the device."""
     device = resolve_device(origin.device)
     manifest, of_tasks = export.manifest_and_sources(origin.suite, origin.manifest)
-    with session.Session(never=[manifest.root], cuda=device == "cuda") as started:
-        yield started, started.with_network(manifest, origin.network), of_tasks, device
+    with Session(never=[manifest.root], cuda=device == "cuda") as session:
+        yield session, session.with_network(manifest, origin.network), of_tasks, device
 
 
 def _only(

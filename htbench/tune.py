@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import session
 from benchmark.commands import command
 from benchmark.driver import execute, ready_runs, ready_specs
 from benchmark.errors import UsageError
@@ -24,6 +23,7 @@ from benchmark.progress import Monitor
 from benchmark.records import RunRecord
 from benchmark.runs.plan import PlannedRun, grid, resolve_device
 from benchmark.runs.workspace import Workspace
+from benchmark.session import Session
 from benchmark.tuning.folds import check_folds
 from benchmark.tuning.search import Candidate, Search
 from benchmark.tuning.space import declared_settings, fields_of, settings_of
@@ -161,27 +161,27 @@ def plan_tuning(
     part = suite.part(tasks, seeds)
     device = resolve_device(device)
     workspace.suite = suite.location
-    with session.Session(
+    with Session(
         never=[workspace.root, manifest.root],
         cuda=device == "cuda",
         limits=Limits.of_run(time_limit, memory_limit),
-    ) as started:
-        manifest = started.with_network(manifest, network)
+    ) as session:
+        manifest = session.with_network(manifest, network)
         for task in part.tasks:
             check_folds(manifest, manifest.task(task), repeats)
         names = dict.fromkeys(methods)
-        chains = [resolve([name], [], started.describe, DERIVED) for name in names]
+        chains = [resolve([name], [], session.describe, DERIVED) for name in names]
         if plugin is not None:
-            chains.append(resolve([], [plugin], started.describe, DERIVED))
+            chains.append(resolve([], [plugin], session.describe, DERIVED))
         candidates = _candidates(chains, grids, suite, workspace)
         for candidate in candidates:
             fields = {canonical_json(fields_of(s)): fields_of(s) for s in candidate.settings}
             for settings in fields.values():
-                started.check(candidate.method, candidate.method.configure(settings))
+                session.check(candidate.method, candidate.method.configure(settings))
         tuned = {candidate.method.name for candidate in candidates}
         others = [c[-1].name for c in chains if c[-1].name not in tuned]
         search = Search(
-            session=started,
+            session=session,
             manifest=manifest,
             repeats=repeats,
             seed=part.seeds[0],
@@ -191,7 +191,7 @@ def plan_tuning(
             monitor=monitor,
         )
         with workspace:
-            described = resolve(others, [], started.describe, DERIVED) if others else []
+            described = resolve(others, [], session.describe, DERIVED) if others else []
             yield TuningPlan(
                 search, candidates, described, list(part.tasks), list(part.seeds), workspace
             )
