@@ -75,6 +75,11 @@ class Grid:
         """(T, L) whether there are runs of all seeds."""
         return np.asarray(self.present.all(axis=2))
 
+    @cached_property
+    def complete_on_all(self) -> NDArray[np.bool_]:
+        """(L,) whether there are runs of all seeds on all tasks."""
+        return np.asarray(self.complete.all(axis=0))
+
     def values(self, name: str) -> Floats:
         """(T, L, K) values of a column; NaN where there is no run, or it has no value."""
         if name not in self._values:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # The outcomes of a row, of which it sees ``COLUMNS``; None if nothing is known but its scores.
 OutcomesOf = Callable[[Row], Outcomes | None]
+# The values in each draw, (R, labels), by task and by the key of a column.
+Replicates: TypeAlias = "Mapping[str, Mapping[str, NDArray[np.float32]]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,37 +142,14 @@ def statistics_of(
     labels = {
         task: tuple(names[complete]) for task, complete in zip(tasks, grid.complete, strict=True)
     }
-    in_all = grid.complete.all(axis=0)
-    everywhere = tuple(names[in_all])
-    resampling: Resampling | None = None
-    drawn = None
+    everywhere = tuple(names[grid.complete_on_all])
     cells = None if outcomes is None else _Cells(grid, rows, outcomes)
-    if cells is not None and grid.complete.any():
-        resampling = Resampling(tasks, manifest)
-        drawn = _replicates(resampling, grid, labels, cells, files)
-    if drawn is None:
-        resampling, drawn = None, {}
-    keys = [column.key for column in columns.COLUMNS]
-    estimates: dict[tuple[str, str], Estimates] = {}
-    means: dict[str, list[NDArray[np.float32]]] = {column.key: [] for column in SAMPLED}
-    for t, task in enumerate(tasks):
-        replicates = drawn.get(task, {})
-        df = resampling.degrees_of_freedom([task]) if resampling is not None else 0.0
-        for key in keys:
-            by_seed = _by_seed(grid.values(key)[[t]][:, grid.complete[t]])
-            estimates[task, key] = Estimates(by_seed, replicates.get(key), df)
-        position = {label: i for i, label in enumerate(labels[task])}
-        for key, of_column in replicates.items():
-            means[key].append(of_column[:, [position[label] for label in everywhere]])
-    df = resampling.degrees_of_freedom(tasks) if resampling is not None else 0.0
-    for key in keys:
-        by_seed = _by_seed(grid.values(key)[:, in_all])
-        parts = means.get(key, [])
-        mean = np.mean(parts, axis=0) if len(parts) == len(tasks) else None
-        estimates[MEAN, key] = Estimates(by_seed, mean, df)
+    resampling, replicates = _resampled(grid, labels, manifest, cells, files)
+    estimates = _task_estimates(grid, resampling, replicates)
+    estimates |= _mean_estimates(grid, resampling, replicates)
     if everywhere and is_pooled(tasks, manifest):
         labels[POOLED] = everywhere
-        means_by_seed = {key: estimates[MEAN, key].by_seed for key in keys}
+        means_by_seed = {c.key: estimates[MEAN, c.key].by_seed for c in columns.COLUMNS}
         of_pooled = _pooled_estimates(
             grid, everywhere, means_by_seed, manifest, resampling, cells, files
         )
@@ -185,6 +164,53 @@ def statistics_of(
         ranked_by=columns.HEADLINES[manifest.headline][0],
         grid=grid,
     )
+
+
+def _resampled(
+    grid: Grid,
+    labels: Mapping[str, Sequence[str]],
+    manifest: Manifest,
+    cells: _Cells | None,
+    files: ReplicateFiles | None,
+) -> tuple[Resampling | None, Replicates]:
+    """The draws of the test samples, and the values in them; none if only scores are known."""
+    if cells is None or not grid.complete.any():
+        return None, {}
+    resampling = Resampling(grid.tasks, manifest)
+    replicates = _replicates(resampling, grid, labels, cells, files)
+    return (None, {}) if replicates is None else (resampling, replicates)
+
+
+def _task_estimates(
+    grid: Grid, resampling: Resampling | None, replicates: Replicates
+) -> dict[tuple[str, str], Estimates]:
+    """The estimates of the complete methods of each task, by task and column key."""
+    estimates = {}
+    for t, task in enumerate(grid.tasks):
+        in_draws = replicates.get(task, {})
+        df = resampling.degrees_of_freedom([task]) if resampling is not None else 0.0
+        for key in (column.key for column in columns.COLUMNS):
+            by_seed = _by_seed(grid.values(key)[[t]][:, grid.complete[t]])
+            estimates[task, key] = Estimates(by_seed, in_draws.get(key), df)
+    return estimates
+
+
+def _mean_estimates(
+    grid: Grid, resampling: Resampling | None, replicates: Replicates
+) -> dict[tuple[str, str], Estimates]:
+    """The estimates of means over tasks, of the methods that are complete on all of them."""
+    in_all = grid.complete_on_all
+    df = resampling.degrees_of_freedom(grid.tasks) if resampling is not None else 0.0
+    estimates = {}
+    for key in (column.key for column in columns.COLUMNS):
+        in_draws = [
+            replicates[task][key][:, in_all[complete]]
+            for task, complete in zip(grid.tasks, grid.complete, strict=True)
+            if key in replicates.get(task, {})
+        ]
+        mean = np.mean(in_draws, axis=0) if len(in_draws) == len(grid.tasks) else None
+        estimates[MEAN, key] = Estimates(_by_seed(grid.values(key)[:, in_all]), mean, df)
+    return estimates
 
 
 class _Cells:
@@ -238,7 +264,7 @@ def _replicates(
     labels: Mapping[str, Sequence[str]],
     cells: _Cells,
     files: ReplicateFiles | None,
-) -> dict[str, dict[str, NDArray[np.float32]]] | None:
+) -> Replicates | None:
     """The values in each draw of the complete methods, by task; None if an outcome is unknown.
 
     Args:
@@ -248,7 +274,8 @@ def _replicates(
         cells: of the grid.
         files: where the values are kept.
     """
-    replicates, new, paths = {}, {}, {}
+    replicates: dict[str, Mapping[str, NDArray[np.float32]]] = {}
+    new, paths = {}, {}
     for t, task in enumerate(grid.tasks):
         if not labels[task]:
             continue
