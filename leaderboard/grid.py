@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leaderboard import columns
-from leaderboard.row_columns import Codes, Rows
+from leaderboard.row_columns import ArrayRow, Codes, Rows
 from leaderboard.rows import SCHEMA, Row
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class Grid:
             self._values[name] = values
         return self._values[name]
 
+    def of_label(self, i: int, name: str) -> Floats:
+        """(T, K) values of a column for the label at a position; see :meth:`values`."""
+        return self.values(name)[:, i]
+
 
 def _positions(codes: Codes, values: Sequence[Any]) -> NDArray[np.intp]:
     """(N,) where the value of each row is among some values."""
@@ -104,7 +108,9 @@ def with_columns(rows: Iterable[Row], tasks: Sequence[str], seeds: Sequence[int]
     """
     rows = Rows.of(rows)
     grid = Grid.of_rows(rows, tasks, seeds)
-    peers: dict[str, Row] = {label: _OfLabel(label, i, grid) for i, label in enumerate(grid.labels)}
+    peers = {
+        label: ArrayRow(label, partial(grid.of_label, i)) for i, label in enumerate(grid.labels)
+    }
     values = {column.key: np.empty(grid.shape) for column in columns.COLUMNS}
     for i, label in enumerate(grid.labels):
         for key, value in columns.column_values(peers[label], peers).items():
@@ -112,21 +118,3 @@ def with_columns(rows: Iterable[Row], tasks: Sequence[str], seeds: Sequence[int]
     # An entry of the row keeps its type, and is None where it has no value.
     more = {key: array for key, array in values.items() if key not in SCHEMA.names}
     return rows.with_values({key: array.reshape(-1)[grid.cells] for key, array in more.items()})
-
-
-class _OfLabel(Mapping[str, Any]):
-    """All runs of a label as one row, whose numbers are arrays of shape (T, K)."""
-
-    def __init__(self, label: str, i: int, grid: Grid) -> None:
-        self._label = label
-        self._i = i
-        self._grid = grid
-
-    def __getitem__(self, name: str) -> Any:
-        return self._label if name == "label" else self._grid.values(name)[:, self._i]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(SCHEMA.names)
-
-    def __len__(self) -> int:
-        return len(SCHEMA.names)

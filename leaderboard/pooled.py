@@ -8,8 +8,8 @@ several times.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from leaderboard.grid import Grid
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import counted_samples
 from leaderboard.resampling import Drawn, Resampling, accuracies_of, harmonic_of, in_draws
-from leaderboard.rows import SCHEMA, Row
+from leaderboard.row_columns import ArrayRow
 from leaderboard.scoring import AREAS
 
 if TYPE_CHECKING:
@@ -119,7 +119,12 @@ def column_values(
         means: of tasks by column key, (seeds, labels), which are those of columns that are not
             computed from test samples, such as costs; without them these are left out.
     """
-    peers: dict[str, Row] = {label: _OfLabel(label, i, metrics) for i, label in enumerate(labels)}
+    unknown = np.full_like(metrics["overall"], np.nan)
+
+    def of_label(i: int, name: str) -> Floats:
+        return metrics.get(name, unknown)[:, i]
+
+    peers = {label: ArrayRow(label, partial(of_label, i)) for i, label in enumerate(labels)}
     values = {}
     for column in columns.COLUMNS:
         if column.sampled:
@@ -128,27 +133,6 @@ def column_values(
         elif column.key in means:
             values[column.key] = means[column.key]
     return values
-
-
-class _OfLabel(Mapping[str, Any]):
-    """A label's pooled metrics as a row, whose numbers are (seeds,) arrays; NaN without a value."""
-
-    def __init__(self, label: str, i: int, metrics: Mapping[str, Floats]) -> None:
-        self._label, self._i, self._metrics = label, i, metrics
-
-    def __getitem__(self, name: str) -> Any:
-        if name == "label":
-            return self._label
-        of_labels = self._metrics.get(name)
-        if of_labels is None:
-            return np.full(len(self._metrics["overall"]), np.nan)
-        return of_labels[:, self._i]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(SCHEMA.names)
-
-    def __len__(self) -> int:
-        return len(SCHEMA.names)
 
 
 def pooled_replicates(

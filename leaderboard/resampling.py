@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from leaderboard import areas, columns, statistics
 from leaderboard.areas import PART_VALUES
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import CountedSamples, counted_samples
+from leaderboard.row_columns import ArrayRow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,13 +133,15 @@ def in_draws(
         By column key, (R, labels).
     """
     of_columns = {c.key: np.empty((drawn.draws, len(labels))) for c in SAMPLED}
-    of_means = {label: _Methods(drawn.mean, i) for i, label in enumerate(labels)}
+    of_means = {label: ArrayRow(label, partial(drawn.mean, i)) for i, label in enumerate(labels)}
     for column in (column for column in SAMPLED if column.linear):
         for i, label in enumerate(labels):
             of_columns[column.key][:, i] = column.compute(of_means[label], of_means)
     for part in drawn.parts():
         runs = DrawnRuns(drawn, part)
-        of_runs = {label: _Methods(runs.metric, i) for i, label in enumerate(labels)}
+        of_runs = {
+            label: ArrayRow(label, partial(runs.metric, i)) for i, label in enumerate(labels)
+        }
         for column in (column for column in SAMPLED if not column.linear):
             for i, label in enumerate(labels):
                 of_part = column.compute(of_runs[label], of_runs)
@@ -350,20 +353,3 @@ def harmonic_of(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.fl
     """The harmonic mean: 0 if both are 0, NaN if one is."""
     total = a + b
     return np.where(total == 0, 0.0, 2 * a * b / np.where(total == 0, 1, total))
-
-
-class _Methods(Mapping[str, Any]):
-    """A method's metrics as those of a row, with their values in each draw."""
-
-    def __init__(self, metric: Callable[[int, str], NDArray[np.float64]], i: int) -> None:
-        self._metric = metric
-        self._i = i
-
-    def __getitem__(self, name: str) -> Any:
-        return self._metric(self._i, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -22,6 +22,27 @@ class Codes(NamedTuple):
 
     numbers: NDArray[np.intp]
     names: list[Any]  # None where there is no value
+
+
+class ArrayRow(Mapping[str, Any]):
+    """Several runs of a label as one row, whose numbers are arrays: columns compute with both.
+
+    Args:
+        label: the label.
+        numbers: gives the array of a column of numbers, whose shape is that of the runs.
+    """
+
+    def __init__(self, label: str, numbers: Callable[[str], NDArray[np.float64]]) -> None:
+        self._label, self._numbers = label, numbers
+
+    def __getitem__(self, name: str) -> Any:
+        return self._label if name == "label" else self._numbers(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SCHEMA.names)
+
+    def __len__(self) -> int:
+        return len(SCHEMA.names)
 
 
 class Rows(Sequence[Row]):
