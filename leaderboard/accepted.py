@@ -25,12 +25,10 @@ from benchmark.files import canonical_json, digest_file, digest_json, open_regul
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.text import near
-from leaderboard.results_file import read_table, write_table
-from leaderboard.rows import SCHEMA
+from leaderboard.rows_file import read_rows, write_rows
 
 FOLDER = "submissions"  # of the published results
 LOG_FILE = "log.jsonl"
-STORED = pa.schema([*SCHEMA, ("outcomes", pa.binary())])  # the columns of a file
 # What a row's provenance says of it.
 SUBMITTED, VERIFIED = "submitted", "verified"
 ACCEPT, RESCORE, VERIFY, WITHDRAW = "accept", "rescore", "verify", "withdraw"
@@ -150,17 +148,14 @@ def read_accepted(published: Path) -> list[Accepted]:
 
 def _read(published: Path, entry: Entry) -> Accepted:
     path = _path(published, entry.suite, entry.name, entry.part)
-    table, text = read_table(path, STORED)
-    if not text or digest_file(path) != entry.part:
+    stored = read_rows(path)
+    if stored is None or digest_file(path) != entry.part:
         raise DataError(
             f"the rows of a submission, {path}, are damaged or of another version; "
             f"{restore_it(path)}"
         )
-    facts = json.loads(text)
-    stored = zip(table["key"].to_pylist(), table["outcomes"].to_pylist(), strict=True)
-    outcomes = {key: content for key, content in stored if content is not None}
-    results = table.select(SCHEMA.names)
-    return Accepted(entry, facts["form"], facts["verification"], results, outcomes)
+    facts = stored.facts
+    return Accepted(entry, facts["form"], facts["verification"], stored.results, stored.outcomes)
 
 
 def submissions_on(
@@ -220,7 +215,7 @@ def add(
 
     Args:
         published: the folder of the published results.
-        table: its rows, with the columns of ``STORED``.
+        table: its rows, as :func:`leaderboard.rows_file.with_outcomes` returns them.
         form: see :class:`Accepted`, as JSON; ``verification``: likewise.
         submission: digest of its folder.
         by, why: for the log.
@@ -232,9 +227,7 @@ def add(
     log = read_log(published)
     before = shown_entries(log).get((suite, name))
     building = published / FOLDER / suite / f".{name}.parquet"
-    write_table(
-        building, table, canonical_json({"form": form, "verification": verification}).decode()
-    )
+    write_rows(building, table, {"form": form, "verification": verification})
     part = digest_file(building)
     if before is not None and before.part == part:
         building.unlink()

@@ -7,7 +7,6 @@ from which commit, on which machine. Rows of accepted submissions are beside the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +17,16 @@ import pyarrow.compute as pc
 
 from benchmark.commands import restore_it
 from benchmark.errors import DataError, UsageError
-from benchmark.files import canonical_json
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard import gamma_star
 from leaderboard.accepted import FOLDER as SUBMISSIONS
-from leaderboard.accepted import STORED, Accepted, read_accepted
+from leaderboard.accepted import Accepted, read_accepted
 from leaderboard.board import MEAN, build_boards
 from leaderboard.intervals import OutcomesOf
 from leaderboard.outcomes import Outcomes
-from leaderboard.results_file import read_table, write_table
 from leaderboard.rows import SCHEMA, rows_of_table, with_status
+from leaderboard.rows_file import read_rows, with_outcomes, write_rows
 
 FOLDER = Path(__file__).parent / "published"
 # The columns whose values the runs of different methods share if their seconds can be compared.
@@ -105,14 +103,11 @@ def publish(
     of_earlier = published_outcomes(earlier)
     of_own = outcomes or (lambda _: None)
     of_rows = _outcomes(rows, lambda row: (of_own if row["key"] in own else of_earlier)(row))
-    column = pa.array([of_rows.get(key) for key in rows["key"].to_pylist()], pa.binary())
     taken = keys - own
     used = [entry for entry in earlier if not taken.isdisjoint(entry.results["key"].to_pylist())]
     # A workspace that adds no row made nothing of the file.
     facts = _joined_facts([*(entry.facts for entry in used), *([facts] if keys & own else [])])
-    text = canonical_json(dict(facts)).decode()
-    table = rows.append_column(STORED.field("outcomes"), column)
-    write_table(folder / f"{suite.name}.parquet", table, text)
+    write_rows(folder / f"{suite.name}.parquet", with_outcomes(rows, of_rows), facts)
     return Published(suite.name, rows, facts, of_rows)
 
 
@@ -170,16 +165,13 @@ def read_published(folder: Path = FOLDER) -> list[Published]:
     """
     entries = []
     for path in sorted(folder.glob("*.parquet")):
-        table, facts = read_table(path, STORED)
-        if not facts:
+        stored = read_rows(path)
+        if stored is None:
             raise DataError(
                 f"the published results {path} are damaged or of another version; "
                 f"{restore_it(path)}"
             )
-        stored = zip(table["key"].to_pylist(), table["outcomes"].to_pylist(), strict=True)
-        outcomes = {key: content for key, content in stored if content is not None}
-        results = table.select(SCHEMA.names)
-        entries.append(Published(path.stem, results, json.loads(facts), outcomes))
+        entries.append(Published(path.stem, stored.results, stored.facts, stored.outcomes))
     return entries
 
 

@@ -15,11 +15,11 @@ from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, known_suites, load_suite, manifest_of
 from benchmark.records import RECORD_FILE, RunRecord
 from benchmark.text import one_line
-from leaderboard.accepted import STORED as STORED_PART
 from leaderboard.outcomes import Outcomes
 from leaderboard.published import published_rows, read_all
 from leaderboard.results import STORED, stored_row, with_base_costs
 from leaderboard.rows import SCHEMA, check_record, row_of_record, rows_of_table
+from leaderboard.rows_file import with_outcomes
 from leaderboard.submission.folder import RUNS_FOLDER, Form, RefusedError, digest_of, read_form
 from leaderboard.versions import version_of
 
@@ -156,5 +156,4 @@ class Submission:
     def part(self, provenance: str) -> pa.Table:
         """The same with the outcomes of each row: what :func:`leaderboard.accepted.add` takes."""
         table = self.table(provenance)
-        contents = [self.outcomes[key].to_bytes() for key in table["key"].to_pylist()]
-        return table.append_column(STORED_PART.field("outcomes"), pa.array(contents, pa.binary()))
+        return with_outcomes(table, {key: one.to_bytes() for key, one in self.outcomes.items()})

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 
 from benchmark.manifest.suite import load_suite
 from htbench.published_boards import published_board
-from leaderboard.accepted import STORED, VERIFIED, add
+from leaderboard.accepted import VERIFIED, add
 from leaderboard.board import MEAN
 from leaderboard.published import FOLDER, published_outcomes, published_rows, read_all
 from leaderboard.render.markdown import to_markdown
+from leaderboard.rows_file import STORED
 
 FORM = {
     "name": "half-way",

@@ -15,7 +15,6 @@ from benchmark.errors import DataError, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from leaderboard.accepted import (
-    STORED,
     SUBMITTED,
     VERIFIED,
     add,
@@ -29,6 +28,7 @@ from leaderboard.accepted import (
 from leaderboard.published import publish, published_rows, read_all
 from leaderboard.render.markdown import cell_note
 from leaderboard.rows import SCHEMA
+from leaderboard.rows_file import STORED
 from tests.leaderboard.grids import build, cell, grid
 
 FORM = {

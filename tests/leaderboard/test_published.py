@@ -15,7 +15,6 @@ import pytest
 from benchmark.errors import DataError, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
-from leaderboard.accepted import STORED
 from leaderboard.board import build_boards
 from leaderboard.outcomes import Outcomes
 from leaderboard.published import (
@@ -27,6 +26,7 @@ from leaderboard.published import (
 )
 from leaderboard.results_file import write_table
 from leaderboard.rows import SCHEMA, rows_of_table
+from leaderboard.rows_file import STORED
 from tests.leaderboard.grids import grid
 
 FACTS = {"command": "make leaderboard", "commit": "abc", "machine": "a computer"}
