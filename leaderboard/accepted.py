@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from benchmark.commands import restore_it
 from benchmark.errors import DataError, UsageError
-from benchmark.files import canonical_json, digest_file, digest_json, open_regular, write_file
+from benchmark.files import canonical_json, digest_file, digest_json, read_bounded, write_file
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite
 from benchmark.text import near
@@ -95,14 +95,15 @@ def read_log(published: Path) -> list[Entry]:
     """Read the log, oldest first; empty if there is none.
 
     Raises:
-        DataError: a line was changed, added out of turn or removed.
+        DataError: a line was changed, added out of turn or removed, or the log is too large.
     """
     path = published / FOLDER / LOG_FILE
     try:
-        with open_regular(path) as file:
-            content = file.read(MAX_LOG_BYTES + 1)
+        content = read_bounded(path, MAX_LOG_BYTES)
     except FileNotFoundError:
         return []
+    if len(content) > MAX_LOG_BYTES:
+        raise DataError(f"{path} is larger than {MAX_LOG_BYTES} bytes; {restore_it(path)}")
     entries: list[Entry] = []
     previous = _FIRST
     for number, line in enumerate(content.splitlines(keepends=True), 1):
@@ -110,7 +111,7 @@ def read_log(published: Path) -> list[Entry]:
             entry = Entry(**json.loads(line))
         except (ValueError, TypeError, RecursionError):
             raise _damaged(path, number) from None
-        if entry.previous != previous or entry.line() != line or len(content) > MAX_LOG_BYTES:
+        if entry.previous != previous or entry.line() != line:
             raise _damaged(path, number)
         previous = hashlib.sha256(line).hexdigest()
         entries.append(entry)
@@ -236,7 +237,17 @@ def add(
     if before is not None and verification not in (None, _read(published, before).verification):
         action = VERIFY
     building.replace(_path(published, suite, name, part))
-    entry = _append(published, log, action, suite, name, submission, part, by, why)
+    entry = _append(
+        published,
+        log,
+        action=action,
+        suite=suite,
+        name=name,
+        submission=submission,
+        part=part,
+        by=by,
+        why=why,
+    )
     if before is not None:
         _path(published, suite, name, before.part).unlink(missing_ok=True)
     return entry
@@ -269,16 +280,26 @@ def withdraw(published: Path, name: str, suite: str | None, by: str, why: str) -
         )
     lines: list[Entry] = []
     for entry in entries:
-        facts = (entry.suite, name, entry.submission, entry.part)
-        lines.append(_append(published, [*log, *lines], WITHDRAW, *facts, by, why))
+        line = _append(
+            published,
+            [*log, *lines],
+            action=WITHDRAW,
+            suite=entry.suite,
+            name=name,
+            submission=entry.submission,
+            part=entry.part,
+            by=by,
+            why=why,
+        )
+        lines.append(line)
         _path(published, entry.suite, name, entry.part).unlink(missing_ok=True)
     return lines
 
 
-def _append(published: Path, log: Sequence[Entry], action: str, *facts: str) -> Entry:
+def _append(published: Path, log: Sequence[Entry], **facts: str) -> Entry:
+    """Write the log with one more line, whose ``previous`` and ``when`` are added here."""
     previous = hashlib.sha256(log[-1].line()).hexdigest() if log else _FIRST
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    suite, name, submission, part, by, why = facts
-    entry = Entry(previous, action, suite, name, submission, part, when, by, why)
+    entry = Entry(previous=previous, when=when, **facts)
     write_file(published / FOLDER / LOG_FILE, b"".join(e.line() for e in (*log, entry)))
     return entry

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from benchmark.errors import MAX_ITEM, UsageError
-from benchmark.text import one_line, plural
+from benchmark.text import near, one_line, plural
 from leaderboard import remarks
 from leaderboard.board import MEAN, Board
 
@@ -53,10 +52,8 @@ def check_known(method: str, labels: Collection[str]) -> None:
     if any(is_method(label, [method]) for label in labels):
         return
     names = [one_line(label, MAX_ITEM) for label in labels]
-    if near := difflib.get_close_matches(method, names, n=3):
-        rest = f"did you mean {' or '.join(near)}?"
-    elif names:
-        rest = f"there are: {', '.join(names)}"
+    if names:
+        rest = near(method, names).rstrip() or f"there are: {', '.join(names)}"
     else:
         rest = "there are no runs of any method; choose another workspace with --workspace"
     raise UsageError(f"no runs of method {one_line(repr(method), MAX_ITEM)}; {rest}")

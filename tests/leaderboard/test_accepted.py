@@ -139,6 +139,15 @@ def test_a_changed_log_is_refused(edit: Any, tmp_path: Path, icons: Manifest) ->
         read_log(tmp_path)
 
 
+def test_a_log_that_is_too_large_is_not_read(
+    tmp_path: Path, icons: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(tmp_path, part(icons))
+    monkeypatch.setattr("leaderboard.accepted.MAX_LOG_BYTES", 100)
+    with pytest.raises(DataError, match=r"log\.jsonl is larger than 100 bytes; restore it"):
+        read_log(tmp_path)
+
+
 def test_the_same_rows_cannot_be_added_twice(tmp_path: Path, icons: Manifest) -> None:
     accept(tmp_path, part(icons))
     with pytest.raises(UsageError, match="half-way is on the board of icons already"):
