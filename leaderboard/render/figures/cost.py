@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmark.errors import UsageError
-from benchmark.text import plural
 from leaderboard.figure_kinds import COSTS
 from leaderboard.render.figures.placing import Name, place_names
-from leaderboard.render.figures.request import Drawing, Request
+from leaderboard.render.figures.request import Drawing, Request, in_grey
 from leaderboard.render.figures.style import MUTED, add_panel, looks, new_figure, shown
 
 if TYPE_CHECKING:
@@ -132,12 +131,9 @@ def _log_axis(axes: Axes, cost: np.ndarray) -> None:
 
 def _caption(request: Request, labels: list[str], named: list[str], halves: np.ndarray) -> str:
     bars = "" if np.isnan(halves).all() else " Bars are 95 % intervals of accuracy."
-    others = (
-        f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
-    )
     oracles = [label for label, cell in request.cells().items() if cell["track"] == "oracle"]
     return (
         f"{request.overall.capitalize()}, per cent, against the cost of adaptation per run. No "
-        f"method is both better and cheaper than one on the grey line.{bars}{others} "
-        f"{request.what()}{request.not_drawn([*labels, *oracles])}"
+        f"method is both better and cheaper than one on the grey line.{bars}"
+        f"{in_grey(labels, named)} {request.what()}{request.not_drawn([*labels, *oracles])}"
     )

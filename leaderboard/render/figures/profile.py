@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmark.text import plural
-from leaderboard.render.figures.request import Drawing, Request, scores
+from leaderboard.render.figures.request import Drawing, Request, in_grey, scores
 from leaderboard.render.figures.series import (
     Series,
     draw_lines,
@@ -61,12 +61,10 @@ def draw(request: Request) -> Drawing:
     axes.set_xlabel("τ: points behind the best method")
     axes.set_ylabel("share of cells within τ (%)")
     cells = f"{plural(values.shape[0], 'cell')} (a task with a seed)"
-    others = (
-        f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
-    )
     return Drawing(
         figure,
         f"Performance profiles: in how many of {cells} a method is at most τ points of "
         f"{request.overall} behind the best of {plural(len(labels), 'method')} in that cell."
-        f"{others} {request.what(is_mean=False)}{request.not_drawn(list(request.cells()))}",
+        f"{in_grey(labels, named)} {request.what(is_mean=False)}"
+        f"{request.not_drawn(list(request.cells()))}",
     )

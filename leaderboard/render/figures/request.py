@@ -15,7 +15,7 @@ from benchmark.errors import MAX_ITEM, UsageError
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import run_command
 from benchmark.records import NOT_APPLICABLE
-from benchmark.text import one_line, seed_list
+from benchmark.text import one_line, plural, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import HEADLINES, REFERENCES, SOURCE
 from leaderboard.filters import check_known, is_method
@@ -268,6 +268,12 @@ class Request:
     def not_drawn(self, drawn: Sequence[str]) -> str:
         """A sentence about the labels of the board that a figure leaves out; or empty."""
         return incomplete(label for label in self.board.labels if label not in drawn)
+
+
+def in_grey(drawn: Sequence[str], named: Sequence[str]) -> str:
+    """A sentence about the methods that a figure draws in grey, without a name; empty if none."""
+    count = len(drawn) - len(named)
+    return f" Grey: {plural(count, 'other method')}." if count else ""
 
 
 def incomplete(labels: Iterable[str]) -> str:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from benchmark.text import plural
 from leaderboard.board import BoardCell
 from leaderboard.columns import SOURCE
 from leaderboard.predictions import counted_samples
 from leaderboard.render.figures.placing import Name, place_names
-from leaderboard.render.figures.request import Drawing, Request
+from leaderboard.render.figures.request import Drawing, Request, in_grey
 from leaderboard.render.figures.style import (
     FONT,
     GRID,
@@ -175,11 +174,9 @@ def _caption(request: Request, labels: list[str], named: list[str], shares: np.n
     cells = request.cells()
     has_bars = any(_bars(cells[label], *request.accuracies[1:]) for label in named)
     bars = " Bars are 95 % intervals." if has_bars else ""
-    others = (
-        f" Grey: {plural(len(labels) - len(named), 'other method')}." if labels != named else ""
-    )
     accuracy = "Macro accuracy" if request.is_macro else "Accuracy"
     return (
         f"{accuracy} on seen and missing classes, per cent, with arrows from the source model. "
-        f"Grey lines have equal {what}.{bars}{others} {request.what()}{request.not_drawn(labels)}"
+        f"Grey lines have equal {what}.{bars}{in_grey(labels, named)} {request.what()}"
+        f"{request.not_drawn(labels)}"
     )
