@@ -60,7 +60,8 @@ from leaderboard.render.cells import literal, pipe_table
 from leaderboard.render.comparison import comparison_markdown
 from leaderboard.render.figures import figure_bytes
 from leaderboard.render.figures.request import Request
-from leaderboard.render.markdown import board_table, mean_heading
+from leaderboard.render.legend import mean_heading
+from leaderboard.render.markdown import board_table
 from leaderboard.results import update_results
 from leaderboard.rows import Row
 from leaderboard.submission.checks import CHECKS

@@ -15,7 +15,8 @@ from htbench.run import existing_boards
 from leaderboard.board import Board
 from leaderboard.partial import with_partial_means
 from leaderboard.render.data import to_frame
-from leaderboard.render.markdown import board_table, main_task
+from leaderboard.render.legend import main_task
+from leaderboard.render.markdown import board_table
 from leaderboard.render.notebook import to_notebook
 
 if TYPE_CHECKING:

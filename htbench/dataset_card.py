@@ -11,13 +11,8 @@ from benchmark.citations import BOARD, Citation, citations_of, read_citations, s
 from benchmark.manifest.manifest import IMAGES_FILE, Manifest
 from benchmark.text import one_line, plural
 from leaderboard.board import Board
-from leaderboard.render.markdown import (
-    board_table,
-    column_legend,
-    heading_of,
-    interval_legend,
-    main_task,
-)
+from leaderboard.render.legend import column_legend, heading_of, interval_legend, main_task
+from leaderboard.render.markdown import board_table
 
 RESULTS_FILE = "results.parquet"
 BOARD_FILE = "board.parquet"

@@ -13,13 +13,9 @@ from benchmark.text import plural, seed_list
 from leaderboard.board import MEAN, Board, BoardCell
 from leaderboard.columns import FINETUNE, REFERENCES, Column, column_of
 from leaderboard.filters import only
-from leaderboard.render.cells import literal, pipe_table, signed
-from leaderboard.render.markdown import (
-    cell_note,
-    cell_value,
-    interval_line,
-    remark_lists,
-)
+from leaderboard.render.cells import cell_note, cell_value, literal, pipe_table, signed
+from leaderboard.render.legend import interval_line
+from leaderboard.render.markdown import remark_lists
 from leaderboard.render.terminal import CommandLine, Grid, Screen, bullets, wrapped
 from leaderboard.render.terminal import remark_lists as terminal_remarks
 from leaderboard.statistics import Difference

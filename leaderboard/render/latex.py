@@ -17,7 +17,7 @@ from leaderboard.render.cells import (
     rank_text,
     rounded,
 )
-from leaderboard.render.markdown import interval_legend, main_task, rank_line
+from leaderboard.render.legend import interval_legend, main_task, rank_line
 
 _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},

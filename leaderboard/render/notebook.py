@@ -6,13 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from leaderboard.board import Board
-from leaderboard.render.markdown import (
-    heading_of,
-    interval_legend,
-    main_task,
-    rank_line,
-    table_cells,
-)
+from leaderboard.render.cells import table_cells
+from leaderboard.render.legend import heading_of, interval_legend, main_task, rank_line
 
 _STYLE = "white-space: nowrap; padding: 2px 8px; text-align: "
 

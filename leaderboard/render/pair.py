@@ -13,7 +13,7 @@ from leaderboard.render.asked import difference_text
 from leaderboard.render.cells import literal, pipe_table, signed
 from leaderboard.render.comparison import not_compared
 from leaderboard.render.latex import latex_text
-from leaderboard.render.markdown import POOLED_ACCURACIES, interval_line
+from leaderboard.render.legend import POOLED_ACCURACIES, interval_line
 from leaderboard.render.terminal import Grid, Screen, bullets, wrapped
 
 if TYPE_CHECKING:

@@ -14,13 +14,11 @@ from benchmark.commands import command
 from benchmark.text import printable, seed_list, time_of
 from leaderboard.board import MEAN, POOLED, Board
 from leaderboard.columns import Column
-from leaderboard.render.cells import rank_text
-from leaderboard.render.markdown import (
+from leaderboard.render.cells import cell_note, cell_value, rank_text
+from leaderboard.render.legend import (
     ORACLE_LEGEND,
     POOLED_LEGEND,
     absent_line,
-    cell_note,
-    cell_value,
     column_legend,
     heading_of,
     interval_legend,

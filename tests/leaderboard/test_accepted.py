@@ -26,7 +26,7 @@ from leaderboard.accepted import (
     withdraw,
 )
 from leaderboard.published import publish, published_rows, read_all
-from leaderboard.render.markdown import cell_note
+from leaderboard.render.cells import cell_note
 from leaderboard.rows import SCHEMA
 from leaderboard.rows_file import STORED
 from tests.leaderboard.grids import build, cell, grid

@@ -20,7 +20,7 @@ from leaderboard.board import build_boards
 from leaderboard.intervals import Statistics, statistics_of
 from leaderboard.outcomes import Outcomes
 from leaderboard.predictions import CountedSamples, counted_samples
-from leaderboard.render.markdown import interval_line
+from leaderboard.render.legend import interval_line
 from leaderboard.resampling import Drawn
 from leaderboard.rows import MEAN, POOLED, SCHEMA, Row
 from leaderboard.scoring import score, score_with_outcomes

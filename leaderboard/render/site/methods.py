@@ -28,7 +28,6 @@ from leaderboard.render.site.ranking import (
     state_badge,
 )
 from leaderboard.rows import Row, with_status
-from leaderboard.statistics import LEVEL
 
 # What the runs of a row have in common, by the name that the page shows.
 SHARED = {
@@ -327,8 +326,3 @@ def settings(rows: Sequence[Row], definition: Definition | None) -> list[tuple[s
         (name, ", ".join(of_name), str(defaults[name]) if name in defaults else "")
         for name, of_name in values.items()
     ]
-
-
-def level_text() -> str:
-    """The level of all intervals, such as ``95 %``."""
-    return f"{LEVEL:.0%}".replace("%", " %")

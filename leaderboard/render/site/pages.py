@@ -23,18 +23,19 @@ from leaderboard.comparison import MIN_METHODS_OF_INTERVAL, Comparison
 from leaderboard.conditions import TITLES, by_board, by_tuning
 from leaderboard.predictions import counted_samples
 from leaderboard.render import svg
-from leaderboard.render.cells import INCOMPLETE
+from leaderboard.render.cells import INCOMPLETE, percent
 from leaderboard.render.comparison import INTERVAL, tau_texts
 from leaderboard.render.figures import Request, figure_bytes
 from leaderboard.render.figures.inline import inline_svg
 from leaderboard.render.figures.request import LogOf
-from leaderboard.render.markdown import column_legend, interval_legend, rank_line
+from leaderboard.render.legend import column_legend, interval_legend, rank_line
 from leaderboard.render.site.folder import page_name, write_folder
-from leaderboard.render.site.methods import Definition, build_section, level_text, settings
+from leaderboard.render.site.methods import Definition, build_section, settings
 from leaderboard.render.site.provenance import provenance_of
 from leaderboard.render.site.ranking import AVERAGES, Table, as_points, build_ranking, number
 from leaderboard.render.site.tasks import task_facts
 from leaderboard.rows import Row, group_rows
+from leaderboard.statistics import LEVEL
 
 TEMPLATES = Path(__file__).parent / "templates"
 HOME, COMPARISONS, FIGURES = "index.html", "comparisons.html", "figures.html"
@@ -113,7 +114,7 @@ class _Site:
             "home": HOME,
             "comparisons_page": COMPARISONS if self.comparisons else "",
             "figures_page": FIGURES if self.figures else "",
-            "level": level_text(),
+            "level": percent(LEVEL),
             "mean": MEAN,
             "pooled": POOLED,
             "averages": AVERAGES,
