@@ -87,6 +87,12 @@ def request(server: ForkServer, job: Job, folder: Path) -> dict[str, Any]:
             return {"failed": failure.error}
 
 
+def reason_of(error: Mapping[str, str]) -> str:
+    """The message of the error of a job, without the type of a child's exception."""
+    first, colon, rest = error["message"].partition(": ")
+    return rest if colon else first
+
+
 def run_job(
     server: ForkServer,
     job: Job,
@@ -109,7 +115,7 @@ def run_job(
     Raises:
         RunError: the fork server has exited, or isolation is required and was not in force.
     """
-    outcome, clock = Outcome(cost={**_steps({})}), {"begun": time.perf_counter()}
+    outcome, clock = Outcome(cost=_steps({})), {"begun": time.perf_counter()}
     with ExitStack() as stack:
         output = stack.enter_context((folder / OUTPUT_FILE).open("wb"))
         child = stack.enter_context(server.start(job, output.fileno()))
@@ -237,7 +243,7 @@ def _ended(child: Child) -> _Failure:
     ended = child.finish()
     if child.killed_for:
         return _failure("limit", f"the run was stopped: {child.killed_for}")
-    # With a colon, as others have it: some callers show what follows the type of an exception.
+    # With a colon, as the messages of exceptions have one: see `reason_of`.
     return _failure("died", f"the run ended early: its process {ended} before it returned a result")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import MethodError
-from benchmark.isolation.conversation import request
+from benchmark.isolation.conversation import reason_of, request
 from benchmark.jobs import ConfigureJob, DescribeJob, Value, new_scratch
 from benchmark.methods.places import place_in
 
@@ -54,5 +54,4 @@ def check_settings(
     job = ConfigureJob(new_scratch(folder), method.own.message, dict(config))
     reply = request(server, job, folder)
     if "failed" in reply:
-        message = reply["failed"]["message"].partition(": ")[2]
-        raise MethodError(f"{method.label(config)}: {message}")
+        raise MethodError(f"{method.label(config)}: {reason_of(reply['failed'])}")

@@ -20,7 +20,7 @@ from benchmark.files import (
     seal,
 )
 from benchmark.folders import data_folder
-from benchmark.isolation.conversation import no_progress, request, run_job
+from benchmark.isolation.conversation import no_progress, reason_of, request, run_job
 from benchmark.jobs import AddressJob, PretrainedJob, network_of, new_scratch
 from benchmark.networks.names import network_label
 from benchmark.progress import Logger
@@ -116,8 +116,7 @@ def _convert(
         job = PretrainedJob(new_scratch(folder), network_of(manifest), str(file.resolve()))
         outcome = run_job(server, job, None, folder, no_progress)
         if outcome.error is not None:
-            message = outcome.error["message"].partition(": ")[2]
-            raise DataError(f"{file} cannot be used as {name}: {message}")
+            raise DataError(f"{file} cannot be used as {name}: {reason_of(outcome.error)}")
         assert outcome.weights is not None
         digest = digest_file(outcome.weights)
         record = {"digest": digest, "file_sha256": digest_file(file), "verified": verified}
@@ -148,5 +147,5 @@ def _address(server: ForkServer, manifest: Manifest) -> str:
     with temporary_folder() as folder:
         reply = request(server, AddressJob(new_scratch(folder), manifest.model), folder)
     if "failed" in reply:
-        raise ManifestError(reply["failed"]["message"].partition(": ")[2])
+        raise ManifestError(reason_of(reply["failed"]))
     return str(reply["done"]["address"])

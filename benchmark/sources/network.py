@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import UsageError
-from benchmark.isolation.conversation import request
+from benchmark.isolation.conversation import reason_of, request
 from benchmark.jobs import NetworkJob, network_of, new_scratch, setup_of
 from benchmark.networks.names import network_label
 
@@ -54,7 +54,7 @@ def try_network(server: ForkServer, manifest: Manifest, device: str, folder: Pat
     if "failed" in reply:
         label = network_label(manifest.model)
         where = f"network {label}" if manifest.other_model is None else f"--model {label}"
-        message = reply["failed"]["message"].partition(": ")[2].removeprefix("[model] ")
+        message = reason_of(reply["failed"]).removeprefix("[model] ")
         if kernel := _NO_KERNEL.search(message):
             message = (
                 f"{kernel[1]} has no deterministic CUDA kernel, so a run of this network could not "

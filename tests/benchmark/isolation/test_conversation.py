@@ -15,7 +15,7 @@ import pytest
 from benchmark.errors import RunError
 from benchmark.isolation import client
 from benchmark.isolation.answers import HandOut
-from benchmark.isolation.conversation import Outcome, request, run_job
+from benchmark.isolation.conversation import Outcome, reason_of, request, run_job
 from benchmark.jobs import (
     MAX_LOG_ROWS,
     MAX_TEXT,
@@ -410,3 +410,15 @@ class TestConversation:
         server = FakeServer(lambda child: child.say(locked=[]), required=tuple(FACTS))
         with pytest.raises(RunError, match="--isolation required"):
             request(server, job, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("message", "reason"),
+        [
+            ("ValueError: alpha: below 0", "alpha: below 0"),
+            ("the run sent 5 bytes of weights", "the run sent 5 bytes of weights"),
+            ("", ""),
+        ],
+    )
+    def test_a_reason_is_without_the_type_of_the_exception(self, message: str, reason: str) -> None:
+        """A breach of the rules has no type; its whole message was lost."""
+        assert reason_of({"message": message}) == reason
