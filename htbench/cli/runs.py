@@ -24,6 +24,8 @@ from htbench.progress import log
 
 if TYPE_CHECKING:
     from benchmark.records import RunRecord
+    from benchmark.runs.remove import Removal
+    from benchmark.runs.workspace import Workspace
 
 MEBIBYTE = 1 << 20
 
@@ -70,27 +72,14 @@ def remove(
       htbench runs remove --method my-method --status failed
       htbench runs remove --method "my-method(alpha=0.3)" --task outline-solid --seed 0-2 --yes
     """
-    from benchmark.runs.remove import plan_removal, remove_runs, size_of
+    from benchmark.runs.remove import remove_runs, size_of
     from benchmark.runs.workspace import Workspace
-    from leaderboard.filters import check_known, is_method
     from leaderboard.outcome_files import remove_outcomes
 
     if not methods:
         raise UsageError("name the method whose runs to remove with --method")
     place = Workspace(workspace)
-    records = list(place.records())
-    for method in methods:
-        check_known(method, sorted({record.label for record in records}))
-    _check_tasks(tasks, records, place.root)
-    removal = plan_removal(
-        records,
-        lambda record: (
-            is_method(record.label, methods)
-            and (not tasks or record.task in tasks)
-            and (not seeds or record.seed in seeds)
-            and (not states or record.status in states)
-        ),
-    )
+    removal = _chosen(place, methods, tasks, seeds, states)
     if removal.kept:
         dependents = first(sorted({record.label for record in removal.dependents}), 8)
         log(
@@ -124,14 +113,41 @@ def remove(
         click.echo(f"removed {plural(len(removal.runs) - len(busy), 'run')}")
 
 
-def _check_tasks(tasks: Iterable[str], records: Iterable[RunRecord], root: Path) -> None:
+def _chosen(
+    workspace: Workspace,
+    methods: Sequence[str],
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    states: Sequence[str],
+) -> Removal:
+    """The runs of a workspace that the options choose, as far as no other run needs them.
+
+    Raises:
+        UsageError: the workspace has no runs of one of the methods, or of one of the tasks.
+    """
+    from benchmark.runs.remove import plan_removal
+    from leaderboard.filters import check_known, is_method
+
+    records = list(workspace.records())
+    labels = sorted({record.label for record in records})
+    for method in methods:
+        check_known(method, labels)
     known = sorted({record.task for record in records})
     for task in tasks:
         if task not in known:
             raise UsageError(
-                f"--task {task}: {root} has no runs of this task; {near(task, known)}"
+                f"--task {task}: {workspace.root} has no runs of this task; {near(task, known)}"
                 f"it has: {first(known, 8)}"
             )
+    return plan_removal(
+        records,
+        lambda record: (
+            is_method(record.label, methods)
+            and (not tasks or record.task in tasks)
+            and (not seeds or record.seed in seeds)
+            and (not states or record.status in states)
+        ),
+    )
 
 
 def _print_json(runs: Sequence[RunRecord], kept: Sequence[RunRecord], busy: Sequence[str]) -> None:
