@@ -17,7 +17,7 @@ from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.progress import Progress
 from benchmark.records import NewerRecordError
 from benchmark.run_folders import run_folders
-from benchmark.runs.drivers import driver_folders, driver_of, host_name, may_be_swept
+from benchmark.runs.drivers import driver_folders, driver_of, may_be_swept
 from benchmark.runs.remove import size_of
 from benchmark.runs.set_aside import FOLDER as SET_ASIDE
 from benchmark.runs.set_aside import set_aside
@@ -168,7 +168,7 @@ def _runs_state(workspace: Workspace, steps: Steps) -> RunsState:
     state.size = size_of(workspace.runs)
     for folder in driver_folders(workspace.root / "tmp"):
         driver = driver_of(folder)
-        if driver is not None and driver.host != host_name():
+        if driver is not None and not driver.is_here:
             state.elsewhere.append(folder.name)
         elif may_be_swept(folder):
             state.dead.append(folder.name)

@@ -41,6 +41,11 @@ class Driver:
         return f"{PREFIX}{self.host}~{self.boot}~{self.process}~{self.start}~"
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is of this host, which then knows whether it runs."""
+        return self.host == host_name()
+
+    @property
     def is_alive(self) -> bool:
         """Whether a driver of this host runs."""
         return self.boot == boot_id() and self.start == _start_of(self.process)
@@ -69,7 +74,7 @@ def foreign_drivers(base: Path) -> Iterator[tuple[Path, Driver]]:
     """The folders of drivers of other hosts, dead or alive."""
     for folder in driver_folders(base):
         driver = driver_of(folder)
-        if driver is not None and driver.host != host_name():
+        if driver is not None and not driver.is_here:
             yield folder, driver
 
 
@@ -78,7 +83,7 @@ def may_be_swept(folder: Path) -> bool:
     driver = driver_of(folder)
     if driver is None:
         return True
-    return driver.host == host_name() and not driver.is_alive
+    return driver.is_here and not driver.is_alive
 
 
 def host_name() -> str:

@@ -92,10 +92,13 @@ def _merge(
     keys = sorted(names.keys)
     with into, ThreadPoolExecutor(THREADS) as pool:
         try:
-            for done, (is_new, problems) in enumerate(pool.map(merge, keys), start=1):
+            results = zip(keys, pool.map(merge, keys), strict=True)
+            for done, (key, (is_new, problems)) in enumerate(results, start=1):
                 merged.problems += problems
-                merged.copied += [keys[done - 1]] if is_new else []
-                merged.present += is_new is False
+                if is_new:
+                    merged.copied.append(key)
+                elif is_new is False:
+                    merged.present += 1
                 progress(done, len(keys))
         finally:
             pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, start no more
