@@ -6,14 +6,13 @@ Loads no torch.
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from benchmark.errors import MethodError
+from benchmark.files import read_bounded
 from benchmark.folders import ROOT
 
 MAX_CODE_BYTES = 64 << 20  # of all of a method's own files
@@ -43,14 +42,7 @@ def read_own_file(path: Path, limit: int = MAX_CODE_BYTES) -> bytes:
     Raises:
         OSError: it is not a regular file, is larger, or cannot be read.
     """
-    real = path.resolve()
-    if not stat.S_ISREG(real.lstat().st_mode):
-        raise OSError("it is not a regular file")
-    handle = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(handle, "rb") as file:  # noqa: PTH123 (a descriptor)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError("it is not a regular file")
-        data = file.read(limit + 1)
+    data = read_bounded(path, limit)
     if len(data) > limit:
         raise OSError(f"it is larger than {limit >> 20} MiB")
     return data
