@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmark.choices import ISOLATION
-from benchmark.errors import UsageError
+from benchmark.errors import MethodError, UsageError
 from benchmark.folders import data_folder
 from benchmark.isolation import sandbox
 from benchmark.isolation.client import ForkServer, Limits
@@ -78,14 +78,17 @@ class Session:
             return describe(self.server, source, code, folder)
 
     def check(self, method: MethodDescription, config: Mapping[str, Value]) -> None:
-        """Let a method check settings that differ from its defaults.
+        """Let a method check settings. Its description says what it thinks of its defaults.
 
         Raises:
             MethodError: the method rejects them.
         """
-        if config != method.configure({}):
-            with temporary_folder() as folder:
-                check_settings(self.server, method, config, folder)
+        if config == method.configure({}):
+            if method.refusal is not None:
+                raise MethodError(f"{method.name}: {method.refusal}")
+            return
+        with temporary_folder() as folder:
+            check_settings(self.server, method, config, folder)
 
     def with_network(self, manifest: Manifest, network: str | None) -> Manifest:
         """The manifest with another network, which a child process tries first.

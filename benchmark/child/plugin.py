@@ -65,7 +65,17 @@ def declarations(method: type[Method]) -> dict[str, Any]:
         ],
         "files": list(method.files),
         "search": _search(method),
+        "refusal": _refusal(method),
     }
+
+
+def _refusal(method: type[Method]) -> str | None:
+    """Why ``__post_init__`` rejects the method's own defaults, such as a field that must be set."""
+    try:
+        method()
+    except Exception as error:  # whatever the author's code raises; fields are checked elsewhere
+        return str(error) or type(error).__name__
+    return None
 
 
 def _may_be_base(method: type[Method]) -> bool:

@@ -16,12 +16,13 @@ from benchmark.keys import compute_digest
 from benchmark.methods.code import OwnCode, collect_code
 from benchmark.methods.find import MethodLocation, is_builtin
 from benchmark.patterns import METHOD_NAME, TRACKS
-from benchmark.text import printable
+from benchmark.text import one_line, printable
 
 MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_NEEDS = 10
 MAX_VALUES = 50  # of a field in a search space
 MAX_TEXT = 200  # characters of a summary or of a setting
+MAX_REFUSAL = 1000  # bytes
 
 _PYTHON_TYPES: dict[str, type[Value]] = {"bool": bool, "int": int, "float": float, "str": str}
 _READERS: dict[str, Callable[[str], Value]] = {
@@ -82,6 +83,7 @@ class MethodDescription:
         needs: what the network or the task must have, in words.
         is_base: False if its adapted model cannot be started from, as far as it says.
         search: the values to try of each field, for ``htbench tune``; None if it is not tuned.
+        refusal: why it rejects its own defaults; None if it does not.
     """
 
     source: MethodLocation
@@ -95,6 +97,7 @@ class MethodDescription:
     needs: tuple[str, ...] = ()
     is_base: bool = True
     search: Mapping[str, tuple[Value, ...]] | None = None
+    refusal: str | None = None
 
     @property
     def code(self) -> dict[str, Any]:
@@ -201,7 +204,7 @@ def parse_description(
         )
     if source.file is not None:
         _check_files(source, name, answer.get("files"), own)
-    fields = _parse_fields(answer.get("fields"), name, source)
+    fields, refusal = _parse_fields(answer.get("fields"), name, source), answer.get("refusal")
     if len({f.name for f in fields}) != len(fields):
         raise MethodError(f"{source.origin}: {name} has two fields with the same name")
     return MethodDescription(
@@ -216,6 +219,7 @@ def parse_description(
         needs=tuple(map(_one_line, needs[:MAX_NEEDS])),
         is_base=answer.get("is_base") is not False,
         search=_parse_search(answer.get("search"), name, fields, source),
+        refusal=one_line(refusal, MAX_REFUSAL) if isinstance(refusal, str) else None,
     )
 
 

@@ -110,12 +110,30 @@ def test_settings_with_which_the_process_of_a_method_ends_are_refused_with_the_r
         "from dataclasses import dataclass\nfrom os import _exit\nfrom htbench import Method\n\n"
         "@dataclass(frozen=True)\nclass Ends(Method):\n    name = 'ends'\n"
         "    alpha: float = 1.0\n\n"
-        "    def __post_init__(self):\n        _exit(7)\n\n    def adapt(self, *_): ...\n"
+        "    def __post_init__(self):\n        if self.alpha < 1:\n            _exit(7)\n\n"
+        "    def adapt(self, *_): ...\n"
     )
     words = (*options(suite), "--plugin", "ends.py", "--set", "alpha=0.3", "--dry-run")
     status, _, err = htbench(*words)
     ended = "its process exited with code 7 before it returned a result"
     assert (status, err) == (2, f"htbench: ends(alpha=0.3): {ended}\n")
+
+
+def test_defaults_that_a_method_rejects_are_refused_before_anything_runs(
+    suite: Path, htbench: Htbench
+) -> None:
+    """A field that must be set: each run failed, once source models were trained."""
+    Path("needs.py").write_text(
+        "from dataclasses import dataclass\nfrom htbench import Method\n\n"
+        "@dataclass(frozen=True)\nclass Needs(Method):\n    name = 'needs'\n"
+        "    which: str = ''\n\n"
+        "    def __post_init__(self):\n        if not self.which:\n"
+        "            raise ValueError('set which')\n\n    def adapt(self, *_): ...\n"
+    )
+    words = (*options(suite), "--plugin", "needs.py", "--dry-run")
+    status, _, err = htbench(*words)
+    assert (status, err) == (2, "htbench: needs: set which\n")
+    assert htbench(*words, "--set", "which=a")[0] == 0
 
 
 def test_the_estimate_grows_with_the_steps(draft: Draft, suite: Path, htbench: Htbench) -> None:
