@@ -13,6 +13,7 @@ from benchmark.checks import Check, checks_of
 from benchmark.errors import UsageError
 from benchmark.in_process import Loaded, load
 from benchmark.method import Method
+from benchmark.methods.describe import setting_text
 from benchmark.methods.find import entry_point_sources, file_source
 from leaderboard.gamma_star import DERIVED
 
@@ -131,7 +132,4 @@ def _located(method: type[Method]) -> tuple[list[str], list[str]]:
 def _settings(method: Method) -> dict[str, str]:
     """The hyper-parameters of a method as ``--set`` takes them."""
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.init}
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in values.items()
-    }
+    return {name: setting_text(value) for name, value in values.items()}

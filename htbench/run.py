@@ -15,6 +15,7 @@ from benchmark.files import write_file
 from benchmark.isolation.client import Limits
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import Suite, load_suite, run_command
+from benchmark.methods.describe import setting_text
 from benchmark.progress import Silent
 from benchmark.runs.shards import Shard, parse_shard
 from benchmark.runs.workspace import Workspace
@@ -109,7 +110,7 @@ def run_suite(
         tasks=_listed("tasks", tasks),
         methods=_listed("methods", methods),
         seeds=_listed("seeds", seeds),
-        settings={name: _text(value) for name, value in (settings or {}).items()},
+        settings={name: setting_text(value) for name, value in (settings or {}).items()},
         plugins=[str(plugin) for plugin in _listed("plugins", plugins)],
         network=network,
         device=device,
@@ -242,8 +243,3 @@ def _listed(name: str, values: Iterable[T] | None) -> list[T]:
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise UsageError(f"{name} must be a list, such as [{values!r}], not {values!r}")
     return list(values)
-
-
-def _text(value: bool | int | float | str) -> str:
-    """A setting as ``--set`` takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -39,6 +39,11 @@ _EXPECTED = {
 }
 
 
+def setting_text(value: Value) -> str:
+    """A setting as ``--set`` takes it; :meth:`Field.parse` reads it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _is_valid_setting(value: Value) -> bool:
     """Whether a setting can be stored as JSON and printed: finite, bounded, printable."""
     if isinstance(value, str):

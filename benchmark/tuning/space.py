@@ -11,7 +11,7 @@ from benchmark.errors import MethodError, UsageError
 from benchmark.files import canonical_json
 from benchmark.jobs import Value
 from benchmark.manifest.rates import RATE, rate_of
-from benchmark.methods.describe import MethodDescription
+from benchmark.methods.describe import MethodDescription, setting_text
 
 BUDGET = 12  # trials of a declared space, the same for every method
 RATES = ("1", "1/3", "1/10")
@@ -70,9 +70,9 @@ def declared_settings(method: MethodDescription) -> list[dict[str, str]]:
         raise MethodError(
             f"{method.name} declares no search space; name the values to try with --grid"
         )
-    values = {name: [_text(v) for v in tried] for name, tried in method.search.items()}
+    values = {name: [setting_text(v) for v in tried] for name, tried in method.search.items()}
     space = _combinations({**values, RATE: list(RATES)})
-    defaults = {f.name: _text(f.default) for f in method.fields if f.name in values}
+    defaults = {f.name: setting_text(f.default) for f in method.fields if f.name in values}
     first = {**defaults, RATE: RATES[0]}
 
     def rank(settings: Mapping[str, str]) -> bytes:
@@ -133,8 +133,3 @@ def _values_of(settings: Mapping[str, str], method: MethodDescription) -> dict[s
             "0.1 or 1/3"
         )
     return {**method.configure(fields_of(settings)), RATE: factor}
-
-
-def _text(value: Value) -> str:
-    """A value as ``--set`` takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -16,6 +16,7 @@ from benchmark.driver import plan_suite
 from benchmark.errors import DataError, MethodError, UsageError
 from benchmark.files import make_folder, named_as, read_sealed, seal, write_file
 from benchmark.manifest.suite import Suite, checked_seed
+from benchmark.methods.describe import setting_text
 from benchmark.progress import Monitor
 from benchmark.records import PREDICTIONS_FILE, RunRecord, same_predictions
 from benchmark.runs.plan import PlannedRun
@@ -202,7 +203,7 @@ def _repeat(
 def _other_settings(cell: PlannedRun, submitted: RunRecord) -> dict[str, str]:
     """The settings that differ from those of a submitted run, as ``--set`` takes them."""
     return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
+        name: setting_text(value)
         for name, value in submitted.config.items()
         if cell.config.get(name) != value
     }

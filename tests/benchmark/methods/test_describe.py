@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.errors import MethodError
 from benchmark.methods import describe
-from benchmark.methods.describe import Field, describe_cached
+from benchmark.methods.describe import Field, describe_cached, setting_text
 from benchmark.methods.find import (
     entry_point_sources,
     file_source,
@@ -50,6 +50,7 @@ class TestDescription:
     def test_parse(self, kind: str, text: str, value: object) -> None:
         parsed = Field("x", kind, 0).parse(text, "mine")
         assert (parsed, type(parsed)) == (value, type(value))
+        assert Field("x", kind, 0).parse(setting_text(parsed), "mine") == parsed
 
     @pytest.mark.parametrize(
         ("kind", "text", "wanted"),
