@@ -373,49 +373,75 @@ def _read_ids(file: pq.ParquetFile, source: pa.NativeFile, path: Path) -> tuple[
 
 
 def _read_logits(file: pq.ParquetFile, ids: Sequence[str], path: Path) -> NDArray[np.float32]:
-    import pyarrow.compute as pc
-
-    rows = len(ids)
+    """The logits, float32 (N, C), of the N samples with these ids."""
     width: int | None = getattr(_storage(file.schema_arrow.field("logits").type), "list_size", None)
     values: NDArray[np.float32] | None = None
     begin = 0
     for batch in file.iter_batches(BATCH_ROWS, columns=["logits"], use_threads=False):
         column = batch.column(0)
-        column = getattr(column, "storage", column)
-
-        def sample(row: int, begin: int = begin) -> str:
-            return f"the logits of sample {ids[begin + row]!r:.100}"
-
-        if column.null_count:
-            row = pc.is_null(column).index(True).as_py()
-            raise RecordError(f"{path} has empty values: {sample(row)}")
-        lengths = pc.list_value_length(column).to_numpy()
-        if width is None:
-            width = int(lengths[0])
-        if (ragged := np.flatnonzero(lengths != width)).size:
-            row = int(ragged[0])
-            raise RecordError(
-                f"{path}: {sample(row)} have {lengths[row]} values, those of the first {width}"
-            )
-        flat = column.flatten()
-        if flat.null_count:
-            row = pc.is_null(flat).index(True).as_py() // width
-            raise RecordError(
-                f"{path} has empty values: one of {sample(row)} (pandas writes NaN as empty)"
-            )
+        of_batch = ids[begin : begin + len(column)]
+        exact = _rows_of_lists(getattr(column, "storage", column), width, of_batch, path)
+        width = exact.shape[1]
         if values is None:
-            values = np.empty((rows, width), np.float32)
-        exact = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
-        part = values[begin : begin + len(exact)]
-        with np.errstate(over="ignore", invalid="ignore"):  # invalid: a signalling NaN
-            part[:] = exact
-        overflows = exact.dtype.itemsize > part.dtype.itemsize  # what is no wider cannot
-        if (
-            overflows
-            and (large := np.flatnonzero((np.isinf(part) & np.isfinite(exact)).any(axis=1))).size
-        ):
-            raise RecordError(f"{path}: one of {sample(int(large[0]))} is too large for float32")
+            values = np.empty((len(ids), width), np.float32)
+        _round(exact, values[begin : begin + len(exact)], of_batch, path)
         begin += len(exact)
-    if begin != rows:
-        raise RecordError(f"{path} has {rows} sample ids and logits of {begin} samples")
+    if begin != len(ids):
+        raise RecordError(f"{path} has {len(ids)} sample ids and logits of {begin} samples")
     return np.empty((0, width or 0), np.float32) if values is None else values
+
+
+def _rows_of_lists(
+    column: pa.Array, width: int | None, ids: Sequence[str], path: Path
+) -> NDArray[np.floating[Any]]:
+    """A column of lists as an (N, width) array of the type that they have.
+
+    Args:
+        column: lists of numbers.
+        width: the length that each must have; None for that of the first.
+        ids: those of the samples, for messages.
+        path: the file, for messages.
+
+    Raises:
+        RecordError: a list or a number is missing, or a list has another length.
+    """
+    import pyarrow.compute as pc
+
+    if column.null_count:
+        row = pc.is_null(column).index(True).as_py()
+        raise RecordError(f"{path} has empty values: {_logits_of(ids[row])}")
+    lengths = pc.list_value_length(column).to_numpy()
+    if width is None:
+        width = int(lengths[0])
+    if (ragged := np.flatnonzero(lengths != width)).size:
+        row = int(ragged[0])
+        raise RecordError(
+            f"{path}: {_logits_of(ids[row])} have {lengths[row]} values, those of the first {width}"
+        )
+    flat = column.flatten()
+    if flat.null_count:
+        row = pc.is_null(flat).index(True).as_py() // width
+        raise RecordError(
+            f"{path} has empty values: one of {_logits_of(ids[row])} (pandas writes NaN as empty)"
+        )
+    return np.asarray(flat.to_numpy(zero_copy_only=False).reshape(-1, width))
+
+
+def _round(
+    exact: NDArray[np.floating[Any]], into: NDArray[np.float32], ids: Sequence[str], path: Path
+) -> None:
+    """Write numbers of any precision into an array of float32 of the same shape.
+
+    Raises:
+        RecordError: one is finite, and too large for float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # invalid: a signalling NaN
+        into[:] = exact
+    if exact.dtype.itemsize <= into.dtype.itemsize:  # what is no wider cannot be too large
+        return
+    if (large := np.flatnonzero((np.isinf(into) & np.isfinite(exact)).any(axis=1))).size:
+        raise RecordError(f"{path}: one of {_logits_of(ids[large[0]])} is too large for float32")
+
+
+def _logits_of(sample_id: str) -> str:
+    return f"the logits of sample {sample_id!r:.100}"
