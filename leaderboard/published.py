@@ -22,7 +22,7 @@ from benchmark.manifest.suite import Suite
 from leaderboard import gamma_star
 from leaderboard.accepted import FOLDER as SUBMISSIONS
 from leaderboard.accepted import Accepted, read_accepted
-from leaderboard.board import MEAN, build_boards
+from leaderboard.board import MEAN, Board, build_boards
 from leaderboard.intervals import OutcomesOf
 from leaderboard.outcomes import Outcomes
 from leaderboard.rows import SCHEMA, rows_of_table, with_status
@@ -77,38 +77,60 @@ def publish(
     Raises:
         UsageError: runs are missing.
     """
-    of_workspace, own = results, set(results["key"].to_pylist())
-    if earlier:
-        published = published_rows(earlier)
-        is_own = pc.is_in(published["key"], pa.array(sorted(own), pa.string()))
-        results = pa.concat_tables([results, published.filter(pc.invert(is_own))])
-    boards = [
-        board
-        for board in build_boards(suite, manifest, results)
-        if (board.is_tuned if suite.tuned else board.is_main)
-    ]
-    means = boards[0].of_task(MEAN).values() if boards else ()
-    complete = {cell["label"].partition("(")[0] for cell in means if cell["state"] != "partial"}
-    absent = [method for method in suite.methods if method not in complete]
-    if absent:
+    own = set(results["key"].to_pylist())
+    completed = _completed(results, own, earlier)
+    board, absent = _board_and_absent(suite, manifest, completed)
+    if board is None or absent:
         raise UsageError(
             f"suite {suite.name} cannot be published: these methods do not have all of their runs: "
-            f"{', '.join(absent)}; {_other_sources(of_workspace, earlier)}run the whole suite first"
+            f"{', '.join(absent)}; {_other_sources(results, earlier)}run the whole suite first"
         )
-    methods = pa.array([*suite.methods, gamma_star.NAME])
-    keys = set(results.filter(pc.is_in(results["method"], methods))["key"].to_pylist())
-    keys = _with_bases(keys & boards[0].keys, results)
-    rows = results.filter(pc.is_in(results["key"], pa.array(sorted(keys), pa.string())))
-    rows = rows.sort_by("key")
+    rows = _rows_of(board, suite, completed)
     of_earlier = published_outcomes(earlier)
     of_own = outcomes or (lambda _: None)
     of_rows = _outcomes(rows, lambda row: (of_own if row["key"] in own else of_earlier)(row))
-    taken = keys - own
-    used = [entry for entry in earlier if not taken.isdisjoint(entry.results["key"].to_pylist())]
+    keys = set(rows["key"].to_pylist())
+    from_earlier = keys - own
+    used = [e for e in earlier if not from_earlier.isdisjoint(e.results["key"].to_pylist())]
     # A workspace that adds no row made nothing of the file.
     facts = _joined_facts([*(entry.facts for entry in used), *([facts] if keys & own else [])])
     write_rows(folder / f"{suite.name}.parquet", with_outcomes(rows, of_rows), facts)
     return Published(suite.name, rows, facts, of_rows)
+
+
+def _completed(results: pa.Table, own: Set[str], earlier: Collection[Published]) -> pa.Table:
+    """The rows of a workspace, and published ones of runs that it does not have.
+
+    Args:
+        results: the workspace's.
+        own: their keys.
+        earlier: the published results.
+    """
+    if not earlier:
+        return results
+    published = published_rows(earlier)
+    is_own = pc.is_in(published["key"], pa.array(sorted(own), pa.string()))
+    return pa.concat_tables([results, published.filter(pc.invert(is_own))])
+
+
+def _board_and_absent(
+    suite: Suite, manifest: Manifest, results: pa.Table
+) -> tuple[Board | None, list[str]]:
+    """The board to publish, and the methods of the suite that do not have all of their runs."""
+    boards = build_boards(suite, manifest, results)
+    board = next((b for b in boards if (b.is_tuned if suite.tuned else b.is_main)), None)
+    means = board.of_task(MEAN).values() if board is not None else ()
+    complete = {cell["label"].partition("(")[0] for cell in means if cell["state"] != "partial"}
+    return board, [method for method in suite.methods if method not in complete]
+
+
+def _rows_of(board: Board, suite: Suite, results: pa.Table) -> pa.Table:
+    """The rows of the suite's methods that a board shows, with their bases, sorted by key."""
+    methods = pa.array([*suite.methods, gamma_star.NAME])
+    keys = set(results.filter(pc.is_in(results["method"], methods))["key"].to_pylist())
+    keys = _with_bases(keys & board.keys, results)
+    wanted = pa.array(sorted(keys), pa.string())
+    return results.filter(pc.is_in(results["key"], wanted)).sort_by("key")
 
 
 def _with_bases(keys: Set[str], results: pa.Table) -> set[str]:
