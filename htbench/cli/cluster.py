@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,18 +172,16 @@ def _check_names(suite: Suite, shards: int, workspace: Path, options: Mapping[st
     part, costs = shard_of(f"1/{shards}")
     # Not isolation and limits, which depend on the machine of the job.
     names = ("tasks", "methods", "seeds", "settings", "plugins", "network", "device")
-    with ExitStack() as stack:  # a plan is checked when it is made
-        stack.enter_context(
-            plan_suite(
-                suite,
-                open_workspace(workspace),
-                **{name: options[name] for name in names},
-                derived=DERIVED,
-                shard=part,
-                costs=costs,
-                elsewhere=True,
-            )
-        )
+    with plan_suite(
+        suite,
+        open_workspace(workspace),
+        **{name: options[name] for name in names},
+        derived=DERIVED,
+        shard=part,
+        costs=costs,
+        elsewhere=True,
+    ):
+        pass  # it is checked when it is made
 
 
 @command.command("run", cls=_WithRunOptions)
