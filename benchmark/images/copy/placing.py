@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmark.errors import StorageError
-from benchmark.files import FILE_MODE
+from benchmark.files import FILE_MODE, write_whole
 from benchmark.folders import check_space
 
 TEMPORARY_NAME = ".htbench-importing"  # in a folder on another disk
@@ -96,7 +96,7 @@ class Placing:
         target = self._target(path)
         with self._temporary_of(target).open("wb", buffering=0) as file:
             for piece in pieces:
-                file.write(piece)
+                write_whole(file, piece)
         self._move(target)
 
     def check_space(self, size: int) -> None:
