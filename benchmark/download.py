@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import http.client
@@ -10,15 +11,17 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from email.message import Message
 from importlib.metadata import version
+from io import FileIO
 from pathlib import Path
 from string import punctuation
 from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
-from benchmark.errors import DataError
-from benchmark.files import matches_digest
+from benchmark.errors import DataError, StorageError
+from benchmark.files import matches_digest, write_whole
 from benchmark.folders import check_space
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
@@ -76,7 +79,7 @@ def download(
     Raises:
         DataError: the download failed. A file with the wrong size or SHA-256 is deleted, an
             incomplete one is kept.
-        StorageError: the file does not fit on the disk.
+        StorageError: it cannot be written, such as onto a full disk.
     """
     _check_address(address)
     if sha256 is not None and matches_digest(destination, sha256):
@@ -138,7 +141,7 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
     Raises:
         OSError: the connection failed or was closed early; the received bytes are kept.
         DataError: the response is a web page or too long.
-        StorageError: the rest of the file does not fit on the disk.
+        StorageError: the disk is too small, or the part cannot be written.
     """
     request = urllib.request.Request(address)
     request.add_header(
@@ -166,9 +169,27 @@ def _get(address: str, part: Path, size: int | None, progress: Progress) -> None
         if start:
             start = _skip_overlap(response, part, start, total)
         check_space(part.parent, (total or 0) - start, "the download needs")
-        _note_of(part).write_text(_mark(response.headers))
-        with part.open("ab") as file:
+        with _writing(part):
+            _note_of(part).write_text(_mark(response.headers))
+            file = part.open("ab", buffering=0)
+        with file:
             _copy(response, file, address, start, total, size, progress)
+
+
+@contextlib.contextmanager
+def _writing(part: Path) -> Iterator[None]:
+    """Tell an error of the disk from one of the connection, which is worth another try.
+
+    Raises:
+        StorageError: the block raised an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {part}: {error.strerror or error}; fix this, or set HTBENCH_DATA to "
+            "another folder, then run the same command again to resume"
+        ) from None
 
 
 def _skip_overlap(response: IO[bytes], part: Path, start: int, total: int | None) -> int:
@@ -192,25 +213,26 @@ def _skip_overlap(response: IO[bytes], part: Path, start: int, total: int | None
 
 def _copy(
     response: IO[bytes],
-    file: IO[bytes],
+    file: FileIO,
     address: str,
     start: int,
     total: int | None,
     size: int | None,
     progress: Progress,
 ) -> None:
-    received, limit = start, size or MAX_BYTES
+    part, received, limit = Path(str(file.name)), start, size or MAX_BYTES
     while piece := response.read(PIECE):
         if received == 0:
             _check_page(address, piece)
         received += len(piece)
         if received > limit:
             file.close()
-            _delete(Path(file.name))
+            _delete(part)
             raise DataError(
                 f"{address} sent more than the expected {limit} bytes; the download was deleted"
             )
-        file.write(piece)
+        with _writing(part):
+            write_whole(file, piece)
         progress(received, total or 0)
     if total is not None and received < total:
         raise ConnectionError(f"connection closed after {received} of {total} bytes")

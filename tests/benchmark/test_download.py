@@ -9,7 +9,8 @@ import pytest
 
 from benchmark import download as module
 from benchmark.download import OVERLAP, download
-from benchmark.errors import DataError
+from benchmark.errors import DataError, StorageError
+from tests.benchmark.full_disk import files_of_at_most
 from tests.benchmark.serving import Served, serve
 
 DATA = bytes(range(256)) * 4000
@@ -118,6 +119,20 @@ def test_a_connection_that_closes_before_the_rest_keeps_the_part(tmp_path: Path)
         download(f"{site.address}/file", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == DATA
     assert ranges(served) == [None, *[f"bytes={300_000 - OVERLAP}-"] * 2]
+
+
+def test_an_error_of_the_disk_is_not_one_of_the_server(tmp_path: Path) -> None:
+    served, messages = Served(DATA), []
+    with serve(file=served) as site:
+        address = f"{site.address}/file"
+        with (
+            files_of_at_most(300_000),
+            pytest.raises(StorageError, match=r"cannot write .*file\.part: .*then run the same"),
+        ):
+            download(address, tmp_path / "file", sha256=SUM, log=messages.append)
+        assert messages == []
+        download(address, tmp_path / "file", sha256=SUM)
+    assert ranges(served) == [None, f"bytes={300_000 - OVERLAP}-"]
 
 
 def test_a_busy_server_is_retried(tmp_path: Path) -> None:
