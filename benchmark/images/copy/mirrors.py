@@ -34,7 +34,8 @@ def fetch(
 ) -> None:
     """Try the mirrors in order until all images of a manifest are in the local copy.
 
-    An archive that is named after a domain is skipped if that domain is complete.
+    While one process downloads an archive and unpacks it, others wait. An archive that is named
+    after a domain is skipped if that domain is complete.
 
     Args:
         manifest: a manifest whose images are files.
@@ -48,11 +49,9 @@ def fetch(
     """
     problems = []
     for mirror in manifest.document.get("mirrors", []):
-        if not len(absent_rows(manifest)):
-            return
-        name = mirror.get("title", mirror["address"])
-        if _is_complete(manifest, mirror["address"]):
+        if not _is_needed(manifest, mirror["address"]):
             continue
+        name = mirror.get("title", mirror["address"])
         log(f"trying {name}")
         try:
             _import_from(manifest, mirror, folder, log, progress_for)
@@ -69,13 +68,13 @@ def fetch(
         )
 
 
-def _is_complete(manifest: Manifest, address: str) -> bool:
-    """Whether an archive is named after a domain whose images are all in the local copy."""
+def _is_needed(manifest: Manifest, address: str) -> bool:
+    """Whether images are absent: of the domain that an archive is named after, if it is, or any."""
+    absent = absent_rows(manifest)
     stem = Path(urlsplit(address).path).name.partition(".")[0]
-    if stem not in {domain.name for domain in manifest.domains}:
-        return False
-    domains = manifest.table["domain"].take(absent_rows(manifest))
-    return stem not in domains.unique().to_pylist()
+    if stem in {domain.name for domain in manifest.domains}:
+        return stem in manifest.table["domain"].take(absent).unique().to_pylist()
+    return bool(len(absent))
 
 
 def _import_from(
@@ -91,26 +90,49 @@ def _import_from(
         return
     if host == DRIVE:
         archive = folder / f"{mirror['drive_id']}.archive"
-        _from_drive(mirror, archive, progress_for("downloading"))
     else:
         address = _hub_file(mirror) if host == HUB else mirror["address"]
         archive = folder / (Path(urlsplit(address).path).name or "archive")
-        download(  # it may be there, if unpacking it was interrupted
-            address,
-            archive,
-            size=mirror.get("bytes"),
-            sha256=mirror.get("sha256"),
-            progress=progress_for(f"downloading {archive.name}"),
-            log=log,
-        )
-    progress = progress_for(f"unpacking {archive.name}")
+    with _alone(archive, log):
+        if not _is_needed(manifest, mirror["address"]):  # another process was faster
+            return
+        if host == DRIVE:
+            _from_drive(mirror, archive, progress_for("downloading"))
+        else:
+            download(  # it may be there, if unpacking it was interrupted
+                address,
+                archive,
+                size=mirror.get("bytes"),
+                sha256=mirror.get("sha256"),
+                progress=progress_for(f"downloading {archive.name}"),
+                log=log,
+            )
+        progress = progress_for(f"unpacking {archive.name}")
+        try:
+            import_images(manifest, archive, copy=True, progress=progress, log=log)
+        except (DataError, UsageError):
+            if "sha256" not in mirror:  # it may be damaged, and gdown would not load it again
+                archive.unlink(missing_ok=True)
+            raise
+        archive.unlink()
+
+
+@contextlib.contextmanager
+def _alone(archive: Path, log: Logger) -> Iterator[None]:
+    """Keep other processes from an archive; wait while one has it."""
+    from filelock import FileLock, Timeout
+
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(archive.with_name(f".{archive.name}.lock"))
     try:
-        import_images(manifest, archive, copy=True, progress=progress, log=log)
-    except (DataError, UsageError):
-        if "sha256" not in mirror:  # it may be damaged, and gdown would not load it again
-            archive.unlink(missing_ok=True)
-        raise
-    archive.unlink()
+        lock.acquire(blocking=False)
+    except Timeout:
+        log(f"waiting for another process, which downloads {archive.name}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
@@ -126,7 +148,6 @@ def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
             "downloading from Google Drive needs gdown, which is not installed; run "
             "pip install 'holistic-transfer-bench[download]'"
         ) from None
-    archive.parent.mkdir(parents=True, exist_ok=True)
     address = f"https://{DRIVE}/uc?id={mirror['drive_id']}"
     if key := mirror.get("drive_resource_key"):
         address += f"&resourcekey={key}"

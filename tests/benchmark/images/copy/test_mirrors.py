@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+import threading
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from benchmark import download as download_module
 from benchmark.errors import DataError, StorageError
@@ -84,6 +87,11 @@ def walk(manifest: Manifest, own: Path) -> list[str]:
     return messages
 
 
+def kept(own: Path) -> list[str]:
+    """The archives that were not unpacked."""
+    return [p.name for p in (own / "downloads").iterdir() if not p.name.endswith(".lock")]
+
+
 def assert_whole(manifest: Manifest, pictures: dict[str, bytes]) -> None:
     root = images_folder(manifest)
     files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.png")}
@@ -110,7 +118,33 @@ def test_archives_of_complete_domains_are_skipped(own, pictures):
         walk(manifest, own)
         assert [len(served.requests) for served in files.values()] == [1, 2]
     assert_whole(manifest, pictures)
-    assert list((own / "downloads").iterdir()) == []
+    assert kept(own) == []
+
+
+def test_of_two_commands_one_downloads_and_the_other_waits(own, pictures):
+    """Both wrote to one file, which neither could unpack."""
+    served = {f"{domain}.zip": Served(zipped(pictures, domain)) for domain in DOMAINS}
+    waiting = threading.Barrier(3)  # the two commands, and this test
+
+    def log(message: str) -> None:
+        if message.startswith("waiting for another process, which downloads outline.zip"):
+            waiting.wait(timeout=60)
+
+    def command() -> None:
+        fetch(manifest, own / "downloads", log, lambda name: lambda done, total: None)
+
+    with serve(**served) as site, ThreadPoolExecutor(2) as pool:
+        manifest = manifest_of(
+            pictures, [{"address": f"{site.address}/{name}"} for name in served], own
+        )
+        (own / "downloads").mkdir()
+        with FileLock(own / "downloads" / ".outline.zip.lock"):
+            commands = [pool.submit(command), pool.submit(command)]
+            waiting.wait(timeout=60)
+        for each in commands:
+            each.result()
+    assert [len(each.requests) for each in served.values()] == [1, 1]
+    assert_whole(manifest, pictures)
 
 
 def test_an_archive_that_was_not_unpacked_is_not_downloaded_again(own, pictures):
@@ -128,7 +162,7 @@ def test_an_archive_that_was_not_unpacked_is_not_downloaded_again(own, pictures)
         walk(manifest, own)
     assert len(served.requests) == 1
     assert_whole(manifest, pictures)
-    assert list((own / "downloads").iterdir()) == []
+    assert kept(own) == []
 
 
 def test_the_next_mirror_is_tried_after_a_page_and_a_wrong_digest(own, pictures):
@@ -253,8 +287,7 @@ def test_a_full_disk_ends_the_download(own, pictures, monkeypatch):
             patch.setattr("benchmark.folders.shutil.disk_usage", usage)
             with pytest.raises(StorageError, match=r"the images need .* free some space"):
                 walk(manifest, own)
-        (kept,) = (own / "downloads").iterdir()
-        assert kept.name == "a"
+        assert kept(own) == ["a"]
         walk(manifest, own)
         assert not site.files["b"].requests
     assert_whole(manifest, pictures)
