@@ -12,14 +12,21 @@ from typing import Any
 from filelock import FileLock
 
 from benchmark.errors import DataError, UsageError
-from benchmark.files import canonical_json, matches_digest, new_folder, read_sealed, seal
+from benchmark.files import (
+    canonical_json,
+    digest_json,
+    matches_digest,
+    new_folder,
+    read_sealed,
+    seal,
+)
 from benchmark.folders import data_folder
 from benchmark.images.store.store import store_key
 from benchmark.keys import ImportedFacts, SourceFacts, computation
 from benchmark.manifest.manifest import Manifest, PinnedCheckpoint
 from benchmark.networks.names import network_label
 from benchmark.sources.pinned import pinned_file, pinned_record
-from benchmark.sources.pretrained import PretrainedWeights, find_pretrained
+from benchmark.sources.pretrained import PretrainedWeights, find_pretrained, pretrained_name
 
 MODEL_FILE = "model.safetensors"
 RECORD_FILE = "source.json"
@@ -153,7 +160,8 @@ class SourceCheckpoint:
 def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
     """The checkpoint of a spec: the pinned one; else the imported one, the trained one, or None.
 
-    A trained one that is damaged does not count: it can be trained again.
+    A trained one that is damaged does not count: it can be trained again. If the pretrained weights
+    that it was trained from are not here, it counts if it is the only one.
 
     Raises:
         DataError: the pinned or the imported one is damaged.
@@ -168,9 +176,26 @@ def find_source(spec: SourceSpec) -> SourceCheckpoint | None:
         if imported is not None:
             return imported
     try:
-        return _open_source(spec.folder, spec.facts.to_json())
+        return _open_source(spec.folder, spec.facts.to_json()) or _without_weights(spec)
     except DataError:
         return None
+
+
+def _without_weights(spec: SourceSpec) -> SourceCheckpoint | None:
+    """The only one that was trained from the pretrained weights that a spec names, wherever.
+
+    They were deleted, or the source model is a copy from another machine. If they are here, their
+    digest is part of the spec's key instead.
+    """
+    if pretrained_name(spec.manifest.model) is None or spec.initial is not None:
+        return None
+    facts, found = canonical_json(spec.facts.to_json()), []
+    for source in known_sources():
+        made_from = source.record["made_from"]
+        if canonical_json({**made_from, "initial": None}) == facts:
+            is_own = source.path.parent == spec._folder(digest_json(made_from))
+            found += [source] if is_own else []
+    return found[0] if len(found) == 1 else None
 
 
 def needs_training(spec: SourceSpec) -> bool:

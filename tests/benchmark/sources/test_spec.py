@@ -151,6 +151,21 @@ class TestPretrainedWeights:
             keys.add(pretrained.key)
         assert len(keys) == 3
 
+    def test_without_them_the_only_source_model_that_they_gave_is_found(self, pretrained):
+        """They were deleted, or it was copied to another machine, perhaps without a network."""
+        models = []
+        for content in (b"one", b"two"):
+            put_pretrained(content)
+            models.append(save_source(pretrained, content, FACTS))
+        assert find_source(pretrained) == models[1]
+        shutil.rmtree(data_folder() / "weights")
+        assert find_source(pretrained) is None  # of two, neither
+        shutil.rmtree(models[0].path.parent)
+        assert find_source(pretrained) == models[1]
+        assert find_source(replace(pretrained, device="cuda")) is None
+        models[1].path.parent.rename(pretrained.folder)  # a folder of another key
+        assert find_source(pretrained) is None
+
     def test_damaged_weights_are_not_trained_from(self, pretrained):
         file = put_pretrained(b"weights")
         model = pretrained.manifest.model
