@@ -66,6 +66,14 @@ def check(words: list[str], number: str, folder: str) -> None:
     parse(words)
 
 
+def test_a_job_has_nobody_to_ask_before_a_long_run(htbench: Htbench, program: Path) -> None:
+    for system in SYSTEMS:
+        assert "more than a day on a CPU needs --yes:" in script(htbench, system, *PLUGIN)
+    text = script(htbench, "slurm", *PLUGIN, "--yes")
+    words, _ = run(["bash", "-c", text], SLURM_ARRAY_TASK_ID="3")
+    assert "--yes" in words
+
+
 def test_a_slurm_job_runs_its_shard(htbench: Htbench, program: Path, tmp_path: Path) -> None:
     text = script(htbench, "slurm", *OPTIONS)
     words, data = run(["bash", "-c", text], SLURM_ARRAY_TASK_ID="3")
