@@ -97,10 +97,10 @@ def local_folders(manifest: Manifest, *, stores: bool) -> list[Path]:
         folders += [store_folder(manifest, domain.name) for domain in manifest.domains]
     present = [folder for folder in folders if folder.is_dir() or _aside(folder).is_dir()]
     if not present:
-        raise UsageError(
-            f"there are no images of {manifest.reference} on this machine; see "
-            "`htbench data status`"
-        )
+        see = "see `htbench data status`"
+        if store_state(manifest)[0]:
+            see = "add --stores to remove its image stores"
+        raise UsageError(f"there are no images of {manifest.reference} on this machine; {see}")
     return present
 
 

@@ -286,12 +286,16 @@ def _print_status(entries: Sequence[Mapping[str, Any]]) -> None:
 def remove(dataset: str, stores: bool, yes: bool) -> None:
     """Remove the local copy of DATASET. If it consists of links, the files they point to are kept.
 
+    Image stores stay without --stores: runs use the pixels in them, also after you import another
+    copy.
+
     \b
     Examples:
       htbench data remove office-home@1.0
       htbench data remove domainnet@1.0 --stores --yes
     """
     from benchmark.images.status import local_folders, manifest_of_files, remove_folders
+    from benchmark.images.store.store import store_state
 
     manifest = manifest_of_files(dataset)
     folders = local_folders(manifest, stores=stores)
@@ -303,3 +307,9 @@ def remove(dataset: str, stores: bool, yes: bool) -> None:
         )
     for folder in remove_folders(manifest, folders):
         click.echo(f"removed {folder}")
+    if kept := store_state(manifest)[0]:
+        command_line = recommended("data", "remove", manifest.argument, "--stores")
+        log(
+            f"{plural(kept, 'image store')} stayed: runs use their pixels, also after you import "
+            f"another copy; to remove them, run `{command_line}`"
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
 
 from benchmark.images.place import images_folder
+from benchmark.images.store.store import store_folder
 from htbench.cli.data import command
 
 
@@ -60,3 +62,22 @@ def test_a_complete_copy_needs_neither_terms_nor_server(manifest):
     result = CliRunner().invoke(command, ["download", str(manifest.root)])
     assert result.exit_code == 0, result.output
     assert "all 90 images of mini@0.1 are present" in result.output
+
+
+def test_removing_images_says_that_runs_use_the_pixels_in_their_stores(manifest):
+    """With another copy, which no manifest without a SHA-256 of each image can tell from it."""
+    images_folder(manifest).mkdir(parents=True)
+    part = store_folder(manifest, "outline") / "test.json"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"{}")
+    remove = ["remove", str(manifest.root), "--yes"]
+    result = CliRunner().invoke(command, remove)
+    assert result.exit_code == 0
+    assert "1 image store stayed: runs use their pixels" in result.stderr
+    (words,) = re.findall("run `htbench data (.*)`", result.stderr)
+    assert "add --stores to remove its image stores" in str(
+        CliRunner().invoke(command, remove).exception
+    )
+    result = CliRunner().invoke(command, [*words.split(), "--yes"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert not part.exists()
