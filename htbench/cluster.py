@@ -25,6 +25,7 @@ def array_job(
     workspace: Path,
     options: Sequence[str],
     *,
+    file: Path | None = None,
     network: str | None,
     device: str,
     has_jobs: bool,
@@ -37,6 +38,7 @@ def array_job(
         shards: their number.
         workspace: where the shards' workspaces are merged; theirs are in a folder beside it.
         options: more options of ``htbench run``.
+        file: the file's name in the commands that submit it; None for ``htbench`` with a suffix.
         network, device: as among these options.
         has_jobs: whether ``--jobs`` is among them.
 
@@ -77,7 +79,7 @@ def array_job(
         "DATA": command("data", "verify", reference),
         "PREPARE": command("source", "train", *of_suite, *model, "--device", device),
         "DRY_RUN": command(*run, "--shard", f"1/{shards}", "--dry-run"),
-        "FILE": f"htbench.{SYSTEMS[system]}",
+        "FILE": shlex.quote(str(file or f"htbench.{SYSTEMS[system]}")),
         "MERGE": merge,
         "WRAPPED_MERGE": shlex.quote(merge),
         "BOARD": command("leaderboard", *of_suite, "--workspace", workspace),

@@ -139,6 +139,7 @@ def script(
         shards,
         workspace,
         run_options,
+        file=out,
         network=options["network"],
         device=options["device"],
         has_jobs=options["jobs"] is not None,

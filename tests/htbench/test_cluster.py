@@ -272,11 +272,16 @@ def test_ray_takes_options_of_run_after_the_dashes_too(htbench: Htbench) -> None
     assert "`htbench cluster run ... -- --method`" in err
 
 
-def test_it_can_be_written_to_a_file(htbench: Htbench, tmp_path: Path) -> None:
-    out = tmp_path / "htbench.sh"
-    words = ("cluster", "script", "--slurm", "--suite", "icons", "--shards", "8")
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_it_can_be_written_to_a_file(system: str, htbench: Htbench, tmp_path: Path) -> None:
+    """Whose name is that in the commands that submit it."""
+    default, out = f"htbench.{SYSTEMS[system]}", tmp_path / f"my jobs.{SYSTEMS[system]}"
+    words = ("cluster", "script", f"--{system}", "--suite", "icons", "--shards", "8")
     assert htbench(*words, "--out", out) == (0, "", "")
-    assert out.read_text() == htbench(*words)[1]
+    _, text, _ = htbench(*words)
+    submit = rf"(sbatch|kubectl apply|condor_submit) .*{re.escape(default)}"
+    assert re.search(submit, text)
+    assert out.read_text() == text.replace(default, f"'{out}'")
 
 
 @pytest.mark.parametrize(
