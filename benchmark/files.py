@@ -28,6 +28,7 @@ from benchmark.failpoints import reach
 
 FILE_MODE = 0o644
 BUILDING = ".building-"  # the prefix of a folder that is still being written
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a write that does not fit
 SETTLED_SECONDS = 2  # this long after a change, a file's times show every later change
 # Kept, because a new one for each value takes as long as encoding a short one.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -218,7 +219,7 @@ def adding_path(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.filename is None and error.errno in FULL:
             error.filename = os.fspath(path)
         raise
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from benchmark.commands import command
 from benchmark.download import check_file, download
-from benchmark.errors import DataError, UsageError
+from benchmark.errors import DataError, StorageError, UsageError
+from benchmark.files import FULL
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
 from benchmark.images.decode import MAX_FILE_BYTES
@@ -140,6 +141,7 @@ def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
 
     Raises:
         DataError: the download failed, for example because the daily quota is exhausted.
+        StorageError: the archive does not fit on the disk.
     """
     try:
         import gdown
@@ -161,6 +163,11 @@ def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
             progress=lambda finished, total: progress(finished, total or 0),
         )
     except Exception as error:  # gdown and requests have no common base class
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise StorageError(
+                f"cannot write {archive}: {error.strerror}; free some space, or set HTBENCH_DATA "
+                "to another folder, then run the same command again to resume"
+            ) from None
         raise DataError(f"cannot download {mirror['address']}: {_reason(error)}") from None
     if not archive.is_file():
         raise DataError(f"cannot download {mirror['address']}: gdown wrote no file")

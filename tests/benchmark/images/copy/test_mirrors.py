@@ -25,6 +25,7 @@ from benchmark.images.place import absent_paths, images_folder
 from benchmark.images.store.embedded import embedded_images
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.manifest.manifest import Manifest
+from tests.benchmark.full_disk import files_of_at_most
 from tests.benchmark.serving import Served, serve
 
 DOMAINS = ("outline", "solid")
@@ -349,6 +350,20 @@ def test_an_archive_of_google_drive_that_found_a_full_disk_is_kept(own, pictures
                 walk(manifest, own)
         (kept,) = own.rglob("abc.archive")
         assert kept.read_bytes() == zipped(pictures)
+        walk(manifest, own)
+    assert_whole(manifest, pictures)
+
+
+def test_an_archive_of_google_drive_that_fills_the_disk_ends_the_download(
+    own, pictures, monkeypatch
+):
+    other = {"address": "http://127.0.0.1:9/all.zip"}
+    manifest = manifest_of(pictures, [DRIVE_MIRROR, other], own)
+    data = zipped(pictures)
+    with serve(uc=Served(data)) as site:
+        let_gdown_ask(site, monkeypatch)
+        with files_of_at_most(len(data) // 2), pytest.raises(StorageError, match="cannot write"):
+            walk(manifest, own)
         walk(manifest, own)
     assert_whole(manifest, pictures)
 
