@@ -189,13 +189,13 @@ def _without_weights(spec: SourceSpec) -> SourceCheckpoint | None:
     """
     if pretrained_name(spec.manifest.model) is None or spec.initial is not None:
         return None
-    facts, found = canonical_json(spec.facts.to_json()), []
+    facts, matching = canonical_json(spec.facts.to_json()), []
     for source in known_sources():
         made_from = source.record["made_from"]
-        if canonical_json({**made_from, "initial": None}) == facts:
-            is_own = source.path.parent == spec._folder(digest_json(made_from))
-            found += [source] if is_own else []
-    return found[0] if len(found) == 1 else None
+        is_own = source.path.parent == spec._folder(digest_json(made_from))
+        if is_own and canonical_json({**made_from, "initial": None}) == facts:
+            matching.append(source)
+    return matching[0] if len(matching) == 1 else None
 
 
 def needs_training(spec: SourceSpec) -> bool:
