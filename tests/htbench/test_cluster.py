@@ -69,6 +69,14 @@ def check(words: list[str], number: str, folder: str) -> None:
     parse(words)
 
 
+def test_source_models_are_trained_on_the_device_of_the_jobs(htbench: Htbench, program) -> None:
+    for system in SYSTEMS:
+        text = script(htbench, system, *PLUGIN, "--device", "cuda")
+        before, _, after = text.partition("source models, which all shards use.\n")
+        assert "a GPU if the" in before
+        assert "source train --suite icons --device cuda\n" in after.partition("# 2.")[0]
+
+
 def test_a_job_has_nobody_to_ask_before_a_long_run(htbench: Htbench, program: Path) -> None:
     for system in SYSTEMS:
         assert "more than a day on a CPU needs --yes:" in script(htbench, system, *PLUGIN)
