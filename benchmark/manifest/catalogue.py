@@ -203,17 +203,19 @@ def _load_folder(folder: Path) -> Manifest:
 
 def _unknown(reference: str) -> ManifestError:
     """What to say where there is no manifest: it may be a recipe, or a typing error."""
-    recipes = published_recipes()
+    names, recipes = published_manifests(), published_recipes()
     for recipe in recipes:
         folder = packaged_manifests().joinpath(*recipe.split("@"))
         is_folder = is_file(Path(reference) / RECIPE_FILE) and Path(reference).samefile(folder)
         if is_folder or reference in (recipe, recipe.partition("@")[0]):
-            return ManifestError(
-                f"{recipe} is a recipe, not a manifest. Expand it first, using the metadata file "
-                "from your copy of the data set: "
+            expansions = [name for name in names if name.partition("+")[0] == recipe]
+            remedy = (
+                f"Use what it was expanded to: {', '.join(expansions)}"
+                if expansions
+                else "Expand it first, using the metadata file from your copy of the data set: "
                 + command("manifest", "expand", recipe, "--metadata", "metadata.csv")
             )
-    names = published_manifests()
+            return ManifestError(f"{recipe} is a recipe, not a manifest. {remedy}")
     known = ", ".join(names) or "none"
     known += f"; recipes to expand: {', '.join(recipes)}" if recipes else ""
     return ManifestError(

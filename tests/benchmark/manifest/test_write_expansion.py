@@ -152,6 +152,10 @@ class TestCommand:
         assert lines[str(cameras.targets[1])][-2:] == ["one", "day"]
         assert lines["digest"] == [manifest.digest]
         assert "its results appear in a separate table" in result.output
+        for name in ("iwildcam", REFERENCE):
+            with pytest.raises(ManifestError, match="Use what it was expanded to") as error:
+                load_manifest(name)
+            assert str(error.value).endswith(f": {reference}")
 
     def test_json_and_out(
         self, cameras: Cameras, tmp_path: Path, own_data: Path, monkeypatch: pytest.MonkeyPatch
