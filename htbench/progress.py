@@ -17,7 +17,7 @@ from benchmark.text import one_line, printable, shortened
 from htbench.long_runs import duration
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from benchmark.progress import Reporter
 
@@ -111,17 +111,37 @@ class JobLines:
         self._thread.join()
 
 
+class _Total:
+    """The number of a job's steps, for as long as it stays the same.
+
+    A method may train several times, and only the steps until the end of the training that runs are
+    known: a total that has grown will grow again.
+    """
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._has_grown = False
+
+    def known(self, done: int, total: int) -> int | None:
+        """The total, or None where it is not known."""
+        self._first = self._first or total
+        self._has_grown |= total > self._first
+        return total if total >= done and not self._has_grown else None
+
+
 class _Steps:
     """The steps of a running job, and how long the others will take."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._first: tuple[float, int] | None = None
-        self._done = self._total = 0
+        self._done = 0
+        self._total = _Total()
+        self._known: int | None = None
 
     def note(self, done: int, total: int) -> None:
         """Note how many are done."""
-        self._done, self._total = done, total
+        self._done, self._known = done, self._total.known(done, total)
         self._first = self._first or (time.monotonic(), done)
 
     def __str__(self) -> str:
@@ -129,12 +149,12 @@ class _Steps:
         if self._first is None:
             return f"for {duration(now - self._start)}"
         begun, first = self._first
-        if self._total < self._done:  # not known
+        if self._known is None:
             return f"step {self._done}"
-        steps = f"step {self._done} of {self._total}"
+        steps = f"step {self._done} of {self._known}"
         if self._done == first:
             return steps
-        left = (now - begun) / (self._done - first) * (self._total - self._done)
+        left = (now - begun) / (self._done - first) * (self._known - self._done)
         return f"{steps}, {duration(left)} left"
 
 
@@ -146,19 +166,20 @@ class JobBars:
 
         self._bars = _rich_bars(MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
         self._all = self._bars.add_task("runs", total=total)
-        self._jobs: dict[str, Any] = {}
+        self._jobs: dict[str, tuple[TaskID, _Total]] = {}
 
     def begin(self, name: str) -> None:
         """Add the job's bar."""
-        self._jobs[name] = self._bars.add_task(f"  {name}", total=None)
+        self._jobs[name] = self._bars.add_task(f"  {name}", total=None), _Total()
 
     def step(self, name: str, done: int, total: int) -> None:
         """Advance the job's bar."""
-        self._bars.update(self._jobs[name], completed=done, total=total if total >= done else None)
+        bar, of_job = self._jobs[name]
+        _show(self._bars, bar, done, of_job.known(done, total))
 
     def end(self, name: str, note: str) -> None:
         """Remove the job's bar, and print a line if the job produced no predictions."""
-        self._bars.remove_task(self._jobs.pop(name))
+        self._bars.remove_task(self._jobs.pop(name)[0])
         self._bars.advance(self._all)
         if note.startswith(("failed", "not applicable")):
             self._bars.console.print(
@@ -229,7 +250,7 @@ def step_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
                 if _in_bytes(name):
                     of_all = f" of {total / MEGABYTE:.0f}" if is_known else ""
                     amount = f"{done / MEGABYTE:.0f}{of_all} MB, {speed / MEGABYTE:.1f} MB/s"
-                bars.update(bar, completed=done, total=total if is_known else None, amount=amount)
+                _show(bars, bar, done, total if is_known else None, amount=amount)
 
             return update
 
@@ -242,6 +263,12 @@ def _step_lines(name: str) -> StepLines:
 
 def _in_bytes(name: str) -> bool:
     return name.startswith("downloading")
+
+
+def _show(bars: Progress, bar: TaskID, done: int, total: int | None, **fields: Any) -> None:
+    """Advance a bar; without a total, it shows neither a share nor the time left."""
+    bars.tasks[bars.task_ids.index(bar)].total = total  # an update with None keeps the last one
+    bars.update(bar, completed=done, **fields)
 
 
 def _rich_bars(*columns: ProgressColumn) -> Progress:

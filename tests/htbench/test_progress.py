@@ -56,6 +56,29 @@ def test_a_total_that_is_unknown_is_not_printed(capsys: pytest.CaptureFixture[st
     assert lines(capsys)[0] == "[0/1] running: open-ended: step 7"
 
 
+def test_a_total_that_grows_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A method that trains several times knows only the steps of the training that runs."""
+    with JobLines(1, seconds=0.05) as jobs:
+        jobs.begin("rounds")
+        for done in range(190, 231, 10):
+            jobs.step("rounds", done, max(200, done + 2))
+        time.sleep(0.1)
+    assert lines(capsys)[0] == "[0/1] running: rounds: step 230"
+
+
+def test_a_bar_shows_no_total_that_grows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with JobBars(1) as jobs:
+        jobs.begin("rounds")
+        for done, shown in ((190, "190/200"), (230, "230/?")):
+            jobs.step("rounds", done, max(200, done + 2))
+            time.sleep(0.2)  # the bars are drawn ten times a second
+            assert shown in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("total", "expected"), [(4000, " of 4000, "), (0, ", "), (826, ", ")])
 def test_a_total_that_is_passed_is_not_printed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int, expected: str
