@@ -21,8 +21,8 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from benchmark.errors import DataError, StorageError
-from benchmark.files import matches_digest, write_whole
-from benchmark.folders import check_space
+from benchmark.files import matches_digest
+from benchmark.folders import check_space, write_whole
 from benchmark.progress import Logger, Progress
 from benchmark.text import printable
 

@@ -230,17 +230,6 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_whole(file: io.FileIO, data: bytes) -> None:
-    """Write all bytes to an unbuffered file; a full disk may take a part of them without an error.
-
-    Raises:
-        OSError: the rest cannot be written.
-    """
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
 @contextlib.contextmanager
 def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
     """Create a folder that appears under its final name only if the block succeeds.

@@ -1,4 +1,4 @@
-"""Folders of our own code and data, and of the user's data.
+"""Folders of our own code and data, and of the user's data, and the space on their disks.
 
 The benchmark writes only to the data folder and the workspace.
 """
@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from io import FileIO
 from pathlib import Path
 
 import platformdirs
@@ -89,3 +90,14 @@ def check_space(folder: Path, size: int, need: str) -> None:
             f"{folder} has {free / 2**30:.2f} GiB free, but {need} {size / 2**30:.2f} GiB: free "
             "some space, or set HTBENCH_DATA to a folder on a larger disk"
         )
+
+
+def write_whole(file: FileIO, data: bytes) -> None:
+    """Write all bytes to an unbuffered file; a full disk may take a part of them without an error.
+
+    Raises:
+        OSError: the rest cannot be written.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]

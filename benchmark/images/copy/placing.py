@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmark.errors import StorageError
-from benchmark.files import FILE_MODE, write_whole
-from benchmark.folders import check_space
+from benchmark.files import FILE_MODE
+from benchmark.folders import check_space, write_whole
 
 TEMPORARY_NAME = ".htbench-importing"  # in a folder on another disk
 
