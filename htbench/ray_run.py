@@ -43,8 +43,8 @@ def execute_on_ray(
         if plan.manifest.document["images"] != "embedded":  # nodes do not have the images
             open_stores(plan.manifest, target_needs(run.planned for run in runs), monitor)
         chains = chains_of(runs, relative_costs())
-        with connected(address), monitor.jobs(len(chains)) as reporter:
-            cluster = RayCluster(plan.device, jobs)
+        with connected(address) as connection, monitor.jobs(len(chains)) as reporter:
+            cluster = RayCluster(connection, plan.device, jobs)
             executor = RemoteExecutor(
                 discover=cluster.joined,
                 options={**options, "device": plan.device},

@@ -192,7 +192,8 @@ class RemoteExecutor:
             try:
                 self._carry_out(node, chain)
             except NodeLostError as error:
-                self.reporter.end(chain.name, f"lost with node {node.name}, waits for another")
+                if self._failure is None:
+                    self.reporter.end(chain.name, f"lost with node {node.name}, waits for another")
                 self._lose(node, error)
                 self._give_back(chain)
                 return

@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,44 @@ from benchmark.remote.executor import NodeLostError
 from benchmark.remote.node import Node
 
 AUTH_MODE = "RAY_AUTH_MODE"
+LOOK_SECONDS = 0.5  # between two looks of a call at whether the connection closes
+CLOSE_SECONDS = 10.0  # that calls have to end
+
+
+class Connection:
+    """The calls of a process to a cluster, which end before the connection does.
+
+    Ray ends a process, or waits for ever, if a thread uses a connection that another one closes.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._calls = 0
+        self.is_closing = False
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Count a call while it lasts; it must end soon after ``is_closing``.
+
+        Raises:
+            NodeLostError: the connection closes.
+        """
+        with self._changed:
+            if self.is_closing:
+                raise NodeLostError("the connection to the cluster is closed")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls -= 1
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let no more calls begin, and wait for those that have."""
+        with self._changed:
+            self.is_closing = True
+            self._changed.wait_for(lambda: self._calls == 0, CLOSE_SECONDS)
 
 
 class RayNode:
@@ -28,19 +67,27 @@ class RayNode:
         slots: how many chains it carries out at a time.
     """
 
-    def __init__(self, node: dict[str, Any], slots: int, resources: dict[str, float]) -> None:
+    def __init__(
+        self,
+        node: dict[str, Any],
+        slots: int,
+        resources: dict[str, float],
+        connection: Connection,
+    ) -> None:
         """Start an actor on a node.
 
         Args:
             node: as ``ray.nodes()`` describes it.
             slots: how many chains it carries out at a time.
             resources: what the actor reserves.
+            connection: to the cluster.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.name = f"{node['NodeManagerHostname']} ({node['NodeID'][:8]})"
         self.slots = slots
+        self._connection = connection
         affinity = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         options = {"scheduling_strategy": affinity, "max_concurrency": 4 * slots + 8, **resources}
         self._actor = ray.remote(Node).options(**options).remote()
@@ -51,7 +98,12 @@ class RayNode:
         from ray.exceptions import RayActorError, RayError, RayTaskError
 
         try:
-            return ray.get(getattr(self._actor, method).remote(*arguments))
+            with self._connection.call():
+                result = getattr(self._actor, method).remote(*arguments)
+                while not ray.wait([result], timeout=LOOK_SECONDS)[0]:
+                    if self._connection.is_closing:
+                        raise NodeLostError("the connection to the cluster is closed")
+                return ray.get(result)
         except RayTaskError as error:
             cause = error.cause
             if isinstance(cause, HTBenchError | OSError):
@@ -66,14 +118,15 @@ class RayNode:
 class RayCluster:
     """The nodes of a cluster that this process is connected to."""
 
-    def __init__(self, device: str, jobs: int | None) -> None:
+    def __init__(self, connection: Connection, device: str, jobs: int | None) -> None:
         """Use every node, and those that join later.
 
         Args:
+            connection: to the cluster.
             device: ``cpu`` or ``cuda``; nodes without a GPU are not used for the latter.
             jobs: chains at a time on each node, or on each GPU; None for one per core, or one.
         """
-        self._device, self._jobs = device, jobs
+        self._connection, self._device, self._jobs = connection, device, jobs
         self._known: set[str] = set()
 
     def joined(self) -> Iterator[RayNode]:
@@ -87,9 +140,10 @@ class RayCluster:
             resources = node["Resources"]
             if self._device == "cuda":
                 for _ in range(int(resources.get("GPU", 0))):
-                    yield RayNode(node, self._jobs or 1, {"num_gpus": 1, "num_cpus": 0})
+                    of_gpu = {"num_gpus": 1.0, "num_cpus": 0.0}
+                    yield RayNode(node, self._jobs or 1, of_gpu, self._connection)
             elif cores := int(resources.get("CPU", 0)):
-                yield RayNode(node, self._jobs or cores, {"num_cpus": cores})
+                yield RayNode(node, self._jobs or cores, {"num_cpus": cores}, self._connection)
 
 
 def require_ray() -> None:
@@ -112,8 +166,8 @@ def require_ray() -> None:
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
-    """Connect this process to a cluster.
+def connected(address: str) -> Iterator[Connection]:
+    """Connect this process to a cluster, and close the connection after the last call.
 
     Args:
         address: ``HOST:PORT`` of its head node, or ``auto`` on one of its machines.
@@ -136,7 +190,11 @@ def connected(address: str) -> Iterator[None]:
             f"cannot connect to the Ray cluster at {address}: {reason}; check the address, and "
             f"that all machines have {AUTH_MODE}=token and the same token (ray get-auth-token)"
         ) from None
+    connection = Connection()
     try:
-        yield
+        yield connection
     finally:
-        ray.shutdown()
+        try:
+            connection.close()
+        finally:
+            ray.shutdown()
