@@ -36,14 +36,13 @@ class Connection:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """Count a call while it lasts; it must end soon after ``is_closing``.
+        """Count a call while it lasts; it asks :meth:`check` now and then.
 
         Raises:
             NodeLostError: the connection closes.
         """
         with self._changed:
-            if self.is_closing:
-                raise NodeLostError("the connection to the cluster is closed")
+            self.check()
             self._calls += 1
         try:
             yield
@@ -51,6 +50,15 @@ class Connection:
             with self._changed:
                 self._calls -= 1
                 self._changed.notify_all()
+
+    def check(self) -> None:
+        """End a call that waits.
+
+        Raises:
+            NodeLostError: the connection closes.
+        """
+        if self.is_closing:
+            raise NodeLostError("the connection to the cluster is closed")
 
     def close(self) -> None:
         """Let no more calls begin, and wait for those that have."""
@@ -101,8 +109,7 @@ class RayNode:
             with self._connection.call():
                 result = getattr(self._actor, method).remote(*arguments)
                 while not ray.wait([result], timeout=LOOK_SECONDS)[0]:
-                    if self._connection.is_closing:
-                        raise NodeLostError("the connection to the cluster is closed")
+                    self._connection.check()
                 return ray.get(result)
         except RayTaskError as error:
             cause = error.cause
