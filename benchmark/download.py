@@ -186,10 +186,15 @@ def _writing(part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"cannot write {part}: {error.strerror or error}; fix this, or set HTBENCH_DATA to "
-            "another folder, then run the same command again to resume"
-        ) from None
+        raise cannot_write(part, error) from None
+
+
+def cannot_write(file: Path, error: OSError) -> StorageError:
+    """What to say where a download cannot be written."""
+    return StorageError(
+        f"cannot write {file}: {error.strerror or error}; fix this, or set HTBENCH_DATA to "
+        "another folder, then run the same command again to resume"
+    )
 
 
 def _skip_overlap(response: IO[bytes], part: Path, start: int, total: int | None) -> int:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from benchmark.commands import command
-from benchmark.download import check_file, download
-from benchmark.errors import DataError, StorageError, UsageError
+from benchmark.download import cannot_write, check_file, download
+from benchmark.errors import DataError, UsageError
 from benchmark.files import FULL
 from benchmark.images.copy.placing import Placing, placing
 from benchmark.images.copy.take import import_images
@@ -164,10 +164,7 @@ def _from_drive(mirror: Mirror, archive: Path, progress: Progress) -> None:
         )
     except Exception as error:  # gdown and requests have no common base class
         if isinstance(error, OSError) and error.errno in FULL:
-            raise StorageError(
-                f"cannot write {archive}: {error.strerror}; free some space, or set HTBENCH_DATA "
-                "to another folder, then run the same command again to resume"
-            ) from None
+            raise cannot_write(archive, error) from None
         raise DataError(f"cannot download {mirror['address']}: {_reason(error)}") from None
     if not archive.is_file():
         raise DataError(f"cannot download {mirror['address']}: gdown wrote no file")
