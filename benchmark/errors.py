@@ -50,7 +50,7 @@ class DataError(HTBenchError):
 class StorageError(HTBenchError):
     """Files that cannot be written, such as onto a full disk; other data would not help.
 
-    It is no ``DataError``, so that whoever tries one origin after the other stops here.
+    It is not a ``DataError``, so that code that tries one origin after the other stops here.
     """
 
 

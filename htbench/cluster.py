@@ -25,7 +25,7 @@ def array_job(
     workspace: Path,
     options: Sequence[str],
     *,
-    file: Path | None = None,
+    file: Path | None,
     network: str | None,
     device: str,
     has_jobs: bool,
