@@ -68,6 +68,8 @@ def merge_workspaces(
             if (source / inner / "runs").is_dir():
                 pair = Workspace(source / inner), Workspace(target / inner)
                 _merge(*pair, check, steps(f"merging {source / inner}"), merged)
+    # A copy that is worth more may have replaced that of an earlier source.
+    merged.copied = list(dict.fromkeys(merged.copied))
     return merged
 
 

@@ -154,8 +154,9 @@ class TestTheSameRunTwice:
         full(tmp_path / "0")
         key = full(tmp_path / "1").key
         (tmp_path / "0" / "runs" / key / WEIGHTS_FILE).unlink()
-        merge([tmp_path / str(number) for number in order], tmp_path / "w")
+        merged = merge([tmp_path / str(number) for number in order], tmp_path / "w")
         assert content(tmp_path / "w") == content(tmp_path / "1")
+        assert merged.copied == [key]
 
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
     def test_a_failed_one_gives_way(
