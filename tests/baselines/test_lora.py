@@ -44,6 +44,38 @@ def test_the_same_matrices_give_the_logits_of_peft(source):
         assert not torch.allclose(expected, source.logits(images), atol=1e-2)
 
 
+def test_a_linear_layer_starts_as_that_of_peft():
+    """B is 0, and A is uniform between the same bounds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peft = pytest.importorskip("peft")
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(50, 400))
+    ours = LowRank(network[0].weight, 200, 5.0, torch.Generator().manual_seed(2))
+    config = peft.LoraConfig(r=200, lora_alpha=5, target_modules=["0"], lora_dropout=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = peft.get_peft_model(network, config).base_model.model[0]
+    a, b = theirs.lora_A["default"].weight, theirs.lora_B["default"].weight
+    assert ours.up.shape == b.shape
+    assert not ours.up.any()
+    assert not b.any()
+    assert ours.down.shape == a.shape
+    shares = torch.linspace(0, 1, 101)
+    torch.testing.assert_close(
+        ours.down.flatten().quantile(shares), a.flatten().quantile(shares), rtol=0, atol=0.01
+    )
+
+    with torch.no_grad():
+        b.normal_()
+        ours.up.copy_(b)
+        ours.down.copy_(a)
+    inputs = torch.randn(3, 50)
+    updated = nn.functional.linear(inputs, ours(theirs.base_layer.weight), theirs.base_layer.bias)
+    torch.testing.assert_close(updated, theirs(inputs), rtol=1e-4, atol=1e-4)
+
+
 def test_only_weights_of_layers_and_the_head_change(source, target, new_run, changed):
     model = LoRA().adapt(source, target, new_run())
     names = changed(model, source.copy())
