@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmark.manifest.catalogue import load_manifest
+from data_manifests.builders import one_standard_error as rule
 from data_manifests.builders.icons import build, search, trials
 from data_manifests.builders.icons.trials import Candidate
 
@@ -109,6 +110,34 @@ class TestRecord:
         assert text == build.TRAINING.read_text("utf-8")
         tables = tomllib.loads(text)
         assert {name: icons.document[name] for name in tables} == tables
+
+    def test_the_page_has_every_accuracy_and_what_the_limit_on_steps_costs(
+        self, recorded: dict[Candidate, np.ndarray]
+    ) -> None:
+        groups = search.held_out_groups(load_manifest("icons@2.0"))
+        every = {row.candidate: row for row in search.compare(recorded, groups, search.STEPS)}
+        limited = search.compare(recorded, groups, search.AFFORDABLE)
+        error_of = {row.candidate: row.standard_error for row in limited if row.deficit > 0}
+        page = (FOLDER.parents[1] / "icons" / "README.md").read_text("utf-8")
+        for rate in search.RATES:
+            cells = []
+            for steps in search.STEPS:
+                cell = f"{every[rule.Candidate(rate, steps)].accuracy:.1f}"
+                if steps in search.AFFORDABLE:
+                    error = error_of.get(rule.Candidate(rate, steps))
+                    cell = f"**{cell}**" if error is None else f"{cell} ({error:.1f})"
+                cells.append(cell)
+            assert f"| {rate:g} | {' | '.join(cells)} |" in page
+
+        best, shipped = rule.choose(list(every.values())), every[rule.Candidate(0.027, 200)]
+        assert best.candidate == (0.081, 800)
+        sentence = (
+            "800 steps at rate 0.081 are best, with "
+            f"{best.accuracy:.1f} %, and the rule chooses them: the recipe is "
+            f"{shipped.deficit:.1f} points below, more than the standard error of "
+            f"{shipped.standard_error:.1f}."
+        )
+        assert sentence in " ".join(page.split())
 
     def test_held_out_images_are_of_seen_classes_and_never_a_whole_class(
         self, icons, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
