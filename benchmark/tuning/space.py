@@ -13,7 +13,7 @@ from benchmark.jobs import Value
 from benchmark.manifest.rates import RATE, rate_of
 from benchmark.methods.describe import MethodDescription, setting_text
 
-BUDGET = 12  # trials of a declared space, the same for every method
+BUDGET = 12  # most trials of a declared space, the same for every method
 RATES = ("1", "1/3", "1/10")
 MAX_RATE = 1000
 MAX_SETTINGS = 1000  # of a command line; a search with this many already takes days
