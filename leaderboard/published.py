@@ -113,7 +113,8 @@ def publish(
     column = pa.array([of_rows.get(key) for key in rows["key"].to_pylist()], pa.binary())
     taken = keys - own
     used = [entry for entry in earlier if not taken.isdisjoint(entry.results["key"].to_pylist())]
-    facts = _joined_facts([*(entry.facts for entry in used), facts])
+    # A workspace that adds no row made nothing of the file.
+    facts = _joined_facts([*(entry.facts for entry in used), *([facts] if keys & own else [])])
     text = canonical_json(dict(facts)).decode()
     table = rows.append_column(STORED.field("outcomes"), column)
     write_table(folder / f"{suite.name}.parquet", table, text)

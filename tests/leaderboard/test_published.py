@@ -132,6 +132,9 @@ def test_published_rows_complete_those_of_a_workspace(
         assert published.facts == {**FACTS, "command": "the first seed; make leaderboard"}
         earlier = read_published(tmp_path)
     assert [entry.facts for entry in earlier] == [facts, published.facts]
+    empty, later = SCHEMA.empty_table(), {**FACTS, "command": "that made nothing"}
+    again = publish(suite, icons, empty, later, tmp_path, earlier=earlier)
+    assert (again.facts, again.results) == (published.facts, published.results)
     of_row = published_outcomes([published])
     own_keys = set(own["key"].to_pylist())
     for row in rows_of_table(published.results):
