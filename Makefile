@@ -25,7 +25,7 @@ AXE := .venv/axe/package/axe.min.js
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
 	@echo "make leaderboard-pretrained   the same from ImageNet weights, about 15 minutes on 2 cores"
-	@echo "make leaderboard-pacs     the same on PACS: downloads its images, about 16 hours on 2 cores"
+	@echo "make leaderboard-pacs     the same on PACS: downloads its images, about 12 hours on 2 cores"
 	@echo "make leaderboard-full     the same with every method, 12 to 36 minutes on 2 cores"
 	@echo "make leaderboard-studies  other recipes, draws and numbers of seen classes, tuned methods"
 	@echo "make board         write the tables of README and docs, and build/board/, from the published results"
