@@ -10,6 +10,8 @@ where NAME and what follows it are one of:
     comparison SUITE NUMBER       a comparison that the suite's results allow, counted from 1
     suites SUITE SUITE ...        the order of methods on several suites
     tuning SUITE TUNED            the order of methods at their defaults and tuned
+    accuracies SUITE SUITE ...    overall, seen and missing accuracy on suites that differ in their
+                                  recipe: the references, and the three best methods of each
     published                     which results are published, and what made them
     columns                       the columns of a table, and their names in files
     file-columns                  the other columns of CSV, JSON and Parquet files
@@ -33,7 +35,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +80,9 @@ FIGURES = {
 SITE_SUITE = "icons-full"  # whose board is written as pages
 FACTS = ("command", "commit", "machine")
 EXCERPT = ("rank", "method", "overall", "seen", "missing", "disr.", "H")
+ACCURACIES = ("method", "overall", "seen", "missing")
+REFERENCES = ("source", "bn-stats", "finetune", "oracle-finetune")  # of the table of accuracies
+BEST = 3  # methods that it also shows
 
 
 def _mean(suite: str) -> str:
@@ -86,12 +91,21 @@ def _mean(suite: str) -> str:
 
 
 def _excerpt(suite: str, *methods: str) -> str:
-    lines = board_table(_board(suite), MEAN).splitlines()
-    headings, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    wanted = [headings.index(heading) for heading in EXCERPT]
-    of_method = headings.index("method")
-    chosen = [[row[i] for i in wanted] for row in rows if row[of_method].split(" ")[0] in methods]
+    rows = _cells(_board(suite))
+    chosen = [[row[heading] for heading in EXCERPT] for row in rows if _method(row) in methods]
     return pipe_table(EXCERPT, chosen, left=2)
+
+
+def _cells(board: Board) -> list[dict[str, str]]:
+    """The rows of a board's table of means, by heading, in its order: oracles last."""
+    lines = board_table(board, MEAN).splitlines()
+    headings, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return [dict(zip(headings, row, strict=True)) for row in rows]
+
+
+def _method(row: Mapping[str, str]) -> str:
+    """The method of a row, without the remark that it is an oracle."""
+    return row["method"].split(" ")[0]
 
 
 def _methods(suite: str) -> str:
@@ -142,6 +156,21 @@ def _tuning(suite: str, tuned: str) -> str:
     if comparison is None:
         raise UsageError(f"the suites {suite} and {tuned} have fewer than two methods in common")
     return _body(comparison)
+
+
+def _accuracies(*suites: str) -> str:
+    loaded = [load_suite(suite) for suite in suites]
+    seeds = tuple(sorted(set.intersection(*(set(suite.seeds) for suite in loaded))))
+    chosen = []
+    for suite in loaded:
+        rows = _cells(published_board(replace(suite, seeds=seeds)))
+        best = [_method(row) for row in rows if _method(row) not in REFERENCES][:BEST]
+        chosen += [
+            [suite.recipe, *(row[heading] for heading in ACCURACIES)]
+            for row in rows
+            if _method(row) in (*best, *REFERENCES)
+        ]
+    return pipe_table(["recipe", *ACCURACIES], chosen, left=2)
 
 
 def _body(comparison: Comparison) -> str:
@@ -223,6 +252,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "comparison": _comparison,
     "suites": _suites,
     "tuning": _tuning,
+    "accuracies": _accuracies,
     "published": _published,
     "columns": _columns,
     "file-columns": _file_columns,
