@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmark.citations import read_citations, short_reference
+from benchmark.citations import OURS, read_citations, short_reference
 from benchmark.errors import MethodError
 from benchmark.manifest.suite import Suite
 from benchmark.methods.describe import MethodDescription
@@ -88,11 +88,14 @@ def markdown_table(
     entries: Sequence[Mapping[str, Any]], suite: Suite | None, boards: Sequence[Board]
 ) -> str:
     """Format the entries as a Markdown table, with reference methods first and oracles last."""
+    unconfirmed = read_citations()["unconfirmed"]["methods"]
     lines = []
     for entry in sorted(
         entries, key=lambda e: (e["track"] == "oracle", *reference_first(e["method"]))
     ):
         papers = entry["papers"]
         paper, link = short_reference(papers[0]) if papers else ("", None)
+        if entry["method"] in unconfirmed:
+            paper = f"after {paper}; {OURS}'s form"
         lines.append(MethodLine(entry["method"], entry["summary"], paper, link, entry["track"]))
     return methods_table(lines, suite, boards)

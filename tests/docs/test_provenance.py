@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from benchmark.citations import read_citations
 from benchmark.methods.find import builtin_methods
 from leaderboard.gamma_star import NAME as GAMMA_STAR
 
@@ -29,6 +31,22 @@ def test_it_has_every_method_and_known_entries() -> None:
     entries = tomllib.loads((DOCS / "provenance.toml").read_text("utf-8"))
     assert set(entries) == {*builtin_methods(), GAMMA_STAR}
     assert {key for entry in entries.values() for key in entry} == {"code", "equal", "choice"}
+
+
+def test_what_is_unconfirmed_is_marked_in_both_tables() -> None:
+    entries = tomllib.loads((DOCS / "provenance.toml").read_text("utf-8"))
+    unconfirmed = set(read_citations()["unconfirmed"]["methods"])
+    assert unconfirmed == {
+        name for name, entry in entries.items() if entry.get("equal", "").endswith("unconfirmed")
+    }
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[3].strip()
+        for line in (DOCS / "methods.md").read_text("utf-8").splitlines()
+        if line.startswith("| ") and line.count("|") == 8
+    }
+    assert unconfirmed == {
+        name for name, paper in rows.items() if re.match(r"\[after .+; htbench's form\]\(", paper)
+    }
 
 
 def test_the_page_has_the_table(boards: ModuleType) -> None:
