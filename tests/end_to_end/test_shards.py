@@ -6,7 +6,7 @@ import signal
 
 from tests.end_to_end.lane import DEADLINE, predictions
 
-SHARDS = 3
+SHARDS = 8
 
 
 def files(workspace):
