@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from importlib import util
 from pathlib import Path
@@ -308,6 +308,19 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
         tests,
     )
 }
+# Checks that compare with the runs of others.
+NEEDS = {
+    "side-by-side": ("icons-runs",),
+    "agrees-with-cpu": ("icons-runs",),
+    "isolation": ("icons-runs", "agrees-with-cpu"),
+    "kill-and-resume": ("icons-runs",),
+}
+
+
+def with_needs(names: Collection[str]) -> list[str]:
+    """Checks and those that they need, in the order of ``CHECKS``."""
+    wanted = {*names, *(need for name in names for need in NEEDS.get(name, ()))}
+    return [name for name in CHECKS if name in wanted]
 
 
 def main() -> None:
@@ -318,7 +331,13 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--quick", action="store_true", help="two seeds, one step, few images")
     parser.add_argument("--images", type=int, help="of each class, domain and split  [all]")
-    parser.add_argument("--only", nargs="+", choices=list(CHECKS), default=list(CHECKS))
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(CHECKS),
+        default=list(CHECKS),
+        help="these, after the checks whose runs they need  [all]",
+    )
     parser.add_argument("--folder", type=Path, help="for data and workspaces; it is kept")
     parser.add_argument("--out", type=Path, default=REPORT)
     args = parser.parse_args()
@@ -334,7 +353,7 @@ def main() -> None:
     bench, about = Bench(args.device, size, folder), machine(args.device)
     results: dict[str, tuple[bool, float, str]] = {}
     try:
-        for name in args.only:
+        for name in with_needs(args.only):
             start = time.perf_counter()
             try:
                 passed, text = True, CHECKS[name](bench)
