@@ -59,6 +59,8 @@ class Lane:
     ) -> None:
         """``drivers`` is the socket of the warm process, or None for the real command."""
         self.mini, self.workspace, self.drivers = mini, workspace, drivers
+        self.temporary = workspace.with_name(f"{workspace.name}-tmp")  # of real commands
+        self.temporary.mkdir(parents=True, exist_ok=True)
         self.options = options or METHODS
         self.random = random.Random(seed)
         self.kills: list[str] = []
@@ -80,7 +82,7 @@ class Lane:
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), self.mark]))
         return subprocess.Popen(
             [sys.executable, "-m", "htbench", *arguments],
-            env={**self.mini.environment(), "PYTHONPATH": path},
+            env={**self.mini.environment(), "PYTHONPATH": path, "TMPDIR": str(self.temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -153,6 +155,7 @@ class Lane:
             out, err = driver.communicate(timeout=DEADLINE)
         assert driver.returncode == 0, err
         self.check_left_behind()
+        assert list(self.temporary.iterdir()) == []
         return out
 
     # --- what must hold at any time ---
@@ -194,6 +197,14 @@ def scored(workspace: Path) -> list[dict[str, Any]]:
     table = pq.read_table(workspace / "results.parquet")
     measured = [name for name in table.schema.names if "measured_" in name or name == "stamp"]
     return sorted(table.drop_columns(measured).to_pylist(), key=lambda row: row["key"])
+
+
+def scores(workspace: Path) -> dict[str, dict[str, float]]:
+    """What was counted and computed from the predictions of each run, by its key."""
+    return {
+        row["key"]: {name: value for name, value in row.items() if isinstance(value, int | float)}
+        for row in scored(workspace)
+    }
 
 
 def board(text: str) -> str:
