@@ -90,8 +90,7 @@ def publish(
     of_own = outcomes or (lambda _: None)
     of_rows = _outcomes(rows, lambda row: (of_own if row["key"] in own else of_earlier)(row))
     keys = set(rows["key"].to_pylist())
-    from_earlier = keys - own
-    used = [e for e in earlier if not from_earlier.isdisjoint(e.results["key"].to_pylist())]
+    used = _sources_of(keys - own, earlier)
     # A workspace that adds no row made nothing of the file.
     facts = _joined_facts([*(entry.facts for entry in used), *([facts] if keys & own else [])])
     write_rows(folder / f"{suite.name}.parquet", with_outcomes(rows, of_rows), facts)
@@ -171,6 +170,17 @@ def _joined_facts(facts: Sequence[Mapping[str, str]]) -> dict[str, str]:
     names = facts[-1]
     each = {name: [part for entry in facts for part in entry[name].split("; ")] for name in names}
     return {name: "; ".join(dict.fromkeys(parts)) for name, parts in each.items()}
+
+
+def _sources_of(keys: Set[str], entries: Iterable[Published]) -> list[Published]:
+    """The published results that rows are from: of a run that several share, the first."""
+    rest, used = set(keys), []
+    for entry in entries:
+        of_entry = rest.intersection(entry.results["key"].to_pylist())
+        if of_entry:
+            used.append(entry)
+            rest -= of_entry
+    return used
 
 
 def _outcomes(rows: pa.Table, outcomes: OutcomesOf) -> dict[str, bytes]:

@@ -146,6 +146,21 @@ def test_published_rows_complete_those_of_a_workspace(
         assert of_row(row).to_bytes() == outcomes[name].to_bytes()  # type: ignore[union-attr]
 
 
+def test_of_a_row_that_is_published_twice_the_first_says_what_made_it(
+    tmp_path: Path, suite: Suite, icons: Manifest
+) -> None:
+    rows = rows_of_table(results(icons, "source", "finetune"))
+    of_seed_0, others = (
+        pa.Table.from_pylist([row for row in rows if (row["seed"] == 0) is is_0], schema=SCHEMA)
+        for is_0 in (True, False)
+    )
+    for name in ("a", "b"):
+        alone = dataclasses.replace(suite, name=name, seeds=(0,))
+        publish(alone, icons, of_seed_0, {**FACTS, "command": name}, tmp_path)
+    published = publish(suite, icons, others, FACTS, tmp_path, earlier=read_published(tmp_path))
+    assert published.facts == {**FACTS, "command": f"a; {FACTS['command']}"}
+
+
 def test_published_rows_of_another_source_model_complete_nothing(
     tmp_path: Path, suite: Suite, icons: Manifest
 ) -> None:
