@@ -255,8 +255,8 @@ def relative_costs(folder: Path = FOLDER) -> dict[str, float]:
     """How long each published method adapts, without its base, relative to ``finetune``.
 
     The median over the runs of a method of the ratio to the run of ``finetune`` in the same cell:
-    the same images, recipe, source model and seed, which were run by the same command. Tuned runs
-    are left out, since their settings change their cost.
+    the same images, recipe, source model and seed, on the same kind of processor with the same
+    versions. Tuned runs are left out, since their settings change their cost.
 
     The same on every machine with this version of the benchmark.
     """
@@ -266,7 +266,8 @@ def relative_costs(folder: Path = FOLDER) -> dict[str, float]:
     for row in rows:
         if row["search"] is None:
             rest = max(0.0, seconds[row["key"]] - seconds.get(row["base"], 0.0))
-            cells.setdefault(tuple(row[name] for name in _CELL), {})[row["method"]] = rest
+            place = tuple(row[name] for name in (*_CELL, "environment"))
+            cells.setdefault(place, {})[row["method"]] = rest
     ratios: dict[str, list[float]] = {}
     for cell in cells.values():
         unit = cell.get(gamma_star.BASE, 0.0)

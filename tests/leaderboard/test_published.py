@@ -239,6 +239,7 @@ def test_relative_costs_compare_runs_of_the_same_cell(tmp_path: Path, icons: Man
         *rows("finetune", 20.0, **slow),
         *rows("lora", 25.0, **slow),
         *rows("vls", 50.0, manifest_digest="of images on which finetune did not run"),
+        *rows("bma", 70.0, environment='{"cpu": "slow"}'),
         *rows("ewc", 8.0, search="{}"),
         *rows("finetune", 9.0, search="{}"),
     ]
