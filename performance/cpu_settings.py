@@ -41,7 +41,6 @@ from benchmark.runs.workspace import Workspace
 from leaderboard.predictions import read_logits_and_labels
 from leaderboard.scoring import Scores, score
 
-METHODS = ("source", "finetune", "balanced-softmax")
 SHOWN = ("overall", "seen", "missing")
 
 Cell: TypeAlias = tuple[str, str, int]  # method, task, seed
@@ -123,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", dest="seeds", action="append", type=int)
     parser.add_argument("--isa", default="AVX2", help="a value of ONEDNN_MAX_CPU_ISA")
     options = parser.parse_args(arguments)
-    options.methods = options.methods or list(METHODS)
+    options.methods = options.methods or list(load_suite(options.suite).methods)
     options.tasks, options.seeds = options.tasks or [], options.seeds or []
     results = {}
     for name, variables in settings_of(options.isa).items():
