@@ -32,6 +32,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from benchmark.driver import plan_suite
+from benchmark.errors import HTBenchError
 from benchmark.isolation import launch
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
@@ -122,13 +123,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", dest="seeds", action="append", type=int)
     parser.add_argument("--isa", default="AVX2", help="a value of ONEDNN_MAX_CPU_ISA")
     options = parser.parse_args(arguments)
-    options.methods = options.methods or list(load_suite(options.suite).methods)
-    options.tasks, options.seeds = options.tasks or [], options.seeds or []
     results = {}
-    for name, variables in settings_of(options.isa).items():
-        records, results[name] = carry_out(options, variables)
-        facts = records[0].environment
-        print(f"{name}: PyTorch's kernels used {facts['cpu_capability']} on {facts['cpu']}")
+    try:
+        options.methods = options.methods or list(load_suite(options.suite).methods)
+        options.tasks, options.seeds = options.tasks or [], options.seeds or []
+        for name, variables in settings_of(options.isa).items():
+            records, results[name] = carry_out(options, variables)
+            facts = records[0].environment
+            print(f"{name}: PyTorch's kernels used {facts['cpu_capability']} on {facts['cpu']}")
+    except HTBenchError as error:
+        parser.error(str(error))
     first, *others = results
     headers = ["method", "runs", "max |logit|", "class differs", *SHOWN]
     for other in others:
