@@ -390,8 +390,11 @@ def _areas(picks: Picks, n_pairs: int) -> tuple[float, float]:
     # Both sorted, so that neighbouring searches read the same memory.
     losing = np.sort(_taken(picks.margin, picks.right_seen))
     winning = np.sort(_taken(picks.margin, picks.right_missing))
-    larger = int(winning.searchsorted(losing, side="left").sum())
-    twice = larger + int(winning.searchsorted(losing, side="right").sum())
+    smaller = winning.searchsorted(losing, side="left")  # how many, for each
+    larger = int(smaller.sum())
+    twice = 2 * larger
+    if winning.size and (winning.take(smaller, mode="clip") == losing).any():
+        twice = larger + int(winning.searchsorted(losing, side="right").sum())
     at_zero = picks.margin == 0
     if at_zero.any():
         lost, won = picks.right_seen & at_zero, picks.right_missing & at_zero
