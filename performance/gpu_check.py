@@ -238,7 +238,7 @@ def speed(bench: Bench) -> str:
     words = [sys.executable, "-P", str(FOLDER / "gpu_speed.py"), str(bench.folder / "office-home")]
     words += ["--device", bench.device, "--steps", str(bench.size.steps)]
     words += ["--turns", str(bench.size.turns)]
-    environment = {**bench.environment, "PYTHONPATH": f"{FOLDER}{os.pathsep}{_python_path()}"}
+    environment = {**bench.environment, "PYTHONPATH": _python_path()}
     output = subprocess.run(
         words, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT, check=False
     )
@@ -270,8 +270,26 @@ def speed(bench: Bench) -> str:
     return f"{rates[0]:.0f} images/s; the bare loop {rates[1]:.0f}, ImageFolder {rates[2]:.0f}"
 
 
+def batched_seeds(bench: Bench) -> str:
+    """Seeds of a cell that train as one batched model, beside one after another."""
+    words = [sys.executable, "-P", str(FOLDER / "batched_seeds.py"), "--device", bench.device]
+    words += ["--seeds", "3", "10", "--turns", str(bench.size.turns)]
+    output = subprocess.run(
+        words,
+        env={**bench.environment, "PYTHONPATH": _python_path()},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT,
+        check=False,
+    )
+    want(output.returncode == 0, output.stderr[-2000:])
+    bench.tables["seeds of icons trained together"] = output.stdout.strip()
+    return "measured"
+
+
 def _python_path() -> str:
-    return os.environ.get("PYTHONPATH", "")
+    """The path with this folder, whose modules the scripts import."""
+    return os.pathsep.join(filter(None, (str(FOLDER), os.environ.get("PYTHONPATH"))))
 
 
 def tests(bench: Bench) -> str:
@@ -305,6 +323,7 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
         office_home,
         four_resnets,
         speed,
+        batched_seeds,
         tests,
     )
 }

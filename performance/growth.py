@@ -6,7 +6,8 @@
 For each size it fills a workspace with records of a suite of icons (one run per task, method and
 seed; no method is executed) and measures, each in a fresh process: the first ``htbench
 leaderboard``, the second, one after a change of one run, and ``htbench run`` with nothing to do.
-Wall seconds are followed by those of the processors, of all processes together. Runs share a few
+Wall seconds are followed by those of the processors, of all processes together; each turn fills a
+new workspace. Runs share a few
 predictions files by hard links: a workspace of 100,000 runs takes about 1.3 GB of disk.
 """
 
@@ -18,12 +19,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
+from measure import Times, spread, table
 
 from benchmark.driver import plan_suite, ready_specs
 from benchmark.files import digest_file
@@ -34,6 +35,8 @@ from benchmark.runs.workspace import Workspace
 
 METHODS = ("source", "finetune", "linear-probe", "bn-affine", "l2-sp", "lwf", "lolsgd")
 TASKS = ("outline-solid", "solid-outline", "outline+solid-color")
+CHANGED, NOTHING = "after a change", "run, nothing to do"
+COMMANDS = ("leaderboard, first", "again", CHANGED, NOTHING)
 VARIANTS = 20  # predictions files per task
 SUITE = """title = "Growth"
 manifest = "icons@2.0"
@@ -105,50 +108,51 @@ def fill(workspace: Path, specs: Iterator[RunSpec], runs: int) -> None:
         (folder / RECORD_FILE).write_bytes(record.to_bytes())
 
 
-def seconds(*arguments: str | Path) -> str:
-    """Return the wall and the processor seconds of a command of htbench."""
+def htbench(*arguments: str | Path) -> None:
+    """Carry out a command in a new process."""
     command = [sys.executable, "-m", "htbench", *map(str, arguments)]
     # Where Python may not write compiled modules, it would compile all of ours in each process.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    start, before = time.perf_counter(), os.times()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    wall, after = time.perf_counter() - start, os.times()
-    used = sum(after[2:4]) - sum(before[2:4])  # of children, user and system
-    return f"{wall:.2f} ({used:.2f})"
 
 
-def measure(folder: Path, runs: int) -> list[str]:
-    """Fill a workspace and return the seconds of the commands."""
+def measure(folder: Path, runs: int, times: Mapping[str, Times]) -> None:
+    """Fill a workspace and time the commands once more."""
     os.environ["HTBENCH_DATA"] = str(folder / "data")
     workspace = folder / "workspace"
     suite = write_suite(folder, runs)
     fill(workspace, planned_runs(suite, workspace), runs)
     options = ("--suite", suite, "--workspace", workspace)
-    # Of both, the first call after a change is the expensive one.
-    times = [seconds("leaderboard", *options), seconds("leaderboard", *options)]
-    record = next((workspace / "runs").iterdir()) / RECORD_FILE
-    os.utime(record)
-    return [*times, seconds("leaderboard", *options), seconds("run", *options)]
+    for name, turns in times.items():
+        if name == CHANGED:
+            os.utime(next((workspace / "runs").iterdir()) / RECORD_FILE)
+        # Of both, the first call after a change is the expensive one.
+        turns.time(partial(htbench, "run" if name == NOTHING else "leaderboard", *options))
 
 
 def main() -> None:
     """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the workspaces are written")
     arguments = parser.parse_args()
     cells = len(METHODS) * len(TASKS)
     rows = []
-    for runs in (cells, *arguments.runs):  # the first ones only compile modules
+    # The first ones only compile modules.
+    for runs, turns in ((cells, 1), *((runs, arguments.turns) for runs in arguments.runs)):
         whole = -(-runs // cells) * cells  # so that `htbench run` has nothing to do
-        folder = Path(tempfile.mkdtemp(dir=arguments.folder))
-        try:
-            rows.append([whole, *measure(folder, whole)])
-        finally:
-            shutil.rmtree(folder)
-    headers = ["runs", "leaderboard, first", "again", "after a change", "run, nothing to do"]
-    print("Wall seconds, and processor seconds in brackets.\n")
-    print(tabulate(rows[1:], headers, tablefmt="github", stralign="right"))
+        times = {name: Times() for name in COMMANDS}
+        for _ in range(turns):
+            folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+            try:
+                measure(folder, whole, times)
+            finally:
+                shutil.rmtree(folder)
+        rows.append([f"{whole:,}", "wall", *(spread(time.wall) for time in times.values())])
+        rows.append(["", "CPU", *(spread(time.cpu) for time in times.values())])
+    print(table(rows[2:], ["runs", "seconds", *COMMANDS]))
+    print(f"\n{arguments.turns} turns. Wanted: {NOTHING!r} in at most 1.5 s with 10,000 runs.")
 
 
 if __name__ == "__main__":

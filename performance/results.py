@@ -34,6 +34,7 @@ SECTIONS = {
     "scoring": "Scoring",
     "pairs": "Paired tests of many methods",
     "finetune": "One run of fine-tuning",
+    "batched_seeds": "Seeds of one cell as one batched model",
     "fixed_cost": "The fixed cost of a run",
     "loading": "Loading images of 256 pixels",
     "suite": "The whole suite icons",

@@ -5,12 +5,12 @@
 
 Ours: ``htbench run`` in a new workspace and a new data folder, so that it also decodes the images,
 with the source models that the manifest fixes. Peers': a new process for each run
-(``performance/peer.py``), one after another with the best number of loader processes and one thread
-per core, or one per core side by side with one thread each, whichever is faster. Their time is
-measured on a sample of runs and multiplied: a method that trains a network counts as a run of
-fine-tuning, and any other as a prediction only. That is in the peers' favour: lwf costs more, and
-so does a head or an average of weights. To train a source model in each run costs them more steps,
-each at the price of a step of fine-tuning.
+(``performance/peer.py``), one after another with one thread per core, with loader processes and
+without, or one per core side by side with one thread each. Their time is measured on a sample of
+runs and multiplied: a method that trains a network counts as a run of fine-tuning, and any other as
+a prediction only. That is in the peers' favour: lwf costs more, and so does a head or an average of
+weights. To train a source model in each run costs them more steps, each at the price of a step of
+fine-tuning.
 
 The last line is a bound: what the arithmetic of the training steps alone takes, at the speed that
 the processor reaches in a product of large matrices.
@@ -27,10 +27,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from time import process_time
-from typing import NamedTuple
 
 import torch
-from measure import Times, spread, table, take_turns
+from measure import Times, ratios, spread, table, take_turns
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.manifest.manifest import Manifest
@@ -42,6 +41,7 @@ PEER = str(Path(__file__).with_name("peer.py"))
 # Of suite icons. The others train nothing but a head on features, or start from finetune's weights.
 TRAINING = ("finetune", "frozen-classifier", "lwf", "balanced-softmax", "oracle-finetune")
 STEPS, SOURCE_STEPS = 200, 1200
+OURS = "htbench run"
 
 
 def htbench(*arguments: str | Path, data: Path) -> None:
@@ -51,7 +51,14 @@ def htbench(*arguments: str | Path, data: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env)
 
 
-def peers(folder: Path, options: list[str], side_by_side: int = 1) -> None:
+def run_suite(words: list[str], folder: Path) -> None:
+    """Carry out runs in a new workspace and a new data folder."""
+    with tempfile.TemporaryDirectory(dir=folder) as new:
+        run = ("run", "--suite", "icons", "--workspace", f"{new}/workspace", *words)
+        htbench(*run, data=Path(new, "data"))
+
+
+def peers(folder: Path, options: list[str], side_by_side: int) -> None:
     """Carry out runs of peers at the same time."""
     threads = str((os.cpu_count() or 1) // side_by_side or 1)
     command = [sys.executable, PEER, str(folder), *options]
@@ -64,37 +71,24 @@ def peers(folder: Path, options: list[str], side_by_side: int = 1) -> None:
     assert not any(run.wait() for run in runs)
 
 
-class Fastest(NamedTuple):
-    """The fastest way to run a peer."""
-
-    name: str
-    times: Times
-    side_by_side: int
-
-    @property
-    def wall(self) -> float:
-        """Seconds of one run."""
-        return median(self.times.wall) / self.side_by_side
-
-    @property
-    def cpu(self) -> float:
-        """Processor seconds of one run."""
-        return median(self.times.cpu) / self.side_by_side
-
-
-def fastest(folder: Path, options: list[str], turns: int) -> Fastest:
-    """Time the ways to run a peer."""
+def ways_of_peers() -> dict[str, tuple[list[str], int]]:
+    """Options of a run, and how many run side by side, by name."""
     cores = os.cpu_count() or 1
-    ways: dict[str, tuple[list[str], int]] = {
-        f"{workers} loader processes": ([*options, "--workers", str(workers)], 1)
-        for workers in (0, cores)
+    return {
+        "one after another": ([], 1),
+        f"with {cores} loader processes": (["--workers", str(cores)], 1),
+        f"{cores} side by side": ([], cores),
     }
-    ways[f"{cores} runs side by side"] = (options, cores)
-    times = take_turns(
-        {name: partial(peers, folder, *way) for name, way in ways.items()}, turns, warm=0
-    )
-    every = [Fastest(name, times[name], ways[name][1]) for name in ways]
-    return min(every, key=lambda way: way.wall)
+
+
+def of_suite(predict: Times, train: Times, side_by_side: int, runs: int, trainings: float) -> Times:
+    """Times of a suite from those of runs that only predict, and of runs that also train."""
+
+    def total(of_predict: list[float], of_train: list[float]) -> list[float]:
+        pairs = zip(of_predict, of_train, strict=True)
+        return [(runs * p + trainings * (t - p)) / side_by_side for p, t in pairs]
+
+    return Times(total(predict.wall, train.wall), total(predict.cpu, train.cpu))
 
 
 def operations(manifest: Manifest) -> int:
@@ -127,64 +121,60 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--all", action="store_true", help="every task and seed")
-    parser.add_argument("--turns", type=int, default=2, help="of each way to run a peer")
+    parser.add_argument("--turns", type=int, default=2, help="of each way  [2]")
     args = parser.parse_args()
     suite = load_suite("icons")
     manifest = manifest_of(suite)
     tasks, seeds = (suite.tasks, suite.seeds) if args.all else (suite.tasks[:1], suite.seeds[:1])
-    cells = len(tasks) * len(seeds)
-    training = sum(method in TRAINING for method in suite.methods)
-    ours = Times()
+    task = manifest.task(suite.tasks[0])
+    words = [word for name in tasks for word in ("--task", name)]
+    words += [word for seed in seeds for word in ("--seed", str(seed))]
+    of_peers = ways_of_peers()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        words = [w for task in tasks for w in ("--task", task)]
-        words += [w for seed in seeds for w in ("--seed", str(seed))]
-        run = ["run", "--suite", "icons", "--workspace", str(folder / "workspace"), *words]
-        ours.time(lambda: htbench(*run, data=folder / "data"))
-        task = manifest.task(suite.tasks[0])
-        images = folder / "images"
+        images, data = folder / "images", folder / "data"
+        one = ("--task", task.id, "--seed", "0", "--method", "source")
+        htbench("run", "--suite", "icons", "--workspace", folder / "workspace", *one, data=data)
         export = ("splits", "export", manifest.reference, "--task", task.id, "--out", images)
-        htbench(*export, "--format", "imagefolder", data=folder / "data")
+        htbench(*export, "--format", "imagefolder", data=data)
+        os.environ["HTBENCH_DATA"] = str(data)
         checkpoint = find_source(SourceSpec.of(manifest, task.sources, "cpu", 0))
         assert checkpoint is not None
         weights = ["--weights", str(checkpoint.path)]
         speed = operations_per_second()
-        train = fastest(images, [*weights, "--steps", str(STEPS)], args.turns)
-        predict = fastest(images, weights, args.turns)
-    rows = [
-        [name, way.name, spread(way.times.wall), f"{way.wall:.1f}", f"{way.cpu:.1f}"]
-        for name, way in (("train and predict", train), ("predict", predict))
-    ]
-    headers = ["one run of a peer", "fastest way", "wall s", "of one run", "CPU s of one run"]
-    print(table(rows, headers))
-    runs = cells * len(suite.methods)
-    wall, cpu = median(ours.wall), median(ours.cpu)
-    rows = [[f"htbench run, {runs} runs", f"{wall:.0f}", "1", f"{cpu:.0f}", "1"]]
-    source = SOURCE_STEPS / STEPS
-    peers_cpu = []
-    for title, more in (
-        ("peers, source model given", 0.0),
-        ("peers, source model trained in each run", runs * source),
-    ):
-        trainings = cells * training + more
-        of_wall = runs * predict.wall + trainings * (train.wall - predict.wall)
-        of_cpu = runs * predict.cpu + trainings * (train.cpu - predict.cpu)
-        peers_cpu.append(of_cpu)
-        rows.append([title, f"{of_wall:.0f}", f"{of_wall / wall:.1f}"])
-        rows[-1] += [f"{of_cpu:.0f}", f"{of_cpu / cpu:.1f}"]
-    print(f"\n{table(rows, ['the suite', 'wall s', 'times ours', 'CPU s', 'times ours'])}")
+        ways = {OURS: partial(run_suite, words, folder)}
+        for way, (options, side_by_side) in of_peers.items():
+            for kind, steps in (("predict", 0), ("train", STEPS)):
+                each = [*weights, "--steps", str(steps), *options]
+                ways[f"{way}: {kind}"] = partial(peers, images, each, side_by_side)
+        times = take_turns(ways, args.turns, warm=0)
+    ours = times[OURS]
+    cells = len(tasks) * len(seeds)
+    runs, trainings = cells * len(suite.methods), cells * sum(m in TRAINING for m in suite.methods)
+    rows = [[f"htbench run, {runs} runs", spread(ours.wall, 0), "1", spread(ours.cpu, 0), "1"]]
+    least = []  # processor seconds of peers with a given source model
+    for title, more in (("source model given", 0), ("trained", runs * SOURCE_STEPS / STEPS)):
+        for way, (_, side_by_side) in of_peers.items():
+            predict, train = times[f"{way}: predict"], times[f"{way}: train"]
+            peer = of_suite(predict, train, side_by_side, runs, trainings + more)
+            least += [median(peer.cpu)] * (not more)
+            rows.append([f"peers, {title}, {way}"])
+            for all_peer, all_ours in ((peer.wall, ours.wall), (peer.cpu, ours.cpu)):
+                rows[-1] += [spread(all_peer, 0), spread(ratios(all_peer, all_ours), 1)]
+    print(table(rows, ["the suite", "wall s", "times ours", "CPU s", "times ours"]))
     print(
         f"\n{cells} of {len(suite.tasks) * len(suite.seeds)} cells of {len(suite.methods)} methods,"
-        f" {training} of which train. Times of peers are extrapolated from {args.turns} turns of"
-        " each way. Wanted: at least 10 and 60 times the wall time of ours."
+        f" {args.turns} turns; {trainings} of the runs train. Times of peers are those of one run"
+        " that predicts and of one that trains, multiplied. Wanted: at least 10 and 60 times the"
+        " wall time of ours."
     )
     step = operations(manifest)
-    least = cells * training * STEPS * step / speed
+    seconds = trainings * STEPS * step / speed
     print(
         f"\nA training step has {step / 1e9:.2f} billion floating-point operations. At the speed of"
         f" a product of large matrices, {speed / 1e9:.0f} billion a second on one thread, those of"
-        f" {cells * training} trainings take {least:.0f} CPU s. If the suite did nothing else, the"
-        f" first ratio of CPU s would be {peers_cpu[0] / least:.1f}."
+        f" {trainings} trainings take {seconds:.0f} CPU s. If the suite did nothing else, peers"
+        f" whose source model is given would take {min(least) / seconds:.1f} times as long."
     )
 
 
