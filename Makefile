@@ -125,6 +125,7 @@ coverage: $(DEV)
 	$(PYTEST) -m 'not slow and not gpu' --cov --cov-report=term-missing:skip-covered
 
 performance: $(DEV)
+	$(BIN)/python -m pip install --quiet -e '.[performance]'
 	$(BIN)/python performance/results.py
 
 check: $(DEV)
