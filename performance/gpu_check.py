@@ -235,15 +235,9 @@ def four_resnets(bench: Bench) -> str:
 def speed(bench: Bench) -> str:
     """Training is as fast as a bare loop, with the same weights, and faster than a DataLoader."""
     _generated(bench)
-    words = [sys.executable, "-P", str(FOLDER / "gpu_speed.py"), str(bench.folder / "office-home")]
-    words += ["--device", bench.device, "--steps", str(bench.size.steps)]
+    words = [str(bench.folder / "office-home"), "--steps", str(bench.size.steps)]
     words += ["--turns", str(bench.size.turns)]
-    environment = {**bench.environment, "PYTHONPATH": _python_path()}
-    output = subprocess.run(
-        words, env=environment, capture_output=True, text=True, timeout=COMMAND_LIMIT, check=False
-    )
-    want(output.returncode == 0, output.stderr[-2000:])
-    result = json.loads(output.stdout.splitlines()[-1])
+    result = json.loads(_printed(bench, "gpu_speed.py", *words).splitlines()[-1])
     bench.tables[f"training {bench.size.network} at 224 pixels"] = tabulate(
         [
             (way, f"{rate:.0f}", f"{result['steps_per_second'][way]:.2f}")
@@ -270,12 +264,26 @@ def speed(bench: Bench) -> str:
     return f"{rates[0]:.0f} images/s; the bare loop {rates[1]:.0f}, ImageFolder {rates[2]:.0f}"
 
 
+def steps(bench: Bench) -> str:
+    """The time of a step by the switches of torch and by the layout of images."""
+    quick = ("--networks", "resnet18", "--batch", "2", "--steps", "1")
+    bench.tables["a step of training"] = _printed(
+        bench, "gpu_steps.py", *(quick if bench.size.steps == 1 else ())
+    )
+    return "measured"
+
+
 def batched_seeds(bench: Bench) -> str:
     """Seeds of a cell that train as one batched model, beside one after another."""
-    words = [sys.executable, "-P", str(FOLDER / "batched_seeds.py"), "--device", bench.device]
-    words += ["--seeds", "3", "10", "--turns", str(bench.size.turns)]
+    words = ("--seeds", "3", "10", "--turns", str(bench.size.turns))
+    bench.tables["seeds of icons trained together"] = _printed(bench, "batched_seeds.py", *words)
+    return "measured"
+
+
+def _printed(bench: Bench, script: str, *words: str) -> str:
+    """What a script of this folder prints."""
     output = subprocess.run(
-        words,
+        [sys.executable, "-P", str(FOLDER / script), *words, "--device", bench.device],
         env={**bench.environment, "PYTHONPATH": _python_path()},
         capture_output=True,
         text=True,
@@ -283,8 +291,7 @@ def batched_seeds(bench: Bench) -> str:
         check=False,
     )
     want(output.returncode == 0, output.stderr[-2000:])
-    bench.tables["seeds of icons trained together"] = output.stdout.strip()
-    return "measured"
+    return output.stdout.strip()
 
 
 def _python_path() -> str:
@@ -323,6 +330,7 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
         office_home,
         four_resnets,
         speed,
+        steps,
         batched_seeds,
         tests,
     )
