@@ -7,10 +7,10 @@ Ours: ``htbench run`` in a new workspace and a new data folder, so that it also 
 with the source models that the manifest fixes. Peers': a new process for each run
 (``performance/peer.py``), one after another with one thread per core, with loader processes and
 without, or one per core side by side with one thread each. Their time is measured on a sample of
-runs and multiplied: a method that trains a network counts as a run of fine-tuning, and any other as
-a prediction only. That is in the peers' favour: lwf costs more, and so does a head or an average of
-weights. To train a source model in each run costs them more steps, each at the price of a step of
-fine-tuning.
+runs and multiplied. A run of a peer costs a prediction, and a method that trains a network as many
+steps as it took here, each at the price of a step of fine-tuning. That is in the peers' favour: a
+step of lwf costs more, and so does a head or an average of weights. To train a source model in each
+run costs them more such steps.
 
 The last line is a bound: what the arithmetic of the training steps alone takes, at the speed that
 the processor reaches in a product of large matrices.
@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.manifest.manifest import Manifest
 from benchmark.manifest.suite import load_suite, manifest_of
 from benchmark.networks.build import build
+from benchmark.records import RunRecord
 from benchmark.sources.spec import SourceSpec, find_source
 
 PEER = str(Path(__file__).with_name("peer.py"))
@@ -51,11 +52,13 @@ def htbench(*arguments: str | Path, data: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env)
 
 
-def run_suite(words: list[str], folder: Path) -> None:
-    """Carry out runs in a new workspace and a new data folder."""
+def run_suite(words: list[str], folder: Path, steps: list[float]) -> None:
+    """Carry out runs in a new workspace and a new data folder; add the steps that they trained."""
     with tempfile.TemporaryDirectory(dir=folder) as new:
         run = ("run", "--suite", "icons", "--workspace", f"{new}/workspace", *words)
         htbench(*run, data=Path(new, "data"))
+        records = [RunRecord.read(path) for path in Path(new).glob("workspace/runs/*")]
+        steps.append(sum(r.cost["total_steps"] for r in records if r.method in TRAINING))
 
 
 def peers(folder: Path, options: list[str], side_by_side: int) -> None:
@@ -142,15 +145,16 @@ def main() -> None:
         assert checkpoint is not None
         weights = ["--weights", str(checkpoint.path)]
         speed = operations_per_second()
-        ways = {OURS: partial(run_suite, words, folder)}
+        counts: list[float] = []
+        ways = {OURS: partial(run_suite, words, folder, counts)}
         for way, (options, side_by_side) in of_peers.items():
             for kind, steps in (("predict", 0), ("train", STEPS)):
-                each = [*weights, "--steps", str(steps), *options]
+                each = [*weights, "--steps", f"{steps}", *options]
                 ways[f"{way}: {kind}"] = partial(peers, images, each, side_by_side)
         times = take_turns(ways, args.turns, warm=0)
     ours = times[OURS]
     cells = len(tasks) * len(seeds)
-    runs, trainings = cells * len(suite.methods), cells * sum(m in TRAINING for m in suite.methods)
+    runs, trainings = cells * len(suite.methods), median(counts) / STEPS
     rows = [[f"htbench run, {runs} runs", spread(ours.wall, 0), "1", spread(ours.cpu, 0), "1"]]
     least = []  # processor seconds of peers with a given source model
     for title, more in (("source model given", 0), ("trained", runs * SOURCE_STEPS / STEPS)):
@@ -164,16 +168,16 @@ def main() -> None:
     print(table(rows, ["the suite", "wall s", "times ours", "CPU s", "times ours"]))
     print(
         f"\n{cells} of {len(suite.tasks) * len(suite.seeds)} cells of {len(suite.methods)} methods,"
-        f" {args.turns} turns; {trainings} of the runs train. Times of peers are those of one run"
-        " that predicts and of one that trains, multiplied. Wanted: at least 10 and 60 times the"
-        " wall time of ours."
+        f" {args.turns} turns. Times of peers are those of one run that predicts and of one that"
+        f" trains for {STEPS} steps, multiplied: all runs together train for {median(counts):,.0f}"
+        " steps. Wanted: at least 10 and 60 times the wall time of ours."
     )
     step = operations(manifest)
-    seconds = trainings * STEPS * step / speed
+    seconds = median(counts) * step / speed
     print(
         f"\nA training step has {step / 1e9:.2f} billion floating-point operations. At the speed of"
         f" a product of large matrices, {speed / 1e9:.0f} billion a second on one thread, those of"
-        f" {trainings} trainings take {seconds:.0f} CPU s. If the suite did nothing else, peers"
+        f" these steps take {seconds:.0f} CPU s. If the suite did nothing else, peers"
         f" whose source model is given would take {min(least) / seconds:.1f} times as long."
     )
 
