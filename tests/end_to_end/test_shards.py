@@ -1,10 +1,15 @@
-"""A suite run in shards, one of which is killed and run again, gives the runs of one command."""
+"""A suite run in shards, some of which are killed and run again, gives the runs of one command."""
 
 from __future__ import annotations
 
+import random
 import signal
+import time
+from dataclasses import replace
 
-from tests.end_to_end.lane import DEADLINE, predictions
+import pytest
+
+from tests.end_to_end.lane import DEADLINE, Lane, kill, predictions, scores
 
 SHARDS = 8
 
@@ -42,3 +47,57 @@ def test_shards_merged_are_one_run(mini, finished, htbench, start, tmp_path):
     assert htbench("workspace", "check", "--workspace", tmp_path / "w").returncode == 0
     again = htbench("run", *mini.options(tmp_path / "w"), "--dry-run")
     assert f"{sum(counts)} runs: {sum(counts)} done, 0 to run" in again.stdout
+
+
+def kill_together(lanes, seconds):
+    """Start some shards side by side, and kill each driver at its moment if it still runs."""
+    drivers = [lane.start() for lane in lanes]
+    begin = time.monotonic()
+    entries = zip(seconds, lanes, drivers, strict=True)
+    for moment, lane, driver in sorted(entries, key=lambda entry: entry[0]):
+        time.sleep(max(0.0, begin + moment - time.monotonic()))
+        if driver.poll() is None and kill(driver.pid):
+            lane.kills.append("shard")
+    for lane, driver in zip(lanes, drivers, strict=True):
+        _, errors = driver.communicate(timeout=DEADLINE)
+        assert driver.returncode in (0, -signal.SIGKILL), errors
+        lane.check_left_behind()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_shards_are_killed_at_random_moments(mini, finished, htbench, drivers, tmp_path, seed):
+    """One after another or two side by side, up to three times, until all have run."""
+    # With an empty data folder, also while stores and source models are made.
+    own = replace(mini, data=tmp_path / "data") if seed % 2 else mini
+    choose = random.Random(seed)
+    count = choose.randint(2, 5)
+    lanes = [
+        Lane(
+            own,
+            tmp_path / "shards" / str(number),
+            seed,
+            "--shard",
+            f"{number}/{count}",
+            drivers=drivers,
+        )
+        for number in range(1, count + 1)
+    ]
+    victims = choose.sample(lanes, choose.randint(1, count))
+    for number in range(choose.randint(1, 3)):
+        for i in range(0, len(victims), 2):
+            pair = victims[i : i + 2]
+            latest = 6 if number or seed % 2 else 1.5  # no shard is faster than that
+            kill_together(pair, [choose.uniform(0.1, latest) for _ in pair])
+    assert any(lane.kills for lane in victims)
+    for lane in lanes:
+        lane.finish()
+    assert sum(len(lane.complete) for lane in lanes) == len(finished.runs())
+    places = [lane.workspace for lane in lanes]
+    merged = htbench("workspace", "merge", *places, "--into", tmp_path / "w")
+    assert merged.returncode == 0, merged.stdout
+    assert files(tmp_path / "w") == files(finished.workspace)
+    again = own.run(tmp_path / "w")
+    assert again.returncode == 0, again.stderr
+    assert len(list(tmp_path.glob("w/runs/*"))) == len(finished.runs())
+    assert scores(tmp_path / "w") == scores(finished.workspace)
