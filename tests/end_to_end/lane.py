@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmark.failpoints import VARIABLE
+from tests.end_to_end.conftest import Finished, Mini
 from tests.end_to_end.warm import Driver
 
 METHODS = ("--method", "source", "--method", "finetune")
@@ -64,6 +65,8 @@ class Lane:
         self.options = options or METHODS
         self.random = random.Random(seed)
         self.kills: list[str] = []
+        self.prefix: tuple[str, ...] = ()  # words before a real command
+        self.variables: dict[str, str] = {}  # of its environment
         self.complete: dict[str, tuple[int, int]] = {}
         # Put into PYTHONPATH, which reaches the runs: it marks their processes.
         self.mark = f"/nonexistent/{workspace.parent.name}-{seed}-{os.getpid()}"
@@ -80,9 +83,10 @@ class Lane:
             folder = self.workspace.with_name(f"{self.workspace.name}-printed")
             return Driver(self.drivers, arguments, environment, folder, self.mark, {})
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), self.mark]))
+        environment = {**self.mini.environment(), "PYTHONPATH": path, **self.variables}
         return subprocess.Popen(
-            [sys.executable, "-m", "htbench", *arguments],
-            env={**self.mini.environment(), "PYTHONPATH": path, "TMPDIR": str(self.temporary)},
+            [*self.prefix, sys.executable, "-m", "htbench", *arguments],
+            env={**environment, "TMPDIR": str(self.temporary)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -236,3 +240,20 @@ def check_equal(lane: Lane, undisturbed: Lane, printed: str) -> None:
         assert history[0] == "start"
     folders = {p.name for p in lane.workspace.glob("runs/*")}
     assert folders == events(lane).keys(), "nothing but runs is left"
+
+
+def check_same(mini: Mini, workspace: Path, finished: Finished) -> None:
+    """The same command finishes, and predictions and scores are those of undisturbed runs."""
+    result = mini.run(workspace, *METHODS)
+    assert result.returncode == 0, result.stderr
+    check_same_results(workspace, finished.workspace, RUNS)
+
+
+def check_same_results(workspace: Path, undisturbed: Path, runs: int) -> None:
+    """Predictions and scores are those of undisturbed runs, of which there may be more."""
+    ours, theirs = predictions(workspace), predictions(undisturbed)
+    assert len(ours) == runs
+    assert ours == {key: theirs[key] for key in ours}
+    our_scores, their_scores = scores(workspace), scores(undisturbed)
+    assert ours.keys() <= our_scores.keys()
+    assert our_scores == {key: their_scores[key] for key in our_scores}

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.end_to_end.conftest import Mini
-from tests.end_to_end.lane import DEADLINE, METHODS, Lane, predictions, processes, scores
+from tests.end_to_end.lane import DEADLINE, METHODS, Lane, check_same, processes
 
 pytestmark = pytest.mark.slow
 
@@ -38,19 +37,6 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     yield mount
     subprocess.run(["umount", "--lazy", str(place)], check=False)
-
-
-def check_same(mini: Mini, workspace: Path, finished) -> None:
-    """The same command finishes, and predictions and scores are those of undisturbed runs."""
-    result = mini.run(workspace, *METHODS)
-    assert result.returncode == 0, result.stderr
-    ours = predictions(workspace)
-    theirs = predictions(finished.workspace)
-    assert len(ours) == 8
-    assert ours == {key: theirs[key] for key in ours}
-    our_scores, their_scores = scores(workspace), scores(finished.workspace)
-    assert ours.keys() <= our_scores.keys()
-    assert our_scores == {key: their_scores[key] for key in our_scores}
 
 
 def refused(result: subprocess.CompletedProcess[str], word: str) -> None:
@@ -108,40 +94,6 @@ def test_a_folder_is_deleted_in_mid_run(mini, finished, tmp_path, moment) -> Non
         _, err = driver.communicate(timeout=DEADLINE)
     assert "Traceback" not in err, err
     check_same(own, workspace, finished)
-
-
-BACK = """
-import time as _time
-
-_real, _start = _time.time, _time.time()
-
-
-def _back():
-    now = _real()
-    return now - 86400 if now - _start > {after} else now
-
-
-_time.time = _back
-"""
-
-
-@pytest.mark.parametrize("after", [0.0, 1.5, 4.0])
-def test_the_clock_is_set_back_by_a_day(mini, finished, tmp_path, after) -> None:
-    (tmp_path / "sitecustomize.py").write_text(BACK.format(after=after))
-    environment = {**mini.environment(), "PYTHONPATH": str(tmp_path)}
-    words = [
-        sys.executable,
-        "-m",
-        "htbench",
-        "run",
-        *map(str, mini.options(tmp_path / "w")),
-        *METHODS,
-    ]
-    result = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    check_same(mini, tmp_path / "w", finished)
-    again = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
 
 
 SOAK_RUNS = 2000
