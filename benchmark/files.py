@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmark.errors import HTBenchError, UsageError
 from benchmark.failpoints import reach
+from benchmark.renames import check_rename
 
 FILE_MODE = 0o644
 BUILDING = ".building-"  # the prefix of a folder that is still being written
@@ -253,6 +254,7 @@ def new_folder(final: Path, building_in: Path | None = None) -> Iterator[Path]:
         with adding_path(final):
             yield building
         _sync_tree(building)
+        check_rename()
         while not _rename_folder(building, final):
             # Moved away first: a folder under its final name is always complete.
             replaced.append(building.with_name(f"{building.name}-old{len(replaced)}"))

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from benchmark.checkpoint import checkpoint_step
 from benchmark.images.store.store import DomainStore
+from benchmark.intact import files_of_store, intact
 from benchmark.isolation.cgroup import cores
 from benchmark.isolation.client import ForkServer, held
 from benchmark.progress import Reporter
@@ -63,7 +65,8 @@ class LocalExecutor:
             with held(source_lock(spec), self.server), self.workspace.temporary() as folder:
                 source = find_source(spec)  # another driver may have been faster
                 if source is None:
-                    source = train_source(self.server, spec, stores, folder, self._steps(name))
+                    with intact(_files(spec, stores)):
+                        source = train_source(self.server, spec, stores, folder, self._steps(name))
             self.reporter.end(name, f"source accuracy {source.record['test_accuracy']:.1f} %")
             return source
 
@@ -133,6 +136,14 @@ class LocalExecutor:
                 self.server.close()  # ends every child, and with it the threads that wait for one
                 raise
         return results
+
+
+def _files(spec: SourceSpec, stores: Mapping[str, DomainStore]) -> dict[Path, str]:
+    """What a source model is trained from, with digests."""
+    files = {spec.initial.path: spec.initial.digest} if spec.initial else {}
+    for domain in spec.domains:
+        files |= files_of_store(stores[domain])
+    return files
 
 
 def _ready(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.commands import command
 from benchmark.failpoints import reach
 from benchmark.images.store.store import DomainStore
+from benchmark.intact import files_of_features, files_of_store, intact
 from benchmark.manifest.manifest import DEFAULT_RECIPE
 from benchmark.methods.places import place_in
 from benchmark.progress import Reporter
@@ -68,19 +71,33 @@ def carry_out(
         if problem is not None:
             record = fail_run(spec, workspace, **problem)
         else:
-            inputs = _inputs(server, spec, store, workspace)
-            record = execute_run(
-                server,
-                spec,
-                store,
-                inputs,
-                workspace,
-                lambda done, total: reporter.step(spec.name, done, total),
-                keep_weights=keep_weights,
-            )
+            with ExitStack() as stack:
+                stack.enter_context(intact(_files(spec, store, workspace)))
+                inputs = _inputs(server, spec, store, workspace)
+                if inputs.features is not None:
+                    stack.enter_context(intact(files_of_features(inputs.features)))
+                record = execute_run(
+                    server,
+                    spec,
+                    store,
+                    inputs,
+                    workspace,
+                    lambda done, total: reporter.step(spec.name, done, total),
+                    keep_weights=keep_weights,
+                )
         workspace.note(record.status, spec.key, spec.name)
         reporter.end(spec.name, _summary(record, spec, workspace))
         return record
+
+
+def _files(spec: RunSpec, store: DomainStore, workspace: Workspace) -> dict[Path, str]:
+    """What the run and the features that it starts from are computed from, with digests."""
+    files = {**files_of_store(store), spec.source.path: spec.source.digest}
+    if spec.base is not None:
+        folder = workspace.folder(spec.base.key)
+        base = RunRecord.read(folder, spec.base.key)
+        files[folder / WEIGHTS_FILE] = base.weights_sha256 or ""
+    return files
 
 
 def _inputs(server: ForkServer, spec: RunSpec, store: DomainStore, workspace: Workspace) -> Inputs:

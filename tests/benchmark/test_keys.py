@@ -34,6 +34,7 @@ DOES_NOT_COMPUTE = {
     "networks/names.py": "names of networks; the table itself is part of the key",
     "parquet.py": "sizes of columns, for readers of predictions",
     "patterns.py": "forms of names and digests",
+    "renames.py": "when a folder gets its name",
     "records.py": "schemas of what the driver writes",
     "text.py": "what is printed",
 }
