@@ -157,7 +157,7 @@ def test_the_clock_of_all_processes_is_set_back(mini, finished, tmp_path, set_ba
     with lane.start() as driver:
         server = wait_until(lambda: lane.server(driver.pid), "the fork server")
         wait_until(lambda: has_library(server), "the library in the fork server")
-        time.sleep(lane.random.uniform(0, 8))
+        lane.wait(driver, 0, 8)
         set_back(amount)
         before = time.time() - amount
         size = lane.journal_size()
