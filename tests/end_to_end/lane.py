@@ -24,7 +24,7 @@ from tests.end_to_end.warm import Driver
 METHODS = ("--method", "source", "--method", "finetune")
 RUNS = 8  # two methods, two tasks, two seeds
 DEADLINE = 120
-LINE = 200  # bytes of a line of the journal, at least
+LINE = 256  # bytes of a line of the journal, about
 
 
 def processes(mark: str) -> dict[int, int]:
@@ -106,12 +106,22 @@ class Lane:
     def is_ending(driver: subprocess.Popen[str]) -> bool:
         return driver.poll() is not None
 
-    def wait(self, driver: subprocess.Popen[str] | Driver, earliest: float, latest: float) -> None:
-        """Until a random moment: of these seconds, or when some runs have started or ended."""
+    def wait(
+        self,
+        driver: subprocess.Popen[str] | Driver,
+        earliest: float,
+        latest: float,
+        lines: int = 2 * RUNS - 1,
+    ) -> None:
+        """Until a random moment: of these seconds, or when some runs have started or ended.
+
+        On a busy machine, seconds are over before the first run. ``lines`` is the greatest number
+        of starts and ends of runs.
+        """
         if self.random.random() < 0.4:
             time.sleep(self.random.uniform(earliest, latest))
             return
-        size = self.journal_size() + self.random.randint(1, 2 * RUNS - 1) * LINE
+        size = self.journal_size() + (self.random.randint(1, lines) - 1) * LINE
         wait_until(lambda: self.journal_size() > size or self.is_ending(driver), "runs")
         time.sleep(self.random.uniform(0, 0.5))
 

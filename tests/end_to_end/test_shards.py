@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import time
 from dataclasses import replace
 
 import pytest
@@ -49,13 +48,11 @@ def test_shards_merged_are_one_run(mini, finished, htbench, start, tmp_path):
     assert f"{sum(counts)} runs: {sum(counts)} done, 0 to run" in again.stdout
 
 
-def kill_together(lanes, seconds):
-    """Start some shards side by side, and kill each driver at its moment if it still runs."""
+def kill_together(lanes, *moments):
+    """Start some shards side by side, and kill each driver at a random moment if it still runs."""
     drivers = [lane.start() for lane in lanes]
-    begin = time.monotonic()
-    entries = zip(seconds, lanes, drivers, strict=True)
-    for moment, lane, driver in sorted(entries, key=lambda entry: entry[0]):
-        time.sleep(max(0.0, begin + moment - time.monotonic()))
+    for lane, driver in zip(lanes, drivers, strict=True):
+        lane.wait(driver, *moments)
         if driver.poll() is None and kill(driver.pid):
             lane.kills.append("shard")
     for lane, driver in zip(lanes, drivers, strict=True):
@@ -84,11 +81,10 @@ def test_shards_are_killed_at_random_moments(mini, finished, htbench, drivers, t
         for number in range(1, count + 1)
     ]
     victims = choose.sample(lanes, choose.randint(1, count))
-    for number in range(choose.randint(1, 3)):
+    for again in range(choose.randint(1, 3)):
         for i in range(0, len(victims), 2):
-            pair = victims[i : i + 2]
-            latest = 6 if number or seed % 2 else 1.5  # no shard is faster than that
-            kill_together(pair, [choose.uniform(0.1, latest) for _ in pair])
+            # At first so early that no shard has ended.
+            kill_together(victims[i : i + 2], 0.1, *((6, 3) if again or seed % 2 else (1, 1)))
     assert any(lane.kills for lane in victims)
     for lane in lanes:
         lane.finish()
