@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.lane import predictions, processes, wait_until
+from tests.end_to_end.lane import kill, predictions, processes, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,8 +25,24 @@ pytestmark = [
 pytest.importorskip("ray", reason="the extra ray is not installed")
 ADDRESS = "127.0.0.1:6399"
 DEADLINE = 300  # seconds: on two cores, three nodes start their workers at once
-# Every process of a test runs in one network namespace, which this one opens and keeps.
-NAMESPACE = "ip link set lo up && exec sleep infinity"
+START_SECONDS = 60  # a start takes 3 to 6
+STARTS = 3
+# Every process of a test runs in one network namespace, which this one opens and keeps. It says
+# when it has: a head that starts before is in the machine's, where no other node reaches it.
+NAMESPACE = "ip link set lo up && echo ready && exec sleep infinity"
+
+
+def kill_all(mark: str) -> None:
+    """Kill the processes with a mark in their environment, and those that they started.
+
+    Ray's agents write their titles over their environment.
+    """
+    marked, parents = set(processes(mark)), processes("")
+    while more := {child for child in parents if parents[child] in marked} - marked:
+        marked |= more
+    for process in marked:
+        kill(process)
+    wait_until(lambda: not marked & processes("").keys(), "processes to end")
 
 
 class Cluster:
@@ -41,8 +58,13 @@ class Cluster:
         self.temporary = folder / "t"
         self.temporary.mkdir()
         self.mark = f"/nonexistent/{secrets.token_hex(8)}"
-        self.space = subprocess.Popen(["unshare", "--net", "sh", "-c", NAMESPACE])
-        self.nodes = 0
+        self.space = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", NAMESPACE], stdout=subprocess.PIPE
+        )
+        assert self.space.stdout is not None
+        assert self.space.stdout.readline(), "a network namespace could not be made"
+        self.numbers = itertools.count(1)
+        self.nodes: list[str] = []  # their marks, the head's first
 
     def environment(self, data: str, **more: str) -> dict[str, str]:
         return {
@@ -68,8 +90,16 @@ class Cluster:
 
     def add(self, **more: str) -> str:
         """Start a node; returns a mark in the environment of its processes."""
-        self.nodes += 1
-        mark = f"{self.mark}-{self.nodes}"
+        for _ in range(STARTS):
+            mark = f"{self.mark}-{next(self.numbers)}-"
+            if (problem := self.start(mark, **more)) is None:
+                self.nodes.append(mark)
+                return mark
+            kill_all(mark)
+        raise AssertionError(f"a node did not start in {STARTS} tries: {problem}")
+
+    def start(self, mark: str, **more: str) -> str | None:
+        """Start a node's processes, or say why they did not start."""
         ray = shutil.which("ray", path=str(Path(sys.executable).parent)) or "ray"
         head = (
             "--head",
@@ -78,15 +108,19 @@ class Cluster:
             "--temp-dir",
             self.folder / "r",
         )
-        where = head if self.nodes == 1 else ("--address", ADDRESS)
+        where = ("--address", ADDRESS) if self.nodes else head
         options = ("--node-ip-address=127.0.0.1", "--num-cpus=1", "--disable-usage-stats")
         start = self.command(
             ray, "start", *where, *options, "--object-store-memory=80000000",
-            data=f"node{self.nodes}", HTBENCH_TEST_MARK=mark, **more,
+            data=f"node{len(self.nodes) + 1}", HTBENCH_TEST_MARK=mark, **more,
         )  # fmt: skip
-        _, err = start.communicate(timeout=DEADLINE)
-        assert start.returncode == 0, err
-        return mark
+        try:
+            _, err = start.communicate(timeout=START_SECONDS)
+        except subprocess.TimeoutExpired:
+            kill_all(mark)  # and whatever else has the pipes open
+            out, err = start.communicate()
+            return f"no end after {START_SECONDS} s: {out}{err}"
+        return err if start.returncode else None
 
     def run(self, workspace: Path, *options: str, **more: str) -> subprocess.Popen:
         """Start ``htbench cluster run`` on the slice."""
@@ -94,10 +128,9 @@ class Cluster:
         return self.command(sys.executable, "-m", "htbench", *words, "--", *options, **more)
 
     def close(self) -> None:
-        for process in processes(self.mark):
-            os.kill(process, signal.SIGKILL)
-        self.space.kill()
-        self.space.wait()
+        kill_all(self.mark)
+        with self.space:
+            self.space.kill()
 
 
 @pytest.fixture
@@ -171,8 +204,7 @@ def test_a_node_with_another_version_is_not_used(cluster: Cluster, finished, tmp
 def test_a_node_that_is_killed_loses_nothing(cluster: Cluster, finished, tmp_path) -> None:
     with cluster.run(tmp_path / "w") as driver:
         wait_for_a_run(driver, tmp_path / "w")
-        for process in processes(f"{cluster.mark}-2"):
-            os.kill(process, signal.SIGKILL)
+        kill_all(cluster.nodes[1])
         _, err = end(driver)
     assert predictions(tmp_path / "w") == predictions(finished.workspace)
     assert "Traceback" not in err
