@@ -219,6 +219,9 @@ class RemoteExecutor:
                     send_file(node, "workspace", name, path)
         try:
             answer = node.call("run", chain.keys)
+            if "ended" in answer:  # such as killed for its memory: other nodes still work
+                self._refused[node.name] = _said(answer["ended"])
+                raise NodeLostError(self._refused[node.name])
             if "error" in answer:
                 raise RunError(_said(answer["error"]))
             for run in chain.runs:

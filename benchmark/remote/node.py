@@ -124,7 +124,12 @@ class Node:
         return answer
 
     def run(self, keys: Sequence[str]) -> dict[str, Any]:
-        """Carry out runs; return their ``statuses`` by key, or an ``error`` of the machine."""
+        """Carry out runs.
+
+        Returns:
+            Their ``statuses`` by key, or an ``error`` of the machine, or why its worker has
+            ``ended``, which then carries out nothing more.
+        """
         number, answers = next(self._numbers), queue.SimpleQueue[dict[str, Any]]()
         self._answers[number] = answers
         self._tell({"id": number, "keys": list(keys)})
@@ -194,7 +199,7 @@ class Node:
 
     def _say_that_it_ended(self) -> None:
         for waiting in list(self._answers.values()):
-            waiting.put({"error": f"its worker has ended: {self._last_words()}"})
+            waiting.put({"ended": f"its worker has ended: {self._last_words()}"})
 
     def _last_words(self) -> str:
         text = (self._folder / "output").read_text("utf-8", "replace")

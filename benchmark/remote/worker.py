@@ -79,10 +79,14 @@ class Worker:
         try:
             self.send(id=number, statuses=self._run(keys))
         except (HTBenchError, OSError, KeyError) as error:
-            self.send(id=number, error=str(error) or type(error).__name__)
+            self._say(number, str(error) or type(error).__name__)
         except Exception as error:
             # Such as no thread, no memory: whoever asked waits for an answer.
-            self.send(id=number, error=f"{type(error).__name__}: {error}")
+            self._say(number, f"{type(error).__name__}: {error}")
+
+    def _say(self, number: int, error: str) -> None:
+        """Answer that runs could not be carried out, and whether others could."""
+        self.send(id=number, **{"error" if self._plan.session.server.alive else "ended": error})
 
     def _run(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Carry out runs and those that they start from; return the statuses by key."""

@@ -193,6 +193,23 @@ def test_a_machine_that_fails_again_and_again_ends_it(tmp_path: Path, execute: E
     assert not (tmp_path / "into" / "runs").exists()
 
 
+def test_a_node_whose_worker_has_ended_is_not_asked_again(tmp_path: Path, execute: Execute) -> None:
+    """It would fail all tries of a chain before another node takes it."""
+    ended = FakeNode(tmp_path / "computed", "first", run={"ended": "its worker has ended: killed"})
+    lines: list[str] = []
+    execute(ended, FakeNode(tmp_path / "computed", "second"), log=lines.append)
+    assert contents(tmp_path / "into") == contents(tmp_path / "computed")
+    assert ended.calls.count("run") <= ended.slots
+    assert ended.calls[-1] == "stop"
+    assert lines == ["node first is lost: its worker has ended: killed"]
+
+
+def test_without_a_node_whose_worker_lives(tmp_path: Path, execute: Execute) -> None:
+    ended = FakeNode(tmp_path / "computed", run={"ended": "its worker has ended: killed"})
+    with pytest.raises(UsageError, match="can be used: one: its worker has ended: killed"):
+        execute(ended)
+
+
 @pytest.mark.parametrize("method", ["begin", "end"])
 def test_a_reader_of_the_progress_that_is_gone_ends_it(
     tmp_path: Path, execute: Execute, method: str

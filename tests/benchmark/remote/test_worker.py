@@ -15,6 +15,7 @@ from benchmark.errors import RunError
 from benchmark.remote.worker import Worker
 
 
+@pytest.mark.parametrize("alive", [True, False])
 @pytest.mark.parametrize(
     ("error", "answer"),
     [
@@ -24,12 +25,12 @@ from benchmark.remote.worker import Worker
         (MemoryError(), "MemoryError: "),
     ],
 )
-def test_every_request_is_answered(error: Exception, answer: str) -> None:
-    """A node waits for the answer as long as the worker lives."""
+def test_every_request_is_answered(error: Exception, answer: str, alive: bool) -> None:
+    """A node waits for the answer as long as the worker lives; without a server it is of no use."""
 
     class Failing(Worker):
         def __init__(self, out: int) -> None:
-            server = SimpleNamespace(close=lambda: None)
+            server = SimpleNamespace(close=lambda: None, alive=alive)
             self._plan = SimpleNamespace(session=SimpleNamespace(server=server))  # type: ignore[assignment]
             self._out, self._lock = out, threading.Lock()
 
@@ -40,4 +41,5 @@ def test_every_request_is_answered(error: Exception, answer: str) -> None:
     with os.fdopen(read) as answers:
         Failing(write).serve(StringIO('{"id": 7, "keys": []}\n'), 1)
         os.close(write)
-        assert [json.loads(line) for line in answers] == [{"id": 7, "error": answer}]
+        kind = "error" if alive else "ended"
+        assert [json.loads(line) for line in answers] == [{"id": 7, kind: answer}]
