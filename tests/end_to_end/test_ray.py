@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.lane import kill, predictions, processes, wait_until
+from tests.end_to_end.lane import kill, predictions, processes, scores, wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,22 +28,30 @@ ADDRESS = "127.0.0.1:6399"
 DEADLINE = 300  # seconds: on two cores, three nodes start their workers at once
 START_SECONDS = 60  # a start takes 3 to 6
 STARTS = 3
+MOMENTS = 6  # half of them before the first run is complete
+RUNS = 16  # of the slice
 # Every process of a test runs in one network namespace, which this one opens and keeps. It says
 # when it has: a head that starts before is in the machine's, where no other node reaches it.
 NAMESPACE = "ip link set lo up && echo ready && exec sleep infinity"
 
 
-def kill_all(mark: str) -> None:
-    """Kill the processes with a mark in their environment, and those that they started.
+def family(mark: str) -> set[int]:
+    """The processes with a mark in their environment, and those that they started.
 
     Ray's agents write their titles over their environment.
     """
     marked, parents = set(processes(mark)), processes("")
     while more := {child for child in parents if parents[child] in marked} - marked:
         marked |= more
-    for process in marked:
+    return marked
+
+
+def kill_all(mark: str) -> None:
+    """Kill the processes with a mark."""
+    victims = family(mark)
+    for process in victims:
         kill(process)
-    wait_until(lambda: not marked & processes("").keys(), "processes to end")
+    wait_until(lambda: not victims & processes("").keys(), "processes to end")
 
 
 class Cluster:
@@ -74,6 +83,7 @@ class Cluster:
             "TMPDIR": str(self.temporary),
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # else runs wait for all else that this machine does
             **more,
         }
 
@@ -122,10 +132,13 @@ class Cluster:
             return f"no end after {START_SECONDS} s: {out}{err}"
         return err if start.returncode else None
 
+    def htbench(self, *words: str | Path, **more: str) -> subprocess.Popen:
+        return self.command(sys.executable, "-m", "htbench", *words, **more)
+
     def run(self, workspace: Path, *options: str, **more: str) -> subprocess.Popen:
         """Start ``htbench cluster run`` on the slice."""
         words = ("cluster", "run", *self.mini.options(workspace), "--address", ADDRESS)
-        return self.command(sys.executable, "-m", "htbench", *words, "--", *options, **more)
+        return self.htbench(*words, "--", *options, **more)
 
     def close(self) -> None:
         kill_all(self.mark)
@@ -157,20 +170,35 @@ def wait_for_a_run(driver: subprocess.Popen, workspace: Path) -> None:
     )
 
 
-def end(driver: subprocess.Popen) -> tuple[str, str]:
-    out, err = driver.communicate(timeout=DEADLINE)
+def end(driver: subprocess.Popen, seconds: float = DEADLINE) -> tuple[str, str]:
+    try:
+        out, err = driver.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        driver.kill()  # else whoever leaves its context waits for it
+        raise
     assert driver.returncode == 0, err
     return out, err
 
 
+def isolation(workspace: Path) -> dict[str, list[str]]:
+    """The facts of each run, by its key."""
+    records = [json.loads(path.read_text()) for path in workspace.glob("runs/*/run.json")]
+    return {record["key"]: record["isolation"] for record in records}
+
+
+def check_same(workspace: Path, local: Path) -> None:
+    """Bytes, scores and isolation are those of runs on one machine."""
+    assert predictions(workspace) == predictions(local)
+    assert scores(workspace) == scores(local)
+    assert isolation(workspace) == isolation(local)
+    assert all(isolation(workspace).values())
+
+
 def test_the_grid_is_that_of_one_machine(cluster: Cluster, finished, tmp_path) -> None:
     out, err = end(cluster.run(tmp_path / "w"))
-    assert predictions(tmp_path / "w") == predictions(finished.workspace)
+    check_same(tmp_path / "w", finished.workspace)
     assert "# Leaderboard: mini" in out
-    assert {line.rpartition("(")[2] for line in err.splitlines() if " s on " in line}
-    for record in (json.loads(p.read_text()) for p in tmp_path.glob("w/runs/*/run.json")):
-        local = json.loads((finished.workspace / "runs" / record["key"] / "run.json").read_text())
-        assert record["isolation"] == local["isolation"] != []
+    assert " s on " in err
     # The source models were trained beforehand: every node got them from the driver.
     sent = {
         path.parent.parent.parent.name for path in cluster.folder.glob("node*/sources/*/*.json")
@@ -186,9 +214,10 @@ def test_a_chain_of_bases_gives_what_one_machine_gives(cluster: Cluster, mini, t
     local = mini.run(tmp_path / "local", *options)
     assert local.returncode == 0, local.stderr
     end(cluster.run(tmp_path / "w", *options))
-    ours = predictions(tmp_path / "w")
-    assert ours == predictions(tmp_path / "local")
-    assert len(ours) == 8, "finetune and wise-ft, on two tasks with two seeds"
+    check_same(tmp_path / "w", tmp_path / "local")
+    assert len(predictions(tmp_path / "w")) == 8, (
+        "finetune and wise-ft, on two tasks with two seeds"
+    )
 
 
 def test_a_node_with_another_version_is_not_used(cluster: Cluster, finished, tmp_path) -> None:
@@ -198,7 +227,7 @@ def test_a_node_with_another_version_is_not_used(cluster: Cluster, finished, tmp
     cluster.add(PYTHONPATH=str(older.parent))
     _, err = end(cluster.run(tmp_path / "w"))
     assert " is not used: it has torch 1.0 instead of " in err
-    assert predictions(tmp_path / "w") == predictions(finished.workspace)
+    check_same(tmp_path / "w", finished.workspace)
 
 
 def test_a_node_that_is_killed_loses_nothing(cluster: Cluster, finished, tmp_path) -> None:
@@ -206,8 +235,28 @@ def test_a_node_that_is_killed_loses_nothing(cluster: Cluster, finished, tmp_pat
         wait_for_a_run(driver, tmp_path / "w")
         kill_all(cluster.nodes[1])
         _, err = end(driver)
-    assert predictions(tmp_path / "w") == predictions(finished.workspace)
+    check_same(tmp_path / "w", finished.workspace)
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("module", ["remote.worker", "isolation.server"])
+def test_a_node_whose_worker_is_killed_is_lost(cluster, finished, tmp_path, module) -> None:
+    """Such as for its memory: the others repeat what it had not finished."""
+    with cluster.run(tmp_path / "w") as driver:
+        wait_until(lambda: len(nodes_in_use(tmp_path / "w")) == 3, "three nodes", DEADLINE)
+        ours = [p for p in family(cluster.nodes[1]) if module.encode() in command_line(p)]
+        kill(min(ours))  # a fork server is older than its runs, which have its command line
+        _, err = end(driver)
+    check_same(tmp_path / "w", finished.workspace)
+    assert " is lost: " in err
+    assert "Traceback" not in err
+
+
+def nodes_in_use(workspace: Path) -> set[str]:
+    """The nodes that were asked for runs."""
+    journal = workspace / "journal.jsonl"
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return {json.loads(line)["node"] for line in lines if '"event": "start"' in line}
 
 
 def test_a_driver_that_is_killed_resumes(cluster: Cluster, finished, tmp_path) -> None:
@@ -217,10 +266,83 @@ def test_a_driver_that_is_killed_resumes(cluster: Cluster, finished, tmp_path) -
     done = len(list(tmp_path.glob("w/runs/*")))
     assert 0 < done < len(finished.runs())
     end(cluster.run(tmp_path / "w"))
-    assert predictions(tmp_path / "w") == predictions(finished.workspace)
-    time.sleep(2)
-    assert not [p for p in processes(cluster.mark) if b"remote.worker" in command_line(p)]
-    assert not list(cluster.temporary.glob("htbench-node-*")), "of the driver that was killed"
+    check_same(tmp_path / "w", finished.workspace)
+    check_left_behind(cluster)
+
+
+def seconds_before(cluster: Cluster, workspace: Path) -> float:
+    """How long a driver takes until its first run is complete, on nodes that have the sources."""
+    end(cluster.run(workspace / "cold"))
+    begin = time.monotonic()
+    with cluster.run(workspace / "warm") as driver:
+        wait_for_a_run(driver, workspace / "warm")
+        seconds = time.monotonic() - begin
+        end(driver)
+    return seconds
+
+
+def wait_for_a_moment(number: int, driver: subprocess.Popen, workspace: Path, early: float) -> None:
+    """Until a moment in the ``early`` seconds or, for odd numbers, after some of the runs."""
+    chance = random.Random(number)
+    if number % 2 == 0:
+        time.sleep(chance.uniform(0, early))
+        return
+    count = chance.randint(1, RUNS // 2)
+    wait_until(
+        lambda: len(list(workspace.glob("runs/*"))) >= count or driver.poll() is not None,
+        f"{count} runs",
+        DEADLINE,
+    )
+    time.sleep(chance.uniform(0, 0.5))
+
+
+def test_a_node_that_is_killed_at_any_moment_loses_nothing(cluster, finished, tmp_path) -> None:
+    """Also while it is sent source models, or its worker starts; a new node follows each time."""
+    early = seconds_before(cluster, tmp_path)
+    lost = 0
+    for moment in range(MOMENTS):
+        workspace = tmp_path / f"w{moment}"
+        with cluster.run(workspace) as driver:
+            wait_for_a_moment(moment, driver, workspace, early)
+            others = [node for node in cluster.nodes[1:] if processes(node)]
+            kill_all(random.Random(moment).choice(others))
+            _, err = end(driver)
+        check_same(workspace, finished.workspace)
+        assert "Traceback" not in err
+        lost += " is lost: " in err
+        cluster.add()
+    assert lost, "no node was in use when it was killed"
+
+
+def test_a_driver_that_is_killed_at_any_moment_resumes(cluster, finished, tmp_path) -> None:
+    early = seconds_before(cluster, tmp_path)
+    for moment in range(MOMENTS):
+        workspace = tmp_path / f"w{moment}"
+        with cluster.run(workspace) as driver:
+            wait_for_a_moment(moment, driver, workspace, early)
+            driver.kill()
+        done = stamps(workspace)
+        assert moment % 2 == 0 or 0 < len(done) < RUNS, "killed in mid-grid"
+        _, err = end(cluster.run(workspace))
+        assert "Traceback" not in err
+        assert done.items() <= stamps(workspace).items(), "repeated or lost"
+        check_same(workspace, finished.workspace)
+    check_left_behind(cluster)
+
+
+def stamps(workspace: Path) -> dict[str, tuple[int, int]]:
+    """What changes if a run is repeated, by its key."""
+    stats = {path.parent.name: path.stat() for path in workspace.glob("runs/*/run.json")}
+    return {key: (stat.st_ino, stat.st_mtime_ns) for key, stat in stats.items()}
+
+
+def check_left_behind(cluster: Cluster) -> None:
+    """Workers of drivers that are gone end, and remove their folders."""
+    wait_until(
+        lambda: not [p for p in processes(cluster.mark) if b"remote.worker" in command_line(p)],
+        "workers to end",
+    )
+    wait_until(lambda: not list(cluster.temporary.glob("htbench-node-*")), "folders to go")
 
 
 def test_a_driver_that_is_interrupted_starts_no_cluster(cluster: Cluster, tmp_path) -> None:
