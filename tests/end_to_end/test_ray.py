@@ -267,9 +267,14 @@ def test_a_node_whose_worker_is_killed_is_lost(cluster, finished, tmp_path, modu
 
 def nodes_in_use(workspace: Path) -> set[str]:
     """The nodes that were asked for runs."""
+    return {line["node"] for line in starts(workspace)}
+
+
+def starts(workspace: Path) -> list[dict[str, str]]:
+    """The lines of the journal on runs that nodes were asked for."""
     journal = workspace / "journal.jsonl"
-    lines = journal.read_text().splitlines() if journal.exists() else []
-    return {json.loads(line)["node"] for line in lines if '"event": "start"' in line}
+    lines = map(json.loads, journal.read_text().splitlines() if journal.exists() else [])
+    return [line for line in lines if line["event"] == "start"]
 
 
 def test_a_driver_that_is_killed_resumes(cluster: Cluster, finished, tmp_path) -> None:
@@ -334,11 +339,12 @@ def test_a_driver_that_is_killed_at_any_moment_resumes(cluster, finished, tmp_pa
         with cluster.run(workspace) as driver:
             wait_for_a_moment(moment, driver, workspace, early)
             driver.kill()
-        done = stamps(workspace)
+        done, before = stamps(workspace), len(starts(workspace))
         assert moment % 2 == 0 or 0 < len(done) < RUNS, "killed in mid-grid"
         _, err = end(cluster.run(workspace))
         assert "Traceback" not in err
-        assert done.items() <= stamps(workspace).items(), "repeated or lost"
+        assert not {line["key"] for line in starts(workspace)[before:]} & done.keys(), "repeated"
+        assert done.items() <= stamps(workspace).items(), "lost or written again"
         check_same(workspace, finished.workspace)
     check_left_behind(cluster)
 
