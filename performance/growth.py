@@ -6,9 +6,9 @@
 For each size it fills a workspace with records of a suite of icons (one run per task, method and
 seed; no method is executed) and measures, each in a fresh process: the first ``htbench
 leaderboard``, the second, one after a change of one run, and ``htbench run`` with nothing to do.
-Wall seconds are followed by those of the processors, of all processes together; each turn fills a
-new workspace. Runs share a few
-predictions files by hard links: a workspace of 100,000 runs takes about 1.3 GB of disk.
+Below wall seconds are those of the processors, of all processes together. Each turn fills a new
+workspace. Runs share a few predictions files by hard links: a workspace of 100,000 runs takes about
+1.3 GB of disk.
 """
 
 from __future__ import annotations
