@@ -25,10 +25,12 @@ from measure import ratios, spread, table, take_turns
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
+from benchmark.errors import UsageError
 from benchmark.isolation.server import keep_freed_memory
 from benchmark.manifest.catalogue import load_manifest
 from benchmark.method import TrainingRecipe
 from benchmark.networks.build import Classifier, build
+from benchmark.runs.plan import resolve_device
 
 WANTED = 1.5  # times as fast as one after another, at least
 TOLERANCE = 1e-5
@@ -205,6 +207,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of a turn  [10]")
     parser.add_argument("--turns", type=int, default=9)
     args = parser.parse_args()
+    try:
+        resolve_device(args.device)
+    except UsageError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     keep_freed_memory()
     device = torch.device(args.device)

@@ -21,7 +21,9 @@ import torch.nn.functional as F
 from measure import table
 from torch import Tensor, nn
 
+from benchmark.errors import UsageError
 from benchmark.networks.build import build
+from benchmark.runs.plan import resolve_device
 
 CLASSES = 65
 CASES = (("resnet50", 64, 224), ("resnet18", 64, 224), ("mobilenet_v2", 32, 112))
@@ -98,6 +100,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="default: that of the network")
     parser.add_argument("--steps", type=int, default=8)
     args = parser.parse_args()
+    try:
+        resolve_device(args.device)
+    except UsageError as error:
+        parser.error(str(error))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic products
     device = torch.device(args.device)
     torch.manual_seed(0)

@@ -195,7 +195,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", action="append", default=[], help="only this task; repeatable")
+    tasks = load_suite(SUITE).tasks
+    parser.add_argument(
+        "--task", action="append", default=[], choices=tasks, help="only this one; repeatable"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HTBENCH_DATA"] = str(Path(folder, "data"))
