@@ -220,6 +220,12 @@ def serve(address: str) -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     from benchmark.isolation import launch
+    from htbench.cli.run import _BOARD_MODULES
+
+    # A driver imports these in a thread. A fork server that is forked meanwhile would have the lock
+    # of a module whose import never ends, and its runs would wait for it.
+    for name in _BOARD_MODULES:
+        importlib.import_module(name)
 
     launch.subprocess = SimpleNamespace(  # type: ignore[assignment]
         Popen=ForkedServer,
