@@ -1,6 +1,6 @@
 """Import, verify and store as many small JPEG files as DomainNet has.
 
-    python performance/many_images.py                 414,075 files: 6 GB of disk
+    python performance/many_images.py                 414,075 files: about 16 GB of disk
     python performance/many_images.py --share 0.1     a tenth of them
 
 The files have DomainNet's real names; what they show is generated, 128 different images of 64
