@@ -208,6 +208,19 @@ class Lane:
         return len(self.complete) == RUNS
 
 
+def flip(path: Path, choose: random.Random) -> bytes:
+    """Change a random bit; returns the content before.
+
+    In place, as a disk or another program would: a process that has the file open sees it.
+    """
+    good = path.read_bytes()
+    bit = choose.randrange(8 * len(good))
+    with path.open("r+b", buffering=0) as file:
+        file.seek(bit // 8)
+        file.write(bytes([good[bit // 8] ^ 1 << bit % 8]))
+    return good
+
+
 def kill(pid: int) -> bool:
     try:
         os.kill(pid, signal.SIGKILL)

@@ -12,20 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Mini
-from tests.end_to_end.lane import DEADLINE, predictions, wait_until
+from tests.end_to_end.lane import DEADLINE, flip, predictions, wait_until
 
 # linear-probe reads features; calibrated-alg starts from the weights of finetune.
 METHODS = ("finetune", "calibrated-alg", "linear-probe")
 OPTIONS = ("--task", "outline-solid", "--seed", "0", *(o for m in METHODS for o in ("--method", m)))
-
-
-def flip(path: Path, choose: random.Random) -> bytes:
-    """Flip a random bit; returns the content before."""
-    good = path.read_bytes()
-    data, bit = bytearray(good), choose.randrange(8 * len(good))
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
-    return good
 
 
 def test_every_kind_of_derived_file(mini: Mini, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.files import BUILDING
 from tests.end_to_end.conftest import Mini
-from tests.end_to_end.lane import DEADLINE, Lane, check_same_results, kill
+from tests.end_to_end.lane import DEADLINE, Lane, check_same_results, flip, kill
 
 pytestmark = pytest.mark.slow
 
@@ -41,17 +41,7 @@ def truncate(path: Path, choose: random.Random) -> None:
     os.truncate(path, choose.randrange(path.stat().st_size))
 
 
-def flip(path: Path, choose: random.Random) -> None:
-    """In place, as a disk or another program would: a process that has the file open sees it."""
-    with path.open("r+b", buffering=0) as file:
-        bit = choose.randrange(8 * path.stat().st_size)
-        file.seek(bit // 8)
-        (byte,) = file.read(1)
-        file.seek(bit // 8)
-        file.write(bytes([byte ^ 1 << bit % 8]))
-
-
-def damage(lane: Lane, how: Callable[[Path, random.Random], None]) -> str:
+def damage(lane: Lane, how: Callable[[Path, random.Random], object]) -> str:
     """Damage a file of a random kind that is there; returns its path, or nothing."""
     roots = lane.mini.data, lane.workspace
     for patterns in lane.random.sample(KINDS, len(KINDS)):
